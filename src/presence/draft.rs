@@ -1,0 +1,256 @@
+use std::sync::Arc;
+
+use super::record::{ENDED_MAX, ENDED_TTL, RECENT_EVENTS_MAX};
+use super::{
+    Answer, Applied, Cause, Effects, End, Ended, EventId, Evidence, Kicker, Link, Moment, Origin,
+    Outcome, Policy, Record, Revocation, SessionId, State, Status, Terminal, TerminalChange,
+    Timestamp, Transition, Victim, Why,
+};
+
+/// A record on its way to its next value.
+pub(super) struct Draft<'a> {
+    pub(super) event: EventId,
+    pub(super) policy: &'a Policy,
+    pub(super) now: Timestamp,
+    pub(super) wall: Timestamp,
+    pub(super) original: &'a Record,
+    pub(super) before: Status,
+    /// When any terminal was last heard, those that this step ends included.
+    pub(super) last_heard: Option<Timestamp>,
+    pub(super) record: Record,
+    pub(super) transitions: Vec<Transition>,
+    pub(super) effects: Effects,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(
+        record: &'a Record,
+        event: EventId,
+        policy: &'a Policy,
+        moment: &Moment,
+    ) -> Self {
+        let mut next = record.clone();
+        for terminal in &mut next.terminals {
+            for (connection, heard) in &moment.heard {
+                if terminal.is_on(*connection) {
+                    terminal.heard = terminal.heard.max(*heard);
+                }
+            }
+        }
+        Self {
+            event,
+            policy,
+            now: moment.now,
+            wall: moment.wall,
+            original: record,
+            before: record.status(),
+            last_heard: next.terminals.iter().map(|terminal| terminal.heard).max(),
+            record: next,
+            transitions: Vec::new(),
+            effects: Effects::default(),
+        }
+    }
+
+    /// Finds the terminal that an event speaks for, where it still lives on that connection.
+    pub(super) fn position(&self, origin: Origin) -> Option<usize> {
+        let speaks = |t: &Terminal| t.session == origin.session && t.is_on(origin.connection);
+        self.record.terminals.iter().position(speaks)
+    }
+
+    /// Refuses the tokens from before this second; what an earlier kick refuses stays refused.
+    pub(super) fn revoke(&mut self) {
+        let mut revoked = Revocation {
+            before_secs: self.wall.as_secs(),
+            until: self.wall + self.policy.max_token_ttl,
+        };
+        if let Some(earlier) = self.record.revoked {
+            revoked.before_secs = revoked.before_secs.max(earlier.before_secs);
+            revoked.until = revoked.until.max(earlier.until);
+        }
+        self.record.revoked = Some(revoked);
+    }
+
+    pub(super) fn change_custom(&mut self, by: Option<usize>, custom: Option<&Arc<str>>) {
+        if self.record.custom.as_ref() == custom {
+            return;
+        }
+        let by = by.map(|index| &self.record.terminals[index]);
+        let change =
+            by.map(|terminal| change(terminal, Some(terminal.state()), Some(terminal.state())));
+        self.record.custom = custom.cloned();
+        self.log(Cause::Custom, change, Evidence::default());
+    }
+
+    /// Ends a terminal's `Online`: a mobile one goes on as `PushOnline` (S2), any other is gone.
+    pub(super) fn lose(&mut self, index: usize, cause: Cause, evidence: Evidence) {
+        let terminal = &mut self.record.terminals[index];
+        if !terminal.platform.is_mobile() {
+            return self.end(index, cause, evidence);
+        }
+        terminal.link = Link::Push { until: self.wall + self.policy.windows.push_online_ttl };
+        terminal.since = self.now;
+        terminal.background = None;
+        let evidence = Evidence { heard: Some(terminal.heard), ..evidence };
+        let change = change(terminal, Some(State::Online), Some(State::PushOnline));
+        self.log(cause, Some(change), evidence);
+    }
+
+    pub(super) fn end(&mut self, index: usize, cause: Cause, evidence: Evidence) {
+        let terminal = self.record.terminals.remove(index);
+        let close_code = match terminal.link {
+            Link::Lost { close_code, .. } => close_code,
+            Link::Connected | Link::Push { .. } => evidence.close_code,
+        };
+        let background = terminal.background.map(|background| background.reason);
+        let evidence = Evidence { heard: Some(terminal.heard), close_code, background, ..evidence };
+        self.log(cause, Some(change(&terminal, Some(terminal.state()), None)), evidence);
+    }
+
+    pub(super) fn kick_all(
+        &mut self,
+        sessions: &[SessionId],
+        by: &Kicker,
+        why: Why,
+    ) -> Vec<Victim> {
+        let mut victims = Vec::new();
+        for &session in sessions {
+            let Some(terminal) = self.expel(session, by, why) else { continue };
+            let evidence = Evidence { heard: Some(terminal.heard), ..Evidence::default() };
+            self.log(
+                Cause::Kicked,
+                Some(change(&terminal, Some(terminal.state()), None)),
+                evidence,
+            );
+            victims.push(Victim {
+                platform: terminal.platform,
+                device: terminal.device,
+                session: terminal.session,
+            });
+        }
+        victims
+    }
+
+    /// Removes a terminal that may not come back by a resume, and tells its connection.
+    pub(super) fn expel(&mut self, session: SessionId, by: &Kicker, why: Why) -> Option<Terminal> {
+        let index = self.record.terminals.iter().position(|t| t.session == session)?;
+        let terminal = self.record.terminals.remove(index);
+        self.effects.kick = Some((by.clone(), self.now));
+        if terminal.link == Link::Connected {
+            self.effects.ends.push(End { connection: terminal.connection, why });
+        }
+        self.record.ended.push_back(Ended {
+            session,
+            platform: terminal.platform,
+            device: terminal.device.clone(),
+            until: self.now + ENDED_TTL,
+        });
+        Some(terminal)
+    }
+
+    pub(super) fn log(
+        &mut self,
+        cause: Cause,
+        terminal: Option<TerminalChange>,
+        evidence: Evidence,
+    ) {
+        let place = u8::try_from(self.transitions.len()).unwrap_or(u8::MAX);
+        let kick = self.effects.kick.as_ref().filter(|_| cause == Cause::Kicked);
+        let by = kick.map(|(by, _)| by.clone());
+        self.transitions.push(Transition {
+            id: (self.event, place),
+            at: self.now,
+            cause,
+            version: 0,
+            from: self.before.state,
+            to: self.before.state,
+            terminal,
+            status: Status::default(),
+            by,
+            evidence,
+        });
+    }
+
+    /// Gives the status its new shape and versions, and the transitions theirs: all but the last
+    /// leave the user's state as it was, and each bears the status after the whole commit (V6).
+    pub(super) fn finish(mut self, answer: Answer) -> Outcome {
+        let state = self.record.state();
+        if self.transitions.is_empty() {
+            return self.finish_unlogged(answer);
+        }
+        if state == State::Offline {
+            self.record.custom = None;
+        }
+        if state != self.before.state {
+            self.record.since = Some(self.now);
+        }
+        if self.before.state == State::Online {
+            self.record.last_seen = self.record.last_seen.max(self.last_heard);
+        }
+        let mut version = self.record.version.max(self.now.as_millis().saturating_sub(1));
+        let status = self.record.status();
+        for transition in &mut self.transitions {
+            version += 1;
+            transition.version = version;
+            transition.status = Status { version, ..status.clone() };
+        }
+        if let Some(last) = self.transitions.last_mut() {
+            last.to = state;
+        }
+        self.record.version = version;
+        self.effects.announce = !status.looks_like(&self.before);
+        self.remember(answer)
+    }
+
+    fn finish_unlogged(self, answer: Answer) -> Outcome {
+        let only_heard = self.record.terminals.len() == self.original.terminals.len()
+            && self
+                .record
+                .terminals
+                .iter()
+                .zip(&self.original.terminals)
+                .all(|(new, old)| Terminal { heard: old.heard, ..new.clone() } == *old);
+        let unchanged = only_heard
+            && self.record.revoked == self.original.revoked
+            && self.record.version == self.original.version;
+        if unchanged && self.effects == Effects::default() {
+            let record = self.original.clone();
+            return Outcome { record, transitions: Vec::new(), effects: self.effects, answer };
+        }
+        self.remember(answer)
+    }
+
+    /// Keeps what a commit whose answer is lost must find again, and lets go what has aged.
+    fn remember(mut self, answer: Answer) -> Outcome {
+        let now = self.now;
+        self.record.ended.retain(|ended| ended.until > now);
+        let excess = self.record.ended.len().saturating_sub(ENDED_MAX);
+        self.record.ended.drain(..excess);
+        self.record.recent.truncate(RECENT_EVENTS_MAX - 1);
+        let effects = self.effects.clone();
+        let applied = Applied { event: self.event, effects, answer: answer.clone() };
+        self.record.recent.push_front(applied);
+        if self.record.version == 0 && self.record.revoked.is_none() {
+            self.record = Record::default();
+        }
+        Outcome {
+            record: self.record,
+            transitions: self.transitions,
+            effects: self.effects,
+            answer,
+        }
+    }
+}
+
+pub(super) fn change(
+    terminal: &Terminal,
+    from: Option<State>,
+    to: Option<State>,
+) -> TerminalChange {
+    TerminalChange {
+        platform: terminal.platform,
+        device: terminal.device.clone(),
+        session: terminal.session,
+        from,
+        to,
+    }
+}

@@ -1,0 +1,46 @@
+//! Durations as operators write them: `20s`, `7d`, `1500ms`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serializer};
+
+/// Reads a duration with its unit.
+///
+/// # Errors
+///
+/// The words for the operator, where the text is none.
+pub fn parse(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| format!("`{text}` is no duration: write 20s, 7d or 1500ms"))
+}
+
+/// Writes a duration in the largest unit that divides it.
+pub fn format(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+    if millis == 0 {
+        return "0s".into();
+    }
+    match units.into_iter().find(|(unit, _)| millis.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", millis / unit),
+        None => format!("{millis}ms"),
+    }
+}
+
+/// Reads one from a configuration.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+/// Writes one into a configuration.
+///
+/// # Errors
+///
+/// The serializer's own.
+pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format(*duration))
+}

@@ -1,0 +1,224 @@
+use super::policy::{SESSIONS_MAX, TABS_MAX};
+use super::{DeviceId, LoginPolicy, OnConflict, Platform, Preset, State, Terminal, WebTabs};
+
+/// Who is concerned when a device logs in, as indices into the user's terminals.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// Ended because their own device logs in (L5).
+    pub(super) replaced: Vec<usize>,
+    /// Kicked (L3).
+    pub(super) kicked: Vec<usize>,
+    /// What forbids the login under `reject_new` (L3); nobody is kicked then.
+    pub(super) in_the_way: Vec<usize>,
+}
+
+/// What the rules need to know of a terminal to judge a login: its state, platform and device.
+pub(super) trait Seat {
+    fn platform(&self) -> Platform;
+    fn device(&self) -> &str;
+    fn is_online(&self) -> bool;
+}
+
+impl Seat for Terminal {
+    fn platform(&self) -> Platform {
+        self.platform
+    }
+
+    fn device(&self) -> &str {
+        self.device.as_str()
+    }
+
+    fn is_online(&self) -> bool {
+        self.state() == State::Online
+    }
+}
+
+/// Judges a login on `platform` by `device` (L1 to L5); `seats` stand in the order of their logins.
+pub(super) fn judge<S: Seat>(
+    seats: &[S],
+    platform: Platform,
+    device: &DeviceId,
+    policy: &LoginPolicy,
+) -> Verdict {
+    let own = |seat: &S| seat.platform() == platform && seat.device() == device.as_str();
+    let slot = policy.slot(platform);
+
+    let mut verdict =
+        Verdict { replaced: replaced(seats, platform, own, policy), ..Verdict::default() };
+    let mut conflicts = Conflicts { policy, verdict: &mut verdict, seats };
+
+    let elsewhere = |seat: &S| {
+        policy.slot(seat.platform()) != slot && policy.share_group(seat.platform(), platform)
+    };
+    for index in indices(seats, elsewhere) {
+        conflicts.add(&[index]);
+    }
+
+    let others = devices(seats, |seat| policy.slot(seat.platform()) == slot && !own(seat));
+    conflicts.fit(&others, policy.max_instances(slot) - 1);
+
+    let total = seats.len() - verdict.replaced.len() - verdict.kicked.len() + 1;
+    if total > SESSIONS_MAX {
+        let leaving: Vec<usize> = verdict.replaced.iter().chain(&verdict.kicked).copied().collect();
+        let staying = |index: &usize| !leaving.contains(index);
+        let of_slot = indices(seats, |seat| policy.slot(seat.platform()) == slot);
+        // A full house of other slots gives up its own earliest: the bound holds whatever happens.
+        let earliest = of_slot.into_iter().find(staying).or_else(|| (0..seats.len()).find(staying));
+        match earliest.map(|index| &seats[index]) {
+            Some(seat) if own(seat) => verdict.replaced.extend(earliest),
+            Some(seat) => Conflicts { policy, verdict: &mut verdict, seats }
+                .add(&indices(seats, |other| same_device(seat, other))),
+            None => (),
+        }
+    }
+
+    if !verdict.in_the_way.is_empty() {
+        verdict.replaced.clear();
+        verdict.kicked.clear();
+    }
+    verdict.kicked.sort_unstable();
+    verdict
+}
+
+/// The terminals of the device itself that do not stay beside its new login (L5).
+fn replaced<S: Seat>(
+    seats: &[S],
+    platform: Platform,
+    own: impl Fn(&S) -> bool,
+    policy: &LoginPolicy,
+) -> Vec<usize> {
+    let mut own = indices(seats, own);
+    let beside = if platform == Platform::Web && policy.web_tabs == WebTabs::Share {
+        TABS_MAX - 1
+    } else {
+        0
+    };
+    own.truncate(own.len().saturating_sub(beside));
+    own
+}
+
+/// Sorts terminals in conflict into those that are kicked and those that forbid the login.
+struct Conflicts<'a, S> {
+    policy: &'a LoginPolicy,
+    seats: &'a [S],
+    verdict: &'a mut Verdict,
+}
+
+impl<S: Seat> Conflicts<'_, S> {
+    /// Adds one device that must go.
+    fn add(&mut self, device: &[usize]) {
+        match self.policy.on_conflict {
+            OnConflict::RejectNew if self.is_online(device) => {
+                self.verdict.in_the_way.extend(device);
+            }
+            OnConflict::RejectNew | OnConflict::KickOld => self.verdict.kicked.extend(device),
+        }
+    }
+
+    /// Makes the earliest of these devices go until `room` of them are left (L2).
+    fn fit(&mut self, devices: &[Vec<usize>], room: usize) {
+        let excess = devices.len().saturating_sub(room);
+        match self.policy.on_conflict {
+            OnConflict::KickOld => {
+                self.verdict.kicked.extend(devices[..excess].iter().flatten());
+            }
+            OnConflict::RejectNew => {
+                let (online, push): (Vec<_>, Vec<_>) =
+                    devices.iter().partition(|device| self.is_online(device));
+                if online.len() > room {
+                    self.verdict.in_the_way.extend(online.into_iter().flatten());
+                } else {
+                    self.verdict.kicked.extend(push.into_iter().take(excess).flatten());
+                }
+            }
+        }
+    }
+
+    fn is_online(&self, device: &[usize]) -> bool {
+        device.iter().any(|&index| self.seats[index].is_online())
+    }
+}
+
+fn indices<S>(seats: &[S], wanted: impl Fn(&S) -> bool) -> Vec<usize> {
+    seats.iter().enumerate().filter(|(_, seat)| wanted(seat)).map(|(index, _)| index).collect()
+}
+
+fn same_device<S: Seat>(one: &S, other: &S) -> bool {
+    one.platform() == other.platform() && one.device() == other.device()
+}
+
+/// The devices among the wanted terminals, each with all of its terminals, the one whose earliest
+/// terminal logged in first coming first (L2).
+fn devices<S: Seat>(seats: &[S], wanted: impl Fn(&S) -> bool) -> Vec<Vec<usize>> {
+    let mut devices: Vec<Vec<usize>> = Vec::new();
+    for index in indices(seats, wanted) {
+        let of_same = |device: &&mut Vec<usize>| same_device(&seats[device[0]], &seats[index]);
+        match devices.iter_mut().find(of_same) {
+            Some(device) => device.push(index),
+            None => devices.push(vec![index]),
+        }
+    }
+    devices
+}
+
+/// Whom a login would kick: what support, tests and the dashboard ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// By the policy in force.
+    pub kicked: Vec<(Platform, usize)>,
+    /// Whether that policy refuses the login.
+    pub rejected: bool,
+    /// By each preset, were it in force.
+    pub presets: [(Preset, Vec<(Platform, usize)>); Preset::ALL.len()],
+}
+
+/// Explains a login on `platform` by a new device beside devices that are `Online` already, named
+/// in the order of their logins.
+pub fn explain(
+    existing: &[(Platform, usize)],
+    platform: Platform,
+    policy: &LoginPolicy,
+) -> Explanation {
+    let mut seats = Vec::new();
+    for &(platform, count) in existing {
+        for _ in 0..count {
+            seats.push(Imagined { platform, device: format!("d{}", seats.len()) });
+        }
+    }
+    let newcomer = "newcomer".parse().unwrap_or_else(|_| unreachable!("a device id"));
+    let kicked_by = |policy: &LoginPolicy| {
+        let verdict = judge(&seats, platform, &newcomer, policy);
+        let mut counts: Vec<(Platform, usize)> = Vec::new();
+        for index in verdict.kicked {
+            let platform = seats[index].platform;
+            match counts.iter_mut().find(|(counted, _)| *counted == platform) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((platform, 1)),
+            }
+        }
+        counts.sort_unstable();
+        (counts, !verdict.in_the_way.is_empty())
+    };
+    let (kicked, rejected) = kicked_by(policy);
+    let presets = Preset::ALL.map(|preset| (preset, kicked_by(&policy.regrouped(preset)).0));
+    Explanation { kicked, rejected, presets }
+}
+
+struct Imagined {
+    platform: Platform,
+    device: String,
+}
+
+impl Seat for Imagined {
+    fn platform(&self) -> Platform {
+        self.platform
+    }
+
+    fn device(&self) -> &str {
+        &self.device
+    }
+
+    fn is_online(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,57 @@
+//! The rules of presence: pure values and functions, without a clock, a socket or a log.
+//!
+//! ```text
+//!              login                  closed, silent, token         7 days
+//!   Offline ─────────▶ Online ──────────────────────▶ PushOnline ─────────▶ Offline
+//!      ▲                 │   ▲    (mobile only)            │
+//!      │  closed, silent,│   └──────────── login, resume ──┤
+//!      │  background …   │                                 │ kick
+//!      └─────────────────┴─────────────────────────────────┘
+//!           logout, kick; any platform that has no push
+//! ```
+//!
+//! Two machines: [`step()`] over a user's [`Record`] says what an event means for the user;
+//! [`Liveness`], one for each connection, says when a connection has fallen silent. Everything
+//! bears the number of the rule it follows; `README.md` beside this file explains them one by one.
+
+mod draft;
+pub mod duration;
+mod effect;
+mod event;
+mod ids;
+mod liveness;
+mod login;
+mod patience;
+mod platform;
+mod policy;
+mod record;
+mod status;
+mod step;
+mod time;
+
+pub use self::effect::{
+    Answer, Cause, Effects, End, Evidence, Outcome, Refusal, TerminalChange, Transition, Victim,
+    Why,
+};
+pub use self::event::{
+    BackgroundReason, Event, EventKind, Intent, Kicker, Login, Origin, Target, Victor,
+};
+pub use self::ids::{
+    ConnectionId, DeviceId, EventId, ID_BYTES_MAX, InvalidDevice, InvalidUser, NodeId, NotAnId,
+    SessionId, UserId,
+};
+pub use self::liveness::{Due as LivenessDue, Liveness};
+pub use self::login::{Explanation, explain};
+pub use self::patience::Patience;
+pub use self::platform::{Platform, UnknownPlatform};
+pub use self::policy::{
+    Groups, INSTANCES_MAX, LoginPolicy, OnConflict, Policy, PolicyFault, Preset, SESSIONS_MAX,
+    TABS_MAX, WebTabs, Windows,
+};
+pub use self::record::{
+    Applied, Background, Census, Due, ENDED_MAX, ENDED_TTL, Ended, Link, RECENT_EVENTS_MAX, Record,
+    Revocation, Terminal,
+};
+pub use self::status::{State, Status};
+pub use self::step::{Moment, step};
+pub use self::time::Timestamp;

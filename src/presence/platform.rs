@@ -1,0 +1,98 @@
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// What a client runs on, in the order of the names, which is the order that statuses list them in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Platform {
+    /// An Android phone or tablet.
+    Android,
+    /// An iPhone; `iphone` is read as this, too.
+    Ios,
+    /// An iPad.
+    Ipad,
+    /// A Linux desktop.
+    Linux,
+    /// A Mac.
+    Mac,
+    /// A WeChat mini-program, or one of its kind.
+    MiniProgram,
+    /// A browser page.
+    Web,
+    /// A Windows desktop.
+    Windows,
+}
+
+/// A text that names no platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a platform is one of android, ios, ipad, linux, mac, miniprogram, web, windows")]
+pub struct UnknownPlatform;
+
+impl Platform {
+    /// Every platform.
+    pub const ALL: [Self; 8] = [
+        Self::Android,
+        Self::Ios,
+        Self::Ipad,
+        Self::Linux,
+        Self::Mac,
+        Self::MiniProgram,
+        Self::Web,
+        Self::Windows,
+    ];
+
+    /// The name as clients write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Android => "android",
+            Self::Ios => "ios",
+            Self::Ipad => "ipad",
+            Self::Linux => "linux",
+            Self::Mac => "mac",
+            Self::MiniProgram => "miniprogram",
+            Self::Web => "web",
+            Self::Windows => "windows",
+        }
+    }
+
+    /// Whether a device on it can still want push when its connection is gone (S2).
+    pub const fn is_mobile(self) -> bool {
+        match self {
+            Self::Android | Self::Ios | Self::Ipad => true,
+            Self::Linux | Self::Mac | Self::MiniProgram | Self::Web | Self::Windows => false,
+        }
+    }
+
+    /// Whether it is a native app, with the long windows of T4 and T13.
+    pub const fn is_native(self) -> bool {
+        match self {
+            Self::Android | Self::Ios | Self::Ipad | Self::Linux | Self::Mac | Self::Windows => {
+                true
+            }
+            Self::MiniProgram | Self::Web => false,
+        }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Platform {
+    type Err = UnknownPlatform;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPlatform> {
+        let name = if text == "iphone" { "ios" } else { text };
+        Self::ALL.into_iter().find(|platform| platform.name() == name).ok_or(UnknownPlatform)
+    }
+}
+
+impl<'de> Deserialize<'de> for Platform {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}

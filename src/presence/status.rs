@@ -1,0 +1,59 @@
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Platform, Timestamp};
+
+/// A user's state as others see it; a later variant outranks an earlier one (S3).
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum State {
+    /// Logged in nowhere.
+    #[default]
+    Offline,
+    /// Not connected, but a phone still wants push.
+    PushOnline,
+    /// Connected, or not yet known to be lost.
+    Online,
+}
+
+impl State {
+    /// The name as clients read it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Offline => "Offline",
+            Self::PushOnline => "PushOnline",
+            Self::Online => "Online",
+        }
+    }
+}
+
+/// What watchers, queries and webhooks see of a user (V1).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The best state of any terminal (S3).
+    pub state: State,
+    /// The platforms now `Online`, sorted, each once.
+    pub platforms: Vec<Platform>,
+    /// The text the user set; gone once the user is `Offline`.
+    pub custom: Option<Arc<str>>,
+    /// When `state` last changed; `None` for a user of whom nothing is remembered (S4).
+    pub since: Option<Timestamp>,
+    /// When any terminal was last heard before the user left `Online`; `None` while `Online`.
+    pub last_seen: Option<Timestamp>,
+    /// Greater with every change (V2); 0 says that nothing is remembered.
+    pub version: u64,
+}
+
+impl Status {
+    /// Whether a watcher could tell the two apart by anything but their versions (V6).
+    pub fn looks_like(&self, other: &Self) -> bool {
+        let Self { state, platforms, custom, since, last_seen, version: _ } = self;
+        *state == other.state
+            && *platforms == other.platforms
+            && *custom == other.custom
+            && *since == other.since
+            && *last_seen == other.last_seen
+    }
+}

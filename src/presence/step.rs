@@ -1,0 +1,333 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::draft::{Draft, change};
+use super::login::judge;
+use super::{
+    Answer, Background, BackgroundReason, Cause, ConnectionId, End, Event, EventKind, Evidence,
+    Intent, Kicker, Link, Login, Origin, Outcome, Platform, Policy, Record, Refusal, SessionId,
+    State, Target, Terminal, Timestamp, Victor, Why,
+};
+
+/// When a step happens, and what the actors know that the record does not.
+#[derive(Debug, Clone)]
+pub struct Moment {
+    /// The process's own time.
+    pub now: Timestamp,
+    /// The wall clock, for what lasts days: push, tokens.
+    pub wall: Timestamp,
+    /// When connections were last heard, as far as this node knows.
+    pub heard: Vec<(ConnectionId, Timestamp)>,
+}
+
+/// Applies one event to one user's record.
+///
+/// Never fails and never blocks: an event that no longer fits the record (the end of a connection
+/// that the session has left) changes nothing, and an event that the record holds already has the
+/// same effects and changes nothing, so a commit that was lost or beaten may be tried again.
+pub fn step(record: &Record, event: &Event, policy: &Policy, moment: &Moment) -> Outcome {
+    if let Some(applied) = record.recent.iter().find(|applied| applied.event == event.id) {
+        return Outcome {
+            record: record.clone(),
+            transitions: Vec::new(),
+            effects: applied.effects.clone(),
+            answer: applied.answer.clone(),
+        };
+    }
+    let mut draft = Draft::new(record, event.id, policy, moment);
+    let answer = match &event.kind {
+        EventKind::Login(login) => draft.login(login),
+        EventKind::Logout(origin) => draft.logout(*origin),
+        EventKind::Closed { origin, close_code } => draft.closed(*origin, *close_code),
+        EventKind::Silent { origin, deadline } => draft.silent(*origin, *deadline),
+        EventKind::Background { origin, reason } => draft.background(*origin, *reason),
+        EventKind::Foreground(origin) => draft.foreground(*origin),
+        EventKind::Refresh { origin, token_until, issued_at_secs } => {
+            draft.refresh(*origin, *token_until, *issued_at_secs)
+        }
+        EventKind::Set { origin, custom } => draft.set(*origin, custom.as_ref()),
+        EventKind::Kick { target, by } => draft.kick(target, by),
+        EventKind::Tick => draft.tick(),
+        EventKind::StoodStill { from, by } => draft.stood_still(*from, *by),
+    };
+    draft.finish(answer)
+}
+
+impl Draft<'_> {
+    fn login(&mut self, login: &Login) -> Answer {
+        if self.record.revokes(login.issued_at_secs, self.wall) {
+            return Answer::Refused(Refusal::TokenRevoked);
+        }
+        if let Intent::Resume(Some(session)) = login.intent {
+            if let Some(index) = self.to_resume(session, login) {
+                return self.resume(index, login);
+            }
+            if self.was_kicked(session, login) {
+                return Answer::Refused(Refusal::Kicked);
+            }
+        }
+        let verdict =
+            judge(&self.record.terminals, login.platform, &login.device, &self.policy.login);
+        let terminals = &self.record.terminals;
+        if login.intent != Intent::New {
+            let costs_somebody = !verdict.kicked.is_empty()
+                || !verdict.in_the_way.is_empty()
+                || verdict.replaced.iter().any(|&index| terminals[index].state() == State::Online);
+            if costs_somebody {
+                return Answer::Refused(Refusal::Superseded);
+            }
+        }
+        if !verdict.in_the_way.is_empty() {
+            let mut devices = Vec::new();
+            for &index in &verdict.in_the_way {
+                let device = (terminals[index].platform, terminals[index].device.clone());
+                if !devices.contains(&device) {
+                    devices.push(device);
+                }
+            }
+            return Answer::Refused(Refusal::LoginConflict(devices));
+        }
+        let replaced: Vec<_> = verdict.replaced.iter().map(|&i| terminals[i].session).collect();
+        let kicked: Vec<_> = verdict.kicked.iter().map(|&i| terminals[i].session).collect();
+        self.admit(login, &replaced, &kicked)
+    }
+
+    fn admit(&mut self, login: &Login, replaced: &[SessionId], kicked: &[SessionId]) -> Answer {
+        let by = Kicker::Login(Victor {
+            platform: login.platform,
+            device: login.device.clone(),
+            session: login.session,
+        });
+        let kicked = self.kick_all(kicked, &by, Why::LoginElsewhere);
+        let mut from = None;
+        for &session in replaced {
+            if let Some(old) = self.expel(session, &by, Why::SameDevice) {
+                from = Some(old.state());
+            }
+        }
+        let terminal = Terminal {
+            session: login.session,
+            platform: login.platform,
+            device: login.device.clone(),
+            app: login.app.clone(),
+            connection: login.connection,
+            address: login.address,
+            link: Link::Connected,
+            since: self.now,
+            heard: self.now,
+            background: None,
+            token_until: login.token_until,
+        };
+        self.log(
+            Cause::Login,
+            Some(change(&terminal, from, Some(State::Online))),
+            Evidence::default(),
+        );
+        self.record.terminals.push(terminal);
+        if let Some(custom) = &login.custom {
+            self.record.custom.clone_from(custom);
+        }
+        Answer::Admitted { session: login.session, resumed: false, kicked }
+    }
+
+    /// Finds the terminal that a login goes on with: only its own user, platform and device may (L7).
+    fn to_resume(&self, session: SessionId, login: &Login) -> Option<usize> {
+        self.record.terminals.iter().position(|terminal| {
+            terminal.session == session
+                && terminal.platform == login.platform
+                && terminal.device == login.device
+        })
+    }
+
+    fn was_kicked(&self, session: SessionId, login: &Login) -> bool {
+        self.record.ended.iter().any(|ended| {
+            ended.session == session
+                && ended.platform == login.platform
+                && ended.device == login.device
+                && ended.until > self.now
+        })
+    }
+
+    fn resume(&mut self, index: usize, login: &Login) -> Answer {
+        let now = self.now;
+        if let Some(custom) = &login.custom {
+            self.change_custom(Some(index), custom.as_ref());
+        }
+        let terminal = &mut self.record.terminals[index];
+        let before = terminal.state();
+        let moved = terminal.link == Link::Connected && terminal.connection != login.connection;
+        if moved {
+            self.effects.ends.push(End { connection: terminal.connection, why: Why::Moved });
+        }
+        terminal.link = Link::Connected;
+        terminal.connection = login.connection;
+        terminal.address = login.address;
+        terminal.background = None;
+        terminal.heard = now;
+        terminal.token_until = login.token_until;
+        if login.app.is_some() {
+            terminal.app.clone_from(&login.app);
+        }
+        let session = terminal.session;
+        if before != State::Online {
+            terminal.since = now;
+            let change = change(terminal, Some(before), Some(State::Online));
+            self.log(Cause::Resume, Some(change), Evidence::default());
+        }
+        Answer::Admitted { session, resumed: true, kicked: Vec::new() }
+    }
+
+    fn logout(&mut self, origin: Origin) -> Answer {
+        let Some(index) = self.position(origin) else { return Answer::Stale };
+        self.end(index, Cause::Logout, Evidence::default());
+        Answer::Done
+    }
+
+    fn closed(&mut self, origin: Origin, close_code: Option<u16>) -> Answer {
+        let Some(index) = self.position(origin) else { return Answer::Stale };
+        let grace = self.policy.windows.web_close_grace;
+        let terminal = &mut self.record.terminals[index];
+        let suspended = terminal.background.is_some_and(|background| background.deadline.is_some());
+        if suspended {
+            terminal.link = Link::Lost { since: self.now, until: None, close_code };
+        } else if terminal.platform == Platform::Web && !grace.is_zero() {
+            let until = Some(self.now + grace);
+            terminal.link = Link::Lost { since: self.now, until, close_code };
+        } else {
+            self.lose(index, Cause::Close, Evidence { close_code, ..Evidence::default() });
+        }
+        Answer::Done
+    }
+
+    fn silent(&mut self, origin: Origin, deadline: Timestamp) -> Answer {
+        let Some(index) = self.position(origin) else { return Answer::Stale };
+        let evidence = Evidence { deadline: Some(deadline), ..Evidence::default() };
+        self.lose(index, Cause::Silence, evidence);
+        Answer::Done
+    }
+
+    fn background(&mut self, origin: Origin, reason: BackgroundReason) -> Answer {
+        let Some(index) = self.position(origin) else { return Answer::Stale };
+        let windows = &self.policy.windows;
+        let window = match reason {
+            BackgroundReason::Hide => windows.background,
+            BackgroundReason::Exit => windows.exit,
+        };
+        let terminal = &mut self.record.terminals[index];
+        let clocked = terminal.platform == Platform::MiniProgram;
+        let new =
+            Background { reason, since: self.now, deadline: clocked.then(|| self.now + window) };
+        let kept = match terminal.background {
+            Some(old) if !clocked || old.deadline <= new.deadline => old,
+            Some(_) | None => new,
+        };
+        terminal.background = Some(kept);
+        Answer::Background { deadline: kept.deadline }
+    }
+
+    fn foreground(&mut self, origin: Origin) -> Answer {
+        let Some(index) = self.position(origin) else { return Answer::Stale };
+        self.record.terminals[index].background = None;
+        Answer::Done
+    }
+
+    fn refresh(&mut self, origin: Origin, token_until: Timestamp, issued_at_secs: u64) -> Answer {
+        let Some(index) = self.position(origin) else { return Answer::Stale };
+        if self.record.revokes(issued_at_secs, self.wall) {
+            return Answer::Refused(Refusal::TokenRevoked);
+        }
+        self.record.terminals[index].token_until = token_until;
+        Answer::Done
+    }
+
+    fn set(&mut self, origin: Option<Origin>, custom: Option<&Arc<str>>) -> Answer {
+        let by = match origin.map(|origin| self.position(origin)) {
+            None => None,
+            Some(Some(index)) => Some(index),
+            Some(None) => return Answer::Stale,
+        };
+        if self.record.terminals.is_empty() {
+            return Answer::Refused(Refusal::NotLoggedIn);
+        }
+        self.change_custom(by, custom);
+        Answer::Done
+    }
+
+    fn kick(&mut self, target: &Target, by: &Kicker) -> Answer {
+        if let Kicker::Own(victor) = by
+            && self.record.terminal(victor.session).is_none()
+        {
+            return Answer::Stale;
+        }
+        let why = match by {
+            Kicker::Admin { .. } => Why::Admin,
+            Kicker::Own(_) => Why::OwnRequest,
+            Kicker::Login(_) => Why::LoginElsewhere,
+        };
+        let revoked = target.is_everything() && why == Why::Admin;
+        if revoked {
+            self.revoke();
+        }
+        let meant = self.record.terminals.iter().filter(|terminal| target.matches(terminal));
+        let meant: Vec<_> = meant.map(|terminal| terminal.session).collect();
+        Answer::Kicked { kicked: self.kick_all(&meant, by, why), revoked }
+    }
+
+    fn tick(&mut self) -> Answer {
+        let mut index = 0;
+        while let Some(terminal) = self.record.terminals.get(index) {
+            let terminals = self.record.terminals.len();
+            match (terminal.link, terminal.deadline()) {
+                (Link::Push { until }, _) if until <= self.wall => {
+                    self.end(index, Cause::Expired, passed(until));
+                }
+                (Link::Connected | Link::Lost { .. }, Some((at, cause))) if at <= self.now => {
+                    self.pass(index, at, cause);
+                }
+                _ => (),
+            }
+            if self.record.terminals.len() == terminals {
+                index += 1;
+            }
+        }
+        if self.record.revoked.is_some_and(|revoked| revoked.until <= self.wall) {
+            self.record.revoked = None;
+        }
+        let forgotten = self.original.forget_at(self.policy).is_some_and(|at| at <= self.now);
+        if forgotten {
+            self.record = Record { revoked: self.record.revoked, ..Record::default() };
+        }
+        Answer::Done
+    }
+
+    /// Ends an `Online` terminal whose deadline passed.
+    fn pass(&mut self, index: usize, at: Timestamp, cause: Cause) {
+        let terminal = &self.record.terminals[index];
+        if terminal.link == Link::Connected {
+            let why =
+                if cause == Cause::TokenExpired { Why::TokenExpired } else { Why::Background };
+            self.effects.ends.push(End { connection: terminal.connection, why });
+        }
+        self.lose(index, cause, passed(at));
+    }
+
+    fn stood_still(&mut self, from: Timestamp, by: Duration) -> Answer {
+        // A window that was opened meanwhile moves by the rest alone, one opened afterwards not.
+        let moved = |at: Timestamp, since: Timestamp| at + by.saturating_sub(since - from);
+        for terminal in &mut self.record.terminals {
+            if let Link::Lost { since, until: Some(until), .. } = &mut terminal.link {
+                *until = moved(*until, *since);
+            }
+            if let Some(Background { since, deadline: Some(deadline), .. }) =
+                &mut terminal.background
+            {
+                *deadline = moved(*deadline, *since);
+            }
+        }
+        Answer::Done
+    }
+}
+
+fn passed(deadline: Timestamp) -> Evidence {
+    Evidence { deadline: Some(deadline), ..Evidence::default() }
+}

@@ -1,0 +1,312 @@
+//! The rules of presence by their numbers: driven by hand, from tables, and through random lives.
+
+mod lives;
+mod model;
+mod policies;
+mod sessions;
+mod transitions;
+mod views;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use presence_hub::presence::{
+    Answer, BackgroundReason, Cause, ConnectionId, DeviceId, Event, EventId, EventKind, Intent,
+    Kicker, Login, LoginPolicy, Moment, NodeId, Origin, Outcome, Platform, Policy, Preset, Record,
+    Refusal, SessionId, State, Target, Timestamp, Why, Windows, step,
+};
+
+const MILLI: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+const NATIVE: [Platform; 6] = [
+    Platform::Android,
+    Platform::Ios,
+    Platform::Ipad,
+    Platform::Windows,
+    Platform::Mac,
+    Platform::Linux,
+];
+const MOBILE: [Platform; 3] = [Platform::Android, Platform::Ios, Platform::Ipad];
+
+/// One session, on the connection that it lives on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seat {
+    platform: Platform,
+    device: &'static str,
+    session: SessionId,
+    connection: ConnectionId,
+}
+
+impl Seat {
+    fn origin(self) -> Origin {
+        Origin { session: self.session, connection: self.connection }
+    }
+}
+
+/// One user's life; every step of it is held against what must always be true.
+#[derive(Debug, Clone)]
+struct Life {
+    record: Record,
+    policy: Policy,
+    now: Timestamp,
+    /// How far the wall clock is ahead of the process's own time.
+    ahead: Duration,
+    heard: Vec<(ConnectionId, Timestamp)>,
+    serial: u64,
+    /// What the last event led to.
+    last: Outcome,
+}
+
+impl Life {
+    fn of(preset: Preset) -> Self {
+        Self::under(LoginPolicy::preset(preset))
+    }
+
+    fn under(login: LoginPolicy) -> Self {
+        let policy = Policy {
+            login,
+            windows: Windows::default(),
+            record_ttl: 30 * DAY,
+            max_token_ttl: 365 * DAY,
+        };
+        let nothing = Record::default();
+        Self {
+            policy,
+            now: Timestamp::from_millis(1_780_000_000_000),
+            ahead: 3 * 3600 * SECOND,
+            heard: Vec::new(),
+            serial: 0,
+            last: Outcome {
+                record: nothing.clone(),
+                transitions: Vec::new(),
+                effects: presence_hub::presence::Effects::default(),
+                answer: Answer::Done,
+            },
+            record: nothing,
+        }
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.now + self.ahead
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: self.now, wall: self.wall(), heard: self.heard.clone() }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    fn wait(&mut self, by: Duration) {
+        self.now = self.now + by;
+    }
+
+    /// Lets a window pass: it ends at its instant, not before, and a late tick finds it over, too.
+    fn lasts(&mut self, window: Duration) -> Vec<Cause> {
+        self.wait(window - MILLI);
+        self.tick();
+        assert!(self.last.transitions.is_empty(), "{window:?} ended early: {:?}", self.last);
+        let mut late = self.clone();
+        late.wait(2 * MILLI);
+        late.tick();
+        self.wait(MILLI);
+        self.tick();
+        assert_eq!(late.causes(), self.causes(), "a tick may be late");
+        self.causes()
+    }
+
+    fn apply(&mut self, kind: EventKind) -> Answer {
+        let id = EventId(self.number().into());
+        self.send(&Event { id, kind })
+    }
+
+    fn send(&mut self, event: &Event) -> Answer {
+        let moment = self.moment();
+        self.last = step(&self.record, event, &self.policy, &moment);
+        check(&self.record, event, &self.last, &self.policy, &moment);
+        self.record = self.last.record.clone();
+        self.last.answer.clone()
+    }
+
+    /// What a fresh session of a device would show on a fresh connection, with a fresh token.
+    fn card(&mut self, platform: Platform, device: &str, intent: Intent) -> Login {
+        Login {
+            session: SessionId(self.number().into()),
+            connection: ConnectionId { node: NodeId(1), serial: self.number() },
+            address: None,
+            platform,
+            device: named(device),
+            intent,
+            custom: None,
+            app: None,
+            token_until: self.now + 300 * DAY,
+            issued_at_secs: self.wall().as_secs(),
+        }
+    }
+
+    fn enter(
+        &mut self,
+        platform: Platform,
+        device: &'static str,
+        intent: Intent,
+    ) -> Result<Seat, Refusal> {
+        let card = self.card(platform, device, intent);
+        let connection = card.connection;
+        let answer = self.apply(EventKind::Login(Box::new(card)));
+        if let Answer::Refused(refusal) = answer {
+            return Err(refusal);
+        }
+        let Answer::Admitted { session, .. } = answer else { panic!("to a login: {answer:?}") };
+        Ok(Seat { platform, device, session, connection })
+    }
+
+    fn login(&mut self, platform: Platform, device: &'static str) -> Seat {
+        self.enter(platform, device, Intent::New).expect("a login")
+    }
+
+    /// Goes on with a session on a fresh connection.
+    fn resume(&mut self, seat: Seat) -> Result<Seat, Refusal> {
+        self.enter(seat.platform, seat.device, Intent::Resume(Some(seat.session)))
+    }
+
+    fn close(&mut self, seat: Seat) -> Answer {
+        self.apply(EventKind::Closed { origin: seat.origin(), close_code: Some(1006) })
+    }
+
+    fn silence(&mut self, seat: Seat) -> Answer {
+        let deadline = self.now;
+        self.apply(EventKind::Silent { origin: seat.origin(), deadline })
+    }
+
+    fn logout(&mut self, seat: Seat) -> Answer {
+        self.apply(EventKind::Logout(seat.origin()))
+    }
+
+    /// Returns how long it may stay there.
+    fn background(&mut self, seat: Seat, reason: BackgroundReason) -> Option<Duration> {
+        let answer = self.apply(EventKind::Background { origin: seat.origin(), reason });
+        let Answer::Background { deadline } = answer else { panic!("to background: {answer:?}") };
+        deadline.map(|at| at - self.now)
+    }
+
+    fn foreground(&mut self, seat: Seat) -> Answer {
+        self.apply(EventKind::Foreground(seat.origin()))
+    }
+
+    fn set(&mut self, origin: Option<Seat>, custom: Option<&str>) -> Answer {
+        let origin = origin.map(Seat::origin);
+        self.apply(EventKind::Set { origin, custom: custom.map(Into::into) })
+    }
+
+    fn kick(&mut self, target: Target) -> Answer {
+        self.apply(EventKind::Kick { target, by: Kicker::Admin { message: None } })
+    }
+
+    fn tick(&mut self) {
+        assert_eq!(self.apply(EventKind::Tick), Answer::Done);
+    }
+
+    fn hear(&mut self, seat: Seat) {
+        self.heard.push((seat.connection, self.now));
+    }
+
+    fn state(&self) -> State {
+        self.record.state()
+    }
+
+    fn stands(&self, seat: Seat) -> bool {
+        self.record.terminal(seat.session).is_some()
+    }
+
+    /// Why the last event's transitions happened.
+    fn causes(&self) -> Vec<Cause> {
+        self.last.transitions.iter().map(|transition| transition.cause).collect()
+    }
+
+    /// The connections that the last event ended.
+    fn ends(&self) -> Vec<(ConnectionId, Why)> {
+        self.last.effects.ends.iter().map(|end| (end.connection, end.why)).collect()
+    }
+
+    /// The sessions that the last event kicked.
+    fn kicked(&self) -> Vec<SessionId> {
+        let (Answer::Admitted { kicked, .. } | Answer::Kicked { kicked, .. }) = &self.last.answer
+        else {
+            panic!("this kicks nobody: {:?}", self.last.answer)
+        };
+        kicked.iter().map(|victim| victim.session).collect()
+    }
+}
+
+fn named(device: &str) -> DeviceId {
+    device.parse().expect("a device id")
+}
+
+/// What holds of every step, whatever the event.
+fn check(before: &Record, event: &Event, outcome: &Outcome, policy: &Policy, moment: &Moment) {
+    let after = &outcome.record;
+    let again = step(after, event, policy, moment);
+    assert_eq!(again.record, *after, "a second time changes nothing");
+    assert_eq!((&again.effects, &again.answer), (&outcome.effects, &outcome.answer));
+    if before.recent.iter().any(|applied| applied.event == event.id) {
+        assert!(*after == *before && outcome.transitions.is_empty(), "a repeat changes nothing");
+        return;
+    }
+    check_log(before, outcome);
+    check_terminals(before, event, after);
+    check_due(before, policy, moment);
+}
+
+/// V1, V2, V5, V6: the log is a chain, its versions grow, and it tells of each visible change.
+fn check_log(before: &Record, outcome: &Outcome) {
+    let after = outcome.record.status();
+    let (mut state, mut version) = (before.state(), before.version);
+    for transition in &outcome.transitions {
+        assert_eq!(transition.from, state, "each goes on from the last: {transition:?}");
+        assert!(transition.version > version, "versions grow: {transition:?}");
+        (state, version) = (transition.to, transition.version);
+        assert!(transition.status.looks_like(&after) && transition.status.version == version);
+        assert_eq!(transition.by.is_some(), transition.cause == Cause::Kicked);
+    }
+    assert_eq!(state, after.state, "nothing changes without a cause");
+    assert!(after.state == State::Offline || after.version > 0);
+    assert!(after.state != State::Offline || after.custom.is_none());
+    assert!(after.state != State::Online || after.last_seen.is_none());
+    let forgotten = after.version == 0;
+    if !forgotten {
+        assert_eq!(after.version, version);
+        assert_eq!(outcome.effects.announce, !after.looks_like(&before.status()));
+    }
+}
+
+/// S2, L7: only phones want push, no session is there twice, and a resume is at nobody's cost.
+fn check_terminals(before: &Record, event: &Event, after: &Record) {
+    let sessions: BTreeSet<_> = after.terminals.iter().map(|t| t.session).collect();
+    assert_eq!(sessions.len(), after.terminals.len());
+    for terminal in &after.terminals {
+        assert!(terminal.state() == State::Online || MOBILE.contains(&terminal.platform));
+    }
+    let EventKind::Login(login) = &event.kind else { return };
+    let gone = before.terminals.iter().filter(|t| !sessions.contains(&t.session));
+    for terminal in gone.filter(|_| login.intent != Intent::New) {
+        let own = terminal.platform == login.platform && terminal.device == login.device;
+        assert!(own && terminal.state() == State::PushOnline, "a resume ended {terminal:?}");
+    }
+}
+
+/// What a record says is due is due, and nothing else is.
+fn check_due(record: &Record, policy: &Policy, moment: &Moment) {
+    let is_due = |record: &Record| {
+        let due = record.due(policy);
+        due.running.is_some_and(|at| at <= moment.now)
+            || due.wall.is_some_and(|at| at <= moment.wall)
+    };
+    let tick = Event { id: EventId(u128::MAX), kind: EventKind::Tick };
+    let after = step(record, &tick, policy, moment).record;
+    assert_eq!(is_due(record), after != *record, "a tick is due where it does something");
+    assert!(!is_due(&after), "once is enough");
+}

@@ -1,0 +1,317 @@
+//! S3, S4, V1, V2, V5 and V6: what watchers, queries and the log see.
+
+use presence_hub::presence::{
+    Answer, BackgroundReason, Cause, Event, EventId, EventKind, Groups, Intent, Login, LoginPolicy,
+    Origin, Platform, Preset, RECENT_EVENTS_MAX, Record, Refusal, SESSIONS_MAX, State, Status,
+    Target, WebTabs,
+};
+
+use super::{DAY, Life, MILLI, SECOND, Seat};
+use Platform::{Android, Ios, Mac, MiniProgram, Web};
+
+#[test]
+fn s3_the_best_terminal_speaks_for_the_user() {
+    let mut life = Life::of(Preset::Multi);
+    let (phone, desktop) = (life.login(Ios, "phone"), life.login(Mac, "desktop"));
+    life.close(phone);
+    assert_eq!(life.state(), State::Online);
+    life.close(desktop);
+    assert_eq!(life.state(), State::PushOnline);
+    life.kick(Target::default());
+    assert_eq!(life.state(), State::Offline);
+}
+
+#[test]
+fn s4_a_user_never_seen_is_offline_and_all_that_is_said_of_one_is_harmless() {
+    let nobody = Status::default();
+    assert_eq!((nobody.state, nobody.version, nobody.since, nobody.last_seen), Default::default());
+    let mut life = Life::of(Preset::Single);
+    life.tick();
+    assert_eq!(life.set(None, Some("x")), Answer::Refused(Refusal::NotLoggedIn));
+    life.kick(Target { platform: Some(Web), ..Target::default() });
+    assert_eq!(life.record.status(), nobody);
+    assert!(life.record.is_empty());
+}
+
+#[test]
+fn v1_platforms_are_those_now_online_sorted_by_name_each_once() {
+    let mut life = Life::of(Preset::Multi);
+    life.policy.login = LoginPolicy::new(Groups::Preset(Preset::Multi), &[], false).expect("valid");
+    for platform in [Web, Platform::Windows, MiniProgram, Mac, Platform::Linux, Platform::Ipad] {
+        life.login(platform, "one");
+    }
+    let phone = life.login(Ios, "one");
+    life.login(Android, "one");
+    life.login(Web, "one");
+    life.close(phone);
+    let names: Vec<_> = life.record.status().platforms.into_iter().map(Platform::name).collect();
+    assert_eq!(names, ["android", "ipad", "linux", "mac", "miniprogram", "web", "windows"]);
+}
+
+#[test]
+fn v1_since_tells_when_the_state_last_changed() {
+    let mut life = Life::of(Preset::Multi);
+    let start = life.now;
+    let phone = life.login(Ios, "phone");
+    life.wait(SECOND);
+    let page = life.login(Web, "page");
+    assert_eq!(life.record.status().since, Some(start), "Online before and after");
+    life.logout(page);
+    life.wait(500 * SECOND);
+    life.silence(phone);
+    assert_eq!(life.record.status().since, Some(life.now), "when the silence was found out");
+    let pushed = life.now;
+    life.wait(DAY);
+    life.tick();
+    assert_eq!(life.record.status().since, Some(pushed));
+}
+
+#[test]
+fn v1_last_seen_tells_when_any_terminal_was_last_heard_before_the_user_left() {
+    let mut life = Life::of(Preset::Multi);
+    let (phone, page) = (life.login(Ios, "phone"), life.login(Web, "page"));
+    life.wait(10 * SECOND);
+    life.hear(phone);
+    let phone_heard = life.now;
+    life.wait(10 * SECOND);
+    life.hear(page);
+    let page_heard = life.now;
+    assert_eq!(life.record.status().last_seen, None, "it is null while Online");
+
+    let mut phone_last = life.clone();
+    phone_last.wait(300 * SECOND);
+    phone_last.logout(page);
+    phone_last.wait(100 * SECOND);
+    phone_last.silence(phone);
+    let seen = phone_last.record.status().last_seen;
+    assert_eq!(seen, Some(page_heard), "by a terminal that had gone before");
+    phone_last.wait(7 * DAY);
+    phone_last.tick();
+    assert_eq!(phone_last.record.status().last_seen, seen, "PushOnline ends unheard");
+
+    life.silence(phone);
+    life.wait(60 * SECOND);
+    life.silence(page);
+    assert_eq!(life.record.status().last_seen, Some(page_heard));
+    assert!(phone_heard < page_heard);
+    life.resume(phone).expect("a resume");
+    assert_eq!(life.record.status().last_seen, None);
+}
+
+#[test]
+fn v1_the_custom_status_goes_when_the_user_becomes_offline_and_not_before() {
+    let mut life = Life::of(Preset::Single);
+    let page = life.login(Web, "page");
+    life.set(Some(page), Some("busy"));
+    let phone = life.login(Ios, "phone");
+    assert_eq!(life.record.status().custom.as_deref(), Some("busy"), "a takeover is one commit");
+    life.close(phone);
+    assert_eq!(life.record.status().custom.as_deref(), Some("busy"), "PushOnline is not Offline");
+    life.wait(7 * DAY);
+    life.tick();
+    assert_eq!((life.state(), life.record.status().custom), (State::Offline, None));
+}
+
+#[test]
+fn v1_v6_the_custom_status_is_set_by_a_session_or_the_back_end_and_logged_when_it_changes() {
+    let mut life = Life::of(Preset::Single);
+    let page = life.login(Web, "page");
+    for origin in [Some(page), None] {
+        life.set(origin, Some("busy"));
+        assert_eq!(life.causes(), [Cause::Custom]);
+        assert_eq!(life.last.transitions[0].terminal.is_some(), origin.is_some());
+        life.set(origin, Some("busy"));
+        assert!(life.causes().is_empty() && !life.last.effects.announce, "the same text again");
+        life.set(origin, None);
+        assert_eq!((life.causes(), life.record.status().custom), (vec![Cause::Custom], None));
+    }
+}
+
+/// Shows a card that sets the custom status.
+fn enter_with(life: &mut Life, seat: Seat, intent: Intent, custom: Option<&str>) {
+    let card = life.card(seat.platform, seat.device, intent);
+    let login = Login { custom: Some(custom.map(Into::into)), ..card };
+    life.apply(EventKind::Login(Box::new(login)));
+}
+
+#[test]
+fn v1_v6_a_login_may_bring_a_custom_status() {
+    let mut life = Life::of(Preset::Single);
+    let phone = life.login(Ios, "phone");
+    let resume = Intent::Resume(Some(phone.session));
+    enter_with(&mut life, phone, resume, Some("unseen"));
+    assert_eq!(life.causes(), [Cause::Custom], "the resume itself is seen by nobody");
+    enter_with(&mut life, phone, Intent::New, Some("new"));
+    assert_eq!(life.causes(), [Cause::Login]);
+    enter_with(&mut life, phone, Intent::New, None);
+    assert_eq!(life.record.status().custom, None);
+}
+
+#[test]
+fn v6_a_resume_bears_the_change_of_state_even_where_it_brings_a_custom_status() {
+    let mut life = Life::of(Preset::Single);
+    let phone = life.login(Ios, "phone");
+    life.close(phone);
+    enter_with(&mut life, phone, Intent::Resume(Some(phone.session)), Some("back"));
+    let came_back = life.last.transitions.iter().find(|t| t.to != t.from).expect("a change");
+    assert_eq!(came_back.cause, Cause::Resume);
+    assert_eq!(came_back.status.custom.as_deref(), Some("back"));
+}
+
+#[test]
+fn v2_versions_grow_over_reconnects_and_over_a_users_being_forgotten() {
+    let mut life = Life::of(Preset::Single);
+    let mut versions = Vec::new();
+    for _ in 0..3 {
+        let seat = life.login(Mac, "desktop");
+        versions.push(life.record.version);
+        life.logout(seat);
+        versions.push(life.record.version);
+        life.wait(30 * DAY - MILLI);
+        life.tick();
+        assert_ne!(life.record.status().version, 0);
+        life.wait(MILLI);
+        life.tick();
+        assert!(life.record.is_empty(), "record_ttl is over (S4)");
+    }
+    assert!(versions.is_sorted_by(|one, next| one < next), "{versions:?}");
+}
+
+#[test]
+fn v2_a_user_who_only_wants_push_is_not_forgotten() {
+    let mut life = Life::of(Preset::Single);
+    life.policy.record_ttl = DAY;
+    let phone = life.login(Ios, "phone");
+    life.close(phone);
+    life.wait(6 * DAY);
+    life.tick();
+    assert!(life.stands(phone));
+}
+
+#[test]
+fn v6_a_takeover_logs_a_kick_for_each_terminal_and_then_the_login() {
+    let mut life = Life::of(Preset::Multi);
+    let (phone, page) = (life.login(Ios, "phone"), life.login(Web, "page"));
+    life.close(phone);
+    life.policy.login = LoginPolicy::preset(Preset::Single);
+    let desktop = life.login(Mac, "desktop");
+    assert_eq!(life.causes(), [Cause::Kicked, Cause::Kicked, Cause::Login]);
+    let of = |index: usize| {
+        let transition = &life.last.transitions[index];
+        let terminal = transition.terminal.clone().expect("a terminal");
+        assert_eq!((transition.from, transition.to), (State::Online, State::Online));
+        assert_eq!(transition.status.platforms, [Mac], "the status after the whole commit");
+        assert_eq!(transition.status.version, transition.version);
+        (terminal.session, terminal.from, terminal.to)
+    };
+    assert_eq!(of(0), (phone.session, Some(State::PushOnline), None));
+    assert_eq!(of(1), (page.session, Some(State::Online), None));
+    assert_eq!(of(2), (desktop.session, None, Some(State::Online)));
+}
+
+#[test]
+fn v6_the_login_of_a_takeover_bears_the_change_of_state() {
+    let mut life = Life::of(Preset::Single);
+    let phone = life.login(Ios, "phone");
+    life.close(phone);
+    life.login(Mac, "desktop");
+    let changes: Vec<_> = life.last.transitions.iter().map(|t| (t.cause, t.from, t.to)).collect();
+    let push = State::PushOnline;
+    assert_eq!(changes, [(Cause::Kicked, push, push), (Cause::Login, push, State::Online)]);
+}
+
+#[test]
+fn v6_every_login_is_logged_and_a_second_tab_and_a_login_anew_are_such() {
+    let mut life = Life::of(Preset::Single);
+    for tabs in [WebTabs::Share, WebTabs::Replace] {
+        life.policy.login.web_tabs = tabs;
+        for _ in 0..2 {
+            life.login(Web, "browser");
+            assert_eq!(life.causes(), [Cause::Login]);
+        }
+        assert!(!life.last.effects.announce);
+    }
+}
+
+#[test]
+fn v6_only_a_visible_change_is_announced() {
+    let mut life = Life::of(Preset::Single);
+    let announced = |life: &mut Life, platform| {
+        life.login(platform, "device");
+        life.last.effects.announce
+    };
+    assert!(announced(&mut life, Ios));
+    life.login(Ios, "another phone");
+    assert!(!life.last.effects.announce, "a takeover on the same platform differs in its version");
+    assert!(announced(&mut life, Mac), "one on another platform differs");
+    let desktop = life.record.terminals[0].clone();
+    let origin = Origin { session: desktop.session, connection: desktop.connection };
+    life.apply(EventKind::Background { origin, reason: BackgroundReason::Hide });
+    assert!(!life.last.effects.announce);
+}
+
+#[test]
+fn v5_an_event_that_is_tried_again_has_the_same_effects_and_changes_nothing() {
+    let mut life = Life::of(Preset::Multi);
+    life.login(Ios, "phone");
+    life.login(Web, "page");
+    life.policy.login = LoginPolicy::preset(Preset::Single);
+    let card = life.card(Mac, "desktop", Intent::New);
+    let event = Event { id: EventId(u128::MAX), kind: EventKind::Login(Box::new(card)) };
+    life.send(&event);
+    let first = life.last.clone();
+    let desktop = life.record.terminals[0].clone();
+    for n in 0..RECENT_EVENTS_MAX - 1 {
+        life.wait(SECOND);
+        life.set(None, Some(&n.to_string()));
+    }
+    let before = life.record.clone();
+    life.send(&event);
+    assert_eq!((&life.last.effects, &life.last.answer), (&first.effects, &first.answer));
+    assert_eq!((&life.record, life.causes()), (&before, vec![]));
+    assert!(life.record.terminal(desktop.session).is_some());
+}
+
+fn stored(record: &Record) -> usize {
+    let json = serde_json::to_vec(record).expect("JSON");
+    let back: Record = serde_json::from_slice(&json).expect("a record");
+    assert_eq!(back, *record, "a store gives back what it was given");
+    json.len()
+}
+
+/// 100 sessions, 64 that are over, a revocation, and every text as long as it may be.
+fn crowded(letter: char) -> Life {
+    let text = |bytes| letter.to_string().repeat(bytes);
+    let policy = LoginPolicy::new(Groups::Preset(Preset::Multi), &[(Android, 100)], true);
+    let mut life = Life::under(policy.expect("a policy"));
+    life.serial = 1 << 60;
+    life.kick(Target::default());
+    for n in 0..SESSIONS_MAX + 64 {
+        let mut card = life.card(Android, &format!("{}{n:04}", text(124)), Intent::New);
+        card.session.0 |= u128::MAX << 64;
+        card.app = Some(text(256).into());
+        card.address = Some([0xffff; 8].into());
+        let origin = Origin { session: card.session, connection: card.connection };
+        life.apply(EventKind::Login(Box::new(card)));
+        life.apply(EventKind::Background { origin, reason: BackgroundReason::Hide });
+    }
+    life.set(None, Some(&text(256)));
+    assert_eq!((life.record.terminals.len(), life.record.ended.len()), (100, 64));
+    life
+}
+
+/// As JSON it takes some 90 KB, and 320 KB where every letter must be escaped.
+#[test]
+fn l2_l7_the_largest_record_a_user_can_have_stays_small() {
+    for (letter, kib_max) in [('d', 128), ('\u{1}', 512)] {
+        let mut life = crowded(letter);
+        let full = life.record.clone();
+        life.policy.login = LoginPolicy::preset(Preset::Single);
+        life.login(Mac, "desktop");
+        assert_eq!(life.kicked().len(), 100);
+        // No record holds both: the terminals of the one are the victims in the other.
+        let both = Record { recent: life.record.recent.clone(), ..full.clone() };
+        assert!(stored(&full) < stored(&both) && stored(&life.record) < stored(&both));
+        assert!(stored(&both) <= kib_max * 1024, "{} bytes", stored(&both));
+    }
+}

@@ -2,3 +2,13 @@
 
 // In reading order: a module knows those above it, never those below.
 pub mod presence;
+
+pub mod clock;
+
+pub mod wire;
+
+pub mod auth;
+
+pub mod store;
+
+pub mod bus;

@@ -1,0 +1,347 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
+use serde::{Deserialize, Serialize};
+
+use super::WatchList;
+use super::jwks::Jwks;
+use crate::presence::{DeviceId, Platform, Timestamp, UserId};
+
+/// The most bytes that a token may have.
+const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// The fewest bytes that an HS256 secret may have (RFC 7518, section 3.2).
+pub const SECRET_BYTES_MIN: usize = 32;
+/// Later than any real time, and still exact in a float.
+const SECS_MAX: f64 = 9_007_199_254_740_991.0;
+
+/// The one algorithm that tokens are signed with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Algorithm {
+    /// HMAC with SHA-256.
+    #[default]
+    HS256,
+    /// RSA PKCS #1 with SHA-256.
+    RS256,
+    /// ECDSA on P-256 with SHA-256.
+    ES256,
+    /// Ed25519.
+    EdDSA,
+}
+
+impl Algorithm {
+    const fn of_library(self) -> jsonwebtoken::Algorithm {
+        match self {
+            Self::HS256 => jsonwebtoken::Algorithm::HS256,
+            Self::RS256 => jsonwebtoken::Algorithm::RS256,
+            Self::ES256 => jsonwebtoken::Algorithm::ES256,
+            Self::EdDSA => jsonwebtoken::Algorithm::EdDSA,
+        }
+    }
+}
+
+/// Where the keys that verify tokens come from.
+#[derive(Clone)]
+pub enum KeySource {
+    /// A shared secret (HS256).
+    Secret(Vec<u8>),
+    /// A public key in PEM.
+    Pem(Vec<u8>),
+    /// A JWK set, fetched and cached.
+    Jwks(String),
+}
+
+/// What a token must satisfy beside its signature.
+#[derive(Debug, Clone)]
+pub struct TokenRules {
+    /// The one algorithm.
+    pub algorithm: Algorithm,
+    /// The `iss` wanted; empty for any.
+    pub issuer: String,
+    /// The `aud` wanted; empty for any.
+    pub audience: String,
+    /// How far clocks may be apart.
+    pub leeway: Duration,
+    /// How far off `exp` may be.
+    pub max_ttl: Duration,
+    /// Whom the bearer of a token without a `watch` claim may watch.
+    pub default_watch: WatchList,
+}
+
+/// Who a token's bearer is, and what it allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// `sub`.
+    pub user: UserId,
+    /// `exp`, on the wall clock.
+    pub expires_at: Timestamp,
+    /// `iat`; 0 where there is none (L9).
+    pub issued_at_secs: u64,
+    /// The only platforms it may log in on; `None` for any.
+    platforms: Option<BTreeSet<Platform>>,
+    /// The only device it may log in on.
+    device: Option<String>,
+    watch: WatchList,
+}
+
+/// Why a token was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenFault {
+    /// Its time is over.
+    #[error("the token has expired")]
+    Expired,
+    /// Anything else.
+    #[error("{0}")]
+    Invalid(String),
+    /// The keys cannot be fetched now.
+    #[error("the keys cannot be fetched now")]
+    KeysUnavailable,
+}
+
+/// Why no verifier can be made of a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFault {
+    /// Not a PEM of a public key for the algorithm.
+    #[error("not a public key for {0:?}: {1}")]
+    Key(Algorithm, String),
+    /// Not a URL to fetch from.
+    #[error("{0}")]
+    Url(String),
+}
+
+/// Turns tokens into identities.
+pub struct Verifier {
+    keys: Keys,
+    rules: TokenRules,
+    validation: Validation,
+}
+
+enum Keys {
+    Fixed(Box<DecodingKey>),
+    Fetched(Box<Jwks>),
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+    exp: NumericDate,
+    nbf: Option<NumericDate>,
+    iat: Option<NumericDate>,
+    platform: Option<OneOrMany<Platform>>,
+    device: Option<String>,
+    watch: Option<Vec<String>>,
+}
+
+/// Seconds since the Unix epoch (RFC 7519, section 2): an integer or a float, not negative.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "f64")]
+struct NumericDate(u64);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+impl TryFrom<f64> for NumericDate {
+    type Error = &'static str;
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
+    fn try_from(secs: f64) -> Result<Self, &'static str> {
+        if (0.0..=SECS_MAX).contains(&secs) {
+            Ok(Self(secs as u64))
+        } else {
+            Err("not a time in seconds")
+        }
+    }
+}
+
+impl NumericDate {
+    const fn at(self) -> Timestamp {
+        Timestamp::from_millis(self.0.saturating_mul(1000))
+    }
+}
+
+impl Verifier {
+    /// Makes a verifier; a JWK set is fetched at the first token.
+    ///
+    /// # Errors
+    ///
+    /// Where the key is none for the algorithm.
+    pub fn new(source: &KeySource, rules: TokenRules) -> Result<Self, KeyFault> {
+        let keys = match source {
+            KeySource::Secret(secret) => Keys::Fixed(Box::new(DecodingKey::from_secret(secret))),
+            KeySource::Pem(pem) => Keys::Fixed(Box::new(public_key(rules.algorithm, pem)?)),
+            KeySource::Jwks(url) => Keys::Fetched(Box::new(Jwks::new(url).map_err(KeyFault::Url)?)),
+        };
+        let mut validation = Validation::new(rules.algorithm.of_library());
+        // The times are checked here, on the clock that is given.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        let mut required = vec!["exp", "sub"];
+        validation.validate_aud = !rules.audience.is_empty();
+        if !rules.audience.is_empty() {
+            validation.set_audience(&[&rules.audience]);
+            required.push("aud");
+        }
+        if !rules.issuer.is_empty() {
+            validation.set_issuer(&[&rules.issuer]);
+            required.push("iss");
+        }
+        validation.set_required_spec_claims(&required);
+        Ok(Self { keys, rules, validation })
+    }
+
+    /// Checks a token.
+    ///
+    /// # Errors
+    ///
+    /// Why it is refused.
+    pub async fn verify(&self, token: &str, wall: Timestamp) -> Result<Identity, TokenFault> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(invalid("the token is longer than 8 KiB"));
+        }
+        let header = decode_header(token).map_err(|_| invalid("not a JWT that can be read"))?;
+        self.check_header(&header)?;
+        let fetched;
+        let key = match &self.keys {
+            Keys::Fixed(key) => key.as_ref(),
+            Keys::Fetched(jwks) => {
+                let jwk = jwks.key(header.kid.as_deref(), wall).await?;
+                fetched = self.key_of(&jwk)?;
+                &fetched
+            }
+        };
+        let claims = decode::<Claims>(token, key, &self.validation)
+            .map_err(|error| invalid(&format!("the token is refused: {error}")))?
+            .claims;
+        self.check_claims(claims, wall)
+    }
+
+    /// How far clocks may be apart.
+    pub const fn leeway(&self) -> Duration {
+        self.rules.leeway
+    }
+
+    fn check_header(&self, header: &Header) -> Result<(), TokenFault> {
+        if header.alg != self.rules.algorithm.of_library() {
+            return Err(invalid("the token is signed with another algorithm"));
+        }
+        let typ_known = header.typ.as_ref().is_none_or(|typ| {
+            typ.eq_ignore_ascii_case("jwt") || typ.eq_ignore_ascii_case("at+jwt")
+        });
+        if !typ_known {
+            return Err(invalid("the token is of another `typ`"));
+        }
+        if header.crit.is_some() {
+            return Err(invalid("the token has a `crit` header"));
+        }
+        Ok(())
+    }
+
+    fn check_claims(&self, claims: Claims, wall: Timestamp) -> Result<Identity, TokenFault> {
+        let expires_at = claims.exp.at();
+        if expires_at + self.rules.leeway <= wall {
+            return Err(TokenFault::Expired);
+        }
+        if expires_at > wall + self.rules.max_ttl + self.rules.leeway {
+            return Err(invalid("the token lives longer than max_token_ttl allows"));
+        }
+        if claims.nbf.is_some_and(|nbf| nbf.at() > wall + self.rules.leeway) {
+            return Err(invalid("the token is not valid yet"));
+        }
+        let platforms = claims.platform.map(|platforms| match platforms {
+            OneOrMany::One(platform) => BTreeSet::from([platform]),
+            OneOrMany::Many(platforms) => platforms.into_iter().collect(),
+        });
+        Ok(Identity {
+            user: claims.sub.parse().map_err(|error| invalid(&format!("`sub`: {error}")))?,
+            expires_at,
+            issued_at_secs: claims.iat.map_or(0, |iat| iat.0),
+            platforms,
+            device: claims.device,
+            watch: claims.watch.map_or_else(|| self.rules.default_watch.clone(), WatchList::new),
+        })
+    }
+
+    fn key_of(&self, jwk: &Arc<Jwk>) -> Result<DecodingKey, TokenFault> {
+        DecodingKey::from_jwk(jwk).map_err(|_| invalid("the token's key cannot be used"))
+    }
+}
+
+impl Identity {
+    /// Whether it may log in on this platform.
+    pub fn allows_platform(&self, platform: Platform) -> bool {
+        self.platforms.as_ref().is_none_or(|allowed| allowed.contains(&platform))
+    }
+
+    /// Whether it may log in on this device.
+    pub fn allows_device(&self, device: &DeviceId) -> bool {
+        self.device.as_ref().is_none_or(|allowed| allowed == device.as_str())
+    }
+
+    /// Whether it may subscribe to or query a user; everybody may watch oneself.
+    pub fn may_watch(&self, user: &UserId) -> bool {
+        self.user == *user || self.watch.covers(user)
+    }
+}
+
+/// What a minted token says.
+#[derive(Debug, Serialize)]
+struct Minted<'a> {
+    sub: &'a str,
+    iat: u64,
+    exp: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<Platform>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    watch: &'a [String],
+    #[serde(skip_serializing_if = "str::is_empty")]
+    iss: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    aud: &'a str,
+}
+
+/// Mints a token with a shared secret (HS256), for trying things out; an empty `watch` leaves the
+/// claim out.
+///
+/// # Errors
+///
+/// The library's, where it cannot sign.
+pub fn mint(
+    secret: &[u8],
+    rules: &TokenRules,
+    user: &UserId,
+    platform: Option<Platform>,
+    watch: &[String],
+    wall: Timestamp,
+    ttl: Duration,
+) -> Result<String, jsonwebtoken::errors::Error> {
+    let claims = Minted {
+        sub: user.as_str(),
+        iat: wall.as_secs(),
+        exp: (wall + ttl).as_secs(),
+        platform,
+        watch,
+        iss: &rules.issuer,
+        aud: &rules.audience,
+    };
+    encode(&Header::default(), &claims, &EncodingKey::from_secret(secret))
+}
+
+fn public_key(algorithm: Algorithm, pem: &[u8]) -> Result<DecodingKey, KeyFault> {
+    match algorithm {
+        Algorithm::HS256 => return Err(KeyFault::Key(algorithm, "it wants a secret".into())),
+        Algorithm::RS256 => DecodingKey::from_rsa_pem(pem),
+        Algorithm::ES256 => DecodingKey::from_ec_pem(pem),
+        Algorithm::EdDSA => DecodingKey::from_ed_pem(pem),
+    }
+    .map_err(|error| KeyFault::Key(algorithm, error.to_string()))
+}
+
+fn invalid(message: &str) -> TokenFault {
+    TokenFault::Invalid(message.to_owned())
+}

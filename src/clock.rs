@@ -1,0 +1,133 @@
+//! The only reader of time.
+//!
+//! It rides on tokio's clock, so a test that pauses tokio's time drives every window of the hub.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::presence::Timestamp;
+
+/// How often the hub marks that it runs.
+pub const TICK: Duration = Duration::from_millis(100);
+/// How late a tick may be before the hub counts as having stood still (T12).
+const STILL: Duration = Duration::from_secs(1);
+
+/// The process's own time, the wall clock, and the time in which the hub was running.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    epoch: Timestamp,
+    started: Instant,
+    /// Set in simulations, where the wall clock is the process's own time.
+    simulated: bool,
+    pulse: Arc<Mutex<Pulse>>,
+}
+
+#[derive(Debug)]
+struct Pulse {
+    last_tick: Timestamp,
+    stood_still: Duration,
+    last_stall_from: Timestamp,
+}
+
+/// For how long the hub has stood still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoodStill {
+    /// In all.
+    pub total: Duration,
+    /// The last moment before the latest time of it that the hub was known to run.
+    pub from: Timestamp,
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one module that reads time")]
+impl Clock {
+    /// Anchors the clock at the system's present time.
+    pub fn system() -> Self {
+        Self::anchored(wall(), false)
+    }
+
+    /// A clock for tests on paused time: it starts at `epoch`, and the wall clock follows it.
+    pub fn simulated(epoch: Timestamp) -> Self {
+        Self::anchored(epoch, true)
+    }
+
+    fn anchored(epoch: Timestamp, simulated: bool) -> Self {
+        let pulse = Pulse { last_tick: epoch, stood_still: Duration::ZERO, last_stall_from: epoch };
+        let pulse = Arc::new(Mutex::new(pulse));
+        Self { epoch, started: Instant::now(), simulated, pulse }
+    }
+
+    /// The process's own time: the wall clock at its start plus the monotonic clock, so no jump of
+    /// the wall clock moves a window.
+    pub fn now(&self) -> Timestamp {
+        self.epoch + self.started.elapsed()
+    }
+
+    /// The wall clock: for the times in tokens, for push, and for what back ends are told.
+    pub fn wall(&self) -> Timestamp {
+        if self.simulated { self.now() } else { wall() }
+    }
+
+    /// The process's own time less the time in which the hub stood still: what silence is measured
+    /// in. A stall is left out as soon as it is over, even before its late tick has come.
+    pub fn running(&self) -> Timestamp {
+        let (now, stood_still) = self.look();
+        now - stood_still.total
+    }
+
+    /// For how long the hub has stood still.
+    pub fn stood_still(&self) -> StoodStill {
+        self.look().1
+    }
+
+    fn look(&self) -> (Timestamp, StoodStill) {
+        let pulse = self.pulse.lock();
+        let now = self.now();
+        let stood_still = match stall_of(now - pulse.last_tick) {
+            Some(by) => StoodStill { total: pulse.stood_still + by, from: pulse.last_tick },
+            None => StoodStill { total: pulse.stood_still, from: pulse.last_stall_from },
+        };
+        (now, stood_still)
+    }
+
+    /// How long from now until the hub will have run until `running`.
+    pub fn until(&self, running: Timestamp) -> Duration {
+        running - self.running()
+    }
+
+    /// The moment that long from now, on the clock that timers sleep by.
+    pub fn after(&self, duration: Duration) -> Instant {
+        Instant::now() + duration
+    }
+
+    /// When the wall clock will show that, on the process's own time; jumps of the wall clock from
+    /// here on do not count.
+    pub fn from_wall(&self, at: Timestamp) -> Timestamp {
+        let (now, wall) = (self.now(), self.wall());
+        if at > wall { now + (at - wall) } else { now - (wall - at) }
+    }
+
+    /// Marks that the hub runs; to be called each [`TICK`]. Returns for how long it did not.
+    pub fn tick(&self) -> Option<Duration> {
+        let mut pulse = self.pulse.lock();
+        let now = self.now();
+        let from = std::mem::replace(&mut pulse.last_tick, now);
+        let by = stall_of(now - from)?;
+        pulse.stood_still += by;
+        pulse.last_stall_from = from;
+        Some(by)
+    }
+}
+
+fn stall_of(since_tick: Duration) -> Option<Duration> {
+    let lag = since_tick.saturating_sub(TICK);
+    (lag > STILL).then_some(lag)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one module that reads time")]
+fn wall() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,81 @@
+use serde::Serialize;
+
+/// Why the hub closes a connection.
+///
+/// From 4000 to 4499 a client connects again, with back-off and `resume`; from 4500 to 4999 it does
+/// not until its user acts. So a client needs no table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u16)]
+pub enum Close {
+    /// After `logout`.
+    LoggedOut = 1000,
+    /// The hub is draining: connect again after `reconnect_ms`.
+    Draining = 1001,
+    /// The peer broke RFC 6455.
+    ProtocolError = 1002,
+    /// A text frame was not UTF-8 (RFC 6455, section 8.1).
+    NotUtf8 = 1007,
+    /// A message was larger than `max_message_bytes`.
+    TooLarge = 1009,
+    /// No login is possible now: connect again, back off.
+    TryAgainLater = 1013,
+    /// No login came within `login.timeout`.
+    LoginTimeout = 4000,
+    /// The token expired (T10): fetch a new one first.
+    TokenExpired = 4001,
+    /// Nothing was heard for the window (T4, T5).
+    Silence = 4002,
+    /// The mini-program stayed in the background (T6, T7).
+    Background = 4003,
+    /// Too many messages, for too long.
+    RateLimited = 4004,
+    /// Nothing was read for the slow-consumer window (V4).
+    SlowConsumer = 4005,
+    /// The store cannot be reached.
+    Unavailable = 4006,
+    /// The session goes on elsewhere (L7): come back with `resume: ""`.
+    Moved = 4007,
+    /// Kicked, or a resume of a kicked session.
+    Kicked = 4501,
+    /// The token was refused.
+    InvalidToken = 4502,
+    /// The resume would have cost somebody else (L7).
+    Superseded = 4503,
+    /// Too many messages that mean nothing.
+    ProtocolViolation = 4504,
+    /// Devices stand in the way (L3, `reject_new`).
+    LoginConflict = 4505,
+}
+
+impl Close {
+    /// The code in the Close frame.
+    pub const fn code(self) -> u16 {
+        self as u16
+    }
+
+    /// The reason in the Close frame.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::LoggedOut => "logout",
+            Self::Draining => "drain",
+            Self::ProtocolError => "protocol_error",
+            Self::NotUtf8 => "not_utf8",
+            Self::TooLarge => "too_large",
+            Self::TryAgainLater => "try_again_later",
+            Self::LoginTimeout => "login_timeout",
+            Self::TokenExpired => "token_expired",
+            Self::Silence => "silence",
+            Self::Background => "background",
+            Self::RateLimited => "rate_limited",
+            Self::SlowConsumer => "slow_consumer",
+            Self::Unavailable => "unavailable",
+            Self::Moved => "moved",
+            Self::Kicked => "kicked",
+            Self::InvalidToken => "invalid_token",
+            Self::Superseded => "superseded",
+            Self::ProtocolViolation => "protocol_violation",
+            Self::LoginConflict => "login_conflict",
+        }
+    }
+}

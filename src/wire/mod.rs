@@ -1,0 +1,19 @@
+//! What clients see: frames in, frames out, close codes.
+//!
+//! A client message is one JSON object in a text frame; a hub message is framed here once, as the
+//! bytes that go to every socket it is meant for.
+
+mod close;
+mod error;
+mod frame;
+mod push;
+mod request;
+
+pub use self::close::Close;
+pub use self::error::{ErrorBody, ErrorCode};
+pub use self::frame::{close_frame, ping_frame, text_frame};
+pub use self::push::{By, KickNotice, KickReason, Outcome, Push, Reply, UserStatus};
+pub use self::request::{LoginRequest, Malformed, Request, TEXT_BYTES_MAX, USERS_MAX, parse};
+
+/// The subprotocol that is echoed where a client offers it.
+pub const SUBPROTOCOL: &str = "presence-hub.v1";

@@ -1,0 +1,232 @@
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::{ErrorBody, ErrorCode};
+use crate::presence::{BackgroundReason, Platform};
+
+/// The most users that one `subscribe` or `query` may name.
+pub const USERS_MAX: usize = 200;
+/// The most bytes that `custom` and `app` may have.
+pub const TEXT_BYTES_MAX: usize = 256;
+/// The greatest id of a request: the greatest integer that JavaScript holds exactly.
+const ID_MAX: u64 = (1 << 53) - 1;
+
+/// A request of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// The first message.
+    Login(Box<LoginRequest>),
+    /// Watch these users.
+    Subscribe(Vec<String>),
+    /// Watch these no longer; `None` is all.
+    Unsubscribe(Option<Vec<String>>),
+    /// How are these users now?
+    Query(Vec<String>),
+    /// The app went to the background (T15).
+    Background(BackgroundReason),
+    /// It came back.
+    Foreground,
+    /// Set or clear the custom status.
+    Set(Option<Arc<str>>),
+    /// A newer token.
+    Refresh(String),
+    /// A sign of life.
+    Ping,
+    /// List one's own terminals.
+    Sessions,
+    /// End another session of one's own.
+    Kick(String),
+    /// The end (T2).
+    Logout,
+}
+
+/// A login or a resume.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct LoginRequest {
+    /// The JWT.
+    pub token: String,
+    /// What the client runs on.
+    pub platform: Platform,
+    /// The installation; its absence is an error of its own.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// The session to go on with.
+    #[serde(default)]
+    pub resume: Option<String>,
+    /// The custom status to begin with.
+    #[serde(default, deserialize_with = "given")]
+    pub custom: Option<Option<Arc<str>>>,
+    /// Free text, for the dashboard.
+    #[serde(default)]
+    pub app: Option<Arc<str>>,
+}
+
+/// A message that is no request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed {
+    /// The id to answer to, where one can be read.
+    pub id: Option<u64>,
+    /// What is wrong.
+    pub error: ErrorBody,
+    /// Whether it means nothing at all, and so counts towards `protocol_violation`; a wrong field
+    /// of a known type does not.
+    pub counts: bool,
+    /// Whether it would have been a login.
+    pub is_login: bool,
+}
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow, default)]
+    r#type: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Users {
+    users: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Unsubscribe {
+    users: Option<Vec<String>>,
+    #[serde(default)]
+    all: bool,
+}
+
+#[derive(Deserialize)]
+struct Background {
+    reason: Option<BackgroundReason>,
+}
+
+#[derive(Deserialize)]
+struct Set {
+    // Named so that `null` clears it and its absence is an error.
+    #[serde(deserialize_with = "Option::deserialize")]
+    custom: Option<Arc<str>>,
+}
+
+#[derive(Deserialize)]
+struct Refresh {
+    token: String,
+}
+
+#[derive(Deserialize)]
+struct Kick {
+    session: String,
+}
+
+/// Reads one message.
+///
+/// # Errors
+///
+/// What to answer where it is no request.
+pub fn parse(text: &str) -> Result<(u64, Request), Malformed> {
+    let malformed = |id, message: String| Malformed {
+        id,
+        error: ErrorBody::new(ErrorCode::BadRequest, message),
+        counts: true,
+        is_login: false,
+    };
+    // A list of the same values in the same order would pass for the fields of a struct.
+    if !text.trim_start().starts_with('{') {
+        return Err(malformed(None, "not a JSON object".into()));
+    }
+    let head: Head<'_> = serde_json::from_str(text)
+        .map_err(|error| malformed(None, format!("not a JSON object: {error}")))?;
+    let id =
+        head.id.and_then(|raw| serde_json::from_str(raw.get()).ok()).filter(|id| *id <= ID_MAX);
+    let name: Cow<'_, str> = head
+        .r#type
+        .and_then(|raw| serde_json::from_str(raw.get()).ok())
+        .ok_or_else(|| malformed(id, "`type` must be a text".into()))?;
+
+    let wrong_field = |id, message: String| Malformed {
+        id,
+        error: ErrorBody::new(ErrorCode::BadRequest, message),
+        counts: false,
+        is_login: name == "login",
+    };
+    let request = match request(&name, text) {
+        Ok(request) => request,
+        Err(Wrong::Type) => {
+            let error = ErrorBody::new(ErrorCode::UnknownType, "no such type");
+            return Err(Malformed { id, error, counts: true, is_login: false });
+        }
+        Err(Wrong::Field(message)) => return Err(wrong_field(id, message)),
+    };
+    match id {
+        Some(id) => Ok((id, request)),
+        None => Err(wrong_field(None, "`id` must be an integer from 0 to 2^53 - 1".into())),
+    }
+}
+
+enum Wrong {
+    Type,
+    Field(String),
+}
+
+fn request(name: &str, text: &str) -> Result<Request, Wrong> {
+    Ok(match name {
+        "login" => Request::Login(Box::new(login(text)?)),
+        "subscribe" => Request::Subscribe(users(text)?),
+        "unsubscribe" => match fields::<Unsubscribe>(text)? {
+            Unsubscribe { all: true, .. } => Request::Unsubscribe(None),
+            Unsubscribe { users: Some(users), .. } => Request::Unsubscribe(Some(users)),
+            Unsubscribe { .. } => {
+                return Err(Wrong::Field("`users` or `all: true` is missing".into()));
+            }
+        },
+        "query" => Request::Query(users(text)?),
+        "background" => Request::Background(fields::<Background>(text)?.reason.unwrap_or_default()),
+        "foreground" => Request::Foreground,
+        "set" => {
+            let custom = fields::<Set>(text)?.custom;
+            bounded("custom", custom.as_deref())?;
+            Request::Set(custom)
+        }
+        "refresh" => Request::Refresh(fields::<Refresh>(text)?.token),
+        "ping" => Request::Ping,
+        "sessions" => Request::Sessions,
+        "kick" => Request::Kick(fields::<Kick>(text)?.session),
+        "logout" => Request::Logout,
+        _ => return Err(Wrong::Type),
+    })
+}
+
+fn login(text: &str) -> Result<LoginRequest, Wrong> {
+    let login: LoginRequest = fields(text)?;
+    bounded("custom", login.custom.as_ref().and_then(Option::as_deref))?;
+    bounded("app", login.app.as_deref())?;
+    Ok(login)
+}
+
+fn users(text: &str) -> Result<Vec<String>, Wrong> {
+    let Users { users } = fields(text)?;
+    if (1..=USERS_MAX).contains(&users.len()) {
+        Ok(users)
+    } else {
+        Err(Wrong::Field(format!("`users` must have 1 to {USERS_MAX} ids")))
+    }
+}
+
+fn bounded(field: &str, text: Option<&str>) -> Result<(), Wrong> {
+    if text.is_some_and(|text| text.len() > TEXT_BYTES_MAX) {
+        return Err(Wrong::Field(format!("`{field}` must have at most {TEXT_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}
+
+fn fields<T: DeserializeOwned>(text: &str) -> Result<T, Wrong> {
+    serde_json::from_str(text).map_err(|error| Wrong::Field(error.to_string()))
+}
+
+/// Tells a field that is `null` from one that is absent.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Arc<str>>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}

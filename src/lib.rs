@@ -12,3 +12,5 @@ pub mod auth;
 pub mod store;
 
 pub mod bus;
+
+pub mod hub;

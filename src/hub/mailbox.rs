@@ -1,0 +1,404 @@
+use std::collections::HashMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::io::{AsyncWrite, WriteHalf};
+use tokio::net::tcp::OwnedWriteHalf;
+
+use super::backlog::Backlog;
+use crate::presence::{ConnectionId, Timestamp, UserId};
+use crate::wire::{Close, close_frame};
+
+/// The writing half of a connection.
+pub trait Wire: AsyncWrite + Send + Unpin {
+    /// Writes what the socket takes at once; one that cannot tell leaves it to the actor.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::WouldBlock`] where it takes nothing now.
+    fn try_write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+impl Wire for OwnedWriteHalf {
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Self::try_write(self, bytes)
+    }
+}
+
+impl<T: AsyncWrite + Send> Wire for WriteHalf<T> {}
+
+/// What the hub holds of a connection: its writing half, and what waits for it.
+///
+/// A frame goes straight to the socket; what the socket does not take waits here, and is flushed by
+/// the connection's actor. Of each watched user only the latest unsent status waits (V4), and none
+/// is older than what the connection has seen (V3).
+pub struct Mailbox {
+    id: ConnectionId,
+    heard: AtomicU64,
+    /// Wakes the actor: there is something to flush, or the connection is to end.
+    actor: AtomicWaker,
+    /// Set in development alone: the network is cut, and nobody notices.
+    cut: AtomicBool,
+    /// Whose session lives here; set once.
+    user: OnceLock<UserId>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    /// `None` once the connection is broken.
+    wire: Option<Box<dyn Wire>>,
+    backlog: Backlog,
+    /// How many bytes the socket has taken from the backlog.
+    flushed: u64,
+    watching: HashMap<UserId, Watch>,
+    /// Set once: nothing is accepted after it.
+    ending: Option<Ending>,
+}
+
+#[derive(Debug, Default)]
+struct Watch {
+    /// The newest version that the connection has seen, or must at least see.
+    seen: u64,
+    /// Whether its first snapshot went out; until then pushes only raise what that must show.
+    live: bool,
+    /// Where its latest status may still wait.
+    waiting: Option<u64>,
+}
+
+/// How the hub ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// What the peer is told.
+    pub close: Close,
+}
+
+/// What became of a status on its way to one watcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// It was written, or waits to be.
+    Sent,
+    /// It took the place of an older one that still waited.
+    Conflated,
+    /// The connection has seen something newer, does not watch any more, or is gone.
+    Needless,
+}
+
+/// What an actor hears from its mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// The connection is to end.
+    End(Ending),
+    /// Something waits that the socket does not take.
+    Blocked,
+    /// The socket has taken some of what waits.
+    Progressed,
+    /// The socket has taken all that waited.
+    Flushed,
+}
+
+impl Mailbox {
+    pub(super) fn new(id: ConnectionId, wire: Box<dyn Wire>, now: Timestamp) -> Self {
+        let inner = Inner {
+            wire: Some(wire),
+            backlog: Backlog::default(),
+            flushed: 0,
+            watching: HashMap::new(),
+            ending: None,
+        };
+        Self {
+            id,
+            heard: AtomicU64::new(now.as_millis()),
+            actor: AtomicWaker::new(),
+            cut: AtomicBool::new(false),
+            user: OnceLock::new(),
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// The connection it belongs to.
+    pub const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Notes whose session lives here, as soon as that is committed.
+    pub fn belongs_to(&self, user: &UserId) {
+        // A connection logs in once.
+        self.user.set(user.clone()).ok();
+    }
+
+    /// Whose session lives here.
+    pub(super) fn user(&self) -> Option<&UserId> {
+        self.user.get()
+    }
+
+    /// Notes that the connection was heard; only its actor says so.
+    pub fn hear(&self, now: Timestamp) {
+        self.heard.store(now.as_millis(), Ordering::Relaxed);
+    }
+
+    /// When the connection was last heard.
+    pub fn heard(&self) -> Timestamp {
+        Timestamp::from_millis(self.heard.load(Ordering::Relaxed))
+    }
+
+    /// Sends a frame, after all that was sent before.
+    pub fn post(&self, frame: Bytes) {
+        self.inner.lock().send(frame, &self.actor);
+    }
+
+    /// Ends the connection: sends a last frame, if any, then Close. Only the first end counts.
+    pub fn end(&self, ending: Ending, last: Option<Bytes>) {
+        let mut inner = self.inner.lock();
+        if inner.ending.is_some() {
+            return;
+        }
+        if let Some(last) = last {
+            inner.send(last, &self.actor);
+        }
+        inner.send(close_frame(ending.close), &self.actor);
+        inner.ending = Some(ending);
+        drop(inner);
+        self.actor.wake();
+    }
+
+    /// Makes the hub ignore this connection as if its network were cut.
+    pub fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+        let mut inner = self.inner.lock();
+        let wire = inner.wire.take();
+        inner.wire = wire.map(|wire| Box::new(BlackHole { _wire: wire }) as Box<dyn Wire>);
+        drop(inner);
+        self.actor.wake();
+    }
+
+    /// Whether [`cut`](Self::cut) was called.
+    pub fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
+    }
+
+    // Watching.
+
+    /// Starts watching; until a snapshot of the user is sent, pushes are held back.
+    pub(super) fn watch(&self, user: UserId) -> bool {
+        let mut added = false;
+        self.inner.lock().watching.entry(user).or_insert_with(|| {
+            added = true;
+            Watch::default()
+        });
+        added
+    }
+
+    /// Stops watching: nothing of that user follows.
+    pub(super) fn unwatch(&self, user: &UserId) -> bool {
+        let mut inner = self.inner.lock();
+        let Some(watch) = inner.watching.remove(user) else { return false };
+        if let Some(place) = watch.waiting {
+            inner.backlog.take_back(place);
+        }
+        true
+    }
+
+    /// Stops watching everybody; returns whom.
+    pub(super) fn unwatch_all(&self) -> Vec<UserId> {
+        let mut inner = self.inner.lock();
+        let Inner { watching, backlog, .. } = &mut *inner;
+        let watched = watching.drain();
+        watched
+            .map(|(user, watch)| {
+                watch.waiting.map(|place| backlog.take_back(place));
+                user
+            })
+            .collect()
+    }
+
+    /// How many users it watches.
+    pub fn watching(&self) -> usize {
+        self.inner.lock().watching.len()
+    }
+
+    /// Whether it watches a user.
+    pub fn watches(&self, user: &UserId) -> bool {
+        self.inner.lock().watching.contains_key(user)
+    }
+
+    /// The newest versions seen of these users; 0 of those it does not watch.
+    pub(super) fn seen(&self, users: &[UserId]) -> Vec<u64> {
+        let inner = self.inner.lock();
+        users.iter().map(|user| inner.watching.get(user).map_or(0, |watch| watch.seen)).collect()
+    }
+
+    /// Sends a snapshot of users, unless something newer was pushed since `seen` was asked: then it
+    /// must be taken again, for a snapshot is never older than what the connection has seen (V3).
+    pub(super) fn post_snapshot(
+        &self,
+        users: &[UserId],
+        seen: &[u64],
+        versions: &[u64],
+        frame: Bytes,
+    ) -> bool {
+        let mut inner = self.inner.lock();
+        let outrun = users.iter().zip(seen).zip(versions).any(|((user, seen), version)| {
+            let watch = inner.watching.get(user);
+            watch.is_some_and(|watch| watch.seen != *seen && watch.seen > *version)
+        });
+        if outrun {
+            return false;
+        }
+        for (user, version) in users.iter().zip(versions) {
+            if let Some(watch) = inner.watching.get_mut(user) {
+                watch.seen = watch.seen.max(*version);
+                watch.live = true;
+            }
+        }
+        inner.send(frame, &self.actor);
+        true
+    }
+
+    /// Sends a watched user's new status.
+    pub(super) fn push(&self, user: &UserId, version: u64, frame: &Bytes) -> Delivery {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        let Some(watch) = inner.watching.get_mut(user) else { return Delivery::Needless };
+        if version <= watch.seen || inner.ending.is_some() {
+            return Delivery::Needless;
+        }
+        watch.seen = version;
+        if !watch.live {
+            return Delivery::Needless;
+        }
+        let older = watch.waiting.take().and_then(|place| inner.backlog.take_back(place));
+        let place = inner.send(frame.clone(), &self.actor);
+        if let Some(watch) = inner.watching.get_mut(user) {
+            watch.waiting = place;
+        }
+        if older.is_some() { Delivery::Conflated } else { Delivery::Sent }
+    }
+
+    // For the actor.
+
+    /// Waits for a signal, flushing what waits meanwhile; `blocked` is whether something did when
+    /// this was last asked.
+    pub fn poll_signal(&self, cx: &mut Context<'_>, blocked: bool) -> Poll<Signal> {
+        self.actor.register(cx.waker());
+        let mut inner = self.inner.lock();
+        if let Some(ending) = inner.ending {
+            return Poll::Ready(Signal::End(ending));
+        }
+        let before = inner.flushed;
+        match inner.poll_flush(cx) {
+            Poll::Pending if !blocked => Poll::Ready(Signal::Blocked),
+            Poll::Pending if inner.flushed > before => Poll::Ready(Signal::Progressed),
+            Poll::Ready(()) if blocked => Poll::Ready(Signal::Flushed),
+            Poll::Pending | Poll::Ready(()) => Poll::Pending,
+        }
+    }
+
+    /// How many bytes wait.
+    pub fn unsent(&self) -> usize {
+        self.inner.lock().backlog.len()
+    }
+
+    /// Flushes all that waits, then shuts the writing half.
+    pub fn poll_hang_up(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.inner.lock();
+        ready!(inner.poll_flush(cx));
+        if let Some(wire) = &mut inner.wire {
+            // The peer may be gone already; there is nobody left to tell.
+            ready!(Pin::new(wire).poll_shutdown(cx)).ok();
+        }
+        inner.wire = None;
+        Poll::Ready(())
+    }
+}
+
+impl Inner {
+    /// Sends a frame; returns its place where it has to wait and may still be taken back.
+    fn send(&mut self, frame: Bytes, actor: &AtomicWaker) -> Option<u64> {
+        if self.ending.is_some() {
+            return None;
+        }
+        let wire = self.wire.as_mut()?;
+        if !self.backlog.is_empty() {
+            return Some(self.backlog.push(frame));
+        }
+        let place = match wire.try_write(&frame) {
+            Ok(written) if written == frame.len() => return None,
+            Ok(written) => {
+                self.backlog.push_rest(frame.slice(written..));
+                None
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Some(self.backlog.push(frame))
+            }
+            Err(_) => {
+                self.hang_up();
+                None
+            }
+        };
+        actor.wake();
+        place
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Some(wire) = &mut self.wire else { return Poll::Ready(()) };
+            let chunk = self.backlog.chunk();
+            if chunk.is_empty() {
+                if ready!(Pin::new(wire).poll_flush(cx)).is_err() {
+                    self.hang_up();
+                }
+                return Poll::Ready(());
+            }
+            match ready!(Pin::new(wire).poll_write(cx, chunk)) {
+                Ok(written) if written > 0 => {
+                    self.backlog.advance(written);
+                    self.flushed += written as u64;
+                }
+                Ok(_) | Err(_) => self.hang_up(),
+            }
+        }
+    }
+
+    /// The peer takes nothing any more; that the connection is gone, the reading half will tell.
+    fn hang_up(&mut self) {
+        self.wire = None;
+        self.backlog.clear();
+    }
+}
+
+/// Takes everything and passes nothing on, while the real half stays open.
+struct BlackHole {
+    _wire: Box<dyn Wire>,
+}
+
+impl Wire for BlackHole {
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+}
+
+impl AsyncWrite for BlackHole {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,454 @@
+//! Where an event meets the rules, the store and everyone who listens.
+//!
+//! ```text
+//!   apply(user, event)   in the user's lane
+//!     load ─▶ step ─▶ commit ─┬─▶ conflict: again
+//!                             ▼
+//!                          ends ─▶ registry ─▶ mailboxes
+//!                          status ─▶ watchers ─▶ mailboxes
+//!                          both ─▶ bus ─▶ other nodes
+//! ```
+
+mod backlog;
+mod connection;
+mod deadlines;
+mod listening;
+mod mailbox;
+mod metrics;
+mod registry;
+mod sharded;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::{Mutex, MutexGuard, Notify};
+
+pub use self::connection::Connection;
+pub use self::deadlines::run as run_deadlines;
+use self::mailbox::Delivery;
+pub use self::mailbox::{Ending, Mailbox, Signal, Wire};
+pub use self::metrics::{CauseLabel, CloseLabel, Counts, Metrics};
+use self::registry::{Registry, Watchers};
+use crate::bus::{Bus, Word};
+use crate::clock::Clock;
+use crate::presence::{
+    Answer, Cause, ConnectionId, Effects, End, Event, EventId, EventKind, Kicker, Link, Moment,
+    NodeId, Policy, Record, SessionId, Status, Timestamp, Transition, UserId, Why, step,
+};
+use crate::store::{Commit, Store, StoreError, Totals};
+use crate::wire::{By, Close, KickNotice, KickReason, Push, UserStatus, text_frame};
+
+/// How many lanes there are: users share them by hash, at the cost of a wait now and then.
+const LANES: usize = 4096;
+/// How often a step is decided again after a lost race before the caller hears of it.
+const COMMIT_ATTEMPTS_MAX: u32 = 64;
+/// How long the end of a session waits before it is tried again on a store that failed.
+const SETTLE_RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+
+/// The hub of one node: the one caller of [`step`].
+pub struct Hub {
+    node: NodeId,
+    clock: Clock,
+    policy: ArcSwap<Policy>,
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
+    lanes: Vec<Mutex<()>>,
+    hasher: RandomState,
+    registry: Registry,
+    watchers: Watchers,
+    metrics: Metrics,
+    next_connection: AtomicU64,
+    /// Set for good once the hub drains: how long that may take.
+    draining: ArcSwapOption<Duration>,
+    /// Whether logins are refused for want of memory.
+    is_full: AtomicBool,
+    drained: Notify,
+    /// Ends of sessions that the store has not taken yet.
+    settling: AtomicU64,
+}
+
+/// The store did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{cause}")]
+pub struct Unavailable {
+    #[source]
+    cause: StoreError,
+    /// Whether it may have been written all the same.
+    pub is_in_doubt: bool,
+}
+
+impl From<StoreError> for Unavailable {
+    fn from(cause: StoreError) -> Self {
+        Self { cause, is_in_doubt: false }
+    }
+}
+
+/// What became of an event.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// What its sender is told.
+    pub answer: Answer,
+    /// The user's record after it.
+    pub record: Arc<Record>,
+}
+
+impl Hub {
+    /// Makes the hub of a node over a store.
+    pub fn new(
+        store: Arc<dyn Store>,
+        bus: Arc<dyn Bus>,
+        policy: Policy,
+        clock: Clock,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            node: NodeId(rand::random()),
+            clock,
+            policy: ArcSwap::from_pointee(policy),
+            store,
+            bus,
+            lanes: (0..LANES).map(|_| Mutex::new(())).collect(),
+            hasher: RandomState::new(),
+            registry: Registry::default(),
+            watchers: Watchers::default(),
+            metrics: Metrics::default(),
+            next_connection: AtomicU64::new(0),
+            draining: ArcSwapOption::empty(),
+            is_full: AtomicBool::new(false),
+            drained: Notify::new(),
+            settling: AtomicU64::new(0),
+        })
+    }
+
+    /// This run of this process.
+    pub const fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The clock that everything here runs on.
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// What is counted.
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// Puts another policy in force, from the next event on (L10).
+    pub fn set_policy(&self, policy: Policy) {
+        self.policy.store(Arc::new(policy));
+    }
+
+    /// A session id that was never given out.
+    pub fn new_session(&self) -> SessionId {
+        SessionId(rand::random())
+    }
+
+    /// Takes in a new connection.
+    pub fn connect(self: &Arc<Self>, wire: Box<dyn Wire>) -> Connection {
+        let serial = self.next_connection.fetch_add(1, Ordering::Relaxed);
+        let id = ConnectionId { node: self.node, serial };
+        let mailbox = Arc::new(Mailbox::new(id, wire, self.clock.now()));
+        self.registry.add(&mailbox);
+        self.metrics.connections.inc();
+        if let Some(over) = self.draining.load().as_deref() {
+            send_away(&mailbox, *over);
+        }
+        Connection { hub: Arc::clone(self), mailbox }
+    }
+
+    // Events.
+
+    /// Applies an event to a user; what follows from it has been done, on this node, on return.
+    ///
+    /// # Errors
+    ///
+    /// Where the store did not take it; then nobody was told anything.
+    pub async fn apply(&self, user: &UserId, kind: EventKind) -> Result<Applied, Unavailable> {
+        self.apply_then(user, kind, |_| ()).await
+    }
+
+    /// As [`apply`](Self::apply), and does something more before the user's next event: so a login
+    /// is answered before whatever ends it is told.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply).
+    pub async fn apply_then(
+        &self,
+        user: &UserId,
+        kind: EventKind,
+        then: impl FnOnce(&Applied),
+    ) -> Result<Applied, Unavailable> {
+        let event = Event { id: EventId(rand::random()), kind };
+        self.apply_event(user, &event, None, then).await
+    }
+
+    /// Applies the end of a session, for as long as it takes the store to take it; it means nothing
+    /// any more once the session was resumed. Returns at once.
+    pub fn settle(self: &Arc<Self>, user: UserId, kind: EventKind, left: Arc<Mailbox>) {
+        let hub = Arc::clone(self);
+        let event = Event { id: EventId(rand::random()), kind };
+        self.settling.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            let [mut pause, longest] = SETTLE_RETRY;
+            while let Err(error) = hub.apply_event(&user, &event, Some(&left), |_| ()).await {
+                tracing::warn!(%user, %error, "the end of a session waits for the store");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(longest);
+            }
+            hub.settling.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    async fn apply_event(
+        &self,
+        user: &UserId,
+        event: &Event,
+        left: Option<&Mailbox>,
+        then: impl FnOnce(&Applied),
+    ) -> Result<Applied, Unavailable> {
+        let _lane = self.lane(user).await;
+        let policy = self.policy();
+        let (mut attempts, mut is_sent_again) = (0, false);
+        loop {
+            let failed = |cause| Unavailable { cause, is_in_doubt: is_sent_again };
+            let stored = self.store.load(user).await.map_err(failed)?;
+            let moment = self.moment(&stored.record, left);
+            let outcome = step(&stored.record, event, &policy, &moment);
+            let record = Arc::new(outcome.record);
+            let due = record.due(&policy);
+            // Another policy may make the same record due at another time.
+            if record != stored.record || due != stored.due {
+                let transitions = outcome.transitions.clone();
+                let commit = Commit { record: Arc::clone(&record), due, transitions };
+                match self.store.commit(user, stored.revision, commit).await {
+                    Ok(()) => (),
+                    Err(StoreError::Conflict) if attempts < COMMIT_ATTEMPTS_MAX => {
+                        attempts += 1;
+                        continue;
+                    }
+                    // The answer may be lost and the commit not: then the record holds the event.
+                    Err(StoreError::Unavailable { .. }) if !is_sent_again => {
+                        is_sent_again = true;
+                        continue;
+                    }
+                    Err(cause) => return Err(failed(cause)),
+                }
+            }
+            // From here to the end nothing waits: what was committed is told whoever gives up.
+            self.count(&outcome.transitions);
+            let applied = Applied { answer: outcome.answer, record };
+            self.end_all(&outcome.effects);
+            then(&applied);
+            if outcome.effects.announce {
+                self.tell(user, applied.record.status());
+            }
+            return Ok(applied);
+        }
+    }
+
+    /// The one lock that is held over an await, on purpose: one user's events go one after another.
+    async fn lane(&self, user: &UserId) -> MutexGuard<'_, ()> {
+        let hash = self.hasher.hash_one(user);
+        let lane = usize::try_from(hash % LANES as u64).unwrap_or_default();
+        self.lanes[lane].lock().await
+    }
+
+    /// The present, with what is known of the user's connections here; one that was left may have
+    /// given up its place already.
+    fn moment(&self, record: &Record, left: Option<&Mailbox>) -> Moment {
+        let connected = record.terminals.iter().filter(|t| t.link == Link::Connected);
+        let here = connected.filter_map(|terminal| self.registry.get(terminal.connection));
+        let heard = here.map(|mailbox| (mailbox.id(), mailbox.heard()));
+        let heard = heard.chain(left.map(|left| (left.id(), left.heard()))).collect();
+        Moment { now: self.clock.now(), wall: self.clock.wall(), heard }
+    }
+
+    fn count(&self, transitions: &[Transition]) {
+        for transition in transitions {
+            let label = CauseLabel { cause: transition.cause.name() };
+            self.metrics.transitions.get_or_create(&label).inc();
+            if let Some(deadline) = transition.evidence.deadline {
+                let clock = &self.clock;
+                let now =
+                    if transition.cause == Cause::Expired { clock.wall() } else { clock.now() };
+                self.metrics.lateness.observe((now - deadline).as_secs_f64());
+            }
+        }
+    }
+
+    // What follows.
+
+    fn end_all(&self, effects: &Effects) {
+        for end in &effects.ends {
+            if end.connection.node == self.node {
+                self.end(end, effects.kick.as_ref());
+            } else {
+                let kick = effects.kick.clone();
+                self.bus.publish(self.node, Word::End { end: *end, kick });
+            }
+        }
+    }
+
+    /// Tells all watchers of a user, wherever they are.
+    fn tell(&self, user: &UserId, status: Status) {
+        self.announce(user, &status);
+        self.bus.publish(self.node, Word::Status { user: user.clone(), status });
+    }
+
+    fn end(&self, end: &End, kick: Option<&(Kicker, Timestamp)>) {
+        let (close, reason) = match end.why {
+            Why::LoginElsewhere => (Close::Kicked, Some(KickReason::LoginElsewhere)),
+            Why::SameDevice => (Close::Kicked, Some(KickReason::SameDevice)),
+            Why::OwnRequest => (Close::Kicked, Some(KickReason::OwnRequest)),
+            Why::Admin => (Close::Kicked, Some(KickReason::Admin)),
+            Why::Moved => (Close::Moved, None),
+            Why::Background => (Close::Background, None),
+            Why::TokenExpired => (Close::TokenExpired, None),
+        };
+        let Some(mailbox) = self.registry.get(end.connection) else { return };
+        let notice = reason.zip(kick).map(|(reason, kick)| notice(reason, kick));
+        let last = notice.map(|notice| {
+            self.metrics.kicked(notice.reason.name());
+            text_frame(&Push::Kicked(&notice))
+        });
+        mailbox.end(Ending { close }, last);
+    }
+
+    /// Tells this node's watchers of a user: one encoding for all of them.
+    fn announce(&self, user: &UserId, status: &Status) {
+        let watchers = self.watchers.of(user);
+        if watchers.is_empty() {
+            return;
+        }
+        let frame = text_frame(&Push::Status(UserStatus { user, status }));
+        let (mut sent, mut conflated) = (0, 0);
+        for watcher in &watchers {
+            match watcher.push(user, status.version, &frame) {
+                Delivery::Sent => sent += 1,
+                Delivery::Conflated => conflated += 1,
+                Delivery::Needless => (),
+            }
+        }
+        self.metrics.deliveries.inc_by(sent + conflated);
+        self.metrics.conflated.inc_by(conflated);
+    }
+
+    // Questions.
+
+    /// A user's record.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn record(&self, user: &UserId) -> Result<Arc<Record>, Unavailable> {
+        Ok(self.store.load(user).await?.record)
+    }
+
+    /// A user's status.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn status(&self, user: &UserId) -> Result<Status, Unavailable> {
+        Ok(self.record(user).await?.status())
+    }
+
+    /// Counts terminals and users.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn totals(&self) -> Result<Totals, Unavailable> {
+        Ok(self.store.totals().await?)
+    }
+
+    /// When a connection of this node was last heard.
+    pub fn heard(&self, connection: ConnectionId) -> Option<Timestamp> {
+        self.registry.get(connection).map(|mailbox| mailbox.heard())
+    }
+
+    /// In development: makes a session's connection look as if its network were cut; returns
+    /// whether it has one here.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn cut(&self, user: &UserId, session: SessionId) -> Result<bool, Unavailable> {
+        let record = self.record(user).await?;
+        let terminal = record.terminal(session).filter(|t| t.link == Link::Connected);
+        let mailbox = terminal.and_then(|terminal| self.registry.get(terminal.connection));
+        Ok(mailbox.inspect(|mailbox| mailbox.cut()).is_some())
+    }
+
+    // Draining.
+
+    /// Whether no new session is admitted any more.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load().is_some()
+    }
+
+    /// Whether no login is possible for want of memory.
+    pub fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// Says whether there is no memory for more logins; those who are in stay.
+    pub fn set_full(&self, is_full: bool) {
+        if self.is_full.swap(is_full, Ordering::Relaxed) != is_full {
+            tracing::warn!(is_full, "memory decides whether logins are possible");
+        }
+    }
+
+    /// Sends every connection away, to come back at some time within `over`; returns when all are
+    /// gone and every end is stored, or after `over`. Records stay as they are (T11).
+    pub async fn drain(&self, over: Duration) {
+        self.draining.store(Some(Arc::new(over)));
+        for mailbox in self.registry.all() {
+            send_away(&mailbox, over);
+        }
+        let all_gone = async {
+            while self.metrics.connections.get() > 0 || self.settling.load(Ordering::Relaxed) > 0 {
+                let pause = tokio::time::sleep(crate::clock::TICK);
+                tokio::select! {
+                    () = self.drained.notified() => (),
+                    () = pause => (),
+                }
+            }
+        };
+        if tokio::time::timeout(over, all_gone).await.is_err() {
+            tracing::warn!(
+                connections = self.metrics.connections.get(),
+                "not all were gone in time"
+            );
+        }
+    }
+}
+
+/// Tells a client to come back at some time within `over`, so that not all come at once.
+fn send_away(mailbox: &Mailbox, over: Duration) {
+    let most = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
+    let reconnect_ms = rand::random_range(0..=most);
+    let last = text_frame(&Push::Closing { reason: "drain", reconnect_ms });
+    mailbox.end(Ending { close: Close::Draining }, Some(last));
+}
+
+fn notice(reason: KickReason, (kicker, at): &(Kicker, Timestamp)) -> KickNotice {
+    let (by, message) = match kicker {
+        Kicker::Login(victor) | Kicker::Own(victor) => {
+            let by = By { platform: victor.platform, device: victor.device.clone() };
+            (Some(by), None)
+        }
+        Kicker::Admin { message } => (None, message.clone()),
+    };
+    KickNotice { reason, by, at: *at, message }
+}

@@ -14,3 +14,5 @@ pub mod store;
 pub mod bus;
 
 pub mod hub;
+
+pub mod session;

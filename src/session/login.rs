@@ -1,0 +1,249 @@
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::io::AsyncRead;
+
+use super::actor::{Actor, End, notice_at};
+use crate::auth::{Identity, TokenFault};
+use crate::hub::{Applied, Hub, Mailbox, Unavailable};
+use crate::presence::{
+    Answer, DeviceId, EventKind, Intent, Liveness, Login, Origin, Platform, Refusal, SessionId,
+    Status, Timestamp, UserId, Victim,
+};
+use crate::wire::{
+    Close, ErrorBody, ErrorCode, LoginRequest, Outcome, Reply, UserStatus, text_frame,
+};
+
+/// A login on a connection.
+pub(super) struct Session {
+    hub: Arc<Hub>,
+    pub(super) id: SessionId,
+    mailbox: Arc<Mailbox>,
+    pub(super) platform: Platform,
+    pub(super) device: DeviceId,
+    pub(super) identity: Identity,
+    pub(super) liveness: Liveness,
+    /// When to tell the client that its token is about to expire; `None` once told.
+    pub(super) notice_at: Option<Timestamp>,
+    /// Whether its end has been seen to.
+    pub(super) is_settled: bool,
+}
+
+/// What an accepted login is told.
+#[derive(Serialize)]
+struct LoggedIn<'a> {
+    user: &'a UserId,
+    session: SessionId,
+    resumed: bool,
+    now: Timestamp,
+    ping_ms: u128,
+    silence_ms: u128,
+    expires_at: Timestamp,
+    kicked: &'a [Victim],
+    status: UserStatus<'a>,
+}
+
+impl Session {
+    pub(super) fn origin(&self) -> Origin {
+        Origin { session: self.id, connection: self.mailbox.id() }
+    }
+}
+
+impl Drop for Session {
+    /// An actor that panicked leaves no ghost.
+    fn drop(&mut self) {
+        if !self.is_settled && std::thread::panicking() {
+            let event = EventKind::Closed { origin: self.origin(), close_code: None };
+            let left = Arc::clone(&self.mailbox);
+            self.hub.settle(self.identity.user.clone(), event, left);
+        }
+    }
+}
+
+impl<R: AsyncRead + Unpin + Send> Actor<R> {
+    /// Logs in or resumes; a login that fails ends the connection.
+    pub(super) async fn log_in(&mut self, id: u64, request: LoginRequest) -> Option<End> {
+        if self.hub().is_full() {
+            self.hub().metrics().refused(Close::TryAgainLater.reason());
+            let message = "no login is possible now: try again later";
+            self.refuse(Some(id), ErrorBody::new(ErrorCode::Unavailable, message));
+            return Some(End::Expelled(Close::TryAgainLater));
+        }
+        match self.try_log_in(id, request).await {
+            Ok(()) => None,
+            Err(error) => {
+                let close = error.code.closes_login();
+                self.hub().metrics().refused(error.code.name());
+                self.refuse(Some(id), error);
+                Some(End::Expelled(close))
+            }
+        }
+    }
+
+    async fn try_log_in(&mut self, id: u64, request: LoginRequest) -> Result<(), ErrorBody> {
+        let device = request.device.as_deref().unwrap_or_default();
+        let device: DeviceId = device
+            .parse()
+            .map_err(|error| ErrorBody::new(ErrorCode::InvalidDevice, format!("{error}")))?;
+        let identity = self.verify(&request.token, request.platform, &device).await?;
+        self.may_change(&identity.user)?;
+
+        let hub = Arc::clone(self.hub());
+        let intent = match request.resume {
+            None => Intent::New,
+            Some(session) => Intent::Resume(session.parse().ok()),
+        };
+        let fresh = hub.new_session();
+        let login = Login {
+            session: fresh,
+            connection: self.connection.mailbox().id(),
+            address: self.address,
+            platform: request.platform,
+            device: device.clone(),
+            intent,
+            custom: request.custom,
+            app: request.app,
+            token_until: self.token_until(&identity),
+            issued_at_secs: identity.issued_at_secs,
+        };
+        let event = EventKind::Login(Box::new(login));
+        let then = |applied: &Applied| self.confirm(id, &identity, request.platform, applied);
+        let applied = match hub.apply_then(&identity.user, event, then).await {
+            Ok(applied) => applied,
+            Err(error) => {
+                if error.is_in_doubt {
+                    self.take_back(&identity.user, fresh, intent);
+                }
+                return Err(unavailable(&error));
+            }
+        };
+        let session = admitted(applied.answer)?;
+
+        let windows = &hub.policy().windows;
+        self.session = Some(Session {
+            id: session,
+            mailbox: Arc::clone(self.connection.mailbox()),
+            platform: request.platform,
+            device,
+            liveness: Liveness::new(request.platform, windows, hub.clock().running()),
+            notice_at: Some(notice_at(identity.expires_at, hub.clock())),
+            identity,
+            is_settled: false,
+            hub,
+        });
+        Ok(())
+    }
+
+    /// Ends what a login began, should it have been written after all.
+    fn take_back(&self, user: &UserId, fresh: SessionId, intent: Intent) {
+        let resumed = match intent {
+            Intent::New => None,
+            Intent::Resume(session) => session,
+        };
+        let connection = self.connection.mailbox().id();
+        for session in [Some(fresh), resumed].into_iter().flatten() {
+            let origin = Origin { session, connection };
+            let close_code = Some(Close::Unavailable.code());
+            let left = Arc::clone(self.connection.mailbox());
+            self.hub().settle(user.clone(), EventKind::Closed { origin, close_code }, left);
+        }
+    }
+
+    /// Answers a login that was accepted.
+    fn confirm(&self, id: u64, identity: &Identity, platform: Platform, applied: &Applied) {
+        let Answer::Admitted { session, resumed, kicked } = &applied.answer else { return };
+        self.connection.mailbox().belongs_to(&identity.user);
+        // Counted before it is answered, so that whoever has the answer finds it in the counts.
+        self.hub().metrics().logged_in(if *resumed { "resume" } else { "login" });
+        let status: Status = applied.record.status();
+        let policy = self.hub().policy();
+        let ok = LoggedIn {
+            user: &identity.user,
+            session: *session,
+            resumed: *resumed,
+            now: self.now(),
+            ping_ms: policy.windows.ping(platform).as_millis(),
+            silence_ms: policy.windows.silence(platform).as_millis(),
+            expires_at: identity.expires_at,
+            kicked,
+            status: UserStatus { user: &identity.user, status: &status },
+        };
+        let reply = text_frame(&Reply { id, outcome: Outcome::Ok(ok) });
+        self.connection.mailbox().post(reply);
+    }
+
+    /// Checks a token, and that it fits the platform and the device.
+    pub(super) async fn verify(
+        &self,
+        token: &str,
+        platform: Platform,
+        device: &DeviceId,
+    ) -> Result<Identity, ErrorBody> {
+        let wall = self.hub().clock().wall();
+        let identity =
+            self.shared.settings().verifier.verify(token, wall).await.map_err(|fault| {
+                let code = match &fault {
+                    TokenFault::Expired => ErrorCode::TokenExpired,
+                    TokenFault::Invalid(_) => ErrorCode::InvalidToken,
+                    TokenFault::KeysUnavailable => ErrorCode::Unavailable,
+                };
+                ErrorBody::new(code, fault.to_string())
+            })?;
+        if !identity.allows_platform(platform) {
+            let message = "the token is not for this platform";
+            return Err(ErrorBody::new(ErrorCode::PlatformNotAllowed, message));
+        }
+        if !identity.allows_device(device) {
+            let message = "the token is not for this device";
+            return Err(ErrorBody::new(ErrorCode::InvalidDevice, message));
+        }
+        Ok(identity)
+    }
+
+    /// Whether a user may change once more now.
+    pub(super) fn may_change(&self, user: &UserId) -> Result<(), ErrorBody> {
+        if self.shared.changes.take(user, &self.settings.changes, self.now()) {
+            return Ok(());
+        }
+        let message = "too many changes of this user within a minute";
+        Err(ErrorBody::new(ErrorCode::RateLimited, message))
+    }
+
+    /// When a token has expired, leeway included, on the process's own time (T10).
+    pub(super) fn token_until(&self, identity: &Identity) -> Timestamp {
+        let leeway = self.shared.settings().verifier.leeway();
+        self.hub().clock().from_wall(identity.expires_at + leeway)
+    }
+}
+
+fn admitted(answer: Answer) -> Result<SessionId, ErrorBody> {
+    match answer {
+        Answer::Admitted { session, .. } => Ok(session),
+        Answer::Refused(refusal) => Err(refused(refusal)),
+        Answer::Done | Answer::Stale | Answer::Kicked { .. } | Answer::Background { .. } => {
+            unreachable!("a login is admitted or refused")
+        }
+    }
+}
+
+/// What a client is told of a refusal by the rules.
+pub(super) fn refused(refusal: Refusal) -> ErrorBody {
+    let (code, message) = match refusal {
+        Refusal::Kicked => (ErrorCode::Kicked, "the session was kicked"),
+        Refusal::Superseded => {
+            (ErrorCode::Superseded, "somebody else has logged in since: log in to take over")
+        }
+        Refusal::LoginConflict(devices) => return ErrorBody::conflict(devices),
+        Refusal::TokenRevoked => {
+            (ErrorCode::TokenRevoked, "the token was issued before its user was kicked")
+        }
+        Refusal::NotLoggedIn => (ErrorCode::NotLoggedIn, "the user is not logged in"),
+    };
+    ErrorBody::new(code, message)
+}
+
+/// What a client is told when the store does not answer.
+pub(super) fn unavailable(error: &Unavailable) -> ErrorBody {
+    tracing::warn!(%error, "a request waits for the store");
+    ErrorBody::new(ErrorCode::Unavailable, "the hub cannot do this now")
+}

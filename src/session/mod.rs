@@ -1,0 +1,87 @@
+//! One connection: the actor that reads its socket, answers it, and knows when it is gone.
+
+mod actor;
+mod limits;
+mod login;
+mod requests;
+mod socket;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use tokio::io::AsyncRead;
+
+use self::actor::Actor;
+use self::socket::Socket;
+use crate::auth::{Buckets, Rate, Verifier};
+use crate::hub::{Hub, Wire};
+use crate::presence::UserId;
+
+/// What every connection shares.
+pub struct Sessions {
+    hub: Arc<Hub>,
+    settings: ArcSwap<Settings>,
+    changes: Buckets<UserId>,
+}
+
+/// What an operator decides about connections; a connection keeps the limits that it began with, and
+/// every token is checked by the verifier in force.
+#[derive(Clone)]
+pub struct Settings {
+    /// Who checks tokens.
+    pub verifier: Arc<Verifier>,
+    /// How long a connection may take to log in.
+    pub login_timeout: Duration,
+    /// The largest message taken.
+    pub message_bytes_max: usize,
+    /// The most users that one session watches.
+    pub subscriptions: usize,
+    /// How often a connection may send a message.
+    pub messages: Rate,
+    /// How often a user may change: log in, set, refresh, go to the background.
+    pub changes: Rate,
+    /// How long a connection may read nothing at all while something waits for it (V4).
+    pub slow_consumer: Duration,
+}
+
+impl Sessions {
+    /// Makes what every connection of a hub shares.
+    pub fn new(hub: Arc<Hub>, settings: Settings) -> Arc<Self> {
+        let changes = Buckets::new(&settings.changes);
+        Arc::new(Self { hub, settings: ArcSwap::from_pointee(settings), changes })
+    }
+
+    /// The hub they belong to.
+    pub const fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// The settings that the next connection begins with.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Puts other settings in force, for the connections to come.
+    pub fn set_settings(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Serves one connection whose upgrade is done, until it has ended; `early` is what it has sent
+    /// since.
+    pub async fn serve<R: AsyncRead + Unpin + Send>(
+        self: Arc<Self>,
+        reader: R,
+        wire: Box<dyn Wire>,
+        early: Bytes,
+        address: Option<IpAddr>,
+    ) {
+        let settings = self.settings();
+        let connection = self.hub.connect(wire);
+        let mailbox = Arc::clone(connection.mailbox());
+        let socket = Socket::new(reader, early, mailbox, settings.message_bytes_max).await;
+        Actor::new(self, settings, connection, socket, address).run().await;
+    }
+}

@@ -16,3 +16,5 @@ pub mod bus;
 pub mod hub;
 
 pub mod session;
+
+pub mod http;

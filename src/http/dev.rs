@@ -1,0 +1,78 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::api::JsonBody;
+use super::problem::Problem;
+use super::{Development, Door};
+use crate::auth::mint;
+use crate::presence::{Platform, SessionId, UserId};
+
+/// How long a development token lives.
+const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Deserialize)]
+pub(super) struct TokenRequest {
+    user: UserId,
+    platform: Option<Platform>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct IgnoreRequest {
+    user: UserId,
+    session: SessionId,
+}
+
+/// `POST /dev/token`: mints a token for whoever is asked for.
+pub(super) async fn token(
+    State(door): State<Arc<Door>>,
+    headers: HeaderMap,
+    JsonBody(request): JsonBody<TokenRequest>,
+) -> Result<Json<Value>, Problem> {
+    let settings = door.settings();
+    let Development { secret, rules, .. } = allowed(&headers, settings.development.as_ref())?;
+    let wall = door.hub.clock().wall();
+    let token = mint(secret, rules, &request.user, request.platform, &[], wall, TOKEN_TTL)
+        .map_err(|error| Problem::unavailable(&error.to_string()))?;
+    Ok(Json(json!({ "token": token })))
+}
+
+/// `POST /dev/ignore`: the hub ignores a session's connection from now on, as if its network were
+/// cut.
+pub(super) async fn ignore(
+    State(door): State<Arc<Door>>,
+    headers: HeaderMap,
+    JsonBody(request): JsonBody<IgnoreRequest>,
+) -> Result<Json<Value>, Problem> {
+    allowed(&headers, door.settings().development.as_ref())?;
+    if door.hub.cut(&request.user, request.session).await? {
+        Ok(Json(json!({})))
+    } else {
+        Err(Problem::not_found())
+    }
+}
+
+/// A loopback behind a proxy must not mint tokens for the world: the key is wanted, and a Host that
+/// is this machine.
+fn allowed<'a>(
+    headers: &HeaderMap,
+    development: Option<&'a Development>,
+) -> Result<&'a Development, Problem> {
+    let development = development.ok_or_else(Problem::not_found)?;
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    };
+    if !["localhost", "127.0.0.1", "[::1]"].contains(&name) {
+        return Err(Problem::forbidden("development calls are for this machine alone"));
+    }
+    let key = headers.get("x-dev-key").and_then(|key| key.to_str().ok()).unwrap_or_default();
+    let known = development.keys.role(key).is_some();
+    known.then_some(development).ok_or_else(Problem::no_development_key)
+}

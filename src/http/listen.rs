@@ -1,0 +1,162 @@
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpSocket;
+use tokio_rustls::TlsAcceptor;
+use tower_service::Service;
+
+use super::peer::{Held, Peer};
+use super::{Door, Face};
+
+/// How many connections the kernel holds that were not accepted yet.
+const BACKLOG: u32 = 4096;
+/// How much the kernel holds for a client that does not read: past it, the hub conflates.
+const SEND_BUFFER_BYTES: u32 = 64 * 1024;
+/// How much of a request's head is read.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// How long the next accept waits when one has failed, as for want of file descriptors.
+const ACCEPT_PAUSE: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
+
+/// A bound address.
+pub struct Listener {
+    listener: tokio::net::TcpListener,
+    tls: Option<TlsAcceptor>,
+}
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenFault {
+    /// It is taken, or not this machine's.
+    #[error("cannot listen on {0}: {1}")]
+    Bind(SocketAddr, io::Error),
+    /// A PEM file cannot be used.
+    #[error("{0}: {1}")]
+    Pem(String, String),
+}
+
+impl Listener {
+    /// The address, its port chosen where it was 0.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// Binds an address.
+///
+/// # Errors
+///
+/// [`ListenFault::Bind`].
+pub fn bind(address: SocketAddr, tls: Option<TlsAcceptor>) -> Result<Listener, ListenFault> {
+    let bind = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        // What is accepted inherits it.
+        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    let listener = bind().map_err(|error| ListenFault::Bind(address, error))?;
+    Ok(Listener { listener, tls })
+}
+
+/// Reads the files that TLS needs.
+///
+/// # Errors
+///
+/// [`ListenFault::Pem`].
+pub fn tls(certificate: &Path, key: &Path) -> Result<TlsAcceptor, ListenFault> {
+    let fault = |path: &Path, error: String| ListenFault::Pem(path.display().to_string(), error);
+    let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect)
+        .map_err(|error| fault(certificate, error.to_string()))?;
+    let private =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| fault(key, error.to_string()))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
+        .map_err(|error| fault(certificate, error.to_string()))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Accepts connections and answers their requests, for as long as the process lives.
+pub async fn serve(listener: Listener, door: Arc<Door>, face: Face) {
+    let router = door.router(face);
+    let [first_pause, longest_pause] = ACCEPT_PAUSE;
+    let mut pause = first_pause;
+    loop {
+        let (stream, address) = match listener.listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                door.hub.metrics().accept_errors.inc();
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(longest_pause);
+                continue;
+            }
+        };
+        pause = first_pause;
+        let Ok(place) = Arc::clone(&door.sockets).try_acquire_owned() else {
+            // What is left of the file descriptors is not for clients.
+            door.hub.metrics().accept_errors.inc();
+            continue;
+        };
+        let held = Held(Arc::new(place));
+        // Without it, a small frame may wait for the acknowledgement of the one before.
+        stream.set_nodelay(true).ok();
+        let (router, tls, peer) = (router.clone(), listener.tls.clone(), Peer(address));
+        let handshake_timeout = door.settings().handshake_timeout;
+        tokio::spawn(async move {
+            match tls {
+                None => answer(stream, router, peer, held, handshake_timeout).await,
+                Some(tls) => {
+                    let handshake = tokio::time::timeout(handshake_timeout, tls.accept(stream));
+                    if let Ok(Ok(stream)) = handshake.await {
+                        answer(stream, router, peer, held, handshake_timeout).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Answers the requests of one connection; an upgrade takes it away.
+async fn answer<S>(stream: S, router: Router, peer: Peer, held: Held, handshake_timeout: Duration)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut router = router.clone();
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(held.clone());
+        async move { Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|e| match e {})) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(handshake_timeout)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(peer = %peer.0, %error, "a connection ended badly");
+    }
+}

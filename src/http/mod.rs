@@ -1,0 +1,168 @@
+//! The door: what answers HTTP, and where WebSockets come in.
+
+mod api;
+mod assets;
+mod dev;
+mod keys;
+mod listen;
+mod ops;
+mod peer;
+mod problem;
+mod upgrade;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::routing::{any, get, post, put};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+pub use self::api::explanation;
+pub use self::listen::{ListenFault, Listener, bind, serve, tls};
+pub use self::peer::{OriginRule, TrustedProxies};
+use self::problem::Problem;
+use crate::auth::{ApiKeys, Buckets, Rate, TokenRules};
+use crate::hub::Hub;
+use crate::presence::Timestamp;
+use crate::session::Sessions;
+
+/// How many sockets there may be for plain requests while every WebSocket is taken.
+const REQUESTS_SPARE: usize = 32;
+
+/// What every request shares.
+pub struct Door {
+    hub: Arc<Hub>,
+    sessions: Arc<Sessions>,
+    settings: ArcSwap<Settings>,
+    /// How many WebSockets are open or opening.
+    open: AtomicUsize,
+    /// How many sockets there may be, those of plain requests among them.
+    sockets: Arc<Semaphore>,
+    by_address: Buckets<IpAddr>,
+    /// When each origin's refusal was last logged.
+    refused_origins: Mutex<BTreeMap<String, Timestamp>>,
+    started: Timestamp,
+}
+
+/// What an operator decides about the door.
+#[derive(Clone)]
+pub struct Settings {
+    /// Which pages may connect.
+    pub origins: OriginRule,
+    /// Whose X-Forwarded-For and X-Forwarded-Host count.
+    pub trusted_proxies: TrustedProxies,
+    /// How many WebSockets there may be.
+    pub max_connections: usize,
+    /// How often one address may open one; loopback is not counted.
+    pub connections_per_address: Rate,
+    /// The keys to the server API.
+    pub keys: ApiKeys,
+    /// Set in development mode alone.
+    pub development: Option<Development>,
+    /// Whether `/metrics` has an address of its own, and so none among the others.
+    pub metrics_apart: bool,
+    /// How long a request may take to arrive.
+    pub handshake_timeout: Duration,
+}
+
+/// What makes development easy, and may never be reached from elsewhere.
+#[derive(Clone)]
+pub struct Development {
+    /// The key to the development calls.
+    pub keys: ApiKeys,
+    /// What tokens are signed with.
+    pub secret: Vec<u8>,
+    /// What they say.
+    pub rules: TokenRules,
+}
+
+/// What an address answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Face {
+    /// Everything.
+    Whole,
+    /// What clients need, where the server API has an address of its own.
+    Clients,
+    /// The server API and the dashboard.
+    Admin,
+    /// `/metrics` alone, open to whoever reaches the address.
+    Metrics,
+}
+
+impl Door {
+    /// Makes the door to a hub.
+    pub fn new(sessions: Arc<Sessions>, settings: Settings) -> Arc<Self> {
+        let hub = Arc::clone(sessions.hub());
+        let sockets = settings.max_connections.saturating_add(REQUESTS_SPARE);
+        let by_address = Buckets::new(&settings.connections_per_address);
+        Arc::new(Self {
+            started: hub.clock().wall(),
+            hub,
+            sessions,
+            settings: ArcSwap::from_pointee(settings),
+            open: AtomicUsize::new(0),
+            sockets: Arc::new(Semaphore::new(sockets.min(Semaphore::MAX_PERMITS))),
+            by_address,
+            refused_origins: Mutex::default(),
+        })
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Puts other settings in force, from the next request on.
+    pub fn set_settings(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// The routes of an address.
+    pub fn router(self: &Arc<Self>, face: Face) -> Router {
+        let settings = self.settings();
+        let metrics = || match settings.metrics_apart {
+            true => Router::new(),
+            false => ops::metrics_route(),
+        };
+        // The demo goes with the development calls.
+        let pages = || match settings.development {
+            Some(_) => assets::all(),
+            None => assets::sdk(),
+        };
+        let routes = match face {
+            Face::Whole => self.clients().merge(self.admin()).merge(metrics()),
+            Face::Clients => self.clients().merge(pages()).merge(metrics()),
+            Face::Admin => self.admin().merge(ops::routes()),
+            Face::Metrics => ops::open_metrics_route(),
+        };
+        routes
+            .fallback(async || Problem::not_found())
+            .method_not_allowed_fallback(async || Problem::method_not_allowed())
+            .with_state(Arc::clone(self))
+    }
+
+    fn clients(self: &Arc<Self>) -> Router<Arc<Self>> {
+        let routes = Router::new().route("/ws", get(upgrade::upgrade)).merge(ops::routes());
+        if self.settings().development.is_none() {
+            return routes;
+        }
+        routes.route("/dev/token", post(dev::token)).route("/dev/ignore", post(dev::ignore))
+    }
+
+    fn admin(self: &Arc<Self>) -> Router<Arc<Self>> {
+        Router::new()
+            .route("/v1/status", post(api::statuses))
+            .route("/v1/users/{user}", get(api::user))
+            .route("/v1/users/{user}/kick", post(api::kick))
+            .route("/v1/users/{user}/custom", put(api::set_custom))
+            .route("/v1/policy/explain", get(api::explain))
+            .route("/v1/stats", get(api::stats))
+            .route("/v1/{*path}", any(api::unknown))
+            .merge(assets::all())
+    }
+}

@@ -1,0 +1,61 @@
+use std::sync::Arc;
+
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+
+use super::Door;
+use super::keys::MayRead;
+use super::peer::Peer;
+use super::problem::Problem;
+
+/// Headers that say that a proxy stands between.
+const FORWARDED: [&str; 6] =
+    ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "forwarded", "via"];
+
+/// `/health` and `/ready`.
+pub(super) fn routes() -> Router<Arc<Door>> {
+    Router::new()
+        .route("/health", get(async || Json(json!({ "status": "ok" }))))
+        .route("/ready", get(ready))
+}
+
+/// `/metrics` on an address that others reach, too.
+pub(super) fn metrics_route() -> Router<Arc<Door>> {
+    Router::new().route("/metrics", get(metrics))
+}
+
+/// `/metrics` on an address of its own.
+pub(super) fn open_metrics_route() -> Router<Arc<Door>> {
+    Router::new().route("/metrics", get(render))
+}
+
+async fn ready(State(door): State<Arc<Door>>) -> Result<Response, Problem> {
+    if door.hub.is_draining() {
+        return Err(Problem::unavailable("the hub is draining"));
+    }
+    door.hub.totals().await?;
+    Ok(Json(json!({ "status": "ready" })).into_response())
+}
+
+async fn metrics(
+    state: State<Arc<Door>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    key: Result<MayRead, Problem>,
+) -> Result<Response, Problem> {
+    let forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
+    if forwarded || !peer.0.ip().to_canonical().is_loopback() {
+        key?;
+    }
+    render(state).await
+}
+
+async fn render(State(door): State<Arc<Door>>) -> Result<Response, Problem> {
+    let totals = door.hub.totals().await?;
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, content_type)], door.hub.metrics().render(&totals)).into_response())
+}

@@ -1,0 +1,120 @@
+use axum::Json;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::hub::Unavailable;
+use crate::wire::ErrorCode;
+
+/// A refusal by HTTP: the one place that knows which status fits which error.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), headers: Vec::new() }
+    }
+
+    fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.headers.push((name, HeaderValue::from_static(value)));
+        self
+    }
+
+    /// The error's code.
+    pub(super) const fn code(&self) -> &'static str {
+        self.code
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, ErrorCode::BadRequest.name(), message)
+    }
+
+    pub(super) fn invalid_user() -> Self {
+        let message = crate::presence::InvalidUser.to_string();
+        Self::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidUser.name(), message)
+    }
+
+    pub(super) fn unauthorized() -> Self {
+        let message = "an API key is wanted: Authorization: Bearer, or X-API-Key";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+            .with(header::WWW_AUTHENTICATE, "Bearer")
+    }
+
+    pub(super) fn no_development_key() -> Self {
+        let message = "the development key is wanted: X-Dev-Key";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    pub(super) fn forbidden(message: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden.name(), message)
+    }
+
+    pub(super) fn origin_not_allowed() -> Self {
+        let message = "pages of this origin may not connect";
+        Self::new(StatusCode::FORBIDDEN, "origin_not_allowed", message)
+    }
+
+    pub(super) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here")
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        let message = "this method is not for this path";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    }
+
+    pub(super) fn timeout() -> Self {
+        let message = "the request took too long to arrive";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
+    }
+
+    pub(super) fn too_large() -> Self {
+        let message = "the body is larger than 1 MiB";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
+    pub(super) fn not_logged_in() -> Self {
+        let message = "the user is not logged in";
+        Self::new(StatusCode::CONFLICT, ErrorCode::NotLoggedIn.name(), message)
+    }
+
+    pub(super) fn upgrade_required() -> Self {
+        let message = "this is a WebSocket endpoint, of version 13";
+        Self::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message)
+            .with(header::UPGRADE, "websocket")
+            .with(header::CONNECTION, "Upgrade")
+            .with(header::SEC_WEBSOCKET_VERSION, "13")
+    }
+
+    pub(super) fn too_many_from_address() -> Self {
+        let message = "too many connections from this address";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited.name(), message)
+            .with(header::RETRY_AFTER, "1")
+    }
+
+    pub(super) fn unavailable(message: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable.name(), message)
+            .with(header::RETRY_AFTER, "5")
+    }
+}
+
+impl From<Unavailable> for Problem {
+    fn from(error: Unavailable) -> Self {
+        tracing::warn!(%error, "a request waits for the store");
+        Self::unavailable("the store cannot be reached now")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": { "code": self.code, "message": self.message } });
+        let mut response = (self.status, Json(body)).into_response();
+        response.headers_mut().extend(self.headers);
+        response
+    }
+}

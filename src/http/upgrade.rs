@@ -1,0 +1,183 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+
+use super::Door;
+use super::peer::{Held, Peer};
+use super::problem::Problem;
+use crate::session::Sessions;
+use crate::wire::SUBPROTOCOL;
+
+/// How often the refusal of one origin is logged.
+const ORIGIN_LOGGED_EVERY: Duration = Duration::from_secs(60);
+/// How many refused origins are remembered for that.
+const ORIGINS_MAX: usize = 1000;
+/// The headers that a handshake is made of: each must be text.
+const HANDSHAKE: [&str; 5] =
+    ["connection", "upgrade", "host", "sec-websocket-key", "sec-websocket-version"];
+/// Of these there must not be two.
+const SINGLE: [&str; 3] = ["host", "sec-websocket-key", "sec-websocket-version"];
+
+/// `GET /ws`: answers a handshake, and hands the connection to its actor.
+pub(super) async fn upgrade(
+    State(door): State<Arc<Door>>,
+    Extension(peer): Extension<Peer>,
+    Extension(held): Extension<Held>,
+    mut request: Request,
+) -> Result<Response, Problem> {
+    check_headers(request.headers())?;
+    let mut response =
+        create_response_with_body(&request, Body::empty).map_err(|error| handshake(&error))?;
+    let address = door.admit(peer, request.headers()).inspect_err(|problem| door.count(problem))?;
+    let place = Place::take(&door).inspect_err(|problem| door.count(problem))?;
+    if offers_subprotocol(request.headers()) {
+        let protocol = HeaderValue::from_static(SUBPROTOCOL);
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    let sessions = Arc::clone(&door.sessions);
+    tokio::spawn(async move {
+        serve(sessions, upgrade, address).await;
+        drop((place, held));
+    });
+    Ok(response)
+}
+
+impl Door {
+    /// Whether a client may come in now; returns its address.
+    fn admit(&self, peer: Peer, headers: &HeaderMap) -> Result<IpAddr, Problem> {
+        if self.hub.is_draining() {
+            return Err(Problem::unavailable("the hub is draining"));
+        }
+        let settings = self.settings();
+        if let Err(origin) = settings.origins.check(peer, headers, &settings.trusted_proxies) {
+            self.log_origin(&origin);
+            return Err(Problem::origin_not_allowed());
+        }
+        let address = settings.trusted_proxies.client(peer, headers);
+        let (rate, now) = (&settings.connections_per_address, self.hub.clock().now());
+        if !address.is_loopback() && !self.by_address.take(&household(address), rate, now) {
+            return Err(Problem::too_many_from_address());
+        }
+        Ok(address)
+    }
+
+    fn count(&self, problem: &Problem) {
+        self.hub.metrics().refused(problem.code());
+    }
+
+    fn log_origin(&self, origin: &str) {
+        let now = self.hub.clock().now();
+        let mut refused = self.refused_origins.lock();
+        refused.retain(|_, at| now - *at < ORIGIN_LOGGED_EVERY);
+        if refused.len() < ORIGINS_MAX && !refused.contains_key(origin) {
+            refused.insert(origin.to_owned(), now);
+            drop(refused);
+            tracing::warn!(
+                origin,
+                "a page may not connect; to admit it: [server] allowed_origins = [{origin:?}]"
+            );
+        }
+    }
+}
+
+/// What one household has: an IPv4 address, or the network that an IPv6 address is chosen from.
+fn household(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => (u128::from(address) >> 64 << 64).to_be_bytes().into(),
+    }
+}
+
+/// A place among the connections there may be, given up when it is dropped.
+struct Place(Arc<Door>);
+
+impl Place {
+    fn take(door: &Arc<Door>) -> Result<Self, Problem> {
+        let most = door.settings().max_connections;
+        let more = |open| (open < most).then_some(open + 1);
+        match door.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+            Ok(_) => Ok(Self(Arc::clone(door))),
+            Err(_) => Err(Problem::unavailable("there are as many connections as there may be")),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn serve(sessions: Arc<Sessions>, upgrade: OnUpgrade, address: IpAddr) {
+    let upgraded = match upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => return tracing::debug!(%error, "an upgrade did not come about"),
+    };
+    let address = Some(address);
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => {
+            let (reader, writer) = parts.io.into_inner().into_split();
+            sessions.serve(reader, Box::new(writer), parts.read_buf, address).await;
+        }
+        Err(upgraded) => serve_tls(sessions, upgraded, address).await,
+    }
+}
+
+async fn serve_tls(sessions: Arc<Sessions>, upgraded: Upgraded, address: Option<IpAddr>) {
+    let Ok(parts) = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() else {
+        unreachable!("a listener speaks TCP or TLS")
+    };
+    let (reader, writer) = tokio::io::split(parts.io.into_inner());
+    sessions.serve(reader, Box::new(writer), parts.read_buf, address).await;
+}
+
+fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {
+    for name in SINGLE {
+        if headers.get_all(name).iter().count() > 1 {
+            return Err(Problem::bad_request(format!("there are two {name} headers")));
+        }
+    }
+    for name in HANDSHAKE {
+        if headers.get(name).is_some_and(|value| value.to_str().is_err()) {
+            return Err(Problem::bad_request(format!("the {name} header is no text")));
+        }
+    }
+    let body = headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    if body {
+        return Err(Problem::bad_request("a handshake has no body"));
+    }
+    Ok(())
+}
+
+fn handshake(error: &Error) -> Problem {
+    let is_none = matches!(
+        error,
+        Error::Protocol(
+            ProtocolError::MissingConnectionUpgradeHeader
+                | ProtocolError::MissingUpgradeWebSocketHeader
+                | ProtocolError::MissingSecWebSocketVersionHeader,
+        )
+    );
+    if is_none { Problem::upgrade_required() } else { Problem::bad_request(error.to_string()) }
+}
+
+fn offers_subprotocol(headers: &HeaderMap) -> bool {
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut names = offered.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+    names.any(|name| name.trim() == SUBPROTOCOL)
+}

@@ -18,3 +18,7 @@ pub mod hub;
 pub mod session;
 
 pub mod http;
+
+pub mod config;
+
+pub mod app;

@@ -1,3 +1,158 @@
-//! The command.
+//! The command: reads its arguments and the configuration, and runs the hub.
 
-fn main() {}
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use presence_hub::app;
+use presence_hub::auth::{Algorithm, mint};
+use presence_hub::clock::Clock;
+use presence_hub::config::{Loaded, load};
+use presence_hub::http::explanation;
+use presence_hub::presence::{Platform, UserId, duration};
+
+/// What a configuration that does not hold exits with.
+const EXIT_CONFIG: u8 = 2;
+
+/// A WebSocket-first realtime presence hub.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Command {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    source: Source,
+}
+
+#[derive(Args, Default)]
+struct Source {
+    /// The configuration file; else PRESENCE_HUB_CONFIG, else ./config.toml, else the defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Run the hub.
+    Serve(Source),
+    /// Read and check the configuration, and print the effective settings.
+    CheckConfig(Source),
+    /// Mint a token with the configured secret, for trying things out.
+    Token(Token),
+    /// Say whom a login would kick.
+    Policy(Explain),
+}
+
+#[derive(Args)]
+struct Token {
+    /// Whom it is for.
+    #[arg(long)]
+    user: UserId,
+    /// The only platform it may log in on.
+    #[arg(long)]
+    platform: Option<Platform>,
+    /// How long it lives.
+    #[arg(long, default_value = "1h", value_parser = duration::parse)]
+    ttl: Duration,
+    /// Whom it may watch: an id, or a prefix ending in *; may be given more than once.
+    #[arg(long)]
+    watch: Vec<String>,
+    #[command(flatten)]
+    source: Source,
+}
+
+#[derive(Args)]
+struct Explain {
+    /// What is logged in, in this order: web,android:2.
+    #[arg(long, default_value = "")]
+    existing: String,
+    /// What comes.
+    #[arg(long)]
+    login: Platform,
+    #[command(flatten)]
+    source: Source,
+}
+
+fn main() -> ExitCode {
+    let Command { action, source } = Command::parse();
+    let outcome = match action.unwrap_or(Action::Serve(source)) {
+        Action::Serve(source) => serve(&source),
+        Action::CheckConfig(source) => check_config(&source),
+        Action::Token(token) => print_token(&token),
+        Action::Policy(explain) => print_policy(&explain),
+    };
+    outcome.unwrap_or_else(|Stop { code, message }| {
+        // Where standard error is closed, the exit code must do.
+        writeln!(io::stderr(), "{message}").ok();
+        ExitCode::from(code)
+    })
+}
+
+/// Why the command did not do what it was asked.
+struct Stop {
+    code: u8,
+    message: String,
+}
+
+fn failed(error: impl std::fmt::Display) -> Stop {
+    Stop { code: 1, message: format!("{error}") }
+}
+
+fn loaded(source: &Source) -> Result<Loaded, Stop> {
+    load(source.config.as_deref(), &variables())
+        .map_err(|faults| Stop { code: EXIT_CONFIG, message: faults.to_string() })
+}
+
+fn variables() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+fn serve(source: &Source) -> Result<ExitCode, Stop> {
+    let loaded = loaded(source)?;
+    let log = app::start_logging(&loaded.config);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
+    runtime.block_on(app::run(loaded, &variables(), log)).map_err(failed)?;
+    // What still runs, as a client that does not read its end, is not waited for.
+    runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_config(source: &Source) -> Result<ExitCode, Stop> {
+    let effective = toml::to_string(&loaded(source)?.config).map_err(failed)?;
+    print(&effective)
+}
+
+fn print_token(token: &Token) -> Result<ExitCode, Stop> {
+    let config = loaded(&token.source)?.config;
+    if config.auth.algorithm != Algorithm::HS256 {
+        return Err(failed(
+            "only HS256 has a secret to sign with: ask whoever has the private key",
+        ));
+    }
+    let mut secret = config.auth.secret.expose().to_owned();
+    if config.is_development() {
+        secret = app::development_secret(&config.store.path).map_err(failed)?;
+    }
+    let (rules, wall) = (config.token_rules(), Clock::system().wall());
+    let Token { user, platform, ttl, watch, .. } = token;
+    let minted = mint(secret.as_bytes(), &rules, user, *platform, watch, wall, *ttl);
+    print(&format!("{}\n", minted.map_err(failed)?))
+}
+
+fn print_policy(explain: &Explain) -> Result<ExitCode, Stop> {
+    let config = loaded(&explain.source)?.config;
+    let policy = config.policy().map_err(|_| failed("the policy does not hold"))?;
+    let answer = explanation(&policy.login, &explain.existing, explain.login).map_err(failed)?;
+    print(&format!("{answer:#}\n"))
+}
+
+fn print(text: &str) -> Result<ExitCode, Stop> {
+    io::stdout().write_all(text.as_bytes()).map_err(failed)?;
+    Ok(ExitCode::SUCCESS)
+}

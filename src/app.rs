@@ -1,0 +1,338 @@
+//! Builds the hub in order, runs it, and stops it in reverse.
+
+mod memory;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::subscriber::set_global_default;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
+
+use crate::auth::{ApiKeys, KeySource, Verifier};
+use crate::bus::LocalBus;
+use crate::clock::Clock;
+use crate::config::{Config, Loaded, LogFormat, StoreKind, load};
+use crate::http::{self, Development, Door, Face, ListenFault, OriginRule, TrustedProxies};
+use crate::hub::{Hub, run_deadlines};
+use crate::session::{self, Sessions};
+use crate::store::{MemoryStore, Store};
+
+/// File descriptors kept back for the store, the API and the webhooks.
+const DESCRIPTORS_KEPT: u64 = 64;
+/// How many bytes of chance the keys of development mode have.
+const KEY_BYTES: usize = 32;
+
+/// Why the hub did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum AppFault {
+    /// An address or a certificate.
+    #[error(transparent)]
+    Listen(#[from] ListenFault),
+    /// A file or a signal.
+    #[error("{0}: {1}")]
+    Io(String, io::Error),
+    /// A setting that only shows when it is used.
+    #[error("{0}")]
+    Setting(String),
+}
+
+/// Changes what is logged while running.
+pub type LogHandle = reload::Handle<EnvFilter, Registry>;
+
+/// Starts logging to standard error.
+pub fn start_logging(config: &Config) -> LogHandle {
+    let filter = EnvFilter::new(&config.log.filter);
+    let (filter, handle) = reload::Layer::new(filter);
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
+    // Not `init`, which passes on what goes through the `log` crate, too: there tungstenite writes
+    // whole messages, with the tokens in them.
+    match config.log.format {
+        LogFormat::Text => set_global_default(registry.with(lines)),
+        LogFormat::Json => set_global_default(registry.with(lines.json().flatten_event(true))),
+    }
+    .unwrap_or_else(|error| unreachable!("it is set once: {error}"));
+    handle
+}
+
+/// What development mode made for itself.
+struct Made {
+    secret: String,
+    admin_key: String,
+    dev_key: String,
+}
+
+/// Runs the hub until it is told to stop.
+///
+/// # Errors
+///
+/// Where it cannot start.
+pub async fn run(
+    loaded: Loaded,
+    variables: &BTreeMap<String, String>,
+    log: LogHandle,
+) -> Result<(), AppFault> {
+    let Loaded { config, file } = loaded;
+    let made = if config.is_development() { Some(make_keys(&config.store.path)?) } else { None };
+    let max_connections = raise_descriptors(config.server.max_connections);
+
+    let clock = Clock::system();
+    let store: Arc<dyn Store> = match config.store.kind {
+        StoreKind::Memory => Arc::new(MemoryStore::new(config.store.log_ttl)),
+    };
+    let settings = Settings::of(&config, made.as_ref(), max_connections)?;
+    let hub = Hub::new(store, Arc::new(LocalBus::default()), settings.policy, clock);
+    let mut time = tokio::spawn(run_deadlines(Arc::clone(&hub)));
+    tokio::spawn(Arc::clone(&hub).listen());
+    tokio::spawn(memory::watch(Arc::clone(&hub)));
+    let sessions = Sessions::new(Arc::clone(&hub), settings.session);
+    let door = Door::new(Arc::clone(&sessions), settings.http);
+
+    // Whoever reads the greeting may send a signal at once.
+    let mut signals = Signals::new()?;
+    let addresses = listen(&config, &door)?;
+    greet(&config, made.as_ref(), &addresses)
+        .map_err(|e| AppFault::Io("standard output".into(), e))?;
+
+    loop {
+        let said = tokio::select! {
+            said = signals.next() => said,
+            // A hub without time would keep everybody for ever.
+            _ = &mut time => return Err(AppFault::Setting("the hub's clock has failed".into())),
+        };
+        if said == Said::Stop {
+            break;
+        }
+        match load(file.as_deref(), variables) {
+            Err(faults) => {
+                for fault in faults.0 {
+                    tracing::error!(%fault, "the configuration is left as it was");
+                }
+            }
+            Ok(Loaded { config, .. }) => {
+                let made = made.as_ref().filter(|_| config.is_development());
+                match Settings::of(&config, made, max_connections) {
+                    Err(fault) => tracing::error!(%fault, "the configuration is left as it was"),
+                    Ok(settings) => {
+                        hub.set_policy(settings.policy);
+                        sessions.set_settings(settings.session);
+                        door.set_settings(settings.http);
+                        log.reload(EnvFilter::new(&config.log.filter)).ok();
+                        tracing::info!("the configuration was read again");
+                    }
+                }
+            }
+        }
+    }
+    tracing::info!(over = ?config.server.drain, "draining");
+    tokio::select! {
+        () = hub.drain(config.server.drain) => tracing::info!("drained"),
+        () = signals.stop_again() => tracing::warn!("stopped before all clients were gone"),
+    }
+    Ok(())
+}
+
+/// What each part of the hub makes of the configuration; all of it can change while running.
+struct Settings {
+    policy: crate::presence::Policy,
+    session: session::Settings,
+    http: http::Settings,
+}
+
+impl Settings {
+    fn of(config: &Config, made: Option<&Made>, max_connections: usize) -> Result<Self, AppFault> {
+        let wrong = AppFault::Setting;
+        let source = match (config.key_source().map_err(wrong)?, made) {
+            (Some(source), _) => source,
+            (None, Some(made)) => KeySource::Secret(made.secret.clone().into_bytes()),
+            (None, None) => return Err(wrong("there is no secret any more".into())),
+        };
+        let rules = config.token_rules();
+        let verifier = Verifier::new(&source, rules.clone()).map_err(|e| wrong(e.to_string()))?;
+        let policy = config.policy().map_err(|faults| {
+            wrong(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        })?;
+        let development = made.map(|made| Development {
+            keys: ApiKeys::new(&[], std::slice::from_ref(&made.dev_key), &[]),
+            secret: made.secret.clone().into_bytes(),
+            rules,
+        });
+        Ok(Self {
+            policy,
+            session: session::Settings {
+                verifier: Arc::new(verifier),
+                login_timeout: config.login.timeout,
+                message_bytes_max: config.server.max_message_bytes,
+                subscriptions: config.limits.subscriptions,
+                messages: config.message_rate(),
+                changes: config.change_rate(),
+                slow_consumer: config.limits.slow_consumer,
+            },
+            http: http::Settings {
+                origins: OriginRule::parse(&config.server.allowed_origins).map_err(wrong)?,
+                trusted_proxies: TrustedProxies::parse(&config.server.trusted_proxies)
+                    .map_err(wrong)?,
+                max_connections,
+                connections_per_address: config.connection_rate(),
+                keys: config.api_keys(made.map(|made| made.admin_key.as_str())),
+                development,
+                metrics_apart: !config.server.metrics_listen.is_empty(),
+                handshake_timeout: config.server.handshake_timeout,
+            },
+        })
+    }
+}
+
+/// Where the hub is.
+struct Addresses {
+    main: SocketAddr,
+    /// Of the server API and the dashboard.
+    admin: SocketAddr,
+}
+
+/// Listens on every address.
+fn listen(config: &Config, door: &Arc<Door>) -> Result<Addresses, AppFault> {
+    let server = &config.server;
+    let tls = if server.tls_certificate.as_os_str().is_empty() {
+        None
+    } else {
+        Some(http::tls(&server.tls_certificate, &server.tls_key)?)
+    };
+    let open = |text: &str, face, tls| -> Result<SocketAddr, AppFault> {
+        let address = text.parse().map_err(|_| AppFault::Setting(format!("{text}: no address")))?;
+        let listener = http::bind(address, tls)?;
+        let address = listener.address().map_err(|e| AppFault::Io(text.to_owned(), e))?;
+        tracing::info!(%address, ?face, "listening");
+        tokio::spawn(http::serve(listener, Arc::clone(door), face));
+        Ok(address)
+    };
+    if !server.metrics_listen.is_empty() {
+        open(&server.metrics_listen, Face::Metrics, None)?;
+    }
+    if server.admin_listen.is_empty() {
+        let main = open(&server.listen, Face::Whole, tls)?;
+        return Ok(Addresses { main, admin: main });
+    }
+    let admin = open(&server.admin_listen, Face::Admin, tls.clone())?;
+    Ok(Addresses { main: open(&server.listen, Face::Clients, tls)?, admin })
+}
+
+/// Tells whoever started the hub where it is.
+fn greet(config: &Config, made: Option<&Made>, addresses: &Addresses) -> io::Result<()> {
+    let scheme =
+        if config.server.tls_certificate.as_os_str().is_empty() { "http" } else { "https" };
+    let Addresses { main, admin } = addresses;
+    let mut out = io::stdout().lock();
+    match made {
+        None => writeln!(out, "presence-hub is at {scheme}://{main}")?,
+        Some(made) => {
+            tracing::warn!(
+                directory = %config.store.path.display(),
+                "development mode: with a secret and keys of its own, on loopback alone"
+            );
+            let Made { admin_key, dev_key, .. } = made;
+            writeln!(out, "presence-hub is at {scheme}://{main} in development mode")?;
+            writeln!(out, "  dashboard  {scheme}://{admin}/static/#key={admin_key}")?;
+            writeln!(out, "  demo       {scheme}://{main}/static/demo.html#key={dev_key}")?;
+        }
+    }
+    out.flush()
+}
+
+/// Reads the secret and the keys of development mode, and makes those that are not there yet.
+fn make_keys(directory: &Path) -> Result<Made, AppFault> {
+    let fault = |error| AppFault::Io(directory.display().to_string(), error);
+    fs::create_dir_all(directory).map_err(fault)?;
+    let key = |name: &str| -> Result<String, AppFault> {
+        let path = directory.join(name);
+        let known = fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+        if known.len() >= KEY_BYTES {
+            return Ok(known);
+        }
+        let made = hexadecimal(rand::random::<[u8; KEY_BYTES]>());
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
+        // One that was there already keeps the mode it had.
+        let private = fs::Permissions::from_mode(0o600);
+        file.and_then(|mut file| file.set_permissions(private).and(writeln!(file, "{made}")))
+            .map_err(|error| AppFault::Io(path.display().to_string(), error))?;
+        Ok(made)
+    };
+    Ok(Made { secret: key("dev-secret")?, admin_key: key("admin-key")?, dev_key: key("dev-key")? })
+}
+
+/// The secret that development mode signs with, made where there is none yet.
+///
+/// # Errors
+///
+/// Where the directory cannot be written.
+pub fn development_secret(directory: &Path) -> Result<String, AppFault> {
+    Ok(make_keys(directory)?.secret)
+}
+
+fn hexadecimal(bytes: [u8; KEY_BYTES]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Raises the limit on open files; returns how many connections fit under it.
+fn raise_descriptors(wanted: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // Where it may not be raised, what there is counts.
+    setrlimit(Resource::Nofile, raised).ok();
+    let Some(limit) = getrlimit(Resource::Nofile).current else { return wanted };
+    let fit = usize::try_from(limit.saturating_sub(DESCRIPTORS_KEPT)).unwrap_or(usize::MAX);
+    if fit < wanted {
+        tracing::warn!(
+            max_connections = fit,
+            "max_connections = {wanted} wants {} open files, and {limit} are allowed: raise it \
+             with ulimit -n, or LimitNOFILE in systemd",
+            wanted as u64 + DESCRIPTORS_KEPT,
+        );
+    }
+    wanted.min(fit)
+}
+
+/// What a signal says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Stop,
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, AppFault> {
+        let on = |kind| signal(kind).map_err(|error| AppFault::Io("signals".into(), error));
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            hangup: on(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Said {
+        tokio::select! {
+            _ = self.terminate.recv() => Said::Stop,
+            _ = self.interrupt.recv() => Said::Stop,
+            _ = self.hangup.recv() => Said::Reload,
+        }
+    }
+
+    async fn stop_again(&mut self) {
+        while self.next().await != Said::Stop {}
+    }
+}

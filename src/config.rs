@@ -1,0 +1,330 @@
+//! What an operator decides: every key, checked, and what each part of the hub makes of it.
+//!
+//! The repository's `config.toml` is the default, built in; a file and the environment override it.
+
+mod check;
+mod read;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+pub use self::read::{Fault, Faults, Loaded, load};
+use crate::auth::{Algorithm, ApiKeys, KeySource, Rate, TokenRules, WatchList};
+use crate::presence::{
+    Groups, LoginPolicy, OnConflict, Platform, Policy, PolicyFault, Preset, WebTabs, Windows,
+    duration,
+};
+
+/// The default, as the repository documents it.
+pub const DEFAULT: &str = include_str!("../config.toml");
+
+/// Every setting; `config.toml` says what each means.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Config {
+    pub server: Server,
+    pub auth: Auth,
+    pub login: Login,
+    pub liveness: Liveness,
+    pub limits: Limits,
+    pub store: Store,
+    pub log: Log,
+}
+
+/// `[server]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Server {
+    pub production: bool,
+    pub listen: String,
+    pub allowed_origins: Vec<String>,
+    pub max_connections: usize,
+    pub max_message_bytes: usize,
+    #[serde(with = "duration")]
+    pub handshake_timeout: Duration,
+    #[serde(with = "duration")]
+    pub drain: Duration,
+    pub metrics_listen: String,
+    pub admin_listen: String,
+    pub trusted_proxies: Vec<String>,
+    pub tls_certificate: PathBuf,
+    pub tls_key: PathBuf,
+}
+
+/// `[auth]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Auth {
+    pub algorithm: Algorithm,
+    pub secret: Secret,
+    pub public_key: PathBuf,
+    pub jwks_url: String,
+    pub issuer: String,
+    pub audience: String,
+    #[serde(with = "duration")]
+    pub leeway: Duration,
+    #[serde(with = "duration")]
+    pub max_token_ttl: Duration,
+    pub api_keys: Vec<Secret>,
+    pub admin_keys: Vec<Secret>,
+    pub viewer_keys: Vec<Secret>,
+    pub default_watch: Vec<String>,
+}
+
+/// `[login]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Login {
+    pub policy: PolicyName,
+    pub groups: Vec<Vec<Platform>>,
+    pub on_conflict: OnConflict,
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    pub web_tabs: WebTabs,
+    pub miniprogram_as_web: bool,
+    pub max_instances: BTreeMap<Platform, u8>,
+}
+
+/// The name of a login policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "rule L1 documents them")]
+pub enum PolicyName {
+    Single,
+    Dual,
+    Triple,
+    Multi,
+    Custom,
+}
+
+/// `[liveness]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Liveness {
+    #[serde(with = "duration")]
+    pub web_ping: Duration,
+    #[serde(with = "duration")]
+    pub web_silence: Duration,
+    #[serde(with = "duration")]
+    pub native_ping: Duration,
+    #[serde(with = "duration")]
+    pub native_silence: Duration,
+    #[serde(with = "duration")]
+    pub background: Duration,
+    #[serde(with = "duration")]
+    pub exit: Duration,
+    #[serde(with = "duration")]
+    pub push_online_ttl: Duration,
+    #[serde(with = "duration")]
+    pub web_close_grace: Duration,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Limits {
+    pub subscriptions: usize,
+    pub messages_per_second: u32,
+    pub message_burst: u32,
+    pub connections_per_address_per_second: u32,
+    pub connection_burst: u32,
+    #[serde(with = "duration")]
+    pub slow_consumer: Duration,
+    pub changes_per_user_per_minute: u32,
+}
+
+/// `[store]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Store {
+    pub kind: StoreKind,
+    pub path: PathBuf,
+    #[serde(with = "duration")]
+    pub log_ttl: Duration,
+    #[serde(with = "duration")]
+    pub record_ttl: Duration,
+}
+
+/// Where records live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// In the process, and lost with it.
+    Memory,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Log {
+    pub format: LogFormat,
+    pub filter: String,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// A text that is never shown.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(hidden)")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if self.0.is_empty() { "" } else { "(hidden)" })
+    }
+}
+
+impl Config {
+    /// Whether nobody signs tokens yet, so that the hub makes its own secret and keys.
+    pub fn is_development(&self) -> bool {
+        let auth = &self.auth;
+        auth.algorithm == Algorithm::HS256
+            && auth.secret.expose().is_empty()
+            && auth.public_key.as_os_str().is_empty()
+            && auth.jwks_url.is_empty()
+    }
+
+    /// The rules in force.
+    ///
+    /// # Errors
+    ///
+    /// As [`LoginPolicy::new`].
+    pub fn policy(&self) -> Result<Policy, Vec<PolicyFault>> {
+        let liveness = &self.liveness;
+        Ok(Policy {
+            login: self.login_policy()?,
+            windows: Windows {
+                web_ping: liveness.web_ping,
+                web_silence: liveness.web_silence,
+                native_ping: liveness.native_ping,
+                native_silence: liveness.native_silence,
+                background: liveness.background,
+                exit: liveness.exit,
+                push_online_ttl: liveness.push_online_ttl,
+                web_close_grace: liveness.web_close_grace,
+            },
+            record_ttl: self.store.record_ttl,
+            max_token_ttl: self.auth.max_token_ttl,
+        })
+    }
+
+    fn login_policy(&self) -> Result<LoginPolicy, Vec<PolicyFault>> {
+        let login = &self.login;
+        let groups = match login.policy {
+            PolicyName::Single => Groups::Preset(Preset::Single),
+            PolicyName::Dual => Groups::Preset(Preset::Dual),
+            PolicyName::Triple => Groups::Preset(Preset::Triple),
+            PolicyName::Multi => Groups::Preset(Preset::Multi),
+            PolicyName::Custom => Groups::Custom(login.groups.clone()),
+        };
+        let instances: Vec<_> =
+            login.max_instances.iter().map(|(platform, count)| (*platform, *count)).collect();
+        let mut policy = LoginPolicy::new(groups, &instances, login.miniprogram_as_web)?;
+        policy.on_conflict = login.on_conflict;
+        policy.web_tabs = login.web_tabs;
+        Ok(policy)
+    }
+
+    /// What a token must satisfy.
+    pub fn token_rules(&self) -> TokenRules {
+        TokenRules {
+            algorithm: self.auth.algorithm,
+            issuer: self.auth.issuer.clone(),
+            audience: self.auth.audience.clone(),
+            leeway: self.auth.leeway,
+            max_ttl: self.auth.max_token_ttl,
+            default_watch: WatchList::new(self.auth.default_watch.clone()),
+        }
+    }
+
+    /// Where the keys that verify tokens come from; nowhere in development mode.
+    ///
+    /// # Errors
+    ///
+    /// Where the file of the public key cannot be read.
+    pub fn key_source(&self) -> Result<Option<KeySource>, String> {
+        let auth = &self.auth;
+        if self.is_development() {
+            Ok(None)
+        } else if auth.algorithm == Algorithm::HS256 {
+            Ok(Some(KeySource::Secret(auth.secret.expose().as_bytes().to_vec())))
+        } else if auth.jwks_url.is_empty() {
+            let pem = std::fs::read(&auth.public_key);
+            let pem = pem.map_err(|error| format!("{}: {error}", auth.public_key.display()))?;
+            Ok(Some(KeySource::Pem(pem)))
+        } else {
+            Ok(Some(KeySource::Jwks(auth.jwks_url.clone())))
+        }
+    }
+
+    /// The keys to the server API; `made` is the admin key that development mode made.
+    pub fn api_keys(&self, made: Option<&str>) -> ApiKeys {
+        let texts = |secrets: &[Secret]| -> Vec<_> {
+            secrets.iter().map(|secret| secret.expose().to_owned()).collect()
+        };
+        let mut admin = texts(&self.auth.admin_keys);
+        admin.extend(made.map(str::to_owned));
+        ApiKeys::new(&texts(&self.auth.viewer_keys), &texts(&self.auth.api_keys), &admin)
+    }
+
+    /// How often a connection may send a message.
+    pub const fn message_rate(&self) -> Rate {
+        let Limits { messages_per_second, message_burst, .. } = self.limits;
+        Rate { burst: message_burst, per: messages_per_second, interval: Duration::from_secs(1) }
+    }
+
+    /// How often an address may open a connection.
+    pub const fn connection_rate(&self) -> Rate {
+        let Limits { connections_per_address_per_second, connection_burst, .. } = self.limits;
+        Rate {
+            burst: connection_burst,
+            per: connections_per_address_per_second,
+            interval: Duration::from_secs(1),
+        }
+    }
+
+    /// How often a user may change.
+    pub const fn change_rate(&self) -> Rate {
+        let per = self.limits.changes_per_user_per_minute;
+        Rate { burst: per, per, interval: Duration::from_secs(60) }
+    }
+}

@@ -1,0 +1,217 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::{Config, Secret};
+use crate::auth::{Algorithm, SECRET_BYTES_MIN, Verifier};
+use crate::http::{OriginRule, TrustedProxies, tls};
+use crate::presence::{Platform, PolicyFault};
+
+/// The fewest characters that an API key may have.
+const KEY_CHARS_MIN: usize = 16;
+/// The smallest `max_message_bytes` that still takes a login with a token of a usual size.
+const MESSAGE_BYTES_MIN: usize = 1024;
+
+/// The keys that do not go together, and why.
+type Found = Vec<(Vec<&'static str>, String)>;
+
+impl Config {
+    /// What is wrong with values that are each of the right kind: the keys that do not go together,
+    /// and why.
+    pub(super) fn faults(&self) -> Vec<(Vec<String>, String)> {
+        let found = [
+            self.windows(),
+            self.login_faults(),
+            self.auth_faults(),
+            self.server(),
+            self.tls_faults(),
+            self.positive(),
+        ];
+        let named = found
+            .concat()
+            .into_iter()
+            .map(|(keys, message)| (keys.into_iter().map(str::to_owned).collect(), message));
+        self.policy_faults().into_iter().chain(named).collect()
+    }
+
+    fn windows(&self) -> Found {
+        let live = &self.liveness;
+        let pairs = [
+            (["liveness.web_silence", "liveness.web_ping"], live.web_silence, live.web_ping),
+            (
+                ["liveness.native_silence", "liveness.native_ping"],
+                live.native_silence,
+                live.native_ping,
+            ),
+        ];
+        let short = pairs.into_iter().filter(|(_, silence, ping)| *silence <= *ping * 2);
+        short
+            .map(|(keys, ..)| {
+                let message = "the window must be longer than twice its ping interval, or one lost \
+                               ping ends a session";
+                (keys.to_vec(), message.to_owned())
+            })
+            .collect()
+    }
+
+    fn policy_faults(&self) -> Vec<(Vec<String>, String)> {
+        let keys = |fault: &PolicyFault| {
+            let keys = match fault {
+                PolicyFault::Instances(_) | PolicyFault::SharedInstances => {
+                    ["login.max_instances", "login.miniprogram_as_web"]
+                }
+                PolicyFault::Twice(_) | PolicyFault::Missing(_) => ["login.groups", "login.policy"],
+                PolicyFault::PartedSlot => ["login.groups", "login.miniprogram_as_web"],
+            };
+            let entry = match fault {
+                PolicyFault::Instances(platform) => Some(*platform),
+                PolicyFault::SharedInstances => Some(Platform::MiniProgram),
+                PolicyFault::Twice(_) | PolicyFault::Missing(_) | PolicyFault::PartedSlot => None,
+            };
+            let entry = entry.map(|platform| format!("login.max_instances.{platform}"));
+            entry.into_iter().chain(keys.map(str::to_owned)).collect()
+        };
+        let faults = self.policy().err().unwrap_or_default();
+        faults.iter().map(|fault| (keys(fault), fault.to_string())).collect()
+    }
+
+    fn login_faults(&self) -> Found {
+        let mut found = Found::new();
+        if !self.login.groups.is_empty() && self.login.policy != super::PolicyName::Custom {
+            let message = "groups are for policy = \"custom\" alone".to_owned();
+            found.push((vec!["login.groups", "login.policy"], message));
+        }
+        found
+    }
+
+    fn auth_faults(&self) -> Found {
+        let auth = &self.auth;
+        let mut found = Found::new();
+        let mut wrong = |keys: &[&'static str], message: &str| {
+            found.push((keys.to_vec(), message.to_owned()));
+        };
+        let secret_bytes = auth.secret.expose().len();
+        let (pem, jwks) = (!auth.public_key.as_os_str().is_empty(), !auth.jwks_url.is_empty());
+        if auth.algorithm == Algorithm::HS256 {
+            if secret_bytes > 0 && secret_bytes < SECRET_BYTES_MIN {
+                wrong(&["auth.secret"], "an HS256 secret has at least 32 bytes");
+            }
+            if pem || jwks {
+                let keys = ["auth.public_key", "auth.jwks_url", "auth.algorithm"];
+                wrong(&keys, "a public key is for RS256, ES256 or EdDSA: set auth.algorithm");
+            }
+        } else if secret_bytes > 0 {
+            wrong(&["auth.secret", "auth.algorithm"], "a secret is for HS256 alone");
+        } else if pem == jwks {
+            let keys = ["auth.algorithm", "auth.public_key", "auth.jwks_url"];
+            wrong(&keys, "this algorithm wants either public_key or jwks_url");
+        } else {
+            let verifier = self.key_source().and_then(|source| match source {
+                Some(source) => Verifier::new(&source, self.token_rules())
+                    .map(|_| ())
+                    .map_err(|fault| fault.to_string()),
+                None => Ok(()),
+            });
+            if let Err(message) = verifier {
+                let key = if pem { "auth.public_key" } else { "auth.jwks_url" };
+                wrong(&[key], &message);
+            }
+        }
+        let lists = [
+            ("auth.api_keys", &auth.api_keys),
+            ("auth.admin_keys", &auth.admin_keys),
+            ("auth.viewer_keys", &auth.viewer_keys),
+        ];
+        let short = |key: &Secret| key.expose().chars().count() < KEY_CHARS_MIN;
+        for (name, keys) in lists {
+            if keys.iter().any(short) {
+                wrong(&[name], "each key has at least 16 characters");
+            }
+        }
+        found
+    }
+
+    fn server(&self) -> Found {
+        let server = &self.server;
+        let mut found = Found::new();
+        let mut wrong = |key: &'static str, message: String| found.push((vec![key], message));
+        let addresses = [
+            ("server.listen", &server.listen),
+            ("server.admin_listen", &server.admin_listen),
+            ("server.metrics_listen", &server.metrics_listen),
+        ];
+        for (key, text) in addresses {
+            match text.parse::<SocketAddr>() {
+                Err(_) if text.is_empty() && key != "server.listen" => (),
+                Err(_) => wrong(key, format!("`{text}` is no address: write 127.0.0.1:7800")),
+                Ok(address) if self.is_development() && !address.ip().is_loopback() => {
+                    let message = "development mode listens on loopback alone: set auth.secret";
+                    wrong(key, message.into());
+                }
+                Ok(_) => (),
+            }
+        }
+        if server.production && self.is_development() {
+            wrong("server.production", "production wants auth.secret, or a public key".into());
+        }
+        if let Err(message) = OriginRule::parse(&server.allowed_origins) {
+            wrong("server.allowed_origins", message);
+        }
+        if let Err(message) = TrustedProxies::parse(&server.trusted_proxies) {
+            wrong("server.trusted_proxies", message);
+        }
+        if server.max_message_bytes < MESSAGE_BYTES_MIN {
+            wrong("server.max_message_bytes", "no login fits into less than 1024 bytes".into());
+        }
+        if let Err(error) = EnvFilter::try_new(&self.log.filter) {
+            wrong("log.filter", error.to_string());
+        }
+        found
+    }
+
+    fn tls_faults(&self) -> Found {
+        let (certificate, key) = (&self.server.tls_certificate, &self.server.tls_key);
+        let message = match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
+            (true, true) => None,
+            (false, false) => tls(certificate, key).err().map(|fault| fault.to_string()),
+            _ => Some("TLS wants both tls_certificate and tls_key".into()),
+        };
+        let keys = vec!["server.tls_certificate", "server.tls_key"];
+        message.map(|message| (keys, message)).into_iter().collect()
+    }
+
+    /// What must not be nothing.
+    fn positive(&self) -> Found {
+        let (live, limits) = (&self.liveness, &self.limits);
+        let durations = [
+            ("server.handshake_timeout", self.server.handshake_timeout),
+            ("auth.max_token_ttl", self.auth.max_token_ttl),
+            ("login.timeout", self.login.timeout),
+            ("liveness.web_ping", live.web_ping),
+            ("liveness.native_ping", live.native_ping),
+            ("liveness.background", live.background),
+            ("liveness.exit", live.exit),
+            ("liveness.push_online_ttl", live.push_online_ttl),
+            ("limits.slow_consumer", limits.slow_consumer),
+            ("store.log_ttl", self.store.log_ttl),
+            ("store.record_ttl", self.store.record_ttl),
+        ];
+        let counts = [
+            ("server.max_connections", self.server.max_connections),
+            ("limits.subscriptions", limits.subscriptions),
+            ("limits.messages_per_second", limits.messages_per_second as usize),
+            ("limits.message_burst", limits.message_burst as usize),
+            (
+                "limits.connections_per_address_per_second",
+                limits.connections_per_address_per_second as usize,
+            ),
+            ("limits.connection_burst", limits.connection_burst as usize),
+            ("limits.changes_per_user_per_minute", limits.changes_per_user_per_minute as usize),
+        ];
+        let durations = durations.into_iter().map(|(key, value)| (key, value == Duration::ZERO));
+        let counts = counts.into_iter().map(|(key, value)| (key, value == 0));
+        let nothing = durations.chain(counts).filter(|(_, is_nothing)| *is_nothing);
+        nothing.map(|(key, _)| (vec![key], "must be more than nothing".to_owned())).collect()
+    }
+}

@@ -1,0 +1,246 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Table, Value};
+
+use super::{Config, DEFAULT};
+
+/// The variables that override keys begin so.
+const PREFIX: &str = "PRESENCE_HUB__";
+/// The variable that names the file.
+const FILE_VARIABLE: &str = "PRESENCE_HUB_CONFIG";
+/// The file that is read where none is named.
+const FILE: &str = "config.toml";
+/// Keys whose values are never shown, not even to say what is wrong with them.
+const SECRETS: [&str; 4] = ["auth.secret", "auth.api_keys", "auth.admin_keys", "auth.viewer_keys"];
+
+/// A configuration that holds, and where it comes from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// The file read; `None` for the default and the environment alone.
+    pub file: Option<PathBuf>,
+}
+
+/// Something wrong in a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where: a file with line and column, a variable, or nothing for the default.
+    pub place: Option<String>,
+    /// The key; empty where the file is no TOML.
+    pub key: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// Everything wrong in a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Faults(pub Vec<Fault>);
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [self.place.as_deref().unwrap_or_default(), &self.key, &self.message];
+        // A variable's name says its key.
+        let named = self.place.as_deref().is_some_and(|place| place.starts_with(PREFIX));
+        let says_more = |part: &&&str| !part.is_empty() && (!named || ***part != self.key);
+        let parts: Vec<_> = parts.iter().filter(says_more).copied().collect();
+        f.write_str(&parts.join(": "))
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, fault) in self.0.iter().enumerate() {
+            write!(f, "{}{fault}", if n == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// A value for a key, and where it was given.
+struct Setting {
+    path: Vec<String>,
+    place: String,
+    /// The readings to try, in this order: a variable is a text, or else TOML.
+    values: Vec<Value>,
+}
+
+/// Reads the default, the file and the environment, and checks what comes of it.
+///
+/// # Errors
+///
+/// Everything that is wrong, each with its place.
+pub fn load(named: Option<&Path>, variables: &BTreeMap<String, String>) -> Result<Loaded, Faults> {
+    let file = named
+        .map(Path::to_owned)
+        .or_else(|| variables.get(FILE_VARIABLE).map(PathBuf::from))
+        .or_else(|| Path::new(FILE).exists().then(|| PathBuf::from(FILE)));
+    let mut settings = Vec::new();
+    if let Some(file) = &file {
+        settings.extend(from_file(file)?);
+    }
+    settings.extend(from_variables(variables));
+    let config = assemble(settings)?;
+    Ok(Loaded { config, file })
+}
+
+/// Lays settings over the default one by one, so that each that is wrong is found by itself.
+fn assemble(settings: Vec<Setting>) -> Result<Config, Faults> {
+    let mut table: Table = toml::from_str(DEFAULT)
+        .unwrap_or_else(|error| unreachable!("the built-in default: {error}"));
+    let base = table.clone();
+    let mut places = BTreeMap::new();
+    let mut faults = Vec::new();
+    for Setting { path, place, values } in settings {
+        let key = path.join(".");
+        let mut error = None;
+        for value in values {
+            let mut alone = base.clone();
+            put(&mut alone, &path, value.clone());
+            match Config::deserialize(alone) {
+                Ok(_) => {
+                    put(&mut table, &path, value);
+                    error = None;
+                    break;
+                }
+                Err(wrong) => error = Some(wrong.message().to_owned()),
+            }
+        }
+        if let Some(message) = error {
+            let message =
+                if may_be_secret(&key) { "a value of the wrong kind".into() } else { message };
+            faults.push(Fault { place: Some(place), key, message });
+        } else {
+            places.insert(key, place);
+        }
+    }
+    let config = Config::deserialize(table)
+        .unwrap_or_else(|error| unreachable!("every setting was tried: {error}"));
+    let conflicts = config.faults().into_iter().filter(|(keys, _)| {
+        // What could not be read was left as it is by default, and says nothing about the rest.
+        !faults.iter().any(|fault| keys.contains(&fault.key))
+    });
+    let conflicts: Vec<_> = conflicts
+        .map(|(keys, message)| {
+            // Of the keys in conflict, the one that was set.
+            let given = keys.iter().find(|key| places.contains_key(*key)).unwrap_or(&keys[0]);
+            Fault { place: places.get(given).cloned(), key: given.clone(), message }
+        })
+        .collect();
+    faults.extend(conflicts);
+    if faults.is_empty() { Ok(config) } else { Err(Faults(faults)) }
+}
+
+fn from_file(file: &Path) -> Result<Vec<Setting>, Faults> {
+    let name = file.display();
+    let fault = |place: String, message: String| {
+        Faults(vec![Fault { place: Some(place), key: String::new(), message }])
+    };
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| fault(name.to_string(), error.to_string()))?;
+    let at = |offset: usize| {
+        let (line, column) = position(&text, offset);
+        format!("{name}:{line}:{column}")
+    };
+    let table = DeTable::parse(&text).map_err(|error| {
+        let offset = error.span().map_or(0, |span| span.start);
+        fault(at(offset), error.message().to_owned())
+    })?;
+    let mut settings = Vec::new();
+    flatten(table.get_ref(), &mut Vec::new(), &mut |path, offset, value| {
+        settings.push((offset, Setting { path, place: at(offset), values: vec![value] }));
+    });
+    // In the order of the file, as its reader will mend them.
+    settings.sort_by_key(|(offset, _)| *offset);
+    Ok(settings.into_iter().map(|(_, setting)| setting).collect())
+}
+
+fn from_variables(variables: &BTreeMap<String, String>) -> Vec<Setting> {
+    let overrides = variables.iter().filter_map(|(name, value)| {
+        let key = name.strip_prefix(PREFIX)?;
+        let path = key.split("__").map(str::to_ascii_lowercase).collect();
+        let mut values = vec![Value::String(value.clone())];
+        let read: Result<Table, _> = toml::from_str(&format!("value = {value}"));
+        values.extend(read.ok().and_then(|mut table| table.remove("value")));
+        Some(Setting { path, place: name.clone(), values })
+    });
+    overrides.collect()
+}
+
+/// Whether the value of a key is a secret, or holds one.
+fn may_be_secret(key: &str) -> bool {
+    let within = |outer: &str, inner: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    SECRETS.iter().any(|secret| within(key, secret) || within(secret, key))
+}
+
+/// Names every key of a table with its place and its value.
+fn flatten(
+    table: &DeTable<'_>,
+    path: &mut Vec<String>,
+    found: &mut impl FnMut(Vec<String>, usize, Value),
+) {
+    for (key, value) in table {
+        path.push(key.get_ref().to_string());
+        match value.get_ref().as_table().filter(|inner| !inner.is_empty()) {
+            Some(inner) => flatten(inner, path, found),
+            None => found(path.clone(), key.span().start, plain(value)),
+        }
+        path.pop();
+    }
+}
+
+fn plain(value: &Spanned<DeValue<'_>>) -> Value {
+    match value.get_ref() {
+        DeValue::String(text) => Value::String(text.to_string()),
+        DeValue::Integer(number) => {
+            let digits = number.as_str();
+            i64::from_str_radix(digits, number.radix())
+                .map_or_else(|_| Value::String(digits.to_owned()), Value::Integer)
+        }
+        DeValue::Float(number) => {
+            number.as_str().parse().map_or(Value::Float(f64::NAN), Value::Float)
+        }
+        DeValue::Boolean(flag) => Value::Boolean(*flag),
+        DeValue::Datetime(time) => Value::Datetime(*time),
+        DeValue::Array(items) => Value::Array(items.iter().map(plain).collect()),
+        DeValue::Table(table) => {
+            let entries = table.iter();
+            Value::Table(entries.map(|(key, v)| (key.get_ref().to_string(), plain(v))).collect())
+        }
+    }
+}
+
+fn put(table: &mut Table, path: &[String], value: Value) {
+    let Some((last, sections)) = path.split_last() else { return };
+    let mut at = table;
+    for section in sections {
+        let inner = at.entry(section.clone()).or_insert_with(|| Value::Table(Table::new()));
+        if !inner.is_table() {
+            *inner = Value::Table(Table::new());
+        }
+        let Value::Table(inner) = inner else { return };
+        at = inner;
+    }
+    // An empty section says nothing.
+    let says_nothing =
+        value.as_table().is_some_and(Table::is_empty) && at.get(last).is_some_and(Value::is_table);
+    if !says_nothing {
+        at.insert(last.clone(), value);
+    }
+}
+
+/// The line and the column of a place in a text, both from 1.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..offset.min(text.len())];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
+}

@@ -1,0 +1,64 @@
+// What both pages need to show things. Everything that comes from outside becomes text, never markup.
+
+import { locale, t } from './i18n.js';
+
+const SHAPES = { Online: '●', PushOnline: '◐', Offline: '○' };
+
+/** An element: `el('td', { class: 'num', data: { user } }, 'text', child)`; `on` holds listeners. */
+export function el(tag, { data = {}, on = {}, ...attributes } = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) if (value !== false) element.setAttribute(name, value);
+  for (const [event, listener] of Object.entries(on)) element.addEventListener(event, listener);
+  Object.assign(element.dataset, data);
+  element.append(...children.filter((child) => child != null));
+  return element;
+}
+
+export const byId = (id) => document.getElementById(id);
+
+/** A state by shape and word, so that nobody needs to see its colour. */
+export function badge(state) {
+  return el('span', { class: 'badge', data: { state } }, `${SHAPES[state] ?? '?'} ${t(state)}`);
+}
+
+/** A text from outside, kept apart from the direction of what stands around it. */
+export const foreign = (text) => el('bdi', {}, String(text ?? ''));
+
+/** A moment, shown by its distance from now; `keepTime` moves it on. */
+export function moment(at) {
+  if (at == null) return el('span', {}, t('never'));
+  const element = el('time', { datetime: new Date(at).toISOString(), title: new Date(at).toLocaleString(locale()), data: { at } });
+  element.textContent = distance(at);
+  return element;
+}
+
+export const clock = (at) => new Date(at).toLocaleTimeString(locale(), { hour12: false });
+
+export const number = (value) => new Intl.NumberFormat(locale()).format(value ?? 0);
+
+export function keepTime() {
+  setInterval(() => {
+    for (const it of document.querySelectorAll('time[data-at]')) it.textContent = distance(Number(it.dataset.at));
+  }, 1000);
+}
+
+function distance(at) {
+  const seconds = Math.min(0, Math.round((at - Date.now()) / 1000));
+  const [unit, size] = [['day', 86400], ['hour', 3600], ['minute', 60], ['second', 1]].find(([, s]) => -seconds >= s) ?? ['second', 1];
+  return new Intl.RelativeTimeFormat(locale(), { numeric: 'auto' }).format(Math.trunc(seconds / size), unit);
+}
+
+/** The key of `#key=…`, which is taken out of the address bar and kept for this tab. */
+export function keptKey(name) {
+  const given = new URLSearchParams(location.hash.slice(1)).get('key');
+  if (given) {
+    keepKey(name, given);
+    history.replaceState(null, '', location.pathname + location.search);
+  }
+  return given ?? sessionStorage.getItem(`presence-hub ${name}`) ?? '';
+}
+
+export function keepKey(name, key) {
+  if (key) sessionStorage.setItem(`presence-hub ${name}`, key);
+  else sessionStorage.removeItem(`presence-hub ${name}`);
+}

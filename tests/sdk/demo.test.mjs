@@ -1,0 +1,169 @@
+// The demo in real browser windows, on a real hub.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { connection, logged, sees, startBrowser, told } from './browser.mjs';
+import { startHub, startProxy } from './hub.mjs';
+
+// The windows are short; that of a closed page (1 s) is as it comes, as the reload has to fit into it.
+const SHORT = {
+  'liveness.web_ping': '500ms', 'liveness.web_silence': '1500ms', 'liveness.background': '2s', 'liveness.exit': '500ms',
+};
+let browser;
+let hub;
+
+before(async () => {
+  [browser, hub] = await Promise.all([startBrowser(), startHub(SHORT)]);
+});
+
+after(async () => {
+  await browser?.stop();
+  await hub?.stop();
+});
+
+test('two windows see each other live; a closed page is Offline within 2 s; a reload is seen by nobody', async () => {
+  const alice = await browser.demo(hub, { user: 'alice', watch: 'bob,carol' });
+  await sees(alice, 'bob', 'Offline');
+  const bob = await browser.demo(hub, { user: 'bob', watch: 'alice' });
+  await Promise.all([sees(alice, 'bob', 'Online'), sees(bob, 'alice', 'Online')]);
+
+  await bob.fill('#custom', 'in a meeting');
+  await bob.click('#custom-set');
+  await alice.locator('[data-user="bob"] .custom', { hasText: 'in a meeting' }).waitFor();
+
+  const before = await told(alice, 'bob');
+  const session = await bob.textContent('#session');
+  await bob.reload();
+  await connection(bob, 'connected');
+  assert.equal(await bob.textContent('#session'), session, 'resumed');
+  // Another page that closes after the reload is missed later than the reload would have been.
+  const carol = await browser.demo(hub, { user: 'carol' });
+  await sees(alice, 'carol', 'Online');
+  const closed = Date.now();
+  await carol.close();
+  await sees(alice, 'carol', 'Offline');
+  assert.ok(Date.now() - closed < 2000, `${Date.now() - closed} ms`);
+  assert.deepEqual(await told(alice, 'bob'), before);
+});
+
+test('a log-out is seen at once, and nothing comes after it', async () => {
+  const dave = await browser.demo(hub, { user: 'dave' });
+  const watcher = await browser.demo(hub, { user: 'watcher', watch: 'dave' });
+  await sees(watcher, 'dave', 'Online');
+  await dave.click('#logout');
+  await sees(watcher, 'dave', 'Offline');
+  await connection(dave, 'disconnected');
+  await dave.locator('#login:enabled').waitFor();
+  assert.deepEqual(await told(dave, 'dave'), ['Online']);
+});
+
+test('a tab whose network is silently cut is Offline after the window', async () => {
+  const proxy = await startProxy(hub.port);
+  try {
+    const watcher = await browser.demo(hub, { user: 'watcher2', watch: 'erin,frank' });
+    await browser.demo(hub, { user: 'erin' }, { place: proxy });
+    const frank = await browser.demo(hub, { user: 'frank' });
+    await Promise.all([sees(watcher, 'erin', 'Online'), sees(watcher, 'frank', 'Online')]);
+    const since = Date.now();
+    proxy.cut();
+    await sees(watcher, 'erin', 'Offline');
+    const took = Date.now() - since;
+    // 1.5 s after it was last heard, which is one ping earlier at most, and up to a second late.
+    assert.ok(took > 900 && took < 3500, `${took} ms`);
+
+    await frank.click('#cut');
+    await sees(watcher, 'frank', 'Offline');
+  } finally {
+    await proxy.stop();
+  }
+});
+
+test('two tabs of a browser are one device: Online until the last is closed', async () => {
+  const watcher = await browser.demo(hub, { user: 'watcher3', watch: 'gina' });
+  const first = await browser.demo(hub, { user: 'gina' });
+  const second = await browser.demo(hub, { user: 'gina' }, { beside: first });
+  await first.close();
+  await second.click('#refresh');
+  await second.locator('#sessions tr').nth(0).waitFor();
+  await sees(watcher, 'gina', 'Online');
+  assert.equal(await logged(second, 'kicked').count(), 0);
+  await second.close();
+  await sees(watcher, 'gina', 'Offline');
+  assert.deepEqual(await told(watcher, 'gina'), ['Offline', 'Online', 'Offline']);
+});
+
+test('a mini-program left by its close button goes Offline, and comes back with the foreground', async () => {
+  const watcher = await browser.demo(hub, { user: 'watcher4', watch: 'hugo' });
+  const hugo = await browser.demo(hub, { user: 'hugo', platform: 'miniprogram' });
+  await sees(watcher, 'hugo', 'Online');
+  await hugo.click('#exit');
+  await sees(watcher, 'hugo', 'Offline');
+  await connection(hugo, 'disconnected');
+  await hugo.click('#foreground');
+  await sees(watcher, 'hugo', 'Online');
+});
+
+test('one ends another of one\'s own sessions', async () => {
+  const phone = await browser.demo(hub, { user: 'ines', device: 'd1' });
+  const other = await browser.demo(hub, { user: 'ines', device: 'd1' });
+  await other.click('#refresh');
+  await other.locator('#sessions tr[data-current="false"] button').click();
+  await connection(phone, 'disconnected');
+  await phone.locator('#notice', { hasText: 'another of your devices' }).waitFor();
+  await connection(other, 'connected');
+});
+
+describe('the login policy', () => {
+  const table = [
+    // policy, first login, second login, is the first kicked?
+    ['single', 'web', 'android', true],
+    ['single', 'ios', 'ios', true],
+    ['dual', 'web', 'android', false],
+    ['dual', 'windows', 'android', true],
+    ['triple', 'windows', 'android', false],
+    ['triple', 'ipad', 'android', true],
+    ['multi', 'ios', 'android', false],
+    ['multi', 'web', 'web', true],
+    ['multi', 'web', 'miniprogram', true],
+  ];
+  for (const policy of new Set(table.map(([name]) => name))) {
+    test(policy, async () => {
+      const own = await startHub({ 'login.policy': policy });
+      try {
+        for (const [, one, two, kicked] of table.filter(([name]) => name === policy)) {
+          const user = `${one}-${two}`;
+          const first = await browser.demo(own, { user, platform: one, device: 'd1' });
+          const second = await browser.demo(own, { user, platform: two, device: 'd2' });
+          if (kicked) {
+            await staysKicked(first, `${two} d2`);
+            await useHere(first, second, `${one} d1`);
+          } else {
+            await second.click('#refresh');
+            await second.locator('#sessions tr').nth(1).waitFor();
+            await connection(first, 'connected');
+          }
+          await Promise.all([first.close(), second.close()]);
+        }
+      } finally {
+        await own.stop();
+      }
+    });
+  }
+
+  async function staysKicked(page, by) {
+    await connection(page, 'disconnected');
+    await page.locator('#notice', { hasText: by }).waitFor();
+    await page.reload();
+    await page.locator('#notice', { hasText: by }).waitFor();
+    await connection(page, 'disconnected');
+    assert.equal(await logged(page, 'state').count(), 0, 'after the reload it did not even try');
+  }
+
+  async function useHere(page, other, by) {
+    await page.click('#use-here');
+    await connection(page, 'connected');
+    await page.locator('#notice').waitFor({ state: 'hidden' });
+    await other.locator('#notice', { hasText: by }).waitFor();
+    await connection(other, 'disconnected');
+  }
+});

@@ -1,0 +1,115 @@
+// A hub of its own for each test file: the real binary, in a directory that goes away with it.
+
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const BINARY = process.env.PRESENCE_HUB_BIN ?? fileURLToPath(new URL('../../target/debug/presence-hub', import.meta.url));
+const START_MS = 20_000;
+
+/**
+ * Starts a hub in development mode. `settings` are configuration keys: { 'login.policy': 'dual' }.
+ * `dashboard` and `demo` are the links that it prints, with their keys.
+ */
+export async function startHub(settings = {}) {
+  const directory = await mkdtemp(join(tmpdir(), 'presence-hub-'));
+  const child = spawn(BINARY, [], { cwd: directory, env: environment(settings), stdio: ['ignore', 'pipe', 'pipe'] });
+  const exited = new Promise((done) => child.once('close', done));
+  const stop = async () => {
+    // The second signal stops it at once: nobody here waits to be sent away gently.
+    for (const signal of ['SIGTERM', 'SIGTERM']) child.kill(signal);
+    const forced = setTimeout(() => child.kill('SIGKILL'), 3000);
+    await exited;
+    clearTimeout(forced);
+    await rm(directory, { recursive: true, force: true });
+  };
+  try {
+    return { ...(await links(child)), stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+function environment(settings) {
+  const own = Object.entries(process.env).filter(([name]) => !name.startsWith('PRESENCE_HUB__'));
+  const all = { 'server.listen': '127.0.0.1:0', 'store.path': 'data', ...settings };
+  const set = Object.entries(all).map(([key, value]) => [`PRESENCE_HUB__${key.replace('.', '__').toUpperCase()}`, value]);
+  return Object.fromEntries([...own, ...set]);
+}
+
+/** The only reader of what the hub prints. */
+function links(child) {
+  return new Promise((resolve, reject) => {
+    let output = '';
+    const timer = setTimeout(() => reject(new Error(`the hub did not start in time:\n${output}`)), START_MS);
+    const read = (chunk) => {
+      output += chunk;
+      const [demo] = output.match(/http:\/\/\S+\/static\/demo\.html#key=\S+(?=\s)/) ?? [];
+      const [dashboard] = output.match(/http:\/\/\S+\/static\/#key=\S+(?=\s)/) ?? [];
+      if (!demo || !dashboard) return;
+      clearTimeout(timer);
+      const { origin, port } = new URL(demo);
+      const key = (link) => decodeURIComponent(new URL(link).hash.slice('#key='.length));
+      resolve({ demo, dashboard, origin, port: Number(port), devKey: key(demo), adminKey: key(dashboard) });
+    };
+    child.stdout.setEncoding('utf8').on('data', read);
+    child.stderr.setEncoding('utf8').on('data', read);
+    child.once('error', reject);
+    child.once('close', (code) => reject(new Error(`the hub ended with ${code}:\n${output}`)));
+  });
+}
+
+/** A way to the hub that can be made to fail. Its users' own connections do not tell them. */
+export async function startProxy(port) {
+  const pairs = new Set();
+  let refusing = false;
+  const server = createServer((near) => {
+    if (refusing) return near.destroy();
+    const far = connect(port, '127.0.0.1');
+    const pair = [near, far];
+    pairs.add(pair);
+    near.pipe(far).pipe(near);
+    for (const socket of pair) {
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        pairs.delete(pair);
+        for (const other of pair) other.destroy();
+      });
+    }
+  });
+  await new Promise((done) => server.listen(0, '127.0.0.1', done));
+  return {
+    origin: `http://127.0.0.1:${server.address().port}`,
+    /** A black hole: nothing goes either way any more, and nobody is told. */
+    cut() {
+      for (const pair of pairs) for (const socket of pair) socket.unpipe().pause();
+    },
+    /** Closes all connections, and takes no new one. */
+    refuse() {
+      refusing = true;
+      for (const pair of pairs) for (const socket of pair) socket.destroy();
+    },
+    accept() {
+      refusing = false;
+    },
+    stop() {
+      for (const pair of pairs) for (const socket of pair) socket.destroy();
+      return new Promise((done) => server.close(done));
+    },
+  };
+}
+
+/** A development token. */
+export async function token(hub, user) {
+  const answer = await fetch(`${hub.origin}/dev/token`, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json', 'X-Dev-Key': hub.devKey },
+    body: JSON.stringify({ user }),
+  });
+  if (!answer.ok) throw new Error(`no token: HTTP ${answer.status} ${await answer.text()}`);
+  return (await answer.json()).token;
+}

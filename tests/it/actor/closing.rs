@@ -1,0 +1,197 @@
+//! T1 to T3, T8, L7 and V4's one reason to end a connection: closed sockets, phones and stuck ones.
+
+use std::time::Duration;
+
+use futures::SinkExt;
+use presence_hub::presence::{Cause, Platform, State};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, DuplexStream};
+use tokio::time::{advance, sleep};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::lab::{AT_ONCE, EPOCH, Lab, Listener, SECOND, assert_kept};
+use crate::support::Client;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// How a connection can end.
+#[derive(Debug, Clone, Copy)]
+enum Close {
+    Frame,
+    Fin,
+}
+
+impl Close {
+    async fn end(self, mut client: Client<DuplexStream>) {
+        match self {
+            Self::Frame => client.socket.close(None).await.expect("to close"),
+            Self::Fin => drop(client),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t3_a_closed_connection_is_seen_at_once_on_the_web_after_its_grace() {
+    for grace in [SECOND, Duration::ZERO, 3 * SECOND] {
+        for (platform, close) in
+            Platform::ALL.into_iter().flat_map(|p| [(p, Close::Frame), (p, Close::Fin)])
+        {
+            let case = format!("{platform}, {close:?}, {grace:?}");
+            let lab = Lab::with(|config| config.liveness.web_close_grace = grace);
+            let mut watcher = lab.watcher(&["ana"]).await;
+            let (client, _) = lab.login("ana", platform.name()).await;
+            watcher.state("ana", "Online").await;
+            let from = lab.now();
+            close.end(client).await;
+            let left = if platform.is_mobile() { "PushOnline" } else { "Offline" };
+            let (at, _) = watcher.state("ana", left).await;
+            if platform == Platform::Web && !grace.is_zero() {
+                assert_kept(grace, at - from, &case);
+            } else {
+                assert!(at - from <= AT_ONCE, "{case}: {:?}", at - from);
+            }
+            assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Close], "{case}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t3_a_reload_within_the_grace_is_seen_by_nobody() {
+    let lab = Lab::new();
+    let mut watcher = lab.watcher(&["ana"]).await;
+    let (mut client, mut ok) = lab.login("ana", "web").await;
+    let (_, online) = watcher.state("ana", "Online").await;
+    for _ in 0..20 {
+        drop(client);
+        watcher.hears_nothing_for(Duration::from_millis(990)).await;
+        let again;
+        (client, again) = lab.resume("ana", "web", &ok).await;
+        assert_eq!((&again["session"], &again["resumed"]), (&ok["session"], &json!(true)));
+        ok = again;
+    }
+    watcher.hears_nothing_for(10 * SECOND).await;
+    assert_eq!(lab.causes("ana").await, [Cause::Login]);
+    assert_eq!(json!(lab.status("ana").await.version), online["version"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t2_a_logout_leaves_nothing_on_any_platform() {
+    for platform in Platform::ALL {
+        let lab = Lab::new();
+        let mut watcher = lab.watcher(&["ana"]).await;
+        let (mut client, _) = lab.login("ana", platform.name()).await;
+        watcher.state("ana", "Online").await;
+        let from = lab.now();
+        assert_eq!(client.ok(json!({ "type": "logout" })).await, json!({}));
+        let (at, _) = watcher.state("ana", "Offline").await;
+        assert!(at - from <= AT_ONCE, "{platform}");
+        assert_eq!(client.until_closed().await.1, Some(1000), "{platform}");
+        assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Logout], "{platform}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t8_a_phone_whose_app_is_gone_wants_push_for_seven_days() {
+    let lab = Lab::new();
+    let (client, _) = lab.login("ana", "android").await;
+    drop(client);
+    sleep(SECOND).await;
+    assert_eq!(lab.state("ana").await, State::PushOnline);
+    let since = lab.status("ana").await.since.expect("a change of state");
+    // The week passes at one stroke but for its last minute: a hub that stands still that long
+    // forgives no push, which goes by the wall clock.
+    advance(7 * DAY - 60 * SECOND).await;
+    let mut watcher = lab.watcher(&["ana"]).await;
+    let (at, status) = watcher.state("ana", "Offline").await;
+    assert_kept(7 * DAY, at - since, "push");
+    assert_eq!(status["last_seen"], json!(EPOCH));
+    assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Close, Cause::Expired]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t8_a_login_in_time_ends_the_wait() {
+    let lab = Lab::new();
+    let (client, ok) = lab.login("ana", "ios").await;
+    drop(client);
+    sleep(SECOND).await;
+    advance(7 * DAY - 60 * SECOND).await;
+    let (client, again) = lab.resume("ana", "ios", &ok).await;
+    assert_eq!((&again["session"], &again["resumed"]), (&ok["session"], &json!(true)));
+    let _ana = lab.listen(client);
+    sleep(600 * SECOND).await;
+    assert_eq!(lab.state("ana").await, State::Online);
+    assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Close, Cause::Resume]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn l7_a_resume_moves_a_session_and_its_old_connection_is_told() {
+    let lab = Lab::new();
+    let mut watcher = lab.watcher(&["ana"]).await;
+    let (mut old, ok) = lab.login("ana", "ipad").await;
+    watcher.state("ana", "Online").await;
+    let (_new, again) = lab.resume("ana", "ipad", &ok).await;
+    assert_eq!(again["resumed"], json!(true));
+    assert_eq!(old.until_closed().await, (Vec::new(), Some(4007)));
+    // The old connection's end is not the session's.
+    watcher.hears_nothing_for(60 * SECOND).await;
+    assert_eq!(lab.causes("ana").await, [Cause::Login]);
+}
+
+/// A watcher on a socket of one kilobyte, so that twenty changes of state do not fit it.
+async fn narrow_watcher(lab: &Lab) -> (Client<DuplexStream>, Listener, Vec<Client<DuplexStream>>) {
+    let users: Vec<_> = (0..20).map(|n| format!("user-{n}")).collect();
+    let mut narrow = lab.connect_through(1024).await;
+    narrow.ok(lab.hello("narrow", "linux")).await;
+    let mut observer = lab.watcher(&["narrow"]).await;
+    narrow.send(&json!({ "type": "subscribe", "id": 9, "users": users })).await;
+    assert_eq!(narrow.message().await["id"], json!(9));
+    observer.hears_nothing_for(31 * SECOND).await;
+    let mut clients = Vec::new();
+    for user in &users {
+        clients.push(lab.login(user, "linux").await.0);
+    }
+    (narrow, observer, clients)
+}
+
+#[tokio::test(start_paused = true)]
+async fn v4_who_reads_nothing_for_thirty_seconds_is_cut_off() {
+    let lab = Lab::new();
+    let (mut narrow, mut observer, _clients) = narrow_watcher(&lab).await;
+    let from = lab.now();
+    // It is not silent meanwhile.
+    for _ in 0..5 {
+        sleep(5 * SECOND).await;
+        narrow.socket.send(Message::text(r#"{"type":"ping","id":1}"#)).await.expect("to send");
+    }
+    let (at, _) = observer.state("narrow", "Offline").await;
+    assert_kept(30 * SECOND, at - from, "the slow consumer");
+    let log = lab.log("narrow").await;
+    let end = &log.last().expect("an end").transition;
+    assert_eq!((end.cause, end.evidence.close_code), (Cause::Close, Some(4005)));
+    assert_eq!(narrow.until_closed().await.1, Some(4005), "it is told, should it read after all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn v4_who_reads_a_little_is_not() {
+    let lab = Lab::new();
+    let (mut narrow, mut observer, _clients) = narrow_watcher(&lab).await;
+    for _ in 0..10 {
+        observer.hears_nothing_for(25 * SECOND).await;
+        let mut byte = [0];
+        narrow.socket.get_mut().read_exact(&mut byte).await.expect("to read");
+    }
+    // Nor is it forgiven for ever.
+    let from = lab.now();
+    let (at, _) = observer.state("narrow", "Offline").await;
+    assert!((30 * SECOND..=61 * SECOND).contains(&(at - from)), "{:?}", at - from);
+    assert_eq!(lab.causes("narrow").await, [Cause::Login, Cause::Close]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn v4_who_has_nothing_to_read_is_not() {
+    let lab = Lab::new();
+    let mut narrow = lab.connect_through(1024).await;
+    narrow.ok(lab.hello("narrow", "linux")).await;
+    let mut observer = lab.watcher(&["narrow"]).await;
+    observer.hears_nothing_for(390 * SECOND).await;
+}

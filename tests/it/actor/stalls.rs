@@ -1,0 +1,117 @@
+//! T12: time in which the hub itself stood still counts against nobody.
+
+use std::time::Duration;
+
+use futures::SinkExt;
+use presence_hub::presence::{Cause, Platform};
+use serde_json::json;
+use tokio::time::{advance, sleep};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::lab::{AT_ONCE, Lab, SECOND, assert_kept};
+
+/// How long the hub stands still: longer than any window but those of native apps.
+const STALL: Duration = Duration::from_secs(70);
+/// By how much less than the stall a deadline may move: the tick before it, and the one after.
+const TICKS: Duration = Duration::from_millis(200);
+
+#[tokio::test(start_paused = true)]
+async fn t12_what_waited_while_the_hub_stood_still_was_heard_in_time() {
+    for (platform, stall) in [(Platform::Web, STALL), (Platform::Linux, 7 * STALL)] {
+        let lab = Lab::new();
+        let mut watcher = lab.watcher(&["ana"]).await;
+        let (mut client, _) = lab.login("ana", platform.name()).await;
+        watcher.state("ana", "Online").await;
+        let window = if platform.is_native() { 400 * SECOND } else { 60 * SECOND };
+        watcher.hears_nothing_for(window - SECOND).await;
+        client.socket.send(Message::Pong(Vec::new().into())).await.expect("to send");
+        advance(stall).await;
+        // Its word is read only now, and its window begins now.
+        let from = lab.now();
+        let (at, _) = watcher.state("ana", "Offline").await;
+        assert_kept(window, at - from, platform.name());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t12_a_stall_moves_the_deadlines_of_silence_and_pings_fall_due_at_once() {
+    let lab = Lab::new();
+    let mut watcher = lab.watcher(&["ana", "bo"]).await;
+    let (_silent, _) = lab.login("ana", "web").await;
+    let bo = lab.listener("bo", "web").await;
+    watcher.state("ana", "Online").await;
+    watcher.state("bo", "Online").await;
+    let from = lab.now();
+    watcher.hears_nothing_for(19 * SECOND).await;
+    // What a timer at 20 s would have done is done at once after the stall.
+    advance(STALL).await;
+    let resumed = lab.now();
+    let (at, _) = watcher.state("ana", "Offline").await;
+    let took = at - from;
+    let moved = 60 * SECOND + STALL - TICKS..=61 * SECOND + STALL;
+    assert!(moved.contains(&took), "{took:?}");
+    let first = bo.pings()[0];
+    assert!(first - resumed <= 2 * SECOND, "pinged {:?} after the stall", first - resumed);
+    assert_eq!(lab.causes("bo").await, [Cause::Login], "who answers pings is not lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn t12_who_only_answers_pings_outlives_many_stalls() {
+    let lab = Lab::new();
+    let mut watcher = lab.watcher(&["ana", "bo", "cy"]).await;
+    let _clients = [
+        lab.listener("ana", "web").await,
+        lab.listener("bo", "miniprogram").await,
+        lab.listener("cy", "android").await,
+    ];
+    for user in ["ana", "bo", "cy"] {
+        watcher.state(user, "Online").await;
+    }
+    for stall in [2, 9, 59, 61, 70, 500, 3600] {
+        advance(stall * SECOND).await;
+        watcher.hears_nothing_for(65 * SECOND).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t12_a_stall_moves_the_windows_of_the_background_and_of_the_grace() {
+    for (reason, window) in
+        [(Some("hide"), 30 * SECOND), (Some("exit"), 4 * SECOND), (None, SECOND)]
+    {
+        let lab = Lab::new();
+        let mut watcher = lab.watcher(&["ana"]).await;
+        let platform = if reason.is_some() { "miniprogram" } else { "web" };
+        let (mut client, _) = lab.login("ana", platform).await;
+        watcher.state("ana", "Online").await;
+        if let Some(reason) = reason {
+            client.ok(json!({ "type": "background", "reason": reason })).await;
+        }
+        let from = lab.now();
+        drop(client);
+        sleep(Duration::from_millis(500)).await;
+        advance(STALL).await;
+        let (at, _) = watcher.state("ana", "Offline").await;
+        let moved = window + STALL - TICKS..=window + STALL + SECOND;
+        assert!(moved.contains(&(at - from)), "{reason:?}: {:?}", at - from);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t12_who_comes_back_right_after_a_stall_was_never_gone() {
+    let lab = Lab::new();
+    let mut watcher = lab.watcher(&["ana", "bo"]).await;
+    let (page, ok) = lab.login("ana", "web").await;
+    let (mut mini, mini_ok) = lab.login("bo", "miniprogram").await;
+    watcher.state("ana", "Online").await;
+    watcher.state("bo", "Online").await;
+    mini.ok(json!({ "type": "background", "reason": "exit" })).await;
+    drop((page, mini));
+    sleep(AT_ONCE).await;
+    advance(STALL).await;
+    let (page, ok) = lab.resume("ana", "web", &ok).await;
+    assert_eq!(ok["resumed"], json!(true));
+    let (mini, ok) = lab.resume("bo", "miniprogram", &mini_ok).await;
+    assert_eq!(ok["resumed"], json!(true));
+    let _alive = [lab.listen(page), lab.listen(mini)];
+    watcher.hears_nothing_for(300 * SECOND).await;
+}

@@ -1,0 +1,54 @@
+//! The hub over the memory store: races, several nodes, and stores that fail.
+
+mod faults;
+mod nodes;
+mod races;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use presence_hub::hub::Hub;
+use presence_hub::presence::{
+    ConnectionId, EventKind, Intent, Login, Platform, SessionId, State, UserId,
+};
+use presence_hub::store::{Cursor, Store};
+
+/// A login of a device on a platform, by a connection without an actor.
+fn login(hub: &Hub, platform: Platform, device: &str, serial: u64) -> (SessionId, EventKind) {
+    let session = hub.new_session();
+    let now = hub.clock().now();
+    let login = Login {
+        session,
+        connection: ConnectionId { node: hub.node(), serial },
+        address: None,
+        platform,
+        device: device.parse().expect("a device"),
+        intent: Intent::New,
+        custom: None,
+        app: None,
+        token_until: now + crate::lab::TOKEN_TTL,
+        issued_at_secs: now.as_secs(),
+    };
+    (session, EventKind::Login(Box::new(login)))
+}
+
+/// Holds the whole log against V2 and V5: of each user, every entry begins where the one before
+/// ended, at a greater version, and none comes twice; the record is what the last one left.
+async fn assert_chained(store: &dyn Store) {
+    let log = store.log(Cursor::default(), usize::MAX).await.expect("the log");
+    let mut last: BTreeMap<UserId, (State, u64)> = BTreeMap::new();
+    let mut ids = BTreeSet::new();
+    for (_, entry) in log {
+        let transition = &*entry.transition;
+        assert!(ids.insert(transition.id), "logged twice: {transition:?}");
+        let before = last.get(&entry.user).copied();
+        let (state, version) = before.unwrap_or((State::Offline, 0));
+        assert_eq!(transition.from, state, "{transition:?}");
+        assert!(transition.version > version, "{transition:?}");
+        assert_eq!(transition.status.version, transition.version, "{transition:?}");
+        last.insert(entry.user, (transition.to, transition.version));
+    }
+    for (user, before) in last {
+        let record = store.load(&user).await.expect("a record").record;
+        assert_eq!((record.state(), record.version), before, "{user}");
+    }
+}

@@ -1,0 +1,342 @@
+//! A store that fails, loses answers, or stands still.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt};
+use parking_lot::Mutex;
+use presence_hub::bus::LocalBus;
+use presence_hub::presence::{Cause, State, Timestamp, UserId};
+use presence_hub::store::{
+    Commit, Cursor, LogEntry, MemoryStore, Revision, Store, StoreError, Stored, Totals,
+};
+use serde_json::json;
+use tokio::sync::RwLock;
+use tokio::time::sleep;
+
+use super::assert_chained;
+use crate::lab::{AT_ONCE, Lab, SECOND};
+
+/// What happens to a commit.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// Somebody else was faster, it seems.
+    Conflict,
+    /// It is not written.
+    Unavailable,
+    /// It is written, and nobody hears so.
+    AnswerLost,
+    /// The same, and from then on the store is down.
+    AnswerLostAndDown,
+}
+
+/// A memory store with faults on demand.
+struct Frail {
+    inner: MemoryStore,
+    faults: Mutex<VecDeque<Fault>>,
+    down: AtomicBool,
+    /// Who writes it stalls the store.
+    gate: RwLock<()>,
+}
+
+impl Frail {
+    fn lab() -> (Arc<Self>, Lab) {
+        let store = Arc::new(Self {
+            inner: MemoryStore::new(Duration::from_secs(3600)),
+            faults: Mutex::default(),
+            down: AtomicBool::new(false),
+            gate: RwLock::new(()),
+        });
+        let lab = Lab::node(Arc::clone(&store) as _, Arc::new(LocalBus::default()), |_| ());
+        (store, lab)
+    }
+
+    fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.faults.lock().extend(faults);
+    }
+
+    fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
+    }
+
+    async fn up(&self) -> Result<(), StoreError> {
+        drop(self.gate.read().await);
+        if self.down.load(Ordering::Relaxed) { Err(unavailable()) } else { Ok(()) }
+    }
+}
+
+fn unavailable() -> StoreError {
+    StoreError::Unavailable { cause: "a test wants it so".into() }
+}
+
+impl Store for Frail {
+    fn load<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Stored, StoreError>> {
+        async move {
+            self.up().await?;
+            self.inner.load(user).await
+        }
+        .boxed()
+    }
+
+    fn commit<'a>(
+        &'a self,
+        user: &'a UserId,
+        expected: Revision,
+        commit: Commit,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            self.up().await?;
+            let fault = self.faults.lock().pop_front();
+            match fault {
+                None => self.inner.commit(user, expected, commit).await,
+                Some(Fault::Conflict) => Err(StoreError::Conflict),
+                Some(Fault::Unavailable) => Err(unavailable()),
+                Some(fault @ (Fault::AnswerLost | Fault::AnswerLostAndDown)) => {
+                    self.inner.commit(user, expected, commit).await?;
+                    self.set_down(matches!(fault, Fault::AnswerLostAndDown));
+                    Err(unavailable())
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn due(
+        &self,
+        now: Timestamp,
+        wall: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>> {
+        async move {
+            self.up().await?;
+            self.inner.due(now, wall, limit).await
+        }
+        .boxed()
+    }
+
+    fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>> {
+        self.inner.totals()
+    }
+
+    fn log(
+        &self,
+        after: Cursor,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(Cursor, LogEntry)>, StoreError>> {
+        self.inner.log(after, limit)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_the_store_cannot_take_is_sent_away_and_leaves_no_trace() {
+    let (store, lab) = Frail::lab();
+    let mut watcher = lab.watcher(&["ana"]).await;
+    store.set_down(true);
+    let mut client = lab.connect().await;
+    assert_eq!(client.error(lab.hello("ana", "web")).await, "unavailable");
+    assert_eq!(client.until_closed().await.1, Some(4006));
+    store.set_down(false);
+    watcher.hears_nothing_for(100 * SECOND).await;
+    assert_eq!(lab.causes("ana").await, []);
+    let _again = lab.login("ana", "web").await;
+    watcher.state("ana", "Online").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_the_store_cannot_take_is_refused_and_the_session_lives() {
+    let (store, lab) = Frail::lab();
+    let (mut client, _) = lab.login("ana", "web").await;
+    store.set_down(true);
+    for request in [
+        json!({ "type": "set", "custom": "x" }),
+        json!({ "type": "subscribe", "users": ["bo"] }),
+        json!({ "type": "background" }),
+        json!({ "type": "logout" }),
+    ] {
+        assert_eq!(client.error(request).await, "unavailable");
+    }
+    store.set_down(false);
+    assert_eq!(client.ok(json!({ "type": "set", "custom": "y" })).await["status"]["custom"], "y");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_races_are_decided_again() {
+    let (store, lab) = Frail::lab();
+    store.fail([Fault::Conflict; 20]);
+    let (_client, ok) = lab.login("ana", "web").await;
+    assert_eq!(ok["status"]["state"], json!("Online"));
+    assert_eq!(lab.causes("ana").await, [Cause::Login]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_stays_pending_until_the_store_takes_it() {
+    for platform in ["linux", "ios"] {
+        let (store, lab) = Frail::lab();
+        let mut watcher = lab.watcher(&["ana"]).await;
+        let (client, _) = lab.login("ana", platform).await;
+        watcher.state("ana", "Online").await;
+        store.set_down(true);
+        drop(client);
+        watcher.hears_nothing_for(200 * SECOND).await;
+        store.set_down(false);
+        let from = lab.now();
+        let left = if platform == "ios" { "PushOnline" } else { "Offline" };
+        let (at, _) = watcher.state("ana", left).await;
+        assert!(at - from <= 5 * SECOND + AT_ONCE, "{:?}", at - from);
+        assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Close]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pending_end_means_nothing_once_the_session_was_resumed() {
+    let (store, lab) = Frail::lab();
+    let mut watcher = lab.watcher(&["ana"]).await;
+    let (client, ok) = lab.login("ana", "linux").await;
+    watcher.state("ana", "Online").await;
+    store.set_down(true);
+    drop(client);
+    watcher.hears_nothing_for(60 * SECOND).await;
+    store.set_down(false);
+    let (client, again) = lab.resume("ana", "linux", &ok).await;
+    assert_eq!((&again["session"], &again["resumed"]), (&ok["session"], &json!(true)));
+    let _ana = lab.listen(client);
+    watcher.hears_nothing_for(60 * SECOND).await;
+    assert_eq!(lab.causes("ana").await, [Cause::Login]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_falls_due_while_the_store_is_down_is_done_when_it_is_back() {
+    let (store, lab) = Frail::lab();
+    let mut watcher = lab.watcher(&["ana"]).await;
+    let mut ana = lab.listener("ana", "miniprogram").await;
+    watcher.state("ana", "Online").await;
+    ana.send(json!({ "type": "background" })).await;
+    sleep(SECOND).await;
+    store.set_down(true);
+    watcher.hears_nothing_for(100 * SECOND).await;
+    store.set_down(false);
+    let from = lab.now();
+    let (at, _) = watcher.state("ana", "Offline").await;
+    assert!(at - from <= SECOND);
+    assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Background]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_whose_answer_was_lost_is_not_applied_twice() {
+    let (store, lab) = Frail::lab();
+    let mut watcher = lab.watcher(&["ana"]).await;
+    store.fail([Fault::AnswerLost]);
+    let (mut loser, ok) = lab.login("ana", "ios").await;
+    assert_eq!(ok["status"]["state"], json!("Online"));
+    watcher.state("ana", "Online").await;
+
+    // A takeover: who loses is told, and the answer says whom it cost.
+    store.fail([Fault::AnswerLost]);
+    let (mut client, ok) = lab.login("ana", "ipad").await;
+    assert_eq!(ok["kicked"][0]["platform"], json!("ios"), "{ok}");
+    watcher.state("ana", "Online").await;
+    let (heard, code) = loser.until_closed().await;
+    assert_eq!((heard.len(), code), (1, Some(4501)));
+
+    store.fail([Fault::AnswerLost]);
+    client.ok(json!({ "type": "set", "custom": "once" })).await;
+    watcher.state("ana", "Online").await;
+    store.fail([Fault::AnswerLost]);
+    drop(client);
+    watcher.state("ana", "PushOnline").await;
+    watcher.hears_nothing_for(60 * SECOND).await;
+    use Cause::{Close, Custom, Kicked, Login};
+    assert_eq!(lab.causes("ana").await, [Login, Kicked, Login, Custom, Close]);
+    assert_chained(&*lab.store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_whose_answer_was_lost_for_long_lands_once_and_is_seen() {
+    let (store, lab) = Frail::lab();
+    let mut watcher = lab.watcher(&["ana"]).await;
+    let (client, _) = lab.login("ana", "mac").await;
+    watcher.state("ana", "Online").await;
+    store.fail([Fault::AnswerLostAndDown]);
+    drop(client);
+    watcher.hears_nothing_for(30 * SECOND).await;
+    store.set_down(false);
+    watcher.state("ana", "Offline").await;
+    watcher.hears_nothing_for(60 * SECOND).await;
+    assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Close]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_whose_answer_was_lost_for_long_leaves_no_ghost() {
+    for resumes in [false, true] {
+        let (store, lab) = Frail::lab();
+        let mut watcher = lab.watcher(&["ana"]).await;
+        let mut hello = lab.hello("ana", "linux");
+        if resumes {
+            let (client, ok) = lab.login("ana", "linux").await;
+            watcher.state("ana", "Online").await;
+            hello["resume"] = ok["session"].clone();
+            // Its socket is half open: the hub does not know that it is gone.
+            std::mem::forget(client);
+        }
+        store.fail([Fault::AnswerLostAndDown]);
+        let mut client = lab.connect().await;
+        assert_eq!(client.error(hello).await, "unavailable");
+        assert_eq!(client.until_closed().await.1, Some(4006));
+        store.set_down(false);
+        sleep(10 * SECOND).await;
+        assert_eq!(lab.state("ana").await, State::Offline, "resumes: {resumes}");
+        assert_chained(&*lab.store).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_again_and_again_loses_nothing() {
+    let (store, lab) = Frail::lab();
+    let faults = [Fault::Unavailable, Fault::AnswerLost, Fault::Conflict];
+    for round in 0..100 {
+        store.fail((0..round % 5).map(|n| faults[(round + n) % 3]));
+        let mut client = lab.connect().await;
+        let mut hello = lab.hello("ana", "mac");
+        hello["id"] = json!(1);
+        client.send(&hello).await;
+        client.message().await;
+        drop(client);
+        // A user's changes are counted, too.
+        sleep(11 * SECOND).await;
+        assert_eq!(lab.state("ana").await, State::Offline, "round {round}");
+    }
+    assert_chained(&*lab.store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_store_loses_nobody_and_keeps_no_ghosts() {
+    let (store, lab) = Frail::lab();
+    let mut watcher = lab.watcher(&["ana", "bo", "cy"]).await;
+    let mut ana = lab.listener("ana", "web").await;
+    let (bo, _) = lab.login("bo", "linux").await;
+    watcher.state("ana", "Online").await;
+    watcher.state("bo", "Online").await;
+
+    let gate = store.gate.write().await;
+    ana.send(json!({ "type": "set", "custom": "late" })).await;
+    drop(bo);
+    let mut cy = lab.connect().await;
+    let mut hello = lab.hello("cy", "linux");
+    hello["id"] = json!(1);
+    cy.send(&hello).await;
+    sleep(SECOND).await;
+    drop(cy);
+    watcher.hears_nothing_for(50 * SECOND).await;
+    drop(gate);
+
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        let (_, status) = watcher.message().await;
+        seen.push(format!("{} {}", status["user"], status["state"]).replace('"', ""));
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, ["ana Online", "bo Offline", "cy Offline", "cy Online"]);
+    watcher.hears_nothing_for(200 * SECOND).await;
+}

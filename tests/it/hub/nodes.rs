@@ -1,0 +1,153 @@
+//! Two nodes on one store and one bus.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use presence_hub::bus::{Bus, LocalBus, Word};
+use presence_hub::presence::{Answer, Cause, EventKind, Intent, NodeId, Platform, Status};
+use presence_hub::store::MemoryStore;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::assert_chained;
+use crate::lab::{AT_ONCE, Lab, SECOND, id};
+
+struct Pair {
+    bus: Arc<LocalBus>,
+    one: Lab,
+    other: Lab,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let store = Arc::new(MemoryStore::new(Duration::from_secs(3600)));
+        let bus = Arc::new(LocalBus::default());
+        let one = Lab::node(Arc::clone(&store) as _, Arc::clone(&bus) as _, |_| ());
+        let other = Lab::node(store, Arc::clone(&bus) as _, |_| ());
+        Self { bus, one, other }
+    }
+
+    /// So much is said on the bus before anybody can listen that the other node misses what was
+    /// said before.
+    fn shout(&self) {
+        for version in 1..=2000 {
+            let status = Status { version, ..Status::default() };
+            self.bus.publish(NodeId(0), Word::Status { user: id("nobody"), status });
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l3_l8_a_takeover_across_nodes_is_one_change_and_the_loser_is_told() {
+    let pair = Pair::new();
+    let mut here = pair.one.watcher(&["ana"]).await;
+    // A second watcher, of another name, that both may stay.
+    let (mut client, _) = pair.other.login("watcher-2", "linux").await;
+    client.ok(json!({ "type": "subscribe", "users": ["ana"] })).await;
+    let mut there = pair.other.listen(client);
+
+    let (mut loser, _) = pair.one.login("ana", "linux").await;
+    here.state("ana", "Online").await;
+    there.state("ana", "Online").await;
+    let from = pair.one.now();
+    let (_winner, ok) = pair.other.login("ana", "mac").await;
+    assert_eq!(ok["kicked"][0]["device"], json!("linux"), "{ok}");
+    for watcher in [&mut here, &mut there] {
+        let (at, status) = watcher.state("ana", "Online").await;
+        assert_eq!(status["platforms"], json!(["mac"]), "nobody sees an Offline between");
+        assert!(at - from <= AT_ONCE);
+    }
+    let (heard, code) = loser.until_closed().await;
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    assert_eq!(heard[0]["by"], json!({ "platform": "mac", "device": "mac" }));
+    assert_eq!((&heard[0]["reason"], code), (&json!("login_elsewhere"), Some(4501)));
+    let takeover = [Cause::Login, Cause::Kicked, Cause::Login];
+    assert_eq!(pair.one.causes("ana").await, takeover);
+    here.hears_nothing_for(10 * SECOND).await;
+    there.hears_nothing_for(SECOND).await;
+    assert_chained(&*pair.one.store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn l7_a_session_moves_to_another_node_unseen() {
+    let pair = Pair::new();
+    let mut watcher = pair.one.watcher(&["ana"]).await;
+    let (mut old, ok) = pair.one.login("ana", "web").await;
+    watcher.state("ana", "Online").await;
+    let (new, again) = pair.other.resume("ana", "web", &ok).await;
+    assert_eq!((&again["session"], &again["resumed"]), (&ok["session"], &json!(true)));
+    assert_eq!(old.until_closed().await, (Vec::new(), Some(4007)));
+    let _new = pair.other.listen(new);
+    watcher.hears_nothing_for(200 * SECOND).await;
+    assert_eq!(pair.one.causes("ana").await, [Cause::Login]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_on_one_node_is_seen_on_the_other() {
+    let pair = Pair::new();
+    let mut watcher = pair.other.watcher(&["ana"]).await;
+    let (mut ana, _) = pair.one.login("ana", "ios").await;
+    let (_, mut status) = watcher.state("ana", "Online").await;
+    for n in 0..50 {
+        ana.ok(json!({ "type": "set", "custom": n.to_string() })).await;
+        let (_, next) = watcher.state("ana", "Online").await;
+        assert_eq!(next["custom"], json!(n.to_string()));
+        assert!(next["version"].as_u64() > status["version"].as_u64());
+        status = next;
+    }
+    drop(ana);
+    watcher.state("ana", "PushOnline").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_missed_a_change_catches_up() {
+    let pair = Pair::new();
+    let mut watcher = pair.other.watcher(&["ana"]).await;
+    let _ana = pair.one.login("ana", "linux").await;
+    watcher.state("ana", "Online").await;
+
+    let event = EventKind::Set { origin: None, custom: Some("missed".into()) };
+    let applied = pair.one.hub.apply(&id("ana"), event).now_or_never();
+    applied.expect("nobody was in the way").expect("a change");
+    pair.shout();
+    let (_, status) = watcher.state("ana", "Online").await;
+    assert_eq!(status["custom"], json!("missed"));
+    watcher.hears_nothing_for(10 * SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_missed_a_kick_ends_the_connection_all_the_same() {
+    let pair = Pair::new();
+    let (mut loser, _) = pair.other.login("ana", "linux").await;
+    let (mut bystander, _) = pair.other.login("bo", "linux").await;
+    let visitor = pair.other.connect().await;
+    let (_, event) = super::login(&pair.one.hub, Platform::Mac, "mac", 1 << 40);
+    let applied = pair.one.hub.apply(&id("ana"), event).now_or_never();
+    applied.expect("nobody was in the way").expect("a login");
+    pair.shout();
+
+    let end = timeout(60 * SECOND, loser.until_closed()).await;
+    let (heard, code) = end.expect("a connection without a session to be ended");
+    assert_eq!(code, Some(4501));
+    let told: Vec<_> = heard.iter().map(|notice| &notice["reason"]).collect();
+    assert_eq!(told, [&json!("login_elsewhere")]);
+    bystander.ok(json!({ "type": "ping" })).await;
+    drop(visitor);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_missed_a_move_ends_the_old_connection_all_the_same() {
+    let pair = Pair::new();
+    let (mut old, ok) = pair.other.login("ana", "linux").await;
+    let (_, event) = super::login(&pair.one.hub, Platform::Linux, "linux", 1 << 40);
+    let EventKind::Login(mut login) = event else { panic!("{event:?}") };
+    let session = ok["session"].as_str().and_then(|session| session.parse().ok());
+    login.intent = Intent::Resume(session);
+    let applied = pair.one.hub.apply(&id("ana"), EventKind::Login(login)).now_or_never();
+    let applied = applied.expect("nobody was in the way").expect("a resume");
+    assert!(matches!(applied.answer, Answer::Admitted { resumed: true, .. }));
+    pair.shout();
+    let end = timeout(60 * SECOND, old.until_closed()).await;
+    assert_eq!(end.expect("a connection without a session to be ended").1, Some(4007));
+}

@@ -1,0 +1,304 @@
+//! A hub without a network: its actors over sockets in memory, on whatever time the test runs on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::SplitSink;
+use futures::{SinkExt, StreamExt};
+use parking_lot::Mutex;
+use presence_hub::auth::Verifier;
+use presence_hub::bus::{Bus, LocalBus};
+use presence_hub::clock::Clock;
+use presence_hub::config::{Config, DEFAULT};
+use presence_hub::hub::{Hub, run_deadlines};
+use presence_hub::presence::{Cause, Record, State, Status, Timestamp, UserId};
+use presence_hub::session::{Sessions, Settings};
+use presence_hub::store::{Cursor, LogEntry, MemoryStore, Store};
+use serde_json::{Value, json};
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use crate::support::{Client, Heard, SECRET, token_with};
+
+/// When simulated time begins.
+pub(crate) const EPOCH: Timestamp = Timestamp::from_millis(1_780_000_000_000);
+/// How long a token lives where the test does not say.
+pub(crate) const TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a test waits for what it says will happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1000);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+/// What "at once" means in an idle hub.
+pub(crate) const AT_ONCE: Duration = Duration::from_millis(50);
+
+/// What a socket in memory holds that nobody has read.
+const SOCKET_BYTES: usize = 64 * 1024;
+/// How much a listener may have heard that the test has not looked at.
+const HEARD_MAX: usize = 64 * 1024;
+
+/// One node of a hub.
+pub(crate) struct Lab {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) clock: Clock,
+    pub(crate) store: Arc<dyn Store>,
+    sessions: Arc<Sessions>,
+}
+
+/// The documented default configuration.
+pub(crate) fn defaults() -> Config {
+    toml::from_str(DEFAULT).expect("the default configuration")
+}
+
+impl Lab {
+    /// A hub with the documented defaults.
+    pub(crate) fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    /// A hub with some settings changed.
+    pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let store = Arc::new(MemoryStore::new(TOKEN_TTL));
+        Self::node(store, Arc::new(LocalBus::default()), change)
+    }
+
+    /// A node over a store and a bus.
+    pub(crate) fn node(
+        store: Arc<dyn Store>,
+        bus: Arc<dyn Bus>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let mut config = defaults();
+        change(&mut config);
+        let clock = Clock::simulated(EPOCH);
+        let policy = config.policy().expect("a policy");
+        let hub = Hub::new(Arc::clone(&store), bus, policy, clock.clone());
+        tokio::spawn(run_deadlines(Arc::clone(&hub)));
+        tokio::spawn(Arc::clone(&hub).listen());
+        let source = presence_hub::auth::KeySource::Secret(SECRET.into());
+        let verifier = Verifier::new(&source, config.token_rules()).expect("a verifier");
+        let settings = Settings {
+            verifier: Arc::new(verifier),
+            login_timeout: config.login.timeout,
+            message_bytes_max: config.server.max_message_bytes,
+            subscriptions: config.limits.subscriptions,
+            messages: config.message_rate(),
+            changes: config.change_rate(),
+            slow_consumer: config.limits.slow_consumer,
+        };
+        Self { sessions: Sessions::new(Arc::clone(&hub), settings), hub, clock, store }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A connection that has not logged in.
+    pub(crate) async fn connect(&self) -> Client<DuplexStream> {
+        self.connect_through(SOCKET_BYTES).await
+    }
+
+    /// A connection whose socket holds that many bytes each way.
+    pub(crate) async fn connect_through(&self, bytes: usize) -> Client<DuplexStream> {
+        let (near, far) = tokio::io::duplex(bytes);
+        let (reader, writer) = tokio::io::split(far);
+        let sessions = Arc::clone(&self.sessions);
+        tokio::spawn(sessions.serve(reader, Box::new(writer), Bytes::new(), None));
+        let socket = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
+        Client::over(socket, PATIENCE)
+    }
+
+    /// A token of a user that lives that long.
+    pub(crate) fn token(&self, user: &str, ttl: Duration) -> String {
+        let wall = self.clock.wall();
+        let expires = wall + ttl;
+        token_with(json!({ "sub": user, "iat": wall.as_secs(), "exp": expires.as_secs() }))
+    }
+
+    /// The message that logs a user in; the device's name is its platform's.
+    pub(crate) fn hello(&self, user: &str, platform: &str) -> Value {
+        let token = self.token(user, TOKEN_TTL);
+        json!({ "type": "login", "token": token, "platform": platform, "device": platform })
+    }
+
+    /// A client that does what it is told, logged in.
+    pub(crate) async fn login(&self, user: &str, platform: &str) -> (Client<DuplexStream>, Value) {
+        let mut client = self.connect().await;
+        let ok = client.ok(self.hello(user, platform)).await;
+        (client, ok)
+    }
+
+    /// A client that resumes, logged in.
+    pub(crate) async fn resume(
+        &self,
+        user: &str,
+        platform: &str,
+        ok: &Value,
+    ) -> (Client<DuplexStream>, Value) {
+        let mut client = self.connect().await;
+        let mut hello = self.hello(user, platform);
+        hello["resume"] = ok["session"].clone();
+        let ok = client.ok(hello).await;
+        (client, ok)
+    }
+
+    /// A client that listens, logged in.
+    pub(crate) async fn listener(&self, user: &str, platform: &str) -> Listener {
+        self.listen(self.login(user, platform).await.0)
+    }
+
+    /// Lets a client listen from now on.
+    pub(crate) fn listen(&self, client: Client<DuplexStream>) -> Listener {
+        Listener::new(client, self.clock.clone())
+    }
+
+    /// Somebody who watches users and hears all that happens to them.
+    pub(crate) async fn watcher(&self, users: &[&str]) -> Listener {
+        let (mut client, _) = self.login("watcher", "linux").await;
+        client.ok(json!({ "type": "subscribe", "users": users })).await;
+        self.listen(client)
+    }
+
+    pub(crate) async fn record(&self, user: &str) -> Arc<Record> {
+        self.store.load(&id(user)).await.expect("the store").record
+    }
+
+    pub(crate) async fn status(&self, user: &str) -> Status {
+        self.record(user).await.status()
+    }
+
+    pub(crate) async fn state(&self, user: &str) -> State {
+        self.record(user).await.state()
+    }
+
+    /// What the log holds of one user.
+    pub(crate) async fn log(&self, user: &str) -> Vec<LogEntry> {
+        let all = self.store.log(Cursor::default(), usize::MAX).await.expect("the log");
+        let all = all.into_iter().map(|(_, entry)| entry);
+        all.filter(|entry| entry.user == id(user)).collect()
+    }
+
+    pub(crate) async fn causes(&self, user: &str) -> Vec<Cause> {
+        self.log(user).await.iter().map(|entry| entry.transition.cause).collect()
+    }
+}
+
+/// A user's id.
+pub(crate) fn id(user: &str) -> UserId {
+    user.parse().expect("a user id")
+}
+
+/// A window as T14 wants it kept: never early, and late by at most a second.
+#[track_caller]
+pub(crate) fn assert_kept(window: Duration, took: Duration, what: &str) {
+    let kept = window..=window + SECOND;
+    assert!(kept.contains(&took), "{what}: took {took:?}, not {window:?} to a second more");
+}
+
+/// A client that reads all the time, and so answers pings; it notes when it heard what.
+pub(crate) struct Listener {
+    sink: SplitSink<WebSocketStream<DuplexStream>, Message>,
+    heard: mpsc::Receiver<(Timestamp, Heard)>,
+    pings: Arc<Mutex<Vec<Timestamp>>>,
+    reading: JoinHandle<()>,
+}
+
+impl Drop for Listener {
+    /// Its socket closes.
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
+}
+
+impl Listener {
+    fn new(client: Client<DuplexStream>, clock: Clock) -> Self {
+        let (sink, mut stream) = client.socket.split();
+        let (hear, heard) = mpsc::channel(HEARD_MAX);
+        let pings = Arc::new(Mutex::new(Vec::new()));
+        let pinged = Arc::clone(&pings);
+        let reading = tokio::spawn(async move {
+            let mut is_open = true;
+            while is_open {
+                let what = match stream.next().await {
+                    Some(Ok(Message::Text(text))) => {
+                        Heard::Message(serde_json::from_str(&text).expect("JSON"))
+                    }
+                    Some(Ok(Message::Ping(_))) => {
+                        pinged.lock().push(clock.now());
+                        continue;
+                    }
+                    Some(Ok(Message::Close(Some(frame)))) => Heard::Closed(frame.code.into()),
+                    Some(Ok(other)) => panic!("{other:?}"),
+                    Some(Err(_)) | None => Heard::Gone,
+                };
+                is_open = what != Heard::Gone;
+                // A test that does not look any more has ended.
+                hear.try_send((clock.now(), what)).ok();
+            }
+        });
+        Self { sink, heard, pings, reading }
+    }
+
+    /// Sends a message; its answer is heard like all else.
+    pub(crate) async fn send(&mut self, mut message: Value) {
+        message["id"] = json!(1_000_000);
+        self.sink.send(Message::text(message.to_string())).await.expect("to send");
+    }
+
+    /// What it hears next, and when.
+    pub(crate) async fn next(&mut self) -> (Timestamp, Heard) {
+        let next = timeout(PATIENCE, self.heard.recv()).await.expect("something to be heard");
+        next.expect("a listener that runs")
+    }
+
+    /// The next message.
+    pub(crate) async fn message(&mut self) -> (Timestamp, Value) {
+        match self.next().await {
+            (at, Heard::Message(message)) => (at, message),
+            (_, end) => panic!("{end:?} instead of a message"),
+        }
+    }
+
+    /// The next message, which tells that a user is in a state.
+    #[track_caller]
+    pub(crate) fn state(
+        &mut self,
+        user: &str,
+        state: &str,
+    ) -> impl Future<Output = (Timestamp, Value)> {
+        let (user, state) = (user.to_owned(), state.to_owned());
+        async move {
+            let (at, status) = self.message().await;
+            let told = (&status["type"], &status["user"], &status["state"]);
+            assert_eq!(told, (&json!("status"), &json!(user), &json!(state)), "{status}");
+            (at, status)
+        }
+    }
+
+    /// The close code, after messages of no concern.
+    pub(crate) async fn close(&mut self) -> (Timestamp, u16) {
+        loop {
+            match self.next().await {
+                (_, Heard::Message(_)) => (),
+                (at, Heard::Closed(code)) => return (at, code),
+                (_, Heard::Gone) => panic!("an end without a Close frame"),
+            }
+        }
+    }
+
+    /// Lets that much time pass, in which nothing may be heard.
+    pub(crate) async fn hears_nothing_for(&mut self, time: Duration) {
+        if let Ok(heard) = timeout(time, self.heard.recv()).await {
+            panic!("heard {heard:?}");
+        }
+    }
+
+    /// When it was pinged.
+    pub(crate) fn pings(&self) -> Vec<Timestamp> {
+        self.pings.lock().clone()
+    }
+}

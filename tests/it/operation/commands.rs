@@ -1,0 +1,106 @@
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::{Value, json};
+
+use crate::support::{SECRET, Server, command};
+
+/// Runs a command of the hub to its end.
+pub(super) fn run(directory: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+    command(directory, settings).args(arguments).output().expect("the command to run")
+}
+
+pub(super) fn said(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("a text")
+}
+
+pub(super) fn complained(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("a text")
+}
+
+#[tokio::test]
+async fn the_token_command_mints_what_the_hub_takes() {
+    let server = Server::start(&[("auth.issuer", "us"), ("auth.audience", "presence")]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let settings = [("auth.secret", SECRET), ("auth.issuer", "us"), ("auth.audience", "presence")];
+    let mint = |arguments: &[&str]| {
+        let output = run(directory.path(), &[&["token"], arguments].concat(), &settings);
+        assert!(output.status.success(), "{}", complained(&output));
+        said(&output).trim().to_owned()
+    };
+    let login = |token: &str, platform: &str| json!({ "type": "login", "token": token, "platform": platform, "device": "d" });
+    let token = mint(&["--user", "ann"]);
+    let mut client = server.connect().await;
+    let ok = client.ok(login(&token, "web")).await;
+    let lives = ok["expires_at"].as_u64().expect("a time") - ok["now"].as_u64().expect("a time");
+    assert!((3_500_000..=3_601_000).contains(&lives), "an hour by default: {lives}");
+
+    let token = mint(&[
+        "--user",
+        "bob",
+        "--platform",
+        "mac",
+        "--ttl",
+        "2m",
+        "--watch",
+        "team:*",
+        "--watch",
+        "eve",
+    ]);
+    let mut client = server.connect().await;
+    assert_eq!(client.error(login(&token, "web")).await, "platform_not_allowed");
+    let mut client = server.connect().await;
+    let ok = client.ok(login(&token, "mac")).await;
+    let lives = ok["expires_at"].as_u64().expect("a time") - ok["now"].as_u64().expect("a time");
+    assert!(lives <= 121_000, "{lives}");
+    let asked = client.ok(json!({ "type": "query", "users": ["team:1", "eve", "ann"] })).await;
+    assert_eq!(asked["errors"], json!([{ "user": "ann", "code": "forbidden" }]));
+
+    for arguments in
+        [&["token"][..], &["token", "--user", ""], &["token", "--user", "a", "--ttl", "1"]]
+    {
+        let output = run(directory.path(), arguments, &settings);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(said(&output), "");
+    }
+}
+
+#[tokio::test]
+async fn the_token_command_knows_the_secret_of_development_mode() {
+    let server = Server::start(&[("auth.secret", "")]);
+    let output = run(server.directory.path(), &["token", "--user", "ann"], &[]);
+    assert!(output.status.success(), "{}", complained(&output));
+    let token = said(&output);
+    let mut client = server.connect().await;
+    let login = json!({
+        "type": "login", "token": token.trim(), "platform": "web", "device": "d",
+    });
+    assert_eq!(client.ok(login).await["user"], "ann");
+}
+
+#[tokio::test]
+async fn the_policy_command_explains_as_the_call_does() {
+    let settings = [("login.policy", "dual"), ("login.max_instances", "{ web = 1, android = 2 }")];
+    let server = Server::start(&settings);
+    let rows =
+        [("web,android:2", "ios"), ("", "web"), ("web:3,miniprogram", "web"), ("ios", "iphone")];
+    for (existing, login) in rows {
+        let path = format!("/v1/policy/explain?login={login}&existing={existing}");
+        let (status, answer) = server.call("GET", &path, None).await;
+        assert_eq!(status, 200, "{answer}");
+        let arguments = ["policy", "--existing", existing, "--login", login];
+        let output = run(server.directory.path(), &arguments, &settings);
+        assert!(output.status.success(), "{}", complained(&output));
+        let explained: Value = serde_json::from_str(&said(&output)).expect("JSON");
+        assert_eq!(explained, answer, "{login} beside {existing}");
+    }
+    for arguments in [
+        &["policy", "--existing", "toaster", "--login", "ios"],
+        &["policy", "--existing", "web:0", "--login", "ios"],
+        &["policy", "--existing", "web", "--login", "toaster"],
+    ] {
+        let output = run(server.directory.path(), arguments, &settings);
+        assert!(!output.status.success(), "{arguments:?}");
+        assert_eq!(said(&output), "");
+    }
+}

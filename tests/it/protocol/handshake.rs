@@ -1,0 +1,221 @@
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::raw::{ACCEPT, Head, KEY, Raw, TEXT, frame, get, handshake};
+use crate::support::{SOON, Server, token};
+
+/// What the hub answers to these bytes.
+async fn answer(server: &Server, request: impl AsRef<[u8]>) -> Head {
+    let mut raw = Raw::connect(server.address).await;
+    raw.send(request.as_ref()).await;
+    raw.head().await
+}
+
+#[tokio::test]
+async fn a_good_handshake_is_answered_as_the_rfc_wants() {
+    let server = Server::start(&[]);
+    let own = Some("presence-hub.v1");
+    let rows = [
+        ("X-Anything", "at all", None),
+        ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits", None),
+        ("Sec-WebSocket-Protocol", "presence-hub.v1", own),
+        ("Sec-WebSocket-Protocol", "chat, presence-hub.v1", own),
+        ("Sec-WebSocket-Protocol", "chat", None),
+        ("Connection", "keep-alive, Upgrade", None),
+        ("Upgrade", "WebSocket", None),
+        ("Content-Length", "0", None),
+    ];
+    for (name, value, subprotocol) in rows {
+        let head = answer(&server, handshake(&server, &[(name, value)])).await;
+        assert_eq!(head.status, 101, "{name}: {head:?}");
+        assert_eq!(head.header("sec-websocket-accept"), Some(ACCEPT), "{name}");
+        assert_eq!(head.header("sec-websocket-protocol"), subprotocol, "{name}");
+        assert_eq!(head.header("sec-websocket-extensions"), None, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_handshake_is_refused_with_the_reason() {
+    let server = Server::start(&[]);
+    let many: Vec<_> = (0..200).map(|n| (format!("X-Header-{n}"), "x")).collect();
+    let many: Vec<_> = many.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let large = "x".repeat(70 * 1024);
+    let host = server.address.to_string();
+    let two_keys = [("Sec-WebSocket-Key", KEY), ("Sec-WebSocket-Key", KEY)];
+    let rows: Vec<(&str, String, u16)> = vec![
+        ("no key", handshake(&server, &[("Sec-WebSocket-Key", "")]), 400),
+        ("a short key", handshake(&server, &[("Sec-WebSocket-Key", "YWJj")]), 400),
+        ("a long key", handshake(&server, &[("Sec-WebSocket-Key", &"A".repeat(28))]), 400),
+        (
+            "no base64",
+            handshake(&server, &[("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ!!")]),
+            400,
+        ),
+        ("two keys", handshake(&server, &two_keys), 400),
+        ("two versions", handshake(&server, &[("sec-websocket-version", "8")]), 400),
+        ("two hosts", handshake(&server, &[("host", "elsewhere")]), 400),
+        ("a body", handshake(&server, &[("Content-Length", "5")]) + "hello", 400),
+        ("a chunked body", handshake(&server, &[("Transfer-Encoding", "chunked")]), 400),
+        ("version 8", handshake(&server, &[("Sec-WebSocket-Version", "8")]), 426),
+        ("no version", handshake(&server, &[("Sec-WebSocket-Version", "")]), 426),
+        ("no upgrade", handshake(&server, &[("Upgrade", "")]), 426),
+        ("another upgrade", handshake(&server, &[("Upgrade", "h2c")]), 426),
+        ("no connection", handshake(&server, &[("Connection", "keep-alive")]), 426),
+        ("a plain GET", get("/ws", &[("Host", &host)]), 426),
+        ("POST", handshake(&server, &[]).replace("GET", "POST"), 405),
+        ("PUT", handshake(&server, &[]).replace("GET", "PUT"), 405),
+        ("200 headers", handshake(&server, &many), 431),
+        ("70 KiB", handshake(&server, &[("X-Large", &large)]), 431),
+    ];
+    for (name, request, status) in rows {
+        let head = answer(&server, request).await;
+        assert_eq!(head.status, status, "{name}: {head:?}");
+        match status {
+            400 => assert_eq!(head.code(), "bad_request", "{name}"),
+            405 => {
+                assert_eq!(head.code(), "method_not_allowed", "{name}");
+                assert!(
+                    head.header("allow").is_some_and(|a| a.contains("GET")),
+                    "{name}: {head:?}"
+                );
+            }
+            426 => {
+                assert_eq!(head.code(), "upgrade_required", "{name}");
+                assert_eq!(head.header("sec-websocket-version"), Some("13"), "{name}");
+                assert_eq!(head.header("upgrade"), Some("websocket"), "{name}");
+            }
+            _ => (),
+        }
+    }
+}
+
+#[tokio::test]
+async fn headers_that_are_no_text_are_refused() {
+    let server = Server::start(&[]);
+    for name in ["Host", "Upgrade", "Connection", "Sec-WebSocket-Version", "Sec-WebSocket-Key"] {
+        let request = handshake(&server, &[(name, "QQQQ")]);
+        let at = request.find("QQQQ").expect("the mark");
+        let mut bytes = request.into_bytes();
+        bytes[at..at + 4].copy_from_slice(b"\xff\xfe\xc3\xa9");
+        assert_eq!(answer(&server, bytes).await.status, 400, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_http_at_all_harms_nobody() {
+    let server = Server::start(&[]);
+    let noise: Vec<u8> =
+        (0_u32..4096).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let hello = b"\x16\x03\x01\x00\xf8\x01\x00\x00\xf4\x03\x03".repeat(20);
+    let two = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let rows = [("noise", noise), ("a TLS hello", hello), ("HTTP/2", two), ("zeros", vec![0; 999])];
+    for (name, bytes) in rows {
+        let mut raw = Raw::connect(server.address).await;
+        raw.send(&bytes).await;
+        let said = raw.rest().await;
+        let refused = said.is_empty() || said.starts_with(b"HTTP/1.1 400");
+        assert!(refused, "{name}: {:?}", String::from_utf8_lossy(&said));
+    }
+    assert_eq!(answer(&server, handshake(&server, &[])).await.status, 101);
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
+#[tokio::test]
+async fn whoever_is_slow_to_shake_hands_is_cut() {
+    let server = Server::start(&[("server.handshake_timeout", "300ms")]);
+    let request = handshake(&server, &[]);
+    let silent = async { Raw::connect(server.address).await.is_cut().await };
+    let slow = async {
+        let mut raw = Raw::connect(server.address).await;
+        let mut sent = 0;
+        // A byte now and then does not buy time.
+        for byte in request.as_bytes().chunks(1).cycle() {
+            raw.send(byte).await;
+            sent += 1;
+            tokio::select! {
+                rest = raw.rest() => return (sent, rest),
+                () = tokio::time::sleep(std::time::Duration::from_millis(50)) => (),
+            }
+        }
+        unreachable!("a cycle has no end")
+    };
+    let (silent, (sent, rest)) =
+        timeout(SOON, async { tokio::join!(silent, slow) }).await.expect("both to be cut");
+    assert!(silent, "something was said to whoever said nothing");
+    assert!(sent < request.len(), "the whole handshake was waited for");
+    assert!(!rest.starts_with(b"HTTP/1.1 101"), "{:?}", String::from_utf8_lossy(&rest));
+}
+
+#[tokio::test]
+async fn what_follows_the_handshake_at_once_is_not_lost() {
+    let server = Server::start(&[]);
+    let mut raw = Raw::connect(server.address).await;
+    let login = json!({
+        "type": "login", "id": 1, "token": token("ann"), "platform": "linux", "device": "d",
+    });
+    let ping = json!({ "type": "ping", "id": 2 });
+    let mut bytes = handshake(&server, &[]).into_bytes();
+    bytes.extend(frame(TEXT, login.to_string().as_bytes()));
+    bytes.extend(frame(TEXT, ping.to_string().as_bytes()));
+    raw.send(&bytes).await;
+    assert_eq!(raw.head().await.status, 101);
+    assert_eq!(raw.message().await["ok"]["user"], "ann");
+    assert_eq!(raw.message().await["id"], 2);
+}
+
+#[tokio::test]
+async fn an_address_opens_only_so_many_connections() {
+    let server = Server::start(&[
+        ("server.trusted_proxies", "[\"127.0.0.1\"]"),
+        ("limits.connection_burst", "2"),
+        ("limits.connections_per_address_per_second", "1"),
+    ]);
+    let from = |address: &'static str| {
+        answer(&server, handshake(&server, &[("X-Forwarded-For", address)]))
+    };
+    assert_eq!(from("203.0.113.7").await.status, 101);
+    assert_eq!(from("203.0.113.7").await.status, 101);
+    let refused = loop {
+        // A second gives one back.
+        let head = from("198.51.100.1, 203.0.113.7").await;
+        if head.status != 101 {
+            break head;
+        }
+    };
+    assert_eq!(refused.status, 429, "{refused:?}");
+    assert_eq!(refused.code(), "rate_limited");
+    let retry_after: u64 =
+        refused.header("retry-after").and_then(|secs| secs.parse().ok()).expect("seconds");
+    assert!((1..60).contains(&retry_after), "{retry_after}");
+    assert_eq!(from("203.0.113.8").await.status, 101, "another address");
+    assert_eq!(from("2001:db8::1").await.status, 101, "another address");
+    for _ in 0..10 {
+        let head = answer(&server, handshake(&server, &[])).await;
+        assert_eq!(head.status, 101, "loopback itself is not counted");
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_no_proxy_cannot_make_up_its_address() {
+    let server = Server::start(&[("limits.connection_burst", "1")]);
+    for _ in 0..10 {
+        let request = handshake(&server, &[("X-Forwarded-For", "203.0.113.7")]);
+        assert_eq!(answer(&server, request).await.status, 101);
+    }
+}
+
+#[tokio::test]
+async fn there_are_only_so_many_connections_in_all() {
+    let server = Server::start(&[("server.max_connections", "2")]);
+    let first = Raw::upgrade(&server).await;
+    let _second = Raw::upgrade(&server).await;
+    let full = answer(&server, handshake(&server, &[])).await;
+    assert_eq!(full.status, 503, "{full:?}");
+    assert_eq!(full.code(), "unavailable");
+    assert!(full.header("retry-after").is_some_and(|secs| secs.parse::<u64>().is_ok()));
+    let (status, _) = server.call("GET", "/v1/stats", None).await;
+    assert_eq!(status, 200, "the API still answers");
+    drop(first);
+    let room = async { while answer(&server, handshake(&server, &[])).await.status != 101 {} };
+    timeout(SOON, room).await.expect("room again");
+}

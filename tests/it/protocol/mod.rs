@@ -1,0 +1,12 @@
+//! The WebSocket protocol from outside, by the bytes and by the messages.
+
+mod ends;
+mod frames;
+mod handshake;
+mod login;
+mod messages;
+mod origins;
+mod raw;
+mod signing;
+mod tokens;
+mod watching;

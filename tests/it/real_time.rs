@@ -1,0 +1,112 @@
+//! The real hub over real sockets in real time: windows at full length, a stopped process, storms.
+//!
+//! What took how long is read from the hub's own times, so that a busy machine blurs nothing.
+
+mod storms;
+mod windows;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::support::{Client, Heard, Server};
+
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(400);
+/// How much may be heard that the test has not looked at.
+const HEARD_MAX: usize = 64 * 1024;
+
+/// A client that reads all the time, and so answers pings.
+struct Listener {
+    heard: mpsc::Receiver<Heard>,
+    reading: JoinHandle<()>,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
+}
+
+impl Listener {
+    fn new(client: Client) -> Self {
+        let (hear, heard) = mpsc::channel(HEARD_MAX);
+        let mut client = Client::over(client.socket, LONG);
+        let reading = tokio::spawn(async move {
+            let mut is_open = true;
+            while is_open {
+                let what = client.hear().await;
+                is_open = what != Heard::Gone;
+                // A test that does not look any more has ended.
+                hear.try_send(what).ok();
+            }
+        });
+        Self { heard, reading }
+    }
+
+    /// Somebody who watches users.
+    async fn watching(server: &Server, users: &[String]) -> Self {
+        let (mut client, _) = server.login("watcher", "linux").await;
+        for users in users.chunks(200) {
+            client.ok(json!({ "type": "subscribe", "users": users })).await;
+        }
+        Self::new(client)
+    }
+
+    async fn message(&mut self) -> Value {
+        let heard = tokio::time::timeout(LONG, self.heard.recv()).await.expect("to hear something");
+        match heard.expect("a listener that runs") {
+            Heard::Message(message) => message,
+            end @ (Heard::Closed(_) | Heard::Gone) => panic!("{end:?} instead of a message"),
+        }
+    }
+
+    /// The next status of a user, which is in a state.
+    async fn state(&mut self, user: &str, state: &str) -> Value {
+        let status = self.message().await;
+        assert_eq!((&status["user"], &status["state"]), (&json!(user), &json!(state)), "{status}");
+        status
+    }
+
+    /// Whether nothing was heard since it was last looked at.
+    fn heard_nothing(&mut self) -> bool {
+        self.heard.is_empty()
+    }
+}
+
+/// A client that sends something each `every`, and reads nothing at all.
+fn sends(mut client: Client, every: Duration) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            let ping = [0x8a, 0x80, 0, 0, 0, 0];
+            // An unasked pong, masked with zeros; who is cut off while sending is seen as lost.
+            if client.socket.get_mut().write_all(&ping).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(every).await;
+        }
+    })
+}
+
+/// A client that takes what the hub sends, and answers nothing.
+fn receives(client: Client) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut stream: TcpStream = client.socket.into_inner();
+        let mut buffer = [0; 1024];
+        while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+    })
+}
+
+/// A time in a message.
+fn millis(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no time"))
+}
+
+/// How long before its end a session was last heard, by the hub's own times.
+fn silence_of(status: &Value) -> Duration {
+    Duration::from_millis(millis(&status["since"]) - millis(&status["last_seen"]))
+}

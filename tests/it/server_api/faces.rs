@@ -1,0 +1,326 @@
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use futures::{SinkExt, StreamExt};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::{json_of, refusal, refused};
+use crate::support::{API_KEY, SOON, Server, http, token};
+
+#[tokio::test]
+async fn the_hub_says_that_it_lives_and_is_ready() {
+    let server = Server::start(&[]);
+    for path in ["/health", "/ready"] {
+        let answer = server.http("GET", path).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{path}");
+        assert!(json_of(answer).await["status"].is_string(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_for_loopback_or_for_whoever_has_a_key() {
+    let server = Server::start(&[]);
+    let (_ann, _) = server.login("ann", "web").await;
+    let answer = server.http("GET", "/metrics").send().await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    let text = answer.text().await.expect("a text");
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        assert!(line.starts_with("presence_hub_"), "{line}");
+        let value = line.rsplit(' ').next().expect("a value");
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+    }
+    for line in [
+        "presence_hub_connections 1",
+        "presence_hub_logins_total{kind=\"login\"} 1",
+        "presence_hub_sessions{platform=\"web\",state=\"Online\"} 1",
+        "presence_hub_users{state=\"Online\"} 1",
+        "presence_hub_transitions_total{cause=\"login\"} 1",
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains("ann"), "users are no labels");
+    for header in ["x-forwarded-for", "forwarded", "x-real-ip", "via"] {
+        let request = || server.http("GET", "/metrics").header(header, "127.0.0.1");
+        assert_eq!(refused(request()).await, refusal(401, "unauthorized"), "{header}");
+        let answer = request().bearer_auth(API_KEY).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{header}");
+    }
+}
+
+#[tokio::test]
+async fn the_pages_are_served_safely() {
+    let server = Server::start(&[]);
+    let get = async |path: &str| server.http("GET", path).send().await.expect("an answer");
+    let home = get("/").await;
+    assert!(home.status().is_redirection());
+    assert_eq!(home.headers()["location"], "/static/");
+    for (path, content_type) in [
+        ("/static/", "text/html"),
+        ("/static/index.html", "text/html"),
+        ("/static/demo.html", "text/html"),
+        ("/static/presence.js", "text/javascript"),
+        ("/static/presence.mjs", "text/javascript"),
+        ("/static/style.css", "text/css"),
+    ] {
+        let answer = get(path).await;
+        assert_eq!(answer.status(), 200, "{path}");
+        let header = |name: &str| answer.headers()[name].to_str().expect("a text").to_owned();
+        assert!(header("content-type").starts_with(content_type), "{path}");
+        assert_eq!(header("x-content-type-options"), "nosniff");
+        assert_eq!(header("referrer-policy"), "no-referrer");
+        let policy = header("content-security-policy");
+        for part in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'"] {
+            assert!(policy.contains(part), "{policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+
+        let known = server.http("GET", path).header("if-none-match", header("etag"));
+        let unchanged = known.send().await.expect("an answer");
+        assert_eq!(unchanged.status(), 304, "{path}");
+        assert_eq!(unchanged.headers()["etag"], answer.headers()["etag"]);
+        assert_eq!(unchanged.text().await.expect("nothing"), "");
+        let other = server.http("GET", path).header("if-none-match", "\"0\"");
+        assert_eq!(other.send().await.expect("an answer").status(), 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn no_path_leads_out_of_the_pages() {
+    let server = Server::start(&[]);
+    for path in [
+        "/static/../config.toml",
+        "/static/..%2fconfig.toml",
+        "/static/%2e%2e/config.toml",
+        "/static/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+        "/static//etc/passwd",
+        "/static/..\\config.toml",
+        "/static/index.html%00",
+        "/static/nothing.js",
+        "/static/presence.js/",
+        "/../etc/passwd",
+        "/log",
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.expect("a connection");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("to send");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
+    }
+}
+
+/// The address that a face listens on, as the log tells it.
+async fn face(server: &Server, name: &str) -> SocketAddr {
+    let line = server.until_logged(&["listening", &format!("face={name}")]).await;
+    let address = line.split("address=").nth(1).expect("an address");
+    address.split(' ').next().and_then(|address| address.parse().ok()).expect("an address")
+}
+
+#[tokio::test]
+async fn the_api_and_the_metrics_may_have_addresses_of_their_own() {
+    let server = Server::start(&[
+        ("server.admin_listen", "127.0.0.1:0"),
+        ("server.metrics_listen", "127.0.0.1:0"),
+    ]);
+    let (_ann, _) = server.login("ann", "web").await;
+    let (admin, metrics) = (face(&server, "Admin").await, face(&server, "Metrics").await);
+    let rows = [
+        ("/v1/users/ann", [404, 200, 404]),
+        ("/v1/stats", [404, 200, 404]),
+        ("/static/", [404, 200, 404]),
+        ("/static/index.html", [404, 200, 404]),
+        ("/static/presence.js", [200, 200, 404]),
+        ("/static/presence.mjs", [200, 200, 404]),
+        ("/ws", [426, 404, 404]),
+        ("/health", [200, 200, 404]),
+        ("/ready", [200, 200, 404]),
+    ];
+    for (path, expected) in rows {
+        for (address, expected) in [server.address, admin, metrics].into_iter().zip(expected) {
+            let request = http(address, "GET", path).bearer_auth(API_KEY);
+            let answer = request.send().await.expect("an answer");
+            assert_eq!(answer.status(), expected, "{address}{path}");
+        }
+    }
+    let forwarded = http(metrics, "GET", "/metrics").header("x-forwarded-for", "::1");
+    let answer = forwarded.send().await.expect("an answer");
+    assert_eq!(answer.status(), 200, "it is open to whoever reaches it");
+    assert!(answer.text().await.expect("a text").contains("presence_hub_connections 1"));
+}
+
+/// A hub in development mode, and a key that it made.
+fn in_development(settings: &[(&str, &str)]) -> (Server, String) {
+    let settings = [&[("auth.secret", ""), ("auth.api_keys", "[]")], settings].concat();
+    let server = Server::start(&settings);
+    let path = server.directory.path().join("data/dev-key");
+    let key = std::fs::read_to_string(path).expect("a key").trim().to_owned();
+    (server, key)
+}
+
+#[tokio::test]
+async fn development_calls_are_for_this_machine_and_its_key() {
+    let (server, key) = in_development(&[]);
+    let call = |path: &str| server.http("POST", path).body(json!({ "user": "ann" }).to_string());
+    for path in ["/dev/token", "/dev/ignore"] {
+        for request in [
+            call(path),
+            call(path).header("x-dev-key", "not-the-key-of-this-hub"),
+            call(path).header("x-dev-key", ""),
+            call(path).bearer_auth(&key),
+        ] {
+            let (status, code) = refused(request).await;
+            // What is asked is read first, and a session is wanted to be ignored.
+            assert!([400, 401].contains(&status), "{path}: {status} {code}");
+        }
+    }
+    assert_eq!(refused(call("/dev/token")).await, refusal(401, "unauthorized"));
+    for host in ["hub.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "10.0.0.1"] {
+        let request = call("/dev/token").header("x-dev-key", &key).header("host", host);
+        assert_eq!(refused(request).await, refusal(403, "forbidden"), "{host}");
+    }
+    for host in ["localhost", "localhost:7800", "127.0.0.1:1", "[::1]", "[::1]:7800"] {
+        let request = call("/dev/token").header("x-dev-key", &key).header("host", host);
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{host}");
+        let token = json_of(answer).await["token"].clone();
+        let mut client = server.connect().await;
+        let login = json!({ "type": "login", "token": token, "platform": "web", "device": "d" });
+        assert_eq!(client.ok(login).await["user"], "ann");
+    }
+    // It is no key to the server API; the admin key beside it is.
+    let stats = || server.http("GET", "/v1/stats");
+    assert_eq!(refused(stats().bearer_auth(&key)).await, refusal(401, "unauthorized"));
+    let path = server.directory.path().join("data/admin-key");
+    let admin = std::fs::read_to_string(path).expect("a key");
+    let answer = stats().bearer_auth(admin.trim()).send().await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn a_development_token_may_be_for_one_platform() {
+    let (server, key) = in_development(&[]);
+    let mint = async |body: Value| {
+        let request = server.http("POST", "/dev/token").header("x-dev-key", &key);
+        request.body(body.to_string()).send().await.expect("an answer")
+    };
+    let token = json_of(mint(json!({ "user": "ann", "platform": "mac" })).await).await;
+    let mut client = server.connect().await;
+    let login = |platform: &str| json!({ "type": "login", "token": token["token"], "platform": platform, "device": "d" });
+    assert_eq!(client.error(login("web")).await, "platform_not_allowed");
+    let mut client = server.connect().await;
+    client.ok(login("mac")).await;
+    for body in [json!({}), json!({ "user": "" }), json!({ "user": "ann", "platform": "x" })] {
+        assert_eq!(mint(body.clone()).await.status(), 400, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn an_ignored_session_is_lost_by_silence() {
+    let windows = [("liveness.web_ping", "200ms"), ("liveness.web_silence", "700ms")];
+    let (server, key) = in_development(&windows);
+    let answer = server.http("POST", "/dev/token").header("x-dev-key", &key);
+    let answer = answer.body(r#"{"user":"ann"}"#).send().await.expect("an answer");
+    let token = json_of(answer).await["token"].clone();
+    let mut client = server.connect().await;
+    let login = json!({ "type": "login", "token": token, "platform": "web", "device": "d" });
+    let session = client.ok(login).await["session"].clone();
+    let ignore = async |session: Value| {
+        let request = server.http("POST", "/dev/ignore").header("x-dev-key", &key);
+        let body = json!({ "user": "ann", "session": session });
+        request.body(body.to_string()).send().await.expect("an answer").status().as_u16()
+    };
+    assert_eq!(ignore(json!("0".repeat(32))).await, 404);
+    assert_eq!(ignore(session).await, 200);
+    server.until_logged(&["session ended", "silence", "ann"]).await;
+}
+
+struct Tls {
+    server: Server,
+    connector: TlsConnector,
+    _files: tempfile::TempDir,
+}
+
+impl Tls {
+    fn start(settings: &[(&str, &str)]) -> Self {
+        let files = tempfile::tempdir().expect("a directory");
+        let (certificate, key) = make_certificate(files.path());
+        let tls =
+            [("server.tls_certificate", certificate.as_str()), ("server.tls_key", key.as_str())];
+        let server = Server::start(&[&tls, settings].concat());
+        let mut roots = rustls::RootCertStore::empty();
+        let anchor = CertificateDer::from_pem_file(&certificate).expect("a certificate");
+        roots.add(anchor).expect("a certificate");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self { server, connector: Arc::new(config).into(), _files: files }
+    }
+
+    async fn connect(&self) -> TlsStream<TcpStream> {
+        let stream = TcpStream::connect(self.server.address).await.expect("a connection");
+        let name = ServerName::try_from("localhost").expect("a name");
+        self.connector.connect(name, stream).await.expect("TLS")
+    }
+}
+
+fn make_certificate(directory: &Path) -> (String, String) {
+    let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| directory.join(name));
+    let output = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-out"])
+        .args([certificate.as_os_str(), "-keyout".as_ref(), key.as_os_str()])
+        .output();
+    let output = output.expect("openssl to run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    (certificate.display().to_string(), key.display().to_string())
+}
+
+#[tokio::test]
+async fn the_hub_speaks_tls_where_it_has_a_certificate() {
+    let tls = Tls::start(&[("server.handshake_timeout", "1s")]);
+    assert!(tls.server.greeting.contains("https://"), "{}", tls.server.greeting);
+    let mut stream = tls.connect().await;
+    let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.expect("to send");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    let (mut socket, _) =
+        tokio_tungstenite::client_async("wss://localhost/ws", tls.connect().await)
+            .await
+            .expect("an upgrade");
+    let login = json!({
+        "type": "login", "id": 1, "token": token("ann"), "platform": "linux", "device": "d",
+    });
+    socket.send(Message::text(login.to_string())).await.expect("to send");
+    let reply = socket.next().await.expect("a reply").expect("a reply");
+    let reply: Value = serde_json::from_str(reply.to_text().expect("a text")).expect("JSON");
+    assert_eq!(reply["ok"]["user"], "ann");
+    drop(socket);
+    tls.server.until_logged(&["session ended", "ann"]).await;
+
+    // Whoever speaks plainly, or says nothing, is cut.
+    let mut plain = TcpStream::connect(tls.server.address).await.expect("a connection");
+    plain.write_all(request).await.expect("to send");
+    let mut silent = TcpStream::connect(tls.server.address).await.expect("a connection");
+    let mut said = Vec::new();
+    // A reset is an end, too.
+    timeout(SOON, plain.read_to_end(&mut said)).await.expect("an end").ok();
+    assert!(!said.starts_with(b"HTTP"), "{said:?}");
+    timeout(SOON, silent.read_to_end(&mut said)).await.expect("an end").ok();
+}

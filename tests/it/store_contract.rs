@@ -1,0 +1,463 @@
+//! What every store must do; instantiated once for each adapter.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use presence_hub::presence::{
+    ConnectionId, Due, Event, EventId, EventKind, Intent, Login, LoginPolicy, Moment, NodeId,
+    Origin, Platform, Policy, Preset, Record, SessionId, State, Timestamp, Transition, UserId,
+    Windows, step,
+};
+use presence_hub::store::{
+    Commit, Cursor, LOG_ENTRIES_MAX, MemoryStore, Revision, Store, StoreError, Totals,
+};
+use tempfile::TempDir;
+
+use crate::lab::{EPOCH, SECOND, id};
+
+const LOG_TTL: Duration = Duration::from_secs(3600);
+
+/// A store, and the directory that it lives in, if any.
+struct Made {
+    store: Arc<dyn Store>,
+    _directory: Option<TempDir>,
+}
+
+macro_rules! contract {
+    ($adapter:ident: $make:expr => $($clause:ident)*) => {
+        mod $adapter {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+                async fn $clause() {
+                    let made: super::Made = $make;
+                    super::$clause(&made.store).await;
+                }
+            )*
+        }
+    };
+}
+
+/// Every clause of the contract, for one adapter.
+macro_rules! adapter {
+    ($adapter:ident, $make:expr) => {
+        contract! {
+            $adapter: $make =>
+                a_user_never_seen_has_the_default_record
+                what_was_committed_is_loaded
+                a_stale_commit_is_refused_whole
+                a_revision_never_comes_back_after_its_record_was_emptied
+                an_emptied_record_leaves_the_counts_and_what_is_due
+                the_most_overdue_come_first_on_both_clocks
+                no_more_are_due_than_were_asked_for
+                a_record_is_due_as_it_was_last_committed
+                the_counts_equal_a_recount
+                the_log_is_in_the_order_of_the_commits
+                the_log_is_read_in_pieces_from_any_cursor
+                what_is_too_old_leaves_the_log_and_its_cursors_say_so
+                racing_commits_land_one_after_the_other
+                racing_users_do_not_disturb_each_other
+        }
+    };
+}
+
+adapter!(memory, super::memory());
+
+fn memory() -> Made {
+    Made { store: Arc::new(MemoryStore::new(LOG_TTL)), _directory: None }
+}
+
+// What is committed: records and transitions as the rules make them.
+
+fn policy() -> Policy {
+    Policy {
+        login: LoginPolicy::preset(Preset::Multi),
+        windows: Windows::default(),
+        record_ttl: 30 * 24 * 3600 * SECOND,
+        max_token_ttl: 365 * 24 * 3600 * SECOND,
+    }
+}
+
+fn happens(record: &Record, kind: EventKind, at: Timestamp) -> (Record, Vec<Transition>) {
+    let event = Event { id: EventId(rand::random()), kind };
+    let moment = Moment { now: at, wall: at, heard: Vec::new() };
+    let outcome = step(record, &event, &policy(), &moment);
+    assert!(!outcome.transitions.is_empty(), "nothing came of {event:?}");
+    (outcome.record, outcome.transitions)
+}
+
+/// The record after somebody logged in on a platform.
+fn logged_in(record: &Record, platform: Platform, at: Timestamp) -> (Record, Vec<Transition>) {
+    let login = Login {
+        session: SessionId(rand::random()),
+        connection: ConnectionId { node: NodeId(1), serial: rand::random() },
+        address: None,
+        platform,
+        device: platform.name().parse().expect("a device"),
+        intent: Intent::New,
+        custom: None,
+        app: None,
+        token_until: at + 24 * 3600 * SECOND,
+        issued_at_secs: at.as_secs(),
+    };
+    happens(record, EventKind::Login(Box::new(login)), at)
+}
+
+/// The record after its earliest session's connection was closed.
+fn closed(record: &Record, at: Timestamp) -> (Record, Vec<Transition>) {
+    let terminal = &record.terminals[0];
+    let origin = Origin { session: terminal.session, connection: terminal.connection };
+    happens(record, EventKind::Closed { origin, close_code: None }, at)
+}
+
+async fn put(
+    store: &Arc<dyn Store>,
+    user: &UserId,
+    record: Record,
+    due: Due,
+    transitions: Vec<Transition>,
+) -> Result<(), StoreError> {
+    let revision = store.load(user).await?.revision;
+    store.commit(user, revision, Commit { record: Arc::new(record), due, transitions }).await
+}
+
+/// Logs a user in on a platform, in the store.
+async fn log_in(store: &Arc<dyn Store>, user: &str, platform: Platform, at: Timestamp) -> Record {
+    let record = store.load(&id(user)).await.expect("a record").record;
+    let (record, transitions) = logged_in(&record, platform, at);
+    let due = record.due(&policy());
+    put(store, &id(user), record.clone(), due, transitions).await.expect("a commit");
+    record
+}
+
+async fn log(store: &Arc<dyn Store>, after: Cursor) -> Vec<(Cursor, UserId, Transition)> {
+    let entries = store.log(after, usize::MAX).await.expect("the log");
+    let entries = entries.into_iter();
+    entries.map(|(at, entry)| (at, entry.user, (*entry.transition).clone())).collect()
+}
+
+// The clauses.
+
+async fn a_user_never_seen_has_the_default_record(store: &Arc<dyn Store>) {
+    let stored = store.load(&id("nobody")).await.expect("a record");
+    assert_eq!((&*stored.record, stored.revision), (&Record::default(), Revision::default()));
+    assert_eq!(store.totals().await, Ok(Totals::default()));
+    assert_eq!(store.due(EPOCH, EPOCH, 10).await, Ok(Vec::new()));
+    assert_eq!(log(store, Cursor::default()).await, []);
+}
+
+async fn what_was_committed_is_loaded(store: &Arc<dyn Store>) {
+    let odd = ["ana", "ANA", "a n a", "阿娜", "a/../b", "a\u{301}", &"x".repeat(128)];
+    let mut expected = BTreeMap::new();
+    for user in odd {
+        expected.insert(user, log_in(store, user, Platform::Web, EPOCH).await);
+    }
+    for (user, record) in expected {
+        let stored = store.load(&id(user)).await.expect("a record");
+        assert_eq!(*stored.record, record, "{user}");
+        assert_ne!(stored.revision, Revision::default(), "{user}");
+    }
+}
+
+async fn a_stale_commit_is_refused_whole(store: &Arc<dyn Store>) {
+    let user = id("ana");
+    let stale = store.load(&user).await.expect("a record");
+    let first = log_in(store, "ana", Platform::Web, EPOCH).await;
+    let before = (
+        store.totals().await,
+        store.due(EPOCH + LOG_TTL * 1000, EPOCH + LOG_TTL * 1000, 10).await,
+        log(store, Cursor::default()).await,
+    );
+
+    let (record, transitions) = logged_in(&stale.record, Platform::Android, EPOCH + SECOND);
+    let due = Due { running: Some(EPOCH), wall: Some(EPOCH) };
+    let commit = Commit { record: Arc::new(record), due, transitions };
+    let refused = store.commit(&user, stale.revision, commit.clone()).await;
+    assert_eq!(refused, Err(StoreError::Conflict));
+    let unheard_of = store.commit(&user, Revision(1 << 40), commit).await;
+    assert_eq!(unheard_of, Err(StoreError::Conflict));
+
+    assert_eq!(*store.load(&user).await.expect("a record").record, first);
+    let after = (
+        store.totals().await,
+        store.due(EPOCH + LOG_TTL * 1000, EPOCH + LOG_TTL * 1000, 10).await,
+        log(store, Cursor::default()).await,
+    );
+    assert_eq!(after, before, "neither counts, nor what is due, nor the log");
+    assert_eq!(store.due(EPOCH, EPOCH, 10).await, Ok(Vec::new()));
+}
+
+async fn a_revision_never_comes_back_after_its_record_was_emptied(store: &Arc<dyn Store>) {
+    let user = id("ana");
+    let mut seen = vec![Revision::default()];
+    for round in 0..5 {
+        log_in(store, "ana", Platform::Web, EPOCH + round * SECOND).await;
+        let full = store.load(&user).await.expect("a record");
+        assert!(!seen.contains(&full.revision), "{:?} came back", full.revision);
+        seen.push(full.revision);
+        put(store, &user, Record::default(), Due::default(), Vec::new()).await.expect("a commit");
+        let emptied = store.load(&user).await.expect("a record");
+        assert!(emptied.record.is_empty());
+        // Whoever still holds what was there before must not win.
+        for revision in &seen {
+            let (record, transitions) = logged_in(&full.record, Platform::Mac, EPOCH);
+            let due = Due::default();
+            let commit = Commit { record: Arc::new(record), due, transitions };
+            if *revision != emptied.revision {
+                let late = store.commit(&user, *revision, commit).await;
+                assert_eq!(late, Err(StoreError::Conflict), "{revision:?}");
+            }
+        }
+    }
+}
+
+async fn an_emptied_record_leaves_the_counts_and_what_is_due(store: &Arc<dyn Store>) {
+    log_in(store, "ana", Platform::Web, EPOCH).await;
+    let late = EPOCH + 30 * 24 * 3600 * SECOND;
+    assert_eq!(store.due(late, late, 10).await, Ok(vec![id("ana")]));
+    put(store, &id("ana"), Record::default(), Due::default(), Vec::new()).await.expect("a commit");
+    assert_eq!(store.due(late, late, 10).await, Ok(Vec::new()));
+    assert_eq!(store.totals().await, Ok(Totals::default()));
+    assert_eq!(log(store, Cursor::default()).await.len(), 1, "the log remembers");
+}
+
+/// Makes a user due so many seconds after the epoch, on the process's own time and on the wall's.
+async fn make_due(store: &Arc<dyn Store>, user: &str, running: Option<u64>, wall: Option<u64>) {
+    let at = |secs: Option<u64>| secs.map(|secs| EPOCH + Duration::from_secs(secs));
+    let (record, transitions) = logged_in(&Record::default(), Platform::Web, EPOCH);
+    let due = Due { running: at(running), wall: at(wall) };
+    put(store, &id(user), record, due, transitions).await.expect("a commit");
+}
+
+async fn due(store: &Arc<dyn Store>, running: u64, wall: u64, limit: usize) -> Vec<String> {
+    let at = |secs| EPOCH + Duration::from_secs(secs);
+    let users = store.due(at(running), at(wall), limit).await.expect("who is due");
+    users.iter().map(ToString::to_string).collect()
+}
+
+async fn the_most_overdue_come_first_on_both_clocks(store: &Arc<dyn Store>) {
+    make_due(store, "r10", Some(10), None).await;
+    make_due(store, "w20", None, Some(20)).await;
+    make_due(store, "r30", Some(30), None).await;
+    make_due(store, "w40", None, Some(40)).await;
+    make_due(store, "never", None, None).await;
+    make_due(store, "both", Some(50), Some(35)).await;
+
+    assert_eq!(due(store, 9, 19, 10).await, [""; 0]);
+    assert_eq!(due(store, 10, 0, 10).await, ["r10"], "a deadline that has come has passed");
+    assert_eq!(due(store, 0, 20, 10).await, ["w20"]);
+    // The same moment on both clocks, then clocks that are apart.
+    assert_eq!(due(store, 60, 60, 10).await, ["r10", "w20", "r30", "both", "w40"]);
+    assert_eq!(due(store, 31, 100, 10).await, ["w20", "both", "w40", "r10", "r30"]);
+    assert_eq!(due(store, 31, 100, 2).await, ["w20", "both"], "neither clock starves the other");
+    assert_eq!(due(store, 100, 21, 2).await, ["r10", "r30"]);
+}
+
+async fn no_more_are_due_than_were_asked_for(store: &Arc<dyn Store>) {
+    for n in 0..20 {
+        make_due(store, &format!("user-{n:02}"), Some(100 + n), None).await;
+    }
+    assert_eq!(due(store, 200, 200, 0).await, [""; 0]);
+    assert_eq!(due(store, 200, 200, 3).await, ["user-00", "user-01", "user-02"]);
+    assert_eq!(due(store, 104, 104, 100).await.len(), 5);
+    assert_eq!(due(store, 200, 200, usize::MAX).await.len(), 20);
+}
+
+async fn a_record_is_due_as_it_was_last_committed(store: &Arc<dyn Store>) {
+    make_due(store, "ana", Some(10), Some(10)).await;
+    make_due(store, "ana", Some(50), None).await;
+    assert_eq!(due(store, 49, 49, 10).await, [""; 0]);
+    assert_eq!(due(store, 50, 50, 10).await, ["ana"]);
+    // The same deadlines once more are the same.
+    make_due(store, "ana", Some(50), None).await;
+    assert_eq!(due(store, 50, 50, 10).await, ["ana"]);
+    make_due(store, "ana", None, None).await;
+    assert_eq!(due(store, 100, 100, 10).await, [""; 0]);
+}
+
+async fn the_counts_equal_a_recount(store: &Arc<dyn Store>) {
+    let users: Vec<_> = (0..12).map(|n| format!("user-{n}")).collect();
+    for n in 0..400_u64 {
+        let user = id(&users[(rand::random::<u32>() % 12) as usize]);
+        let record = store.load(&user).await.expect("a record").record;
+        let at = EPOCH + Duration::from_secs(n * 10);
+        let (record, transitions) = match rand::random::<u32>() % 8 {
+            0 => (Record::default(), Vec::new()),
+            1..=3 if record.terminals.first().is_some_and(|t| t.state() == State::Online) => {
+                let platform = record.terminals[0].platform;
+                // A page's end is not logged before its grace is over.
+                if platform == Platform::Web { continue } else { closed(&record, at) }
+            }
+            place => logged_in(&record, Platform::ALL[place as usize], at),
+        };
+        let due = record.due(&policy());
+        put(store, &user, record, due, transitions).await.expect("a commit");
+    }
+    let mut recount = Totals::default();
+    for user in &users {
+        let record = store.load(&id(user)).await.expect("a record").record;
+        for terminal in &record.terminals {
+            let counts = match terminal.state() {
+                State::Online => &mut recount.online,
+                State::PushOnline | State::Offline => &mut recount.push_online,
+            };
+            counts[terminal.platform as usize] += 1;
+        }
+        if record.version > 0 {
+            recount.users[record.state() as usize] += 1;
+        }
+    }
+    assert_eq!(store.totals().await, Ok(recount));
+    assert_ne!(recount, Totals::default());
+}
+
+async fn the_log_is_in_the_order_of_the_commits(store: &Arc<dyn Store>) {
+    let mut expected = Vec::new();
+    for n in 0..30 {
+        let user = format!("user-{}", n % 4);
+        let record = store.load(&id(&user)).await.expect("a record").record;
+        let platform = Platform::ALL[n as usize % Platform::ALL.len()];
+        // Page and mini-program share a slot: such a takeover commits two transitions at once.
+        let (record, transitions) = logged_in(&record, platform, EPOCH + n * SECOND);
+        expected.extend(transitions.iter().map(|t| (id(&user), t.clone())));
+        put(store, &id(&user), record, Due::default(), transitions).await.expect("a commit");
+    }
+    let log = log(store, Cursor::default()).await;
+    assert!(log.is_sorted_by(|one, next| one.0 < next.0), "cursors only grow");
+    let log: Vec<_> = log.into_iter().map(|(_, user, transition)| (user, transition)).collect();
+    assert_eq!(log, expected);
+}
+
+async fn the_log_is_read_in_pieces_from_any_cursor(store: &Arc<dyn Store>) {
+    for n in 0..23 {
+        log_in(store, "ana", Platform::ALL[n % 8], EPOCH).await;
+    }
+    let all = store.log(Cursor::default(), usize::MAX).await.expect("the log");
+    assert!(all.len() >= 23, "each login is logged");
+    for piece in [1, 2, 5, all.len() - 1, all.len(), 100] {
+        let (mut read, mut after) = (Vec::new(), Cursor::default());
+        loop {
+            let some = store.log(after, piece).await.expect("the log");
+            assert!(some.len() <= piece);
+            let Some((last, _)) = some.last() else { break };
+            after = *last;
+            read.extend(some);
+        }
+        assert_eq!(read, all, "in pieces of {piece}");
+    }
+    assert_eq!(store.log(Cursor::default(), 0).await, Ok(Vec::new()));
+    for (place, (cursor, _)) in all.iter().enumerate() {
+        let rest = store.log(*cursor, usize::MAX).await.expect("the log");
+        assert_eq!(rest, all[place + 1..], "after {cursor:?}");
+    }
+}
+
+async fn what_is_too_old_leaves_the_log_and_its_cursors_say_so(store: &Arc<dyn Store>) {
+    log_in(store, "ana", Platform::Web, EPOCH).await;
+    log_in(store, "bo", Platform::Web, EPOCH + LOG_TTL / 2).await;
+    let all = store.log(Cursor::default(), usize::MAX).await.expect("the log");
+    let [(first, _), (second, _)] = &all[..] else { panic!("{all:?}") };
+
+    log_in(store, "cy", Platform::Web, EPOCH + LOG_TTL + SECOND).await;
+    let expired = store.log(Cursor::default(), usize::MAX).await;
+    assert_eq!(expired, Err(StoreError::CursorExpired));
+    // Whoever has read all that is gone goes on without a gap.
+    let users = |entries: Vec<(Cursor, UserId, Transition)>| -> Vec<String> {
+        entries.iter().map(|(_, user, _)| user.to_string()).collect()
+    };
+    assert_eq!(users(log(store, *first).await), ["bo", "cy"]);
+    assert_eq!(users(log(store, *second).await), ["cy"]);
+}
+
+async fn racing_commits_land_one_after_the_other(store: &Arc<dyn Store>) {
+    const THREADS: u64 = 8;
+    const COMMITS: u64 = 50;
+    let users = ["ana", "bo", "cy"];
+    let threads = (0..THREADS).map(|thread| {
+        let store = Arc::clone(store);
+        tokio::spawn(async move {
+            let mut landed = Vec::new();
+            for n in 0..COMMITS {
+                let user = id(users[((thread + n) % 3) as usize]);
+                loop {
+                    let stored = store.load(&user).await.expect("a record");
+                    let at = EPOCH + Duration::from_millis(thread * 1000 + n);
+                    let (record, transitions) =
+                        logged_in(&stored.record, Platform::ALL[thread as usize], at);
+                    let ids: Vec<_> = transitions.iter().map(|transition| transition.id).collect();
+                    let commit =
+                        Commit { record: Arc::new(record), due: Due::default(), transitions };
+                    match store.commit(&user, stored.revision, commit).await {
+                        Ok(()) => break landed.extend(ids),
+                        Err(StoreError::Conflict) => tokio::task::yield_now().await,
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            }
+            landed
+        })
+    });
+    let threads: Vec<_> = threads.collect();
+    let mut landed = Vec::new();
+    for thread in threads {
+        landed.extend(thread.await.expect("a thread that ends well"));
+    }
+    let log = log(store, Cursor::default()).await;
+    let mut logged: Vec<_> = log.iter().map(|(_, _, transition)| transition.id).collect();
+    landed.sort_unstable();
+    logged.sort_unstable();
+    assert!(logged.len() as u64 >= THREADS * COMMITS);
+    assert_eq!(logged, landed, "every commit landed exactly once");
+    for user in users {
+        let mine: Vec<_> = log.iter().filter(|(_, of, _)| *of == id(user)).collect();
+        // Each began with what the one before had left: none was lost, none came twice.
+        let mut before = (State::Offline, 0);
+        for (_, _, transition) in &mine {
+            assert_eq!(transition.from, before.0, "{user}");
+            assert!(transition.version > before.1, "{user}");
+            before = (transition.to, transition.version);
+        }
+        let record = store.load(&id(user)).await.expect("a record").record;
+        assert_eq!((record.state(), record.version), before, "{user}");
+    }
+}
+
+async fn racing_users_do_not_disturb_each_other(store: &Arc<dyn Store>) {
+    const USERS: u64 = 200;
+    let racing = (0..USERS).map(|n| {
+        let store = Arc::clone(store);
+        tokio::spawn(async move {
+            log_in(&store, &format!("user-{n}"), Platform::Mac, EPOCH).await;
+            log_in(&store, &format!("user-{n}"), Platform::Ios, EPOCH + SECOND).await;
+        })
+    });
+    let racing: Vec<_> = racing.collect();
+    for user in racing {
+        user.await.expect("a user whom nobody disturbs");
+    }
+    let totals = store.totals().await.expect("the counts");
+    let logged_in = [Platform::Mac, Platform::Ios].map(|on| totals.online[on as usize]);
+    assert_eq!((logged_in, totals.users), ([USERS, USERS], [0, 0, USERS]));
+    assert_eq!(log(store, Cursor::default()).await.len() as u64, 2 * USERS);
+}
+
+// What one adapter promises beyond the contract.
+
+#[tokio::test]
+async fn the_log_in_memory_is_bounded() {
+    let Made { store, .. } = memory();
+    let (record, transitions) = logged_in(&Record::default(), Platform::Web, EPOCH);
+    let record = Arc::new(record);
+    let user = id("ana");
+    for _ in 0..LOG_ENTRIES_MAX + 10 {
+        let revision = store.load(&user).await.expect("a record").revision;
+        let (record, transitions) = (Arc::clone(&record), transitions.clone());
+        let commit = Commit { record, due: Due::default(), transitions };
+        store.commit(&user, revision, commit).await.expect("a commit");
+    }
+    let forgotten = store.log(Cursor(9), 1).await;
+    assert_eq!(forgotten, Err(StoreError::CursorExpired));
+    let rest = store.log(Cursor(10), usize::MAX).await.expect("the log");
+    assert_eq!(rest.len(), LOG_ENTRIES_MAX);
+    assert_eq!(LOG_ENTRIES_MAX, 100_000);
+}

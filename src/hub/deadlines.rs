@@ -11,6 +11,8 @@ use crate::presence::{EventKind, UserId};
 
 /// How many users are asked for at once.
 const USERS_MAX: usize = 4096;
+/// How often it is asked for more in one round.
+const BATCHES_MAX: usize = 16;
 /// How many of them are applied to at once.
 const CONCURRENT: usize = 64;
 /// How many rounds a hub that stood still leaves its sockets to say what they heard meanwhile.
@@ -61,7 +63,10 @@ async fn keep(hub: Arc<Hub>) {
 
 /// Applies to everybody who is due, unless the hub stands still meanwhile.
 async fn round(hub: &Arc<Hub>, moved: Duration) {
-    while hub.clock.stood_still().total == moved {
+    for _ in 0..BATCHES_MAX {
+        if hub.clock.stood_still().total > moved {
+            return;
+        }
         let users = due(hub, Duration::ZERO, USERS_MAX).await;
         let may_be_more = users.len() == USERS_MAX;
         let all_landed = apply_all(hub, users, &EventKind::Tick).await;

@@ -2,6 +2,7 @@
 
 mod background;
 mod closing;
+mod patience;
 mod silence;
 mod stalls;
 mod tokens;

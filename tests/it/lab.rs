@@ -93,6 +93,14 @@ impl Lab {
         Self { sessions: Sessions::new(Arc::clone(&hub), settings), hub, clock, store }
     }
 
+    /// Puts another secret in force, as a reload of the configuration does.
+    pub(crate) fn resign(&self, secret: &str) {
+        let source = presence_hub::auth::KeySource::Secret(secret.into());
+        let verifier = Verifier::new(&source, defaults().token_rules()).expect("a verifier");
+        let settings = Settings::clone(&self.sessions.settings());
+        self.sessions.set_settings(Settings { verifier: Arc::new(verifier), ..settings });
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }

@@ -231,6 +231,7 @@ async fn the_policy_explains_itself() {
         "login=ios&existing=web:0",
         "login=ios&existing=web:101",
         "login=ios&existing=web:x",
+        "login=ios&existing=web:60,mac:60",
     ] {
         let request = server.http("GET", &format!("/v1/policy/explain?{query}"));
         let request = request.bearer_auth(API_KEY);

@@ -183,7 +183,7 @@ async fn v4_who_reads_a_little_is_not() {
     // Nor is it forgiven for ever.
     let from = lab.now();
     let (at, _) = observer.state("narrow", "Offline").await;
-    assert!((30 * SECOND..=61 * SECOND).contains(&(at - from)), "{:?}", at - from);
+    assert_kept(30 * SECOND, at - from, "since it last read");
     assert_eq!(lab.causes("narrow").await, [Cause::Login, Cause::Close]);
 }
 

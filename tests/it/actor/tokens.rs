@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use presence_hub::auth::mint;
 use presence_hub::presence::{Cause, Platform, Timestamp};
 use serde_json::{Value, json};
 
-use crate::lab::{AT_ONCE, Lab, Listener, SECOND, assert_kept};
+use crate::lab::{AT_ONCE, Lab, Listener, SECOND, assert_kept, defaults, id};
 
 /// How far clocks may be apart, by default.
 const LEEWAY: Duration = Duration::from_secs(5);
@@ -95,4 +96,17 @@ async fn t10_a_refresh_that_is_refused_leaves_the_old_token() {
     let (closed, code) = ana.close().await;
     assert_eq!(code, 4001);
     assert_kept(100 * SECOND + LEEWAY, closed - from, "the old token");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_is_checked_by_the_secret_in_force() {
+    const NEXT: &str = "another secret of more than thirty-two bytes";
+    let lab = Lab::new();
+    let (mut ana, _) = lab.login("ana", "web").await;
+    lab.resign(NEXT);
+    let old = lab.token("ana", 1000 * SECOND);
+    assert_eq!(ana.error(json!({ "type": "refresh", "token": old })).await, "invalid_token");
+    let (rules, user) = (defaults().token_rules(), id("ana"));
+    let new = mint(NEXT.as_bytes(), &rules, &user, None, &[], lab.clock.wall(), 1000 * SECOND);
+    ana.ok(json!({ "type": "refresh", "token": new.expect("a token") })).await;
 }

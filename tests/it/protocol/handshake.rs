@@ -1,5 +1,8 @@
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_tungstenite::client_async;
 
 use super::raw::{ACCEPT, Head, KEY, Raw, TEXT, frame, get, handshake};
 use crate::support::{SOON, Server, token};
@@ -217,5 +220,33 @@ async fn there_are_only_so_many_connections_in_all() {
     assert_eq!(status, 200, "the API still answers");
     drop(first);
     let room = async { while answer(&server, handshake(&server, &[])).await.status != 101 {} };
+    timeout(SOON, room).await.expect("room again");
+}
+
+#[tokio::test]
+async fn plain_requests_leave_file_descriptors_for_the_hub() {
+    let server = Server::start(&[("server.max_connections", "2")]);
+    let mut idle = Vec::new();
+    // Two for the WebSockets there may be, and a few for requests: then no more.
+    loop {
+        let mut stream = TcpStream::connect(server.address).await.expect("a connection");
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: hub\r\n\r\n").await.expect("to send");
+        let mut answer = [0; 1];
+        if !stream.read(&mut answer).await.is_ok_and(|read| read > 0) {
+            break;
+        }
+        idle.push(stream);
+        assert!(idle.len() < 100, "there is no end to them");
+    }
+    assert!(idle.len() > 2, "{}", idle.len());
+    drop(idle);
+    let room = async {
+        loop {
+            let stream = TcpStream::connect(server.address).await.expect("a connection");
+            if client_async(format!("ws://{}/ws", server.address), stream).await.is_ok() {
+                return;
+            }
+        }
+    };
     timeout(SOON, room).await.expect("room again");
 }

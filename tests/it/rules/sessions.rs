@@ -334,8 +334,11 @@ fn t9_a_kick_by_the_user_from_another_session_revokes_nothing() {
     assert_eq!(life.ends(), [(phone.connection, Why::OwnRequest)]);
     assert_eq!(life.last.transitions[0].by, Some(by.clone()));
     assert_eq!(life.resume(phone), Err(Refusal::Kicked));
-    let answer = life.apply(EventKind::Kick { target: Target::default(), by });
+    let everything = EventKind::Kick { target: Target::default(), by };
+    let answer = life.apply(everything.clone());
     assert!(matches!(answer, Answer::Kicked { revoked: false, .. }), "only the back end can");
+    life.login(Android, "phone");
+    assert_eq!(life.apply(everything), Answer::Stale, "whoever is gone kicks nobody");
 }
 
 #[test]

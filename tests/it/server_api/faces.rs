@@ -144,6 +144,7 @@ async fn the_api_and_the_metrics_may_have_addresses_of_their_own() {
         ("/ws", [426, 404, 404]),
         ("/health", [200, 200, 404]),
         ("/ready", [200, 200, 404]),
+        ("/metrics", [404, 404, 200]),
     ];
     for (path, expected) in rows {
         for (address, expected) in [server.address, admin, metrics].into_iter().zip(expected) {

@@ -339,4 +339,7 @@ async fn a_stalled_store_loses_nobody_and_keeps_no_ghosts() {
     seen.sort_unstable();
     assert_eq!(seen, ["ana Online", "bo Offline", "cy Offline", "cy Online"]);
     watcher.hears_nothing_for(200 * SECOND).await;
+    watcher.hears_nothing_for(SECOND).await;
+    let stalls = lab.hub.metrics().stalls.get();
+    assert_eq!(stalls, 0, "it is the store that stood still, not the hub");
 }

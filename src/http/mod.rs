@@ -13,7 +13,6 @@ mod upgrade;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -39,9 +38,9 @@ pub struct Door {
     hub: Arc<Hub>,
     sessions: Arc<Sessions>,
     settings: ArcSwap<Settings>,
-    /// How many WebSockets are open or opening.
-    open: AtomicUsize,
-    /// How many sockets there may be, those of plain requests among them.
+    /// The WebSockets there may be.
+    places: Arc<Semaphore>,
+    /// The sockets there may be, those of plain requests among them.
     sockets: Arc<Semaphore>,
     by_address: Buckets<IpAddr>,
     /// When each origin's refusal was last logged.
@@ -56,7 +55,7 @@ pub struct Settings {
     pub origins: OriginRule,
     /// Whose X-Forwarded-For and X-Forwarded-Host count.
     pub trusted_proxies: TrustedProxies,
-    /// How many WebSockets there may be.
+    /// How many WebSockets there may be; stays as it is at the start.
     pub max_connections: usize,
     /// How often one address may open one; loopback is not counted.
     pub connections_per_address: Rate,
@@ -98,15 +97,15 @@ impl Door {
     /// Makes the door to a hub.
     pub fn new(sessions: Arc<Sessions>, settings: Settings) -> Arc<Self> {
         let hub = Arc::clone(sessions.hub());
-        let sockets = settings.max_connections.saturating_add(REQUESTS_SPARE);
+        let places = settings.max_connections.min(Semaphore::MAX_PERMITS - REQUESTS_SPARE);
         let by_address = Buckets::new(&settings.connections_per_address);
         Arc::new(Self {
             started: hub.clock().wall(),
             hub,
             sessions,
             settings: ArcSwap::from_pointee(settings),
-            open: AtomicUsize::new(0),
-            sockets: Arc::new(Semaphore::new(sockets.min(Semaphore::MAX_PERMITS))),
+            places: Arc::new(Semaphore::new(places)),
+            sockets: Arc::new(Semaphore::new(places + REQUESTS_SPARE)),
             by_address,
             refused_origins: Mutex::default(),
         })

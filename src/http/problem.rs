@@ -97,6 +97,10 @@ impl Problem {
             .with(header::RETRY_AFTER, "1")
     }
 
+    pub(super) fn full() -> Self {
+        Self::unavailable("there are as many connections as there may be")
+    }
+
     pub(super) fn unavailable(message: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable.name(), message)
             .with(header::RETRY_AFTER, "5")

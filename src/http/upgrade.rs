@@ -1,6 +1,5 @@
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -42,7 +41,8 @@ pub(super) async fn upgrade(
     let mut response =
         create_response_with_body(&request, Body::empty).map_err(|error| handshake(&error))?;
     let address = door.admit(peer, request.headers()).inspect_err(|problem| door.count(problem))?;
-    let place = Place::take(&door).inspect_err(|problem| door.count(problem))?;
+    let place = Arc::clone(&door.places).try_acquire_owned();
+    let place = place.map_err(|_| Problem::full()).inspect_err(|problem| door.count(problem))?;
     if offers_subprotocol(request.headers()) {
         let protocol = HeaderValue::from_static(SUBPROTOCOL);
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
@@ -99,26 +99,6 @@ fn household(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => (u128::from(address) >> 64 << 64).to_be_bytes().into(),
-    }
-}
-
-/// A place among the connections there may be, given up when it is dropped.
-struct Place(Arc<Door>);
-
-impl Place {
-    fn take(door: &Arc<Door>) -> Result<Self, Problem> {
-        let most = door.settings().max_connections;
-        let more = |open| (open < most).then_some(open + 1);
-        match door.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
-            Ok(_) => Ok(Self(Arc::clone(door))),
-            Err(_) => Err(Problem::unavailable("there are as many connections as there may be")),
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -39,6 +39,9 @@ pub enum AppFault {
     /// A file or a signal.
     #[error("{0}: {1}")]
     Io(String, io::Error),
+    /// What keeps the deadlines has failed.
+    #[error("the task that keeps the deadlines has failed")]
+    TimeStopped,
     /// A setting that only shows when it is used.
     #[error("{0}")]
     Setting(String),
@@ -106,7 +109,7 @@ pub async fn run(
         let said = tokio::select! {
             said = signals.next() => said,
             // A hub without time would keep everybody for ever.
-            _ = &mut time => return Err(AppFault::Setting("the hub's clock has failed".into())),
+            _ = &mut time => return Err(AppFault::TimeStopped),
         };
         if said == Said::Stop {
             break;
@@ -167,15 +170,7 @@ impl Settings {
         });
         Ok(Self {
             policy,
-            session: session::Settings {
-                verifier: Arc::new(verifier),
-                login_timeout: config.login.timeout,
-                message_bytes_max: config.server.max_message_bytes,
-                subscriptions: config.limits.subscriptions,
-                messages: config.message_rate(),
-                changes: config.change_rate(),
-                slow_consumer: config.limits.slow_consumer,
-            },
+            session: config.session(Arc::new(verifier)),
             http: http::Settings {
                 origins: OriginRule::parse(&config.server.allowed_origins).map_err(wrong)?,
                 trusted_proxies: TrustedProxies::parse(&config.server.trusted_proxies)

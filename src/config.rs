@@ -8,16 +8,18 @@ mod read;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::read::{Fault, Faults, Loaded, load};
-use crate::auth::{Algorithm, ApiKeys, KeySource, Rate, TokenRules, WatchList};
+use crate::auth::{Algorithm, ApiKeys, KeySource, Rate, TokenRules, Verifier, WatchList};
 use crate::presence::{
     Groups, LoginPolicy, OnConflict, Platform, Policy, PolicyFault, Preset, WebTabs, Windows,
     duration,
 };
+use crate::session;
 
 /// The default, as the repository documents it.
 pub const DEFAULT: &str = include_str!("../config.toml");
@@ -306,8 +308,21 @@ impl Config {
         ApiKeys::new(&texts(&self.auth.viewer_keys), &texts(&self.auth.api_keys), &admin)
     }
 
+    /// What connections are held to; `verifier` checks their tokens.
+    pub fn session(&self, verifier: Arc<Verifier>) -> session::Settings {
+        session::Settings {
+            verifier,
+            login_timeout: self.login.timeout,
+            message_bytes_max: self.server.max_message_bytes,
+            subscriptions: self.limits.subscriptions,
+            messages: self.message_rate(),
+            changes: self.change_rate(),
+            slow_consumer: self.limits.slow_consumer,
+        }
+    }
+
     /// How often a connection may send a message.
-    pub const fn message_rate(&self) -> Rate {
+    const fn message_rate(&self) -> Rate {
         let Limits { messages_per_second, message_burst, .. } = self.limits;
         Rate { burst: message_burst, per: messages_per_second, interval: Duration::from_secs(1) }
     }
@@ -323,7 +338,7 @@ impl Config {
     }
 
     /// How often a user may change.
-    pub const fn change_rate(&self) -> Rate {
+    const fn change_rate(&self) -> Rate {
         let per = self.limits.changes_per_user_per_minute;
         Rate { burst: per, per, interval: Duration::from_secs(60) }
     }

@@ -81,15 +81,7 @@ impl Lab {
         tokio::spawn(Arc::clone(&hub).listen());
         let source = presence_hub::auth::KeySource::Secret(SECRET.into());
         let verifier = Verifier::new(&source, config.token_rules()).expect("a verifier");
-        let settings = Settings {
-            verifier: Arc::new(verifier),
-            login_timeout: config.login.timeout,
-            message_bytes_max: config.server.max_message_bytes,
-            subscriptions: config.limits.subscriptions,
-            messages: config.message_rate(),
-            changes: config.change_rate(),
-            slow_consumer: config.limits.slow_consumer,
-        };
+        let settings = config.session(Arc::new(verifier));
         Self { sessions: Sessions::new(Arc::clone(&hub), settings), hub, clock, store }
     }
 

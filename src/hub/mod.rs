@@ -36,7 +36,7 @@ use crate::bus::{Bus, Word};
 use crate::clock::Clock;
 use crate::presence::{
     Answer, Cause, ConnectionId, Effects, End, Event, EventId, EventKind, Kicker, Link, Moment,
-    NodeId, Policy, Record, SessionId, Status, Timestamp, Transition, UserId, Why, step,
+    NodeId, Policy, Record, SessionId, Status, Timestamp, UserId, Why, step,
 };
 use crate::store::{Commit, Store, StoreError, Totals};
 use crate::wire::{By, Close, KickNotice, KickReason, Push, UserStatus, text_frame};
@@ -226,9 +226,11 @@ impl Hub {
             let outcome = step(&stored.record, event, &policy, &moment);
             let record = Arc::new(outcome.record);
             let due = record.due(&policy);
+            let reasons: Vec<_> =
+                outcome.transitions.iter().map(|t| (t.cause, t.evidence.deadline)).collect();
             // Another policy may make the same record due at another time.
             if record != stored.record || due != stored.due {
-                let transitions = outcome.transitions.clone();
+                let transitions = outcome.transitions;
                 let commit = Commit { record: Arc::clone(&record), due, transitions };
                 match self.store.commit(user, stored.revision, commit).await {
                     Ok(()) => (),
@@ -245,7 +247,7 @@ impl Hub {
                 }
             }
             // From here to the end nothing waits: what was committed is told whoever gives up.
-            self.count(&outcome.transitions);
+            self.count(&reasons);
             let applied = Applied { answer: outcome.answer, record };
             self.end_all(&outcome.effects);
             then(&applied);
@@ -273,14 +275,14 @@ impl Hub {
         Moment { now: self.clock.now(), wall: self.clock.wall(), heard }
     }
 
-    fn count(&self, transitions: &[Transition]) {
-        for transition in transitions {
-            let label = CauseLabel { cause: transition.cause.name() };
+    /// Counts transitions by their causes, and how late those were that a deadline brought.
+    fn count(&self, reasons: &[(Cause, Option<Timestamp>)]) {
+        for (cause, deadline) in reasons {
+            let label = CauseLabel { cause: cause.name() };
             self.metrics.transitions.get_or_create(&label).inc();
-            if let Some(deadline) = transition.evidence.deadline {
+            if let Some(deadline) = *deadline {
                 let clock = &self.clock;
-                let now =
-                    if transition.cause == Cause::Expired { clock.wall() } else { clock.now() };
+                let now = if *cause == Cause::Expired { clock.wall() } else { clock.now() };
                 self.metrics.lateness.observe((now - deadline).as_secs_f64());
             }
         }

@@ -23,7 +23,7 @@ use crate::config::{Config, Loaded, LogFormat, StoreKind, load};
 use crate::http::{self, Development, Door, Face, ListenFault, OriginRule, TrustedProxies};
 use crate::hub::{Hub, run_deadlines};
 use crate::session::{self, Sessions};
-use crate::store::{MemoryStore, Store};
+use crate::store::{MemoryStore, Outbox, Store};
 
 /// File descriptors kept back for the store, the API and the webhooks.
 const DESCRIPTORS_KEPT: u64 = 64;
@@ -88,11 +88,11 @@ pub async fn run(
     let max_connections = raise_descriptors(config.server.max_connections);
 
     let clock = Clock::system();
-    let store: Arc<dyn Store> = match config.store.kind {
-        StoreKind::Memory => Arc::new(MemoryStore::new(config.store.log_ttl)),
-    };
+    let Stores { store, outbox } = Stores::open(&config, &clock)?;
     let settings = Settings::of(&config, made.as_ref(), max_connections)?;
+    let _ = outbox;
     let hub = Hub::new(store, Arc::new(LocalBus::default()), settings.policy, clock);
+    hub.sign().await.map_err(|error| AppFault::Setting(error.to_string()))?;
     let mut time = tokio::spawn(run_deadlines(Arc::clone(&hub)));
     tokio::spawn(Arc::clone(&hub).listen());
     tokio::spawn(memory::watch(Arc::clone(&hub)));
@@ -141,6 +141,28 @@ pub async fn run(
         () = signals.stop_again() => tracing::warn!("stopped before all clients were gone"),
     }
     Ok(())
+}
+
+/// One adapter, by each of its ports.
+struct Stores {
+    store: Arc<dyn Store>,
+    outbox: Arc<dyn Outbox>,
+}
+
+impl Stores {
+    fn open(config: &Config, clock: &Clock) -> Result<Self, AppFault> {
+        let (retention, wall) = (config.retention(), clock.wall());
+        match config.store.kind {
+            StoreKind::Embedded | StoreKind::Memory => {
+                Ok(Self::of(MemoryStore::new(retention, wall)))
+            }
+        }
+    }
+
+    fn of<T: Store + Outbox>(adapter: T) -> Self {
+        let adapter = Arc::new(adapter);
+        Self { store: Arc::<T>::clone(&adapter), outbox: adapter }
+    }
 }
 
 /// What each part of the hub makes of the configuration; all of it can change while running.

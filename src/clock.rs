@@ -2,16 +2,21 @@
 //!
 //! It rides on tokio's clock, so a test that pauses tokio's time drives every window of the hub.
 
+use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::presence::Timestamp;
+use crate::presence::{Sign, Timestamp};
 
 /// How often the hub marks that it runs.
 pub const TICK: Duration = Duration::from_millis(100);
+/// Where Linux names the time that the machine has been up, and says for how long that is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// See [`BOOT_ID`].
+const UPTIME: &str = "/proc/uptime";
 /// How late a tick may be before the hub counts as having stood still (T12).
 const STILL: Duration = Duration::from_secs(1);
 
@@ -22,6 +27,8 @@ pub struct Clock {
     started: Instant,
     /// Set in simulations, where the wall clock is the process's own time.
     simulated: bool,
+    /// Names the time that the machine has been up.
+    boot: Arc<str>,
     pulse: Arc<Mutex<Pulse>>,
 }
 
@@ -56,7 +63,9 @@ impl Clock {
     fn anchored(epoch: Timestamp, simulated: bool) -> Self {
         let pulse = Pulse { last_tick: epoch, stood_still: Duration::ZERO, last_stall_from: epoch };
         let pulse = Arc::new(Mutex::new(pulse));
-        Self { epoch, started: Instant::now(), simulated, pulse }
+        let boot = if simulated { None } else { fs::read_to_string(BOOT_ID).ok() };
+        let boot = boot.unwrap_or_default().trim().into();
+        Self { epoch, started: Instant::now(), simulated, boot, pulse }
     }
 
     /// The process's own time: the wall clock at its start plus the monotonic clock, so no jump of
@@ -68,6 +77,13 @@ impl Clock {
     /// The wall clock: for the times in tokens, for push, and for what back ends are told.
     pub fn wall(&self) -> Timestamp {
         if self.simulated { self.now() } else { wall() }
+    }
+
+    /// The present on every clock, for a later run to count from.
+    pub fn sign(&self) -> Sign {
+        let up_ms = if self.boot.is_empty() { None } else { up_ms() };
+        let boot = if up_ms.is_some() { (*self.boot).into() } else { Box::default() };
+        Sign { boot, up_ms: up_ms.unwrap_or_default(), wall: self.wall(), now: self.now() }
     }
 
     /// The process's own time less the time in which the hub stood still: what silence is measured
@@ -119,6 +135,14 @@ impl Clock {
         pulse.last_stall_from = from;
         Some(by)
     }
+}
+
+/// For how long the machine has been up, suspended or not, where the system says so.
+fn up_ms() -> Option<u64> {
+    let uptime = fs::read_to_string(UPTIME).ok()?;
+    let (secs, hundredths) = uptime.split_whitespace().next()?.split_once('.')?;
+    let (secs, hundredths): (u64, u64) = (secs.parse().ok()?, hundredths.parse().ok()?);
+    Some(secs * 1000 + hundredths * 10)
 }
 
 fn stall_of(since_tick: Duration) -> Option<Duration> {

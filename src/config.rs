@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::read::{Fault, Faults, Loaded, load};
@@ -20,6 +21,7 @@ use crate::presence::{
     duration,
 };
 use crate::session;
+use crate::store::Retention;
 
 /// The default, as the repository documents it.
 pub const DEFAULT: &str = include_str!("../config.toml");
@@ -35,6 +37,7 @@ pub struct Config {
     pub liveness: Liveness,
     pub limits: Limits,
     pub store: Store,
+    pub webhook: Webhook,
     pub log: Log,
 }
 
@@ -156,14 +159,44 @@ pub struct Store {
     pub log_ttl: Duration,
     #[serde(with = "duration")]
     pub record_ttl: Duration,
+    #[serde(with = "duration")]
+    pub sync: Duration,
 }
 
 /// Where records live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StoreKind {
+    /// In a database of the hub's own, in its directory.
+    Embedded,
     /// In the process, and lost with it.
     Memory,
+}
+
+/// `[webhook]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Webhook {
+    pub url: String,
+    pub format: WebhookFormat,
+    pub secrets: Vec<Secret>,
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    #[serde(with = "duration")]
+    pub give_up_after: Duration,
+    pub max_backlog: ByteSize,
+    pub parallel: usize,
+}
+
+/// What a webhook's requests look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WebhookFormat {
+    /// Batches of events, signed as Standard Webhooks.
+    Native,
+    /// One `State.StateChange` callback each, as Tencent Cloud IM sends it.
+    Tencent,
 }
 
 /// `[log]`.
@@ -247,6 +280,14 @@ impl Config {
             record_ttl: self.store.record_ttl,
             max_token_ttl: self.auth.max_token_ttl,
         })
+    }
+
+    /// How long the log keeps what.
+    pub const fn retention(&self) -> Retention {
+        Retention {
+            log_ttl: self.store.log_ttl,
+            backlog_bytes_max: self.webhook.max_backlog.as_u64(),
+        }
     }
 
     fn login_policy(&self) -> Result<LoginPolicy, Vec<PolicyFault>> {

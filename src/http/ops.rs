@@ -37,7 +37,7 @@ async fn ready(State(door): State<Arc<Door>>) -> Result<Response, Problem> {
     if door.hub.is_draining() {
         return Err(Problem::unavailable("the hub is draining"));
     }
-    door.hub.totals().await?;
+    door.hub.check().await?;
     Ok(Json(json!({ "status": "ready" })).into_response())
 }
 

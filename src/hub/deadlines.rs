@@ -19,11 +19,12 @@ const CONCURRENT: usize = 64;
 const ROUNDS_AFTER_STALL: u32 = 2;
 
 /// Marks that the hub runs, and brings about what the records have come due for (T3, T6 to T8,
-/// T10). Returns only when one of the two has failed.
+/// T10, T11). Returns only when one of its tasks has failed.
 pub async fn run(hub: Arc<Hub>) {
     let mut tasks = JoinSet::new();
     // Apart, so that much to do is not taken for a stall.
     tasks.spawn(mark(Arc::clone(&hub)));
+    tasks.spawn(Arc::clone(&hub).live());
     tasks.spawn(keep(hub));
     tasks.join_next().await;
 }
@@ -42,6 +43,8 @@ async fn mark(hub: Arc<Hub>) {
 /// A time in which the hub stood still moves every open window by as long (T12) before the next of
 /// them is looked at.
 async fn keep(hub: Arc<Hub>) {
+    // Until then the deadlines of an earlier run are in the time of that run.
+    hub.take_over().await;
     let mut ticks = ticks();
     let (mut moved, mut rest) = (Duration::ZERO, 0);
     loop {

@@ -12,6 +12,7 @@
 mod backlog;
 mod connection;
 mod deadlines;
+mod life;
 mod listening;
 mod mailbox;
 mod metrics;
@@ -231,7 +232,8 @@ impl Hub {
             // Another policy may make the same record due at another time.
             if record != stored.record || due != stored.due {
                 let transitions = outcome.transitions;
-                let commit = Commit { record: Arc::clone(&record), due, transitions };
+                let sync = record.revoked != stored.record.revoked;
+                let commit = Commit { record: Arc::clone(&record), due, transitions, sync };
                 match self.store.commit(user, stored.revision, commit).await {
                     Ok(()) => (),
                     Err(StoreError::Conflict) if attempts < COMMIT_ATTEMPTS_MAX => {
@@ -365,6 +367,11 @@ impl Hub {
         Ok(self.record(user).await?.status())
     }
 
+    /// The records and the log, to be read: what changes them goes through [`apply`](Self::apply).
+    pub const fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
     /// Counts terminals and users.
     ///
     /// # Errors
@@ -372,6 +379,15 @@ impl Hub {
     /// The store's.
     pub async fn totals(&self) -> Result<Totals, Unavailable> {
         Ok(self.store.totals().await?)
+    }
+
+    /// Says whether the store can take what happens.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn check(&self) -> Result<(), Unavailable> {
+        Ok(self.store.check().await?)
     }
 
     /// When a connection of this node was last heard.

@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use super::record::{ENDED_MAX, ENDED_TTL, RECENT_EVENTS_MAX};
 use super::{
-    Answer, Applied, Cause, Effects, End, Ended, EventId, Evidence, Kicker, Link, Moment, Origin,
-    Outcome, Policy, Record, Revocation, SessionId, State, Status, Terminal, TerminalChange,
-    Timestamp, Transition, Victim, Why,
+    Answer, Applied, Cause, Effects, End, Ended, EventId, Evidence, Kicker, Link, Loss, Moment,
+    Origin, Outcome, Policy, Record, Revocation, SessionId, State, Status, Terminal,
+    TerminalChange, Timestamp, Transition, Victim, Why,
 };
 
 /// A record on its way to its next value.
@@ -90,7 +90,8 @@ impl<'a> Draft<'a> {
         terminal.link = Link::Push { until: self.wall + self.policy.windows.push_online_ttl };
         terminal.since = self.now;
         terminal.background = None;
-        let evidence = Evidence { heard: Some(terminal.heard), ..evidence };
+        let (heard, address) = (Some(terminal.heard), terminal.address);
+        let evidence = Evidence { heard, address, ..evidence };
         let change = change(terminal, Some(State::Online), Some(State::PushOnline));
         self.log(cause, Some(change), evidence);
     }
@@ -98,11 +99,13 @@ impl<'a> Draft<'a> {
     pub(super) fn end(&mut self, index: usize, cause: Cause, evidence: Evidence) {
         let terminal = self.record.terminals.remove(index);
         let close_code = match terminal.link {
-            Link::Lost { close_code, .. } => close_code,
-            Link::Connected | Link::Push { .. } => evidence.close_code,
+            Link::Lost { how: Loss::Closed(close_code), .. } => close_code,
+            Link::Lost { .. } | Link::Connected | Link::Push { .. } => evidence.close_code,
         };
         let background = terminal.background.map(|background| background.reason);
-        let evidence = Evidence { heard: Some(terminal.heard), close_code, background, ..evidence };
+        let heard = Some(terminal.heard);
+        let evidence =
+            Evidence { heard, address: terminal.address, close_code, background, ..evidence };
         self.log(cause, Some(change(&terminal, Some(terminal.state()), None)), evidence);
     }
 
@@ -115,7 +118,8 @@ impl<'a> Draft<'a> {
         let mut victims = Vec::new();
         for &session in sessions {
             let Some(terminal) = self.expel(session, by, why) else { continue };
-            let evidence = Evidence { heard: Some(terminal.heard), ..Evidence::default() };
+            let (heard, address) = (Some(terminal.heard), terminal.address);
+            let evidence = Evidence { heard, address, ..Evidence::default() };
             self.log(
                 Cause::Kicked,
                 Some(change(&terminal, Some(terminal.state()), None)),
@@ -166,6 +170,7 @@ impl<'a> Draft<'a> {
             terminal,
             status: Status::default(),
             by,
+            kicked: Vec::new(),
             evidence,
         });
     }

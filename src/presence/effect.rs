@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -119,7 +121,7 @@ pub struct Victim {
 }
 
 /// One entry of the transition log (V5, V6), but for the user, whom the log knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transition {
     /// The event it comes of, and its place among that event's transitions.
     pub id: (EventId, u8),
@@ -139,6 +141,8 @@ pub struct Transition {
     pub status: Status,
     /// Who kicked.
     pub by: Option<Kicker>,
+    /// Whom a login kicked (L6).
+    pub kicked: Vec<Victim>,
     /// How it is known.
     pub evidence: Evidence,
 }
@@ -162,8 +166,11 @@ pub struct TerminalChange {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// When the terminal was last heard.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "last_heard", skip_serializing_if = "Option::is_none")]
     pub heard: Option<Timestamp>,
+    /// Where its connection came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
     /// The code its connection closed with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub close_code: Option<u16>,

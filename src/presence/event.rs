@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectionId, DeviceId, EventId, Platform, SessionId, Terminal, Timestamp};
+use super::{ConnectionId, DeviceId, EventId, NodeId, Platform, SessionId, Terminal, Timestamp};
 
 /// Something that happened to one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +73,18 @@ pub enum EventKind {
     },
     /// A deadline in the record may have come (T3, T6, T7, T8, T10).
     Tick,
+    /// A hub is gone, and another takes its sessions over: they are held until their own deadlines,
+    /// from its last sign of life (T11).
+    NodeLost {
+        /// Which.
+        node: NodeId,
+        /// Who takes over.
+        successor: NodeId,
+        /// Its last sign of life, on its own time.
+        last: Timestamp,
+        /// The same moment on the successor's time, which counts from here on.
+        at: Timestamp,
+    },
     /// The hub itself stood still: windows that were open move by that long (T12).
     StoodStill {
         /// The last moment that it was known to run.
@@ -163,7 +175,7 @@ impl Target {
 
 /// Who kicked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Kicker {
     /// A newer login (L3, L5).
     Login(Victor),

@@ -1,3 +1,4 @@
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -24,6 +25,13 @@ pub struct InvalidUser;
 impl UserId {
     /// The id as text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// By its text, in the same order.
+impl Borrow<str> for UserId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
@@ -157,7 +165,7 @@ impl fmt::Display for NodeId {
 /// One WebSocket, named uniquely over all nodes and restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConnectionId {
-    /// The process that holds its socket.
+    /// The process that holds its socket; of one that went with its process, whoever took over.
     pub node: NodeId,
     /// Its number there.
     pub serial: u64,

@@ -49,9 +49,9 @@ pub use self::policy::{
     TABS_MAX, WebTabs, Windows,
 };
 pub use self::record::{
-    Applied, Background, Census, Due, ENDED_MAX, ENDED_TTL, Ended, Link, RECENT_EVENTS_MAX, Record,
-    Revocation, Terminal,
+    Applied, Background, Census, Due, ENDED_MAX, ENDED_TTL, Ended, Link, Loss, RECENT_EVENTS_MAX,
+    Record, Revocation, Terminal,
 };
 pub use self::status::{State, Status};
 pub use self::step::{Moment, step};
-pub use self::time::Timestamp;
+pub use self::time::{Sign, Timestamp};

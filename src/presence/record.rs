@@ -88,14 +88,24 @@ pub enum Link {
         since: Timestamp,
         /// When that counts as the end; `None` leaves it to the deadline of the background.
         until: Option<Timestamp>,
-        /// The close code it went with, if any.
-        close_code: Option<u16>,
+        /// How it went.
+        how: Loss,
     },
     /// `PushOnline`.
     Push {
         /// When push gives up on it (T8), on the wall clock.
         until: Timestamp,
     },
+}
+
+/// How a connection went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// It was closed, with this code if any (T3).
+    Closed(Option<u16>),
+    /// With its hub (T11).
+    WithNode,
 }
 
 /// That an app is in the background.
@@ -262,7 +272,8 @@ impl Terminal {
             background.deadline.map(|at| (at, cause))
         });
         let closed = match self.link {
-            Link::Lost { until, .. } => until.map(|at| (at, Cause::Close)),
+            Link::Lost { until, how: Loss::Closed(_), .. } => until.map(|at| (at, Cause::Close)),
+            Link::Lost { until, how: Loss::WithNode, .. } => until.map(|at| (at, Cause::NodeLost)),
             Link::Connected => None,
             Link::Push { .. } => return None,
         };

@@ -5,8 +5,8 @@ use super::draft::{Draft, change};
 use super::login::judge;
 use super::{
     Answer, Background, BackgroundReason, Cause, ConnectionId, End, Event, EventKind, Evidence,
-    Intent, Kicker, Link, Login, Origin, Outcome, Platform, Policy, Record, Refusal, SessionId,
-    State, Target, Terminal, Timestamp, Victor, Why,
+    Intent, Kicker, Link, Login, Loss, NodeId, Origin, Outcome, Platform, Policy, Record, Refusal,
+    SessionId, State, Target, Terminal, Timestamp, Victor, Why,
 };
 
 /// When a step happens, and what the actors know that the record does not.
@@ -48,6 +48,9 @@ pub fn step(record: &Record, event: &Event, policy: &Policy, moment: &Moment) ->
         EventKind::Set { origin, custom } => draft.set(*origin, custom.as_ref()),
         EventKind::Kick { target, by } => draft.kick(target, by),
         EventKind::Tick => draft.tick(),
+        EventKind::NodeLost { node, successor, last, at } => {
+            draft.node_lost(*node, *successor, *last, *at)
+        }
         EventKind::StoodStill { from, by } => draft.stood_still(*from, *by),
     };
     draft.finish(answer)
@@ -118,11 +121,11 @@ impl Draft<'_> {
             background: None,
             token_until: login.token_until,
         };
-        self.log(
-            Cause::Login,
-            Some(change(&terminal, from, Some(State::Online))),
-            Evidence::default(),
-        );
+        let evidence = Evidence { address: login.address, ..Evidence::default() };
+        self.log(Cause::Login, Some(change(&terminal, from, Some(State::Online))), evidence);
+        if let Some(logged) = self.transitions.last_mut() {
+            logged.kicked.clone_from(&kicked);
+        }
         self.record.terminals.push(terminal);
         if let Some(custom) = &login.custom {
             self.record.custom.clone_from(custom);
@@ -172,7 +175,8 @@ impl Draft<'_> {
         if before != State::Online {
             terminal.since = now;
             let change = change(terminal, Some(before), Some(State::Online));
-            self.log(Cause::Resume, Some(change), Evidence::default());
+            let evidence = Evidence { address: login.address, ..Evidence::default() };
+            self.log(Cause::Resume, Some(change), evidence);
         }
         Answer::Admitted { session, resumed: true, kicked: Vec::new() }
     }
@@ -189,10 +193,11 @@ impl Draft<'_> {
         let terminal = &mut self.record.terminals[index];
         let suspended = terminal.background.is_some_and(|background| background.deadline.is_some());
         if suspended {
-            terminal.link = Link::Lost { since: self.now, until: None, close_code };
+            terminal.link =
+                Link::Lost { since: self.now, until: None, how: Loss::Closed(close_code) };
         } else if terminal.platform == Platform::Web && !grace.is_zero() {
             let until = Some(self.now + grace);
-            terminal.link = Link::Lost { since: self.now, until, close_code };
+            terminal.link = Link::Lost { since: self.now, until, how: Loss::Closed(close_code) };
         } else {
             self.lose(index, Cause::Close, Evidence { close_code, ..Evidence::default() });
         }
@@ -309,6 +314,42 @@ impl Draft<'_> {
             self.effects.ends.push(End { connection: terminal.connection, why });
         }
         self.lose(index, cause, passed(at));
+    }
+
+    fn node_lost(
+        &mut self,
+        node: NodeId,
+        successor: NodeId,
+        last: Timestamp,
+        at: Timestamp,
+    ) -> Answer {
+        let moved =
+            |then: Timestamp| if then < last { at - (last - then) } else { at + (then - last) };
+        let windows = &self.policy.windows;
+        for terminal in &mut self.record.terminals {
+            if terminal.connection.node != node || terminal.state() != State::Online {
+                continue;
+            }
+            match &mut terminal.link {
+                Link::Lost { since, until, .. } => {
+                    *since = moved(*since);
+                    *until = until.map(moved);
+                }
+                Link::Connected | Link::Push { .. } => {
+                    let until = Some(at + windows.silence(terminal.platform));
+                    terminal.link = Link::Lost { since: at, until, how: Loss::WithNode };
+                    terminal.heard = terminal.heard.max(at);
+                }
+            }
+            if let Some(background) = &mut terminal.background {
+                background.since = moved(background.since);
+                background.deadline = background.deadline.map(moved);
+            }
+            terminal.token_until = moved(terminal.token_until);
+            // Its deadlines are in the successor's time from here on; the connection is no more.
+            terminal.connection = ConnectionId { node: successor, serial: u64::MAX };
+        }
+        Answer::Done
     }
 
     fn stood_still(&mut self, from: Timestamp, by: Duration) -> Answer {

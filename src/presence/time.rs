@@ -28,6 +28,31 @@ impl Timestamp {
     }
 }
 
+/// A moment in the life of a hub, on each of its clocks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sign {
+    /// Names the time that the machine has been up; empty where the system does not.
+    pub boot: Box<str>,
+    /// For how long it has been up, in milliseconds.
+    pub up_ms: u64,
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// The hub's own time.
+    pub now: Timestamp,
+}
+
+impl Sign {
+    /// How long before another this one was, whatever happened to the wall clock as long as the
+    /// machine was up (T11).
+    pub fn before(&self, later: &Self) -> Duration {
+        if self.boot == later.boot && !self.boot.is_empty() {
+            Duration::from_millis(later.up_ms.saturating_sub(self.up_ms))
+        } else {
+            later.wall - self.wall
+        }
+    }
+}
+
 impl Add<Duration> for Timestamp {
     type Output = Self;
 

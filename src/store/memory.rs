@@ -1,14 +1,18 @@
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::future::ready;
+use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
-use super::{Commit, Cursor, LogEntry, Revision, Store, StoreError, Stored, Totals};
-use crate::presence::{Timestamp, UserId};
+use super::{
+    Among, Backlog, Commit, Cursor, Dead, Held, LogEntry, Outbox, Part, Progress, Retention,
+    Revision, Save, Store, StoreError, Stored, Totals, Which,
+};
+use crate::presence::{NodeId, Record, Sign, Timestamp, UserId};
 
 /// The most entries that the log in memory holds.
 pub const LOG_ENTRIES_MAX: usize = 100_000;
@@ -18,27 +22,42 @@ pub const LOG_ENTRIES_MAX: usize = 100_000;
 pub struct MemoryStore {
     /// Nothing is awaited while it is held.
     state: Mutex<Inner>,
-    log_ttl: Duration,
+    head: watch::Sender<Cursor>,
+    retention: Retention,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    users: HashMap<UserId, Stored>,
+    users: BTreeMap<UserId, Stored>,
     /// Users by when they are due, on the process's own time and on the wall clock.
     due_running: BTreeSet<(Timestamp, UserId)>,
     due_wall: BTreeSet<(Timestamp, UserId)>,
     /// Makes revisions, which so only grow, even over a user's oblivion.
     commits: u64,
-    log: VecDeque<LogEntry>,
-    /// The cursor of the entry before the first that the log still holds.
-    log_before: u64,
+    log: BTreeMap<Cursor, Kept>,
+    /// Each user's entries.
+    history: HashMap<UserId, BTreeSet<Cursor>>,
+    /// The entry before the first that the log still holds.
+    log_before: Cursor,
     totals: Totals,
+    progress: Option<(Cursor, BTreeMap<UserId, Held>)>,
+    /// Dead letters, and whether they were put back.
+    dead: BTreeMap<Cursor, (Dead, bool)>,
+}
+
+/// An entry of the log, with the time it is kept by.
+#[derive(Debug)]
+struct Kept {
+    entry: LogEntry,
+    at: Timestamp,
 }
 
 impl MemoryStore {
-    /// Makes an empty store whose log reaches back that long, and [`LOG_ENTRIES_MAX`] at most.
-    pub fn new(log_ttl: Duration) -> Self {
-        Self { state: Mutex::default(), log_ttl }
+    /// Makes an empty store; its log holds [`LOG_ENTRIES_MAX`] entries at most.
+    pub fn new(retention: Retention, wall: Timestamp) -> Self {
+        let begin = Cursor::of_new_run(Cursor::default(), wall);
+        let state = Inner { log_before: begin, ..Inner::default() };
+        Self { state: Mutex::new(state), head: watch::Sender::new(begin), retention }
     }
 
     fn swap(&self, user: &UserId, expected: Revision, commit: Commit) -> Result<(), StoreError> {
@@ -49,7 +68,7 @@ impl MemoryStore {
             state.users.insert(user.clone(), current);
             return Err(StoreError::Conflict);
         }
-        let Commit { record, due, transitions } = commit;
+        let Commit { record, due, transitions, sync: _ } = commit;
         state.totals.replace(&current.record.census(), &record.census());
         reindex(&mut state.due_running, user, current.due.running, due.running);
         reindex(&mut state.due_wall, user, current.due.wall, due.wall);
@@ -58,26 +77,150 @@ impl MemoryStore {
             let stored = Stored { record, due, revision: Revision(state.commits) };
             state.users.insert(user.clone(), stored);
         }
-        for transition in transitions {
-            let oldest = transition.at - self.log_ttl;
-            let transition = Arc::new(transition);
-            state.log.push_back(LogEntry { user: user.clone(), transition });
-            let aged = |entry: &LogEntry| entry.transition.at < oldest;
-            while state.log.len() > LOG_ENTRIES_MAX || state.log.front().is_some_and(aged) {
-                state.log.pop_front();
-                state.log_before += 1;
-            }
+        let mut head = *self.head.borrow();
+        for transition in &transitions {
+            head.0 += 1;
+            let event = LogEntry::encode(user, transition);
+            let entry = LogEntry { cursor: head, user: user.clone(), event };
+            state.history.entry(user.clone()).or_default().insert(head);
+            state.log.insert(head, Kept { entry, at: transition.at });
+        }
+        while state.log.len() > LOG_ENTRIES_MAX {
+            state.forget_first();
+        }
+        drop(guard);
+        if !transitions.is_empty() {
+            self.head.send_replace(head);
         }
         Ok(())
     }
 
-    fn read_log(&self, after: Cursor, limit: usize) -> Result<Vec<(Cursor, LogEntry)>, StoreError> {
+    fn read(&self, after: Option<Cursor>, limit: usize) -> Result<Vec<LogEntry>, StoreError> {
         let state = self.state.lock();
-        let Some(skipped) = after.0.checked_sub(state.log_before) else {
+        let after = after.unwrap_or(state.log_before);
+        if after < state.log_before || after > *self.head.borrow() {
             return Err(StoreError::CursorExpired);
+        }
+        let entries = state.log.range((Bound::Excluded(after), Bound::Unbounded));
+        Ok(entries.take(limit).map(|(_, kept)| kept.entry.clone()).collect())
+    }
+}
+
+impl Inner {
+    /// Lets the oldest entry go.
+    fn forget_first(&mut self) {
+        let Some((cursor, Kept { entry, .. })) = self.log.pop_first() else { return };
+        self.log_before = cursor;
+        if let Some(history) = self.history.get_mut(&entry.user) {
+            history.remove(&cursor);
+            if history.is_empty() {
+                self.history.remove(&entry.user);
+            }
+        }
+    }
+
+    /// The oldest entry that the webhook has not dealt with.
+    fn unread(&self) -> Option<Cursor> {
+        let (position, held) = self.progress.as_ref()?;
+        let next = self.log.range((Bound::Excluded(*position), Bound::Unbounded)).next();
+        let held = held.values().map(|held| held.from);
+        held.chain(next.map(|(cursor, _)| *cursor)).min()
+    }
+
+    fn trim(&mut self, retention: &Retention, now: Timestamp) -> u64 {
+        let aged = |kept: &Kept| kept.at < now - retention.log_ttl;
+        let unread = self.unread();
+        let mut unread_bytes: u64 = self
+            .log
+            .range(unread.unwrap_or(Cursor(u64::MAX))..)
+            .map(|(_, kept)| kept.entry.event.len() as u64)
+            .sum();
+        let mut lost = 0;
+        while let Some((cursor, kept)) = self.log.first_key_value() {
+            let is_unread = unread.is_some_and(|unread| *cursor >= unread);
+            if !aged(kept) || is_unread && unread_bytes <= retention.backlog_bytes_max {
+                break;
+            }
+            if is_unread {
+                unread_bytes -= kept.entry.event.len() as u64;
+                lost += 1;
+            }
+            self.forget_first();
+        }
+        lost
+    }
+
+    fn overdue(&self, now: Timestamp, wall: Timestamp, limit: usize) -> Vec<UserId> {
+        let until = |index: &BTreeSet<(Timestamp, UserId)>, at: Timestamp| -> Vec<_> {
+            let due = index.iter().take_while(|(due, _)| *due <= at);
+            due.map(|(due, user)| (at - *due, user.clone())).take(limit).collect()
         };
-        let entries = state.log.iter().skip(usize::try_from(skipped).unwrap_or(usize::MAX));
-        Ok((after.0 + 1..).map(Cursor).zip(entries.take(limit).cloned()).collect())
+        let mut overdue = until(&self.due_running, now);
+        overdue.extend(until(&self.due_wall, wall));
+        overdue.sort_by_key(|(by, _)| Reverse(*by));
+        let mut seen = HashSet::new();
+        let users = overdue.into_iter().map(|(_, user)| user);
+        users.filter(|user| seen.insert(user.clone())).take(limit).collect()
+    }
+
+    fn list(&self, among: &Among, limit: usize) -> Vec<(UserId, Arc<Record>)> {
+        let from = match &among.after {
+            Some(after) if *after.as_str() >= *among.prefix => Bound::Excluded(after.as_str()),
+            _ => Bound::Included(among.prefix.as_str()),
+        };
+        let users = self.users.range::<str, _>((from, Bound::Unbounded));
+        let users = users.take_while(|(user, _)| user.as_str().starts_with(&among.prefix));
+        let meant = users.filter(|(_, stored)| {
+            stored.record.version > 0 && among.states.contains(&stored.record.state())
+        });
+        meant.take(limit).map(|(user, stored)| (user.clone(), Arc::clone(&stored.record))).collect()
+    }
+
+    fn history(&self, user: &UserId, part: Part, limit: usize) -> Vec<LogEntry> {
+        let Some(cursors) = self.history.get(user) else { return Vec::new() };
+        let entry = |cursor: &Cursor| self.log.get(cursor).map(|kept| kept.entry.clone());
+        match part {
+            Part::After(cursor) => {
+                let cursors = cursors.range((Bound::Excluded(cursor), Bound::Unbounded));
+                cursors.filter_map(entry).take(limit).collect()
+            }
+            Part::Before(cursor) => {
+                let cursors = cursors.range(..cursor.unwrap_or(Cursor(u64::MAX)));
+                cursors.rev().filter_map(entry).take(limit).collect()
+            }
+        }
+    }
+
+    fn backlog(&self, after: Cursor) -> Backlog {
+        let mut backlog = Backlog::default();
+        for (_, kept) in self.log.range((Bound::Excluded(after), Bound::Unbounded)) {
+            backlog.entries += 1;
+            backlog.bytes += kept.entry.event.len() as u64;
+            backlog.oldest.get_or_insert(kept.at);
+        }
+        backlog
+    }
+
+    fn save(&mut self, save: Save) {
+        let (position, held) = self.progress.get_or_insert_default();
+        *position = save.position;
+        for user in &save.freed {
+            held.remove(user);
+        }
+        held.extend(save.held.into_iter().map(|one| (one.user.clone(), one)));
+        for cursor in &save.revived {
+            self.dead.remove(cursor);
+        }
+        let dead = save.dead.into_iter().map(|dead| (dead.entry.cursor, (dead, false)));
+        self.dead.extend(dead);
+    }
+
+    fn meant<'a>(&'a self, which: &'a Which) -> impl Iterator<Item = Cursor> + 'a {
+        let idle = self.dead.iter().filter(|(_, (_, put_back))| !put_back);
+        idle.map(|(cursor, _)| *cursor).filter(move |cursor| match which {
+            Which::All => true,
+            Which::These(these) => these.contains(cursor),
+        })
     }
 }
 
@@ -102,30 +245,118 @@ impl Store for MemoryStore {
         wall: Timestamp,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>> {
-        let state = self.state.lock();
-        let until = |index: &BTreeSet<(Timestamp, UserId)>, at: Timestamp| -> Vec<_> {
-            let due = index.iter().take_while(|(due, _)| *due <= at);
-            due.map(|(due, user)| (at - *due, user.clone())).take(limit).collect()
-        };
-        let mut overdue = until(&state.due_running, now);
-        overdue.extend(until(&state.due_wall, wall));
-        overdue.sort_by_key(|(by, _)| Reverse(*by));
-        let mut seen = HashSet::new();
-        let users = overdue.into_iter().map(|(_, user)| user);
-        let users = users.filter(|user| seen.insert(user.clone())).take(limit).collect();
-        ready(Ok(users)).boxed()
+        ready(Ok(self.state.lock().overdue(now, wall, limit))).boxed()
+    }
+
+    fn users<'a>(
+        &'a self,
+        among: &'a Among,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(UserId, Arc<Record>)>, StoreError>> {
+        ready(Ok(self.state.lock().list(among, limit))).boxed()
     }
 
     fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>> {
         ready(Ok(self.state.lock().totals)).boxed()
     }
 
+    fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn head(&self) -> watch::Receiver<Cursor> {
+        self.head.subscribe()
+    }
+
     fn log(
         &self,
-        after: Cursor,
+        after: Option<Cursor>,
         limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<(Cursor, LogEntry)>, StoreError>> {
-        ready(self.read_log(after, limit)).boxed()
+    ) -> BoxFuture<'_, Result<Vec<LogEntry>, StoreError>> {
+        ready(self.read(after, limit)).boxed()
+    }
+
+    fn history<'a>(
+        &'a self,
+        user: &'a UserId,
+        part: Part,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<LogEntry>, StoreError>> {
+        ready(Ok(self.state.lock().history(user, part, limit))).boxed()
+    }
+
+    fn backlog(&self, after: Cursor) -> BoxFuture<'_, Result<Backlog, StoreError>> {
+        ready(Ok(self.state.lock().backlog(after))).boxed()
+    }
+
+    fn trim(&self, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
+        ready(Ok(self.state.lock().trim(&self.retention, now))).boxed()
+    }
+
+    fn sign(&self, _: NodeId, _: Sign) -> BoxFuture<'_, Result<(), StoreError>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn lost(&self) -> BoxFuture<'_, Result<Vec<(NodeId, Sign)>, StoreError>> {
+        ready(Ok(Vec::new())).boxed()
+    }
+
+    fn retire(&self, _: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
+        ready(Ok(())).boxed()
+    }
+}
+
+impl Outbox for MemoryStore {
+    fn progress(&self) -> BoxFuture<'_, Result<Option<Progress>, StoreError>> {
+        let state = self.state.lock();
+        let progress = state.progress.as_ref().map(|(position, held)| Progress {
+            position: *position,
+            held: held.values().cloned().collect(),
+        });
+        ready(Ok(progress)).boxed()
+    }
+
+    fn save(&self, save: Save) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.state.lock().save(save);
+        ready(Ok(())).boxed()
+    }
+
+    fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.state.lock().progress = None;
+        ready(Ok(())).boxed()
+    }
+
+    fn dead(
+        &self,
+        after: Option<Cursor>,
+        put_back: bool,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Dead>, StoreError>> {
+        let state = self.state.lock();
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let dead = state.dead.range((after, Bound::Unbounded));
+        let dead = dead.filter(|(_, (_, is_back))| *is_back == put_back);
+        ready(Ok(dead.take(limit).map(|(_, (dead, _))| dead.clone()).collect())).boxed()
+    }
+
+    fn put_back(&self, which: Which) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let mut state = self.state.lock();
+        let meant: Vec<_> = state.meant(&which).collect();
+        for cursor in &meant {
+            if let Some((_, put_back)) = state.dead.get_mut(cursor) {
+                *put_back = true;
+            }
+        }
+        ready(Ok(meant.len() as u64)).boxed()
+    }
+
+    fn drop_dead(&self, which: Which) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let mut state = self.state.lock();
+        let meant: Vec<_> = state.meant(&which).collect();
+        for cursor in &meant {
+            state.dead.remove(cursor);
+        }
+        ready(Ok(meant.len() as u64)).boxed()
     }
 }
 

@@ -1,19 +1,29 @@
-//! Where user records and the transition log live: the port, and its adapters.
+//! Where user records and the transition log live: the ports, and their adapters.
+//!
+//! [`Store`] keeps the records and the log; [`Outbox`] is what the webhook notes of the log. An
+//! adapter holds no rules: it loads a value, and swaps it for another if nobody was faster. What it
+//! has committed, it shows from then on to everybody. Every adapter passes the contract in
+//! `tests/it/store_contract.rs`.
 
+mod log;
 mod memory;
+mod outbox;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
+pub use self::log::{Backlog, Cursor, LogEntry};
 pub use self::memory::{LOG_ENTRIES_MAX, MemoryStore};
-use crate::presence::{Census, Due, Platform, Record, State, Timestamp, Transition, UserId};
+pub use self::outbox::{Dead, Held, Outbox, Progress, Save, Which};
+use crate::presence::{
+    Census, Due, NodeId, Platform, Record, Sign, State, Timestamp, Transition, UserId,
+};
 
-/// Keeps each user's record, and the one log of all transitions.
-///
-/// An adapter holds no rules: it loads a value, and swaps it for another if nobody was faster. What
-/// it has committed, it shows from then on to everybody. Every adapter passes the contract in
-/// `tests/it/store_contract.rs`.
+/// Keeps each user's record, the one log of all transitions, and the hubs' signs of life.
 pub trait Store: Send + Sync + 'static {
     /// Loads one user's record; a user never seen has the default record.
     ///
@@ -48,6 +58,17 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>>;
 
+    /// Lists up to `limit` users with their records, in the order of their ids' bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    fn users<'a>(
+        &'a self,
+        among: &'a Among,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(UserId, Arc<Record>)>, StoreError>>;
+
     /// Counts terminals and users.
     ///
     /// # Errors
@@ -55,16 +76,82 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>>;
 
-    /// Reads the log from a cursor on, oldest first.
+    /// Says whether it can take a commit.
     ///
     /// # Errors
     ///
-    /// [`StoreError::CursorExpired`] when the log no longer reaches back that far.
+    /// [`StoreError::Unavailable`].
+    fn check(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    // The log.
+
+    /// The cursor of the last entry, or of the place before the first, as it moves.
+    fn head(&self) -> watch::Receiver<Cursor>;
+
+    /// Reads up to `limit` entries after a cursor, oldest first; without one, from the oldest that
+    /// is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::CursorExpired`] when entries after it are no longer kept, or it is none of this
+    /// log's.
     fn log(
         &self,
-        after: Cursor,
+        after: Option<Cursor>,
         limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<(Cursor, LogEntry)>, StoreError>>;
+    ) -> BoxFuture<'_, Result<Vec<LogEntry>, StoreError>>;
+
+    /// Reads up to `limit` of one user's entries that are kept: those after a cursor, oldest first,
+    /// or those before one, newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    fn history<'a>(
+        &'a self,
+        user: &'a UserId,
+        part: Part,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<LogEntry>, StoreError>>;
+
+    /// Measures what comes after a cursor.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    fn backlog(&self, after: Cursor) -> BoxFuture<'_, Result<Backlog, StoreError>>;
+
+    /// Lets go of some of what the log need not keep any longer; to be called each second. Returns
+    /// how many entries went that the webhook had not read.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    fn trim(&self, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    // The hubs.
+
+    /// Notes that a hub lives; to be called each second.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    fn sign(&self, node: NodeId, sign: Sign) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// The hubs that live no longer, with their last signs of life, and whose sessions nobody has
+    /// taken over.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    fn lost(&self) -> BoxFuture<'_, Result<Vec<(NodeId, Sign)>, StoreError>>;
+
+    /// Forgets a hub whose sessions another has taken over.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
 /// A record, as it was committed.
@@ -79,7 +166,7 @@ pub struct Stored {
 }
 
 /// Counts a record's commits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Revision(pub u64);
 
 /// What one step writes.
@@ -91,23 +178,41 @@ pub struct Commit {
     pub due: Due,
     /// What goes into the log.
     pub transitions: Vec<Transition>,
+    /// Whether it must outlive a power cut before it counts as committed (L9).
+    pub sync: bool,
 }
 
-/// A place in the log; the log begins after the default one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cursor(pub u64);
+/// Which users to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Among {
+    /// Those after this one.
+    pub after: Option<UserId>,
+    /// Those whose id begins so.
+    pub prefix: String,
+    /// Those in one of these states.
+    pub states: Vec<State>,
+}
 
-/// A transition with its user.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogEntry {
-    /// Whose.
-    pub user: UserId,
-    /// What happened.
-    pub transition: Arc<Transition>,
+/// Which part of a user's history to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What comes after a cursor, oldest first.
+    After(Cursor),
+    /// What comes before a cursor, newest first; without one, from the newest on.
+    Before(Option<Cursor>),
+}
+
+/// How long the log keeps what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// An entry is kept that long, and longer where the webhook has not read it.
+    pub log_ttl: Duration,
+    /// The most bytes of entries that are kept for the webhook alone.
+    pub backlog_bytes_max: u64,
 }
 
 /// How many terminals and users there are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// `Online` terminals, by platform.
     pub online: [u64; Platform::ALL.len()],
@@ -152,4 +257,11 @@ pub enum StoreError {
         /// The store's own words, for the log.
         cause: String,
     },
+}
+
+impl StoreError {
+    /// A store that cannot be reached now.
+    pub fn unavailable(cause: impl ToString) -> Self {
+        Self::Unavailable { cause: cause.to_string() }
+    }
 }

@@ -11,7 +11,7 @@ use presence_hub::hub::Hub;
 use presence_hub::presence::{
     ConnectionId, EventKind, Intent, Login, Platform, SessionId, State, UserId,
 };
-use presence_hub::store::{Cursor, Store};
+use presence_hub::store::Store;
 
 /// A login of a device on a platform, by a connection without an actor.
 fn login(hub: &Hub, platform: Platform, device: &str, serial: u64) -> (SessionId, EventKind) {
@@ -35,11 +35,11 @@ fn login(hub: &Hub, platform: Platform, device: &str, serial: u64) -> (SessionId
 /// Holds the whole log against V2 and V5: of each user, every entry begins where the one before
 /// ended, at a greater version, and none comes twice; the record is what the last one left.
 async fn assert_chained(store: &dyn Store) {
-    let log = store.log(Cursor::default(), usize::MAX).await.expect("the log");
+    let log = store.log(None, usize::MAX).await.expect("the log");
     let mut last: BTreeMap<UserId, (State, u64)> = BTreeMap::new();
     let mut ids = BTreeSet::new();
-    for (_, entry) in log {
-        let transition = &*entry.transition;
+    for entry in log {
+        let transition = entry.transition().expect("a transition");
         assert!(ids.insert(transition.id), "logged twice: {transition:?}");
         let before = last.get(&entry.user).copied();
         let (state, version) = before.unwrap_or((State::Offline, 0));

@@ -12,9 +12,9 @@ use presence_hub::bus::{Bus, LocalBus};
 use presence_hub::clock::Clock;
 use presence_hub::config::{Config, DEFAULT};
 use presence_hub::hub::{Hub, run_deadlines};
-use presence_hub::presence::{Cause, Record, State, Status, Timestamp, UserId};
+use presence_hub::presence::{Cause, Record, State, Status, Timestamp, Transition, UserId};
 use presence_hub::session::{Sessions, Settings};
-use presence_hub::store::{Cursor, LogEntry, MemoryStore, Store};
+use presence_hub::store::{Cursor, MemoryStore, Part, Retention, Store};
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
@@ -62,7 +62,7 @@ impl Lab {
 
     /// A hub with some settings changed.
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let store = Arc::new(MemoryStore::new(TOKEN_TTL));
+        let store = Arc::new(memory_store());
         Self::node(store, Arc::new(LocalBus::default()), change)
     }
 
@@ -176,15 +176,21 @@ impl Lab {
     }
 
     /// What the log holds of one user.
-    pub(crate) async fn log(&self, user: &str) -> Vec<LogEntry> {
-        let all = self.store.log(Cursor::default(), usize::MAX).await.expect("the log");
-        let all = all.into_iter().map(|(_, entry)| entry);
-        all.filter(|entry| entry.user == id(user)).collect()
+    pub(crate) async fn log(&self, user: &str) -> Vec<Transition> {
+        let all = Part::After(Cursor::default());
+        let entries = self.store.history(&id(user), all, usize::MAX).await.expect("the log");
+        entries.iter().map(|entry| entry.transition().expect("a transition")).collect()
     }
 
     pub(crate) async fn causes(&self, user: &str) -> Vec<Cause> {
-        self.log(user).await.iter().map(|entry| entry.transition.cause).collect()
+        self.log(user).await.iter().map(|transition| transition.cause).collect()
     }
+}
+
+/// A store in memory that begins when the simulation does.
+pub(crate) fn memory_store() -> MemoryStore {
+    let retention = Retention { log_ttl: TOKEN_TTL, backlog_bytes_max: u64::MAX };
+    MemoryStore::new(retention, EPOCH)
 }
 
 /// A user's id.

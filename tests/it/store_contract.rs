@@ -10,7 +10,8 @@ use presence_hub::presence::{
     Windows, step,
 };
 use presence_hub::store::{
-    Commit, Cursor, LOG_ENTRIES_MAX, MemoryStore, Revision, Store, StoreError, Totals,
+    Commit, Cursor, LOG_ENTRIES_MAX, LogEntry, MemoryStore, Part, Retention, Revision, Store,
+    StoreError, Totals,
 };
 use tempfile::TempDir;
 
@@ -63,8 +64,10 @@ macro_rules! adapter {
 
 adapter!(memory, super::memory());
 
+const RETENTION: Retention = Retention { log_ttl: LOG_TTL, backlog_bytes_max: 100_000 };
+
 fn memory() -> Made {
-    Made { store: Arc::new(MemoryStore::new(LOG_TTL)), _directory: None }
+    Made { store: Arc::new(MemoryStore::new(RETENTION, EPOCH)), _directory: None }
 }
 
 // What is committed: records and transitions as the rules make them.
@@ -118,7 +121,9 @@ async fn put(
     transitions: Vec<Transition>,
 ) -> Result<(), StoreError> {
     let revision = store.load(user).await?.revision;
-    store.commit(user, revision, Commit { record: Arc::new(record), due, transitions }).await
+    store
+        .commit(user, revision, Commit { record: Arc::new(record), due, transitions, sync: false })
+        .await
 }
 
 /// Logs a user in on a platform, in the store.
@@ -130,10 +135,10 @@ async fn log_in(store: &Arc<dyn Store>, user: &str, platform: Platform, at: Time
     record
 }
 
-async fn log(store: &Arc<dyn Store>, after: Cursor) -> Vec<(Cursor, UserId, Transition)> {
+async fn log(store: &Arc<dyn Store>, after: Option<Cursor>) -> Vec<(Cursor, UserId, Transition)> {
     let entries = store.log(after, usize::MAX).await.expect("the log");
-    let entries = entries.into_iter();
-    entries.map(|(at, entry)| (at, entry.user, (*entry.transition).clone())).collect()
+    let transition = |entry: &LogEntry| entry.transition().expect("a transition");
+    entries.iter().map(|entry| (entry.cursor, entry.user.clone(), transition(entry))).collect()
 }
 
 // The clauses.
@@ -143,7 +148,7 @@ async fn a_user_never_seen_has_the_default_record(store: &Arc<dyn Store>) {
     assert_eq!((&*stored.record, stored.revision), (&Record::default(), Revision::default()));
     assert_eq!(store.totals().await, Ok(Totals::default()));
     assert_eq!(store.due(EPOCH, EPOCH, 10).await, Ok(Vec::new()));
-    assert_eq!(log(store, Cursor::default()).await, []);
+    assert_eq!(log(store, None).await, []);
 }
 
 async fn what_was_committed_is_loaded(store: &Arc<dyn Store>) {
@@ -166,12 +171,12 @@ async fn a_stale_commit_is_refused_whole(store: &Arc<dyn Store>) {
     let before = (
         store.totals().await,
         store.due(EPOCH + LOG_TTL * 1000, EPOCH + LOG_TTL * 1000, 10).await,
-        log(store, Cursor::default()).await,
+        log(store, None).await,
     );
 
     let (record, transitions) = logged_in(&stale.record, Platform::Android, EPOCH + SECOND);
     let due = Due { running: Some(EPOCH), wall: Some(EPOCH) };
-    let commit = Commit { record: Arc::new(record), due, transitions };
+    let commit = Commit { record: Arc::new(record), due, transitions, sync: false };
     let refused = store.commit(&user, stale.revision, commit.clone()).await;
     assert_eq!(refused, Err(StoreError::Conflict));
     let unheard_of = store.commit(&user, Revision(1 << 40), commit).await;
@@ -181,7 +186,7 @@ async fn a_stale_commit_is_refused_whole(store: &Arc<dyn Store>) {
     let after = (
         store.totals().await,
         store.due(EPOCH + LOG_TTL * 1000, EPOCH + LOG_TTL * 1000, 10).await,
-        log(store, Cursor::default()).await,
+        log(store, None).await,
     );
     assert_eq!(after, before, "neither counts, nor what is due, nor the log");
     assert_eq!(store.due(EPOCH, EPOCH, 10).await, Ok(Vec::new()));
@@ -202,7 +207,7 @@ async fn a_revision_never_comes_back_after_its_record_was_emptied(store: &Arc<dy
         for revision in &seen {
             let (record, transitions) = logged_in(&full.record, Platform::Mac, EPOCH);
             let due = Due::default();
-            let commit = Commit { record: Arc::new(record), due, transitions };
+            let commit = Commit { record: Arc::new(record), due, transitions, sync: false };
             if *revision != emptied.revision {
                 let late = store.commit(&user, *revision, commit).await;
                 assert_eq!(late, Err(StoreError::Conflict), "{revision:?}");
@@ -218,7 +223,7 @@ async fn an_emptied_record_leaves_the_counts_and_what_is_due(store: &Arc<dyn Sto
     put(store, &id("ana"), Record::default(), Due::default(), Vec::new()).await.expect("a commit");
     assert_eq!(store.due(late, late, 10).await, Ok(Vec::new()));
     assert_eq!(store.totals().await, Ok(Totals::default()));
-    assert_eq!(log(store, Cursor::default()).await.len(), 1, "the log remembers");
+    assert_eq!(log(store, None).await.len(), 1, "the log remembers");
 }
 
 /// Makes a user due so many seconds after the epoch, on the process's own time and on the wall's.
@@ -322,7 +327,7 @@ async fn the_log_is_in_the_order_of_the_commits(store: &Arc<dyn Store>) {
         expected.extend(transitions.iter().map(|t| (id(&user), t.clone())));
         put(store, &id(&user), record, Due::default(), transitions).await.expect("a commit");
     }
-    let log = log(store, Cursor::default()).await;
+    let log = log(store, None).await;
     assert!(log.is_sorted_by(|one, next| one.0 < next.0), "cursors only grow");
     let log: Vec<_> = log.into_iter().map(|(_, user, transition)| (user, transition)).collect();
     assert_eq!(log, expected);
@@ -332,41 +337,52 @@ async fn the_log_is_read_in_pieces_from_any_cursor(store: &Arc<dyn Store>) {
     for n in 0..23 {
         log_in(store, "ana", Platform::ALL[n % 8], EPOCH).await;
     }
-    let all = store.log(Cursor::default(), usize::MAX).await.expect("the log");
+    let all = store.log(None, usize::MAX).await.expect("the log");
     assert!(all.len() >= 23, "each login is logged");
     for piece in [1, 2, 5, all.len() - 1, all.len(), 100] {
-        let (mut read, mut after) = (Vec::new(), Cursor::default());
+        let (mut read, mut after) = (Vec::new(), None);
         loop {
             let some = store.log(after, piece).await.expect("the log");
             assert!(some.len() <= piece);
-            let Some((last, _)) = some.last() else { break };
-            after = *last;
+            let Some(last) = some.last() else { break };
+            after = Some(last.cursor);
             read.extend(some);
         }
         assert_eq!(read, all, "in pieces of {piece}");
     }
-    assert_eq!(store.log(Cursor::default(), 0).await, Ok(Vec::new()));
-    for (place, (cursor, _)) in all.iter().enumerate() {
-        let rest = store.log(*cursor, usize::MAX).await.expect("the log");
+    assert_eq!(store.log(None, 0).await, Ok(Vec::new()));
+    for (place, LogEntry { cursor, .. }) in all.iter().enumerate() {
+        let rest = store.log(Some(*cursor), usize::MAX).await.expect("the log");
         assert_eq!(rest, all[place + 1..], "after {cursor:?}");
     }
+    let head = *store.head().borrow();
+    assert_eq!(Some(head), all.last().map(|entry| entry.cursor));
+    let none_of_it = store.log(Some(Cursor(head.0 + 1)), 10).await;
+    assert_eq!(none_of_it, Err(StoreError::CursorExpired), "a cursor of another log");
 }
 
 async fn what_is_too_old_leaves_the_log_and_its_cursors_say_so(store: &Arc<dyn Store>) {
+    let begin = *store.head().borrow();
     log_in(store, "ana", Platform::Web, EPOCH).await;
     log_in(store, "bo", Platform::Web, EPOCH + LOG_TTL / 2).await;
-    let all = store.log(Cursor::default(), usize::MAX).await.expect("the log");
-    let [(first, _), (second, _)] = &all[..] else { panic!("{all:?}") };
+    let all = store.log(Some(begin), usize::MAX).await.expect("the log");
+    let [first, second] = &all[..] else { panic!("{all:?}") };
 
     log_in(store, "cy", Platform::Web, EPOCH + LOG_TTL + SECOND).await;
-    let expired = store.log(Cursor::default(), usize::MAX).await;
+    assert_eq!(store.trim(EPOCH + LOG_TTL).await, Ok(0));
+    assert_eq!(log(store, Some(begin)).await.len(), 3, "nothing is too old yet");
+    assert_eq!(store.trim(EPOCH + LOG_TTL + SECOND).await, Ok(0));
+    let expired = store.log(Some(begin), usize::MAX).await;
     assert_eq!(expired, Err(StoreError::CursorExpired));
     // Whoever has read all that is gone goes on without a gap.
     let users = |entries: Vec<(Cursor, UserId, Transition)>| -> Vec<String> {
         entries.iter().map(|(_, user, _)| user.to_string()).collect()
     };
-    assert_eq!(users(log(store, *first).await), ["bo", "cy"]);
-    assert_eq!(users(log(store, *second).await), ["cy"]);
+    assert_eq!(users(log(store, Some(first.cursor)).await), ["bo", "cy"]);
+    assert_eq!(users(log(store, Some(second.cursor)).await), ["cy"]);
+    assert_eq!(users(log(store, None).await), ["bo", "cy"]);
+    let all = Part::After(Cursor::default());
+    assert_eq!(store.history(&id("ana"), all, 10).await, Ok(Vec::new()));
 }
 
 async fn racing_commits_land_one_after_the_other(store: &Arc<dyn Store>) {
@@ -385,8 +401,12 @@ async fn racing_commits_land_one_after_the_other(store: &Arc<dyn Store>) {
                     let (record, transitions) =
                         logged_in(&stored.record, Platform::ALL[thread as usize], at);
                     let ids: Vec<_> = transitions.iter().map(|transition| transition.id).collect();
-                    let commit =
-                        Commit { record: Arc::new(record), due: Due::default(), transitions };
+                    let commit = Commit {
+                        record: Arc::new(record),
+                        due: Due::default(),
+                        transitions,
+                        sync: false,
+                    };
                     match store.commit(&user, stored.revision, commit).await {
                         Ok(()) => break landed.extend(ids),
                         Err(StoreError::Conflict) => tokio::task::yield_now().await,
@@ -402,7 +422,7 @@ async fn racing_commits_land_one_after_the_other(store: &Arc<dyn Store>) {
     for thread in threads {
         landed.extend(thread.await.expect("a thread that ends well"));
     }
-    let log = log(store, Cursor::default()).await;
+    let log = log(store, None).await;
     let mut logged: Vec<_> = log.iter().map(|(_, _, transition)| transition.id).collect();
     landed.sort_unstable();
     logged.sort_unstable();
@@ -438,7 +458,7 @@ async fn racing_users_do_not_disturb_each_other(store: &Arc<dyn Store>) {
     let totals = store.totals().await.expect("the counts");
     let logged_in = [Platform::Mac, Platform::Ios].map(|on| totals.online[on as usize]);
     assert_eq!((logged_in, totals.users), ([USERS, USERS], [0, 0, USERS]));
-    assert_eq!(log(store, Cursor::default()).await.len() as u64, 2 * USERS);
+    assert_eq!(log(store, None).await.len() as u64, 2 * USERS);
 }
 
 // What one adapter promises beyond the contract.
@@ -446,18 +466,19 @@ async fn racing_users_do_not_disturb_each_other(store: &Arc<dyn Store>) {
 #[tokio::test]
 async fn the_log_in_memory_is_bounded() {
     let Made { store, .. } = memory();
+    let begin = *store.head().borrow();
     let (record, transitions) = logged_in(&Record::default(), Platform::Web, EPOCH);
     let record = Arc::new(record);
     let user = id("ana");
     for _ in 0..LOG_ENTRIES_MAX + 10 {
         let revision = store.load(&user).await.expect("a record").revision;
         let (record, transitions) = (Arc::clone(&record), transitions.clone());
-        let commit = Commit { record, due: Due::default(), transitions };
+        let commit = Commit { record, due: Due::default(), transitions, sync: false };
         store.commit(&user, revision, commit).await.expect("a commit");
     }
-    let forgotten = store.log(Cursor(9), 1).await;
+    let forgotten = store.log(Some(Cursor(begin.0 + 9)), 1).await;
     assert_eq!(forgotten, Err(StoreError::CursorExpired));
-    let rest = store.log(Cursor(10), usize::MAX).await.expect("the log");
+    let rest = store.log(Some(Cursor(begin.0 + 10)), usize::MAX).await.expect("the log");
     assert_eq!(rest.len(), LOG_ENTRIES_MAX);
     assert_eq!(LOG_ENTRIES_MAX, 100_000);
 }

@@ -166,7 +166,7 @@ async fn v4_who_reads_nothing_for_thirty_seconds_is_cut_off() {
     let (at, _) = observer.state("narrow", "Offline").await;
     assert_kept(30 * SECOND, at - from, "the slow consumer");
     let log = lab.log("narrow").await;
-    let end = &log.last().expect("an end").transition;
+    let end = log.last().expect("an end");
     assert_eq!((end.cause, end.evidence.close_code), (Cause::Close, Some(4005)));
     assert_eq!(narrow.until_closed().await.1, Some(4005), "it is told, should it read after all");
 }

@@ -71,6 +71,6 @@ async fn v1_last_seen_is_when_a_connection_was_heard_however_abruptly_it_ends() 
     let (_, status) = observer.state("ana", "PushOnline").await;
     assert_eq!(status["last_seen"], json!(heard));
     let log = lab.log("ana").await;
-    let end = &log.last().expect("an end").transition;
+    let end = log.last().expect("an end");
     assert_eq!((end.cause, end.evidence.heard), (Cause::Close, Some(heard)));
 }

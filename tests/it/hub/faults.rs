@@ -3,21 +3,21 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use presence_hub::bus::LocalBus;
-use presence_hub::presence::{Cause, State, Timestamp, UserId};
+use presence_hub::presence::{Cause, NodeId, Record, Sign, State, Timestamp, UserId};
 use presence_hub::store::{
-    Commit, Cursor, LogEntry, MemoryStore, Revision, Store, StoreError, Stored, Totals,
+    Among, Backlog, Commit, Cursor, LogEntry, MemoryStore, Part, Revision, Store, StoreError,
+    Stored, Totals,
 };
 use serde_json::json;
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, watch};
 use tokio::time::sleep;
 
 use super::assert_chained;
-use crate::lab::{AT_ONCE, Lab, SECOND};
+use crate::lab::{AT_ONCE, Lab, SECOND, memory_store};
 
 /// What happens to a commit.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +44,7 @@ struct Frail {
 impl Frail {
     fn lab() -> (Arc<Self>, Lab) {
         let store = Arc::new(Self {
-            inner: MemoryStore::new(Duration::from_secs(3600)),
+            inner: memory_store(),
             faults: Mutex::default(),
             down: AtomicBool::new(false),
             gate: RwLock::new(()),
@@ -120,12 +120,57 @@ impl Store for Frail {
         self.inner.totals()
     }
 
+    fn users<'a>(
+        &'a self,
+        among: &'a Among,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(UserId, Arc<Record>)>, StoreError>> {
+        self.inner.users(among, limit)
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.up().boxed()
+    }
+
+    fn head(&self) -> watch::Receiver<Cursor> {
+        self.inner.head()
+    }
+
     fn log(
         &self,
-        after: Cursor,
+        after: Option<Cursor>,
         limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<(Cursor, LogEntry)>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Vec<LogEntry>, StoreError>> {
         self.inner.log(after, limit)
+    }
+
+    fn history<'a>(
+        &'a self,
+        user: &'a UserId,
+        part: Part,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<LogEntry>, StoreError>> {
+        self.inner.history(user, part, limit)
+    }
+
+    fn backlog(&self, after: Cursor) -> BoxFuture<'_, Result<Backlog, StoreError>> {
+        self.inner.backlog(after)
+    }
+
+    fn trim(&self, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.inner.trim(now)
+    }
+
+    fn sign(&self, node: NodeId, sign: Sign) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.sign(node, sign)
+    }
+
+    fn lost(&self) -> BoxFuture<'_, Result<Vec<(NodeId, Sign)>, StoreError>> {
+        self.inner.lost()
+    }
+
+    fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.retire(node)
     }
 }
 

@@ -1,17 +1,15 @@
 //! Two nodes on one store and one bus.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt;
 use presence_hub::bus::{Bus, LocalBus, Word};
 use presence_hub::presence::{Answer, Cause, EventKind, Intent, NodeId, Platform, Status};
-use presence_hub::store::MemoryStore;
 use serde_json::json;
 use tokio::time::timeout;
 
 use super::assert_chained;
-use crate::lab::{AT_ONCE, Lab, SECOND, id};
+use crate::lab::{AT_ONCE, Lab, SECOND, id, memory_store};
 
 struct Pair {
     bus: Arc<LocalBus>,
@@ -21,7 +19,7 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        let store = Arc::new(MemoryStore::new(Duration::from_secs(3600)));
+        let store = Arc::new(memory_store());
         let bus = Arc::new(LocalBus::default());
         let one = Lab::node(Arc::clone(&store) as _, Arc::clone(&bus) as _, |_| ());
         let other = Lab::node(store, Arc::clone(&bus) as _, |_| ());

@@ -1,21 +1,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use futures::future::join_all;
 use presence_hub::bus::LocalBus;
 use presence_hub::config::PolicyName;
 use presence_hub::presence::{Answer, EventKind, Kicker, Origin, Platform, Record, State, Target};
-use presence_hub::store::{MemoryStore, Store};
+use presence_hub::store::Store;
 use serde_json::json;
 use tokio::sync::Barrier;
 
 use super::{assert_chained, login};
-use crate::lab::{Lab, id};
+use crate::lab::{Lab, id, memory_store};
 
 /// How many nodes share the store and the bus.
 fn nodes(count: usize, policy: PolicyName) -> Vec<Arc<Lab>> {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Duration::from_secs(3600)));
+    let store: Arc<dyn Store> = Arc::new(memory_store());
     let bus = Arc::new(LocalBus::default());
     let node = |_| {
         let (store, bus) = (Arc::clone(&store), Arc::clone(&bus));

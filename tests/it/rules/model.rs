@@ -201,6 +201,7 @@ impl Model {
             EventKind::Kick { target, by } => return self.kick(target, by),
             EventKind::Tick => return self.tick(),
             EventKind::StoodStill { from, by } => return self.stood_still(*from, *by),
+            EventKind::NodeLost { .. } => unreachable!("no life here outlives its hub"),
         };
         let lives = |h: &Held| {
             let Origin { session, connection } = origin;
@@ -254,6 +255,7 @@ impl Model {
             EventKind::Login(_)
             | EventKind::Kick { .. }
             | EventKind::Tick
+            | EventKind::NodeLost { .. }
             | EventKind::StoodStill { .. } => unreachable!("no session does {kind:?}"),
         }
         Answer::Done

@@ -1,0 +1,162 @@
+use std::borrow::Cow;
+use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::presence::{
+    Cause, EventId, Evidence, Kicker, State, Status, TerminalChange, Timestamp, Transition, UserId,
+    Victim,
+};
+
+/// How far a cursor of a log that begins is moved on from the wall clock's milliseconds, so that one
+/// of an earlier log is never taken for one of this.
+const CURSORS_PER_MS: u32 = 20;
+
+/// A place in the log: that of an entry, or the one before the first. Only their order means
+/// something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cursor(pub u64);
+
+impl Cursor {
+    /// Where the log goes on in a new run after `last`: past what an earlier run may have shown to
+    /// somebody and then lost to a power cut.
+    pub fn of_new_run(last: Self, wall: Timestamp) -> Self {
+        let past_last = last.0 + (1 << CURSORS_PER_MS);
+        Self(past_last.max(wall.as_millis() << CURSORS_PER_MS))
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        text.parse().map(Self)
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cursor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// An entry of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Its place.
+    pub cursor: Cursor,
+    /// Whose it is.
+    pub user: UserId,
+    /// The event as its readers see it, in JSON: written once, with the commit, so that it is the
+    /// same whoever reads it, and however often.
+    pub event: Arc<str>,
+}
+
+/// What comes after a place in the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// How many entries.
+    pub entries: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When the first of them happened.
+    pub oldest: Option<Timestamp>,
+}
+
+impl LogEntry {
+    /// Writes what a transition looks like to the readers of the log.
+    pub fn encode(user: &UserId, transition: &Transition) -> Arc<str> {
+        let (EventId(id), place) = transition.id;
+        let event = Event {
+            id: format!("{id:032x}-{place}").into(),
+            user: Cow::Borrowed(user),
+            at: transition.at,
+            cause: transition.cause,
+            version: transition.version,
+            state: Change { from: transition.from, to: transition.to },
+            terminal: transition.terminal.as_ref().map(Cow::Borrowed),
+            status: UserStatus {
+                user: Cow::Borrowed(user),
+                status: Cow::Borrowed(&transition.status),
+            },
+            by: transition.by.as_ref().map(Cow::Borrowed),
+            kicked: Cow::Borrowed(&transition.kicked),
+            evidence: transition.evidence,
+        };
+        serde_json::to_string(&event)
+            .unwrap_or_else(|error| unreachable!("plain values make JSON: {error}"))
+            .into()
+    }
+
+    /// Reads the transition again.
+    ///
+    /// # Errors
+    ///
+    /// Where the event is none that [`encode`](Self::encode) wrote.
+    pub fn transition(&self) -> Result<Transition, serde_json::Error> {
+        let event: Event<'_> = serde_json::from_str(&self.event)?;
+        let id = event
+            .id
+            .split_once('-')
+            .and_then(|(id, place)| Some((EventId::from_str(id).ok()?, place.parse().ok()?)));
+        Ok(Transition {
+            id: id.ok_or_else(|| serde::de::Error::custom("no id of an event"))?,
+            at: event.at,
+            cause: event.cause,
+            version: event.version,
+            from: event.state.from,
+            to: event.state.to,
+            terminal: event.terminal.map(Cow::into_owned),
+            status: event.status.status.into_owned(),
+            by: event.by.map(Cow::into_owned),
+            kicked: event.kicked.into_owned(),
+            evidence: event.evidence,
+        })
+    }
+}
+
+/// The shape of an event.
+#[derive(Serialize, Deserialize)]
+struct Event<'a> {
+    /// The id of what happened, and the transition's place among what came of it.
+    id: Cow<'a, str>,
+    user: Cow<'a, UserId>,
+    at: Timestamp,
+    cause: Cause,
+    version: u64,
+    state: Change,
+    terminal: Option<Cow<'a, TerminalChange>>,
+    status: UserStatus<'a>,
+    by: Option<Cow<'a, Kicker>>,
+    #[serde(default, skip_serializing_if = "<[Victim]>::is_empty")]
+    kicked: Cow<'a, [Victim]>,
+    evidence: Evidence,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Change {
+    from: State,
+    to: State,
+}
+
+#[derive(Serialize, Deserialize)]
+struct UserStatus<'a> {
+    user: Cow<'a, UserId>,
+    #[serde(flatten)]
+    status: Cow<'a, Status>,
+}

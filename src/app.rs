@@ -23,7 +23,7 @@ use crate::config::{Config, Loaded, LogFormat, StoreKind, load};
 use crate::http::{self, Development, Door, Face, ListenFault, OriginRule, TrustedProxies};
 use crate::hub::{Hub, run_deadlines};
 use crate::session::{self, Sessions};
-use crate::store::{MemoryStore, Outbox, Store};
+use crate::store::{EmbeddedStore, MemoryStore, OpenFault, Outbox, Store};
 
 /// File descriptors kept back for the store, the API and the webhooks.
 const DESCRIPTORS_KEPT: u64 = 64;
@@ -39,6 +39,9 @@ pub enum AppFault {
     /// A file or a signal.
     #[error("{0}: {1}")]
     Io(String, io::Error),
+    /// The embedded store, in its directory.
+    #[error("the store in {0} cannot be opened: {1}")]
+    Store(String, OpenFault),
     /// What keeps the deadlines has failed.
     #[error("the task that keeps the deadlines has failed")]
     TimeStopped,
@@ -153,9 +156,14 @@ impl Stores {
     fn open(config: &Config, clock: &Clock) -> Result<Self, AppFault> {
         let (retention, wall) = (config.retention(), clock.wall());
         match config.store.kind {
-            StoreKind::Embedded | StoreKind::Memory => {
-                Ok(Self::of(MemoryStore::new(retention, wall)))
+            StoreKind::Embedded => {
+                let (path, sync) = (&config.store.path, config.store.sync);
+                let store = EmbeddedStore::open(path, retention, sync, wall);
+                Ok(Self::of(
+                    store.map_err(|fault| AppFault::Store(path.display().to_string(), fault))?,
+                ))
             }
+            StoreKind::Memory => Ok(Self::of(MemoryStore::new(retention, wall))),
         }
     }
 

@@ -5,6 +5,7 @@
 //! has committed, it shows from then on to everybody. Every adapter passes the contract in
 //! `tests/it/store_contract.rs`.
 
+mod embedded;
 mod log;
 mod memory;
 mod outbox;
@@ -16,6 +17,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use self::embedded::{EmbeddedStore, OpenFault};
 pub use self::log::{Backlog, Cursor, LogEntry};
 pub use self::memory::{LOG_ENTRIES_MAX, MemoryStore};
 pub use self::outbox::{Dead, Held, Outbox, Progress, Save, Which};

@@ -10,8 +10,8 @@ use presence_hub::presence::{
     Windows, step,
 };
 use presence_hub::store::{
-    Commit, Cursor, LOG_ENTRIES_MAX, LogEntry, MemoryStore, Part, Retention, Revision, Store,
-    StoreError, Totals,
+    Commit, Cursor, EmbeddedStore, LOG_ENTRIES_MAX, LogEntry, MemoryStore, Part, Retention,
+    Revision, Store, StoreError, Totals,
 };
 use tempfile::TempDir;
 
@@ -63,11 +63,18 @@ macro_rules! adapter {
 }
 
 adapter!(memory, super::memory());
+adapter!(embedded, super::embedded());
 
 const RETENTION: Retention = Retention { log_ttl: LOG_TTL, backlog_bytes_max: 100_000 };
 
 fn memory() -> Made {
     Made { store: Arc::new(MemoryStore::new(RETENTION, EPOCH)), _directory: None }
+}
+
+fn embedded() -> Made {
+    let directory = TempDir::new().expect("a directory");
+    let store = EmbeddedStore::open(directory.path(), RETENTION, SECOND / 20, EPOCH);
+    Made { store: Arc::new(store.expect("a store")), _directory: Some(directory) }
 }
 
 // What is committed: records and transitions as the rules make them.

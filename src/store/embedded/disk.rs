@@ -1,0 +1,159 @@
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+use super::OpenFault;
+use crate::store::StoreError;
+
+/// How many pages the write-ahead log may have before writers wait for it to begin anew.
+const WAL_PAGES_MAX: i64 = 16 * 1024;
+/// How many rounds of syncing there are between two checkpoints, and how long a round takes at least.
+const ROUNDS_PER_CHECKPOINT: u32 = 20;
+/// See [`ROUNDS_PER_CHECKPOINT`].
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+
+/// What is known of the disk below the database, and what forces things to it.
+pub(super) struct Disk {
+    database: PathBuf,
+    /// The file that was opened: another in its place, or none, is not ours.
+    identity: (u64, u64),
+    /// The write-ahead log, by a handle of our own. It bears no locks, so closing it harms none.
+    wal: File,
+    condition: Mutex<Condition>,
+    /// Wakes the thread that syncs.
+    dirty: SyncSender<()>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Condition {
+    Well,
+    /// The last write failed; the next may not.
+    Failing(StoreError),
+    /// What was written may be lost: nothing that is written from here on could be relied on.
+    Broken(StoreError),
+}
+
+impl Disk {
+    /// Watches over an open database; what is committed is synced each `every`, by a thread that
+    /// ends when the last handle goes.
+    pub(super) fn watch(
+        database: PathBuf,
+        connection: Connection,
+        every: Duration,
+    ) -> Result<Arc<Self>, OpenFault> {
+        let wal = File::open(wal_of(&database))?;
+        let (dirty, wake) = sync_channel(1);
+        let identity = identity(&database)?;
+        let condition = Mutex::new(Condition::Well);
+        let disk = Arc::new(Self { database, identity, wal, condition, dirty });
+        let (watched, every) = (Arc::downgrade(&disk), every.max(PAUSE_MIN));
+        let work = move || keep_synced(&watched, &wake, every, &connection);
+        thread::Builder::new().name("store-sync".into()).spawn(work)?;
+        Ok(disk)
+    }
+
+    /// Whether writes are well.
+    pub(super) fn condition(&self) -> Result<(), StoreError> {
+        match &*self.condition.lock() {
+            Condition::Well => Ok(()),
+            Condition::Failing(error) | Condition::Broken(error) => Err(error.clone()),
+        }
+    }
+
+    /// Whether it is worth trying to write: not where it would be lost.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        if let Condition::Broken(error) = &*self.condition.lock() {
+            return Err(error.clone());
+        }
+        if identity(&self.database).is_ok_and(|identity| identity == self.identity) {
+            return Ok(());
+        }
+        let cause = format!("{} was removed: start again", self.database.display());
+        Err(self.broke(&cause))
+    }
+
+    pub(super) fn failed(&self, error: &StoreError) {
+        let mut condition = self.condition.lock();
+        if !matches!(*condition, Condition::Broken(_)) {
+            *condition = Condition::Failing(error.clone());
+        }
+    }
+
+    pub(super) fn succeeded(&self) {
+        let mut condition = self.condition.lock();
+        if matches!(*condition, Condition::Failing(_)) {
+            *condition = Condition::Well;
+        }
+    }
+
+    /// Forces to the disk what was committed.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        // Once this failed, the kernel may have dropped what was written: trying again would only
+        // hide that.
+        let synced = self.wal.sync_data();
+        synced.map_err(|error| self.broke(&format!("the disk could not be synced: {error}")))
+    }
+
+    /// Has what was committed forced to the disk within the interval.
+    pub(super) fn sync_soon(&self) {
+        // A wake-up that waits already is enough.
+        self.dirty.try_send(()).ok();
+    }
+
+    fn broke(&self, cause: &str) -> StoreError {
+        let error = StoreError::unavailable(cause);
+        *self.condition.lock() = Condition::Broken(error.clone());
+        error
+    }
+}
+
+fn keep_synced(disk: &Weak<Disk>, wake: &Receiver<()>, every: Duration, connection: &Connection) {
+    let mut rounds = 0;
+    while wake.recv().is_ok() {
+        thread::sleep(every);
+        let Some(disk) = disk.upgrade() else { return };
+        if let Err(error) = disk.sync() {
+            tracing::error!(%error, "the store takes nothing any more: start the hub again");
+            return;
+        }
+        drop(disk);
+        rounds += 1;
+        if rounds >= ROUNDS_PER_CHECKPOINT {
+            rounds = 0;
+            if let Err(error) = checkpoint(connection) {
+                tracing::warn!(%error, "the store's write-ahead log waits");
+            }
+        }
+    }
+}
+
+/// Carries what is committed over from the write-ahead log, beside the writer; where the log has
+/// grown long all the same, the writer waits once, so that it can begin anew.
+fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    let run = |mode: &str| {
+        let sql = format!("PRAGMA wal_checkpoint({mode})");
+        connection.query_row(&sql, [], |row| row.get::<_, i64>("log"))
+    };
+    if run("PASSIVE")? > WAL_PAGES_MAX {
+        run("RESTART")?;
+    }
+    Ok(())
+}
+
+fn wal_of(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+fn identity(file: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(file).map(|found| (found.dev(), found.ino()))
+}

@@ -1,0 +1,278 @@
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::schema::{int, number};
+use crate::presence::{Due, NodeId, Record, Sign, State, Timestamp, UserId};
+use crate::store::{
+    Among, Backlog, Cursor, Dead, Held, LogEntry, Part, Progress, Revision, StoreError, Stored,
+};
+
+/// Connections that read, beside the one that writes.
+pub(super) struct Readers {
+    database: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    pub(super) fn new(database: PathBuf) -> Arc<Self> {
+        Arc::new(Self { database, idle: Mutex::default() })
+    }
+
+    /// Reads, on a thread that may wait for the disk.
+    pub(super) async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        question: impl FnOnce(&Connection) -> Result<T, ReadFault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let readers = Arc::clone(self);
+        let answer = tokio::task::spawn_blocking(move || {
+            let idle = readers.idle.lock().pop();
+            let connection = match idle {
+                Some(connection) => connection,
+                None => super::connect(&readers.database)?,
+            };
+            let answer = question(&connection);
+            readers.idle.lock().push(connection);
+            answer
+        });
+        let answer = answer.await.map_err(StoreError::unavailable)?;
+        answer.map_err(StoreError::unavailable)
+    }
+}
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadFault {
+    #[error(transparent)]
+    Database(#[from] rusqlite::Error),
+    #[error("{0} is damaged")]
+    Damaged(String),
+}
+
+fn damaged(what: &str, whose: &str) -> ReadFault {
+    ReadFault::Damaged(format!("{what} of {whose:?}"))
+}
+
+/// A text and its CRC-32, where the two still fit.
+fn whole(row: &Row<'_>, text: usize, crc: usize) -> Result<Option<String>, ReadFault> {
+    let (text, crc): (String, u32) = (row.get(text)?, row.get(crc)?);
+    Ok((crc32fast::hash(text.as_bytes()) == crc).then_some(text))
+}
+
+/// A user's record with its size, where it is known.
+pub(super) fn load(
+    connection: &Connection,
+    user: &UserId,
+) -> Result<Option<(Stored, usize)>, ReadFault> {
+    let sql = "SELECT record, crc, revision, due_running, due_wall FROM users WHERE user = ?1";
+    let mut found = connection.prepare_cached(sql)?;
+    let mut rows = found.query((user.as_str(),))?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let (record, bytes) = record(row, user.as_str(), 0)?;
+    let due = Due { running: timestamp(row, 3)?, wall: timestamp(row, 4)? };
+    let revision = Revision(number(row.get(2)?));
+    Ok(Some((Stored { record: Arc::new(record), due, revision }, bytes)))
+}
+
+/// The record in a column, with its CRC-32 in the next.
+fn record(row: &Row<'_>, user: &str, column: usize) -> Result<(Record, usize), ReadFault> {
+    let json = whole(row, column, column + 1)?.ok_or_else(|| damaged("the record", user))?;
+    let record = serde_json::from_str(&json).map_err(|_| damaged("the record", user))?;
+    Ok((record, json.len()))
+}
+
+fn timestamp(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, ReadFault> {
+    let millis: Option<i64> = row.get(column)?;
+    Ok(millis.map(|millis| Timestamp::from_millis(number(millis))))
+}
+
+fn user(text: &str) -> Result<UserId, ReadFault> {
+    text.parse().map_err(|_| damaged("the id", text))
+}
+
+/// The users who are due, the most overdue first.
+pub(super) fn due(
+    connection: &Connection,
+    now: Timestamp,
+    wall: Timestamp,
+    limit: usize,
+) -> Result<Vec<UserId>, ReadFault> {
+    let mut overdue = Vec::new();
+    for (column, at) in [("due_running", now), ("due_wall", wall)] {
+        let mut found = connection.prepare_cached(&format!(
+            "SELECT ?1 - {column}, user FROM users WHERE {column} <= ?1 ORDER BY {column} LIMIT ?2"
+        ))?;
+        let mut rows = found.query((int(at.as_millis()), int(limit as u64)))?;
+        while let Some(row) = rows.next()? {
+            overdue.push((row.get::<_, i64>(0)?, user(&row.get::<_, String>(1)?)?));
+        }
+    }
+    overdue.sort_by_key(|(by, _)| -by);
+    let mut seen = HashSet::new();
+    let users = overdue.into_iter().map(|(_, user)| user);
+    Ok(users.filter(|user| seen.insert(user.clone())).take(limit).collect())
+}
+
+/// The users in some states, in the order of their ids.
+pub(super) fn users(
+    connection: &Connection,
+    among: &Among,
+    limit: usize,
+) -> Result<Vec<(UserId, Arc<Record>)>, ReadFault> {
+    // Those who are there are a small part of those who are remembered, and have an index.
+    let there = if among.states.contains(&State::Offline) { "" } else { "AND state > 0" };
+    let mut found = connection.prepare_cached(&format!(
+        "SELECT user, record, crc FROM users
+         WHERE user > ?1 AND user >= ?2 {there} AND (1 << state) & ?3 ORDER BY user"
+    ))?;
+    let after = among.after.as_ref().map_or("", UserId::as_str);
+    let states: i64 = among.states.iter().map(|state| 1 << *state as i64).sum();
+    let mut rows = found.query(params![after, among.prefix, states])?;
+    let mut users = Vec::new();
+    while users.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        let id: String = row.get(0)?;
+        if !id.starts_with(&among.prefix) {
+            break;
+        }
+        let (record, _) = record(row, &id, 1)?;
+        users.push((user(&id)?, Arc::new(record)));
+    }
+    Ok(users)
+}
+
+/// Entries of the log after a cursor, up to another, oldest first.
+pub(super) fn log(
+    connection: &Connection,
+    after: Cursor,
+    head: Cursor,
+    limit: usize,
+) -> Result<Vec<LogEntry>, ReadFault> {
+    let mut found = connection.prepare_cached(
+        "SELECT cursor, user, event, crc FROM log
+         WHERE cursor > ?1 AND cursor <= ?2 ORDER BY cursor LIMIT ?3",
+    )?;
+    let mut rows = found.query((int(after.0), int(head.0), int(limit as u64)))?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        entries.push(entry(row)?);
+    }
+    Ok(entries)
+}
+
+/// A user's entries.
+pub(super) fn history(
+    connection: &Connection,
+    user: &UserId,
+    part: Part,
+    limit: usize,
+) -> Result<Vec<LogEntry>, ReadFault> {
+    let (sql, cursor) = match part {
+        Part::After(cursor) => (
+            "SELECT cursor, user, event, crc FROM log
+             WHERE user = ?1 AND cursor > ?2 ORDER BY cursor LIMIT ?3",
+            int(cursor.0),
+        ),
+        Part::Before(cursor) => (
+            "SELECT cursor, user, event, crc FROM log
+             WHERE user = ?1 AND cursor < ?2 ORDER BY cursor DESC LIMIT ?3",
+            cursor.map_or(i64::MAX, |cursor| int(cursor.0)),
+        ),
+    };
+    let mut found = connection.prepare_cached(sql)?;
+    let mut rows = found.query((user.as_str(), cursor, int(limit as u64)))?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        entries.push(entry(row)?);
+    }
+    Ok(entries)
+}
+
+fn entry(row: &Row<'_>) -> Result<LogEntry, ReadFault> {
+    let whose: String = row.get(1)?;
+    let event = whole(row, 2, 3)?.ok_or_else(|| damaged("an event", &whose))?;
+    let cursor = Cursor(number(row.get(0)?));
+    Ok(LogEntry { cursor, user: user(&whose)?, event: event.into() })
+}
+
+/// What comes after a cursor, where the log has so many entries and bytes from the first ever on.
+pub(super) fn backlog(
+    connection: &Connection,
+    after: Cursor,
+    (entries, bytes): (u64, u64),
+) -> Result<Backlog, ReadFault> {
+    let mut first = connection.prepare_cached(
+        "SELECT at, entries, bytes - length(CAST(event AS BLOB)) FROM log
+         WHERE cursor > ?1 ORDER BY cursor LIMIT 1",
+    )?;
+    let first = first.query_row((int(after.0),), |row| {
+        let (at, entry, before): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(Backlog {
+            entries: (entries + 1).saturating_sub(number(entry)),
+            bytes: bytes.saturating_sub(number(before)),
+            oldest: Some(Timestamp::from_millis(number(at))),
+        })
+    });
+    Ok(first.optional()?.unwrap_or_default())
+}
+
+/// Every hub's last sign of life.
+pub(super) fn signs(connection: &Connection) -> Result<Vec<(NodeId, Sign)>, ReadFault> {
+    let mut found = connection.prepare_cached("SELECT node, sign FROM nodes")?;
+    let mut rows = found.query(())?;
+    let mut signs = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (node, sign): (String, String) = (row.get(0)?, row.get(1)?);
+        let id = u64::from_str_radix(&node, 16).map_err(|_| damaged("the name", &node))?;
+        let sign = serde_json::from_str(&sign).map_err(|_| damaged("the sign of life", &node))?;
+        signs.push((NodeId(id), sign));
+    }
+    Ok(signs)
+}
+
+/// How far the webhook is.
+pub(super) fn progress(connection: &Connection) -> Result<Option<Progress>, ReadFault> {
+    let position: Option<i64> =
+        connection.query_row("SELECT position FROM state", (), |row| row.get(0))?;
+    let Some(position) = position else { return Ok(None) };
+    let mut found = connection.prepare_cached("SELECT user, held FROM held ORDER BY user")?;
+    let mut rows = found.query(())?;
+    let mut held = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (user, json): (String, String) = (row.get(0)?, row.get(1)?);
+        let one: Held =
+            serde_json::from_str(&json).map_err(|_| damaged("what the webhook holds", &user))?;
+        held.push(one);
+    }
+    Ok(Some(Progress { position: Cursor(number(position)), held }))
+}
+
+/// Dead letters after a cursor.
+pub(super) fn dead(
+    connection: &Connection,
+    after: Option<Cursor>,
+    put_back: bool,
+    limit: usize,
+) -> Result<Vec<Dead>, ReadFault> {
+    let mut found = connection.prepare_cached(
+        "SELECT cursor, user, event, at, attempts, last_error FROM dead
+         WHERE cursor > ?1 AND put_back = ?2 ORDER BY cursor LIMIT ?3",
+    )?;
+    let after = after.map_or(-1, |after| int(after.0));
+    let mut rows = found.query((after, put_back, int(limit as u64)))?;
+    let mut dead = Vec::new();
+    while let Some(row) = rows.next()? {
+        let entry = LogEntry {
+            cursor: Cursor(number(row.get(0)?)),
+            user: user(&row.get::<_, String>(1)?)?,
+            event: row.get(2)?,
+        };
+        let at = Timestamp::from_millis(number(row.get(3)?));
+        dead.push(Dead { entry, at, attempts: row.get(4)?, last_error: row.get(5)? });
+    }
+    Ok(dead)
+}

@@ -1,0 +1,120 @@
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::OpenFault;
+
+/// Marks a database as one of this program's.
+const APPLICATION_ID: i32 = 0x7072_6573;
+/// The layout below.
+const VERSION: i32 = 1;
+/// How many steps of the database's a start may spend on looking for damage, which is a second or two;
+/// what is not seen then shows when it is read.
+const CHECK_STEPS_MAX: i32 = 100_000_000;
+
+/// Records and events are JSON, each with its CRC-32, so that damage is never read as a state.
+///
+/// `log.entries` and `log.bytes` count from the first entry ever, so that what lies between two
+/// places is a difference.
+const TABLES: &str = "
+    CREATE TABLE state (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        revision INTEGER NOT NULL,
+        head INTEGER NOT NULL,
+        entries INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        log_before INTEGER NOT NULL,
+        totals TEXT NOT NULL,
+        position INTEGER
+    );
+    CREATE TABLE users (
+        user TEXT PRIMARY KEY,
+        revision INTEGER NOT NULL,
+        state INTEGER,
+        due_running INTEGER,
+        due_wall INTEGER,
+        record TEXT NOT NULL,
+        crc INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX users_present ON users (user) WHERE state > 0;
+    CREATE INDEX users_due_running ON users (due_running) WHERE due_running IS NOT NULL;
+    CREATE INDEX users_due_wall ON users (due_wall) WHERE due_wall IS NOT NULL;
+    CREATE TABLE log (
+        cursor INTEGER PRIMARY KEY,
+        user TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        entries INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        event TEXT NOT NULL,
+        crc INTEGER NOT NULL
+    );
+    CREATE INDEX log_by_user ON log (user);
+    CREATE TABLE nodes (node TEXT PRIMARY KEY, sign TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE held (user TEXT PRIMARY KEY, held TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE dead (
+        cursor INTEGER PRIMARY KEY,
+        user TEXT NOT NULL,
+        event TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        last_error TEXT NOT NULL,
+        put_back INTEGER NOT NULL
+    );
+";
+
+/// Makes a new database's tables, or checks those of an old one.
+pub(super) fn prepare(connection: &mut Connection) -> Result<(), OpenFault> {
+    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match (id, version, tables) {
+        (0, 0, 0) => create(connection),
+        (APPLICATION_ID, VERSION, _) => check(connection),
+        (APPLICATION_ID, newer, _) => Err(OpenFault::Newer(newer)),
+        _ => Err(OpenFault::Foreign),
+    }
+}
+
+fn create(connection: &Connection) -> Result<(), OpenFault> {
+    let begin = connection.unchecked_transaction()?;
+    begin.execute_batch(TABLES)?;
+    begin.execute(
+        "INSERT INTO state VALUES (1, 0, 0, 0, 0, 0, ?1, NULL)",
+        params![json(&crate::store::Totals::default())],
+    )?;
+    begin.pragma_update(None, "application_id", APPLICATION_ID)?;
+    begin.pragma_update(None, "user_version", VERSION)?;
+    Ok(begin.commit()?)
+}
+
+/// Looks for damage, for as long as a start may wait.
+fn check(connection: &mut Connection) -> Result<(), OpenFault> {
+    connection.progress_handler(CHECK_STEPS_MAX, Some(|| true))?;
+    let found =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)).optional();
+    connection.progress_handler(0, None::<fn() -> bool>)?;
+    match found {
+        Ok(Some(found)) if found != "ok" => Err(OpenFault::Damaged(found)),
+        Err(error)
+            if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) =>
+        {
+            Ok(())
+        }
+        found => Ok(found.map(|_| ())?),
+    }
+}
+
+/// Writes a plain value.
+pub(super) fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value)
+        .unwrap_or_else(|error| unreachable!("plain values make JSON: {error}"))
+}
+
+/// A number as the database has it.
+pub(super) fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A number of the database's, which are never negative.
+pub(super) fn number(int: i64) -> u64 {
+    u64::try_from(int).unwrap_or_default()
+}

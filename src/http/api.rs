@@ -18,7 +18,7 @@ use super::problem::Problem;
 use crate::hub::{Applied, Hub};
 use crate::presence::{
     Answer, Background, DeviceId, EventKind, Kicker, NodeId, Platform, Record, Refusal,
-    SESSIONS_MAX, SessionId, State as UserState, Status, Target, Timestamp, UserId,
+    SESSIONS_MAX, SessionId, State as UserState, Status, Target, Terminal, Timestamp, UserId,
     explain as explain_login,
 };
 use crate::wire::{ErrorCode, TEXT_BYTES_MAX};
@@ -51,7 +51,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Door>> for JsonBody<T> {
 }
 
 /// The user that a path names.
-pub(super) struct Named(UserId);
+pub(super) struct Named(pub(super) UserId);
 
 impl FromRequestParts<Arc<Door>> for Named {
     type Rejection = Problem;
@@ -84,7 +84,7 @@ struct UserError {
 }
 
 #[derive(Serialize)]
-struct Detail<'a> {
+pub(super) struct Detail<'a> {
     #[serde(flatten)]
     status: OwnedStatus<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,7 +99,7 @@ struct OwnedStatus<'a> {
 }
 
 #[derive(Serialize)]
-struct TerminalDetail<'a> {
+pub(super) struct TerminalDetail<'a> {
     platform: Platform,
     device: &'a DeviceId,
     state: UserState,
@@ -314,12 +314,19 @@ async fn apply(hub: &Arc<Hub>, user: &UserId, event: EventKind) -> Result<Applie
 }
 
 impl<'a> Detail<'a> {
-    fn brief(user: &'a UserId, record: &Record) -> Self {
+    pub(super) fn brief(user: &'a UserId, record: &Record) -> Self {
         Self { status: OwnedStatus { user, status: record.status() }, terminals: None }
     }
 
     fn whole(hub: &Hub, user: &'a UserId, record: &'a Record) -> Self {
-        let terminals = record.terminals.iter().map(|terminal| TerminalDetail {
+        let terminals = record.terminals.iter().map(|terminal| TerminalDetail::of(hub, terminal));
+        Self { terminals: Some(terminals.collect()), ..Self::brief(user, record) }
+    }
+}
+
+impl<'a> TerminalDetail<'a> {
+    pub(super) fn of(hub: &Hub, terminal: &'a Terminal) -> Self {
+        Self {
             platform: terminal.platform,
             device: &terminal.device,
             state: terminal.state(),
@@ -330,8 +337,7 @@ impl<'a> Detail<'a> {
             address: terminal.address,
             app: terminal.app.as_deref(),
             node: terminal.connection.node,
-        });
-        Self { terminals: Some(terminals.collect()), ..Self::brief(user, record) }
+        }
     }
 }
 

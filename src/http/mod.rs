@@ -3,11 +3,14 @@
 mod api;
 mod assets;
 mod dev;
+mod events;
 mod keys;
 mod listen;
+mod lists;
 mod ops;
 mod peer;
 mod problem;
+mod query;
 mod upgrade;
 
 use std::collections::BTreeMap;
@@ -156,11 +159,16 @@ impl Door {
     fn admin(self: &Arc<Self>) -> Router<Arc<Self>> {
         Router::new()
             .route("/v1/status", post(api::statuses))
+            .route("/v1/users", get(lists::users))
             .route("/v1/users/{user}", get(api::user))
+            .route("/v1/users/{user}/history", get(events::history))
             .route("/v1/users/{user}/kick", post(api::kick))
             .route("/v1/users/{user}/custom", put(api::set_custom))
             .route("/v1/policy/explain", get(api::explain))
             .route("/v1/stats", get(api::stats))
+            .route("/v1/sessions", get(lists::sessions))
+            .route("/v1/snapshot", get(lists::snapshot))
+            .route("/v1/events", get(events::events))
             .route("/v1/{*path}", any(api::unknown))
             .merge(assets::all())
     }

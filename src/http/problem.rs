@@ -4,6 +4,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::hub::Unavailable;
+use crate::store::StoreError;
 use crate::wire::ErrorCode;
 
 /// A refusal by HTTP: the one place that knows which status fits which error.
@@ -83,6 +84,12 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, ErrorCode::NotLoggedIn.name(), message)
     }
 
+    pub(super) fn cursor_expired() -> Self {
+        let message = "the log does not reach back that far, or this is no cursor of it: begin anew \
+                       with /v1/snapshot";
+        Self::new(StatusCode::GONE, "cursor_expired", message)
+    }
+
     pub(super) fn upgrade_required() -> Self {
         let message = "this is a WebSocket endpoint, of version 13";
         Self::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message)
@@ -111,6 +118,15 @@ impl From<Unavailable> for Problem {
     fn from(error: Unavailable) -> Self {
         tracing::warn!(%error, "a request waits for the store");
         Self::unavailable("the store cannot be reached now")
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::CursorExpired => Self::cursor_expired(),
+            error => Unavailable::from(error).into(),
+        }
     }
 }
 

@@ -52,6 +52,6 @@ pub use self::record::{
     Applied, Background, Census, Due, ENDED_MAX, ENDED_TTL, Ended, Link, Loss, RECENT_EVENTS_MAX,
     Record, Revocation, Terminal,
 };
-pub use self::status::{State, Status};
+pub use self::status::{State, Status, UnknownState};
 pub use self::step::{Moment, step};
 pub use self::time::{Sign, Timestamp};

@@ -1,3 +1,4 @@
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,20 @@ impl State {
             Self::PushOnline => "PushOnline",
             Self::Online => "Online",
         }
+    }
+}
+
+/// A text that names no state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a state is Online, PushOnline or Offline")]
+pub struct UnknownState;
+
+impl FromStr for State {
+    type Err = UnknownState;
+
+    fn from_str(text: &str) -> Result<Self, UnknownState> {
+        let states = [Self::Offline, Self::PushOnline, Self::Online];
+        states.into_iter().find(|state| state.name() == text).ok_or(UnknownState)
     }
 }
 

@@ -103,6 +103,12 @@ impl LogEntry {
             .into()
     }
 
+    /// Writes many events as one JSON array.
+    pub fn array(entries: &[Self]) -> String {
+        let events: Vec<_> = entries.iter().map(|entry| &*entry.event).collect();
+        format!("[{}]", events.join(","))
+    }
+
     /// Reads the transition again.
     ///
     /// # Errors

@@ -1,0 +1,128 @@
+//! The transition log as HTTP shows it: one user's history, and all events in pages or live.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures::{Stream, stream};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::Door;
+use super::api::Named;
+use super::keys::MayRead;
+use super::problem::Problem;
+use super::query::{Asked, Limit};
+use crate::hub::Hub;
+use crate::store::{Cursor, LogEntry, Part, StoreError};
+
+/// The header by which an event stream goes on where it broke off.
+const LAST_EVENT_ID: &str = "last-event-id";
+/// How many entries a stream reads at once.
+const READ_MAX: usize = 256;
+/// How often a stream that has nothing to say shows that it is there, so that nobody between cuts it.
+const QUIET_MAX: Duration = Duration::from_secs(15);
+
+#[derive(Deserialize)]
+pub(super) struct HistoryRequest {
+    before: Option<Cursor>,
+    #[serde(default)]
+    limit: Limit,
+}
+
+/// `GET /v1/users/{user}/history`: what happened to one user, the latest first.
+pub(super) async fn history(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+    Named(user): Named,
+    Asked(HistoryRequest { before, limit }): Asked<HistoryRequest>,
+) -> Result<Response, Problem> {
+    let part = Part::Before(before);
+    let entries = door.hub.store().history(&user, part, limit.get()).await?;
+    let more = entries.last().filter(|_| entries.len() == limit.get());
+    Ok(page(&entries, more.map(|entry| entry.cursor)))
+}
+
+#[derive(Deserialize)]
+pub(super) struct EventsRequest {
+    after: Option<Cursor>,
+    #[serde(default)]
+    limit: Limit,
+}
+
+/// `GET /v1/events`: the log from a cursor on, a page of it, or as Server-Sent Events without end.
+pub(super) async fn events(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+    Asked(EventsRequest { after, limit }): Asked<EventsRequest>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    if wants_stream(&headers) {
+        return stream(&door.hub, last_event_id(&headers)?.or(after)).await;
+    }
+    let head = *door.hub.store().head().borrow();
+    let entries = door.hub.store().log(after, limit.get()).await?;
+    // Where there is nothing, one may go on from where one was.
+    let next = entries.last().map(|entry| entry.cursor).or(after).unwrap_or(head);
+    Ok(page(&entries, Some(next)))
+}
+
+fn page(entries: &[LogEntry], next: Option<Cursor>) -> Response {
+    let next = next.map_or("null".to_owned(), |next| format!("\"{next}\""));
+    let body = format!("{{\"events\":{},\"next\":{next}}}", LogEntry::array(entries));
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+fn wants_stream(headers: &HeaderMap) -> bool {
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut types = accept.flat_map(|value| value.split(','));
+    types.any(|one| one.split(';').next().is_some_and(|one| one.trim() == "text/event-stream"))
+}
+
+fn last_event_id(headers: &HeaderMap) -> Result<Option<Cursor>, Problem> {
+    let Some(id) = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) else { return Ok(None) };
+    let id = id.to_str().ok().and_then(|id| id.parse().ok());
+    id.map(Some).ok_or_else(|| Problem::bad_request("Last-Event-ID is no cursor"))
+}
+
+/// Streams the log from a cursor on; a cursor that is too old is refused before the stream begins.
+async fn stream(hub: &Arc<Hub>, after: Option<Cursor>) -> Result<Response, Problem> {
+    let first = hub.store().log(after, READ_MAX).await?;
+    let at = first.last().map(|entry| entry.cursor).or(after);
+    let begin = stream::iter([Ok(frames(&first))]);
+    let body = Body::from_stream(stream::StreamExt::chain(begin, rest(Arc::clone(hub), at)));
+    let headers =
+        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    Ok((StatusCode::OK, headers, body).into_response())
+}
+
+/// What comes after a cursor, for as long as the store answers.
+fn rest(
+    hub: Arc<Hub>,
+    after: Option<Cursor>,
+) -> impl Stream<Item = Result<Bytes, StoreError>> + Send {
+    let head = hub.store().head();
+    stream::try_unfold((hub, head, after), async |(hub, mut head, after)| {
+        head.mark_unchanged();
+        let entries = hub.store().log(after, READ_MAX).await?;
+        if let Some(last) = entries.last() {
+            let after = Some(last.cursor);
+            return Ok(Some((frames(&entries), (hub, head, after))));
+        }
+        match timeout(QUIET_MAX, head.changed()).await {
+            Ok(Err(_)) => Ok(None),
+            // A comment, which means nothing.
+            Ok(Ok(())) | Err(_) => Ok(Some((Bytes::from_static(b":\n\n"), (hub, head, after)))),
+        }
+    })
+}
+
+/// Entries as Server-Sent Events (HTML Living Standard, section 9.2).
+fn frames(entries: &[LogEntry]) -> Bytes {
+    let frame = |entry: &LogEntry| format!("id: {}\ndata: {}\n\n", entry.cursor, entry.event);
+    let frames: String = entries.iter().map(frame).collect();
+    if frames.is_empty() { Bytes::from_static(b":\n\n") } else { frames.into() }
+}

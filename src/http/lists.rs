@@ -1,0 +1,222 @@
+//! Many users and sessions, in pages.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::Door;
+use super::api::{Detail, TerminalDetail};
+use super::keys::MayRead;
+use super::problem::Problem;
+use super::query::{Asked, Limit, unless_empty};
+use crate::hub::Hub;
+use crate::presence::{Platform, Record, State as UserState, Terminal, UserId};
+use crate::store::{Among, Cursor};
+
+/// How many users are read at once in search of sessions.
+const USERS_READ: usize = 500;
+/// How many users one call looks at in search of sessions; a page may have fewer then, and a next.
+const USERS_READ_MAX: usize = 20_000;
+
+#[derive(Deserialize)]
+pub(super) struct SnapshotRequest {
+    #[serde(default, deserialize_with = "unless_empty")]
+    page: Option<UserId>,
+    #[serde(default)]
+    limit: Limit,
+}
+
+#[derive(Serialize)]
+struct Statuses<'a> {
+    statuses: Vec<Detail<'a>>,
+    next: Option<&'a UserId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<Cursor>,
+}
+
+/// `GET /v1/snapshot`: everybody who is not Offline. The cursor of the first page is from before it
+/// was read: whatever a page misses comes after it in the log.
+pub(super) async fn snapshot(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+    Asked(SnapshotRequest { page, limit }): Asked<SnapshotRequest>,
+) -> Result<Response, Problem> {
+    let cursor = page.is_none().then(|| *door.hub.store().head().borrow());
+    let states = vec![UserState::PushOnline, UserState::Online];
+    let among = Among { after: page, states, ..Among::default() };
+    statuses(&door.hub, &among, limit, cursor).await
+}
+
+#[derive(Deserialize)]
+pub(super) struct UsersRequest {
+    #[serde(default)]
+    prefix: String,
+    #[serde(default, deserialize_with = "unless_empty")]
+    state: Option<UserState>,
+    #[serde(default, deserialize_with = "unless_empty")]
+    cursor: Option<UserId>,
+    #[serde(default)]
+    limit: Limit,
+}
+
+/// `GET /v1/users`: those who are remembered.
+pub(super) async fn users(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+    Asked(UsersRequest { prefix, state, cursor, limit }): Asked<UsersRequest>,
+) -> Result<Response, Problem> {
+    let all = || vec![UserState::Offline, UserState::PushOnline, UserState::Online];
+    let states = state.map_or_else(all, |state| vec![state]);
+    statuses(&door.hub, &Among { after: cursor, prefix, states }, limit, None).await
+}
+
+async fn statuses(
+    hub: &Hub,
+    among: &Among,
+    limit: Limit,
+    cursor: Option<Cursor>,
+) -> Result<Response, Problem> {
+    let users = hub.store().users(among, limit.get()).await?;
+    let next = users.last().filter(|_| users.len() == limit.get()).map(|(user, _)| user);
+    let statuses = users.iter().map(|(user, record)| Detail::brief(user, record)).collect();
+    Ok(Json(Statuses { statuses, next, cursor }).into_response())
+}
+
+#[derive(Deserialize)]
+pub(super) struct SessionsRequest {
+    #[serde(default, deserialize_with = "unless_empty")]
+    user: Option<UserId>,
+    #[serde(default, deserialize_with = "unless_empty")]
+    platform: Option<Platform>,
+    #[serde(default, deserialize_with = "unless_empty")]
+    state: Option<UserState>,
+    #[serde(default)]
+    node: String,
+    #[serde(default, deserialize_with = "unless_empty")]
+    address: Option<IpAddr>,
+    #[serde(default, deserialize_with = "unless_empty")]
+    cursor: Option<Place>,
+    #[serde(default)]
+    limit: Limit,
+}
+
+#[derive(Serialize)]
+struct SessionDetail<'a> {
+    user: &'a UserId,
+    #[serde(flatten)]
+    terminal: TerminalDetail<'a>,
+}
+
+#[derive(Serialize)]
+struct Sessions<'a> {
+    sessions: Vec<SessionDetail<'a>>,
+    next: Option<String>,
+}
+
+/// A place in the list of sessions: after so many of the terminals of a user.
+#[derive(Debug, Clone)]
+struct Place {
+    terminals: usize,
+    user: UserId,
+}
+
+impl std::str::FromStr for Place {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let (terminals, user) = text.split_once(':').ok_or("no cursor of this list")?;
+        let terminals = terminals.parse().map_err(|_| "no cursor of this list")?;
+        Ok(Self { terminals, user: user.parse().map_err(|_| "no cursor of this list")? })
+    }
+}
+
+/// `GET /v1/sessions`: the terminals of all users.
+pub(super) async fn sessions(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+    Asked(request): Asked<SessionsRequest>,
+) -> Result<Response, Problem> {
+    let mut found = Found::new(&request);
+    if let Some(user) = &request.user {
+        found.look_at(user.clone(), door.hub.record(user).await?);
+    } else {
+        let among = Among {
+            after: None,
+            prefix: String::new(),
+            states: vec![UserState::PushOnline, UserState::Online],
+        };
+        search(&door.hub, &mut found, among).await?;
+    }
+    let sessions = found.sessions.iter().map(|(user, record, index)| SessionDetail {
+        user,
+        terminal: TerminalDetail::of(&door.hub, &record.terminals[*index]),
+    });
+    let sessions = sessions.collect();
+    let next = found.next.map(|Place { terminals, user }| format!("{terminals}:{user}"));
+    Ok(Json(Sessions { sessions, next }).into_response())
+}
+
+/// Reads users from the place on until the page is full.
+async fn search(hub: &Hub, found: &mut Found<'_>, mut among: Among) -> Result<(), Problem> {
+    if let Some(Place { user, .. }) = found.request.cursor.clone() {
+        found.look_at(user.clone(), hub.record(&user).await?);
+        among.after = Some(user);
+    }
+    for _ in 0..USERS_READ_MAX / USERS_READ {
+        let users = hub.store().users(&among, USERS_READ).await?;
+        let is_end = users.len() < USERS_READ;
+        for (user, record) in users {
+            if found.next.is_some() {
+                return Ok(());
+            }
+            among.after = Some(user.clone());
+            found.look_at(user, record);
+        }
+        if is_end || found.next.is_some() {
+            return Ok(());
+        }
+    }
+    found.next = among.after.map(|user| Place { terminals: usize::MAX, user });
+    Ok(())
+}
+
+/// The sessions of a page.
+struct Found<'a> {
+    request: &'a SessionsRequest,
+    sessions: Vec<(UserId, Arc<Record>, usize)>,
+    next: Option<Place>,
+}
+
+impl<'a> Found<'a> {
+    const fn new(request: &'a SessionsRequest) -> Self {
+        Self { request, sessions: Vec::new(), next: None }
+    }
+
+    /// Takes what is wanted of a user's terminals, as far as the page goes.
+    fn look_at(&mut self, user: UserId, record: Arc<Record>) {
+        let place = self.request.cursor.as_ref().filter(|place| place.user == user);
+        let shown = place.map_or(0, |place| place.terminals);
+        for (index, terminal) in record.terminals.iter().enumerate().skip(shown) {
+            if !self.wants(terminal) {
+                continue;
+            }
+            if self.sessions.len() == self.request.limit.get() {
+                self.next = Some(Place { terminals: index, user });
+                return;
+            }
+            self.sessions.push((user.clone(), Arc::clone(&record), index));
+        }
+    }
+
+    fn wants(&self, terminal: &Terminal) -> bool {
+        let SessionsRequest { platform, state, node, address, .. } = self.request;
+        platform.is_none_or(|platform| platform == terminal.platform)
+            && state.is_none_or(|state| state == terminal.state())
+            && address.is_none_or(|address| Some(address) == terminal.address)
+            && (node.is_empty() || *node == terminal.connection.node.to_string())
+    }
+}

@@ -9,9 +9,11 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tracing::subscriber::set_global_default;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
@@ -24,6 +26,7 @@ use crate::http::{self, Development, Door, Face, ListenFault, OriginRule, Truste
 use crate::hub::{Hub, run_deadlines};
 use crate::session::{self, Sessions};
 use crate::store::{EmbeddedStore, MemoryStore, OpenFault, Outbox, Store};
+use crate::webhook::{self, Webhook};
 
 /// File descriptors kept back for the store, the API and the webhooks.
 const DESCRIPTORS_KEPT: u64 = 64;
@@ -93,14 +96,15 @@ pub async fn run(
     let clock = Clock::system();
     let Stores { store, outbox } = Stores::open(&config, &clock)?;
     let settings = Settings::of(&config, made.as_ref(), max_connections)?;
-    let _ = outbox;
+    let webhook = Webhook::new(Arc::clone(&store), outbox, clock.clone(), settings.webhook);
     let hub = Hub::new(store, Arc::new(LocalBus::default()), settings.policy, clock);
     hub.sign().await.map_err(|error| AppFault::Setting(error.to_string()))?;
     let mut time = tokio::spawn(run_deadlines(Arc::clone(&hub)));
     tokio::spawn(Arc::clone(&hub).listen());
     tokio::spawn(memory::watch(Arc::clone(&hub)));
+    let posting = tokio::spawn(Arc::clone(&webhook).run());
     let sessions = Sessions::new(Arc::clone(&hub), settings.session);
-    let door = Door::new(Arc::clone(&sessions), settings.http);
+    let door = Door::new(Arc::clone(&sessions), Arc::clone(&webhook), settings.http);
 
     // Whoever reads the greeting may send a signal at once.
     let mut signals = Signals::new()?;
@@ -130,6 +134,7 @@ pub async fn run(
                     Ok(settings) => {
                         hub.set_policy(settings.policy);
                         sessions.set_settings(settings.session);
+                        webhook.set_settings(settings.webhook);
                         door.set_settings(settings.http);
                         log.reload(EnvFilter::new(&config.log.filter)).ok();
                         tracing::info!("the configuration was read again");
@@ -140,7 +145,7 @@ pub async fn run(
     }
     tracing::info!(over = ?config.server.drain, "draining");
     tokio::select! {
-        () = hub.drain(config.server.drain) => tracing::info!("drained"),
+        () = stop(&hub, &webhook, posting, config.server.drain) => tracing::info!("drained"),
         () = signals.stop_again() => tracing::warn!("stopped before all clients were gone"),
     }
     Ok(())
@@ -173,10 +178,21 @@ impl Stores {
     }
 }
 
+/// Sends everybody away, then has the webhook save how far it is; what is not posted, the next run
+/// posts.
+async fn stop(hub: &Hub, webhook: &Webhook, posting: JoinHandle<()>, over: Duration) {
+    hub.drain(over).await;
+    webhook.stop();
+    posting.await.ok();
+    // What clients have of their windows counts from here.
+    hub.sign().await.ok();
+}
+
 /// What each part of the hub makes of the configuration; all of it can change while running.
 struct Settings {
     policy: crate::presence::Policy,
     session: session::Settings,
+    webhook: Option<webhook::Settings>,
     http: http::Settings,
 }
 
@@ -201,6 +217,9 @@ impl Settings {
         Ok(Self {
             policy,
             session: config.session(Arc::new(verifier)),
+            webhook: config
+                .webhook()
+                .map_err(|(key, message)| wrong(format!("{key}: {message}")))?,
             http: http::Settings {
                 origins: OriginRule::parse(&config.server.allowed_origins).map_err(wrong)?,
                 trusted_proxies: TrustedProxies::parse(&config.server.trusted_proxies)

@@ -152,6 +152,11 @@ fn stall_of(since_tick: Duration) -> Option<Duration> {
 
 #[expect(clippy::disallowed_methods, reason = "this is the one module that reads time")]
 fn wall() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    timestamp(SystemTime::now())
+}
+
+/// A time of the system's.
+pub fn timestamp(time: SystemTime) -> Timestamp {
+    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }

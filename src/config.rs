@@ -22,9 +22,13 @@ use crate::presence::{
 };
 use crate::session;
 use crate::store::Retention;
+use crate::webhook;
 
 /// The default, as the repository documents it.
 pub const DEFAULT: &str = include_str!("../config.toml");
+
+/// How long a receiver of Tencent Cloud IM's callbacks may take to answer.
+const TENCENT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Every setting; `config.toml` says what each means.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,6 +42,7 @@ pub struct Config {
     pub limits: Limits,
     pub store: Store,
     pub webhook: Webhook,
+    pub tencent: Tencent,
     pub log: Log,
 }
 
@@ -199,6 +204,19 @@ pub enum WebhookFormat {
     Tencent,
 }
 
+/// `[tencent]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Tencent {
+    pub sdk_app_id: u64,
+    pub secret_key: Secret,
+    pub administrators: Vec<String>,
+    pub callback_token: Secret,
+    pub kick_sends_logout: bool,
+    pub unknown_account_error: bool,
+}
+
 /// `[log]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -280,6 +298,35 @@ impl Config {
             record_ttl: self.store.record_ttl,
             max_token_ttl: self.auth.max_token_ttl,
         })
+    }
+
+    /// Where events are posted to; nowhere where there is no URL.
+    ///
+    /// # Errors
+    ///
+    /// The key that is wrong, and why.
+    pub fn webhook(&self) -> Result<Option<webhook::Settings>, (&'static str, String)> {
+        let Webhook { url, secrets, timeout, give_up_after, parallel, .. } = &self.webhook;
+        let secrets: Result<Vec<_>, _> =
+            secrets.iter().map(|secret| webhook::Secret::parse(secret.expose())).collect();
+        let secrets = secrets.map_err(|fault| ("webhook.secrets", fault.to_string()))?;
+        if url.is_empty() {
+            return Ok(None);
+        }
+        let url = webhook_url(url).map_err(|message| ("webhook.url", message))?;
+        let (format, timeout) = match self.webhook.format {
+            WebhookFormat::Native => (webhook::Format::Native(secrets), *timeout),
+            WebhookFormat::Tencent => {
+                let tencent = webhook::Tencent {
+                    sdk_app_id: self.tencent.sdk_app_id,
+                    token: self.tencent.callback_token.expose().to_owned(),
+                    kick_sends_logout: self.tencent.kick_sends_logout,
+                };
+                (webhook::Format::Tencent(tencent), (*timeout).min(TENCENT_TIMEOUT))
+            }
+        };
+        let (give_up_after, parallel) = (*give_up_after, *parallel);
+        Ok(Some(webhook::Settings { url, format, timeout, give_up_after, parallel }))
     }
 
     /// How long the log keeps what.
@@ -383,4 +430,16 @@ impl Config {
         let per = self.limits.changes_per_user_per_minute;
         Rate { burst: per, per, interval: Duration::from_secs(60) }
     }
+}
+
+/// Reads where a webhook is posted to.
+fn webhook_url(text: &str) -> Result<reqwest::Url, String> {
+    let url = reqwest::Url::parse(text).map_err(|error| error.to_string())?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("must be an http or https URL".into());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a URL with a name or a password ends up in logs: sign the requests".into());
+    }
+    Ok(url)
 }

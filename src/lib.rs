@@ -17,6 +17,8 @@ pub mod hub;
 
 pub mod session;
 
+pub mod webhook;
+
 pub mod http;
 
 pub mod config;

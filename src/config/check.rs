@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, Secret};
+use super::{Config, Secret, WebhookFormat};
 use crate::auth::{Algorithm, SECRET_BYTES_MIN, Verifier};
 use crate::http::{OriginRule, TrustedProxies, tls};
 use crate::presence::{Platform, PolicyFault};
@@ -12,6 +12,9 @@ use crate::presence::{Platform, PolicyFault};
 const KEY_CHARS_MIN: usize = 16;
 /// The smallest `max_message_bytes` that still takes a login with a token of a usual size.
 const MESSAGE_BYTES_MIN: usize = 1024;
+
+/// The most requests that a webhook may have under way.
+const PARALLEL_MAX: usize = 64;
 
 /// The keys that do not go together, and why.
 type Found = Vec<(Vec<&'static str>, String)>;
@@ -26,6 +29,7 @@ impl Config {
             self.auth_faults(),
             self.server(),
             self.tls_faults(),
+            self.webhook_faults(),
             self.positive(),
         ];
         let named = found
@@ -181,6 +185,31 @@ impl Config {
         message.map(|message| (keys, message)).into_iter().collect()
     }
 
+    fn webhook_faults(&self) -> Found {
+        let mut found = Found::new();
+        if let Err((key, message)) = self.webhook() {
+            found.push((vec![key], message));
+        }
+        let (webhook, tencent) = (&self.webhook, &self.tencent);
+        let is_native = webhook.format == WebhookFormat::Native;
+        if !webhook.url.is_empty() && is_native && webhook.secrets.is_empty() {
+            let message = "nobody could tell that a request comes from this hub: set a secret";
+            found.push((vec!["webhook.secrets", "webhook.url"], message.into()));
+        }
+        if !is_native && tencent.sdk_app_id == 0 {
+            let message = "format = \"tencent\" wants an app id";
+            found.push((vec!["tencent.sdk_app_id", "webhook.format"], message.into()));
+        }
+        if tencent.sdk_app_id != 0 && tencent.secret_key.expose().is_empty() {
+            let message = "without a secret key no UserSig can be verified";
+            found.push((vec!["tencent.secret_key", "tencent.sdk_app_id"], message.into()));
+        }
+        if webhook.parallel > PARALLEL_MAX {
+            found.push((vec!["webhook.parallel"], format!("must be at most {PARALLEL_MAX}")));
+        }
+        found
+    }
+
     /// What must not be nothing.
     fn positive(&self) -> Found {
         let (live, limits) = (&self.liveness, &self.limits);
@@ -196,6 +225,8 @@ impl Config {
             ("limits.slow_consumer", limits.slow_consumer),
             ("store.log_ttl", self.store.log_ttl),
             ("store.record_ttl", self.store.record_ttl),
+            ("webhook.timeout", self.webhook.timeout),
+            ("webhook.give_up_after", self.webhook.give_up_after),
         ];
         let counts = [
             ("server.max_connections", self.server.max_connections),
@@ -208,6 +239,7 @@ impl Config {
             ),
             ("limits.connection_burst", limits.connection_burst as usize),
             ("limits.changes_per_user_per_minute", limits.changes_per_user_per_minute as usize),
+            ("webhook.parallel", self.webhook.parallel),
         ];
         let durations = durations.into_iter().map(|(key, value)| (key, value == Duration::ZERO));
         let counts = counts.into_iter().map(|(key, value)| (key, value == 0));

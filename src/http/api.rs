@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use super::Door;
 use super::keys::{MayAct, MayRead};
 use super::problem::Problem;
+use super::webhooks;
 use crate::hub::{Applied, Hub};
 use crate::presence::{
     Answer, Background, DeviceId, EventKind, Kicker, NodeId, Platform, Record, Refusal,
@@ -280,6 +281,7 @@ pub(super) async fn stats(
         .map(|state| (state.name().to_owned(), json!(totals.users[state as usize])))
         .collect();
     let counts = metrics.counts();
+    let (backlog, age) = webhooks::backlog(&door).await?;
     Ok(Json(json!({
         "connections": counts.connections,
         "sessions": sessions,
@@ -290,6 +292,7 @@ pub(super) async fn stats(
         "kicks": counts.kicks,
         "deliveries": counts.deliveries,
         "conflated": counts.conflated,
+        "outbox": { "depth": backlog.entries, "bytes": backlog.bytes, "age_ms": age.as_millis() },
         "nodes": [{
             "id": door.hub.node().to_string(),
             "version": env!("CARGO_PKG_VERSION"),

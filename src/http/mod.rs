@@ -12,6 +12,7 @@ mod peer;
 mod problem;
 mod query;
 mod upgrade;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -32,6 +33,7 @@ use crate::auth::{ApiKeys, Buckets, Rate, TokenRules};
 use crate::hub::Hub;
 use crate::presence::Timestamp;
 use crate::session::Sessions;
+use crate::webhook::Webhook;
 
 /// How many sockets there may be for plain requests while every WebSocket is taken.
 const REQUESTS_SPARE: usize = 32;
@@ -40,6 +42,7 @@ const REQUESTS_SPARE: usize = 32;
 pub struct Door {
     hub: Arc<Hub>,
     sessions: Arc<Sessions>,
+    webhook: Arc<Webhook>,
     settings: ArcSwap<Settings>,
     /// The WebSockets there may be.
     places: Arc<Semaphore>,
@@ -98,7 +101,7 @@ pub enum Face {
 
 impl Door {
     /// Makes the door to a hub.
-    pub fn new(sessions: Arc<Sessions>, settings: Settings) -> Arc<Self> {
+    pub fn new(sessions: Arc<Sessions>, webhook: Arc<Webhook>, settings: Settings) -> Arc<Self> {
         let hub = Arc::clone(sessions.hub());
         let places = settings.max_connections.min(Semaphore::MAX_PERMITS - REQUESTS_SPARE);
         let by_address = Buckets::new(&settings.connections_per_address);
@@ -106,6 +109,7 @@ impl Door {
             started: hub.clock().wall(),
             hub,
             sessions,
+            webhook,
             settings: ArcSwap::from_pointee(settings),
             places: Arc::new(Semaphore::new(places)),
             sockets: Arc::new(Semaphore::new(places + REQUESTS_SPARE)),
@@ -169,6 +173,11 @@ impl Door {
             .route("/v1/sessions", get(lists::sessions))
             .route("/v1/snapshot", get(lists::snapshot))
             .route("/v1/events", get(events::events))
+            .route("/v1/webhooks", get(webhooks::state))
+            .route("/v1/webhooks/test", post(webhooks::test))
+            .route("/v1/webhooks/dead", get(webhooks::dead))
+            .route("/v1/webhooks/dead/retry", post(webhooks::retry))
+            .route("/v1/webhooks/dead/drop", post(webhooks::drop_dead))
             .route("/v1/{*path}", any(api::unknown))
             .merge(assets::all())
     }

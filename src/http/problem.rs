@@ -84,6 +84,10 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, ErrorCode::NotLoggedIn.name(), message)
     }
 
+    pub(super) fn conflict(code: &'static str, message: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, code, message)
+    }
+
     pub(super) fn cursor_expired() -> Self {
         let message = "the log does not reach back that far, or this is no cursor of it: begin anew \
                        with /v1/snapshot";

@@ -158,7 +158,8 @@ impl Metrics {
         hub.register("accept_errors", "Connections not accepted", self.accept_errors.clone());
     }
 
-    /// Writes everything in Prometheus's text format, with the store's present totals.
+    /// Writes everything in Prometheus's text format, with the store's present totals, but for the
+    /// end mark.
     pub fn render(&self, totals: &Totals) -> String {
         for platform in Platform::ALL {
             let counts = [
@@ -175,7 +176,7 @@ impl Metrics {
             self.users.get_or_create(&label).set(totals.users[state as usize]);
         }
         let mut rendered = String::new();
-        text::encode(&mut rendered, &self.registry)
+        text::encode_registry(&mut rendered, &self.registry)
             .unwrap_or_else(|error| unreachable!("a text takes it: {error}"));
         rendered
     }

@@ -1,0 +1,143 @@
+use std::fmt;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use reqwest::Url;
+use sha2::{Digest, Sha256};
+
+use super::tencent::Tencent;
+use crate::presence::Timestamp;
+use crate::store::LogEntry;
+
+/// What a secret begins with (Standard Webhooks).
+const SECRET_PREFIX: &str = "whsec_";
+/// How many bytes a secret has.
+const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+/// How many events, and about how many bytes of them, a request bears.
+const EVENTS_MAX: usize = 100;
+/// See [`EVENTS_MAX`].
+const BYTES_MAX: usize = 1024 * 1024;
+/// How many digits of a body's hash make its id.
+const ID_BYTES: usize = 16;
+
+/// What requests look like.
+#[derive(Debug, Clone)]
+pub enum Format {
+    /// Batches of events, signed with every secret.
+    Native(Vec<Secret>),
+    /// One callback each, as Tencent Cloud IM sends it.
+    Tencent(Tencent),
+}
+
+/// A request to post.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) url: Url,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: String,
+    /// Whether only JSON acknowledges.
+    pub(super) wants_json: bool,
+}
+
+impl Format {
+    /// How many events a request bears at most, and about how many bytes.
+    pub(super) const fn limits(&self) -> (usize, usize) {
+        match self {
+            Self::Native(_) => (EVENTS_MAX, BYTES_MAX),
+            Self::Tencent(_) => (1, BYTES_MAX),
+        }
+    }
+
+    /// The request that bears these events; `None` where its receiver knows no such thing.
+    pub(super) fn request(
+        &self,
+        url: &Url,
+        entries: &[LogEntry],
+        wall: Timestamp,
+    ) -> Option<Request> {
+        match self {
+            Self::Native(secrets) => {
+                let body = format!("{{\"events\":{}}}", LogEntry::array(entries));
+                Some(native(url, secrets, body, wall))
+            }
+            Self::Tencent(tencent) => {
+                let transition = entries.first()?.transition().ok()?;
+                let user = &entries.first()?.user;
+                let callback = super::callback(tencent, user, &transition)?;
+                Some(tencent.request(url, &callback, wall))
+            }
+        }
+    }
+
+    /// A request that bears no event, to try the receiver.
+    pub(super) fn test(&self, url: &Url, wall: Timestamp) -> Request {
+        match self {
+            Self::Native(secrets) => {
+                native(url, secrets, "{\"events\":[],\"test\":true}".into(), wall)
+            }
+            Self::Tencent(tencent) => tencent.test(url, wall),
+        }
+    }
+}
+
+fn native(url: &Url, secrets: &[Secret], body: String, wall: Timestamp) -> Request {
+    let id = id_of(&body);
+    let timestamp = wall.as_secs().to_string();
+    let signature = signatures(secrets, &id, &timestamp, &body);
+    let headers = vec![
+        ("content-type", "application/json".to_owned()),
+        ("webhook-id", id),
+        ("webhook-timestamp", timestamp),
+        ("webhook-signature", signature),
+    ];
+    Request { url: url.clone(), headers, body, wants_json: false }
+}
+
+/// The same for the same request, however often and by whatever run of the hub it is sent.
+fn id_of(body: &str) -> String {
+    let hash = Sha256::digest(body);
+    let digits: String = hash.iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect();
+    format!("msg_{digits}")
+}
+
+/// Signs a request with every secret, as Standard Webhooks does.
+pub fn signatures(secrets: &[Secret], id: &str, timestamp: &str, body: &str) -> String {
+    let signed = secrets.iter().map(|secret| secret.sign(&format!("{id}.{timestamp}.{body}")));
+    signed.collect::<Vec<_>>().join(" ")
+}
+
+/// A secret that signs requests; never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+/// A text that is no secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a secret is whsec_ and the base64 of 24 to 64 bytes")]
+pub struct SecretFault;
+
+impl Secret {
+    /// Reads a secret.
+    ///
+    /// # Errors
+    ///
+    /// Where the text is none.
+    pub fn parse(text: &str) -> Result<Self, SecretFault> {
+        let encoded = text.strip_prefix(SECRET_PREFIX).ok_or(SecretFault)?;
+        let bytes = BASE64_STANDARD.decode(encoded).map_err(|_| SecretFault)?;
+        SECRET_BYTES.contains(&bytes.len()).then_some(Self(bytes)).ok_or(SecretFault)
+    }
+
+    fn sign(&self, signed: &str) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0)
+            .unwrap_or_else(|error| unreachable!("a key of any length will do: {error}"));
+        mac.update(signed.as_bytes());
+        format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(hidden)")
+    }
+}

@@ -1,0 +1,194 @@
+//! A reader of the transition log that posts what it reads to the app's back end.
+//!
+//! ```text
+//!   log ─▶ queue: batches, no user in two at once ─▶ requests under way, a few at a time
+//!            ▲                                             │
+//!            └── again later, halved, or given up ◀────────┤ accepted ─▶ progress
+//! ```
+//!
+//! At least once, and each user's events in order. What is not accepted holds up its own users
+//! alone; while nothing at all is accepted, one request at a time probes the receiver. Progress is
+//! saved in the [`Outbox`](crate::store::Outbox), so a crash repeats what was under way and loses
+//! nothing.
+
+mod format;
+mod health;
+mod metrics;
+mod queue;
+mod sender;
+mod tencent;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::{Notify, watch};
+
+pub use self::format::{Format, Secret, SecretFault, signatures};
+pub use self::metrics::Metrics;
+pub use self::queue::{Batch, Queue};
+pub use self::sender::Outcome;
+pub use self::tencent::{Callback, Tencent, callback};
+use crate::clock::Clock;
+use crate::presence::Timestamp;
+use crate::store::{Outbox, Store};
+
+/// How many of the last failures are shown.
+const FAILURES_SHOWN: usize = 20;
+
+/// Where events are posted to, and how.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The receiver.
+    pub url: reqwest::Url,
+    /// What a request looks like.
+    pub format: Format,
+    /// How long the receiver may take to answer.
+    pub timeout: Duration,
+    /// How long after its first refusal an event is given up.
+    pub give_up_after: Duration,
+    /// How many requests may be under way at once.
+    pub parallel: usize,
+}
+
+/// The webhook, as the rest of the hub sees it.
+pub struct Webhook {
+    store: Arc<dyn Store>,
+    outbox: Arc<dyn Outbox>,
+    clock: Clock,
+    settings: watch::Sender<Option<Settings>>,
+    shown: Mutex<Shown>,
+    metrics: Metrics,
+    /// Something was put back.
+    put_back: Notify,
+    stop: watch::Sender<bool>,
+}
+
+/// How the delivery goes.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Shown {
+    /// In a word.
+    pub state: Condition,
+    /// Requests under way.
+    pub under_way: usize,
+    /// Events that wait for another attempt.
+    pub waiting: usize,
+    /// Users whose events wait because one was not accepted.
+    pub held: usize,
+    /// When something was accepted last.
+    pub last_success: Option<Timestamp>,
+    /// What was not accepted lately, the latest last.
+    pub failures: Vec<Failure>,
+    /// How far everything is dealt with, but for what is held.
+    #[serde(skip)]
+    pub position: crate::store::Cursor,
+}
+
+/// How the delivery goes, in a word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// There is no receiver.
+    #[default]
+    Off,
+    /// The last request was accepted, or there was none yet.
+    Up,
+    /// The last request was not accepted.
+    Failing,
+    /// Nothing is accepted: one request at a time tries.
+    Down,
+}
+
+/// A request that was not accepted.
+#[derive(Debug, Clone, Serialize)]
+pub struct Failure {
+    /// When.
+    pub at: Timestamp,
+    /// How many events it bore.
+    pub events: usize,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// What came of it.
+    pub error: Arc<str>,
+}
+
+impl Webhook {
+    /// Makes the webhook; [`run`](Self::run) runs it.
+    pub fn new(
+        store: Arc<dyn Store>,
+        outbox: Arc<dyn Outbox>,
+        clock: Clock,
+        settings: Option<Settings>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            outbox,
+            clock,
+            settings: watch::Sender::new(settings),
+            shown: Mutex::default(),
+            metrics: Metrics::default(),
+            put_back: Notify::new(),
+            stop: watch::Sender::new(false),
+        })
+    }
+
+    /// Puts other settings in force, from the next request on.
+    pub fn set_settings(&self, settings: Option<Settings>) {
+        self.settings.send_replace(settings);
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Option<Settings> {
+        self.settings.borrow().clone()
+    }
+
+    /// How the delivery goes.
+    pub fn shown(&self) -> Shown {
+        self.shown.lock().clone()
+    }
+
+    /// What is counted.
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// What is given up, and put back.
+    pub const fn outbox(&self) -> &Arc<dyn Outbox> {
+        &self.outbox
+    }
+
+    /// Says that dead letters were put back.
+    pub fn wake(&self) {
+        self.put_back.notify_one();
+    }
+
+    /// Posts a request that bears no event, once; `None` where there is no receiver.
+    pub async fn test(&self) -> Option<Outcome> {
+        let settings = self.settings()?;
+        let client = sender::client().ok()?;
+        let wall = self.clock.wall();
+        let request = settings.format.test(&settings.url, wall);
+        Some(sender::send(&client, request, settings.timeout, self.clock.wall()).await)
+    }
+
+    /// Posts events until it is told to stop.
+    pub async fn run(self: Arc<Self>) {
+        let mut stop = self.stop.subscribe();
+        let mut settings = self.settings.subscribe();
+        while !*stop.borrow_and_update() {
+            let work = worker::run(&self, settings.borrow_and_update().clone(), stop.clone());
+            // Where the settings change, what is under way is let go, and posted again.
+            tokio::select! {
+                () = work => (),
+                Ok(()) = settings.changed() => (),
+            }
+        }
+    }
+
+    /// Has it stop, when what is under way has been answered and progress is saved.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+}

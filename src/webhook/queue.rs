@@ -1,0 +1,361 @@
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::health::Pauses;
+use crate::presence::{Timestamp, UserId};
+use crate::store::{Cursor, Dead, Held, LogEntry, Progress, Save};
+
+/// How many events may wait for another attempt before nothing new is begun.
+const WAITING_MAX: usize = 10_000;
+
+/// What there is to deliver, in which order: it knows no clock and no network.
+///
+/// The log is scanned once, from the position on. A user's first event that is found puts the user
+/// among those who lag, who are in at most one batch at a time; events that are found meanwhile are
+/// left in the log, and read from there when the batch is done. So a user costs the same memory,
+/// however much waits.
+#[derive(Debug)]
+pub struct Queue {
+    /// Up to here the log was scanned.
+    scanned: Cursor,
+    lags: HashMap<UserId, Lag>,
+    /// Those who lag and are in no batch.
+    ready: VecDeque<UserId>,
+    waiting: Vec<Batch>,
+    /// Users who may be held now and were not when progress was last saved, or the reverse.
+    touched: HashSet<UserId>,
+}
+
+/// A user of whom not everything that was scanned is dealt with.
+#[derive(Debug, Clone)]
+struct Lag {
+    /// The first event that is not.
+    from: Cursor,
+    /// Whether there are more in the log than are in the batch.
+    more: bool,
+    refusal: Option<Refusal>,
+}
+
+#[derive(Debug, Clone)]
+struct Refusal {
+    first: Timestamp,
+    attempts: u32,
+    error: Arc<str>,
+}
+
+/// Events that go out together.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The events; each user's in order.
+    pub entries: Vec<LogEntry>,
+    /// When it was first not accepted, or what it is a part of.
+    refused: Option<Timestamp>,
+    attempts: u32,
+    error: Arc<str>,
+    retry_at: Timestamp,
+    pauses: Pauses,
+    /// Whether it is a dead letter that was put back.
+    revived: bool,
+}
+
+/// Why a batch was not accepted, and what is known of the others.
+#[derive(Debug, Clone)]
+pub struct Setback {
+    /// What happened.
+    pub error: Arc<str>,
+    /// Whether the receiver will not have it as it is.
+    pub is_refusal: bool,
+    /// How long the receiver asks to be left alone.
+    pub retry_after: Option<Duration>,
+    /// When something else was accepted last.
+    pub last_success: Option<Timestamp>,
+    /// How long after its first refusal an event is given up.
+    pub give_up_after: Duration,
+}
+
+impl Queue {
+    /// Goes on from where an earlier run was.
+    pub fn new(progress: Progress) -> Self {
+        let mut queue = Self {
+            scanned: progress.position,
+            lags: HashMap::new(),
+            ready: VecDeque::new(),
+            waiting: Vec::new(),
+            touched: HashSet::new(),
+        };
+        for Held { user, from, refused, attempts, last_error } in progress.held {
+            let error = last_error.into();
+            let refusal = Some(Refusal { first: refused, attempts, error });
+            queue.ready.push_back(user.clone());
+            queue.lags.insert(user, Lag { from, more: false, refusal });
+        }
+        queue
+    }
+
+    /// Up to where the log was scanned.
+    pub const fn scanned(&self) -> Cursor {
+        self.scanned
+    }
+
+    /// Goes on with the scan from a later place: what is between was let go.
+    pub fn skip_to(&mut self, scanned: Cursor) {
+        self.scanned = self.scanned.max(scanned);
+    }
+
+    /// Whether so little waits that something new may be begun.
+    pub fn has_room(&self) -> bool {
+        self.waiting_events() < WAITING_MAX
+    }
+
+    /// How many events wait for another attempt.
+    pub fn waiting_events(&self) -> usize {
+        self.waiting.iter().map(|batch| batch.entries.len()).sum()
+    }
+
+    /// How many users are held because something was not accepted.
+    pub fn held_users(&self) -> usize {
+        self.lags.values().filter(|lag| lag.refusal.is_some()).count()
+    }
+
+    // Making batches.
+
+    /// The next user whose events are to be read from the log, from where on, and whether they go
+    /// alone, because one was not accepted before.
+    pub fn next_ready(&mut self) -> Option<(UserId, Cursor, bool)> {
+        let user = self.ready.pop_front()?;
+        let lag = self.lags.get(&user)?;
+        Some((user, lag.from, lag.refusal.is_some()))
+    }
+
+    /// Leaves a ready user for later.
+    pub fn not_yet(&mut self, user: UserId) {
+        self.ready.push_front(user);
+    }
+
+    /// Takes what was read of a ready user; `is_all` says that there is nothing more in the log.
+    pub fn take_up(&mut self, batch: &mut Batch, user: &UserId, read: Vec<LogEntry>, is_all: bool) {
+        let Some(lag) = self.lags.get_mut(user) else { return };
+        let scanned = self.scanned;
+        // What was not scanned yet will be.
+        let known: Vec<_> = read.into_iter().filter(|entry| entry.cursor <= scanned).collect();
+        let Some(first) = known.first() else {
+            self.lags.remove(user);
+            self.touched.insert(user.clone());
+            return;
+        };
+        lag.from = first.cursor;
+        lag.more = !is_all;
+        if let Some(Refusal { first, attempts, error }) = &lag.refusal {
+            batch.refused = Some(*first);
+            batch.attempts = *attempts;
+            batch.error = Arc::clone(error);
+        }
+        batch.entries.extend(known);
+    }
+
+    /// Scans the next entry of the log: into the batch, unless its user lags.
+    pub fn scan(&mut self, batch: &mut Batch, entry: LogEntry) {
+        self.scanned = entry.cursor;
+        if let Some(lag) = self.lags.get_mut(&entry.user) {
+            let is_next = !lag.more && batch.entries.iter().any(|other| other.user == entry.user);
+            if is_next {
+                batch.entries.push(entry);
+            } else {
+                lag.more = true;
+            }
+            return;
+        }
+        let lag = Lag { from: entry.cursor, more: false, refusal: None };
+        self.lags.insert(entry.user.clone(), lag);
+        batch.entries.push(entry);
+    }
+
+    /// Takes up a dead letter that was put back.
+    pub fn revive(&mut self, entry: LogEntry, now: Timestamp) {
+        let known = self.waiting.iter().filter(|batch| batch.revived);
+        if known.flat_map(|batch| &batch.entries).any(|other| other.cursor == entry.cursor) {
+            return;
+        }
+        let batch =
+            Batch { entries: vec![entry], revived: true, retry_at: now, ..Batch::default() };
+        self.waiting.push(batch);
+    }
+
+    /// The batch that has waited longest past its time.
+    pub fn due(&mut self, now: Timestamp) -> Option<Batch> {
+        let waiting = self.waiting.iter().enumerate();
+        let (place, first) = waiting.min_by_key(|(_, batch)| batch.retry_at)?;
+        (first.retry_at <= now).then(|| self.waiting.swap_remove(place))
+    }
+
+    /// When the next batch has waited long enough.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.waiting.iter().map(|batch| batch.retry_at).min()
+    }
+
+    /// Has nothing wait any longer: the receiver is there again.
+    pub fn hurry(&mut self, now: Timestamp) {
+        for batch in &mut self.waiting {
+            batch.retry_at = batch.retry_at.min(now);
+        }
+    }
+
+    // What became of them.
+
+    /// Notes that a batch is dealt with; returns the dead letters among it that are delivered.
+    pub fn done(&mut self, batch: Batch) -> Vec<Cursor> {
+        if batch.revived {
+            return batch.entries.into_iter().map(|entry| entry.cursor).collect();
+        }
+        for entry in batch.entries {
+            if let Some(lag) = self.lags.get_mut(&entry.user) {
+                lag.from = lag.from.max(Cursor(entry.cursor.0 + 1));
+                if lag.refusal.take().is_some() {
+                    self.touched.insert(entry.user.clone());
+                }
+            }
+            self.let_go(&entry.user);
+        }
+        Vec::new()
+    }
+
+    /// Notes that nothing of a user is under way any more.
+    fn let_go(&mut self, user: &UserId) {
+        if let Some(lag) = self.lags.get_mut(user) {
+            if !lag.more {
+                self.lags.remove(user);
+            } else if !self.ready.contains(user) {
+                self.ready.push_back(user.clone());
+            }
+        }
+    }
+
+    /// Has a batch that was not accepted wait for another attempt, whole or in halves; returns it
+    /// where it is to be given up.
+    pub fn set_back(&mut self, mut batch: Batch, why: &Setback, now: Timestamp) -> Option<Batch> {
+        let first = *batch.refused.get_or_insert(now);
+        batch.attempts += 1;
+        batch.error = Arc::clone(&why.error);
+        let others_go = why.last_success.is_some_and(|success| success > first);
+        let is_over = others_go && now >= first + why.give_up_after;
+        let stands_alone = batch.entries.len() == 1;
+        if is_over && stands_alone {
+            return Some(batch);
+        }
+        if (why.is_refusal || is_over) && !stands_alone {
+            self.halve(batch, now);
+            return None;
+        }
+        batch.retry_at = now + batch.pauses.next(why.retry_after);
+        self.wait(batch);
+        None
+    }
+
+    /// Has a batch wait that could not be given up.
+    pub fn wait(&mut self, batch: Batch) {
+        for entry in batch.entries.iter().filter(|_| !batch.revived) {
+            if let Some(lag) = self.lags.get_mut(&entry.user) {
+                lag.refusal = batch.refused.map(|first| Refusal {
+                    first,
+                    attempts: batch.attempts,
+                    error: Arc::clone(&batch.error),
+                });
+                self.touched.insert(entry.user.clone());
+            }
+        }
+        self.waiting.push(batch);
+    }
+
+    /// Makes two of a batch, no user in both. Of a single user's, the second half goes back to the
+    /// log.
+    fn halve(&mut self, batch: Batch, now: Timestamp) {
+        let Batch { mut entries, refused, attempts, error, revived, .. } = batch;
+        entries.sort_by(|one, other| (&one.user, one.cursor).cmp(&(&other.user, other.cursor)));
+        let middle = entries.len() / 2;
+        let is_border = |place: &usize| entries[*place - 1].user != entries[*place].user;
+        let border = (1..entries.len()).filter(is_border);
+        let border = border.min_by_key(|place| place.abs_diff(middle));
+        let rest = entries.split_off(border.unwrap_or(middle));
+        if border.is_none() {
+            if let Some(lag) = self.lags.get_mut(&entries[0].user) {
+                lag.more = true;
+            }
+            drop(rest);
+        } else {
+            let (error, pauses) = (Arc::clone(&error), Pauses::default());
+            let rest =
+                Batch { entries: rest, refused, attempts, error, retry_at: now, pauses, revived };
+            self.wait(rest);
+        }
+        let pauses = Pauses::default();
+        self.wait(Batch { entries, refused, attempts, error, retry_at: now, pauses, revived });
+    }
+
+    // Progress.
+
+    /// Up to where everything is dealt with, but for those who are held.
+    pub fn position(&self) -> Cursor {
+        let lags = self.lags.values().filter(|lag| lag.refusal.is_none());
+        let first = lags.map(|lag| Cursor(lag.from.0.saturating_sub(1))).min();
+        first.unwrap_or(self.scanned).min(self.scanned)
+    }
+
+    /// What is to be saved, since the last time.
+    pub fn save(&mut self) -> Save {
+        let mut save = Save { position: self.position(), ..Save::default() };
+        for user in self.touched.drain() {
+            let lag = self.lags.get(&user);
+            match lag.and_then(|lag| Some((lag.from, lag.refusal.as_ref()?))) {
+                Some((from, Refusal { first, attempts, error })) => save.held.push(Held {
+                    user,
+                    from,
+                    refused: *first,
+                    attempts: *attempts,
+                    last_error: error.to_string(),
+                }),
+                None => save.freed.push(user),
+            }
+        }
+        save
+    }
+
+    /// Notes that what was to be saved was not.
+    pub fn unsaved(&mut self, save: Save) {
+        self.touched.extend(save.held.into_iter().map(|held| held.user));
+        self.touched.extend(save.freed);
+    }
+}
+
+impl Batch {
+    /// How often it was tried.
+    pub const fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// About how many bytes it has.
+    pub fn bytes(&self) -> usize {
+        self.entries.iter().map(|entry| entry.event.len()).sum()
+    }
+
+    /// Its events, given up.
+    pub fn dead(&self, at: Timestamp) -> Vec<Dead> {
+        let dead = |entry: &LogEntry| Dead {
+            entry: entry.clone(),
+            at,
+            attempts: self.attempts,
+            last_error: Arc::clone(&self.error),
+        };
+        self.entries.iter().map(dead).collect()
+    }
+
+    /// Whether it is a dead letter that was put back.
+    pub const fn is_revived(&self) -> bool {
+        self.revived
+    }
+
+    /// Has it wait that long.
+    pub(super) fn again_at(&mut self, at: Timestamp) {
+        self.retry_at = at;
+    }
+}

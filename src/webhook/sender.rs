@@ -1,0 +1,113 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode};
+
+use super::format::Request;
+use crate::clock::timestamp;
+use crate::presence::Timestamp;
+
+/// How long it may take to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How much of an answer is read.
+const ANSWER_BYTES_MAX: usize = 4096;
+/// The longest pause that a receiver may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
+/// What came of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was accepted.
+    Accepted,
+    /// The receiver will not have it: something in it is wrong.
+    Refused(Arc<str>),
+    /// It did not work this time.
+    Failed {
+        /// What happened.
+        error: Arc<str>,
+        /// How long the receiver asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// What posts requests: no redirect is followed, and no proxy of the environment's is used.
+pub(super) fn client() -> Result<Client, reqwest::Error> {
+    // Whoever comes first installs it; all install the same.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .user_agent(concat!("presence-hub/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+/// Posts a request; `wall` is what an answer's dates are held against.
+pub(super) async fn send(
+    client: &Client,
+    request: Request,
+    timeout: Duration,
+    wall: Timestamp,
+) -> Outcome {
+    let posted = tokio::time::timeout(timeout, post(client, request, wall)).await;
+    posted.unwrap_or_else(|_| failed("no answer in time", None))
+}
+
+async fn post(client: &Client, request: Request, wall: Timestamp) -> Outcome {
+    let Request { url, headers, body, wants_json } = request;
+    let post = headers.into_iter().fold(client.post(url), |post, (k, v)| post.header(k, v));
+    let answer = match post.body(body).send().await {
+        Ok(answer) => answer,
+        Err(error) => return failed(&in_words(&error), None),
+    };
+    let status = answer.status();
+    let retry_after = retry_after(answer.headers(), wall);
+    if status.is_success() {
+        if wants_json && !(status == StatusCode::OK && is_json(answer).await) {
+            return failed("the answer is no JSON", None);
+        }
+        return Outcome::Accepted;
+    }
+    let again = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+    if status.is_client_error() && !again.contains(&status) {
+        return Outcome::Refused(format!("status {status}").into());
+    }
+    failed(&format!("status {status}"), retry_after)
+}
+
+fn failed(error: &str, retry_after: Option<Duration>) -> Outcome {
+    Outcome::Failed { error: error.into(), retry_after }
+}
+
+/// An error with its causes, without the URL, which may hold a secret.
+fn in_words(error: &reqwest::Error) -> String {
+    let mut words = String::from("the request failed");
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    words
+}
+
+/// For how long a receiver asks to be left alone (RFC 9110, section 10.2.3).
+fn retry_after(headers: &HeaderMap, wall: Timestamp) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let asked = value.parse().map(Duration::from_secs).ok().or_else(|| {
+        let date = httpdate::parse_http_date(value).ok()?;
+        Some(timestamp(date) - wall)
+    })?;
+    Some(asked.min(RETRY_AFTER_MAX))
+}
+
+async fn is_json(mut answer: Response) -> bool {
+    let mut read = Vec::new();
+    while let Ok(Some(chunk)) = answer.chunk().await {
+        read.extend_from_slice(&chunk);
+        if read.len() > ANSWER_BYTES_MAX {
+            return false;
+        }
+    }
+    serde_json::from_slice::<serde::de::IgnoredAny>(&read).is_ok()
+}

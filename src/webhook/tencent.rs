@@ -1,0 +1,171 @@
+use reqwest::Url;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::format::Request;
+use crate::presence::{Cause, Kicker, Platform, Timestamp, Transition, UserId};
+
+/// What a callback about a change of state is called.
+const STATE_CHANGE: &str = "State.StateChange";
+/// What one is called that only tries the receiver.
+const TEST: &str = "State.Test";
+/// Where a change comes from that no client asked for.
+const SERVER_API: &str = "RESTAPI";
+
+/// What callbacks to a back end written for Tencent Cloud IM say.
+#[derive(Debug, Clone)]
+pub struct Tencent {
+    /// The app's id.
+    pub sdk_app_id: u64,
+    /// What callbacks are signed with; empty: they are not.
+    pub token: String,
+    /// Whether a device that a login kicked is also reported as logged out.
+    pub kick_sends_logout: bool,
+}
+
+/// A callback, but for its address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callback {
+    /// The platform that it is about.
+    pub platform: &'static str,
+    /// Where that came from; empty where it is not known.
+    pub address: String,
+    /// What is told.
+    pub body: Body,
+}
+
+/// What a callback tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Body {
+    callback_command: &'static str,
+    event_time: Timestamp,
+    info: Info,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kicked_device: Vec<Device>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Info {
+    #[serde(rename = "Action")]
+    action: &'static str,
+    #[serde(rename = "To_Account")]
+    to_account: String,
+    #[serde(rename = "Reason")]
+    reason: &'static str,
+    #[serde(rename = "CustomStatus", skip_serializing_if = "Option::is_none")]
+    custom_status: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Device {
+    platform: &'static str,
+}
+
+/// What a transition is to a back end written for Tencent Cloud IM; `None` for what that is not told.
+pub fn callback(tencent: &Tencent, user: &UserId, transition: &Transition) -> Option<Callback> {
+    let (action, reason) = action(tencent, transition)?;
+    let is_by_server = matches!(transition.by, Some(Kicker::Admin { .. }));
+    let terminal = transition.terminal.as_ref().filter(|_| !is_by_server);
+    let platform = terminal.map_or(SERVER_API, |terminal| opt_platform(terminal.platform));
+    let address = transition.evidence.address.map(|address| address.to_string());
+    let custom = (transition.cause == Cause::Custom)
+        .then(|| transition.status.custom.as_deref().unwrap_or_default().to_owned());
+    let kicked =
+        transition.kicked.iter().map(|victim| Device { platform: kicked(victim.platform) });
+    let body = Body {
+        callback_command: STATE_CHANGE,
+        event_time: transition.at,
+        info: Info { action, to_account: user.to_string(), reason, custom_status: custom },
+        kicked_device: kicked.collect(),
+    };
+    Some(Callback { platform, address: address.unwrap_or_default(), body })
+}
+
+/// The action and the reason that a cause is told as.
+fn action(tencent: &Tencent, transition: &Transition) -> Option<(&'static str, &'static str)> {
+    let platform = transition.terminal.as_ref().map(|terminal| terminal.platform);
+    match (transition.cause, &transition.by) {
+        (Cause::Login | Cause::Resume, _) => Some(("Login", "Register")),
+        (Cause::Logout, _) | (Cause::Kicked, Some(Kicker::Admin { .. } | Kicker::Own(_))) => {
+            Some(("Logout", "Unregister"))
+        }
+        (Cause::Kicked, _) => tencent.kick_sends_logout.then_some(("Logout", "Unregister")),
+        (Cause::Silence | Cause::NodeLost, _) if platform.is_some_and(Platform::is_native) => {
+            Some(("Disconnect", "TimeOut"))
+        }
+        (
+            Cause::Silence
+            | Cause::NodeLost
+            | Cause::Close
+            | Cause::Background
+            | Cause::Exit
+            | Cause::TokenExpired,
+            _,
+        ) => Some(("Disconnect", "LinkClose")),
+        (Cause::Expired, _) => None,
+        (Cause::Custom, _) => Some(("CustomStatusChange", "SetCustomStatus")),
+    }
+}
+
+/// A platform in `KickedDevice`.
+const fn kicked(platform: Platform) -> &'static str {
+    match platform {
+        Platform::Android => "Android",
+        Platform::Ios => "iOS",
+        Platform::Ipad => "iPad",
+        Platform::Windows => "Windows",
+        Platform::Mac => "Mac",
+        Platform::Linux => "Linux",
+        Platform::Web | Platform::MiniProgram => "Web",
+    }
+}
+
+/// A platform in `OptPlatform`.
+const fn opt_platform(platform: Platform) -> &'static str {
+    match platform {
+        Platform::Ios => "IOS",
+        other => kicked(other),
+    }
+}
+
+impl Tencent {
+    pub(super) fn request(&self, url: &Url, callback: &Callback, wall: Timestamp) -> Request {
+        let body = serde_json::to_string(&callback.body)
+            .unwrap_or_else(|error| unreachable!("plain values make JSON: {error}"));
+        self.post(url, STATE_CHANGE, (callback.platform, &callback.address), body, wall)
+    }
+
+    pub(super) fn test(&self, url: &Url, wall: Timestamp) -> Request {
+        let body = format!("{{\"CallbackCommand\":\"{TEST}\"}}");
+        self.post(url, TEST, (SERVER_API, ""), body, wall)
+    }
+
+    fn post(
+        &self,
+        url: &Url,
+        command: &str,
+        (platform, address): (&str, &str),
+        body: String,
+        wall: Timestamp,
+    ) -> Request {
+        let mut url = url.clone();
+        let mut query = url.query_pairs_mut();
+        query
+            .append_pair("SdkAppid", &self.sdk_app_id.to_string())
+            .append_pair("CallbackCommand", command)
+            .append_pair("contenttype", "json")
+            .append_pair("ClientIP", address)
+            .append_pair("OptPlatform", platform);
+        if !self.token.is_empty() {
+            let time = wall.as_secs().to_string();
+            let digest = Sha256::digest(format!("{}{time}", self.token));
+            let sign: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            query.append_pair("Sign", &sign).append_pair("RequestTime", &time);
+        }
+        drop(query);
+        let headers = vec![("content-type", "application/json".to_owned())];
+        Request { url, headers, body, wants_json: true }
+    }
+}

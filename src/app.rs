@@ -99,6 +99,7 @@ pub async fn run(
     let webhook = Webhook::new(Arc::clone(&store), outbox, clock.clone(), settings.webhook);
     let hub = Hub::new(store, Arc::new(LocalBus::default()), settings.policy, clock);
     hub.sign().await.map_err(|error| AppFault::Setting(error.to_string()))?;
+    webhook.begin().await.map_err(|error| AppFault::Setting(error.to_string()))?;
     let mut time = tokio::spawn(run_deadlines(Arc::clone(&hub)));
     tokio::spawn(Arc::clone(&hub).listen());
     tokio::spawn(memory::watch(Arc::clone(&hub)));

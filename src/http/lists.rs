@@ -142,7 +142,7 @@ pub(super) async fn sessions(
 ) -> Result<Response, Problem> {
     let mut found = Found::new(&request);
     if let Some(user) = &request.user {
-        found.look_at(user.clone(), door.hub.record(user).await?);
+        found.look_at(user.clone(), &door.hub.record(user).await?);
     } else {
         let among = Among {
             after: None,
@@ -163,7 +163,7 @@ pub(super) async fn sessions(
 /// Reads users from the place on until the page is full.
 async fn search(hub: &Hub, found: &mut Found<'_>, mut among: Among) -> Result<(), Problem> {
     if let Some(Place { user, .. }) = found.request.cursor.clone() {
-        found.look_at(user.clone(), hub.record(&user).await?);
+        found.look_at(user.clone(), &hub.record(&user).await?);
         among.after = Some(user);
     }
     for _ in 0..USERS_READ_MAX / USERS_READ {
@@ -174,7 +174,7 @@ async fn search(hub: &Hub, found: &mut Found<'_>, mut among: Among) -> Result<()
                 return Ok(());
             }
             among.after = Some(user.clone());
-            found.look_at(user, record);
+            found.look_at(user, &record);
         }
         if is_end || found.next.is_some() {
             return Ok(());
@@ -197,7 +197,7 @@ impl<'a> Found<'a> {
     }
 
     /// Takes what is wanted of a user's terminals, as far as the page goes.
-    fn look_at(&mut self, user: UserId, record: Arc<Record>) {
+    fn look_at(&mut self, user: UserId, record: &Arc<Record>) {
         let place = self.request.cursor.as_ref().filter(|place| place.user == user);
         let shown = place.map_or(0, |place| place.terminals);
         for (index, terminal) in record.terminals.iter().enumerate().skip(shown) {
@@ -208,7 +208,7 @@ impl<'a> Found<'a> {
                 self.next = Some(Place { terminals: index, user });
                 return;
             }
-            self.sessions.push((user.clone(), Arc::clone(&record), index));
+            self.sessions.push((user.clone(), Arc::clone(record), index));
         }
     }
 

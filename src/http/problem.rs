@@ -127,10 +127,10 @@ impl From<Unavailable> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::CursorExpired => Self::cursor_expired(),
-            error => Unavailable::from(error).into(),
+        if error == StoreError::CursorExpired {
+            return Self::cursor_expired();
         }
+        Unavailable::from(error).into()
     }
 }
 

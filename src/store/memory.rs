@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
-    Among, Backlog, Commit, Cursor, Dead, Held, LogEntry, Outbox, Part, Progress, Retention,
-    Revision, Save, Store, StoreError, Stored, Totals, Which,
+    Among, Backlog, Commit, Cursor, Dead, Held, Listed, LogEntry, Outbox, Part, Progress,
+    Retention, Revision, Save, Store, StoreError, Stored, Totals, Which,
 };
 use crate::presence::{NodeId, Record, Sign, Timestamp, UserId};
 
@@ -252,7 +252,7 @@ impl Store for MemoryStore {
         &'a self,
         among: &'a Among,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<(UserId, Arc<Record>)>, StoreError>> {
+    ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
         ready(Ok(self.state.lock().list(among, limit))).boxed()
     }
 

@@ -69,7 +69,7 @@ pub trait Store: Send + Sync + 'static {
         &'a self,
         among: &'a Among,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<(UserId, Arc<Record>)>, StoreError>>;
+    ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>>;
 
     /// Counts terminals and users.
     ///
@@ -155,6 +155,9 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>>;
 }
+
+/// A user in a list.
+pub type Listed = (UserId, Arc<Record>);
 
 /// A record, as it was committed.
 #[derive(Debug, Clone, Default)]
@@ -263,7 +266,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// A store that cannot be reached now.
-    pub fn unavailable(cause: impl ToString) -> Self {
+    pub fn unavailable(cause: &impl ToString) -> Self {
         Self::Unavailable { cause: cause.to_string() }
     }
 }

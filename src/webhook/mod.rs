@@ -33,7 +33,7 @@ pub use self::sender::Outcome;
 pub use self::tencent::{Callback, Tencent, callback};
 use crate::clock::Clock;
 use crate::presence::Timestamp;
-use crate::store::{Outbox, Store};
+use crate::store::{Outbox, Progress, Save, Store, StoreError};
 
 /// How many of the last failures are shown.
 const FAILURES_SHOWN: usize = 20;
@@ -171,6 +171,23 @@ impl Webhook {
         let wall = self.clock.wall();
         let request = settings.format.test(&settings.url, wall);
         Some(sender::send(&client, request, settings.timeout, self.clock.wall()).await)
+    }
+
+    /// Where it goes on. A webhook that is new begins with what happens from now on: to be asked
+    /// before anything happens.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn begin(&self) -> Result<Progress, StoreError> {
+        if let Some(progress) = self.outbox.progress().await? {
+            return Ok(progress);
+        }
+        let position = *self.store.head().borrow();
+        if self.settings.borrow().is_some() {
+            self.outbox.save(Save { position, ..Save::default() }).await?;
+        }
+        Ok(Progress { position, held: Vec::new() })
     }
 
     /// Posts events until it is told to stop.

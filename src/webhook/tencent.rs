@@ -124,10 +124,7 @@ const fn kicked(platform: Platform) -> &'static str {
 
 /// A platform in `OptPlatform`.
 const fn opt_platform(platform: Platform) -> &'static str {
-    match platform {
-        Platform::Ios => "IOS",
-        other => kicked(other),
-    }
+    if matches!(platform, Platform::Ios) { "IOS" } else { kicked(platform) }
 }
 
 impl Tencent {

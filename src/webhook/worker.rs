@@ -12,7 +12,7 @@ use super::queue::{Batch, Queue, Setback};
 use super::sender::{self, Outcome};
 use super::{Condition, FAILURES_SHOWN, Failure, Settings, Shown, Webhook};
 use crate::presence::Timestamp;
-use crate::store::{Cursor, Dead, Part, Progress, Save, StoreError};
+use crate::store::{Cursor, Dead, Part, Progress, StoreError};
 
 /// How often progress is saved while there is some.
 const SAVE_EVERY: Duration = Duration::from_millis(200);
@@ -63,18 +63,10 @@ pub(super) async fn run(
     worker.work(stop).await;
 }
 
-/// Where to begin: a webhook that is new begins with what happens from now on.
+/// Where to begin, as soon as the store says.
 async fn begin(webhook: &Webhook) -> Progress {
     loop {
-        let found = async {
-            if let Some(progress) = webhook.outbox.progress().await? {
-                return Ok(progress);
-            }
-            let position = *webhook.store.head().borrow();
-            webhook.outbox.save(Save { position, ..Save::default() }).await?;
-            Ok::<_, StoreError>(Progress { position, held: Vec::new() })
-        };
-        match found.await {
+        match webhook.begin().await {
             Ok(progress) => return progress,
             Err(error) => tracing::warn!(%error, "the webhook waits for the store"),
         }

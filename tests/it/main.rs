@@ -1,6 +1,7 @@
 //! The one integration-test binary.
 
 mod actor;
+mod crash;
 mod hub;
 mod lab;
 mod operation;

@@ -331,6 +331,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
+    /// Sends a request and hears its answer, unless the connection ends first.
+    pub(crate) async fn try_request(&mut self, mut message: Value) -> Option<Value> {
+        self.next_id += 1;
+        message["id"] = json!(self.next_id);
+        self.socket.send(Message::text(message.to_string())).await.ok()?;
+        loop {
+            let Heard::Message(heard) = self.hear().await else { return None };
+            if heard["type"] == "reply" && heard["id"] == self.next_id {
+                return Some(heard);
+            }
+        }
+    }
+
     /// Sends a request that succeeds.
     pub(crate) async fn ok(&mut self, message: Value) -> Value {
         let reply = self.request(message).await;

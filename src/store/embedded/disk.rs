@@ -109,7 +109,7 @@ impl Disk {
     }
 
     fn broke(&self, cause: &str) -> StoreError {
-        let error = StoreError::unavailable(cause);
+        let error = StoreError::unavailable(&cause);
         *self.condition.lock() = Condition::Broken(error.clone());
         error
     }

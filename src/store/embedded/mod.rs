@@ -35,10 +35,10 @@ use self::reader::{ReadFault, Readers};
 use self::schema::json;
 use self::writer::{Job, MORE_TO_TRIM, RecordWrite, Shown, Tail, Unread, Write, Writer};
 use super::{
-    Among, Backlog, Commit, Cursor, Dead, LogEntry, Outbox, Part, Progress, Retention, Revision,
-    Save, Store, StoreError, Stored, Totals, Which,
+    Among, Backlog, Commit, Cursor, Dead, Listed, LogEntry, Outbox, Part, Progress, Retention,
+    Revision, Save, Store, StoreError, Stored, Totals, Which,
 };
-use crate::presence::{NodeId, Record, Sign, Timestamp, UserId};
+use crate::presence::{NodeId, Sign, Timestamp, UserId};
 
 /// The database's name in its directory.
 const DATABASE: &str = "presence.db";
@@ -163,7 +163,7 @@ impl EmbeddedStore {
 
     async fn write(&self, write: Write) -> Result<u64, StoreError> {
         let (done, answer) = oneshot::channel();
-        let stopped = || StoreError::unavailable("the thread that writes has stopped");
+        let stopped = || StoreError::unavailable(&"the thread that writes has stopped");
         self.jobs.send(Job { write, done }).map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
@@ -245,8 +245,10 @@ fn connect(database: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn fault(error: rusqlite::Error) -> StoreError {
-    StoreError::unavailable(error)
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::unavailable(&error)
+    }
 }
 
 impl Store for EmbeddedStore {
@@ -276,7 +278,7 @@ impl Store for EmbeddedStore {
         &'a self,
         among: &'a Among,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<(UserId, Arc<Record>)>, StoreError>> {
+    ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
         let among = among.clone();
         self.readers.read(move |connection| reader::users(connection, &among, limit)).boxed()
     }

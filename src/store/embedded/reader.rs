@@ -8,7 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::schema::{int, number};
 use crate::presence::{Due, NodeId, Record, Sign, State, Timestamp, UserId};
 use crate::store::{
-    Among, Backlog, Cursor, Dead, Held, LogEntry, Part, Progress, Revision, StoreError, Stored,
+    Among, Backlog, Cursor, Dead, Held, Listed, LogEntry, Part, Progress, Revision, StoreError,
+    Stored,
 };
 
 /// Connections that read, beside the one that writes.
@@ -38,8 +39,8 @@ impl Readers {
             readers.idle.lock().push(connection);
             answer
         });
-        let answer = answer.await.map_err(StoreError::unavailable)?;
-        answer.map_err(StoreError::unavailable)
+        let answer = answer.await.map_err(|error| StoreError::unavailable(&error))?;
+        answer.map_err(|fault| StoreError::unavailable(&fault))
     }
 }
 
@@ -121,7 +122,7 @@ pub(super) fn users(
     connection: &Connection,
     among: &Among,
     limit: usize,
-) -> Result<Vec<(UserId, Arc<Record>)>, ReadFault> {
+) -> Result<Vec<Listed>, ReadFault> {
     // Those who are there are a small part of those who are remembered, and have an index.
     let there = if among.states.contains(&State::Offline) { "" } else { "AND state > 0" };
     let mut found = connection.prepare_cached(&format!(

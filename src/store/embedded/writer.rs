@@ -8,9 +8,9 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tokio::sync::{oneshot, watch};
 
+use super::Cache;
 use super::disk::Disk;
 use super::schema::{int, json, number};
-use super::{Cache, fault};
 use crate::presence::{Census, Timestamp, UserId};
 use crate::store::{
     Cursor, Held, LogEntry, Progress, Retention, Revision, Save, StoreError, Stored, Totals, Which,
@@ -159,12 +159,12 @@ impl Writer {
     fn try_to_write(&mut self, jobs: &[Job]) -> Result<Vec<Result<u64, StoreError>>, StoreError> {
         self.disk.check()?;
         let Self { connection, tail, unread, retention, .. } = self;
-        let begin = connection.transaction().map_err(fault)?;
+        let begin = connection.transaction()?;
         let mut pen = Pen { begin, tail, unread, retention };
         let results = jobs.iter().map(|job| pen.write(&job.write));
-        let results = results.collect::<rusqlite::Result<Vec<_>>>().map_err(fault)?;
-        pen.save().map_err(fault)?;
-        pen.begin.commit().map_err(fault)?;
+        let results = results.collect::<rusqlite::Result<Vec<_>>>()?;
+        pen.save()?;
+        pen.begin.commit()?;
         if jobs.iter().any(Job::must_sync) {
             self.disk.sync()?;
         } else if jobs.iter().any(Job::should_sync) {

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use presence_hub::bus::LocalBus;
-use presence_hub::presence::{Cause, NodeId, Record, Sign, State, Timestamp, UserId};
+use presence_hub::presence::{Cause, NodeId, Sign, State, Timestamp, UserId};
 use presence_hub::store::{
-    Among, Backlog, Commit, Cursor, LogEntry, MemoryStore, Part, Revision, Store, StoreError,
-    Stored, Totals,
+    Among, Backlog, Commit, Cursor, Listed, LogEntry, MemoryStore, Part, Revision, Store,
+    StoreError, Stored, Totals,
 };
 use serde_json::json;
 use tokio::sync::{RwLock, watch};
@@ -124,7 +124,7 @@ impl Store for Frail {
         &'a self,
         among: &'a Among,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<(UserId, Arc<Record>)>, StoreError>> {
+    ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
         self.inner.users(among, limit)
     }
 

@@ -1,5 +1,6 @@
 //! The rules of presence by their numbers: driven by hand, from tables, and through random lives.
 
+mod crashes;
 mod lives;
 mod model;
 mod policies;

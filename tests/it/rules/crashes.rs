@@ -1,0 +1,175 @@
+//! T11: what becomes of sessions whose hub is gone.
+
+use presence_hub::presence::BackgroundReason::{Exit, Hide};
+use presence_hub::presence::Sign;
+
+use super::*;
+
+const SUCCESSOR: NodeId = NodeId(2);
+const GONE: Duration = Duration::from_secs(3);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What happens to the wall clock, and so to the hub's own time, between two runs.
+#[derive(Debug, Clone, Copy)]
+enum Jump {
+    None,
+    Ahead(Duration),
+    Back(Duration),
+}
+
+const JUMPS: [Jump; 5] = [
+    Jump::None,
+    Jump::Ahead(HOUR),
+    Jump::Ahead(Duration::from_secs(7 * 24 * 3600)),
+    Jump::Back(HOUR),
+    Jump::Back(Duration::from_secs(7 * 24 * 3600)),
+];
+
+fn logged_in(platform: Platform) -> (Life, Seat) {
+    let mut life = Life::of(Preset::Single);
+    let seat = life.login(platform, "device");
+    (life, seat)
+}
+
+/// The hub gives its last sign of life now; three seconds later another takes over.
+fn lose_hub(life: &mut Life, node: NodeId, successor: NodeId, jump: Jump) {
+    let last = life.now;
+    life.now = match jump {
+        Jump::None => life.now,
+        Jump::Ahead(by) => life.now + by,
+        Jump::Back(by) => life.now - by,
+    };
+    let at = life.now;
+    life.wait(GONE);
+    life.apply(EventKind::NodeLost { node, successor, last, at });
+    assert!(life.causes().is_empty(), "nobody sees it: {:?}", life.last);
+    assert!(!life.last.effects.announce);
+}
+
+fn window(platform: Platform) -> Duration {
+    if platform.is_native() { 400 * SECOND } else { 60 * SECOND }
+}
+
+#[test]
+fn t11_a_session_is_held_until_its_window_from_the_last_sign_is_over() {
+    for platform in Platform::ALL {
+        for jump in JUMPS {
+            let (mut life, seat) = logged_in(platform);
+            life.wait(25 * SECOND);
+            let before = life.record.status();
+            lose_hub(&mut life, seat.connection.node, SUCCESSOR, jump);
+            assert_eq!(life.record.status(), before, "{platform} {jump:?}");
+            assert_eq!(
+                life.lasts(window(platform) - GONE),
+                [Cause::NodeLost],
+                "{platform} {jump:?}"
+            );
+            let state = if MOBILE.contains(&platform) { State::PushOnline } else { State::Offline };
+            assert_eq!(life.state(), state);
+            assert!(life.last.transitions[0].evidence.deadline.is_some());
+        }
+    }
+}
+
+#[test]
+fn t11_who_resumes_inside_the_window_never_left() {
+    for platform in Platform::ALL {
+        let (mut life, seat) = logged_in(platform);
+        lose_hub(&mut life, seat.connection.node, SUCCESSOR, Jump::None);
+        life.wait(window(platform) - GONE - MILLI);
+        let seat = life.resume(seat).expect("to go on");
+        assert!(life.causes().is_empty() && !life.last.effects.announce);
+        life.wait(DAY / 2);
+        life.apply(EventKind::Tick);
+        assert!(life.stands(seat), "its old window means nothing any more");
+    }
+}
+
+#[test]
+fn t11_sessions_of_other_hubs_are_left_alone() {
+    let (mut life, seat) = logged_in(Platform::Web);
+    life.wait(SECOND);
+    let last = life.now;
+    life.apply(EventKind::NodeLost { node: NodeId(77), successor: SUCCESSOR, last, at: last });
+    life.wait(DAY / 2);
+    life.apply(EventKind::Tick);
+    assert!(life.stands(seat), "it lives on another hub than the one that is gone");
+}
+
+#[test]
+fn t6_t7_t11_the_deadline_of_the_background_goes_on() {
+    for (reason, window) in [(Hide, 30 * SECOND), (Exit, 4 * SECOND)] {
+        for jump in JUMPS {
+            let (mut life, seat) = logged_in(Platform::MiniProgram);
+            life.background(seat, reason);
+            life.wait(SECOND / 2);
+            lose_hub(&mut life, seat.connection.node, SUCCESSOR, jump);
+            let causes = life.lasts(window - SECOND / 2 - GONE);
+            let cause = if reason == Hide { Cause::Background } else { Cause::Exit };
+            assert_eq!(causes, [cause], "{jump:?}");
+        }
+    }
+}
+
+#[test]
+fn t3_t11_the_grace_of_a_closed_page_goes_on() {
+    for jump in JUMPS {
+        let (mut life, seat) = logged_in(Platform::Web);
+        life.policy.windows.web_close_grace = 10 * SECOND;
+        life.close(seat);
+        lose_hub(&mut life, seat.connection.node, SUCCESSOR, jump);
+        assert_eq!(life.lasts(10 * SECOND - GONE), [Cause::Close], "{jump:?}");
+    }
+}
+
+#[test]
+fn t11_a_takeover_that_was_cut_short_by_a_crash_is_finished_by_the_next() {
+    for jump in JUMPS {
+        let (mut life, seat) = logged_in(Platform::Web);
+        lose_hub(&mut life, seat.connection.node, SUCCESSOR, jump);
+        life.wait(SECOND);
+        // The first of the dead is taken over from again, to no effect; then the second.
+        let (record, now) = (life.record.clone(), life.now);
+        let again = EventKind::NodeLost {
+            node: seat.connection.node,
+            successor: NodeId(3),
+            last: now - GONE,
+            at: now,
+        };
+        life.apply(again);
+        assert_eq!(life.record.terminals, record.terminals);
+        lose_hub(&mut life, SUCCESSOR, NodeId(3), jump);
+        let left = 60 * SECOND - GONE - SECOND - GONE;
+        assert_eq!(life.lasts(left), [Cause::NodeLost], "{jump:?}");
+    }
+}
+
+#[test]
+fn t8_t11_push_goes_on_by_the_wall_clock() {
+    let (mut life, seat) = logged_in(Platform::Ios);
+    life.close(seat);
+    let record = life.record.clone();
+    life.wait(DAY);
+    lose_hub(&mut life, seat.connection.node, SUCCESSOR, Jump::None);
+    assert_eq!(life.record.terminals, record.terminals);
+    assert_eq!(life.lasts(6 * DAY - GONE), [Cause::Expired]);
+}
+
+#[test]
+fn t11_the_time_between_two_runs_is_the_machines_own_where_it_stayed_up() {
+    let sign = |boot: &str, up_secs: u64, wall_secs: u64| Sign {
+        boot: boot.into(),
+        up_ms: up_secs * 1000,
+        wall: Timestamp::from_millis(wall_secs * 1000),
+        now: Timestamp::from_millis(0),
+    };
+    let before = sign("a", 100, 10_000);
+    // Whatever the wall clock did.
+    for wall in [0, 10_000, 10_003, 1_000_000] {
+        assert_eq!(before.before(&sign("a", 103, wall)), 3 * SECOND);
+    }
+    assert_eq!(before.before(&sign("b", 5, 10_030)), 30 * SECOND, "a reboot");
+    assert_eq!(before.before(&sign("b", 5, 9_000)), Duration::ZERO, "never a time to come");
+    let unnamed = sign("", 100, 10_000);
+    assert_eq!(unnamed.before(&sign("", 105, 10_007)), 7 * SECOND, "no system that names boots");
+}

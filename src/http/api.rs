@@ -1,3 +1,6 @@
+#![expect(unused_qualifications, reason = "utoipa's macro writes them")]
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +14,18 @@ use futures::future::try_join_all;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use super::Door;
 use super::keys::{MayAct, MayRead};
+use super::openapi::{self, Refusals};
 use super::problem::Problem;
 use super::webhooks;
 use crate::hub::{Applied, Hub};
 use crate::presence::{
     Answer, Background, DeviceId, EventKind, Kicker, NodeId, Platform, Record, Refusal,
     SESSIONS_MAX, SessionId, State as UserState, Status, Target, Terminal, Timestamp, UserId,
-    explain as explain_login,
+    Victim, explain as explain_login,
 };
 use crate::wire::{ErrorCode, TEXT_BYTES_MAX};
 
@@ -64,27 +69,34 @@ impl FromRequestParts<Arc<Door>> for Named {
     }
 }
 
-#[derive(Deserialize)]
+/// Whose statuses are wanted.
+#[derive(Deserialize, ToSchema)]
 pub(super) struct StatusRequest {
+    /// 1 to 500 ids.
+    #[schema(min_items = 1, max_items = 500)]
     users: Vec<String>,
+    /// Whether with their terminals.
     #[serde(default)]
     detail: bool,
 }
 
-#[derive(Serialize)]
-struct Statuses<'a> {
+/// Statuses, in the order asked.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Statuses<'a> {
     statuses: Vec<Detail<'a>>,
     errors: Vec<UserError>,
 }
 
 /// Why one of many users was left out.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct UserError {
     user: String,
+    #[schema(value_type = String)]
     code: ErrorCode,
 }
 
-#[derive(Serialize)]
+/// A user's status, with its terminals where that was asked.
+#[derive(Serialize, ToSchema)]
 pub(super) struct Detail<'a> {
     #[serde(flatten)]
     status: OwnedStatus<'a>,
@@ -92,29 +104,44 @@ pub(super) struct Detail<'a> {
     terminals: Option<Vec<TerminalDetail<'a>>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct OwnedStatus<'a> {
+    #[schema(value_type = String)]
     user: &'a UserId,
     #[serde(flatten)]
+    #[schema(value_type = openapi::Status)]
     status: Status,
 }
 
-#[derive(Serialize)]
+/// What the hub remembers of one session.
+#[derive(Serialize, ToSchema)]
 pub(super) struct TerminalDetail<'a> {
+    #[schema(value_type = openapi::Platform)]
     platform: Platform,
+    #[schema(value_type = String)]
     device: &'a DeviceId,
+    #[schema(value_type = openapi::State)]
     state: UserState,
+    /// When its state became what it is.
+    #[schema(value_type = u64)]
     since: Timestamp,
+    #[schema(value_type = String)]
     session: SessionId,
+    #[schema(value_type = u64)]
     last_heard: Timestamp,
+    #[schema(value_type = Option<openapi::Background>)]
     background: Option<Background>,
+    #[schema(value_type = Option<String>)]
     address: Option<IpAddr>,
     app: Option<&'a str>,
+    /// The hub that holds it.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String)]
     node: NodeId,
 }
 
 /// `POST /v1/status`: how many users are now.
+#[utoipa::path(post, path = "/v1/status", request_body = StatusRequest, responses((status = 200, body = Statuses<'static>), Refusals))]
 pub(super) async fn statuses(
     State(door): State<Arc<Door>>,
     _: MayRead,
@@ -143,6 +170,7 @@ pub(super) async fn statuses(
 }
 
 /// `GET /v1/users/{user}`: how one user is now, with every device.
+#[utoipa::path(get, path = "/v1/users/{user}", params(("user" = String, Path, description = "The user, percent-encoded")), responses((status = 200, body = Detail<'static>), Refusals))]
 pub(super) async fn user(
     State(door): State<Arc<Door>>,
     _: MayRead,
@@ -153,22 +181,37 @@ pub(super) async fn user(
 }
 
 /// A mistyped field would widen what is kicked, so there is no unknown one.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KickRequest {
+    #[schema(value_type = Option<openapi::Platform>)]
     platform: Option<Platform>,
+    #[schema(value_type = Option<String>)]
     device: Option<DeviceId>,
+    #[schema(value_type = Option<String>)]
     session: Option<SessionId>,
+    /// The client is told, with the notice.
+    #[schema(value_type = Option<String>)]
     message: Option<Arc<str>>,
 }
 
+/// Who was kicked.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Kicked {
+    #[schema(value_type = Vec<openapi::Victim>)]
+    kicked: Vec<Victim>,
+    /// Whether tokens from before are refused from now on.
+    revoked: bool,
+}
+
 /// `POST /v1/users/{user}/kick`: ends terminals, and revokes tokens where it names none (L9).
+#[utoipa::path(post, path = "/v1/users/{user}/kick", params(("user" = String, Path, description = "The user, percent-encoded")), request_body = KickRequest, responses((status = 200, body = Kicked), Refusals))]
 pub(super) async fn kick(
     State(door): State<Arc<Door>>,
     _: MayAct,
     Named(user): Named,
     JsonBody(request): JsonBody<KickRequest>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Kicked>, Problem> {
     let KickRequest { platform, device, session, message } = request;
     bounded("message", message.as_deref())?;
     let target = Target { platform, device, session };
@@ -178,17 +221,20 @@ pub(super) async fn kick(
         unreachable!("a kick is answered with whom it kicked")
     };
     tracing::info!(%user, kicked = kicked.len(), revoked, "kicked by the back end");
-    Ok(Json(json!({ "kicked": kicked, "revoked": revoked })))
+    Ok(Json(Kicked { kicked, revoked }))
 }
 
-#[derive(Deserialize)]
+/// The text to set; null clears it.
+#[derive(Deserialize, ToSchema)]
 pub(super) struct CustomRequest {
     // Named so that `null` clears it and its absence is an error.
     #[serde(deserialize_with = "Option::deserialize")]
+    #[schema(value_type = Option<String>, required = true)]
     custom: Option<Arc<str>>,
 }
 
 /// `PUT /v1/users/{user}/custom`: sets or clears a user's custom status.
+#[utoipa::path(put, path = "/v1/users/{user}/custom", params(("user" = String, Path, description = "The user, percent-encoded")), request_body = CustomRequest, responses((status = 200, body = Detail<'static>), (status = 409, description = "The user is not logged in.", body = openapi::ProblemBody), Refusals))]
 pub(super) async fn set_custom(
     State(door): State<Arc<Door>>,
     _: MayAct,
@@ -203,14 +249,19 @@ pub(super) async fn set_custom(
     Ok(Json(Detail::brief(&user, &applied.record)).into_response())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ExplainRequest {
+    /// What comes.
+    #[param(value_type = openapi::Platform)]
     login: Platform,
+    /// What is logged in, in this order: `web,android:2`.
     #[serde(default)]
     existing: String,
 }
 
 /// `GET /v1/policy/explain`: whom a login would kick.
+#[utoipa::path(get, path = "/v1/policy/explain", params(ExplainRequest), responses((status = 200, body = openapi::Explanation), Refusals))]
 pub(super) async fn explain(
     State(door): State<Arc<Door>>,
     _: MayRead,
@@ -263,44 +314,93 @@ pub fn explanation(
 }
 
 /// `GET /v1/stats`: counts.
+#[utoipa::path(get, path = "/v1/stats", responses((status = 200, body = Stats), Refusals))]
 pub(super) async fn stats(
     State(door): State<Arc<Door>>,
     _: MayRead,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Stats>, Problem> {
     let totals = door.hub.totals().await?;
     let metrics = door.hub.metrics();
-    let sessions: Map<_, _> = Platform::ALL
+    let sessions = Platform::ALL
         .into_iter()
         .map(|platform| {
             let count = totals.online[platform as usize] + totals.push_online[platform as usize];
-            (platform.name().to_owned(), json!(count))
+            (platform.name(), count)
         })
         .collect();
-    let users: Map<_, _> = [UserState::Online, UserState::PushOnline, UserState::Offline]
+    let users = [UserState::Online, UserState::PushOnline, UserState::Offline]
         .into_iter()
-        .map(|state| (state.name().to_owned(), json!(totals.users[state as usize])))
+        .map(|state| (state.name(), totals.users[state as usize]))
         .collect();
     let counts = metrics.counts();
     let (backlog, age) = webhooks::backlog(&door).await?;
-    Ok(Json(json!({
-        "connections": counts.connections,
-        "sessions": sessions,
-        "users": users,
-        "subscriptions": counts.subscriptions,
-        "logins": counts.logins,
-        "refusals": counts.refusals,
-        "kicks": counts.kicks,
-        "deliveries": counts.deliveries,
-        "conflated": counts.conflated,
-        "outbox": { "depth": backlog.entries, "bytes": backlog.bytes, "age_ms": age.as_millis() },
-        "nodes": [{
-            "id": door.hub.node().to_string(),
-            "version": env!("CARGO_PKG_VERSION"),
-            "started": door.started,
-            "connections": counts.connections,
-            "subscriptions": counts.subscriptions,
+    Ok(Json(Stats {
+        connections: counts.connections,
+        sessions,
+        users,
+        subscriptions: counts.subscriptions,
+        logins: counts.logins,
+        refusals: counts.refusals,
+        kicks: counts.kicks,
+        deliveries: counts.deliveries,
+        conflated: counts.conflated,
+        outbox: OutboxStats {
+            depth: backlog.entries,
+            bytes: backlog.bytes,
+            age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+        },
+        nodes: vec![NodeStats {
+            id: door.hub.node().to_string(),
+            version: env!("CARGO_PKG_VERSION"),
+            started: door.started,
+            connections: counts.connections,
+            subscriptions: counts.subscriptions,
         }],
-    })))
+    }))
+}
+
+/// Counts, since the start where they only grow.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Stats {
+    /// Open WebSockets.
+    connections: i64,
+    /// Sessions, by platform.
+    sessions: BTreeMap<&'static str, u64>,
+    /// Users remembered, by state.
+    users: BTreeMap<&'static str, u64>,
+    /// Users watched, summed over sessions.
+    subscriptions: i64,
+    logins: u64,
+    /// Logins and upgrades refused.
+    refusals: u64,
+    /// Kick notices sent.
+    kicks: u64,
+    /// Statuses sent to watchers.
+    deliveries: u64,
+    /// Of those, how many took the place of an older one that had not been sent.
+    conflated: u64,
+    outbox: OutboxStats,
+    nodes: Vec<NodeStats>,
+}
+
+/// What the webhook has not dealt with.
+#[derive(Serialize, ToSchema)]
+struct OutboxStats {
+    depth: u64,
+    bytes: u64,
+    /// Of the oldest.
+    age_ms: u64,
+}
+
+/// One hub.
+#[derive(Serialize, ToSchema)]
+struct NodeStats {
+    id: String,
+    version: &'static str,
+    #[schema(value_type = u64)]
+    started: Timestamp,
+    connections: i64,
+    subscriptions: i64,
 }
 
 /// What is not there, told only to whoever may read.

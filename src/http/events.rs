@@ -1,5 +1,7 @@
 //! The transition log as HTTP shows it: one user's history, and all events in pages or live.
 
+#![expect(unused_qualifications, reason = "utoipa's macro writes them")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +12,12 @@ use axum::response::{IntoResponse, Response};
 use futures::{Stream, stream};
 use serde::Deserialize;
 use tokio::time::timeout;
+use utoipa::IntoParams;
 
 use super::Door;
 use super::api::Named;
 use super::keys::MayRead;
+use super::openapi::{self, Refusals};
 use super::problem::Problem;
 use super::query::{Asked, Limit};
 use crate::hub::Hub;
@@ -26,14 +30,19 @@ const READ_MAX: usize = 256;
 /// How often a stream that has nothing to say shows that it is there, so that nobody between cuts it.
 const QUIET_MAX: Duration = Duration::from_secs(15);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct HistoryRequest {
+    /// Where the page before ended: its `next`.
+    #[param(value_type = Option<String>)]
     before: Option<Cursor>,
     #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
 }
 
 /// `GET /v1/users/{user}/history`: what happened to one user, the latest first.
+#[utoipa::path(get, path = "/v1/users/{user}/history", params(("user" = String, Path, description = "The user, percent-encoded"), HistoryRequest), responses((status = 200, body = openapi::Events), Refusals))]
 pub(super) async fn history(
     State(door): State<Arc<Door>>,
     _: MayRead,
@@ -46,14 +55,19 @@ pub(super) async fn history(
     Ok(page(&entries, more.map(|entry| entry.cursor)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct EventsRequest {
+    /// From where on: the `next` of a page, or the cursor of a snapshot; else from the oldest.
+    #[param(value_type = Option<String>)]
     after: Option<Cursor>,
     #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
 }
 
 /// `GET /v1/events`: the log from a cursor on, a page of it, or as Server-Sent Events without end.
+#[utoipa::path(get, path = "/v1/events", params(EventsRequest, ("Last-Event-ID" = Option<String>, Header, description = "Of a stream that broke off: its last id")), responses((status = 200, description = "A page; with `Accept: text/event-stream` the events one by one and without end, each with its cursor as id.", body = openapi::Events), (status = 410, description = "The log does not reach back that far.", body = openapi::ProblemBody), Refusals))]
 pub(super) async fn events(
     State(door): State<Arc<Door>>,
     _: MayRead,

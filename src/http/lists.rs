@@ -1,5 +1,7 @@
 //! Many users and sessions, in pages.
 
+#![expect(unused_qualifications, reason = "utoipa's macro writes them")]
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -7,10 +9,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::Door;
 use super::api::{Detail, TerminalDetail};
 use super::keys::MayRead;
+use super::openapi::{self, Refusals};
 use super::problem::Problem;
 use super::query::{Asked, Limit, unless_empty};
 use crate::hub::Hub;
@@ -22,24 +26,32 @@ const USERS_READ: usize = 500;
 /// How many users one call looks at in search of sessions; a page may have fewer then, and a next.
 const USERS_READ_MAX: usize = 20_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct SnapshotRequest {
     #[serde(default, deserialize_with = "unless_empty")]
+    #[param(value_type = Option<String>)]
     page: Option<UserId>,
     #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
 }
 
-#[derive(Serialize)]
-struct Statuses<'a> {
+/// Statuses, in the order of their users' ids.
+#[derive(Serialize, ToSchema)]
+pub(super) struct StatusPage<'a> {
     statuses: Vec<Detail<'a>>,
+    #[schema(value_type = Option<String>)]
     next: Option<&'a UserId>,
+    /// Of a snapshot's first page: the place in the log that it stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     cursor: Option<Cursor>,
 }
 
 /// `GET /v1/snapshot`: everybody who is not Offline. The cursor of the first page is from before it
 /// was read: whatever a page misses comes after it in the log.
+#[utoipa::path(get, path = "/v1/snapshot", params(SnapshotRequest), responses((status = 200, body = StatusPage<'static>), Refusals))]
 pub(super) async fn snapshot(
     State(door): State<Arc<Door>>,
     _: MayRead,
@@ -51,19 +63,25 @@ pub(super) async fn snapshot(
     statuses(&door.hub, &among, limit, cursor).await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct UsersRequest {
+    /// What their ids begin with.
     #[serde(default)]
     prefix: String,
     #[serde(default, deserialize_with = "unless_empty")]
+    #[param(value_type = Option<openapi::State>)]
     state: Option<UserState>,
     #[serde(default, deserialize_with = "unless_empty")]
+    #[param(value_type = Option<String>)]
     cursor: Option<UserId>,
     #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
 }
 
 /// `GET /v1/users`: those who are remembered.
+#[utoipa::path(get, path = "/v1/users", params(UsersRequest), responses((status = 200, body = StatusPage<'static>), Refusals))]
 pub(super) async fn users(
     State(door): State<Arc<Door>>,
     _: MayRead,
@@ -83,36 +101,47 @@ async fn statuses(
     let users = hub.store().users(among, limit.get()).await?;
     let next = users.last().filter(|_| users.len() == limit.get()).map(|(user, _)| user);
     let statuses = users.iter().map(|(user, record)| Detail::brief(user, record)).collect();
-    Ok(Json(Statuses { statuses, next, cursor }).into_response())
+    Ok(Json(StatusPage { statuses, next, cursor }).into_response())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct SessionsRequest {
     #[serde(default, deserialize_with = "unless_empty")]
+    #[param(value_type = Option<String>)]
     user: Option<UserId>,
     #[serde(default, deserialize_with = "unless_empty")]
+    #[param(value_type = Option<openapi::Platform>)]
     platform: Option<Platform>,
     #[serde(default, deserialize_with = "unless_empty")]
+    #[param(value_type = Option<openapi::State>)]
     state: Option<UserState>,
+    /// The hub that holds it.
     #[serde(default)]
     node: String,
     #[serde(default, deserialize_with = "unless_empty")]
+    #[param(value_type = Option<String>)]
     address: Option<IpAddr>,
     #[serde(default, deserialize_with = "unless_empty")]
+    #[param(value_type = Option<String>)]
     cursor: Option<Place>,
     #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
 }
 
-#[derive(Serialize)]
+/// A session with its user.
+#[derive(Serialize, ToSchema)]
 struct SessionDetail<'a> {
+    #[schema(value_type = String)]
     user: &'a UserId,
     #[serde(flatten)]
     terminal: TerminalDetail<'a>,
 }
 
-#[derive(Serialize)]
-struct Sessions<'a> {
+/// Sessions, in the order of their users' ids.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SessionPage<'a> {
     sessions: Vec<SessionDetail<'a>>,
     next: Option<String>,
 }
@@ -135,6 +164,7 @@ impl std::str::FromStr for Place {
 }
 
 /// `GET /v1/sessions`: the terminals of all users.
+#[utoipa::path(get, path = "/v1/sessions", params(SessionsRequest), responses((status = 200, body = SessionPage<'static>), Refusals))]
 pub(super) async fn sessions(
     State(door): State<Arc<Door>>,
     _: MayRead,
@@ -157,7 +187,7 @@ pub(super) async fn sessions(
     });
     let sessions = sessions.collect();
     let next = found.next.map(|Place { terminals, user }| format!("{terminals}:{user}"));
-    Ok(Json(Sessions { sessions, next }).into_response())
+    Ok(Json(SessionPage { sessions, next }).into_response())
 }
 
 /// Reads users from the place on until the page is full.

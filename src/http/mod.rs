@@ -7,6 +7,7 @@ mod events;
 mod keys;
 mod listen;
 mod lists;
+mod openapi;
 mod ops;
 mod peer;
 mod problem;
@@ -20,10 +21,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::Router;
-use axum::routing::{any, get, post, put};
+use axum::routing::{any, get, post};
+use axum::{Json, Router};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 pub use self::api::explanation;
 pub use self::listen::{ListenFault, Listener, bind, serve, tls};
@@ -160,24 +164,28 @@ impl Door {
         routes.route("/dev/token", post(dev::token)).route("/dev/ignore", post(dev::ignore))
     }
 
+    /// The server API, and its description, which is made of the same list.
     fn admin(self: &Arc<Self>) -> Router<Arc<Self>> {
-        Router::new()
-            .route("/v1/status", post(api::statuses))
-            .route("/v1/users", get(lists::users))
-            .route("/v1/users/{user}", get(api::user))
-            .route("/v1/users/{user}/history", get(events::history))
-            .route("/v1/users/{user}/kick", post(api::kick))
-            .route("/v1/users/{user}/custom", put(api::set_custom))
-            .route("/v1/policy/explain", get(api::explain))
-            .route("/v1/stats", get(api::stats))
-            .route("/v1/sessions", get(lists::sessions))
-            .route("/v1/snapshot", get(lists::snapshot))
-            .route("/v1/events", get(events::events))
-            .route("/v1/webhooks", get(webhooks::state))
-            .route("/v1/webhooks/test", post(webhooks::test))
-            .route("/v1/webhooks/dead", get(webhooks::dead))
-            .route("/v1/webhooks/dead/retry", post(webhooks::retry))
-            .route("/v1/webhooks/dead/drop", post(webhooks::drop_dead))
+        let (api, document) = OpenApiRouter::with_openapi(openapi::Frame::openapi())
+            .routes(routes!(api::statuses))
+            .routes(routes!(lists::users))
+            .routes(routes!(api::user))
+            .routes(routes!(events::history))
+            .routes(routes!(api::kick))
+            .routes(routes!(api::set_custom))
+            .routes(routes!(api::explain))
+            .routes(routes!(lists::sessions))
+            .routes(routes!(lists::snapshot))
+            .routes(routes!(events::events))
+            .routes(routes!(api::stats))
+            .routes(routes!(webhooks::state))
+            .routes(routes!(webhooks::test))
+            .routes(routes!(webhooks::dead))
+            .routes(routes!(webhooks::retry))
+            .routes(routes!(webhooks::drop_dead))
+            .split_for_parts();
+        let document = Arc::new(document);
+        api.route("/openapi.json", get(async move || Json(document)))
             .route("/v1/{*path}", any(api::unknown))
             .merge(assets::all())
     }

@@ -1,5 +1,7 @@
 //! How the webhook does, and what it gave up.
 
+#![expect(unused_qualifications, reason = "utoipa's macro writes them")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,33 +10,38 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use super::Door;
 use super::api::JsonBody;
 use super::keys::{MayAct, MayRead};
+use super::openapi::{self, Refusals};
 use super::problem::Problem;
 use super::query::{Asked, Limit};
 use crate::presence::Timestamp;
 use crate::store::{Backlog, Cursor, Dead, Which};
-use crate::webhook::{Condition, Format, Outcome};
+use crate::webhook::{Condition, Format, Outcome, Shown};
 
-/// What the webhook has not dealt with, and how old the oldest of it is.
+/// What the webhook has not dealt with, what waits for another attempt included, and how old the
+/// oldest of it is.
 pub(super) async fn backlog(door: &Door) -> Result<(Backlog, Duration), Problem> {
     let shown = door.webhook.shown();
     if shown.state == Condition::Off {
         return Ok((Backlog::default(), Duration::ZERO));
     }
-    let backlog = door.hub.store().backlog(shown.position).await?;
+    let mut backlog = door.hub.store().backlog(shown.position).await?;
+    backlog.entries += shown.waiting as u64;
+    backlog.oldest = backlog.oldest.into_iter().chain(shown.held_since).min();
     let age = backlog.oldest.map(|oldest| door.hub.clock().now() - oldest);
     Ok((backlog, age.unwrap_or_default()))
 }
 
 /// `GET /v1/webhooks`: how the delivery goes.
+#[utoipa::path(get, path = "/v1/webhooks", responses((status = 200, body = WebhookState), Refusals))]
 pub(super) async fn state(
     State(door): State<Arc<Door>>,
     _: MayRead,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<WebhookState>, Problem> {
     let (backlog, age) = backlog(&door).await?;
     let settings = door.webhook.settings();
     // What stands after the question mark may be a secret.
@@ -47,54 +54,104 @@ pub(super) async fn state(
         Format::Native(_) => "native",
         Format::Tencent(_) => "tencent",
     });
-    let backlog = json!({
-        "events": backlog.entries,
-        "bytes": backlog.bytes,
-        "oldest": backlog.oldest,
-        "age_ms": u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
-    });
-    Ok(Json(json!({
-        "url": url,
-        "format": format,
-        "delivery": door.webhook.shown(),
-        "backlog": backlog,
-    })))
+    let backlog = BacklogState {
+        events: backlog.entries,
+        bytes: backlog.bytes,
+        oldest: backlog.oldest,
+        age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+    };
+    Ok(Json(WebhookState { url, format, delivery: door.webhook.shown(), backlog }))
+}
+
+/// How the delivery goes.
+#[derive(Serialize, ToSchema)]
+pub(super) struct WebhookState {
+    /// Where events are posted to; null where nowhere.
+    url: Option<String>,
+    /// `native` or `tencent`.
+    format: Option<&'static str>,
+    /// `state` (`off`, `up`, `failing`, `down`), requests `under_way`, events `waiting` for another
+    /// attempt, users `held`, `last_success`, and the last `failures`.
+    #[schema(value_type = Object)]
+    delivery: Shown,
+    backlog: BacklogState,
+}
+
+/// What is not dealt with.
+#[derive(Serialize, ToSchema)]
+struct BacklogState {
+    events: u64,
+    bytes: u64,
+    /// When the oldest happened.
+    #[schema(value_type = Option<u64>)]
+    oldest: Option<Timestamp>,
+    age_ms: u64,
+}
+
+/// What the receiver made of a test.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Tested {
+    accepted: bool,
+    #[schema(value_type = Option<String>)]
+    error: Option<Arc<str>>,
+}
+
+/// How many.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Count {
+    count: u64,
 }
 
 /// `POST /v1/webhooks/test`: posts a request that bears no event.
-pub(super) async fn test(State(door): State<Arc<Door>>, _: MayAct) -> Result<Json<Value>, Problem> {
+#[utoipa::path(post, path = "/v1/webhooks/test", responses((status = 200, body = Tested), (status = 409, description = "There is no webhook.", body = openapi::ProblemBody), Refusals))]
+pub(super) async fn test(
+    State(door): State<Arc<Door>>,
+    _: MayAct,
+) -> Result<Json<Tested>, Problem> {
     let outcome = door.webhook.test().await;
     let outcome = outcome.ok_or_else(|| Problem::conflict("off", "no webhook is configured"))?;
     let error = match outcome {
         Outcome::Accepted => None,
         Outcome::Refused(error) | Outcome::Failed { error, .. } => Some(error),
     };
-    Ok(Json(json!({ "accepted": error.is_none(), "error": error })))
+    Ok(Json(Tested { accepted: error.is_none(), error }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct DeadRequest {
+    #[param(value_type = Option<String>)]
     cursor: Option<Cursor>,
     #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
 }
 
-#[derive(Serialize)]
-struct DeadLetters {
+/// What was given up, the oldest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DeadLetters {
     dead: Vec<DeadLetter>,
+    #[schema(value_type = Option<String>)]
     next: Option<Cursor>,
 }
 
-#[derive(Serialize)]
+/// An event that was given up.
+#[derive(Serialize, ToSchema)]
 struct DeadLetter {
+    #[schema(value_type = String)]
     id: Cursor,
+    /// When that was.
+    #[schema(value_type = u64)]
     at: Timestamp,
     attempts: u32,
+    #[schema(value_type = String)]
     last_error: Arc<str>,
+    #[schema(value_type = Object)]
     event: Box<RawValue>,
 }
 
 /// `GET /v1/webhooks/dead`: what was given up, the oldest first.
+#[utoipa::path(get, path = "/v1/webhooks/dead", params(DeadRequest), responses((status = 200, body = DeadLetters), Refusals))]
 pub(super) async fn dead(
     State(door): State<Arc<Door>>,
     _: MayRead,
@@ -112,9 +169,11 @@ fn letter(dead: Dead) -> Option<DeadLetter> {
     Some(DeadLetter { id: entry.cursor, at, attempts, last_error, event })
 }
 
-#[derive(Deserialize)]
+/// Which dead letters: these, or all.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Meant {
+    #[schema(value_type = Option<Vec<String>>)]
     ids: Option<Vec<Cursor>>,
     #[serde(default)]
     all: bool,
@@ -133,24 +192,26 @@ impl TryFrom<Meant> for Which {
 }
 
 /// `POST /v1/webhooks/dead/retry`: puts dead letters back.
+#[utoipa::path(post, path = "/v1/webhooks/dead/retry", request_body = Meant, responses((status = 200, body = Count), Refusals))]
 pub(super) async fn retry(
     State(door): State<Arc<Door>>,
     _: MayAct,
     JsonBody(meant): JsonBody<Meant>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Count>, Problem> {
     let count = door.webhook.outbox().put_back(meant.try_into()?).await?;
     door.webhook.wake();
     tracing::info!(count, "dead letters were put back");
-    Ok(Json(json!({ "count": count })))
+    Ok(Json(Count { count }))
 }
 
 /// `POST /v1/webhooks/dead/drop`: lets dead letters go.
+#[utoipa::path(post, path = "/v1/webhooks/dead/drop", request_body = Meant, responses((status = 200, body = Count), Refusals))]
 pub(super) async fn drop_dead(
     State(door): State<Arc<Door>>,
     _: MayAct,
     JsonBody(meant): JsonBody<Meant>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Count>, Problem> {
     let count = door.webhook.outbox().drop_dead(meant.try_into()?).await?;
     tracing::info!(count, "dead letters were dropped");
-    Ok(Json(json!({ "count": count })))
+    Ok(Json(Count { count }))
 }

@@ -77,8 +77,9 @@ impl<'a> Draft<'a> {
         let by = by.map(|index| &self.record.terminals[index]);
         let change =
             by.map(|terminal| change(terminal, Some(terminal.state()), Some(terminal.state())));
+        let address = by.and_then(|terminal| terminal.address);
         self.record.custom = custom.cloned();
-        self.log(Cause::Custom, change, Evidence::default());
+        self.log(Cause::Custom, change, Evidence { address, ..Evidence::default() });
     }
 
     /// Ends a terminal's `Online`: a mobile one goes on as `PushOnline` (S2), any other is gone.

@@ -88,7 +88,7 @@ impl MemoryStore {
         while state.log.len() > LOG_ENTRIES_MAX {
             state.forget_first();
         }
-        drop(guard);
+        // While the state is held, for the next commit goes on from there.
         if !transitions.is_empty() {
             self.head.send_replace(head);
         }

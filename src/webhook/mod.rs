@@ -28,7 +28,7 @@ use tokio::sync::{Notify, watch};
 
 pub use self::format::{Format, Secret, SecretFault, signatures};
 pub use self::metrics::Metrics;
-pub use self::queue::{Batch, Queue};
+pub use self::queue::{Batch, Queue, Setback};
 pub use self::sender::Outcome;
 pub use self::tencent::{Callback, Tencent, callback};
 use crate::clock::Clock;
@@ -73,8 +73,10 @@ pub struct Shown {
     pub state: Condition,
     /// Requests under way.
     pub under_way: usize,
-    /// Events that wait for another attempt.
+    /// Events that were not accepted, and wait for another attempt or are in it.
     pub waiting: usize,
+    /// When the first of them was first tried.
+    pub held_since: Option<Timestamp>,
     /// Users whose events wait because one was not accepted.
     pub held: usize,
     /// When something was accepted last.

@@ -118,6 +118,12 @@ impl Queue {
         self.lags.values().filter(|lag| lag.refusal.is_some()).count()
     }
 
+    /// When the first of what is not accepted was first tried.
+    pub fn held_since(&self) -> Option<Timestamp> {
+        let refusals = self.lags.values().filter_map(|lag| lag.refusal.as_ref());
+        refusals.map(|refusal| refusal.first).min()
+    }
+
     // Making batches.
 
     /// The next user whose events are to be read from the log, from where on, and whether they go
@@ -331,6 +337,11 @@ impl Batch {
     /// How often it was tried.
     pub const fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// How many of its events were tried before.
+    pub const fn again(&self) -> usize {
+        if self.attempts > 0 { self.entries.len() } else { 0 }
     }
 
     /// About how many bytes it has.

@@ -58,6 +58,7 @@ pub(super) async fn run(
         is_probe_new: false,
         save_at: None,
         revived: Vec::new(),
+        again: 0,
     };
     worker.revive().await;
     worker.work(stop).await;
@@ -96,6 +97,8 @@ struct Worker<'a> {
     save_at: Option<Instant>,
     /// Dead letters that are delivered, and not yet saved so.
     revived: Vec<Cursor>,
+    /// Events that are under way for another time.
+    again: usize,
 }
 
 impl Worker<'_> {
@@ -252,6 +255,7 @@ impl Worker<'_> {
         let Settings { format, url, timeout, .. } = &*self.settings;
         let wall = self.webhook.clock.wall();
         let (client, timeout) = (self.client.clone(), *timeout);
+        self.again += batch.again();
         match format.request(url, &batch.entries, wall) {
             Some(request) => self.requests.spawn(async move {
                 let outcome = sender::send(&client, request, timeout, wall).await;
@@ -269,6 +273,7 @@ impl Worker<'_> {
             return;
         };
         self.save_soon();
+        self.again -= batch.again();
         let (error, is_refusal, retry_after) = match outcome {
             Outcome::Accepted => return self.accepted(batch),
             Outcome::Refused(error) => (error, true, None),
@@ -377,7 +382,8 @@ impl Worker<'_> {
             (false, false) => Condition::Up,
         };
         shown.under_way = self.requests.len();
-        shown.waiting = self.queue.waiting_events();
+        shown.waiting = self.queue.waiting_events() + self.again;
+        shown.held_since = self.queue.held_since();
         shown.held = self.queue.held_users();
         shown.last_success = self.health.last_success.or(shown.last_success);
         shown.position = self.queue.position();

@@ -5,67 +5,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::routing::post;
 use parking_lot::Mutex;
-use presence_hub::webhook::Secret;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::client_async;
 
-use crate::support::{Client, SOON, Server, token};
+use crate::receiver::{Act, Receiver};
+use crate::support::{Client, SOON, Server, WEBHOOK_SECRET, token, until};
 
-const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 /// Of 200 clients, those who always resume, and those who come and go.
 const STEADY: usize = 180;
 const FICKLE: usize = 20;
 const KILLS: usize = 10;
-
-/// A receiver of webhooks that now and then has a bad moment.
-#[derive(Clone, Default)]
-struct Receiver {
-    events: Arc<Mutex<Vec<Value>>>,
-}
-
-impl Receiver {
-    async fn start() -> (Self, SocketAddr) {
-        let receiver = Self::default();
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let router = Router::new().route("/", post(Self::receive)).with_state(receiver.clone());
-        let serve = async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let router = router.clone();
-                tokio::spawn(async move {
-                    let io = hyper_util::rt::TokioIo::new(stream);
-                    let service = hyper_util::service::TowerToHyperService::new(router);
-                    hyper::server::conn::http1::Builder::new()
-                        .serve_connection(io, service)
-                        .await
-                        .ok();
-                });
-            }
-        };
-        tokio::spawn(serve);
-        (receiver, address)
-    }
-
-    async fn receive(State(receiver): State<Self>, body: String) -> StatusCode {
-        let body: Value = serde_json::from_str(&body).expect("JSON");
-        let events = body["events"].as_array().expect("events").clone();
-        if rand::random_range(0..20) == 0 {
-            return StatusCode::INTERNAL_SERVER_ERROR;
-        }
-        receiver.events.lock().extend(events);
-        // Now and then it has taken them, and does not say so.
-        if rand::random_range(0..20) == 0 { StatusCode::BAD_GATEWAY } else { StatusCode::OK }
-    }
-}
 
 /// What all clients share.
 struct Crowd {
@@ -156,7 +110,7 @@ impl Crowd {
 }
 
 /// Holds what an observer saw against V5 and V6; returns each user's last status.
-fn fold(what: &str, events: &[Value]) -> BTreeMap<String, Value> {
+pub(crate) fn fold(what: &str, events: &[Value]) -> BTreeMap<String, Value> {
     let mut seen = BTreeSet::new();
     let mut users: BTreeMap<String, Value> = BTreeMap::new();
     for event in events {
@@ -180,7 +134,7 @@ fn fold(what: &str, events: &[Value]) -> BTreeMap<String, Value> {
 }
 
 /// Reads the whole log, page by page.
-async fn read_events(server: &Server) -> Vec<Value> {
+pub(crate) async fn read_events(server: &Server) -> Vec<Value> {
     let (mut events, mut after) = (Vec::new(), String::new());
     loop {
         let (status, page) =
@@ -195,21 +149,16 @@ async fn read_events(server: &Server) -> Vec<Value> {
     }
 }
 
-/// Waits until something holds.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let wait = async {
-        while !holds().await {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(SOON, wait).await.unwrap_or_else(|_| panic!("{what} took too long"));
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn t11_v5_a_hub_that_is_killed_again_and_again_loses_nothing_and_nobody() {
-    let (receiver, hook) = Receiver::start().await;
-    let (url, secrets) = (format!("http://{hook}/"), format!("[\"{SECRET}\"]"));
-    Secret::parse(SECRET).expect("a secret");
+    // It has a bad moment now and then, and now and then it takes events and does not say so.
+    let receiver = Receiver::start(|_| match rand::random_range(0..20) {
+        0 => Act::Refuse(500),
+        1 => Act::Take(502),
+        _ => Act::Take(200),
+    });
+    let receiver = receiver.await;
+    let (url, secrets) = (receiver.url(), format!("[\"{WEBHOOK_SECRET}\"]"));
     let settings = [
         ("webhook.url", url.as_str()),
         ("webhook.secrets", &secrets),
@@ -259,9 +208,14 @@ async fn t11_v5_a_hub_that_is_killed_again_and_again_loses_nothing_and_nobody() 
     .await;
     assert!(steady.try_join_next().is_none(), "a steady client has failed");
 
-    let logged = read_events(&server).await;
-    let posted = receiver.events.lock().clone();
-    let (from_log, from_posts) = (fold("the log", &logged), fold("the webhook", &posted));
+    assert_agreed(&server, &receiver.taken(), &crowd).await;
+}
+
+/// Holds the log, the webhook and the live status against one another, and all of it against what
+/// was acknowledged.
+async fn assert_agreed(server: &Server, posted: &[Value], crowd: &Crowd) {
+    let logged = read_events(server).await;
+    let (from_log, from_posts) = (fold("the log", &logged), fold("the webhook", posted));
     let users: Vec<_> = from_log.keys().cloned().collect();
     assert_eq!(users.len(), STEADY + FICKLE);
     for some in users.chunks(100) {

@@ -22,6 +22,8 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 pub(crate) const SECRET: &str = "a secret of at least thirty-two bytes";
 /// The key to the server API in tests.
 pub(crate) const API_KEY: &str = "an-api-key-for-tests";
+/// What webhooks are signed with in tests.
+pub(crate) const WEBHOOK_SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 /// How long a busy machine may take for what happens at once.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
@@ -215,6 +217,16 @@ fn address_in(greeting: &str) -> SocketAddr {
     let address = greeting.split("://").nth(1).expect("an address");
     let address = address.split_whitespace().next().and_then(|address| address.parse().ok());
     address.expect("an address")
+}
+
+/// Waits until something holds.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(3 * SOON, wait).await.unwrap_or_else(|_| panic!("{what} took too long"));
 }
 
 /// A token for a user that lives for an hour.

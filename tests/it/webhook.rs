@@ -1,0 +1,224 @@
+//! Webhooks: bad receivers, poisonous events, and what is left in the end.
+
+mod callbacks;
+mod queue;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::crash::{fold, read_events};
+use crate::receiver::{Act, Receiver};
+use crate::support::{Server, WEBHOOK_SECRET, until};
+
+async fn start(settings: &[(&str, &str)]) -> (Receiver, Server) {
+    let receiver = Receiver::start(|_| Act::Take(200)).await;
+    let (url, secrets) = (receiver.url(), format!("[\"{WEBHOOK_SECRET}\"]"));
+    let own = [("webhook.url", url.as_str()), ("webhook.secrets", &secrets)];
+    let server = Server::start(&[&own, settings].concat());
+    (receiver, server)
+}
+
+/// Waits until everything is dealt with.
+async fn until_delivered(server: &Server) {
+    until("the delivery", async || {
+        let (_, state) = server.call("GET", "/v1/webhooks", None).await;
+        state["backlog"]["events"] == 0 && state["delivery"]["waiting"] == 0
+    })
+    .await;
+}
+
+/// Logs a user in and out again.
+async fn come_and_go(server: &Server, user: &str) {
+    let (mut client, _) = server.login(user, "mac").await;
+    client.ok(json!({ "type": "logout" })).await;
+}
+
+/// Holds what was posted against the log and the live status.
+async fn assert_agreed(server: &Server, receiver: &Receiver) {
+    let from_log = fold("the log", &read_events(server).await);
+    let from_posts = fold("the webhook", &receiver.taken());
+    assert_eq!(from_log, from_posts);
+    for (user, status) in from_log {
+        let mut live = server.user(&user).await;
+        live.as_object_mut().expect("a status").remove("terminals");
+        assert_eq!(live, status);
+    }
+}
+
+async fn outlives(act: Act) {
+    let (receiver, server) = start(&[("webhook.timeout", "300ms")]).await;
+    come_and_go(&server, "before").await;
+    until_delivered(&server).await;
+    receiver.set(move |_| act);
+    for n in 0..12 {
+        come_and_go(&server, &format!("user-{}", n % 4)).await;
+    }
+    until("a failure", async || {
+        let (_, state) = server.call("GET", "/v1/webhooks", None).await;
+        state["delivery"]["failures"].as_array().is_some_and(|failures| failures.len() >= 2)
+    })
+    .await;
+    receiver.set(|_| Act::Take(200));
+    come_and_go(&server, "user-0").await;
+    until_delivered(&server).await;
+    assert_agreed(&server, &receiver).await;
+    assert!(receiver.came().iter().all(|came| came.path == "/hook"), "no redirect is followed");
+}
+
+macro_rules! receivers {
+    ($($name:ident: $act:expr)*) => { $(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            outlives($act).await;
+        }
+    )* };
+}
+
+receivers! {
+    v5_a_receiver_that_hangs_misses_nothing: Act::Hang
+    v5_a_receiver_that_is_too_slow_misses_nothing: Act::TakeLate
+    v5_a_receiver_that_answers_500_misses_nothing: Act::Refuse(500)
+    v5_a_receiver_that_takes_and_answers_503_misses_nothing: Act::Take(503)
+    v5_a_receiver_that_resets_misses_nothing: Act::Reset
+    v5_a_receiver_that_redirects_misses_nothing: Act::Redirect
+    v5_a_receiver_that_refuses_everything_misses_nothing: Act::Refuse(404)
+    v5_a_receiver_that_wants_to_be_left_alone_misses_nothing: Act::LeaveAlone(1)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn v5_a_receiver_that_is_down_misses_nothing_over_a_restart() {
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/hook", gone.local_addr().expect("an address"));
+    drop(gone);
+    let secrets = format!("[\"{WEBHOOK_SECRET}\"]");
+    let down = [("webhook.url", url.as_str()), ("webhook.secrets", &secrets)];
+    let mut server = Server::start(&down);
+    for n in 0..150 {
+        come_and_go(&server, &format!("user-{}", n % 9)).await;
+    }
+    until("a receiver that counts as down", async || {
+        let (_, state) = server.call("GET", "/v1/webhooks", None).await;
+        state["delivery"]["state"] == "down"
+    })
+    .await;
+    let (_, state) = server.call("GET", "/v1/webhooks", None).await;
+    assert_eq!(state["backlog"]["events"], 300, "{state}");
+    let receiver = Receiver::start(|_| Act::Take(204)).await;
+    let url = receiver.url();
+    server.restart(&[("webhook.url", url.as_str()), ("webhook.secrets", &secrets)]);
+    until_delivered(&server).await;
+    assert_agreed(&server, &receiver).await;
+    assert!(receiver.came().len() < 30, "in batches");
+}
+
+fn bears(body: &Value, user: &str) -> bool {
+    body["events"].as_array().is_some_and(|events| events.iter().any(|event| event["user"] == user))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_event_holds_up_its_own_user_alone_until_it_is_dead_and_may_be_put_back() {
+    let (receiver, server) = start(&[("webhook.give_up_after", "2s")]).await;
+    receiver.set(|body| {
+        let is_login = |event: &Value| event["user"] == "poison" && event["cause"] == "login";
+        let events = body["events"].as_array().expect("events");
+        if events.iter().any(is_login) { Act::Refuse(422) } else { Act::Take(200) }
+    });
+    come_and_go(&server, "poison").await;
+    for n in 0..40 {
+        come_and_go(&server, &format!("user-{}", n % 8)).await;
+    }
+    until("the others", async || {
+        let taken = receiver.taken();
+        (0..8).all(|n| {
+            let user = format!("user-{n}");
+            taken.iter().filter(|event| event["user"] == *user).count() >= 10
+        })
+    })
+    .await;
+    assert!(!receiver.taken().iter().any(|event| event["user"] == "poison"), "it waits in order");
+
+    // While others are accepted, it is given up when its time is over; what follows goes on.
+    until("the end of the poison", async || {
+        come_and_go(&server, "another").await;
+        sleep(Duration::from_millis(100)).await;
+        receiver.taken().iter().any(|event| event["user"] == "poison")
+    })
+    .await;
+    let poison: Vec<_> =
+        receiver.taken().into_iter().filter(|event| event["user"] == "poison").collect();
+    assert!(poison.iter().all(|event| event["cause"] == "logout"), "{poison:?}");
+    let (status, dead) = server.call("GET", "/v1/webhooks/dead", None).await;
+    assert_eq!(status, 200, "{dead}");
+    let letter = &dead["dead"][0];
+    assert_eq!(
+        (&letter["event"]["user"], &letter["event"]["cause"]),
+        (&json!("poison"), &json!("login"))
+    );
+    assert!(letter["last_error"].as_str().is_some_and(|error| error.contains("422")), "{letter}");
+    assert!(letter["attempts"].as_u64() >= Some(2) && letter["at"].is_u64(), "{letter}");
+
+    let (_, count) =
+        server.call("POST", "/v1/webhooks/dead/retry", Some(json!({ "ids": ["1"] }))).await;
+    assert_eq!(count, json!({ "count": 0 }));
+    receiver.set(|_| Act::Take(200));
+    let ids = json!({ "ids": [letter["id"]] });
+    let (_, count) = server.call("POST", "/v1/webhooks/dead/retry", Some(ids)).await;
+    assert_eq!(count, json!({ "count": 1 }));
+    until("the revival", async || {
+        let taken = receiver.taken();
+        taken.iter().any(|event| event["user"] == "poison" && event["cause"] == "login")
+    })
+    .await;
+    until("an end of it", async || {
+        let (_, dead) = server.call("GET", "/v1/webhooks/dead", None).await;
+        dead["dead"] == json!([])
+    })
+    .await;
+    let (_, count) =
+        server.call("POST", "/v1/webhooks/dead/drop", Some(json!({ "all": true }))).await;
+    assert_eq!(count, json!({ "count": 0 }));
+    for wrong in [json!({}), json!({ "ids": [], "all": true }), json!({ "id": ["1"] })] {
+        let (status, _) = server.call("POST", "/v1/webhooks/dead/drop", Some(wrong)).await;
+        assert_eq!(status, 400);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_fails_is_sent_again_as_the_same_request() {
+    let (receiver, server) = start(&[]).await;
+    receiver.set(|_| Act::Refuse(500));
+    come_and_go(&server, "ana").await;
+    until("three attempts", async || receiver.came().len() >= 3).await;
+    let mut requests: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for came in receiver.came() {
+        let header = |name: &str| came.headers[name].to_str().expect("a text").to_owned();
+        let id = header("webhook-id");
+        requests.entry(id).or_default().push((came.body.clone(), header("webhook-signature")));
+    }
+    assert!(requests.values().any(|same| same.len() >= 2), "{requests:?}");
+    for same in requests.values() {
+        assert!(same.iter().all(|(body, _)| *body == same[0].0));
+        assert!(same.iter().all(|(_, signature)| signature.starts_with("v1,")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_test_bears_no_event_and_its_result_is_told() {
+    let (receiver, server) = start(&[]).await;
+    let (status, body) = server.call("POST", "/v1/webhooks/test", None).await;
+    assert_eq!((status, body), (200, json!({ "accepted": true, "error": null })));
+    assert!(receiver.taken().is_empty());
+    receiver.set(|_| Act::Refuse(410));
+    let (_, body) = server.call("POST", "/v1/webhooks/test", None).await;
+    assert_eq!(body["accepted"], false);
+    assert!(body["error"].as_str().is_some_and(|error| error.contains("410")), "{body}");
+    assert!(!bears(&json!({ "events": receiver.taken() }), "ana"));
+
+    let off = Server::start(&[]);
+    assert_eq!(off.call("POST", "/v1/webhooks/test", None).await.0, 409);
+    let (_, state) = off.call("GET", "/v1/webhooks", None).await;
+    assert_eq!((&state["url"], &state["delivery"]["state"]), (&Value::Null, &json!("off")));
+}

@@ -1,0 +1,178 @@
+//! What goes out when, without a clock or a network.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use presence_hub::presence::Timestamp;
+use presence_hub::store::{Cursor, Held, LogEntry, Progress};
+use presence_hub::webhook::{Batch, Queue, Setback};
+
+use crate::lab::{EPOCH, SECOND, id};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn entry(cursor: u64, user: &str) -> LogEntry {
+    LogEntry { cursor: Cursor(cursor), user: id(user), event: "{}".into() }
+}
+
+fn queue() -> Queue {
+    Queue::new(Progress::default())
+}
+
+/// Scans entries into a batch: `(cursor, user)`.
+fn scan(queue: &mut Queue, entries: &[(u64, &str)]) -> Batch {
+    let mut batch = Batch::default();
+    for (cursor, user) in entries {
+        queue.scan(&mut batch, entry(*cursor, user));
+    }
+    batch
+}
+
+fn cursors(batch: &Batch) -> Vec<u64> {
+    batch.entries.iter().map(|entry| entry.cursor.0).collect()
+}
+
+fn setback(is_refusal: bool, last_success: Option<Timestamp>) -> Setback {
+    let (error, retry_after) = ("no".into(), None);
+    Setback { error, is_refusal, retry_after, last_success, give_up_after: DAY }
+}
+
+#[test]
+fn a_user_is_in_one_batch_at_a_time_and_what_follows_is_read_again() {
+    let mut queue = queue();
+    let first = scan(&mut queue, &[(1, "ana"), (2, "bo"), (3, "ana")]);
+    assert_eq!(cursors(&first), [1, 2, 3], "in one batch, a user's events may be several");
+    let second = scan(&mut queue, &[(4, "ana"), (5, "cy"), (6, "bo")]);
+    assert_eq!(cursors(&second), [5]);
+    assert_eq!(queue.next_ready(), None, "everybody is under way");
+    assert_eq!(queue.position(), Cursor(0));
+    queue.done(first);
+    let (ana, from, alone) = queue.next_ready().expect("somebody");
+    assert_eq!((ana, from, alone), (id("ana"), Cursor(4), false));
+    let mut third = Batch::default();
+    queue.take_up(&mut third, &id("ana"), vec![entry(4, "ana")], true);
+    queue.done(third);
+    queue.done(second);
+    assert_eq!(queue.position(), Cursor(2), "bo is behind with the sixth");
+    let (bo, from, _) = queue.next_ready().expect("somebody");
+    assert_eq!((bo.clone(), from), (id("bo"), Cursor(3)));
+    let mut last = Batch::default();
+    queue.take_up(&mut last, &bo, vec![entry(6, "bo")], true);
+    queue.done(last);
+    assert_eq!(queue.position(), Cursor(6));
+}
+
+#[test]
+fn halves_never_share_a_user_and_come_down_to_the_poison() {
+    let mut queue = queue();
+    let users = ["ana", "bo", "cy", "di"];
+    let events: Vec<_> = (1..=20).map(|n| (n, users[n as usize % 4])).collect();
+    let mut batches = vec![scan(&mut queue, &events)];
+    let mut delivered = BTreeSet::new();
+    let (poison, mut poisoned, mut rounds) = (7, None, 0);
+    while poisoned.is_none() {
+        rounds += 1;
+        assert!(rounds < 50);
+        let batch = match batches.pop() {
+            Some(batch) => batch,
+            None => match queue.due(EPOCH) {
+                Some(batch) => batch,
+                None => {
+                    let (user, from, _) = queue.next_ready().expect("the rest of a user");
+                    let rest = events.iter().filter(|(n, of)| *n >= from.0 && id(of) == user);
+                    let rest = rest.map(|(n, of)| entry(*n, of)).collect();
+                    let mut batch = Batch::default();
+                    queue.take_up(&mut batch, &user, rest, true);
+                    batch
+                }
+            },
+        };
+        if !cursors(&batch).contains(&poison) {
+            delivered.extend(cursors(&batch));
+            queue.done(batch);
+        } else if batch.entries.len() == 1 {
+            poisoned = Some(batch);
+        } else {
+            assert!(queue.set_back(batch, &setback(true, None), EPOCH).is_none());
+        }
+    }
+    assert_eq!(cursors(&poisoned.expect("the poison")), [poison]);
+    let earlier = events.iter().filter(|(n, user)| *user == users[3] && *n < poison);
+    assert!(earlier.into_iter().all(|(n, _)| delivered.contains(n)), "in order");
+}
+
+#[test]
+fn nothing_is_given_up_while_nothing_is_accepted() {
+    let mut queue = queue();
+    let batch = scan(&mut queue, &[(1, "ana")]);
+    assert!(queue.set_back(batch, &setback(false, None), EPOCH).is_none());
+    let later = EPOCH + 3 * DAY;
+    let batch = queue.due(later).expect("to try again");
+    let before = Some(EPOCH - SECOND);
+    assert!(queue.set_back(batch, &setback(false, before), later).is_none(), "it is down");
+    let batch = queue.due(later + DAY).expect("to try again");
+    let since = Some(EPOCH + SECOND);
+    let dead = queue.set_back(batch, &setback(false, since), later + DAY).expect("to be given up");
+    assert_eq!((cursors(&dead), dead.attempts()), (vec![1], 3));
+}
+
+#[test]
+fn what_fails_whole_for_long_is_halved_so_that_only_the_poison_dies() {
+    let mut queue = queue();
+    let batch = scan(&mut queue, &[(1, "ana"), (2, "bo")]);
+    assert!(queue.set_back(batch, &setback(false, None), EPOCH).is_none());
+    let later = EPOCH + DAY;
+    let batch = queue.due(later).expect("to try again");
+    assert!(queue.set_back(batch, &setback(false, Some(EPOCH + SECOND)), later).is_none());
+    let (one, other) = (queue.due(later).expect("a half"), queue.due(later).expect("a half"));
+    assert_eq!((one.entries.len(), other.entries.len()), (1, 1));
+    queue.done(one);
+    assert!(queue.set_back(other, &setback(false, Some(later)), later).is_some());
+}
+
+#[test]
+fn progress_names_who_is_held_and_goes_on_from_there() {
+    let mut queue = queue();
+    let batch = scan(&mut queue, &[(1, "ana")]);
+    assert!(queue.set_back(batch, &setback(true, None), EPOCH).is_none());
+    let accepted = scan(&mut queue, &[(2, "bo"), (3, "ana")]);
+    queue.done(accepted);
+    let save = queue.save();
+    assert_eq!(save.position, Cursor(3), "what is held does not hold up the rest");
+    let [Held { user, from, refused, attempts: 1, last_error }] = &save.held[..] else {
+        panic!("{save:?}")
+    };
+    assert_eq!((user, *from, *refused, &**last_error), (&id("ana"), Cursor(1), EPOCH, "no"));
+    assert_eq!(queue.save().held, [], "once");
+
+    let mut next = Queue::new(Progress { position: save.position, held: save.held });
+    assert_eq!(next.next_ready(), Some((id("ana"), Cursor(1), true)), "it goes alone");
+    let mut batch = Batch::default();
+    next.take_up(&mut batch, &id("ana"), vec![entry(1, "ana"), entry(3, "ana")], true);
+    let second = scan(&mut next, &[(4, "ana")]);
+    assert!(second.entries.is_empty(), "its later events wait");
+    next.done(batch);
+    let save = next.save();
+    assert_eq!((save.freed, save.position), (vec![id("ana")], Cursor(3)));
+}
+
+#[test]
+fn so_much_may_wait_and_no_more() {
+    let mut queue = queue();
+    let mut cursor = 0;
+    while queue.has_room() {
+        let users: Vec<_> = (0..100).map(|n| format!("user-{}", cursor + n)).collect();
+        let events: Vec<_> =
+            users.iter().map(|user| (cursor + 1, user)).map(|(_, user)| user).collect();
+        let mut batch = Batch::default();
+        for user in events {
+            cursor += 1;
+            queue.scan(&mut batch, entry(cursor, user));
+        }
+        assert!(queue.set_back(batch, &setback(false, None), EPOCH).is_none());
+        assert!(cursor <= 10_000, "it is bounded");
+    }
+    assert_eq!(queue.waiting_events(), 10_000);
+    queue.hurry(EPOCH);
+    assert!(queue.due(EPOCH).is_some(), "once the receiver is there, nothing waits longer");
+}

@@ -1,6 +1,7 @@
 //! The HTTP API from outside.
 
 mod faces;
+mod log;
 
 use std::time::Duration;
 

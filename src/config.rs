@@ -14,7 +14,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::read::{Fault, Faults, Loaded, load};
-use crate::auth::{Algorithm, ApiKeys, KeySource, Rate, TokenRules, Verifier, WatchList};
+use crate::auth::{
+    Algorithm, ApiKeys, KeySource, Rate, TokenRules, UserSigVerifier, Verifier, WatchList,
+};
+use crate::http;
 use crate::presence::{
     Groups, LoginPolicy, OnConflict, Platform, Policy, PolicyFault, Preset, WebTabs, Windows,
     duration,
@@ -35,6 +38,7 @@ pub struct Config {
     pub liveness: Liveness,
     pub limits: Limits,
     pub store: Store,
+    pub tencent: Tencent,
     pub log: Log,
 }
 
@@ -164,6 +168,19 @@ pub struct Store {
 pub enum StoreKind {
     /// In the process, and lost with it.
     Memory,
+}
+
+/// `[tencent]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Tencent {
+    pub sdk_app_id: u64,
+    pub secret_key: Secret,
+    pub administrators: Vec<String>,
+    pub callback_token: Secret,
+    pub kick_sends_logout: bool,
+    pub unknown_account_error: bool,
 }
 
 /// `[log]`.
@@ -306,6 +323,17 @@ impl Config {
         let mut admin = texts(&self.auth.admin_keys);
         admin.extend(made.map(str::to_owned));
         ApiKeys::new(&texts(&self.auth.viewer_keys), &texts(&self.auth.api_keys), &admin)
+    }
+
+    /// The Tencent Cloud IM application whose back end may call, if any.
+    pub fn tencent(&self) -> Option<http::Tencent> {
+        let Tencent { sdk_app_id, secret_key, administrators, unknown_account_error, .. } =
+            &self.tencent;
+        (*sdk_app_id != 0).then(|| http::Tencent {
+            verifier: UserSigVerifier::new(*sdk_app_id, secret_key.expose()),
+            administrators: administrators.clone(),
+            unknown_account_error: *unknown_account_error,
+        })
     }
 
     /// What connections are held to; `verifier` checks their tokens.

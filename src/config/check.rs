@@ -26,6 +26,7 @@ impl Config {
             self.auth_faults(),
             self.server(),
             self.tls_faults(),
+            self.tencent_faults(),
             self.positive(),
         ];
         let named = found
@@ -179,6 +180,17 @@ impl Config {
         };
         let keys = vec!["server.tls_certificate", "server.tls_key"];
         message.map(|message| (keys, message)).into_iter().collect()
+    }
+
+    fn tencent_faults(&self) -> Found {
+        let tencent = &self.tencent;
+        let mut found = Found::new();
+        // With an empty key anybody could sign.
+        if tencent.sdk_app_id != 0 && tencent.secret_key.expose().is_empty() {
+            let message = "the compatible API wants the application's secret_key".to_owned();
+            found.push((vec!["tencent.sdk_app_id", "tencent.secret_key"], message));
+        }
+        found
     }
 
     /// What must not be nothing.

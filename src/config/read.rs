@@ -15,7 +15,14 @@ const FILE_VARIABLE: &str = "PRESENCE_HUB_CONFIG";
 /// The file that is read where none is named.
 const FILE: &str = "config.toml";
 /// Keys whose values are never shown, not even to say what is wrong with them.
-const SECRETS: [&str; 4] = ["auth.secret", "auth.api_keys", "auth.admin_keys", "auth.viewer_keys"];
+const SECRETS: [&str; 6] = [
+    "auth.secret",
+    "auth.api_keys",
+    "auth.admin_keys",
+    "auth.viewer_keys",
+    "tencent.secret_key",
+    "tencent.callback_token",
+];
 
 /// A configuration that holds, and where it comes from.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ mod listen;
 mod ops;
 mod peer;
 mod problem;
+mod tencent;
 mod upgrade;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ pub use self::api::explanation;
 pub use self::listen::{ListenFault, Listener, bind, serve, tls};
 pub use self::peer::{OriginRule, TrustedProxies};
 use self::problem::Problem;
+pub use self::tencent::Tencent;
 use crate::auth::{ApiKeys, Buckets, Rate, TokenRules};
 use crate::hub::Hub;
 use crate::presence::Timestamp;
@@ -61,6 +63,8 @@ pub struct Settings {
     pub connections_per_address: Rate,
     /// The keys to the server API.
     pub keys: ApiKeys,
+    /// The Tencent Cloud IM application whose back end may call; where there is none, nobody's may.
+    pub tencent: Option<Tencent>,
     /// Set in development mode alone.
     pub development: Option<Development>,
     /// Whether `/metrics` has an address of its own, and so none among the others.
@@ -162,6 +166,7 @@ impl Door {
             .route("/v1/policy/explain", get(api::explain))
             .route("/v1/stats", get(api::stats))
             .route("/v1/{*path}", any(api::unknown))
+            .route("/v4/{*path}", any(tencent::call))
             .merge(assets::all())
     }
 }

@@ -11,3 +11,4 @@ mod server_api;
 mod store_contract;
 mod support;
 mod tidy;
+mod usersig;

@@ -1,6 +1,7 @@
 //! The HTTP API from outside.
 
 mod faces;
+mod tencent;
 
 use std::time::Duration;
 

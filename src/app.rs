@@ -228,6 +228,7 @@ impl Settings {
                 max_connections,
                 connections_per_address: config.connection_rate(),
                 keys: config.api_keys(made.map(|made| made.admin_key.as_str())),
+                tencent: config.tencent(),
                 development,
                 metrics_apart: !config.server.metrics_listen.is_empty(),
                 handshake_timeout: config.server.handshake_timeout,

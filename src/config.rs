@@ -15,7 +15,10 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::read::{Fault, Faults, Loaded, load};
-use crate::auth::{Algorithm, ApiKeys, KeySource, Rate, TokenRules, Verifier, WatchList};
+use crate::auth::{
+    Algorithm, ApiKeys, KeySource, Rate, TokenRules, UserSigVerifier, Verifier, WatchList,
+};
+use crate::http;
 use crate::presence::{
     Groups, LoginPolicy, OnConflict, Platform, Policy, PolicyFault, Preset, WebTabs, Windows,
     duration,
@@ -394,6 +397,17 @@ impl Config {
         let mut admin = texts(&self.auth.admin_keys);
         admin.extend(made.map(str::to_owned));
         ApiKeys::new(&texts(&self.auth.viewer_keys), &texts(&self.auth.api_keys), &admin)
+    }
+
+    /// The Tencent Cloud IM application whose back end may call, if any.
+    pub fn tencent(&self) -> Option<http::Tencent> {
+        let Tencent { sdk_app_id, secret_key, administrators, unknown_account_error, .. } =
+            &self.tencent;
+        (*sdk_app_id != 0).then(|| http::Tencent {
+            verifier: UserSigVerifier::new(*sdk_app_id, secret_key.expose()),
+            administrators: administrators.clone(),
+            unknown_account_error: *unknown_account_error,
+        })
     }
 
     /// What connections are held to; `verifier` checks their tokens.

@@ -1,9 +1,11 @@
-//! Who somebody is: a token's bearer, an API key's bearer, and how often each may knock.
+//! Who somebody is: a token's bearer, an API key's bearer, a Tencent Cloud IM administrator, and how
+//! often each may knock.
 
 mod api_keys;
 mod jwks;
 mod rate;
 mod token;
+mod usersig;
 mod watch;
 
 pub use self::api_keys::{ApiKeys, Role};
@@ -12,4 +14,5 @@ pub use self::token::{
     Algorithm, Identity, KeyFault, KeySource, SECRET_BYTES_MIN, TokenFault, TokenRules, Verifier,
     mint,
 };
+pub use self::usersig::{UserSigFault, UserSigVerifier};
 pub use self::watch::WatchList;

@@ -201,8 +201,9 @@ impl Config {
             found.push((vec!["tencent.sdk_app_id", "webhook.format"], message.into()));
         }
         if tencent.sdk_app_id != 0 && tencent.secret_key.expose().is_empty() {
-            let message = "without a secret key no UserSig can be verified";
-            found.push((vec!["tencent.secret_key", "tencent.sdk_app_id"], message.into()));
+            // With an empty key anybody could sign.
+            let message = "the compatible API wants the application's secret_key";
+            found.push((vec!["tencent.sdk_app_id", "tencent.secret_key"], message.into()));
         }
         if webhook.parallel > PARALLEL_MAX {
             found.push((vec!["webhook.parallel"], format!("must be at most {PARALLEL_MAX}")));

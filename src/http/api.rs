@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Bytes, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
@@ -43,10 +43,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<Door>> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &Arc<Door>) -> Result<Self, Problem> {
-        let read = to_bytes(request.into_body(), BODY_BYTES_MAX);
-        let read = tokio::time::timeout(BODY_TIMEOUT, read).await;
-        let body: Bytes =
-            read.map_err(|_| Problem::timeout())?.map_err(|_| Problem::too_large())?;
+        let body = read_body(request.into_body()).await?;
         let body: &[u8] = if body.is_empty() { b"{}" } else { &body };
         // A list of the same values in the same order would pass for the fields of a struct.
         if !body.trim_ascii_start().starts_with(b"{") {
@@ -54,6 +51,13 @@ impl<T: DeserializeOwned> FromRequest<Arc<Door>> for JsonBody<T> {
         }
         serde_json::from_slice(body).map(Self).map_err(|e| Problem::bad_request(e.to_string()))
     }
+}
+
+/// Reads a body, up to a size and for a time.
+pub(super) async fn read_body(body: Body) -> Result<Bytes, Problem> {
+    let read = to_bytes(body, BODY_BYTES_MAX);
+    let read = tokio::time::timeout(BODY_TIMEOUT, read).await;
+    read.map_err(|_| Problem::timeout())?.map_err(|_| Problem::too_large())
 }
 
 /// The user that a path names.
@@ -215,13 +219,24 @@ pub(super) async fn kick(
     let KickRequest { platform, device, session, message } = request;
     bounded("message", message.as_deref())?;
     let target = Target { platform, device, session };
+    let (kicked, revoked) = end_terminals(&door.hub, &user, target, message).await?;
+    Ok(Json(Kicked { kicked, revoked }))
+}
+
+/// Kicks on the back end's behalf; returns whom, and whether tokens were revoked.
+pub(super) async fn end_terminals(
+    hub: &Arc<Hub>,
+    user: &UserId,
+    target: Target,
+    message: Option<Arc<str>>,
+) -> Result<(Vec<Victim>, bool), Problem> {
     let event = EventKind::Kick { target, by: Kicker::Admin { message } };
-    let applied = apply(&door.hub, &user, event).await?;
+    let applied = apply(hub, user, event).await?;
     let Answer::Kicked { kicked, revoked } = applied.answer else {
         unreachable!("a kick is answered with whom it kicked")
     };
     tracing::info!(%user, kicked = kicked.len(), revoked, "kicked by the back end");
-    Ok(Json(Kicked { kicked, revoked }))
+    Ok((kicked, revoked))
 }
 
 /// The text to set; null clears it.

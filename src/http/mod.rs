@@ -12,6 +12,7 @@ mod ops;
 mod peer;
 mod problem;
 mod query;
+mod tencent;
 mod upgrade;
 mod webhooks;
 
@@ -33,6 +34,7 @@ pub use self::api::explanation;
 pub use self::listen::{ListenFault, Listener, bind, serve, tls};
 pub use self::peer::{OriginRule, TrustedProxies};
 use self::problem::Problem;
+pub use self::tencent::Tencent;
 use crate::auth::{ApiKeys, Buckets, Rate, TokenRules};
 use crate::hub::Hub;
 use crate::presence::Timestamp;
@@ -71,6 +73,8 @@ pub struct Settings {
     pub connections_per_address: Rate,
     /// The keys to the server API.
     pub keys: ApiKeys,
+    /// The Tencent Cloud IM application whose back end may call; where there is none, nobody's may.
+    pub tencent: Option<Tencent>,
     /// Set in development mode alone.
     pub development: Option<Development>,
     /// Whether `/metrics` has an address of its own, and so none among the others.
@@ -187,6 +191,7 @@ impl Door {
         let document = Arc::new(document);
         api.route("/openapi.json", get(async move || Json(document)))
             .route("/v1/{*path}", any(api::unknown))
+            .route("/v4/{*path}", any(tencent::call))
             .merge(assets::all())
     }
 }

@@ -1,10 +1,10 @@
 use std::fmt;
 
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
 use reqwest::Url;
-use sha2::{Digest, Sha256};
 
 use super::tencent::Tencent;
 use crate::presence::Timestamp;
@@ -96,8 +96,9 @@ fn native(url: &Url, secrets: &[Secret], body: String, wall: Timestamp) -> Reque
 
 /// The same for the same request, however often and by whatever run of the hub it is sent.
 fn id_of(body: &str) -> String {
-    let hash = Sha256::digest(body);
-    let digits: String = hash.iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect();
+    let hash = digest(&SHA256, body.as_bytes());
+    let digits: String =
+        hash.as_ref().iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect();
     format!("msg_{digits}")
 }
 
@@ -129,10 +130,8 @@ impl Secret {
     }
 
     fn sign(&self, signed: &str) -> String {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0)
-            .unwrap_or_else(|error| unreachable!("a key of any length will do: {error}"));
-        mac.update(signed.as_bytes());
-        format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
+        let tag = hmac::sign(&hmac::Key::new(HMAC_SHA256, &self.0), signed.as_bytes());
+        format!("v1,{}", BASE64_STANDARD.encode(tag))
     }
 }
 

@@ -1,6 +1,6 @@
+use aws_lc_rs::digest::{SHA256, digest};
 use reqwest::Url;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::format::Request;
 use crate::presence::{Cause, Kicker, Platform, Timestamp, Transition, UserId};
@@ -157,8 +157,8 @@ impl Tencent {
             .append_pair("OptPlatform", platform);
         if !self.token.is_empty() {
             let time = wall.as_secs().to_string();
-            let digest = Sha256::digest(format!("{}{time}", self.token));
-            let sign: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let digest = digest(&SHA256, format!("{}{time}", self.token).as_bytes());
+            let sign: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
             query.append_pair("Sign", &sign).append_pair("RequestTime", &time);
         }
         drop(query);

@@ -1,5 +1,6 @@
 //! A hub without a network: its actors over sockets in memory, on whatever time the test runs on.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +12,12 @@ use presence_hub::auth::Verifier;
 use presence_hub::bus::{Bus, LocalBus};
 use presence_hub::clock::Clock;
 use presence_hub::config::{Config, DEFAULT};
+use presence_hub::http::{self, Door, Face, OriginRule, Tencent, TrustedProxies};
 use presence_hub::hub::{Hub, run_deadlines};
 use presence_hub::presence::{Cause, Record, State, Status, Timestamp, Transition, UserId};
 use presence_hub::session::{Sessions, Settings};
 use presence_hub::store::{Cursor, MemoryStore, Part, Retention, Store};
+use presence_hub::webhook::Webhook;
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
@@ -91,6 +94,30 @@ impl Lab {
         let verifier = Verifier::new(&source, defaults().token_rules()).expect("a verifier");
         let settings = Settings::clone(&self.sessions.settings());
         self.sessions.set_settings(Settings { verifier: Arc::new(verifier), ..settings });
+    }
+
+    /// Answers HTTP on an address of its own, as the server API of a Tencent Cloud IM application.
+    pub(crate) fn answer_http(&self, tencent: Tencent) -> SocketAddr {
+        let config = defaults();
+        let settings = http::Settings {
+            origins: OriginRule::default(),
+            trusted_proxies: TrustedProxies::default(),
+            max_connections: config.server.max_connections,
+            connections_per_address: config.connection_rate(),
+            keys: config.api_keys(None),
+            tencent: Some(tencent),
+            development: None,
+            metrics_apart: false,
+            handshake_timeout: config.server.handshake_timeout,
+        };
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = http::bind(any, None).expect("an address");
+        let address = listener.address().expect("an address");
+        let outbox = Arc::new(memory_store());
+        let webhook = Webhook::new(Arc::clone(&self.store), outbox, self.clock.clone(), None);
+        let door = Door::new(Arc::clone(&self.sessions), webhook, settings);
+        tokio::spawn(http::serve(listener, door, Face::Whole));
+        address
     }
 
     pub(crate) fn now(&self) -> Timestamp {

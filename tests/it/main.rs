@@ -13,4 +13,5 @@ mod server_api;
 mod store_contract;
 mod support;
 mod tidy;
+mod usersig;
 mod webhook;

@@ -2,6 +2,7 @@
 
 mod faces;
 mod log;
+mod tencent;
 
 use std::time::Duration;
 

@@ -6,18 +6,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
+use presence_hub::auth::UserSigVerifier;
 use presence_hub::bus::LocalBus;
+use presence_hub::http::Tencent;
 use presence_hub::presence::{Cause, NodeId, Sign, State, Timestamp, UserId};
 use presence_hub::store::{
     Among, Backlog, Commit, Cursor, Listed, LogEntry, MemoryStore, Part, Revision, Store,
     StoreError, Stored, Totals,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{RwLock, watch};
 use tokio::time::sleep;
 
 use super::assert_chained;
-use crate::lab::{AT_ONCE, Lab, SECOND, memory_store};
+use crate::lab::{AT_ONCE, EPOCH, Lab, SECOND, memory_store};
+use crate::support::http;
+use crate::usersig::{SDK_APP_ID, SECRET_KEY, UserSig, query};
 
 /// What happens to a commit.
 #[derive(Debug, Clone, Copy)]
@@ -387,4 +391,30 @@ async fn a_stalled_store_loses_nobody_and_keeps_no_ghosts() {
     watcher.hears_nothing_for(SECOND).await;
     let stalls = lab.hub.metrics().stalls.get();
     assert_eq!(stalls, 0, "it is the store that stood still, not the hub");
+}
+
+#[tokio::test]
+async fn the_compatible_api_says_when_the_store_is_down() {
+    let (store, lab) = Frail::lab();
+    let address = lab.answer_http(Tencent {
+        verifier: UserSigVerifier::new(SDK_APP_ID, SECRET_KEY),
+        administrators: vec!["root".into()],
+        unknown_account_error: false,
+    });
+    let time = i64::try_from(EPOCH.as_secs()).expect("a time");
+    let query = query("root", &UserSig { time, ..UserSig::of("root") }.text());
+    let calls = [
+        ("openim/query_online_status", json!({ "To_Account": ["ana"] }), 90994),
+        ("im_open_login_svc/kick", json!({ "UserID": "ana" }), 70500),
+    ];
+    for (command, body, code) in calls {
+        for (down, expected) in [(false, 0), (true, code), (false, 0)] {
+            store.set_down(down);
+            let request = http(address, "POST", &format!("/v4/{command}?{query}")).json(&body);
+            let answer = request.send().await.expect("an answer");
+            assert_eq!(answer.status(), 200);
+            let answer: Value = answer.json().await.expect("JSON");
+            assert_eq!(answer["ErrorCode"], expected, "{answer}");
+        }
+    }
 }

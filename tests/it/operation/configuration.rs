@@ -124,6 +124,12 @@ fn the_defaults_are_those_that_are_promised() {
         store.path = "data"
         store.log_ttl = "7d"
         store.record_ttl = "30d"
+        tencent.sdk_app_id = 0
+        tencent.secret_key = ""
+        tencent.administrators = ["administrator"]
+        tencent.callback_token = ""
+        tencent.kick_sends_logout = false
+        tencent.unknown_account_error = false
         log.format = "text"
         log.filter = "info"
     "#;
@@ -139,7 +145,8 @@ fn what_is_printed_hides_secrets_and_reads_back() {
     let file = format!(
         "[auth]\nsecret = \"{SECRET}\"\napi_keys = [\"tell-nobody-an-api-key\"]\n\
          admin_keys = [\"tell-nobody-an-admin-key\"]\nviewer_keys = [\"tell-nobody-a-viewer-key\"]\n\
-         [liveness]\nweb_silence = \"90s\"\nbackground = \"1500ms\"\n"
+         [liveness]\nweb_silence = \"90s\"\nbackground = \"1500ms\"\n\
+         [tencent]\nsecret_key = \"tell-nobody-the-key\"\ncallback_token = \"tell-nobody-a-token\"\n"
     );
     let directory = in_a_directory(Some(&file));
     let printed = effective(directory.path(), &[], &[]);
@@ -231,6 +238,8 @@ fn each_fault_is_told_with_its_place() {
         ("[auth]\nsecret = \"short\"\n", "config.toml:2:1: auth.secret: "),
         ("[auth]\napi_keys = [\"short\"]\n", "config.toml:2:1: auth.api_keys: "),
         ("[auth]\njwks_url = \"https://x\"\n", "config.toml:2:1: auth.jwks_url: "),
+        ("[tencent]\nsdk_app_id = 1400000000\n", "config.toml:2:1: tencent.sdk_app_id: "),
+        ("[tencent]\nsdk_app_id = -1\n", "config.toml:2:1: tencent.sdk_app_id: "),
         ("[log]\nfilter = \"hub=lots\"\n", "config.toml:2:1: log.filter: "),
         ("[log\n", "config.toml:1:5: "),
         ("[log]\nformat = \"text\"\nformat = \"json\"\n", "config.toml:3:1: "),
@@ -298,11 +307,18 @@ fn a_file_that_is_named_must_be_there() {
 
 #[test]
 fn a_secret_of_the_wrong_kind_is_not_shown() {
-    for key in ["secret", "api_keys", "admin_keys", "viewer_keys"] {
+    for (section, key) in [
+        ("auth", "secret"),
+        ("auth", "api_keys"),
+        ("auth", "admin_keys"),
+        ("auth", "viewer_keys"),
+        ("tencent", "secret_key"),
+        ("tencent", "callback_token"),
+    ] {
         for value in
             ["7777777", "{ canary = \"7777777\" }", "[[\"7777777\"]]", "7777777.5", "\"7777777"]
         {
-            let file = format!("[auth]\n{key} = {value}\n");
+            let file = format!("[{section}]\n{key} = {value}\n");
             for fault in faults(Some(&file), &[]) {
                 assert!(fault.starts_with("config.toml:2:"), "{fault}");
                 assert!(!fault.contains("7777777"), "{fault}");

@@ -131,12 +131,15 @@ async fn the_api_and_the_metrics_may_have_addresses_of_their_own() {
     let server = Server::start(&[
         ("server.admin_listen", "127.0.0.1:0"),
         ("server.metrics_listen", "127.0.0.1:0"),
+        ("tencent.sdk_app_id", "7"),
+        ("tencent.secret_key", "what only the application knows"),
     ]);
     let (_ann, _) = server.login("ann", "web").await;
     let (admin, metrics) = (face(&server, "Admin").await, face(&server, "Metrics").await);
     let rows = [
         ("/v1/users/ann", [404, 200, 404]),
         ("/v1/stats", [404, 200, 404]),
+        ("/v4/openim/querystate", [404, 200, 404]),
         ("/static/", [404, 200, 404]),
         ("/static/index.html", [404, 200, 404]),
         ("/static/presence.js", [200, 200, 404]),

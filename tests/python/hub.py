@@ -1,0 +1,112 @@
+"""A hub of one's own for each test: the real binary, in a directory that goes away with it."""
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+import threading
+import time
+
+from websockets.sync.client import connect
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
+BINARY = os.environ.get("PRESENCE_HUB_BIN", TARGET / "debug" / "presence-hub")
+SECRET = "a secret of at least thirty-two bytes"
+START_S = 20
+# How long a busy machine may take for what happens at once.
+SOON_S = 20
+
+# The hub is on this machine, whatever proxy leads out of it.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
+
+
+class Hub:
+    """A running hub; `settings` are configuration keys: {"login.policy": "dual"}."""
+
+    def __init__(self, settings):
+        self._directory = tempfile.TemporaryDirectory(prefix="presence-hub-")
+        self._log = open(os.path.join(self._directory.name, "log"), "w+", encoding="utf-8")
+        self._process = subprocess.Popen(
+            [BINARY],
+            cwd=self._directory.name,
+            env=environment(settings),
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        try:
+            self.origin = self._greeting()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _greeting(self):
+        """Waits for its first line, which says where it is."""
+        too_late = threading.Timer(START_S, self._process.kill)
+        too_late.start()
+        line = self._process.stdout.readline()
+        too_late.cancel()
+        words = [word for word in line.split() if word.startswith("http://")]
+        if not words:
+            self._log.seek(0)
+            raise RuntimeError(f"the hub did not start:\n{line}{self._log.read()}")
+        return words[0]
+
+    def stop(self):
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+        self._log.close()
+        self._directory.cleanup()
+
+    @contextlib.contextmanager
+    def connect(self):
+        url = self.origin.replace("http://", "ws://") + "/ws"
+        with connect(url, proxy=None, open_timeout=SOON_S) as socket:
+            yield Client(socket)
+
+
+class Client:
+    """A client that does what it is told and nothing more."""
+
+    def __init__(self, socket):
+        self._socket = socket
+
+    def login(self, user, platform, issued=None):
+        """Logs in with a token that was issued then, or now; returns the reply."""
+        message = {"type": "login", "id": 1, "platform": platform, "device": platform}
+        self._socket.send(json.dumps({**message, "token": token(user, issued)}))
+        while (heard := self.hear()).get("type") != "reply":
+            pass
+        return heard
+
+    def hear(self):
+        return json.loads(self._socket.recv(timeout=SOON_S))
+
+
+def environment(settings):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PRESENCE_HUB_")}
+    own = {"server.listen": "127.0.0.1:0", "store.path": "data", "auth.secret": SECRET}
+    for key, value in {**own, **settings}.items():
+        kept["PRESENCE_HUB__" + key.replace(".", "__").upper()] = value
+    return kept
+
+
+def token(user, issued=None):
+    """A JWT for an hour (HS256)."""
+    issued = int(time.time()) if issued is None else issued
+    claims = {"sub": user, "iat": issued, "exp": int(time.time()) + 3600}
+    parts = [json.dumps(part).encode() for part in ({"alg": "HS256"}, claims)]
+    signed = b".".join(map(base64url, parts))
+    signature = hmac.new(SECRET.encode(), signed, hashlib.sha256).digest()
+    return (signed + b"." + base64url(signature)).decode()
+
+
+def base64url(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=")

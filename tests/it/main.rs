@@ -2,6 +2,7 @@
 
 mod actor;
 mod crash;
+mod embedded;
 mod hub;
 mod lab;
 mod operation;

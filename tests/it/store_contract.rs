@@ -65,7 +65,7 @@ macro_rules! adapter {
 adapter!(memory, super::memory());
 adapter!(embedded, super::embedded());
 
-const RETENTION: Retention = Retention { log_ttl: LOG_TTL, backlog_bytes_max: 100_000 };
+pub(crate) const RETENTION: Retention = Retention { log_ttl: LOG_TTL, backlog_bytes_max: 100_000 };
 
 fn memory() -> Made {
     Made { store: Arc::new(MemoryStore::new(RETENTION, EPOCH)), _directory: None }
@@ -134,7 +134,12 @@ async fn put(
 }
 
 /// Logs a user in on a platform, in the store.
-async fn log_in(store: &Arc<dyn Store>, user: &str, platform: Platform, at: Timestamp) -> Record {
+pub(crate) async fn log_in(
+    store: &Arc<dyn Store>,
+    user: &str,
+    platform: Platform,
+    at: Timestamp,
+) -> Record {
     let record = store.load(&id(user)).await.expect("a record").record;
     let (record, transitions) = logged_in(&record, platform, at);
     let due = record.due(&policy());

@@ -54,6 +54,14 @@ impl Server {
         Self { child, address, directory, greeting }
     }
 
+    /// Starts a hub under another command, which becomes it: `["unshare", "-m", …]`.
+    pub(crate) fn under(wrapper: &[&str], settings: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (child, greeting) = spawn_under(wrapper, directory.path(), settings);
+        let address = address_in(&greeting);
+        Self { child, address, directory, greeting }
+    }
+
     /// Stops it by force, and starts it again in the same directory.
     pub(crate) fn restart(&mut self, settings: &[(&str, &str)]) {
         self.child.kill().expect("the hub to be there");
@@ -187,7 +195,10 @@ pub(crate) fn http(address: SocketAddr, method: &str, path: &str) -> reqwest::Re
 
 /// The hub's command in a directory, with settings by variables alone.
 pub(crate) fn command(directory: &Path, settings: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_presence-hub"));
+    with_settings(Command::new(env!("CARGO_BIN_EXE_presence-hub")), directory, settings)
+}
+
+fn with_settings(mut command: Command, directory: &Path, settings: &[(&str, &str)]) -> Command {
     command.current_dir(directory).env_remove("PRESENCE_HUB_CONFIG");
     for (key, value) in settings {
         command.env(format!("PRESENCE_HUB__{}", key.replace('.', "__").to_uppercase()), value);
@@ -197,11 +208,23 @@ pub(crate) fn command(directory: &Path, settings: &[(&str, &str)]) -> Command {
 
 /// Runs the hub with settings over the tests' own; returns what it says when it has started.
 fn spawn(directory: &Path, settings: &[(&str, &str)]) -> (Child, String) {
+    spawn_under(&[], directory, settings)
+}
+
+fn spawn_under(wrapper: &[&str], directory: &Path, settings: &[(&str, &str)]) -> (Child, String) {
     let keys = format!("[\"{API_KEY}\"]");
     let own = [("server.listen", "127.0.0.1:0"), ("auth.secret", SECRET), ("auth.api_keys", &keys)];
     let mut options = std::fs::File::options();
     let log = options.create(true).append(true).open(directory.join("log")).expect("a log file");
-    let mut command = command(directory, &[&own, settings].concat());
+    let settings = &[&own, settings].concat();
+    let mut command = match wrapper {
+        [] => command(directory, settings),
+        [program, arguments @ ..] => {
+            let mut wrapped = Command::new(program);
+            wrapped.args(arguments).arg(env!("CARGO_BIN_EXE_presence-hub"));
+            with_settings(wrapped, directory, settings)
+        }
+    };
     let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the hub to start");
     let mut output = BufReader::new(child.stdout.take().expect("its output"));
     let mut greeting = String::new();

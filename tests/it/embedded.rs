@@ -1,0 +1,278 @@
+//! The embedded store's database, and what becomes of it: closed, damaged, removed, full.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use presence_hub::presence::Platform;
+use presence_hub::store::{
+    Cursor, Dead, EmbeddedStore, Held, LogEntry, OpenFault, Outbox, Part, Progress, Save, Store,
+    StoreError,
+};
+use rusqlite::Connection;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::lab::{EPOCH, SECOND, id};
+use crate::store_contract::{RETENTION, log_in};
+use crate::support::{Client, Server, command, until};
+
+fn open(directory: &Path) -> Result<EmbeddedStore, OpenFault> {
+    EmbeddedStore::open(directory, RETENTION, SECOND / 20, EPOCH)
+}
+
+/// Closes a store, so that all of it is in its one file.
+fn close(store: Arc<EmbeddedStore>, directory: &Path) {
+    drop(store);
+    // The threads that had it open end when they notice.
+    let connection = Connection::open(directory.join("presence.db")).expect("the database");
+    connection.busy_timeout(20 * SECOND).expect("a time");
+    let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+    connection.query_row(checkpoint, (), |_| Ok(())).expect("a checkpoint");
+}
+
+fn reopen(directory: &Path) -> EmbeddedStore {
+    let mut store = open(directory);
+    while matches!(store, Err(OpenFault::Locked)) {
+        std::thread::yield_now();
+        store = open(directory);
+    }
+    store.expect("the store")
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_in_the_next_run() {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    let port: Arc<dyn Store> = Arc::clone(&store) as _;
+    let record = log_in(&port, "ana", Platform::Mac, EPOCH).await;
+    log_in(&port, "bo", Platform::Ios, EPOCH).await;
+    let log = store.log(None, 10).await.expect("the log");
+    let (revision, totals) =
+        (port.load(&id("ana")).await.expect("one").revision, port.totals().await);
+    let held = Held {
+        user: id("bo"),
+        from: log[1].cursor,
+        refused: EPOCH,
+        attempts: 3,
+        last_error: "no".into(),
+    };
+    let dead = Dead { entry: log[0].clone(), at: EPOCH, attempts: 2, last_error: "no".into() };
+    let position = log[1].cursor;
+    let (held, dead) = (vec![held], vec![dead]);
+    let save = Save { position, held: held.clone(), dead: dead.clone(), ..Save::default() };
+    store.save(save).await.expect("progress");
+    drop(port);
+    drop(store);
+
+    let store = reopen(directory.path());
+    assert_eq!(*Store::load(&store, &id("ana")).await.expect("a record").record, record);
+    assert_eq!(Store::load(&store, &id("ana")).await.expect("a record").revision, revision);
+    assert_eq!(store.totals().await, totals);
+    assert_eq!(store.log(Some(Cursor(log[0].cursor.0 - 1)), 10).await.as_ref(), Ok(&log));
+    assert!(
+        *store.head().borrow() > log[1].cursor,
+        "what a power cut may undo is not counted again"
+    );
+    assert_eq!(store.progress().await, Ok(Some(Progress { position, held })));
+    assert_eq!(store.dead(None, false, 10).await, Ok(dead));
+    let backlog = store.backlog(log[0].cursor).await.expect("a backlog");
+    assert_eq!((backlog.entries, backlog.bytes), (1, log[1].event.len() as u64));
+}
+
+#[test]
+fn a_directory_is_one_hubs_alone() {
+    let directory = TempDir::new().expect("a directory");
+    let _store = open(directory.path()).expect("a store");
+    let Err(fault) = open(directory.path()) else { panic!("a second hub") };
+    assert_eq!(fault.to_string(), "another hub is running on it");
+}
+
+#[test]
+fn what_is_no_database_of_ours_is_left_alone() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("presence.db");
+    fs::write(&path, "a shopping list\n".repeat(100)).expect("to write");
+    assert!(matches!(open(directory.path()), Err(OpenFault::Damaged(_))));
+    fs::remove_file(&path).expect("to remove");
+    Connection::open(&path).expect("one").execute("CREATE TABLE other (a)", ()).expect("a table");
+    assert!(matches!(open(directory.path()), Err(OpenFault::Foreign)));
+    fs::remove_file(&path).expect("to remove");
+    drop(open(directory.path()).expect("a store"));
+    let connection = Connection::open(&path).expect("the database");
+    connection.busy_timeout(20 * SECOND).expect("a time");
+    connection.pragma_update(None, "user_version", 9).expect("a layout to come");
+    drop(connection);
+    assert!(matches!(open(directory.path()), Err(OpenFault::Newer(9) | OpenFault::Locked)));
+}
+
+/// A database with some users, in one file.
+async fn filled(directory: &Path) {
+    let store = Arc::new(open(directory).expect("a store"));
+    for n in 0..200 {
+        log_in(&(Arc::clone(&store) as _), &format!("user-{n}"), Platform::Mac, EPOCH).await;
+    }
+    close(store, directory);
+}
+
+#[tokio::test]
+async fn a_truncated_database_is_refused() {
+    let directory = TempDir::new().expect("a directory");
+    filled(directory.path()).await;
+    let file = fs::File::options().write(true).open(directory.path().join("presence.db"));
+    let file = file.expect("the database");
+    let length = file.metadata().expect("a length").len();
+    file.set_len(length / 2).expect("to truncate");
+    let Err(fault) = open(directory.path()) else { panic!("it opened") };
+    assert!(matches!(fault, OpenFault::Damaged(_)), "{fault}");
+}
+
+#[tokio::test]
+async fn garbage_in_a_database_is_noticed() {
+    let directory = TempDir::new().expect("a directory");
+    filled(directory.path()).await;
+    let path = directory.path().join("presence.db");
+    let mut file = fs::File::options().read(true).write(true).open(path).expect("the database");
+    let middle = file.metadata().expect("a length").len() / 8192 * 4096;
+    file.seek(SeekFrom::Start(middle)).expect("to seek");
+    file.write_all(&[0xA5; 8192]).expect("to write");
+    let Err(fault) = open(directory.path()) else { panic!("it opened") };
+    assert!(matches!(fault, OpenFault::Damaged(_)), "{fault}");
+}
+
+#[tokio::test]
+async fn a_flipped_byte_is_never_read_as_a_state() {
+    let directory = TempDir::new().expect("a directory");
+    filled(directory.path()).await;
+    let path = directory.path().join("presence.db");
+    let (mut bytes, mut file) = (Vec::new(), fs::File::open(&path).expect("the database"));
+    file.read_to_end(&mut bytes).expect("to read");
+    // A digit of a time in every record and every event.
+    let time = EPOCH.as_millis().to_string();
+    let places: Vec<_> = (0..bytes.len() - time.len())
+        .filter(|at| bytes[*at..].starts_with(time.as_bytes()))
+        .collect();
+    for place in places {
+        bytes[place + 5] ^= 1;
+    }
+    fs::write(&path, bytes).expect("to write");
+    let store = reopen(directory.path());
+    let damaged = |error: StoreError| assert!(error.to_string().contains("is damaged"), "{error}");
+    damaged(Store::load(&store, &id("user-1")).await.expect_err("damage"));
+    damaged(store.history(&id("user-1"), Part::Before(None), 1).await.expect_err("damage"));
+    damaged(store.log(None, 1).await.map(|_: Vec<LogEntry>| ()).expect_err("damage"));
+}
+
+#[test]
+fn a_hub_that_cannot_have_its_store_says_so_and_stops() {
+    let directory = TempDir::new().expect("a directory");
+    fs::create_dir(directory.path().join("data")).expect("a directory");
+    fs::write(directory.path().join("data/presence.db"), "no database").expect("to write");
+    let mut hub = command(directory.path(), &[("server.listen", "127.0.0.1:0")]);
+    let output = hub.output().expect("the hub to run");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the store in data cannot be opened: presence.db is damaged"), "{said}");
+    assert!(said.contains("bring back a copy") && !said.contains("panicked"), "{said}");
+
+    let server = Server::start(&[]);
+    let mut second = command(server.directory.path(), &[("server.listen", "127.0.0.1:0")]);
+    let output = second.output().expect("the hub to run");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("another hub is running on it"), "{said}");
+}
+
+async fn is_ready(server: &Server) -> bool {
+    server.http("GET", "/ready").send().await.expect("an answer").status() == 200
+}
+
+/// Tries to log in; returns the error's code, if any.
+async fn try_login(client: &mut Client, user: &str) -> Option<String> {
+    let login = json!({
+        "type": "login", "token": crate::support::token(user), "platform": "mac", "device": "d",
+    });
+    let reply = client.request(login).await;
+    reply["error"]["code"].as_str().map(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_hub_whose_directory_was_removed_takes_nothing_more_and_says_so() {
+    let server = Server::start(&[]);
+    let (_ana, _) = server.login("ana", "mac").await;
+    fs::remove_dir_all(server.directory.path().join("data")).expect("to remove");
+    let mut bo = server.connect().await;
+    assert_eq!(try_login(&mut bo, "bo").await.as_deref(), Some("unavailable"));
+    assert_eq!(bo.until_closed().await.1, Some(4006));
+    until("not ready", async || !is_ready(&server).await).await;
+    server.until_logged(&["ERROR", "was removed"]).await;
+    assert_eq!(server.user("ana").await["state"], "Online", "what is known is told");
+    assert_eq!(server.user("bo").await["state"], "Offline");
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
+/// Whether this process may mount things in a namespace of its own.
+fn may_mount() -> bool {
+    let mount = ["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"];
+    let tried = Command::new("unshare").args(mount).stderr(Stdio::null()).status();
+    tried.is_ok_and(|status| status.success())
+}
+
+/// A hub whose data directory is a small file system of its own.
+fn on_a_small_disk() -> Server {
+    let script = "mkdir -p data && mount -t tmpfs -o size=1m tmpfs data && exec \"$0\"";
+    Server::under(&["unshare", "-m", "sh", "-c", script], &[])
+}
+
+/// Gives that file system more room.
+fn enlarge(server: &Server) {
+    let data = server.directory.path().join("data");
+    let mount = format!("mount -o remount,size=64m {}", data.display());
+    let pid = server.pid().to_string();
+    let done = Command::new("nsenter").args(["-t", &pid, "-m", "sh", "-c", &mount]).status();
+    assert!(done.expect("nsenter").success(), "{mount}");
+}
+
+#[test]
+fn a_read_only_directory_is_told_at_the_start() {
+    assert!(may_mount(), "this test mounts a file system in a namespace of its own, and may not");
+    let directory = TempDir::new().expect("a directory");
+    let script = "mkdir data && mount -t tmpfs -o ro tmpfs data && exec \"$0\"";
+    let mut hub = Command::new("unshare");
+    hub.args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_presence-hub")]);
+    hub.current_dir(directory.path()).env("PRESENCE_HUB__AUTH__SECRET", crate::support::SECRET);
+    let output = hub.output().expect("the hub to run");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the store in data cannot be opened: Read-only file system"), "{said}");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_outlived() {
+    assert!(may_mount(), "this test mounts a file system in a namespace of its own, and may not");
+    let server = on_a_small_disk();
+    let mut clients = Vec::new();
+    let refused = loop {
+        let mut client = server.connect().await;
+        let user = format!("user-{}", clients.len());
+        match try_login(&mut client, &user).await {
+            None => clients.push(client),
+            Some(code) => break (user, code),
+        }
+        assert!(clients.len() < 5000, "it never was full");
+    };
+    assert_eq!(refused.1, "unavailable");
+    until("not ready", async || !is_ready(&server).await).await;
+    server.until_logged(&["ERROR", "the store takes nothing"]).await;
+    assert_eq!(server.user(&refused.0).await["state"], "Offline", "no false state");
+    assert_eq!(server.user("user-0").await["state"], "Online");
+
+    enlarge(&server);
+    until("ready again", async || is_ready(&server).await).await;
+    let (_late, _) = server.login(&refused.0, "mac").await;
+    for n in 0..clients.len() {
+        assert_eq!(server.user(&format!("user-{n}")).await["state"], "Online", "user-{n}");
+    }
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}

@@ -1,15 +1,4 @@
-//! A reader of the transition log that posts what it reads to the app's back end.
-//!
-//! ```text
-//!   log ─▶ queue: batches, no user in two at once ─▶ requests under way, a few at a time
-//!            ▲                                             │
-//!            └── again later, halved, or given up ◀────────┤ accepted ─▶ progress
-//! ```
-//!
-//! At least once, and each user's events in order. What is not accepted holds up its own users
-//! alone; while nothing at all is accepted, one request at a time probes the receiver. Progress is
-//! saved in the [`Outbox`](crate::store::Outbox), so a crash repeats what was under way and loses
-//! nothing.
+#![doc = include_str!("README.md")]
 
 mod format;
 mod health;

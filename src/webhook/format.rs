@@ -22,7 +22,7 @@ const BYTES_MAX: usize = 1024 * 1024;
 const ID_BYTES: usize = 16;
 
 /// What requests look like.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Format {
     /// Batches of events, signed with every secret.
     Native(Vec<Secret>),

@@ -28,7 +28,7 @@ use crate::store::{Outbox, Progress, Save, Store, StoreError};
 const FAILURES_SHOWN: usize = 20;
 
 /// Where events are posted to, and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The receiver.
     pub url: reqwest::Url,
@@ -125,9 +125,13 @@ impl Webhook {
         })
     }
 
-    /// Puts other settings in force, from the next request on.
+    /// Puts other settings in force: what is under way is let go, and posted again by them.
     pub fn set_settings(&self, settings: Option<Settings>) {
-        self.settings.send_replace(settings);
+        self.settings.send_if_modified(|old| {
+            let is_other = *old != settings;
+            *old = settings;
+            is_other
+        });
     }
 
     /// The settings in force.

@@ -13,7 +13,7 @@ const TEST: &str = "State.Test";
 const SERVER_API: &str = "RESTAPI";
 
 /// What callbacks to a back end written for Tencent Cloud IM say.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tencent {
     /// The app's id.
     pub sdk_app_id: u64,

@@ -2,7 +2,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
@@ -15,6 +15,8 @@ use crate::store::StoreError;
 
 /// How many pages the write-ahead log may have before writers wait for it to begin anew.
 const WAL_PAGES_MAX: i64 = 16 * 1024;
+/// How often there is a checkpoint while nothing needs a sync: signs of life are written all the same.
+const IDLE: Duration = Duration::from_secs(30);
 /// How many rounds of syncing there are between two checkpoints, and how long a round takes at least.
 const ROUNDS_PER_CHECKPOINT: u32 = 20;
 /// See [`ROUNDS_PER_CHECKPOINT`].
@@ -117,8 +119,12 @@ impl Disk {
 
 fn keep_synced(disk: &Weak<Disk>, wake: &Receiver<()>, every: Duration, connection: &Connection) {
     let mut rounds = 0;
-    while wake.recv().is_ok() {
-        thread::sleep(every);
+    loop {
+        match wake.recv_timeout(IDLE) {
+            Ok(()) => thread::sleep(every),
+            Err(RecvTimeoutError::Timeout) => rounds = ROUNDS_PER_CHECKPOINT,
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
         let Some(disk) = disk.upgrade() else { return };
         if let Err(error) = disk.sync() {
             tracing::error!(%error, "the store takes nothing any more: start the hub again");

@@ -143,11 +143,15 @@ impl Writer {
 
     /// Writes jobs in one commit, and tells each what came of it.
     fn write(&mut self, jobs: Vec<Job>) {
-        let (tail, unread) = (self.tail, self.unread.clone());
+        let tail = self.tail;
+        let unread = jobs.iter().any(Job::is_progress).then(|| self.unread.clone());
         match self.try_to_write(&jobs) {
             Ok(results) => self.tell(jobs, results),
             Err(error) => {
-                (self.tail, self.unread) = (tail, unread);
+                self.tail = tail;
+                if let Some(unread) = unread {
+                    self.unread = unread;
+                }
                 self.disk.failed(&error);
                 for job in jobs {
                     job.done.send(Err(error.clone())).ok();
@@ -202,8 +206,13 @@ impl Job {
         matches!(&self.write, Write::Record(write) if write.sync)
     }
 
+    /// Whether it is worth a sync: what can be written again is not.
     const fn should_sync(&self) -> bool {
-        !matches!(self.write, Write::Sign { .. })
+        !matches!(self.write, Write::Sign { .. } | Write::Trim { .. })
+    }
+
+    const fn is_progress(&self) -> bool {
+        matches!(self.write, Write::Progress(_) | Write::NoProgress)
     }
 }
 

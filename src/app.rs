@@ -160,16 +160,16 @@ struct Stores {
 
 impl Stores {
     fn open(config: &Config, clock: &Clock) -> Result<Self, AppFault> {
-        let (retention, wall) = (config.retention(), clock.wall());
+        let (retention, present) = (config.retention(), clock.sign());
         match config.store.kind {
             StoreKind::Embedded => {
                 let (path, sync) = (&config.store.path, config.store.sync);
-                let store = EmbeddedStore::open(path, retention, sync, wall);
+                let store = EmbeddedStore::open(path, retention, sync, &present);
                 Ok(Self::of(
                     store.map_err(|fault| AppFault::Store(path.display().to_string(), fault))?,
                 ))
             }
-            StoreKind::Memory => Ok(Self::of(MemoryStore::new(retention, wall))),
+            StoreKind::Memory => Ok(Self::of(MemoryStore::new(retention, present.wall))),
         }
     }
 

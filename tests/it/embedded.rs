@@ -16,11 +16,11 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::lab::{EPOCH, SECOND, id};
-use crate::store_contract::{RETENTION, log_in};
+use crate::store_contract::{RETENTION, log_in, present};
 use crate::support::{Client, Server, command, until};
 
 fn open(directory: &Path) -> Result<EmbeddedStore, OpenFault> {
-    EmbeddedStore::open(directory, RETENTION, SECOND / 20, EPOCH)
+    EmbeddedStore::open(directory, RETENTION, SECOND / 20, &present())
 }
 
 /// Closes a store, so that all of it is in its one file.
@@ -140,6 +140,38 @@ async fn garbage_in_a_database_is_noticed() {
     file.write_all(&[0xA5; 8192]).expect("to write");
     let Err(fault) = open(directory.path()) else { panic!("it opened") };
     assert!(matches!(fault, OpenFault::Damaged(_)), "{fault}");
+}
+
+#[tokio::test]
+async fn commits_that_were_damaged_before_they_were_carried_over_are_missed_by_no_silence() {
+    let mut server = Server::start(&[]);
+    for n in 0..20 {
+        server.login(&format!("user-{n}"), "mac").await;
+    }
+    server.signal(rustix::process::Signal::KILL);
+    server.wait();
+    let (data, copy) = (server.directory.path().join("data"), TempDir::new().expect("a directory"));
+    for name in ["presence.db", "presence.db-wal"] {
+        fs::copy(data.join(name), copy.path().join(name)).expect("to copy");
+    }
+    let path = copy.path().join("presence.db-wal");
+    let mut bytes = fs::read(&path).expect("the log");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).expect("to write");
+    let again =
+        command(copy.path(), &[("store.path", "."), ("auth.secret", crate::support::SECRET)])
+            .env("PRESENCE_HUB__SERVER__LISTEN", "127.0.0.1:0")
+            .output()
+            .expect("the hub to run");
+    let said = String::from_utf8_lossy(&again.stderr);
+    assert!(said.contains("pages that can no longer be read"), "{said}");
+    assert_eq!(again.status.code(), Some(1));
+    // What the death of the process alone leaves is whole.
+    server.restart_dead(&[]);
+    for n in 0..20 {
+        assert_ne!(server.user(&format!("user-{n}")).await["version"], 0, "user-{n}");
+    }
 }
 
 #[tokio::test]

@@ -1,27 +1,31 @@
 //! What every store must do; instantiated once for each adapter.
 
+mod readers;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use presence_hub::presence::{
     ConnectionId, Due, Event, EventId, EventKind, Intent, Login, LoginPolicy, Moment, NodeId,
-    Origin, Platform, Policy, Preset, Record, SessionId, State, Timestamp, Transition, UserId,
-    Windows, step,
+    Origin, Platform, Policy, Preset, Record, SessionId, Sign, State, Timestamp, Transition,
+    UserId, Windows, step,
 };
 use presence_hub::store::{
-    Commit, Cursor, EmbeddedStore, LOG_ENTRIES_MAX, LogEntry, MemoryStore, Part, Retention,
+    Commit, Cursor, EmbeddedStore, LOG_ENTRIES_MAX, LogEntry, MemoryStore, Outbox, Retention,
     Revision, Store, StoreError, Totals,
 };
 use tempfile::TempDir;
 
+use self::readers::*;
 use crate::lab::{EPOCH, SECOND, id};
 
 const LOG_TTL: Duration = Duration::from_secs(3600);
 
-/// A store, and the directory that it lives in, if any.
+/// A store by both its ports, and the directory that it lives in, if any.
 struct Made {
     store: Arc<dyn Store>,
+    outbox: Arc<dyn Outbox>,
     _directory: Option<TempDir>,
 }
 
@@ -32,7 +36,7 @@ macro_rules! contract {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
                 async fn $clause() {
                     let made: super::Made = $make;
-                    super::$clause(&made.store).await;
+                    super::$clause(&made.store, &made.outbox).await;
                 }
             )*
         }
@@ -56,6 +60,12 @@ macro_rules! adapter {
                 the_log_is_in_the_order_of_the_commits
                 the_log_is_read_in_pieces_from_any_cursor
                 what_is_too_old_leaves_the_log_and_its_cursors_say_so
+                users_are_listed_in_order_by_prefix_and_state
+                a_history_is_read_both_ways
+                a_backlog_is_measured_from_any_cursor
+                the_log_is_kept_for_the_webhook_up_to_a_size
+                progress_is_kept_and_forgotten
+                dead_letters_are_put_back_or_dropped
                 racing_commits_land_one_after_the_other
                 racing_users_do_not_disturb_each_other
         }
@@ -67,14 +77,26 @@ adapter!(embedded, super::embedded());
 
 pub(crate) const RETENTION: Retention = Retention { log_ttl: LOG_TTL, backlog_bytes_max: 100_000 };
 
+impl Made {
+    fn of<T: Store + Outbox>(adapter: T, directory: Option<TempDir>) -> Self {
+        let adapter = Arc::new(adapter);
+        Self { store: Arc::<T>::clone(&adapter), outbox: adapter, _directory: directory }
+    }
+}
+
 fn memory() -> Made {
-    Made { store: Arc::new(MemoryStore::new(RETENTION, EPOCH)), _directory: None }
+    Made::of(MemoryStore::new(RETENTION, EPOCH), None)
+}
+
+/// A moment of a machine's life.
+pub(crate) fn present() -> Sign {
+    Sign { boot: "a".into(), up_ms: 0, wall: EPOCH, now: EPOCH }
 }
 
 fn embedded() -> Made {
     let directory = TempDir::new().expect("a directory");
-    let store = EmbeddedStore::open(directory.path(), RETENTION, SECOND / 20, EPOCH);
-    Made { store: Arc::new(store.expect("a store")), _directory: Some(directory) }
+    let store = EmbeddedStore::open(directory.path(), RETENTION, SECOND / 20, &present());
+    Made::of(store.expect("a store"), Some(directory))
 }
 
 // What is committed: records and transitions as the rules make them.
@@ -155,7 +177,7 @@ async fn log(store: &Arc<dyn Store>, after: Option<Cursor>) -> Vec<(Cursor, User
 
 // The clauses.
 
-async fn a_user_never_seen_has_the_default_record(store: &Arc<dyn Store>) {
+async fn a_user_never_seen_has_the_default_record(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     let stored = store.load(&id("nobody")).await.expect("a record");
     assert_eq!((&*stored.record, stored.revision), (&Record::default(), Revision::default()));
     assert_eq!(store.totals().await, Ok(Totals::default()));
@@ -163,7 +185,7 @@ async fn a_user_never_seen_has_the_default_record(store: &Arc<dyn Store>) {
     assert_eq!(log(store, None).await, []);
 }
 
-async fn what_was_committed_is_loaded(store: &Arc<dyn Store>) {
+async fn what_was_committed_is_loaded(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     let odd = ["ana", "ANA", "a n a", "阿娜", "a/../b", "a\u{301}", &"x".repeat(128)];
     let mut expected = BTreeMap::new();
     for user in odd {
@@ -176,7 +198,7 @@ async fn what_was_committed_is_loaded(store: &Arc<dyn Store>) {
     }
 }
 
-async fn a_stale_commit_is_refused_whole(store: &Arc<dyn Store>) {
+async fn a_stale_commit_is_refused_whole(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     let user = id("ana");
     let stale = store.load(&user).await.expect("a record");
     let first = log_in(store, "ana", Platform::Web, EPOCH).await;
@@ -204,7 +226,10 @@ async fn a_stale_commit_is_refused_whole(store: &Arc<dyn Store>) {
     assert_eq!(store.due(EPOCH, EPOCH, 10).await, Ok(Vec::new()));
 }
 
-async fn a_revision_never_comes_back_after_its_record_was_emptied(store: &Arc<dyn Store>) {
+async fn a_revision_never_comes_back_after_its_record_was_emptied(
+    store: &Arc<dyn Store>,
+    _: &Arc<dyn Outbox>,
+) {
     let user = id("ana");
     let mut seen = vec![Revision::default()];
     for round in 0..5 {
@@ -228,7 +253,10 @@ async fn a_revision_never_comes_back_after_its_record_was_emptied(store: &Arc<dy
     }
 }
 
-async fn an_emptied_record_leaves_the_counts_and_what_is_due(store: &Arc<dyn Store>) {
+async fn an_emptied_record_leaves_the_counts_and_what_is_due(
+    store: &Arc<dyn Store>,
+    _: &Arc<dyn Outbox>,
+) {
     log_in(store, "ana", Platform::Web, EPOCH).await;
     let late = EPOCH + 30 * 24 * 3600 * SECOND;
     assert_eq!(store.due(late, late, 10).await, Ok(vec![id("ana")]));
@@ -252,7 +280,7 @@ async fn due(store: &Arc<dyn Store>, running: u64, wall: u64, limit: usize) -> V
     users.iter().map(ToString::to_string).collect()
 }
 
-async fn the_most_overdue_come_first_on_both_clocks(store: &Arc<dyn Store>) {
+async fn the_most_overdue_come_first_on_both_clocks(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     make_due(store, "r10", Some(10), None).await;
     make_due(store, "w20", None, Some(20)).await;
     make_due(store, "r30", Some(30), None).await;
@@ -270,7 +298,7 @@ async fn the_most_overdue_come_first_on_both_clocks(store: &Arc<dyn Store>) {
     assert_eq!(due(store, 100, 21, 2).await, ["r10", "r30"]);
 }
 
-async fn no_more_are_due_than_were_asked_for(store: &Arc<dyn Store>) {
+async fn no_more_are_due_than_were_asked_for(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     for n in 0..20 {
         make_due(store, &format!("user-{n:02}"), Some(100 + n), None).await;
     }
@@ -280,7 +308,7 @@ async fn no_more_are_due_than_were_asked_for(store: &Arc<dyn Store>) {
     assert_eq!(due(store, 200, 200, usize::MAX).await.len(), 20);
 }
 
-async fn a_record_is_due_as_it_was_last_committed(store: &Arc<dyn Store>) {
+async fn a_record_is_due_as_it_was_last_committed(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     make_due(store, "ana", Some(10), Some(10)).await;
     make_due(store, "ana", Some(50), None).await;
     assert_eq!(due(store, 49, 49, 10).await, [""; 0]);
@@ -292,7 +320,7 @@ async fn a_record_is_due_as_it_was_last_committed(store: &Arc<dyn Store>) {
     assert_eq!(due(store, 100, 100, 10).await, [""; 0]);
 }
 
-async fn the_counts_equal_a_recount(store: &Arc<dyn Store>) {
+async fn the_counts_equal_a_recount(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     let users: Vec<_> = (0..12).map(|n| format!("user-{n}")).collect();
     for n in 0..400_u64 {
         let user = id(&users[(rand::random::<u32>() % 12) as usize]);
@@ -328,7 +356,7 @@ async fn the_counts_equal_a_recount(store: &Arc<dyn Store>) {
     assert_ne!(recount, Totals::default());
 }
 
-async fn the_log_is_in_the_order_of_the_commits(store: &Arc<dyn Store>) {
+async fn the_log_is_in_the_order_of_the_commits(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     let mut expected = Vec::new();
     for n in 0..30 {
         let user = format!("user-{}", n % 4);
@@ -345,7 +373,7 @@ async fn the_log_is_in_the_order_of_the_commits(store: &Arc<dyn Store>) {
     assert_eq!(log, expected);
 }
 
-async fn the_log_is_read_in_pieces_from_any_cursor(store: &Arc<dyn Store>) {
+async fn the_log_is_read_in_pieces_from_any_cursor(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     for n in 0..23 {
         log_in(store, "ana", Platform::ALL[n % 8], EPOCH).await;
     }
@@ -373,31 +401,7 @@ async fn the_log_is_read_in_pieces_from_any_cursor(store: &Arc<dyn Store>) {
     assert_eq!(none_of_it, Err(StoreError::CursorExpired), "a cursor of another log");
 }
 
-async fn what_is_too_old_leaves_the_log_and_its_cursors_say_so(store: &Arc<dyn Store>) {
-    let begin = *store.head().borrow();
-    log_in(store, "ana", Platform::Web, EPOCH).await;
-    log_in(store, "bo", Platform::Web, EPOCH + LOG_TTL / 2).await;
-    let all = store.log(Some(begin), usize::MAX).await.expect("the log");
-    let [first, second] = &all[..] else { panic!("{all:?}") };
-
-    log_in(store, "cy", Platform::Web, EPOCH + LOG_TTL + SECOND).await;
-    assert_eq!(store.trim(EPOCH + LOG_TTL).await, Ok(0));
-    assert_eq!(log(store, Some(begin)).await.len(), 3, "nothing is too old yet");
-    assert_eq!(store.trim(EPOCH + LOG_TTL + SECOND).await, Ok(0));
-    let expired = store.log(Some(begin), usize::MAX).await;
-    assert_eq!(expired, Err(StoreError::CursorExpired));
-    // Whoever has read all that is gone goes on without a gap.
-    let users = |entries: Vec<(Cursor, UserId, Transition)>| -> Vec<String> {
-        entries.iter().map(|(_, user, _)| user.to_string()).collect()
-    };
-    assert_eq!(users(log(store, Some(first.cursor)).await), ["bo", "cy"]);
-    assert_eq!(users(log(store, Some(second.cursor)).await), ["cy"]);
-    assert_eq!(users(log(store, None).await), ["bo", "cy"]);
-    let all = Part::After(Cursor::default());
-    assert_eq!(store.history(&id("ana"), all, 10).await, Ok(Vec::new()));
-}
-
-async fn racing_commits_land_one_after_the_other(store: &Arc<dyn Store>) {
+async fn racing_commits_land_one_after_the_other(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     const THREADS: u64 = 8;
     const COMMITS: u64 = 50;
     let users = ["ana", "bo", "cy"];
@@ -454,7 +458,7 @@ async fn racing_commits_land_one_after_the_other(store: &Arc<dyn Store>) {
     }
 }
 
-async fn racing_users_do_not_disturb_each_other(store: &Arc<dyn Store>) {
+async fn racing_users_do_not_disturb_each_other(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     const USERS: u64 = 200;
     let racing = (0..USERS).map(|n| {
         let store = Arc::clone(store);

@@ -66,6 +66,11 @@ impl Server {
     pub(crate) fn restart(&mut self, settings: &[(&str, &str)]) {
         self.child.kill().expect("the hub to be there");
         self.wait();
+        self.restart_dead(settings);
+    }
+
+    /// Starts it again in the same directory, where it is gone.
+    pub(crate) fn restart_dead(&mut self, settings: &[(&str, &str)]) {
         (self.child, self.greeting) = spawn(self.directory.path(), settings);
         self.address = address_in(&self.greeting);
     }

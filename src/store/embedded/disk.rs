@@ -154,7 +154,8 @@ fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn wal_of(database: &Path) -> PathBuf {
+/// Where a database's write-ahead log is.
+pub(super) fn wal_of(database: &Path) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push("-wal");
     name.into()

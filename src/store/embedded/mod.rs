@@ -13,6 +13,7 @@ mod cache;
 mod disk;
 mod reader;
 mod schema;
+mod wal;
 mod writer;
 
 use std::fs::{self, File, TryLockError};
@@ -77,8 +78,7 @@ pub enum OpenFault {
     Foreign,
     /// It is broken.
     #[error(
-        "{DATABASE} is damaged ({0}): bring back a copy, or move it away to begin with nothing \
-         known"
+        "{DATABASE} is damaged ({0}): bring back a copy, or move it away to begin with what is left"
     )]
     Damaged(String),
     /// The database's own words.
@@ -111,7 +111,8 @@ impl From<ReadFault> for OpenFault {
 impl EmbeddedStore {
     /// Opens the database in a directory, and makes both where they are not there.
     ///
-    /// What is committed is forced to the disk each `sync`, or at once where that is zero.
+    /// What is committed is forced to the disk each `sync`, or at once where that is zero; `present`
+    /// is when the new run begins.
     ///
     /// # Errors
     ///
@@ -120,7 +121,7 @@ impl EmbeddedStore {
         directory: &Path,
         retention: Retention,
         sync: Duration,
-        wall: Timestamp,
+        present: &Sign,
     ) -> Result<Self, OpenFault> {
         fs::create_dir_all(directory)?;
         let lock = File::options().create(true).append(true).open(directory.join(LOCK))?;
@@ -129,6 +130,8 @@ impl EmbeddedStore {
             TryLockError::Error(error) => OpenFault::Io(error),
         })?;
         let database = directory.join(DATABASE);
+        // Before it is opened, which may begin the log anew.
+        let lost_pages = wal::lost_pages(&disk::wal_of(&database))?;
         let mut connection = connect(&database)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // Syncs are the sync thread's, unless nobody may be answered before them.
@@ -136,9 +139,12 @@ impl EmbeddedStore {
         connection.pragma_update(None, "synchronous", synchronous)?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         schema::prepare(&mut connection)?;
-        let tail = Tail::begin(&connection, wall)?;
-        let unread = reader::progress(&connection)?.map(Unread::from).unwrap_or_default();
         let lost = reader::signs(&connection)?;
+        if lost_pages > 0 {
+            mourn(lost_pages, &lost, present)?;
+        }
+        let tail = Tail::begin(&connection, present.wall)?;
+        let unread = reader::progress(&connection)?.map(Unread::from).unwrap_or_default();
 
         let disk = Disk::watch(database.clone(), connect(&database)?, sync)?;
         let cache = Arc::new(Cache::new());
@@ -236,6 +242,18 @@ impl EmbeddedStore {
         }
         Ok(lost)
     }
+}
+
+/// Says that the last commits cannot be read. After a power cut that is as it must be; while the
+/// machine was up somebody else did it, and what they said would be missed by nobody.
+fn mourn(pages: u64, signs: &[(NodeId, Sign)], present: &Sign) -> Result<(), OpenFault> {
+    let is_same_boot = |sign: &Sign| sign.boot == present.boot && !sign.boot.is_empty();
+    if signs.iter().any(|(_, sign)| is_same_boot(sign)) {
+        let damage = format!("its -wal file has {pages} pages that can no longer be read");
+        return Err(OpenFault::Damaged(damage));
+    }
+    tracing::error!(pages, "what was committed last before the machine stopped is lost");
+    Ok(())
 }
 
 fn connect(database: &Path) -> rusqlite::Result<Connection> {

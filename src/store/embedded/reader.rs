@@ -207,7 +207,7 @@ pub(super) fn backlog(
     (entries, bytes): (u64, u64),
 ) -> Result<Backlog, ReadFault> {
     let mut first = connection.prepare_cached(
-        "SELECT at, entries, bytes - length(CAST(event AS BLOB)) FROM log
+        "SELECT at, entries, bytes - octet_length(event) FROM log
          WHERE cursor > ?1 ORDER BY cursor LIMIT 1",
     )?;
     let first = first.query_row((int(after.0),), |row| {

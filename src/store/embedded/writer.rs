@@ -323,16 +323,16 @@ impl Pen<'_> {
         let Tail { shown, .. } = &mut *self.tail;
         let (mut lost, mut gone, mut count) = (0, None, 0);
         {
-            let mut oldest = self
-                .begin
-                .prepare_cached("SELECT cursor, at, bytes FROM log ORDER BY cursor LIMIT ?1")?;
+            let mut oldest = self.begin.prepare_cached(
+                "SELECT cursor, at, bytes - octet_length(event) FROM log ORDER BY cursor LIMIT ?1",
+            )?;
             let mut rows = oldest.query((int(TRIMMED_MAX as u64),))?;
             while let Some(row) = rows.next()? {
-                let (cursor, at, bytes): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                let (cursor, at, before): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
                 let is_aged = Timestamp::from_millis(number(at)) < now - self.retention.log_ttl;
                 let is_unread = unread.is_some_and(|unread| number(cursor) >= unread.0);
-                let after_it = shown.bytes.saturating_sub(number(bytes));
-                let is_wanted = is_unread && after_it < self.retention.backlog_bytes_max;
+                let from_it = shown.bytes.saturating_sub(number(before));
+                let is_wanted = is_unread && from_it <= self.retention.backlog_bytes_max;
                 if !is_aged || is_wanted {
                     break;
                 }

@@ -1,0 +1,219 @@
+//! What the log's readers and the lists are promised.
+
+use std::sync::Arc;
+
+use presence_hub::presence::{Platform, State, Transition, UserId};
+use presence_hub::store::{
+    Among, Backlog, Cursor, Dead, Held, Outbox, Part, Progress, Save, Store, StoreError, Which,
+};
+
+use super::{LOG_TTL, RETENTION, closed, log, log_in, policy, put};
+use crate::lab::{EPOCH, SECOND, id};
+
+pub(super) async fn what_is_too_old_leaves_the_log_and_its_cursors_say_so(
+    store: &Arc<dyn Store>,
+    _: &Arc<dyn Outbox>,
+) {
+    let begin = *store.head().borrow();
+    log_in(store, "ana", Platform::Web, EPOCH).await;
+    log_in(store, "bo", Platform::Web, EPOCH + LOG_TTL / 2).await;
+    let all = store.log(Some(begin), usize::MAX).await.expect("the log");
+    let [first, second] = &all[..] else { panic!("{all:?}") };
+
+    log_in(store, "cy", Platform::Web, EPOCH + LOG_TTL + SECOND).await;
+    assert_eq!(store.trim(EPOCH + LOG_TTL).await, Ok(0));
+    assert_eq!(log(store, Some(begin)).await.len(), 3, "nothing is too old yet");
+    assert_eq!(store.trim(EPOCH + LOG_TTL + SECOND).await, Ok(0));
+    let expired = store.log(Some(begin), usize::MAX).await;
+    assert_eq!(expired, Err(StoreError::CursorExpired));
+    // Whoever has read all that is gone goes on without a gap.
+    let users = |entries: Vec<(Cursor, UserId, Transition)>| -> Vec<String> {
+        entries.iter().map(|(_, user, _)| user.to_string()).collect()
+    };
+    assert_eq!(users(log(store, Some(first.cursor)).await), ["bo", "cy"]);
+    assert_eq!(users(log(store, Some(second.cursor)).await), ["cy"]);
+    assert_eq!(users(log(store, None).await), ["bo", "cy"]);
+    let all = Part::After(Cursor::default());
+    assert_eq!(store.history(&id("ana"), all, 10).await, Ok(Vec::new()));
+}
+
+async fn names(store: &Arc<dyn Store>, among: Among, limit: usize) -> Vec<String> {
+    let users = store.users(&among, limit).await.expect("a list");
+    users.iter().map(|(user, _)| user.to_string()).collect()
+}
+
+pub(super) async fn users_are_listed_in_order_by_prefix_and_state(
+    store: &Arc<dyn Store>,
+    _: &Arc<dyn Outbox>,
+) {
+    for user in ["b", "a%", "a", "ab", "a\u{10FFFF}", "a_b", "阿", "阿娜", "c"] {
+        log_in(store, user, Platform::Ios, EPOCH).await;
+    }
+    let phone = store.load(&id("ab")).await.expect("a record").record;
+    let (record, transitions) = closed(&phone, EPOCH + SECOND);
+    let due = record.due(&policy());
+    put(store, &id("ab"), record, due, transitions).await.expect("a commit");
+    let all = vec![State::Offline, State::PushOnline, State::Online];
+    let of = |after: Option<&str>, prefix: &str, states: &[State]| Among {
+        after: after.map(id),
+        prefix: prefix.into(),
+        states: states.to_vec(),
+    };
+    let sorted = ["a", "a%", "a_b", "ab", "a\u{10FFFF}", "b", "c", "阿", "阿娜"];
+    assert_eq!(names(store, of(None, "", &all), 100).await, sorted);
+    assert_eq!(names(store, of(None, "a", &all), 100).await, sorted[..5]);
+    assert_eq!(names(store, of(None, "a_", &all), 100).await, ["a_b"]);
+    assert_eq!(names(store, of(None, "阿", &all), 100).await, ["阿", "阿娜"]);
+    assert_eq!(names(store, of(None, "z", &all), 100).await, [""; 0]);
+    assert_eq!(names(store, of(Some("a%"), "a", &all), 2).await, ["a_b", "ab"]);
+    assert_eq!(names(store, of(None, "", &[State::PushOnline]), 100).await, ["ab"]);
+    assert_eq!(names(store, of(None, "", &[State::Offline]), 100).await, [""; 0]);
+    assert_eq!(names(store, of(None, "", &[]), 100).await, [""; 0]);
+    assert_eq!(names(store, of(None, "", &[State::Online]), 3).await, ["a", "a%", "a_b"]);
+}
+
+pub(super) async fn a_history_is_read_both_ways(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+    for n in 0..12 {
+        let user = if n % 3 == 0 { "bo" } else { "ana" };
+        log_in(store, user, Platform::ALL[n % 8], EPOCH).await;
+    }
+    let all = log(store, None).await;
+    let of_ana = all.iter().filter(|(_, user, _)| *user == id("ana"));
+    let cursors: Vec<_> = of_ana.map(|(cursor, ..)| *cursor).collect();
+    let read = async |part, limit| -> Vec<Cursor> {
+        let entries = store.history(&id("ana"), part, limit).await.expect("a history");
+        assert!(entries.iter().all(|entry| entry.user == id("ana")));
+        entries.iter().map(|entry| entry.cursor).collect()
+    };
+    let newest: Vec<_> = cursors.iter().rev().copied().collect();
+    assert_eq!(read(Part::After(Cursor::default()), 100).await, cursors);
+    assert_eq!(read(Part::Before(None), 100).await, newest);
+    assert_eq!(read(Part::Before(None), 2).await, newest[..2]);
+    assert_eq!(read(Part::Before(Some(newest[1])), 2).await, newest[2..4]);
+    assert_eq!(read(Part::After(cursors[1]), 2).await, cursors[2..4]);
+    assert_eq!(store.history(&id("nobody"), Part::Before(None), 9).await, Ok(Vec::new()));
+}
+
+pub(super) async fn a_backlog_is_measured_from_any_cursor(
+    store: &Arc<dyn Store>,
+    _: &Arc<dyn Outbox>,
+) {
+    let begin = *store.head().borrow();
+    let mut head = store.head();
+    assert_eq!(store.backlog(begin).await, Ok(Backlog::default()));
+    for n in 0..7 {
+        log_in(store, &format!("user-{n}"), Platform::Mac, EPOCH + n * SECOND).await;
+    }
+    assert!(head.has_changed().expect("a log"), "readers are woken");
+    let all = store.log(None, 100).await.expect("the log");
+    assert_eq!(*head.borrow_and_update(), all[6].cursor);
+    for (place, entry) in all.iter().enumerate() {
+        let rest = &all[place + 1..];
+        let backlog = Backlog {
+            entries: rest.len() as u64,
+            bytes: rest.iter().map(|entry| entry.event.len() as u64).sum(),
+            oldest: rest.first().map(|entry| entry.transition().expect("one").at),
+        };
+        assert_eq!(store.backlog(entry.cursor).await, Ok(backlog));
+    }
+    assert_eq!(store.backlog(begin).await.expect("a backlog").entries, 7);
+}
+
+fn held(user: &str, from: Cursor) -> Held {
+    let last_error = "no".into();
+    Held { user: id(user), from, refused: EPOCH, attempts: 1, last_error }
+}
+
+#[expect(clippy::cognitive_complexity, reason = "one story, told in order")]
+pub(super) async fn the_log_is_kept_for_the_webhook_up_to_a_size(
+    store: &Arc<dyn Store>,
+    outbox: &Arc<dyn Outbox>,
+) {
+    for n in 0..10 {
+        log_in(store, &format!("user-{n}"), Platform::Mac, EPOCH).await;
+    }
+    let all = store.log(None, 100).await.expect("the log");
+    let (late, count) = (EPOCH + LOG_TTL * 2, async || log(store, None).await.len());
+    let position = all[4].cursor;
+    let save = Save { position, held: vec![held("user-2", all[2].cursor)], ..Save::default() };
+    outbox.save(save).await.expect("progress");
+    assert_eq!(store.trim(late).await, Ok(0));
+    assert_eq!(count().await, 8, "what is held is kept, and what comes after it");
+    let save = Save { position, freed: vec![id("user-2")], ..Save::default() };
+    outbox.save(save).await.expect("progress");
+    assert_eq!(store.trim(late).await, Ok(0));
+    assert_eq!(count().await, 5, "what was not read is kept");
+    // Past the size the oldest go all the same, and that is told.
+    let each = all[9].event.len() as u64;
+    let most = RETENTION.backlog_bytes_max / each;
+    for n in 0..most {
+        log_in(store, &format!("more-{n:03}"), Platform::Mac, EPOCH).await;
+    }
+    let lost = store.trim(late).await.expect("a count");
+    assert!((1..=10).contains(&lost), "{lost}");
+    assert_eq!(count().await as u64, 5 + most - lost);
+    let kept = store.backlog(position).await.expect("a backlog").bytes;
+    assert!(kept <= RETENTION.backlog_bytes_max && kept + each * 2 > RETENTION.backlog_bytes_max);
+    outbox.clear().await.expect("to forget");
+    while !log(store, None).await.is_empty() {
+        assert_eq!(store.trim(late).await, Ok(0));
+    }
+}
+
+pub(super) async fn progress_is_kept_and_forgotten(_: &Arc<dyn Store>, outbox: &Arc<dyn Outbox>) {
+    assert_eq!(outbox.progress().await, Ok(None));
+    let position = Cursor(7);
+    let (ana, bo) = (held("ana", Cursor(3)), held("bo", Cursor(5)));
+    let save = Save { position, held: vec![ana.clone(), bo.clone()], ..Save::default() };
+    outbox.save(save).await.expect("progress");
+    let held_now = vec![ana, bo.clone()];
+    assert_eq!(outbox.progress().await, Ok(Some(Progress { position, held: held_now })));
+    let bo = Held { attempts: 9, ..bo };
+    let (freed, held) = (vec![id("ana")], vec![bo.clone()]);
+    let save = Save { position: Cursor(8), freed, held, ..Save::default() };
+    outbox.save(save).await.expect("progress");
+    let progress = Progress { position: Cursor(8), held: vec![bo] };
+    assert_eq!(outbox.progress().await, Ok(Some(progress)));
+    outbox.clear().await.expect("to forget");
+    assert_eq!(outbox.progress().await, Ok(None));
+}
+
+#[expect(clippy::cognitive_complexity, reason = "one story, told in order")]
+pub(super) async fn dead_letters_are_put_back_or_dropped(
+    store: &Arc<dyn Store>,
+    outbox: &Arc<dyn Outbox>,
+) {
+    for n in 0..4 {
+        log_in(store, &format!("user-{n}"), Platform::Mac, EPOCH).await;
+    }
+    let entries = store.log(None, 10).await.expect("the log");
+    let letter = |n: usize, attempts| Dead {
+        entry: entries[n].clone(),
+        at: EPOCH,
+        attempts,
+        last_error: "no".into(),
+    };
+    let letters: Vec<_> = (0..4).map(|n| letter(n, 1)).collect();
+    let save = Save { dead: letters.clone(), ..Save::default() };
+    outbox.save(save).await.expect("dead letters");
+    assert_eq!(outbox.dead(None, false, 10).await, Ok(letters.clone()));
+    assert_eq!(outbox.dead(Some(entries[0].cursor), false, 2).await, Ok(letters[1..3].to_vec()));
+
+    let first = Which::These(vec![entries[0].cursor, entries[1].cursor, Cursor(1)]);
+    assert_eq!(outbox.put_back(first.clone()).await, Ok(2));
+    assert_eq!(outbox.put_back(first.clone()).await, Ok(0), "they are back already");
+    assert_eq!(outbox.drop_dead(first).await, Ok(0), "and no dead letters");
+    assert_eq!(outbox.dead(None, true, 10).await, Ok(letters[..2].to_vec()));
+    assert_eq!(outbox.dead(None, false, 10).await, Ok(letters[2..].to_vec()));
+    // One is delivered, one dies again.
+    let again = letter(1, 7);
+    let (revived, dead) = (vec![entries[0].cursor], vec![again.clone()]);
+    outbox.save(Save { revived, dead, ..Save::default() }).await.expect("what came of them");
+    assert_eq!(outbox.dead(None, true, 10).await, Ok(Vec::new()));
+    let left = vec![again, letters[2].clone(), letters[3].clone()];
+    assert_eq!(outbox.dead(None, false, 10).await, Ok(left));
+    let third = Which::These(vec![entries[2].cursor]);
+    assert_eq!(outbox.drop_dead(third).await, Ok(1));
+    assert_eq!(outbox.drop_dead(Which::All).await, Ok(2));
+    assert_eq!(outbox.dead(None, false, 10).await, Ok(Vec::new()));
+}

@@ -9,6 +9,7 @@ mod operation;
 mod protocol;
 mod real_time;
 mod receiver;
+mod restarts;
 mod rules;
 mod server_api;
 mod store_contract;

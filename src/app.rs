@@ -30,6 +30,8 @@ use crate::webhook::{self, Webhook};
 
 /// File descriptors kept back for the store, the API and the webhooks.
 const DESCRIPTORS_KEPT: u64 = 64;
+/// How long the webhook may take to stop.
+const POSTING_MAX: Duration = Duration::from_secs(10);
 /// How many bytes of chance the keys of development mode have.
 const KEY_BYTES: usize = 32;
 
@@ -184,7 +186,9 @@ impl Stores {
 async fn stop(hub: &Hub, webhook: &Webhook, posting: JoinHandle<()>, over: Duration) {
     hub.drain(over).await;
     webhook.stop();
-    posting.await.ok();
+    if tokio::time::timeout(POSTING_MAX, posting).await.is_err() {
+        tracing::warn!("the webhook could not save how far it is: some events may be posted twice");
+    }
     // What clients have of their windows counts from here.
     hub.sign().await.ok();
 }

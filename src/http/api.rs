@@ -1,6 +1,5 @@
 #![expect(unused_qualifications, reason = "utoipa's macro writes them")]
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +19,6 @@ use super::Door;
 use super::keys::{MayAct, MayRead};
 use super::openapi::{self, Refusals};
 use super::problem::Problem;
-use super::webhooks;
 use crate::hub::{Applied, Hub};
 use crate::presence::{
     Answer, Background, DeviceId, EventKind, Kicker, NodeId, Platform, Record, Refusal,
@@ -145,7 +143,15 @@ pub(super) struct TerminalDetail<'a> {
 }
 
 /// `POST /v1/status`: how many users are now.
-#[utoipa::path(post, path = "/v1/status", request_body = StatusRequest, responses((status = 200, body = Statuses<'static>), Refusals))]
+#[utoipa::path(
+    post,
+    path = "/v1/status",
+    request_body = StatusRequest,
+    responses(
+        (status = 200, description = "The statuses, in the order asked.", body = Statuses<'static>),
+        Refusals,
+    ),
+)]
 pub(super) async fn statuses(
     State(door): State<Arc<Door>>,
     _: MayRead,
@@ -174,7 +180,15 @@ pub(super) async fn statuses(
 }
 
 /// `GET /v1/users/{user}`: how one user is now, with every device.
-#[utoipa::path(get, path = "/v1/users/{user}", params(("user" = String, Path, description = "The user, percent-encoded")), responses((status = 200, body = Detail<'static>), Refusals))]
+#[utoipa::path(
+    get,
+    path = "/v1/users/{user}",
+    params(("user" = String, Path, description = "The user, percent-encoded")),
+    responses(
+        (status = 200, description = "The status.", body = Detail<'static>),
+        Refusals,
+    ),
+)]
 pub(super) async fn user(
     State(door): State<Arc<Door>>,
     _: MayRead,
@@ -209,7 +223,16 @@ pub(super) struct Kicked {
 }
 
 /// `POST /v1/users/{user}/kick`: ends terminals, and revokes tokens where it names none (L9).
-#[utoipa::path(post, path = "/v1/users/{user}/kick", params(("user" = String, Path, description = "The user, percent-encoded")), request_body = KickRequest, responses((status = 200, body = Kicked), Refusals))]
+#[utoipa::path(
+    post,
+    path = "/v1/users/{user}/kick",
+    params(("user" = String, Path, description = "The user, percent-encoded")),
+    request_body = KickRequest,
+    responses(
+        (status = 200, description = "Who was kicked.", body = Kicked),
+        Refusals,
+    ),
+)]
 pub(super) async fn kick(
     State(door): State<Arc<Door>>,
     _: MayAct,
@@ -249,7 +272,17 @@ pub(super) struct CustomRequest {
 }
 
 /// `PUT /v1/users/{user}/custom`: sets or clears a user's custom status.
-#[utoipa::path(put, path = "/v1/users/{user}/custom", params(("user" = String, Path, description = "The user, percent-encoded")), request_body = CustomRequest, responses((status = 200, body = Detail<'static>), (status = 409, description = "The user is not logged in.", body = openapi::ProblemBody), Refusals))]
+#[utoipa::path(
+    put,
+    path = "/v1/users/{user}/custom",
+    params(("user" = String, Path, description = "The user, percent-encoded")),
+    request_body = CustomRequest,
+    responses(
+        (status = 200, description = "The status.", body = Detail<'static>),
+        (status = 409, description = "The user is not logged in.", body = openapi::ProblemBody),
+        Refusals,
+    ),
+)]
 pub(super) async fn set_custom(
     State(door): State<Arc<Door>>,
     _: MayAct,
@@ -276,7 +309,15 @@ pub(super) struct ExplainRequest {
 }
 
 /// `GET /v1/policy/explain`: whom a login would kick.
-#[utoipa::path(get, path = "/v1/policy/explain", params(ExplainRequest), responses((status = 200, body = openapi::Explanation), Refusals))]
+#[utoipa::path(
+    get,
+    path = "/v1/policy/explain",
+    params(ExplainRequest),
+    responses(
+        (status = 200, description = "Whom it would kick.", body = openapi::Explanation),
+        Refusals,
+    ),
+)]
 pub(super) async fn explain(
     State(door): State<Arc<Door>>,
     _: MayRead,
@@ -326,96 +367,6 @@ pub fn explanation(
         "rejected": explained.rejected,
         "presets": presets,
     }))
-}
-
-/// `GET /v1/stats`: counts.
-#[utoipa::path(get, path = "/v1/stats", responses((status = 200, body = Stats), Refusals))]
-pub(super) async fn stats(
-    State(door): State<Arc<Door>>,
-    _: MayRead,
-) -> Result<Json<Stats>, Problem> {
-    let totals = door.hub.totals().await?;
-    let metrics = door.hub.metrics();
-    let sessions = Platform::ALL
-        .into_iter()
-        .map(|platform| {
-            let count = totals.online[platform as usize] + totals.push_online[platform as usize];
-            (platform.name(), count)
-        })
-        .collect();
-    let users = [UserState::Online, UserState::PushOnline, UserState::Offline]
-        .into_iter()
-        .map(|state| (state.name(), totals.users[state as usize]))
-        .collect();
-    let counts = metrics.counts();
-    let (backlog, age) = webhooks::backlog(&door).await?;
-    Ok(Json(Stats {
-        connections: counts.connections,
-        sessions,
-        users,
-        subscriptions: counts.subscriptions,
-        logins: counts.logins,
-        refusals: counts.refusals,
-        kicks: counts.kicks,
-        deliveries: counts.deliveries,
-        conflated: counts.conflated,
-        outbox: OutboxStats {
-            depth: backlog.entries,
-            bytes: backlog.bytes,
-            age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
-        },
-        nodes: vec![NodeStats {
-            id: door.hub.node().to_string(),
-            version: env!("CARGO_PKG_VERSION"),
-            started: door.started,
-            connections: counts.connections,
-            subscriptions: counts.subscriptions,
-        }],
-    }))
-}
-
-/// Counts, since the start where they only grow.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Stats {
-    /// Open WebSockets.
-    connections: i64,
-    /// Sessions, by platform.
-    sessions: BTreeMap<&'static str, u64>,
-    /// Users remembered, by state.
-    users: BTreeMap<&'static str, u64>,
-    /// Users watched, summed over sessions.
-    subscriptions: i64,
-    logins: u64,
-    /// Logins and upgrades refused.
-    refusals: u64,
-    /// Kick notices sent.
-    kicks: u64,
-    /// Statuses sent to watchers.
-    deliveries: u64,
-    /// Of those, how many took the place of an older one that had not been sent.
-    conflated: u64,
-    outbox: OutboxStats,
-    nodes: Vec<NodeStats>,
-}
-
-/// What the webhook has not dealt with.
-#[derive(Serialize, ToSchema)]
-struct OutboxStats {
-    depth: u64,
-    bytes: u64,
-    /// Of the oldest.
-    age_ms: u64,
-}
-
-/// One hub.
-#[derive(Serialize, ToSchema)]
-struct NodeStats {
-    id: String,
-    version: &'static str,
-    #[schema(value_type = u64)]
-    started: Timestamp,
-    connections: i64,
-    subscriptions: i64,
 }
 
 /// What is not there, told only to whoever may read.

@@ -42,7 +42,18 @@ pub(super) struct HistoryRequest {
 }
 
 /// `GET /v1/users/{user}/history`: what happened to one user, the latest first.
-#[utoipa::path(get, path = "/v1/users/{user}/history", params(("user" = String, Path, description = "The user, percent-encoded"), HistoryRequest), responses((status = 200, body = openapi::Events), Refusals))]
+#[utoipa::path(
+    get,
+    path = "/v1/users/{user}/history",
+    params(
+        ("user" = String, Path, description = "The user, percent-encoded"),
+        HistoryRequest,
+    ),
+    responses(
+        (status = 200, description = "The events.", body = openapi::Events),
+        Refusals,
+    ),
+)]
 pub(super) async fn history(
     State(door): State<Arc<Door>>,
     _: MayRead,
@@ -67,7 +78,19 @@ pub(super) struct EventsRequest {
 }
 
 /// `GET /v1/events`: the log from a cursor on, a page of it, or as Server-Sent Events without end.
-#[utoipa::path(get, path = "/v1/events", params(EventsRequest, ("Last-Event-ID" = Option<String>, Header, description = "Of a stream that broke off: its last id")), responses((status = 200, description = "A page; with `Accept: text/event-stream` the events one by one and without end, each with its cursor as id.", body = openapi::Events), (status = 410, description = "The log does not reach back that far.", body = openapi::ProblemBody), Refusals))]
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    params(
+        EventsRequest,
+        ("Last-Event-ID" = Option<String>, Header, description = "Of a stream that broke off: its last id"),
+    ),
+    responses(
+        (status = 200, description = "A page; with `Accept: text/event-stream` the events one by one and without end, each with its cursor as id.", body = openapi::Events),
+        (status = 410, description = "The log does not reach back that far.", body = openapi::ProblemBody),
+        Refusals,
+    ),
+)]
 pub(super) async fn events(
     State(door): State<Arc<Door>>,
     _: MayRead,

@@ -51,7 +51,15 @@ pub(super) struct StatusPage<'a> {
 
 /// `GET /v1/snapshot`: everybody who is not Offline. The cursor of the first page is from before it
 /// was read: whatever a page misses comes after it in the log.
-#[utoipa::path(get, path = "/v1/snapshot", params(SnapshotRequest), responses((status = 200, body = StatusPage<'static>), Refusals))]
+#[utoipa::path(
+    get,
+    path = "/v1/snapshot",
+    params(SnapshotRequest),
+    responses(
+        (status = 200, description = "A page of statuses.", body = StatusPage<'static>),
+        Refusals,
+    ),
+)]
 pub(super) async fn snapshot(
     State(door): State<Arc<Door>>,
     _: MayRead,
@@ -81,7 +89,15 @@ pub(super) struct UsersRequest {
 }
 
 /// `GET /v1/users`: those who are remembered.
-#[utoipa::path(get, path = "/v1/users", params(UsersRequest), responses((status = 200, body = StatusPage<'static>), Refusals))]
+#[utoipa::path(
+    get,
+    path = "/v1/users",
+    params(UsersRequest),
+    responses(
+        (status = 200, description = "A page of statuses.", body = StatusPage<'static>),
+        Refusals,
+    ),
+)]
 pub(super) async fn users(
     State(door): State<Arc<Door>>,
     _: MayRead,
@@ -164,7 +180,15 @@ impl std::str::FromStr for Place {
 }
 
 /// `GET /v1/sessions`: the terminals of all users.
-#[utoipa::path(get, path = "/v1/sessions", params(SessionsRequest), responses((status = 200, body = SessionPage<'static>), Refusals))]
+#[utoipa::path(
+    get,
+    path = "/v1/sessions",
+    params(SessionsRequest),
+    responses(
+        (status = 200, description = "A page of sessions.", body = SessionPage<'static>),
+        Refusals,
+    ),
+)]
 pub(super) async fn sessions(
     State(door): State<Arc<Door>>,
     _: MayRead,

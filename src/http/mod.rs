@@ -12,6 +12,7 @@ mod ops;
 mod peer;
 mod problem;
 mod query;
+mod stats;
 mod tencent;
 mod upgrade;
 mod webhooks;
@@ -181,7 +182,7 @@ impl Door {
             .routes(routes!(lists::sessions))
             .routes(routes!(lists::snapshot))
             .routes(routes!(events::events))
-            .routes(routes!(api::stats))
+            .routes(routes!(stats::stats))
             .routes(routes!(webhooks::state))
             .routes(routes!(webhooks::test))
             .routes(routes!(webhooks::dead))

@@ -210,15 +210,15 @@ struct Evidence {
 pub(super) struct Explanation {
     /// The policy in force.
     policy: String,
-    kicked: Vec<Kicked>,
+    kicked: Vec<KickedCount>,
     /// Whether the login would be refused instead.
     rejected: bool,
     /// Whom it would kick under each preset.
-    presets: BTreeMap<String, Vec<Kicked>>,
+    presets: BTreeMap<String, Vec<KickedCount>>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct Kicked {
+struct KickedCount {
     platform: Platform,
     count: u64,
 }

@@ -38,7 +38,14 @@ pub(super) async fn backlog(door: &Door) -> Result<(Backlog, Duration), Problem>
 }
 
 /// `GET /v1/webhooks`: how the delivery goes.
-#[utoipa::path(get, path = "/v1/webhooks", responses((status = 200, body = WebhookState), Refusals))]
+#[utoipa::path(
+    get,
+    path = "/v1/webhooks",
+    responses(
+        (status = 200, description = "How the delivery goes.", body = WebhookState),
+        Refusals,
+    ),
+)]
 pub(super) async fn state(
     State(door): State<Arc<Door>>,
     _: MayRead,
@@ -104,7 +111,15 @@ pub(super) struct Count {
 }
 
 /// `POST /v1/webhooks/test`: posts a request that bears no event.
-#[utoipa::path(post, path = "/v1/webhooks/test", responses((status = 200, body = Tested), (status = 409, description = "There is no webhook.", body = openapi::ProblemBody), Refusals))]
+#[utoipa::path(
+    post,
+    path = "/v1/webhooks/test",
+    responses(
+        (status = 200, description = "What the receiver made of it.", body = Tested),
+        (status = 409, description = "There is no webhook.", body = openapi::ProblemBody),
+        Refusals,
+    ),
+)]
 pub(super) async fn test(
     State(door): State<Arc<Door>>,
     _: MayAct,
@@ -152,7 +167,15 @@ struct DeadLetter {
 }
 
 /// `GET /v1/webhooks/dead`: what was given up, the oldest first.
-#[utoipa::path(get, path = "/v1/webhooks/dead", params(DeadRequest), responses((status = 200, body = DeadLetters), Refusals))]
+#[utoipa::path(
+    get,
+    path = "/v1/webhooks/dead",
+    params(DeadRequest),
+    responses(
+        (status = 200, description = "A page of dead letters.", body = DeadLetters),
+        Refusals,
+    ),
+)]
 pub(super) async fn dead(
     State(door): State<Arc<Door>>,
     _: MayRead,
@@ -193,7 +216,15 @@ impl TryFrom<Meant> for Which {
 }
 
 /// `POST /v1/webhooks/dead/retry`: puts dead letters back.
-#[utoipa::path(post, path = "/v1/webhooks/dead/retry", request_body = Meant, responses((status = 200, body = Count), Refusals))]
+#[utoipa::path(
+    post,
+    path = "/v1/webhooks/dead/retry",
+    request_body = Meant,
+    responses(
+        (status = 200, description = "How many.", body = Count),
+        Refusals,
+    ),
+)]
 pub(super) async fn retry(
     State(door): State<Arc<Door>>,
     _: MayAct,
@@ -206,7 +237,15 @@ pub(super) async fn retry(
 }
 
 /// `POST /v1/webhooks/dead/drop`: lets dead letters go.
-#[utoipa::path(post, path = "/v1/webhooks/dead/drop", request_body = Meant, responses((status = 200, body = Count), Refusals))]
+#[utoipa::path(
+    post,
+    path = "/v1/webhooks/dead/drop",
+    request_body = Meant,
+    responses(
+        (status = 200, description = "How many.", body = Count),
+        Refusals,
+    ),
+)]
 pub(super) async fn drop_dead(
     State(door): State<Arc<Door>>,
     _: MayAct,

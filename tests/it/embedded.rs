@@ -83,6 +83,17 @@ async fn what_was_committed_is_there_in_the_next_run() {
 }
 
 #[test]
+fn nobody_else_may_read_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = TempDir::new().expect("a directory");
+    let _store = open(directory.path()).expect("a store");
+    for name in ["presence.db", "presence.db-wal"] {
+        let file = fs::metadata(directory.path().join(name)).expect("a file");
+        assert_eq!(file.permissions().mode() & 0o777, 0o600, "{name}");
+    }
+}
+
+#[test]
 fn a_directory_is_one_hubs_alone() {
     let directory = TempDir::new().expect("a directory");
     let _store = open(directory.path()).expect("a store");

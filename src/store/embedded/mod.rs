@@ -19,6 +19,7 @@ mod writer;
 use std::fs::{self, File, TryLockError};
 use std::future::ready;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -132,6 +133,8 @@ impl EmbeddedStore {
         let database = directory.join(DATABASE);
         // Before it is opened, which may begin the log anew.
         let lost_pages = wal::lost_pages(&disk::wal_of(&database))?;
+        // Who was where is nobody else's business; the files beside it are made with the same mode.
+        File::options().create(true).append(true).mode(0o600).open(&database)?;
         let mut connection = connect(&database)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // Syncs are the sync thread's, unless nobody may be answered before them.

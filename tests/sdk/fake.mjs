@@ -17,6 +17,8 @@ export class FakeStorage {
 }
 
 export class FakeWindow extends EventTarget {
+  sessionStorage = new FakeStorage();
+  localStorage = new FakeStorage();
   document = { visibilityState: 'visible' };
   fire(type, more = {}) {
     this.dispatchEvent(Object.assign(new Event(type), more));
@@ -26,8 +28,6 @@ export class FakeWindow extends EventTarget {
 /** A place for clients: their sockets in the order made, and what is kept over "reloads". */
 export class World {
   sockets = [];
-  sessionStorage = new FakeStorage();
-  localStorage = new FakeStorage();
   window = new FakeWindow();
 
   client(options = {}) {
@@ -46,8 +46,7 @@ export class World {
         this.closed = true;
       }
     }
-    const { sessionStorage, localStorage, window } = this;
-    return new PresenceClient({ url: 'ws://hub/ws', token: 'T', WebSocket: Socket, sessionStorage, localStorage, window, ...options });
+    return new PresenceClient({ url: 'ws://hub/ws', token: 'T', WebSocket: Socket, adapter: this.window, ...options });
   }
 
   get last() {

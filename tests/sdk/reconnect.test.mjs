@@ -107,9 +107,9 @@ test('two tabs that hold the same session end side by side', async () => {
     const items = new Map(kept);
     return { getItem: (key) => items.get(key) ?? null, setItem: (key, value) => void (items.set(key, value), kept.set(key, value)) };
   };
-  const first = client('erin', 'd1', hub, { sessionStorage: copy() });
+  const first = client('erin', 'd1', hub, { adapter: { sessionStorage: copy() } });
   await first.connect();
-  const duplicate = client('erin', 'd1', hub, { sessionStorage: copy() });
+  const duplicate = client('erin', 'd1', hub, { adapter: { sessionStorage: copy() } });
   const moved = until(first, 'session');
   assert.equal((await duplicate.connect()).resumed, true);
   assert.equal((await moved).resumed, false);

@@ -12,7 +12,7 @@ const source = readFileSync(new URL('../../static/presence.js', import.meta.url)
 let world;
 
 beforeEach(() => {
-  time.enable({ apis: ['setTimeout'] });
+  time.enable({ apis: ['setTimeout', 'setInterval', 'Date'] });
   mock.method(Math, 'random', () => 0.5);
   world = new World();
 });
@@ -21,6 +21,12 @@ afterEach(() => {
   time.reset();
   mock.restoreAll();
 });
+
+/** Lets the client's next timer come that late, as after a sleep. */
+const late = async (ms) => {
+  time.setTime(Date.now() + ms - 20_000);
+  await pass(20_000);
+};
 
 /** Moves the time on, in which the newest attempt to connect fails or not. */
 const pass = async (ms) => {
@@ -105,14 +111,15 @@ describe('login', () => {
   });
 
   test('where storage is refused, the page remembers', async () => {
-    const refusing = { get sessionStorage() { throw new Error('refused'); }, localStorage: { getItem() { throw new Error('refused'); } } };
-    const client = world.client({ sessionStorage: null, localStorage: refusing.localStorage });
+    const refuse = () => { throw new Error('refused'); };
+    const adapter = { get sessionStorage() { return refuse(); }, localStorage: { getItem: refuse, setItem: refuse } };
+    const client = world.client({ adapter });
     client.connect();
     await world.login('s1');
     await world.close(1006);
     await pass(20000);
     assert.equal((await world.open()).resume, 's1');
-    assert.equal(world.client({ localStorage: refusing.localStorage }).device, client.device);
+    assert.equal(world.client({ adapter }).device, client.device);
   });
 
   test('an attempt that hangs is given up, at the token, the socket or the answer', async () => {
@@ -307,6 +314,30 @@ describe('close codes', () => {
     await pass(60000);
     assert.equal(world.sockets.length, 1);
     client.foreground();
+    assert.equal((await world.open()).resume, 's1');
+  });
+
+  test('a mini-program that goes to the background while it waits does not come back either', async () => {
+    const client = world.client({ platform: 'miniprogram' });
+    client.connect();
+    await world.login('s1');
+    await world.close(1006);
+    client.background().catch(() => {});
+    await pass(60000);
+    assert.equal(client.state, 'disconnected');
+    assert.equal(world.sockets.length, 1);
+    client.foreground();
+    assert.equal((await world.open()).resume, 's1');
+  });
+
+  test('4003 that comes when it is shown again: comes back', async () => {
+    const client = world.client({ platform: 'miniprogram' });
+    client.connect();
+    await world.login('s1');
+    client.background();
+    client.foreground();
+    await world.close(4003);
+    await pass(1000);
     assert.equal((await world.open()).resume, 's1');
   });
 
@@ -703,11 +734,39 @@ describe('the page', () => {
     assert.equal(client.state, 'connected');
   });
 
-  test('an idle client sets no timer', async () => {
+  test('an idle client sends nothing, also in a hidden tab, whose timers come once a minute', async () => {
     world.client().connect();
     await world.login();
     const count = world.last.sent.length;
-    await pass(3600 * 1000);
+    for (let minute = 0; minute < 60; minute++) await late(60_000);
     assert.equal(world.last.sent.length, count);
+  });
+
+  test('a sleep, told by the clock: asks whether the connection lives; if not, reconnects at once', async () => {
+    world.client().connect();
+    await world.login('s1');
+    await late(90_000);
+    assert.ok(world.sent('ping'));
+    await pass(5000);
+    await pass(0);
+    assert.ok(world.sockets[0].closed);
+    assert.equal((await world.open()).resume, 's1');
+  });
+
+  test('what dies while it is asked is replaced at once, but a hub that drains says when to come', async () => {
+    world.client().connect();
+    await world.login('s1');
+    world.window.fire('online');
+    await world.close(1006);
+    await pass(0);
+    assert.equal((await world.open()).resume, 's1');
+    await world.login('s1');
+    world.window.fire('online');
+    await world.push({ type: 'closing', reason: 'drain', reconnect_ms: 7000 });
+    await world.close(1001);
+    await pass(6999);
+    assert.equal(world.sockets.length, 2);
+    await pass(1);
+    assert.equal(world.sockets.length, 3);
   });
 });

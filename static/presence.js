@@ -25,7 +25,9 @@
   class PresenceClient {
     /** @param {In.Options} options */
     constructor(options) {
-      const host = findHost(options);
+      const mini = typeof wx === 'object' ? wx : typeof my === 'object' ? my : typeof tt === 'object' ? tt : root;
+      const place = options.adapter || (root.document ? root : mini);
+      const host = place.connectSocket ? miniProgram(place) : page(place, options.WebSocket || place.WebSocket);
       const defaults = { minDelay: 500, maxDelay: 20000, timeout: 10000, probeTimeout: 5000, heartbeat: 20000 };
       const platform = options.platform || host.platform;
       const device = options.device || deviceId(keeper(host.local, pageMemory));
@@ -427,7 +429,7 @@
       const events = Object.entries(host.events(this));
       let ticked = Date.now();
       const ticks = setInterval(() => {
-        if (this.session && Date.now() - ticked > host.trustMs) this._probe();
+        if (this.session && !this._hidden && Date.now() - ticked > host.trustMs) this._probe();
         ticked = Date.now();
       }, this._options.heartbeat);
       for (const [name, listener] of events) host.listen(true, name, listener);
@@ -478,13 +480,6 @@
   };
 
   Object.assign(PresenceClient.prototype, methods);
-
-  /** @param {In.Options} options @returns {In.Host} */
-  function findHost({ adapter, WebSocket }) {
-    const hosts = [typeof wx === 'object' && wx, typeof my === 'object' && my, typeof tt === 'object' && tt];
-    const found = adapter || (!root.document && hosts.find((host) => host.connectSocket)) || root;
-    return found.connectSocket ? miniProgram(found) : page(found, WebSocket || found.WebSocket);
-  }
 
   /** @param {any} window @param {In.SocketClass} Socket @returns {In.Host} */
   function page(window, Socket) {
@@ -539,13 +534,13 @@
       },
       dial(url, { open, message, close }) {
         const failed = () => close({});
-        // Taro promises its task; `multiple` is Alipay's, as is a message in a message.
+        // Taro promises its task; `multiple` and a message in a message are Alipay's, a code as text is Douyin's.
         const opening = Promise.resolve(wx.connectSocket({ url, protocols: [PROTOCOL], multiple: true, fail: failed }));
         /** @param {(task: In.SocketTask) => void} action */
         const use = (action) => opening.then(action).catch(failed);
         use((task) => {
           task.onOpen(open);
-          task.onClose((event = {}) => close(event));
+          task.onClose(({ code = 0, reason } = {}) => close({ code: +code, reason }));
           task.onError(failed);
           task.onMessage(({ data }) => message(data.data || data));
         });
@@ -596,7 +591,7 @@
     return it;
   }
 
-  /** @template T @param {Promise<T>} promise */
+  /** @param {Promise<any>} promise */
   function settled(promise) {
     promise.catch(() => {});
     return promise;

@@ -10,16 +10,23 @@ const ANSWER_MS = 5000;
 
 let key = keptKey('admin-key');
 let user = new URLSearchParams(location.search).get('user') ?? '';
+/** What the server API answers. @type {any} */
 let stats = null;
-let rates = {}; // count -> change in a second
-let status = null; // of `user`
-let problem = null; // {key, values}
-let outcome = null; // of the last kick
+/** Each count's change in a second. @type {Record<string, number>} */
+let rates = {};
+/** Of `user`. @type {any} */
+let status = null;
+/** @type {?{ key: string, values?: object }} */
+let problem = null;
+/** Of the last kick. @type {?{ key: string, values: object }} */
+let outcome = null;
 let looking = 0; // answers to older questions are dropped
-let timer = null;
+/** @type {number | undefined} */
+let timer;
 
 // ---- the hub
 
+/** @param {string} path @param {object} [body] @returns {Promise<any>} */
 async function api(path, body) {
   const answer = await fetch(`/v1/${path}`, {
     method: body ? 'POST' : 'GET',
@@ -32,6 +39,7 @@ async function api(path, body) {
   return json;
 }
 
+/** @param {string} id */
 const userPath = (id) => `users/${encodeURIComponent(id)}`;
 
 async function look() {
@@ -45,7 +53,7 @@ async function look() {
     stats = { ...counts, at: Date.now() };
     status = found || null;
     problem = null;
-  } catch (error) {
+  } catch (/** @type {any} */ error) {
     if (mine !== looking) return;
     if (error.status === 401) useKey('');
     problem = error.status === 401 ? { key: 'key_wrong' } : error.status ? { key: 'failed', values: error } : { key: 'stale' };
@@ -54,12 +62,14 @@ async function look() {
   if (key) timer = setTimeout(look, EVERY_MS);
 }
 
+/** @param {any} before @param {any} now */
 function ratesBetween(before, now) {
   const seconds = before && (now.at - before.at) / 1000;
   const counted = ['logins', 'refusals', 'kicks', 'deliveries', 'conflated'];
   return Object.fromEntries(counted.map((name) => [name, seconds ? Math.max(0, now[name] - before[name]) / seconds : 0]));
 }
 
+/** @param {{ platform?: string, device?: string }} what */
 async function kick(what) {
   const whom = user;
   const message = await confirmed(what);
@@ -67,15 +77,20 @@ async function kick(what) {
   try {
     const { kicked, revoked } = await api(`${userPath(whom)}/kick`, { ...what, ...(message && { message }) });
     outcome = { key: revoked ? 'kicked_revoked' : 'kicked_count', values: { count: kicked.length } };
-  } catch (error) {
+  } catch (/** @type {any} */ error) {
     outcome = { key: 'failed', values: { message: error.message } };
   }
   look();
 }
 
-/** The message to send along, or null where it was thought better of. */
+/**
+ * The message to send along, or null where it was thought better of.
+ *
+ * @param {{ platform?: string, device?: string }} what
+ * @returns {Promise<?string>}
+ */
 function confirmed({ platform, device }) {
-  const count = status.terminals.filter((it) => it.platform === platform && it.device === device).length;
+  const count = status.terminals.filter((/** @type {any} */ it) => it.platform === platform && it.device === device).length;
   byId('confirm-title').textContent = t(device ? 'confirm_device' : 'confirm_all', { user, platform, device });
   byId('confirm-hint').textContent = !device ? t('confirm_all_hint')
     : [count > 1 && t('confirm_device_many', { count }), t('confirm_device_hint')].filter(Boolean).join(' ');
@@ -90,6 +105,7 @@ function confirmed({ platform, device }) {
 
 // ---- the page
 
+/** @param {string} given */
 function useKey(given) {
   key = given;
   keepKey('admin-key', given);
@@ -107,6 +123,7 @@ function render() {
 }
 
 function renderStats() {
+  /** @param {string} name @param {number} value @param {Node} [mark] @param {number} [rate] */
   const tile = (name, value, mark, rate) => el('div', { class: 'tile', data: { count: name } },
     el('dt', {}, mark ?? t(name)),
     el('dd', { data: { value } }, number(value)),
@@ -119,7 +136,9 @@ function renderStats() {
     ...counted.map((name) => tile(name, stats[name], undefined, rates[name])),
   ]);
 
-  const platforms = Object.entries(stats.sessions).filter(([, count]) => count > 0).sort(([, a], [, b]) => b - a);
+  /** @type {[string, number][]} */
+  const all = Object.entries(stats.sessions);
+  const platforms = all.filter(([, count]) => count > 0).sort(([, a], [, b]) => b - a);
   const most = Math.max(1, ...platforms.map(([, count]) => count));
   show('by-platform', platforms, () => platforms.map(([platform, count]) => el('li', { data: { platform, value: count } },
     el('span', {}, platform),
@@ -127,7 +146,7 @@ function renderStats() {
     el('span', { class: 'num' }, number(count)))));
   if (!platforms.length) byId('by-platform').replaceChildren(el('li', { class: 'hint' }, t('no_sessions')));
 
-  show('nodes', stats.nodes, (nodes) => nodes.map(({ id, version, started }) => el('tr', {},
+  show('nodes', stats.nodes, (nodes) => nodes.map((/** @type {any} */ { id, version, started }) => el('tr', {},
     el('td', {}, el('code', {}, foreign(id))), el('td', {}, foreign(version)), el('td', {}, moment(started)))));
 }
 
@@ -142,6 +161,7 @@ function renderUser() {
   byId('terminals-none').hidden = status.terminals.length > 0;
   byId('kick-all').disabled = status.terminals.length === 0;
 
+  /** @param {string} name @param {Node | string} value */
   const fact = (name, value) => [el('dt', {}, t(name)), el('dd', { data: { fact: name } }, value)];
   show('facts', { ...status, terminals: null }, ({ platforms, custom, since, last_seen }) => [
     fact('platforms', platforms.join(' · ') || t('never')),
@@ -152,6 +172,7 @@ function renderUser() {
   show('terminals', status.terminals, (terminals) => terminals.map(terminalRow));
 }
 
+/** @param {any} terminal */
 function terminalRow({ platform, device, session, state, since, last_heard, background, address, app, node }) {
   const kickDevice = el('button', { class: 'danger', on: { click: () => kick({ platform, device }) } }, t('kick_device'));
   const cells = [
@@ -161,17 +182,24 @@ function terminalRow({ platform, device, session, state, since, last_heard, back
   return el('tr', { data: { session, platform, device, state } }, ...cells.map((cell) => el('td', {}, cell)));
 }
 
-/** The beginning of a long id, enough to tell it from others at a glance; the whole is its title. */
+/** The beginning of a long id, enough to tell it from others at a glance; the whole is its title. @param {string} id */
 function shortId(id) {
   return el('code', { title: id }, `${String(id).slice(0, 8)}…`);
 }
 
+/** @param {any} background */
 function backgroundWord(background) {
   if (typeof background !== 'object' || !background) return background === true ? t('yes') : foreign(background || t('no'));
   return foreign(background.reason ?? t('yes'));
 }
 
-/** Shows anew only what changed, so that nothing under the pointer or the focus is replaced for nothing. */
+/**
+ * Shows anew only what changed, so that nothing under the pointer or the focus is replaced for nothing.
+ *
+ * @param {string} id
+ * @param {any} value
+ * @param {(value: any) => (Node | string)[]} make
+ */
 function show(id, value, make) {
   const element = byId(id);
   const shown = JSON.stringify([value, locale()]);
@@ -183,7 +211,7 @@ function show(id, value, make) {
 // ---- begin
 
 byId('user').value = user;
-byId('key-form').addEventListener('submit', (event) => {
+byId('key-form').addEventListener('submit', (/** @type {Event} */ event) => {
   event.preventDefault();
   useKey(byId('key').value.trim());
   byId('key').value = '';
@@ -195,7 +223,7 @@ byId('key-forget').addEventListener('click', () => {
   stats = status = null;
   look();
 });
-byId('find').addEventListener('submit', (event) => {
+byId('find').addEventListener('submit', (/** @type {Event} */ event) => {
   event.preventDefault();
   user = byId('user').value;
   status = outcome = null;

@@ -1,40 +1,42 @@
 // The demo: one client of the SDK, and a button for everything that may happen to it.
 //
-// The address may fill in the form and log in: ?user=alice&watch=bob,carol&platform=web&device=d1&auto=1#key=…
+// The address may fill in the form and log in: ?user=alice&watch=bob,carol&platform=web&device=d1&ttl=75s&auto=1#key=…
 
 import { locale, speak, t } from './i18n.js';
 import { PresenceClient } from './presence.mjs';
+/** @import { Device, Kicked, Status, Terminal } from './presence.js' */
 import { badge, byId, clock, el, foreign, keepKey, keepTime, keptKey, moment } from './ui.js';
 
 const PLATFORMS = ['web', 'miniprogram', 'android', 'ios', 'ipad', 'windows', 'mac', 'linux'];
-const FIELDS = ['name', 'watch', 'platform', 'device'];
-const FORM = 'presence-hub demo';
+/** What the address may fill in. */
+const FIELDS = { user: 'name', watch: 'watch', platform: 'platform', device: 'device', ttl: 'ttl' };
 const LOG_LINES = 200;
 
+/** @type {?PresenceClient} */
 let client = null;
-let people = []; // whom the client watches
+/** Whom the client watches, and how it ends. @type {Map<string, () => void>} */
+const people = new Map();
+/** @type {Terminal[]} */
 let sessions = [];
-let notice = null; // {key, values, message, useHere}
-const log = []; // newest first
+/** @type {?{ key: string, values: object, message?: string | false, useHere: boolean }} */
+let notice = null;
+/** The newest first. @type {{ at: number, kind: string, key: string, values: () => object, data: object }[]} */
+const log = [];
 
 // ---- the client
 
 function newClient() {
   const user = byId('name').value.trim();
-  people = [...new Set(byId('watch').value.split(/[,，]/).map((name) => name.trim()).filter(Boolean))];
   const it = new PresenceClient({
     url: new URL('../ws', location.href).href.replace(/^http/, 'ws'),
     user,
     platform: byId('platform').value,
     device: byId('device').value.trim() || undefined,
     app: 'demo',
-    getToken: () => development('token', { user, platform: byId('platform').value }).then(
-      (answer) => answer.token,
-      (error) => {
-        if (error.refused) giveUp(error);
-        throw error;
-      },
-    ),
+    getToken: () => newToken(user).catch((error) => {
+      if (error.refused) giveUp(error);
+      throw error;
+    }),
   });
 
   it.on('state', ({ state }) => {
@@ -69,20 +71,57 @@ function newClient() {
     if (error.code === 'login_conflict') tell('notice_login_conflict', { by: (error.devices ?? []).map(deviceName).join(', ') });
     else if (it.state === 'disconnected') tell('notice_error', { message: error.message });
   });
-  it.subscribe(people, () => {});
   return it;
 }
 
+/** @param {{ force?: boolean }} [how] */
 function start(how) {
   keepKey('dev-key', byId('key').value);
   client?.logout();
-  client = globalThis.presence = newClient(); // to play with in the console
+  people.clear();
+  client = newClient();
+  Object.assign(globalThis, { presence: client }); // to play with in the console
   notice = null;
+  byId('watch').value.split(/[,，]/).map((/** @type {string} */ name) => name.trim()).filter(Boolean).forEach(watch);
   keepForm(true);
   client.connect(how);
   render();
 }
 
+/** @param {string} user */
+function watch(user) {
+  if (client && !people.has(user)) people.set(user, client.subscribe(user, () => {}));
+  peopleChanged();
+}
+
+/** @param {string} user */
+function unwatch(user) {
+  people.get(user)?.();
+  people.delete(user);
+  peopleChanged();
+}
+
+/** A reload goes on watching them. */
+function peopleChanged() {
+  byId('watch').value = [...people.keys()].join(', ');
+  keepForm(true);
+  render();
+}
+
+/** Asks once, without watching. @param {string} user */
+async function ask(user) {
+  const { statuses, errors } = await using().query(user);
+  for (const { user, state } of statuses) note('asked', 'log_asked', () => ({ user, state: t(state) }), { user, state });
+  for (const { user, code } of errors) note('error', 'log_error', () => ({ message: `${user}: ${code}` }));
+}
+
+/** @param {string} user @returns {Promise<string>} */
+async function newToken(user) {
+  const { token } = await development('token', { user, platform: byId('platform').value, ttl: byId('ttl').value });
+  return token;
+}
+
+/** @param {'token' | 'ignore'} call @param {object} body */
 async function development(call, body) {
   const answer = await fetch(`/dev/${call}`, {
     method: 'POST',
@@ -94,15 +133,21 @@ async function development(call, body) {
   return json;
 }
 
-/** Without a token there is no point in trying on. */
+/** Without a token there is no point in trying on. @param {Error} error */
 function giveUp(error) {
-  client.logout();
+  client?.logout();
   keepForm(false);
   tell('notice_token', { message: error.message });
 }
 
+/** The client that the buttons are for. */
+function using() {
+  if (!client) throw new Error('not logged in');
+  return client;
+}
+
 function refreshSessions() {
-  client.sessions().then(
+  using().sessions().then(
     (list) => {
       sessions = list;
       render();
@@ -111,24 +156,29 @@ function refreshSessions() {
   );
 }
 
-/** Does what a button says, and tells how it went. */
+/** Does what a button says, and tells how it went. @param {string} id @param {() => Promise<unknown>} action */
 function act(id, action) {
   byId(id).addEventListener('click', () => action().then(() => note(id, `log_${id}`), failed));
 }
 
+/** @param {Error} error */
 const failed = (error) => note('error', 'log_error', () => ({ message: error.message }));
-const setCustom = (text) => client.setStatus(text).catch(failed);
+/** @param {?string} text */
+const setCustom = (text) => using().setStatus(text).catch(failed);
 
 // ---- the page
 
+/** @param {Device} it */
 const deviceName = ({ platform, device }) => `${platform} ${device}`;
 
+/** @param {string} kind @param {string} key @param {() => object} [values] @param {object} [data] */
 function note(kind, key, values = () => ({}), data = {}) {
   log.unshift({ at: Date.now(), kind, key, values, data });
   log.length = Math.min(log.length, LOG_LINES);
   renderLog();
 }
 
+/** @param {string} key @param {object} values @param {{ message?: string | false, useHere?: boolean }} [more] */
 function tell(key, values, { message, useHere = false } = {}) {
   notice = { key, values, message, useHere };
   render();
@@ -141,15 +191,15 @@ function render() {
   byId('state').textContent = t(`state_${state}`);
   byId('session').textContent = client?.session ?? '—';
   byId('fields').disabled = byId('login').disabled = state !== 'disconnected';
-  for (const id of ['custom', 'custom-set', 'custom-clear', 'hide', 'exit', 'cut', 'refresh']) byId(id).disabled = !connected;
-  byId('foreground').disabled = byId('logout').disabled = !client;
+  for (const id of ['custom', 'custom-set', 'custom-clear', 'hide', 'exit', 'cut', 'renew', 'refresh', 'who-ask']) byId(id).disabled = !connected;
+  byId('foreground').disabled = byId('logout').disabled = byId('who').disabled = byId('who-watch').disabled = !client;
 
   byId('notice').hidden = !notice;
   byId('use-here').hidden = !notice?.useHere;
   byId('notice-text').textContent = notice ? [t(notice.key, notice.values), notice.message && t('notice_message', notice)].filter(Boolean).join(' ') : '';
 
-  byId('watched-none').hidden = people.length > 0;
-  show('watched', people.map((user) => ({ user, status: client?.get(user) })), person);
+  byId('watched-none').hidden = people.size > 0;
+  show('watched', [...people.keys()].map((user) => ({ user, status: client?.get(user) ?? null })), person);
   show('sessions', sessions, sessionRow);
 
   const other = new URLSearchParams({ user: byId('name').value, watch: byId('watch').value, platform: byId('platform').value });
@@ -157,7 +207,14 @@ function render() {
   byId('another').href = `demo.html?${other}#key=${encodeURIComponent(byId('key').value)}`;
 }
 
-/** Shows a list anew only when it changed, so that nothing loses its focus or is read out again for nothing. */
+/**
+ * Shows a list anew only when it changed, so that nothing loses its focus or is read out again for nothing.
+ *
+ * @template T
+ * @param {string} id
+ * @param {T[]} items
+ * @param {(item: T) => HTMLElement} make
+ */
 function show(id, items, make) {
   const list = byId(id);
   const shown = JSON.stringify([items, locale()]);
@@ -166,6 +223,7 @@ function show(id, items, make) {
   list.replaceChildren(...items.map(make));
 }
 
+/** @param {{ user: string, status: ?Status }} it */
 function person({ user, status }) {
   return el('li', { data: { user, state: status?.state ?? '' } },
     el('span', { class: 'who' }, foreign(user)),
@@ -173,9 +231,11 @@ function person({ user, status }) {
     status && el('span', { class: 'where' }, status.platforms.join(' · ')),
     status?.custom != null ? el('span', { class: 'custom' }, foreign(status.custom)) : null,
     status?.since != null ? el('span', { class: 'hint when' }, moment(status.since)) : null,
+    el('button', { 'aria-label': t('unwatch', { user }), on: { click: () => unwatch(user) } }, '×'),
   );
 }
 
+/** @param {Terminal} it */
 function sessionRow({ platform, device, session, state, since, current }) {
   const kick = el('button', { class: 'danger', on: { click: () => kickSession(session) } }, t('kick'));
   return el('tr', { data: { session, current: String(!!current) } },
@@ -187,8 +247,9 @@ function sessionRow({ platform, device, session, state, since, current }) {
   );
 }
 
+/** @param {string} session */
 function kickSession(session) {
-  client.kick(session).then(() => note('kick', 'log_kick', () => ({ session })), failed).then(refreshSessions);
+  using().kick(session).then(() => note('kick', 'log_kick', () => ({ session })), failed).then(refreshSessions);
 }
 
 function renderLog() {
@@ -196,10 +257,11 @@ function renderLog() {
     el('li', { data: { kind, ...data } }, el('span', { class: 'at' }, clock(at)), el('span', {}, foreign(t(key, values()))))));
 }
 
-/** A reloaded tab goes on where it was. */
+/** A reloaded tab goes on where it was. @param {boolean} active */
 function keepForm(active) {
-  const form = Object.fromEntries(FIELDS.map((id) => [id, byId(id).value]));
-  sessionStorage.setItem(FORM, JSON.stringify({ ...form, active }));
+  const query = new URLSearchParams(Object.entries(FIELDS).map(([name, id]) => [name, byId(id).value]));
+  if (active) query.set('auto', '1');
+  history.replaceState(null, '', `?${query}`);
 }
 
 // ---- begin
@@ -207,19 +269,23 @@ function keepForm(active) {
 byId('platform').append(...PLATFORMS.map((name) => el('option', { value: name }, name)));
 
 const asked = new URLSearchParams(location.search);
-const before = JSON.parse(sessionStorage.getItem(FORM) ?? '{}');
-for (const id of FIELDS) {
-  const value = asked.get(id === 'name' ? 'user' : id) ?? before[id];
-  if (value != null) byId(id).value = value;
+for (const [name, id] of Object.entries(FIELDS)) {
+  if (asked.has(name)) byId(id).value = asked.get(name);
 }
 byId('key').value = keptKey('dev-key');
 
-byId('form').addEventListener('submit', (event) => {
+byId('form').addEventListener('submit', (/** @type {Event} */ event) => {
   event.preventDefault();
   start({ force: true });
 });
 byId('form').addEventListener('input', render);
-byId('custom-form').addEventListener('submit', (event) => {
+byId('who-form').addEventListener('submit', (/** @type {Event} */ event) => {
+  event.preventDefault();
+  watch(byId('who').value.trim());
+  byId('who').value = '';
+});
+byId('who-ask').addEventListener('click', () => byId('who').reportValidity() && ask(byId('who').value.trim()).catch(failed));
+byId('custom-form').addEventListener('submit', (/** @type {Event} */ event) => {
   event.preventDefault();
   setCustom(byId('custom').value);
 });
@@ -227,16 +293,17 @@ byId('custom-clear').addEventListener('click', () => {
   byId('custom').value = '';
   setCustom(null);
 });
-byId('use-here').addEventListener('click', () => client.loginHere());
+byId('use-here').addEventListener('click', () => using().loginHere().catch(() => {})); // the events tell
 byId('refresh').addEventListener('click', refreshSessions);
-act('hide', () => client.background('hide'));
-act('exit', () => client.background('exit'));
-act('foreground', () => client.foreground());
-act('cut', () => development('ignore', { user: client.user, session: client.session }));
+act('hide', () => using().background('hide'));
+act('exit', () => using().background('exit'));
+act('foreground', () => using().foreground());
+act('renew', async () => using().refresh(await newToken(String(using().user))));
+act('cut', () => development('ignore', { user: using().user, session: using().session }));
 act('logout', () => {
-  const gone = client.logout();
+  const gone = using().logout();
   client = null;
-  people = [];
+  people.clear();
   keepForm(false);
   render();
   return gone;
@@ -247,4 +314,4 @@ speak(byId('language'), () => {
   renderLog();
 });
 keepTime();
-if ((asked.get('auto') || before.active) && byId('name').value && byId('key').value) start();
+if (asked.get('auto') && byId('name').value && byId('key').value) start();

@@ -19,6 +19,9 @@ export const en = {
   platform: 'Platform',
   device: 'Device',
   device_hint: 'empty: this browser',
+  ttl: 'Its tokens live for',
+  ttl_day: 'a day',
+  ttl_short: '75 s: about to expire after 15 s',
   dev_key: 'Development key',
   dev_key_hint: 'from the link that the hub prints at start',
   login: 'Log in',
@@ -36,10 +39,15 @@ export const en = {
   exit: 'Leave by the close button',
   foreground: 'Come to the foreground',
   cut: 'Be cut off',
+  renew: 'Show a new token',
   logout: 'Log out (destroy)',
   do_hint: 'The background starts a clock for mini-programs only. A device that is cut off hears nothing more of the hub, nor the hub of it, until the silence is noticed.',
   watched: 'People you watch',
-  watched_none: 'Nobody yet. Write names into “Watch” and log in.',
+  who: 'A name',
+  who_watch: 'Watch',
+  who_ask: 'Ask once',
+  unwatch: 'Watch {user} no longer',
+  watched_none: 'Nobody yet.',
   waiting: 'not known yet',
   sessions: 'Your sessions',
   refresh: 'Refresh',
@@ -72,6 +80,8 @@ export const en = {
   log_hide: 'went to the background',
   log_exit: 'left by the close button',
   log_foreground: 'came to the foreground',
+  log_renew: 'showed the hub a new token',
+  log_asked: 'asked: {user} is {state}',
   log_cut: 'cut off: the hub ignores this connection from now on',
   log_logout: 'logged out',
   log_kick: 'kicked session {session}',
@@ -149,6 +159,9 @@ export const zh = {
   platform: '平台',
   device: '设备',
   device_hint: '留空：使用本浏览器',
+  ttl: '令牌有效期',
+  ttl_day: '一天',
+  ttl_short: '75 秒：15 秒后即将过期',
   dev_key: '开发密钥',
   dev_key_hint: '见服务启动时打印的链接',
   login: '登录',
@@ -166,10 +179,15 @@ export const zh = {
   exit: '点关闭按钮退出',
   foreground: '回到前台',
   cut: '断网',
+  renew: '出示新令牌',
   logout: '退出登录（destroy）',
   do_hint: '切到后台只对小程序计时。断网后，服务与设备互相收不到任何数据，直到服务发现其无响应。',
   watched: '我关注的人',
-  watched_none: '还没有。在“关注”中填写用户名后登录。',
+  who: '用户名',
+  who_watch: '关注',
+  who_ask: '查询一次',
+  unwatch: '不再关注 {user}',
+  watched_none: '还没有。',
   waiting: '尚未知晓',
   sessions: '我的会话',
   refresh: '刷新',
@@ -202,6 +220,8 @@ export const zh = {
   log_hide: '切到后台',
   log_exit: '点关闭按钮退出',
   log_foreground: '回到前台',
+  log_renew: '已向服务出示新令牌',
+  log_asked: '查询：{user} {state}',
   log_cut: '已断网：服务从现在起忽略此连接',
   log_logout: '已退出登录',
   log_kick: '已踢下线会话 {session}',
@@ -261,9 +281,22 @@ export const zh = {
 };
 
 const STORED = 'presence-hub language';
+
+/** Where a word is put, by the attribute that names it. @type {[string, (it: Element, word: string) => void][]} */
+const PLACES = [
+  ['data-i18n', (it, word) => (it.textContent = word)],
+  ['data-i18n-hint', (it, word) => it.setAttribute('placeholder', word)],
+  ['data-i18n-label', (it, word) => it.setAttribute('aria-label', word)],
+];
+/** @type {Record<string, string>} */
 let words = en;
 
-/** The word for `key`; what is filled in is text from outside, so the result is for textContent only. */
+/**
+ * The word for `key`; what is filled in is text from outside, so the result is for textContent only.
+ *
+ * @param {string} key
+ * @param {Record<string, any>} [values]
+ */
 export function t(key, values = {}) {
   const word = words[key] ?? key;
   return word.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
@@ -271,15 +304,21 @@ export function t(key, values = {}) {
 
 export const locale = () => (words === zh ? 'zh-CN' : 'en');
 
-/** Fills the page's [data-i18n] elements and its language menu, now and at each change of the language. */
+/**
+ * Fills the page's [data-i18n] elements and its language menu, now and at each change of the language.
+ *
+ * @param {HTMLSelectElement} menu
+ * @param {() => void} onChange
+ */
 export function speak(menu, onChange) {
+  /** @param {string} name */
   const choose = (name) => {
     words = name === 'zh' ? zh : en;
     menu.value = name;
     document.documentElement.lang = locale();
-    for (const it of document.querySelectorAll('[data-i18n]')) it.textContent = t(it.dataset.i18n);
-    for (const it of document.querySelectorAll('[data-i18n-hint]')) it.placeholder = t(it.dataset.i18nHint);
-    for (const it of document.querySelectorAll('[data-i18n-label]')) it.setAttribute('aria-label', t(it.dataset.i18nLabel));
+    for (const [part, put] of PLACES) {
+      for (const it of document.querySelectorAll(`[${part}]`)) put(it, t(it.getAttribute(part) ?? ''));
+    }
     onChange();
   };
   menu.addEventListener('change', () => {

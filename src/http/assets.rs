@@ -56,6 +56,7 @@ fn file(path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
             Some((_, "js" | "mjs")) => "text/javascript; charset=utf-8".to_owned(),
             Some((_, "html")) => "text/html; charset=utf-8".to_owned(),
             Some((_, "css")) => "text/css; charset=utf-8".to_owned(),
+            Some((_, "ts" | "mts" | "md")) => "text/plain; charset=utf-8".to_owned(),
             _ => file.metadata.mimetype().to_owned(),
         };
         ([(header::CONTENT_TYPE, content_type)], file.data).into_response()

@@ -11,15 +11,21 @@ use super::api::JsonBody;
 use super::problem::Problem;
 use super::{Development, Door};
 use crate::auth::mint;
-use crate::presence::{Platform, SessionId, UserId};
+use crate::presence::{Platform, SessionId, UserId, duration};
 
-/// How long a development token lives.
+/// How long a development token lives, unless it is asked for otherwise.
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Deserialize)]
 pub(super) struct TokenRequest {
     user: UserId,
     platform: Option<Platform>,
+    #[serde(default = "token_ttl", deserialize_with = "duration::deserialize")]
+    ttl: Duration,
+}
+
+const fn token_ttl() -> Duration {
+    TOKEN_TTL
 }
 
 #[derive(Deserialize)]
@@ -36,8 +42,11 @@ pub(super) async fn token(
 ) -> Result<Json<Value>, Problem> {
     let settings = door.settings();
     let Development { secret, rules, .. } = allowed(&headers, settings.development.as_ref())?;
+    if request.ttl > rules.max_ttl {
+        return Err(Problem::bad_request("`ttl` is longer than auth.max_token_ttl"));
+    }
     let wall = door.hub.clock().wall();
-    let token = mint(secret, rules, &request.user, request.platform, &[], wall, TOKEN_TTL)
+    let token = mint(secret, rules, &request.user, request.platform, &[], wall, request.ttl)
         .map_err(|error| Problem::unavailable(&error.to_string()))?;
     Ok(Json(json!({ "token": token })))
 }

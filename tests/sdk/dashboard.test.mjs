@@ -10,7 +10,8 @@ let browser;
 let hub;
 
 before(async () => {
-  [browser, hub] = await Promise.all([startBrowser(), startHub({ 'login.policy': 'multi' })]);
+  hub = await startHub({ 'login.policy': 'multi' });
+  browser = await startBrowser();
 });
 
 after(async () => {

@@ -13,7 +13,8 @@ let browser;
 let hub;
 
 before(async () => {
-  [browser, hub] = await Promise.all([startBrowser(), startHub(SHORT)]);
+  hub = await startHub(SHORT);
+  browser = await startBrowser();
 });
 
 after(async () => {
@@ -101,6 +102,25 @@ test('a mini-program left by its close button goes Offline, and comes back with 
   await connection(hugo, 'disconnected');
   await hugo.click('#foreground');
   await sees(watcher, 'hugo', 'Online');
+});
+
+test('whom one watches changes at any time; one may ask without watching, and show a new token', async () => {
+  const jane = await browser.demo(hub, { user: 'jane', watch: 'kim' });
+  await browser.demo(hub, { user: 'liam' });
+  await sees(jane, 'kim', 'Offline');
+  await jane.fill('#who', 'liam');
+  await jane.click('#who-ask');
+  await jane.locator('#log [data-kind="asked"][data-user="liam"][data-state="Online"]').waitFor();
+  assert.equal(await jane.locator('#watched [data-user="liam"]').count(), 0);
+  await jane.click('#who-watch');
+  await sees(jane, 'liam', 'Online');
+  await jane.locator('#watched [data-user="kim"] button').click();
+  await jane.locator('#watched [data-user="kim"]').waitFor({ state: 'detached' });
+  await jane.click('#renew');
+  await logged(jane, 'renew').waitFor();
+  await jane.reload();
+  await sees(jane, 'liam', 'Online');
+  assert.equal(await jane.locator('#watched [data-user]').count(), 1, 'a reload goes on watching them');
 });
 
 test('one ends another of one\'s own sessions', async () => {

@@ -223,9 +223,29 @@ async fn a_development_token_may_be_for_one_platform() {
     assert_eq!(client.error(login("web")).await, "platform_not_allowed");
     let mut client = server.connect().await;
     client.ok(login("mac")).await;
-    for body in [json!({}), json!({ "user": "" }), json!({ "user": "ann", "platform": "x" })] {
+    let wrong = [
+        json!({}),
+        json!({ "user": "" }),
+        json!({ "user": "ann", "platform": "x" }),
+        json!({ "user": "ann", "ttl": 5 }),
+        json!({ "user": "ann", "ttl": "366d" }),
+    ];
+    for body in wrong {
         assert_eq!(mint(body.clone()).await.status(), 400, "{body}");
     }
+}
+
+#[tokio::test]
+async fn a_development_token_lives_as_long_as_asked() {
+    let (server, key) = in_development(&[]);
+    let request = server.http("POST", "/dev/token").header("x-dev-key", &key);
+    let answer = request.body(r#"{"user":"ann","ttl":"75s"}"#).send().await.expect("an answer");
+    let token = json_of(answer).await["token"].clone();
+    let mut client = server.connect().await;
+    let login = json!({ "type": "login", "token": token, "platform": "web", "device": "d" });
+    let answer = client.ok(login).await;
+    let ttl = answer["expires_at"].as_u64().expect("a time") - answer["now"].as_u64().expect("a time");
+    assert!((73_000..=75_000).contains(&ttl), "{ttl} ms");
 }
 
 #[tokio::test]

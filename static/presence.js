@@ -1,4 +1,4 @@
-// Documented by presence.d.ts and README.md, the inside by presence.internals.d.ts.
+// Documented by README.md, presence.d.ts and presence.internals.d.ts.
 'use strict';
 
 /** @import * as In from './presence.internals' */
@@ -9,7 +9,7 @@
   const BATCH = 200; // users in one message
   const KICKED = 4501;
   const SUPERSEDED = 4503;
-  /** How the hub closes, which Alipay does not tell. @type {Record<string, number>} */
+  /** What Alipay does not tell. @type {Record<string, number>} */
   const CODES = { token_expired: 4001, rate_limited: 4004, unavailable: 4006, kicked: KICKED, superseded: SUPERSEDED };
 
   class PresenceError extends Error {
@@ -492,11 +492,12 @@
         pagehide: () => client._leave(),
         pageshow: ({ persisted }) => persisted && client._probe(),
         online: () => client._probe(),
+        resume: () => client._probe(),
         visibilitychange: () => window.document.visibilityState === 'visible' && client._probe(),
       }),
       listen(on, name, listener) {
         const method = on ? 'addEventListener' : 'removeEventListener';
-        if (window[method]) window[method](name, listener);
+        if (window[method]) window[method](name, listener, true); // `resume` does not bubble
       },
       dial(url, { open, message, close }) {
         const socket = new Socket(url, PROTOCOL);

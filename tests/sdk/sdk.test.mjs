@@ -690,7 +690,7 @@ describe('the page', () => {
     assert.equal(world.sockets.length, 2);
   });
 
-  for (const type of ['online', 'visibilitychange']) {
+  for (const type of ['online', 'visibilitychange', 'resume']) {
     test(`${type}: asks whether the connection lives; if not, reconnects at once`, async () => {
       const client = world.client();
       client.connect();

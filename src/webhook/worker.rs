@@ -255,15 +255,16 @@ impl Worker<'_> {
         let Settings { format, url, timeout, .. } = &*self.settings;
         let wall = self.webhook.clock.wall();
         let (client, timeout) = (self.client.clone(), *timeout);
-        self.again += batch.again();
-        match format.request(url, &batch.entries, wall) {
-            Some(request) => self.requests.spawn(async move {
-                let outcome = sender::send(&client, request, timeout, wall).await;
-                (batch, outcome)
-            }),
-            // Its receiver knows no such thing.
-            None => self.requests.spawn(async move { (batch, Outcome::Accepted) }),
+        let Some(request) = format.request(url, &batch.entries, wall) else {
+            // Its receiver knows no such thing, and so has not accepted it either.
+            self.revived.extend(self.queue.done(batch));
+            return self.save_soon();
         };
+        self.again += batch.again();
+        self.requests.spawn(async move {
+            let outcome = sender::send(&client, request, timeout, wall).await;
+            (batch, outcome)
+        });
     }
 
     async fn settle(&mut self, done: Result<(Batch, Outcome), tokio::task::JoinError>) {

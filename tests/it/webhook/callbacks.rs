@@ -176,3 +176,32 @@ async fn callbacks_are_posted_one_by_one_with_their_query() {
     }
     assert!(receiver.came()[0].path.contains("OptPlatform=Windows"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_receiver_is_not_told_does_not_pass_for_its_answer() {
+    let receiver = Receiver::start(|_| Act::Take(200)).await;
+    let url = receiver.url();
+    let server = Server::start(&[
+        ("webhook.url", &url),
+        ("webhook.format", "tencent"),
+        ("webhook.give_up_after", "1s"),
+        ("tencent.sdk_app_id", "1400000000"),
+        ("tencent.secret_key", "a secret key"),
+    ]);
+    let mut clients = Vec::new();
+    for n in 0..8 {
+        clients.push(server.login(&format!("user-{n}"), "windows").await);
+    }
+    until("the first logins", async || receiver.taken().len() >= 8).await;
+    receiver.set(|_| Act::Refuse(500));
+    // Each kicks the first, of which Tencent has no callback.
+    for n in 0..8 {
+        clients.push(server.login(&format!("user-{n}"), "mac").await);
+        let refused = receiver.came().len();
+        until("another attempt", async || receiver.came().len() > refused).await;
+    }
+    let (_, dead) = server.call("GET", "/v1/webhooks/dead", None).await;
+    assert_eq!(dead["dead"], json!([]), "while nothing is accepted, nothing is given up");
+    receiver.set(|_| Act::Take(200));
+    until("the rest", async || receiver.taken().len() >= 16).await;
+}

@@ -23,6 +23,10 @@ pub struct Queue {
     /// Those who lag and are in no batch.
     ready: VecDeque<UserId>,
     waiting: Vec<Batch>,
+    /// Dead letters that were put back and wait, by their place in the log.
+    letters: Vec<Batch>,
+    /// Such letters that are under way: their users' other events wait meanwhile.
+    reviving: HashMap<UserId, Cursor>,
     /// Users who may be held now and were not when progress was last saved, or the reverse.
     touched: HashSet<UserId>,
 }
@@ -82,6 +86,8 @@ impl Queue {
             lags: HashMap::new(),
             ready: VecDeque::new(),
             waiting: Vec::new(),
+            letters: Vec::new(),
+            reviving: HashMap::new(),
             touched: HashSet::new(),
         };
         for Held { user, from, refused, attempts, last_error } in progress.held {
@@ -110,7 +116,8 @@ impl Queue {
 
     /// How many events wait for another attempt.
     pub fn waiting_events(&self) -> usize {
-        self.waiting.iter().map(|batch| batch.entries.len()).sum()
+        let waiting = self.waiting.iter().chain(&self.letters);
+        waiting.map(|batch| batch.entries.len()).sum()
     }
 
     /// How many users are held because something was not accepted.
@@ -129,7 +136,8 @@ impl Queue {
     /// The next user whose events are to be read from the log, from where on, and whether they go
     /// alone, because one was not accepted before.
     pub fn next_ready(&mut self) -> Option<(UserId, Cursor, bool)> {
-        let user = self.ready.pop_front()?;
+        let place = self.ready.iter().position(|user| !self.reviving.contains_key(user))?;
+        let user = self.ready.remove(place)?;
         let lag = self.lags.get(&user)?;
         Some((user, lag.from, lag.refusal.is_some()))
     }
@@ -172,37 +180,88 @@ impl Queue {
             }
             return;
         }
-        let lag = Lag { from: entry.cursor, more: false, refusal: None };
+        let is_reviving = self.reviving.contains_key(&entry.user);
+        let lag = Lag { from: entry.cursor, more: is_reviving, refusal: None };
         self.lags.insert(entry.user.clone(), lag);
-        batch.entries.push(entry);
+        if is_reviving {
+            self.ready.push_back(entry.user);
+        } else {
+            batch.entries.push(entry);
+        }
     }
 
-    /// Takes up a dead letter that was put back.
+    /// Takes up a dead letter that was put back, unless it was already.
     pub fn revive(&mut self, entry: LogEntry, now: Timestamp) {
-        let known = self.waiting.iter().filter(|batch| batch.revived);
-        if known.flat_map(|batch| &batch.entries).any(|other| other.cursor == entry.cursor) {
-            return;
+        let is_under_way = self.reviving.get(&entry.user) == Some(&entry.cursor);
+        let place = self.letters.binary_search_by_key(&Some(entry.cursor), Batch::first);
+        if let Err(place) = place
+            && !is_under_way
+        {
+            let (entries, retry_at) = (vec![entry], now);
+            let letter = Batch { entries, revived: true, retry_at, ..Batch::default() };
+            self.letters.insert(place, letter);
         }
-        let batch =
-            Batch { entries: vec![entry], revived: true, retry_at: now, ..Batch::default() };
-        self.waiting.push(batch);
     }
 
     /// The batch that has waited longest past its time.
     pub fn due(&mut self, now: Timestamp) -> Option<Batch> {
-        let waiting = self.waiting.iter().enumerate();
-        let (place, first) = waiting.min_by_key(|(_, batch)| batch.retry_at)?;
-        (first.retry_at <= now).then(|| self.waiting.swap_remove(place))
+        let (batch, letter) = (self.next_batch(), self.next_letter());
+        let is_letter = match (batch, letter) {
+            (Some((batch, _)), Some((letter, _))) => letter < batch,
+            (batch, _) => batch.is_none(),
+        };
+        let (retry_at, place) = if is_letter { letter? } else { batch? };
+        if retry_at > now {
+            return None;
+        }
+        if !is_letter {
+            return Some(self.waiting.swap_remove(place));
+        }
+        let letter = self.letters.remove(place);
+        self.reviving.extend(letter.entries.iter().map(|entry| (entry.user.clone(), entry.cursor)));
+        Some(letter)
     }
 
     /// When the next batch has waited long enough.
     pub fn next_due(&self) -> Option<Timestamp> {
-        self.waiting.iter().map(|batch| batch.retry_at).min()
+        let next = self.next_batch().into_iter().chain(self.next_letter());
+        next.map(|(retry_at, _)| retry_at).min()
+    }
+
+    /// When the next batch that is no dead letter may go, and its place.
+    fn next_batch(&self) -> Option<(Timestamp, usize)> {
+        let is_free = |batch: &Batch| {
+            self.reviving.is_empty()
+                || batch.entries.iter().all(|entry| !self.reviving.contains_key(&entry.user))
+        };
+        let waiting = self.waiting.iter().enumerate().filter(|(_, batch)| is_free(batch));
+        waiting.map(|(place, batch)| (batch.retry_at, place)).min()
+    }
+
+    /// When the next dead letter may go, and its place: a user's go one by one and in their order, and
+    /// not beside the user's other events.
+    fn next_letter(&self) -> Option<(Timestamp, usize)> {
+        let mut seen: HashSet<_> = self.reviving.keys().collect();
+        let letters = self.letters.iter().enumerate().filter(move |(_, letter)| {
+            letter.entries.first().is_some_and(|entry| seen.insert(&entry.user))
+        });
+        let free = letters.filter(|(_, letter)| {
+            letter.entries.iter().all(|entry| !self.is_under_way(&entry.user))
+        });
+        free.map(|(place, letter)| (letter.retry_at, place)).min()
+    }
+
+    /// Whether a batch that is no dead letter bears something of a user, and does not wait.
+    fn is_under_way(&self, user: &UserId) -> bool {
+        let waits = |batch: &Batch| batch.entries.iter().any(|entry| entry.user == *user);
+        self.lags.contains_key(user)
+            && !self.ready.contains(user)
+            && !self.waiting.iter().any(waits)
     }
 
     /// Has nothing wait any longer: the receiver is there again.
     pub fn hurry(&mut self, now: Timestamp) {
-        for batch in &mut self.waiting {
+        for batch in self.waiting.iter_mut().chain(&mut self.letters) {
             batch.retry_at = batch.retry_at.min(now);
         }
     }
@@ -212,6 +271,7 @@ impl Queue {
     /// Notes that a batch is dealt with; returns the dead letters among it that are delivered.
     pub fn done(&mut self, batch: Batch) -> Vec<Cursor> {
         if batch.revived {
+            self.returned(&batch);
             return batch.entries.into_iter().map(|entry| entry.cursor).collect();
         }
         for entry in batch.entries {
@@ -240,6 +300,7 @@ impl Queue {
     /// Has a batch that was not accepted wait for another attempt, whole or in halves; returns it
     /// where it is to be given up.
     pub fn set_back(&mut self, mut batch: Batch, why: &Setback, now: Timestamp) -> Option<Batch> {
+        self.returned(&batch);
         let first = *batch.refused.get_or_insert(now);
         batch.attempts += 1;
         batch.error = Arc::clone(&why.error);
@@ -258,9 +319,20 @@ impl Queue {
         None
     }
 
+    /// Notes that a dead letter is no longer under way.
+    fn returned(&mut self, batch: &Batch) {
+        for entry in batch.entries.iter().filter(|_| batch.revived) {
+            self.reviving.remove(&entry.user);
+        }
+    }
+
     /// Has a batch wait that could not be given up.
     pub fn wait(&mut self, batch: Batch) {
-        for entry in batch.entries.iter().filter(|_| !batch.revived) {
+        if batch.revived {
+            let place = self.letters.partition_point(|other| other.first() < batch.first());
+            return self.letters.insert(place, batch);
+        }
+        for entry in &batch.entries {
             if let Some(lag) = self.lags.get_mut(&entry.user) {
                 lag.refusal = batch.refused.map(|first| Refusal {
                     first,
@@ -342,6 +414,11 @@ impl Batch {
     /// How many of its events were tried before.
     pub const fn again(&self) -> usize {
         if self.attempts > 0 { self.entries.len() } else { 0 }
+    }
+
+    /// The place of its first event.
+    fn first(&self) -> Option<Cursor> {
+        self.entries.first().map(|entry| entry.cursor)
     }
 
     /// About how many bytes it has.

@@ -19,7 +19,7 @@ const SAVE_EVERY: Duration = Duration::from_millis(200);
 /// How long a store that fails is left alone.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// How many dead letters that were put back are taken up at once.
-const REVIVED_MAX: usize = 100;
+const REVIVED_MAX: usize = 1000;
 /// How long requests that are under way are waited for when the hub stops.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
@@ -58,6 +58,7 @@ pub(super) async fn run(
         is_probe_new: false,
         save_at: None,
         revived: Vec::new(),
+        more_to_revive: false,
         again: 0,
     };
     worker.revive().await;
@@ -97,6 +98,8 @@ struct Worker<'a> {
     save_at: Option<Instant>,
     /// Dead letters that are delivered, and not yet saved so.
     revived: Vec<Cursor>,
+    /// Whether there may be more of them than were taken up.
+    more_to_revive: bool,
     /// Events that are under way for another time.
     again: usize,
 }
@@ -317,7 +320,9 @@ impl Worker<'_> {
                 }
                 self.webhook.metrics.dead.inc_by(count);
                 // One that was put back is a dead letter again, and nobody waits for it.
-                if !batch.is_revived() {
+                if batch.is_revived() {
+                    self.revive_more().await;
+                } else {
                     self.queue.done(batch);
                 }
             }
@@ -335,6 +340,7 @@ impl Worker<'_> {
         let now = self.now();
         match self.webhook.outbox.dead(None, true, REVIVED_MAX).await {
             Ok(dead) => {
+                self.more_to_revive = dead.len() == REVIVED_MAX;
                 for Dead { entry, .. } in dead {
                     if !self.revived.contains(&entry.cursor) {
                         self.queue.revive(entry, now);
@@ -342,6 +348,13 @@ impl Worker<'_> {
                 }
             }
             Err(error) => tracing::warn!(%error, "dead letters cannot be read"),
+        }
+    }
+
+    /// Takes up the rest, where so much was put back that not all of it was.
+    async fn revive_more(&mut self) {
+        if self.more_to_revive {
+            self.revive().await;
         }
     }
 
@@ -357,7 +370,11 @@ impl Worker<'_> {
         let mut save = self.queue.save();
         save.revived.clone_from(&self.revived);
         match self.webhook.outbox.save(save.clone()).await {
-            Ok(()) => self.revived.clear(),
+            Ok(()) if self.revived.is_empty() => (),
+            Ok(()) => {
+                self.revived.clear();
+                self.revive_more().await;
+            }
             Err(error) => {
                 tracing::warn!(%error, "the webhook's progress cannot be saved");
                 self.queue.unsaved(save);

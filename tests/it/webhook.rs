@@ -4,8 +4,15 @@ mod callbacks;
 mod queue;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use presence_hub::clock::Clock;
+use presence_hub::presence::UserId;
+use presence_hub::store::{
+    Cursor, Dead, LogEntry, MemoryStore, Outbox, Retention, Save, Store, Which,
+};
+use presence_hub::webhook::{Format, Settings, Webhook};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -185,6 +192,49 @@ async fn a_refused_event_holds_up_its_own_user_alone_until_it_is_dead_and_may_be
         let (status, _) = server.call("POST", "/v1/webhooks/dead/drop", Some(wrong)).await;
         assert_eq!(status, 400);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_many_letters_are_put_back_each_is_posted_once() {
+    const LETTERS: u64 = 2500;
+    let clock = Clock::system();
+    let retention = Retention { log_ttl: Duration::from_secs(60), backlog_bytes_max: 1 << 20 };
+    let store = Arc::new(MemoryStore::new(retention, clock.wall()));
+    let dead = (1..=LETTERS).map(|n| {
+        let user: UserId = format!("user-{}", n % 50).parse().expect("a user");
+        let event = format!("{{\"user\":\"{user}\",\"n\":{n}}}").into();
+        let entry = LogEntry { cursor: Cursor(n), user, event };
+        Dead { entry, at: clock.now(), attempts: 1, last_error: "no".into() }
+    });
+    let save = Save { dead: dead.collect(), ..Save::default() };
+    store.save(save).await.expect("to save");
+    store.put_back(Which::All).await.expect("to put back");
+
+    let receiver = Receiver::start(|_| Act::Take(200)).await;
+    let settings = Settings {
+        url: receiver.url().parse().expect("a URL"),
+        format: Format::Native(Vec::new()),
+        timeout: Duration::from_secs(5),
+        give_up_after: Duration::from_secs(60),
+        parallel: 8,
+    };
+    let outbox: Arc<dyn Outbox> = Arc::<MemoryStore>::clone(&store);
+    let port: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
+    let webhook = Webhook::new(port, outbox, clock, Some(settings));
+    let running = tokio::spawn(Arc::clone(&webhook).run());
+    until("all letters", async || receiver.taken().len() as u64 >= LETTERS).await;
+    until("an end of them", async || {
+        store.dead(None, true, 1).await.expect("an answer").is_empty()
+    })
+    .await;
+    webhook.stop();
+    running.await.expect("to stop");
+    let mut last = BTreeMap::new();
+    for event in receiver.taken() {
+        let (user, n) = (event["user"].to_string(), event["n"].as_u64());
+        assert!(last.insert(user, n) < Some(n), "each once, in its user's order");
+    }
+    assert_eq!(receiver.taken().len() as u64, LETTERS);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -176,3 +176,35 @@ fn so_much_may_wait_and_no_more() {
     queue.hurry(EPOCH);
     assert!(queue.due(EPOCH).is_some(), "once the receiver is there, nothing waits longer");
 }
+
+#[test]
+fn letters_that_were_put_back_go_in_their_users_order_and_not_beside_the_users_events() {
+    let mut queue = queue();
+    let under_way = scan(&mut queue, &[(5, "ana")]);
+    for (cursor, user) in [(2, "ana"), (1, "ana"), (3, "bo"), (1, "ana")] {
+        queue.revive(entry(cursor, user), EPOCH);
+    }
+    let bo = queue.due(EPOCH).expect("bo's");
+    assert_eq!(cursors(&bo), [3]);
+    assert!(queue.due(EPOCH).is_none(), "something of ana's is under way");
+    assert_eq!(queue.next_due(), None);
+    queue.done(under_way);
+    let first = queue.due(EPOCH).expect("ana's first");
+    assert_eq!(cursors(&first), [1]);
+    queue.revive(entry(1, "ana"), EPOCH);
+    assert!(queue.due(EPOCH).is_none(), "one by one");
+
+    let beside = scan(&mut queue, &[(6, "ana"), (7, "cy"), (8, "ana")]);
+    assert_eq!(cursors(&beside), [7]);
+    assert_eq!(queue.next_ready(), None, "ana's new ones wait meanwhile");
+    assert!(queue.set_back(first, &setback(true, None), EPOCH).is_none());
+    assert_eq!(queue.next_ready(), Some((id("ana"), Cursor(6), false)), "but not for long");
+    assert!(queue.due(EPOCH + DAY).is_none(), "now they are under way");
+    let mut news = Batch::default();
+    queue.take_up(&mut news, &id("ana"), vec![entry(6, "ana"), entry(8, "ana")], true);
+    queue.done(news);
+    let first = queue.due(EPOCH + DAY).expect("the first once more");
+    assert_eq!(queue.done(first), [Cursor(1)]);
+    assert_eq!(cursors(&queue.due(EPOCH + DAY).expect("the second")), [2]);
+    assert_eq!(queue.waiting_events(), 0);
+}

@@ -30,8 +30,8 @@ pub(super) async fn backlog(door: &Door) -> Result<(Backlog, Duration), Problem>
         return Ok((Backlog::default(), Duration::ZERO));
     }
     let mut backlog = door.hub.store().backlog(shown.position).await?;
-    // Each user who is held has an event that waits; how many follow it is not counted.
-    backlog.entries += shown.waiting.max(shown.held) as u64;
+    let unscanned = door.hub.store().backlog(shown.scanned).await?;
+    backlog.entries = unscanned.entries + shown.pending as u64;
     backlog.oldest = backlog.oldest.into_iter().chain(shown.held_since).min();
     let age = backlog.oldest.map(|oldest| door.hub.clock().now() - oldest);
     Ok((backlog, age.unwrap_or_default()))

@@ -22,7 +22,7 @@ pub use self::sender::Outcome;
 pub use self::tencent::{Callback, Tencent, callback};
 use crate::clock::Clock;
 use crate::presence::Timestamp;
-use crate::store::{Outbox, Progress, Save, Store, StoreError};
+use crate::store::{Cursor, Outbox, Progress, Save, Store, StoreError};
 
 /// How many of the last failures are shown.
 const FAILURES_SHOWN: usize = 20;
@@ -74,7 +74,13 @@ pub struct Shown {
     pub failures: Vec<Failure>,
     /// How far everything is dealt with, but for what is held.
     #[serde(skip)]
-    pub position: crate::store::Cursor,
+    pub position: Cursor,
+    /// How far the log was scanned.
+    #[serde(skip)]
+    pub scanned: Cursor,
+    /// Events that were scanned and are not dealt with.
+    #[serde(skip)]
+    pub pending: usize,
 }
 
 /// How the delivery goes, in a word.

@@ -38,6 +38,8 @@ struct Lag {
     from: Cursor,
     /// Whether there are more in the log than are in the batch.
     more: bool,
+    /// How many of those were scanned, as far as this run knows.
+    behind: usize,
     refusal: Option<Refusal>,
 }
 
@@ -94,7 +96,7 @@ impl Queue {
             let error = last_error.into();
             let refusal = Some(Refusal { first: refused, attempts, error });
             queue.ready.push_back(user.clone());
-            queue.lags.insert(user, Lag { from, more: false, refusal });
+            queue.lags.insert(user, Lag { from, more: false, behind: 1, refusal });
         }
         queue
     }
@@ -118,6 +120,11 @@ impl Queue {
     pub fn waiting_events(&self) -> usize {
         let waiting = self.waiting.iter().chain(&self.letters);
         waiting.map(|batch| batch.entries.len()).sum()
+    }
+
+    /// How many events were scanned and are in no batch.
+    pub fn left_in_log(&self) -> usize {
+        self.lags.values().map(|lag| lag.behind).sum()
     }
 
     /// How many users are held because something was not accepted.
@@ -160,6 +167,7 @@ impl Queue {
         };
         lag.from = first.cursor;
         lag.more = !is_all;
+        lag.behind = if is_all { 0 } else { lag.behind.saturating_sub(known.len()) };
         if let Some(Refusal { first, attempts, error }) = &lag.refusal {
             batch.refused = Some(*first);
             batch.attempts = *attempts;
@@ -177,11 +185,13 @@ impl Queue {
                 batch.entries.push(entry);
             } else {
                 lag.more = true;
+                lag.behind += 1;
             }
             return;
         }
         let is_reviving = self.reviving.contains_key(&entry.user);
-        let lag = Lag { from: entry.cursor, more: is_reviving, refusal: None };
+        let behind = usize::from(is_reviving);
+        let lag = Lag { from: entry.cursor, more: is_reviving, behind, refusal: None };
         self.lags.insert(entry.user.clone(), lag);
         if is_reviving {
             self.ready.push_back(entry.user);
@@ -358,6 +368,7 @@ impl Queue {
         if border.is_none() {
             if let Some(lag) = self.lags.get_mut(&entries[0].user) {
                 lag.more = true;
+                lag.behind += rest.len();
             }
             drop(rest);
         } else {

@@ -59,6 +59,7 @@ pub(super) async fn run(
         save_at: None,
         revived: Vec::new(),
         more_to_revive: false,
+        under_way: 0,
         again: 0,
     };
     worker.revive().await;
@@ -100,7 +101,9 @@ struct Worker<'a> {
     revived: Vec<Cursor>,
     /// Whether there may be more of them than were taken up.
     more_to_revive: bool,
-    /// Events that are under way for another time.
+    /// Events that are under way, and those of them that are for another time.
+    under_way: usize,
+    /// See [`Self::under_way`].
     again: usize,
 }
 
@@ -263,6 +266,7 @@ impl Worker<'_> {
             self.revived.extend(self.queue.done(batch));
             return self.save_soon();
         };
+        self.under_way += batch.entries.len();
         self.again += batch.again();
         self.requests.spawn(async move {
             let outcome = sender::send(&client, request, timeout, wall).await;
@@ -277,6 +281,7 @@ impl Worker<'_> {
             return;
         };
         self.save_soon();
+        self.under_way -= batch.entries.len();
         self.again -= batch.again();
         let (error, is_refusal, retry_after) = match outcome {
             Outcome::Accepted => return self.accepted(batch),
@@ -405,5 +410,8 @@ impl Worker<'_> {
         shown.held = self.queue.held_users();
         shown.last_success = self.health.last_success.or(shown.last_success);
         shown.position = self.queue.position();
+        shown.scanned = self.queue.scanned();
+        shown.pending =
+            self.queue.waiting_events() + self.under_way + self.queue.left_in_log();
     }
 }

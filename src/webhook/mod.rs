@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
 pub use self::format::{Format, Secret, SecretFault, signatures};
+pub use self::health::Health;
 pub use self::metrics::Metrics;
 pub use self::queue::{Batch, Queue, Setback};
 pub use self::sender::Outcome;

@@ -292,7 +292,9 @@ impl Worker<'_> {
         self.note_failure(&batch, &error);
         let now = self.now();
         let last_success = self.health.last_success;
-        self.health.failed(now, retry_after);
+        if self.health.failed(now, retry_after) {
+            tracing::error!(%error, "the webhook's receiver is down: one request at a time tries it");
+        }
         let give_up_after = self.settings.give_up_after;
         let why = Setback { error, is_refusal, retry_after, last_success, give_up_after };
         if let Some(batch) = self.queue.set_back(batch, &why, now) {
@@ -390,7 +392,10 @@ impl Worker<'_> {
 
     fn note_failure(&self, batch: &Batch, error: &Arc<str>) {
         let (events, attempts) = (batch.entries.len(), batch.attempts() + 1);
-        tracing::warn!(events, attempts, %error, "the webhook was not accepted");
+        // Of a receiver that is down, it was said already.
+        if !self.health.is_down() {
+            tracing::warn!(events, attempts, %error, "the webhook was not accepted");
+        }
         let mut shown = self.webhook.shown.lock();
         shown.failures.push(Failure { at: self.now(), events, attempts, error: Arc::clone(error) });
         let excess = shown.failures.len().saturating_sub(FAILURES_SHOWN);

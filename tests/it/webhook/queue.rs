@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use presence_hub::presence::Timestamp;
 use presence_hub::store::{Cursor, Held, LogEntry, Progress};
-use presence_hub::webhook::{Batch, Queue, Setback};
+use presence_hub::webhook::{Batch, Health, Queue, Setback};
 
 use crate::lab::{EPOCH, SECOND, id};
 
@@ -207,4 +207,19 @@ fn letters_that_were_put_back_go_in_their_users_order_and_not_beside_the_users_e
     assert_eq!(queue.done(first), [Cursor(1)]);
     assert_eq!(cursors(&queue.due(EPOCH + DAY).expect("the second")), [2]);
     assert_eq!(queue.waiting_events(), 0);
+}
+
+#[test]
+fn a_receiver_that_will_not_have_one_users_events_is_soon_tried_with_anothers() {
+    let mut health = Health::default();
+    let mut went_down = 0;
+    for n in 0..1000 {
+        let now = EPOCH + n * SECOND;
+        went_down += u32::from(health.failed(now, None));
+        assert!(health.probe_at() <= now + 5 * SECOND);
+    }
+    assert_eq!((went_down, health.is_down()), (1, true));
+    health.failed(EPOCH, Some(60 * SECOND));
+    assert!(health.probe_at() >= EPOCH + 60 * SECOND, "as it asks");
+    assert!(health.succeeded(EPOCH) && !health.is_down());
 }

@@ -128,7 +128,7 @@ pub(super) async fn test(
     let outcome = outcome.ok_or_else(|| Problem::conflict("off", "no webhook is configured"))?;
     let error = match outcome {
         Outcome::Accepted => None,
-        Outcome::Refused(error) | Outcome::Failed { error, .. } => Some(error),
+        Outcome::Refused { error, .. } | Outcome::Failed { error, .. } => Some(error),
     };
     Ok(Json(Tested { accepted: error.is_none(), error }))
 }

@@ -60,6 +60,8 @@ pub struct Batch {
     attempts: u32,
     error: Arc<str>,
     retry_at: Timestamp,
+    /// Until then the receiver has asked to be left alone with it.
+    asked_until: Timestamp,
     pauses: Pauses,
     /// Whether it is a dead letter that was put back.
     revived: bool,
@@ -269,10 +271,10 @@ impl Queue {
             && !self.waiting.iter().any(waits)
     }
 
-    /// Has nothing wait any longer: the receiver is there again.
+    /// Has nothing wait any longer than the receiver asked for: it is there again.
     pub fn hurry(&mut self, now: Timestamp) {
         for batch in self.waiting.iter_mut().chain(&mut self.letters) {
-            batch.retry_at = batch.retry_at.min(now);
+            batch.retry_at = batch.retry_at.min(batch.asked_until.max(now));
         }
     }
 
@@ -324,6 +326,7 @@ impl Queue {
             self.halve(batch, now);
             return None;
         }
+        batch.asked_until = now + why.retry_after.unwrap_or_default();
         batch.retry_at = now + batch.pauses.next(why.retry_after);
         self.wait(batch);
         None
@@ -358,7 +361,11 @@ impl Queue {
     /// Makes two of a batch, no user in both. Of a single user's, the second half goes back to the
     /// log.
     fn halve(&mut self, batch: Batch, now: Timestamp) {
-        let Batch { mut entries, refused, attempts, error, revived, .. } = batch;
+        let Batch { mut entries, refused, attempts, error, .. } = batch;
+        let half = |entries| {
+            let error = Arc::clone(&error);
+            Batch { entries, refused, attempts, error, retry_at: now, ..Batch::default() }
+        };
         entries.sort_by(|one, other| (&one.user, one.cursor).cmp(&(&other.user, other.cursor)));
         let middle = entries.len() / 2;
         let is_border = |place: &usize| entries[*place - 1].user != entries[*place].user;
@@ -372,13 +379,9 @@ impl Queue {
             }
             drop(rest);
         } else {
-            let (error, pauses) = (Arc::clone(&error), Pauses::default());
-            let rest =
-                Batch { entries: rest, refused, attempts, error, retry_at: now, pauses, revived };
-            self.wait(rest);
+            self.wait(half(rest));
         }
-        let pauses = Pauses::default();
-        self.wait(Batch { entries, refused, attempts, error, retry_at: now, pauses, revived });
+        self.wait(half(entries));
     }
 
     // Progress.

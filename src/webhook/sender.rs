@@ -21,7 +21,12 @@ pub enum Outcome {
     /// It was accepted.
     Accepted,
     /// The receiver will not have it: something in it is wrong.
-    Refused(Arc<str>),
+    Refused {
+        /// What it said.
+        error: Arc<str>,
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
+    },
     /// It did not work this time.
     Failed {
         /// What happened.
@@ -71,7 +76,7 @@ async fn post(client: &Client, request: Request, wall: Timestamp) -> Outcome {
     }
     let again = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
     if status.is_client_error() && !again.contains(&status) {
-        return Outcome::Refused(format!("status {status}").into());
+        return Outcome::Refused { error: format!("status {status}").into(), retry_after };
     }
     failed(&format!("status {status}"), retry_after)
 }
@@ -94,7 +99,10 @@ fn in_words(error: &reqwest::Error) -> String {
 /// For how long a receiver asks to be left alone (RFC 9110, section 10.2.3).
 fn retry_after(headers: &HeaderMap, wall: Timestamp) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let asked = value.parse().map(Duration::from_secs).ok().or_else(|| {
+    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    // A number that is too large for one is more than is kept in any case.
+    let secs = is_number.then(|| value.parse().unwrap_or(u64::MAX));
+    let asked = secs.map(Duration::from_secs).or_else(|| {
         let date = httpdate::parse_http_date(value).ok()?;
         Some(timestamp(date) - wall)
     })?;

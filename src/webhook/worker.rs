@@ -285,14 +285,15 @@ impl Worker<'_> {
         self.again -= batch.again();
         let (error, is_refusal, retry_after) = match outcome {
             Outcome::Accepted => return self.accepted(batch),
-            Outcome::Refused(error) => (error, true, None),
+            Outcome::Refused { error, retry_after } => (error, true, retry_after),
             Outcome::Failed { error, retry_after } => (error, false, retry_after),
         };
         self.webhook.metrics.requested(if is_refusal { "refused" } else { "failed" });
         self.note_failure(&batch, &error);
         let now = self.now();
         let last_success = self.health.last_success;
-        if self.health.failed(now, retry_after) {
+        // What a receiver says of one request that it refuses is not said of the others.
+        if self.health.failed(now, retry_after.filter(|_| !is_refusal)) {
             tracing::error!(%error, "the webhook's receiver is down: one request at a time tries it");
         }
         let give_up_after = self.settings.give_up_after;

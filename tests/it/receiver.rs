@@ -29,8 +29,8 @@ pub(crate) enum Act {
     Reset,
     /// Sends it elsewhere.
     Redirect,
-    /// Takes nothing, and asks to be left alone for so many seconds.
-    LeaveAlone(u32),
+    /// Answers with this status, takes nothing, and asks to be left alone for so many seconds.
+    LeaveAlone(u16, &'static str),
 }
 
 type Decide = dyn Fn(&Value) -> Act + Send + Sync;
@@ -120,9 +120,8 @@ async fn receive(State(receiver): State<Receiver>, request: Request) -> Response
         Act::Redirect => {
             (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "/elsewhere")]).into_response()
         }
-        Act::LeaveAlone(secs) => {
-            let wait = [(header::RETRY_AFTER, secs.to_string())];
-            (StatusCode::TOO_MANY_REQUESTS, wait).into_response()
+        Act::LeaveAlone(code, secs) => {
+            (status(code), [(header::RETRY_AFTER, secs)]).into_response()
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 
 use crate::crash::{fold, read_events};
 use crate::receiver::{Act, Receiver};
-use crate::support::{Server, WEBHOOK_SECRET, until};
+use crate::support::{Server, WEBHOOK_SECRET, now_millis, until};
 
 async fn start(settings: &[(&str, &str)]) -> (Receiver, Server) {
     let receiver = Receiver::start(|_| Act::Take(200)).await;
@@ -92,7 +92,7 @@ receivers! {
     v5_a_receiver_that_resets_misses_nothing: Act::Reset
     v5_a_receiver_that_redirects_misses_nothing: Act::Redirect
     v5_a_receiver_that_refuses_everything_misses_nothing: Act::Refuse(404)
-    v5_a_receiver_that_wants_to_be_left_alone_misses_nothing: Act::LeaveAlone(1)
+    v5_a_receiver_that_wants_to_be_left_alone_misses_nothing: Act::LeaveAlone(429, "1")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,6 +193,29 @@ async fn a_refused_event_holds_up_its_own_user_alone_until_it_is_dead_and_may_be
         let (status, _) = server.call("POST", "/v1/webhooks/dead/drop", Some(wrong)).await;
         assert_eq!(status, 400);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_that_asks_to_be_left_alone_with_something_is_for_an_hour_at_most() {
+    let (receiver, server) = start(&[]).await;
+    receiver.set(|body| match (bears(body, "ana"), bears(body, "bo")) {
+        (true, _) => Act::LeaveAlone(429, "99999999999999999999"),
+        (_, true) => Act::LeaveAlone(422, "2"),
+        _ => Act::Take(200),
+    });
+    let came = |user: &str| {
+        let came = receiver.came().into_iter();
+        let bodies = came.map(|came| serde_json::from_str(&came.body).expect("JSON"));
+        bodies.filter(|body| bears(body, user)).count()
+    };
+    let (_ana, _) = server.login("ana", "mac").await;
+    until("an attempt", async || came("ana") == 1).await;
+    let begin = now_millis();
+    let (_bo, _) = server.login("bo", "mac").await;
+    until("a second attempt", async || came("bo") == 2).await;
+    assert!(now_millis() - begin >= 2000, "as long as it was asked for");
+    assert_eq!(came("ana"), 1);
+    assert_eq!(came("bo"), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -174,7 +174,15 @@ fn so_much_may_wait_and_no_more() {
     }
     assert_eq!(queue.waiting_events(), 10_000);
     queue.hurry(EPOCH);
-    assert!(queue.due(EPOCH).is_some(), "once the receiver is there, nothing waits longer");
+    let batch = queue.due(EPOCH).expect("once the receiver is there, nothing waits longer");
+    let asked = Setback { retry_after: Some(60 * SECOND), ..setback(false, None) };
+    assert!(queue.set_back(batch, &asked, EPOCH).is_none());
+    queue.hurry(EPOCH);
+    let mut due = 0;
+    while queue.due(EPOCH + 59 * SECOND).is_some() {
+        due += 1;
+    }
+    assert_eq!(due, 99, "but for what it asked to be left alone with");
 }
 
 #[test]

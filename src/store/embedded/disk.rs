@@ -17,10 +17,10 @@ use crate::store::StoreError;
 const WAL_PAGES_MAX: i64 = 16 * 1024;
 /// How often there is a checkpoint while nothing needs a sync: signs of life are written all the same.
 const IDLE: Duration = Duration::from_secs(30);
-/// How many rounds of syncing there are between two checkpoints, and how long a round takes at least.
-const ROUNDS_PER_CHECKPOINT: u32 = 20;
-/// See [`ROUNDS_PER_CHECKPOINT`].
-const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// How often there is a checkpoint while much is written.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// How often is synced where each commit is before it is answered, and little is left to do.
+const PAUSE_SYNCED: Duration = Duration::from_millis(50);
 
 /// What is known of the disk below the database, and what forces things to it.
 pub(super) struct Disk {
@@ -56,7 +56,8 @@ impl Disk {
         let identity = identity(&database)?;
         let condition = Mutex::new(Condition::Well);
         let disk = Arc::new(Self { database, identity, wal, condition, dirty });
-        let (watched, every) = (Arc::downgrade(&disk), every.max(PAUSE_MIN));
+        let every = if every.is_zero() { PAUSE_SYNCED } else { every };
+        let watched = Arc::downgrade(&disk);
         let work = move || keep_synced(&watched, &wake, every, &connection);
         thread::Builder::new().name("store-sync".into()).spawn(work)?;
         Ok(disk)
@@ -118,11 +119,14 @@ impl Disk {
 }
 
 fn keep_synced(disk: &Weak<Disk>, wake: &Receiver<()>, every: Duration, connection: &Connection) {
-    let mut rounds = 0;
+    let mut since_checkpoint = Duration::ZERO;
     loop {
         match wake.recv_timeout(IDLE) {
-            Ok(()) => thread::sleep(every),
-            Err(RecvTimeoutError::Timeout) => rounds = ROUNDS_PER_CHECKPOINT,
+            Ok(()) => {
+                thread::sleep(every);
+                since_checkpoint += every;
+            }
+            Err(RecvTimeoutError::Timeout) => since_checkpoint = IDLE,
             Err(RecvTimeoutError::Disconnected) => return,
         }
         let Some(disk) = disk.upgrade() else { return };
@@ -131,9 +135,8 @@ fn keep_synced(disk: &Weak<Disk>, wake: &Receiver<()>, every: Duration, connecti
             return;
         }
         drop(disk);
-        rounds += 1;
-        if rounds >= ROUNDS_PER_CHECKPOINT {
-            rounds = 0;
+        if since_checkpoint >= CHECKPOINT_EVERY {
+            since_checkpoint = Duration::ZERO;
             if let Err(error) = checkpoint(connection) {
                 tracing::warn!(%error, "the store's write-ahead log waits");
             }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use presence_hub::presence::Platform;
+use presence_hub::presence::{NodeId, Platform};
 use presence_hub::store::{
     Cursor, Dead, EmbeddedStore, Held, LogEntry, OpenFault, Outbox, Part, Progress, Save, Store,
     StoreError,
@@ -183,6 +183,32 @@ async fn commits_that_were_damaged_before_they_were_carried_over_are_missed_by_n
     for n in 0..20 {
         assert_ne!(server.user(&format!("user-{n}")).await["version"], 0, "user-{n}");
     }
+}
+
+#[tokio::test]
+async fn a_page_that_was_being_written_when_the_process_died_is_no_damage() {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    store.sign(NodeId(1), present()).await.expect("a sign of life");
+    for user in ["ana", "bo"] {
+        log_in(&(Arc::clone(&store) as _), user, Platform::Mac, EPOCH).await;
+    }
+    // As a kill leaves it: the head of the last page is written, and below it is what an earlier
+    // round of the log had there, with pages of that round behind.
+    let copy = TempDir::new().expect("a directory");
+    for name in ["presence.db", "presence.db-wal"] {
+        fs::copy(directory.path().join(name), copy.path().join(name)).expect("to copy");
+    }
+    let path = copy.path().join("presence.db-wal");
+    let mut bytes = fs::read(&path).expect("the log");
+    let last = bytes.len() - (24 + 4096);
+    let mut earlier = bytes[last..].to_vec();
+    earlier[8..16].fill(0);
+    bytes[last + 24..].fill(0);
+    bytes.extend(earlier);
+    fs::write(&path, bytes).expect("to write");
+    let store = open(copy.path()).expect("the store as it was before the last commit");
+    assert_ne!(Store::load(&store, &id("ana")).await.expect("a record").record.version, 0);
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ const FRAME_HEADER_BYTES: usize = 24;
 const PAGE_BYTES_MAX: usize = 65_536;
 
 /// Counts the pages of a write-ahead log that come after one that is damaged, and so can no longer be
-/// read: none where it ends as logs end when a process dies.
+/// read: none where it ends as logs end when a process dies, which may be within a page, before those
+/// of an earlier round.
 ///
 /// The format is SQLite's, "The WAL File Format"; its own recovery stops at the damage and does not
 /// say so.
@@ -41,8 +42,9 @@ pub(super) fn lost_pages(log: &Path) -> io::Result<u64> {
             sum.add(&frame[..8]);
             sum.add(&frame[FRAME_HEADER_BYTES..]);
             is_whole = is_of_this_round && sum.halves == (word(&frame, 16), word(&frame, 20));
+        } else {
+            lost += u64::from(is_of_this_round);
         }
-        lost += u64::from(!is_whole && is_of_this_round);
     }
     Ok(lost)
 }

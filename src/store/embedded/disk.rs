@@ -44,8 +44,9 @@ enum Condition {
 }
 
 impl Disk {
-    /// Watches over an open database; what is committed is synced each `every`, by a thread that
-    /// ends when the last handle goes.
+    /// Watches over an open database; what is committed is synced each `every`, and carried over
+    /// from the write-ahead log by a thread of its own, so that no sync waits for that. Both end when
+    /// the last handle goes.
     pub(super) fn watch(
         database: PathBuf,
         connection: Connection,
@@ -58,8 +59,11 @@ impl Disk {
         let disk = Arc::new(Self { database, identity, wal, condition, dirty });
         let every = if every.is_zero() { PAUSE_SYNCED } else { every };
         let watched = Arc::downgrade(&disk);
-        let work = move || keep_synced(&watched, &wake, every, &connection);
+        let (due, round) = sync_channel(1);
+        let work = move || keep_synced(&watched, &wake, every, &due);
         thread::Builder::new().name("store-sync".into()).spawn(work)?;
+        let work = move || keep_short(&connection, &round);
+        thread::Builder::new().name("store-checkpoint".into()).spawn(work)?;
         Ok(disk)
     }
 
@@ -118,28 +122,29 @@ impl Disk {
     }
 }
 
-fn keep_synced(disk: &Weak<Disk>, wake: &Receiver<()>, every: Duration, connection: &Connection) {
+fn keep_synced(disk: &Weak<Disk>, wake: &Receiver<()>, every: Duration, due: &SyncSender<()>) {
     let mut since_checkpoint = Duration::ZERO;
-    loop {
-        match wake.recv_timeout(IDLE) {
-            Ok(()) => {
-                thread::sleep(every);
-                since_checkpoint += every;
-            }
-            Err(RecvTimeoutError::Timeout) => since_checkpoint = IDLE,
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
+    while wake.recv().is_ok() {
+        thread::sleep(every);
         let Some(disk) = disk.upgrade() else { return };
         if let Err(error) = disk.sync() {
             tracing::error!(%error, "the store takes nothing any more: start the hub again");
             return;
         }
-        drop(disk);
+        since_checkpoint += every;
         if since_checkpoint >= CHECKPOINT_EVERY {
             since_checkpoint = Duration::ZERO;
-            if let Err(error) = checkpoint(connection) {
-                tracing::warn!(%error, "the store's write-ahead log waits");
-            }
+            // One that is late already is enough.
+            due.try_send(()).ok();
+        }
+    }
+}
+
+/// Keeps the write-ahead log short.
+fn keep_short(connection: &Connection, due: &Receiver<()>) {
+    while due.recv_timeout(IDLE) != Err(RecvTimeoutError::Disconnected) {
+        if let Err(error) = checkpoint(connection) {
+            tracing::warn!(%error, "the store's write-ahead log waits");
         }
     }
 }

@@ -3,7 +3,8 @@
 //! ```text
 //!   commit ─▶ queue ─▶ writer: one transaction for all that is queued ─▶ cache ─▶ head ─▶ answers
 //!                                     │                                            (who reads)
-//!                                     └─▶ sync thread: fdatasync each `store.sync`, checkpoints
+//!                                     └─▶ sync thread: fdatasync each `store.sync`
+//!                                             └─▶ checkpoint thread: keeps the write-ahead log short
 //! ```
 //!
 //! A commit is handed to the kernel before it is answered, so the death of the process undoes

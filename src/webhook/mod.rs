@@ -183,13 +183,24 @@ impl Webhook {
     /// The store's.
     pub async fn begin(&self) -> Result<Progress, StoreError> {
         if let Some(progress) = self.outbox.progress().await? {
+            self.show_begin(&progress);
             return Ok(progress);
         }
         let position = *self.store.head().borrow();
         if self.settings.borrow().is_some() {
             self.outbox.save(Save { position, ..Save::default() }).await?;
         }
-        Ok(Progress { position, held: Vec::new() })
+        let progress = Progress { position, held: Vec::new() };
+        self.show_begin(&progress);
+        Ok(progress)
+    }
+
+    /// Whoever asks before anything was posted is told what there is to post.
+    fn show_begin(&self, progress: &Progress) {
+        let mut shown = self.shown.lock();
+        shown.state = self.settings.borrow().as_ref().map_or(Condition::Off, |_| Condition::Up);
+        (shown.position, shown.scanned) = (progress.position, progress.position);
+        (shown.held, shown.pending) = (progress.held.len(), progress.held.len());
     }
 
     /// Posts events until it is told to stop.

@@ -417,7 +417,6 @@ impl Worker<'_> {
         shown.last_success = self.health.last_success.or(shown.last_success);
         shown.position = self.queue.position();
         shown.scanned = self.queue.scanned();
-        shown.pending =
-            self.queue.waiting_events() + self.under_way + self.queue.left_in_log();
+        shown.pending = self.queue.waiting_events() + self.under_way + self.queue.left_in_log();
     }
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 use presence_hub::clock::Clock;
 use presence_hub::presence::UserId;
 use presence_hub::store::{
-    Cursor, Dead, LogEntry, MemoryStore, Outbox, Retention, Save, Store, Which,
+    Cursor, Dead, Held, LogEntry, MemoryStore, Outbox, Retention, Save, Store, Which,
 };
-use presence_hub::webhook::{Format, Settings, Webhook};
+use presence_hub::webhook::{Condition, Format, Settings, Webhook};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -218,6 +218,38 @@ async fn a_receiver_that_asks_to_be_left_alone_with_something_is_for_an_hour_at_
     assert_eq!(came("bo"), 2);
 }
 
+#[tokio::test]
+async fn what_there_is_to_post_is_told_before_anything_is_posted() {
+    let clock = Clock::system();
+    let retention = Retention { log_ttl: Duration::from_secs(60), backlog_bytes_max: 1 << 20 };
+    let store = Arc::new(MemoryStore::new(retention, clock.wall()));
+    let held = Held {
+        user: "ana".parse().expect("a user"),
+        from: Cursor(3),
+        refused: clock.now(),
+        attempts: 1,
+        last_error: "no".into(),
+    };
+    let save = Save { position: Cursor(5), held: vec![held], ..Save::default() };
+    store.save(save).await.expect("to save");
+    let port: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
+    let url = "http://127.0.0.1:1/hook".parse().expect("a URL");
+    let webhook = Webhook::new(port, store, clock, Some(settings(url)));
+    webhook.begin().await.expect("to begin");
+    let shown = webhook.shown();
+    assert_eq!((shown.state, shown.scanned, shown.pending), (Condition::Up, Cursor(5), 1));
+}
+
+fn settings(url: reqwest::Url) -> Settings {
+    Settings {
+        url,
+        format: Format::Native(Vec::new()),
+        timeout: Duration::from_secs(5),
+        give_up_after: Duration::from_secs(60),
+        parallel: 8,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn however_many_letters_are_put_back_each_is_posted_once() {
     const LETTERS: u64 = 2500;
@@ -235,13 +267,7 @@ async fn however_many_letters_are_put_back_each_is_posted_once() {
     store.put_back(Which::All).await.expect("to put back");
 
     let receiver = Receiver::start(|_| Act::Take(200)).await;
-    let settings = Settings {
-        url: receiver.url().parse().expect("a URL"),
-        format: Format::Native(Vec::new()),
-        timeout: Duration::from_secs(5),
-        give_up_after: Duration::from_secs(60),
-        parallel: 8,
-    };
+    let settings = settings(receiver.url().parse().expect("a URL"));
     let outbox: Arc<dyn Outbox> = Arc::<MemoryStore>::clone(&store);
     let port: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
     let webhook = Webhook::new(port, outbox, clock, Some(settings));

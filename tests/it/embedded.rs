@@ -234,6 +234,35 @@ async fn a_flipped_byte_is_never_read_as_a_state() {
     damaged(store.log(None, 1).await.map(|_: Vec<LogEntry>| ()).expect_err("damage"));
 }
 
+#[tokio::test]
+async fn a_user_whose_name_was_damaged_does_not_pass_for_one_who_is_unknown() {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    log_in(&(Arc::clone(&store) as _), "somebody-unmistakable", Platform::Mac, EPOCH).await;
+    close(store, directory.path());
+    let path = directory.path().join("presence.db");
+    let whole = fs::read(&path).expect("the database");
+    let name = b"somebody-unmistakable";
+    let places = (0..whole.len() - name.len()).filter(|at| whole[*at..].starts_with(name));
+    let mut refused = 0;
+    for place in places {
+        let mut bytes = whole.clone();
+        bytes[place + 3] ^= 1;
+        fs::write(&path, bytes).expect("to write");
+        let opened = open(directory.path());
+        if let Err(OpenFault::Damaged(_)) = opened {
+            refused += 1;
+            continue;
+        }
+        // In the log, it is found when it is read.
+        let store = Arc::new(opened.unwrap_or_else(|_| reopen(directory.path())));
+        let stored = Store::load(&*store, &id("somebody-unmistakable")).await;
+        assert_ne!(stored.expect("a record").record.version, 0);
+        close(store, directory.path());
+    }
+    assert!(refused >= 3, "the record's own place, and those in the indexes");
+}
+
 #[test]
 fn a_hub_that_cannot_have_its_store_says_so_and_stops() {
     let directory = TempDir::new().expect("a directory");

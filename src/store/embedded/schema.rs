@@ -6,8 +6,11 @@ use super::OpenFault;
 const APPLICATION_ID: i32 = 0x7072_6573;
 /// The layout below.
 const VERSION: i32 = 1;
-/// How many steps of the database's a start may spend on looking for damage, which is a second or two;
-/// what is not seen then shows when it is read.
+/// What looks for damage: everywhere in the structure, and whether each user is found where the
+/// indexes say, for one who is not would pass for one who is unknown.
+const CHECKS: [&str; 2] = ["PRAGMA quick_check(1)", "PRAGMA integrity_check(users)"];
+/// How many steps of the database's a start may spend on each of them, which is a second or two; what
+/// is not seen then shows when it is read.
 const CHECK_STEPS_MAX: i32 = 100_000_000;
 
 /// Records and events are JSON, each with its CRC-32, so that damage is never read as a state.
@@ -88,9 +91,12 @@ fn create(connection: &Connection) -> Result<(), OpenFault> {
 
 /// Looks for damage, for as long as a start may wait.
 fn check(connection: &mut Connection) -> Result<(), OpenFault> {
+    CHECKS.into_iter().try_for_each(|check| run(connection, check))
+}
+
+fn run(connection: &mut Connection, check: &str) -> Result<(), OpenFault> {
     connection.progress_handler(CHECK_STEPS_MAX, Some(|| true))?;
-    let found =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0)).optional();
+    let found = connection.query_row(check, [], |row| row.get::<_, String>(0)).optional();
     connection.progress_handler(0, None::<fn() -> bool>)?;
     match found {
         Ok(Some(found)) if found != "ok" => Err(OpenFault::Damaged(found)),

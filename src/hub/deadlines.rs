@@ -25,6 +25,7 @@ pub async fn run(hub: Arc<Hub>) {
     // Apart, so that much to do is not taken for a stall.
     tasks.spawn(mark(Arc::clone(&hub)));
     tasks.spawn(Arc::clone(&hub).live());
+    tasks.spawn(Arc::clone(&hub).trim());
     tasks.spawn(keep(hub));
     tasks.join_next().await;
 }

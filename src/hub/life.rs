@@ -8,7 +8,7 @@ use super::{Hub, Unavailable};
 use crate::presence::{EventKind, NodeId, Sign, State};
 use crate::store::Among;
 
-/// How often the hub gives a sign of life (T11), and lets go of old entries of the log.
+/// How often the hub gives a sign of life (T11), and begins to let go of old entries of the log.
 const EVERY: Duration = Duration::from_secs(1);
 /// How many users are taken over at once.
 const USERS_MAX: usize = 1024;
@@ -71,7 +71,7 @@ impl Hub {
         let mut is_well = true;
         loop {
             ticks.tick().await;
-            let done = self.keep_house().await;
+            let done = self.sign().await;
             if let Err(error) = &done
                 && is_well
             {
@@ -83,12 +83,21 @@ impl Hub {
         }
     }
 
-    async fn keep_house(&self) -> Result<(), Unavailable> {
-        self.sign().await?;
-        let unread = self.store.trim(self.clock.now()).await?;
-        if unread > 0 {
-            tracing::error!(unread, "the webhook has lost events: its backlog was over its limit");
+    /// Keeps the log as short as it may be: beside the signs of life, for it may take long.
+    pub(super) async fn trim(self: Arc<Self>) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match self.store.trim(self.clock.now()).await {
+                Ok(0) => (),
+                Ok(unread) => tracing::error!(
+                    unread,
+                    "the webhook has lost events: its backlog was over its limit"
+                ),
+                // Where the store takes nothing, that was said already.
+                Err(error) => tracing::debug!(%error, "the log is as long as it was"),
+            }
         }
-        Ok(())
     }
 }

@@ -49,8 +49,10 @@ const DATABASE: &str = "presence.db";
 const LOCK: &str = "presence.lock";
 /// How long one connection waits for another, as for a checkpoint.
 const BUSY: Duration = Duration::from_secs(10);
-/// How many pieces of the log one call lets go.
-const TRIMS_MAX: usize = 64;
+/// How many pieces of the log one call lets go, and how long others have the writer in between.
+const TRIMS_MAX: usize = 100;
+/// See [`TRIMS_MAX`].
+const TRIM_PAUSE: Duration = Duration::from_millis(5);
 
 /// Keeps everything in a database that outlives the process.
 pub struct EmbeddedStore {
@@ -243,6 +245,7 @@ impl EmbeddedStore {
             if answer & MORE_TO_TRIM == 0 {
                 break;
             }
+            tokio::time::sleep(TRIM_PAUSE).await;
         }
         Ok(lost)
     }

@@ -18,8 +18,9 @@ use crate::store::{
 
 /// How many jobs share a commit at most.
 const JOBS_MAX: usize = 512;
-/// How many entries of the log are let go in one job, that others need not wait long.
-pub(super) const TRIMMED_MAX: usize = 500;
+/// How many entries of the log are let go in one job, that others need not wait long: each is on a
+/// page of its own in the index by user.
+pub(super) const TRIMMED_MAX: usize = 100;
 
 /// Something to write, and who waits for it.
 pub(super) struct Job {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
@@ -43,6 +43,9 @@ struct Frail {
     down: AtomicBool,
     /// Who writes it stalls the store.
     gate: RwLock<()>,
+    /// Who writes it stalls the trimming of the log.
+    trims: RwLock<()>,
+    signs: AtomicU64,
 }
 
 impl Frail {
@@ -52,6 +55,8 @@ impl Frail {
             faults: Mutex::default(),
             down: AtomicBool::new(false),
             gate: RwLock::new(()),
+            trims: RwLock::new(()),
+            signs: AtomicU64::new(0),
         });
         let lab = Lab::node(Arc::clone(&store) as _, Arc::new(LocalBus::default()), |_| ());
         (store, lab)
@@ -162,10 +167,15 @@ impl Store for Frail {
     }
 
     fn trim(&self, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.inner.trim(now)
+        async move {
+            drop(self.trims.read().await);
+            self.inner.trim(now).await
+        }
+        .boxed()
     }
 
     fn sign(&self, node: NodeId, sign: Sign) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.signs.fetch_add(1, Ordering::Relaxed);
         self.inner.sign(node, sign)
     }
 
@@ -217,6 +227,16 @@ async fn lost_races_are_decided_again() {
     let (_client, ok) = lab.login("ana", "web").await;
     assert_eq!(ok["status"]["state"], json!("Online"));
     assert_eq!(lab.causes("ana").await, [Cause::Login]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t11_signs_of_life_wait_for_no_log_that_is_being_shortened() {
+    let (store, lab) = Frail::lab();
+    let _trimming = store.trims.write().await;
+    let mut watcher = lab.watcher(&["ana"]).await;
+    let before = store.signs.load(Ordering::Relaxed);
+    watcher.hears_nothing_for(60 * SECOND).await;
+    assert!(store.signs.load(Ordering::Relaxed) - before >= 59);
 }
 
 #[tokio::test(start_paused = true)]

@@ -244,7 +244,8 @@ async fn a_development_token_lives_as_long_as_asked() {
     let mut client = server.connect().await;
     let login = json!({ "type": "login", "token": token, "platform": "web", "device": "d" });
     let answer = client.ok(login).await;
-    let ttl = answer["expires_at"].as_u64().expect("a time") - answer["now"].as_u64().expect("a time");
+    let ttl =
+        answer["expires_at"].as_u64().expect("a time") - answer["now"].as_u64().expect("a time");
     assert!((73_000..=75_000).contains(&ttl), "{ttl} ms");
 }
 

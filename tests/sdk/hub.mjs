@@ -12,31 +12,46 @@ const START_MS = 20_000;
 
 /**
  * Starts a hub in development mode. `settings` are configuration keys: { 'login.policy': 'dual' }.
- * `dashboard` and `demo` are the links that it prints, with their keys.
+ * `dashboard` and `demo` are the links that it prints, with their keys. A `directory` that is given stays.
  */
-export async function startHub(settings = {}) {
-  const directory = await mkdtemp(join(tmpdir(), 'presence-hub-'));
-  const child = spawn(BINARY, [], { cwd: directory, env: environment(settings), stdio: ['ignore', 'pipe', 'pipe'] });
-  const exited = new Promise((done) => child.once('close', done));
-  const stop = async () => {
-    // The second signal stops it at once: nobody here waits to be sent away gently.
-    for (const signal of ['SIGTERM', 'SIGTERM']) child.kill(signal);
-    const forced = setTimeout(() => child.kill('SIGKILL'), 3000);
-    await exited;
-    clearTimeout(forced);
-    await rm(directory, { recursive: true, force: true });
+export async function startHub(settings = {}, { directory, port = 0 } = {}) {
+  const home = directory ?? (await mkdtemp(join(tmpdir(), 'presence-hub-')));
+  let child;
+  let exited;
+  const start = (listen) => {
+    const env = environment({ 'server.listen': `127.0.0.1:${listen}`, ...settings });
+    child = spawn(BINARY, [], { cwd: home, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    exited = new Promise((done) => child.once('close', done));
+    return links(child);
+  };
+  const hub = {
+    /** Ends it by this signal, waits for `meanwhile`, and starts it again where it was, with the data it has. */
+    async restart(signal, meanwhile) {
+      child.kill(signal);
+      await exited;
+      await meanwhile?.();
+      Object.assign(hub, await start(hub.port));
+    },
+    async stop() {
+      // The second signal stops it at once: nobody here waits to be sent away gently.
+      for (const signal of ['SIGTERM', 'SIGTERM']) child.kill(signal);
+      const forced = setTimeout(() => child.kill('SIGKILL'), 3000);
+      await exited;
+      clearTimeout(forced);
+      if (!directory) await rm(home, { recursive: true, force: true });
+    },
   };
   try {
-    return { ...(await links(child)), stop };
+    return Object.assign(hub, await start(port));
   } catch (error) {
-    await stop();
+    await hub.stop();
     throw error;
   }
 }
 
 function environment(settings) {
   const own = Object.entries(process.env).filter(([name]) => !name.startsWith('PRESENCE_HUB__'));
-  const all = { 'server.listen': '127.0.0.1:0', 'store.path': 'data', ...settings };
+  const all = { 'store.path': 'data', ...settings };
   const set = Object.entries(all).map(([key, value]) => [`PRESENCE_HUB__${key.replace('.', '__').toUpperCase()}`, value]);
   return Object.fromEntries([...own, ...set]);
 }

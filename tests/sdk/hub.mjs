@@ -73,8 +73,12 @@ function links(child) {
     };
     child.stdout.setEncoding('utf8').on('data', read);
     child.stderr.setEncoding('utf8').on('data', read);
-    child.once('error', reject);
-    child.once('close', (code) => reject(new Error(`the hub ended with ${code}:\n${output}`)));
+    const failed = (error) => {
+      clearTimeout(timer);
+      reject(error);
+    };
+    child.once('error', failed);
+    child.once('close', (code) => failed(new Error(`the hub ended with ${code}:\n${output}`)));
   });
 }
 

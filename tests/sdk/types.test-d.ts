@@ -1,0 +1,86 @@
+// Uses the SDK's types rightly, and, under each @ts-expect-error, wrongly. It is compiled, never run.
+
+import { PresenceClient, PresenceError, type Options, type Status } from '../../static/presence.js';
+import sdk, { PresenceClient as Imported } from '../../static/presence.mjs';
+
+declare const Taro: { connectSocket(option: { url: string }): Promise<WechatMiniprogram.SocketTask> };
+
+const options: Options = { url: 'wss://hub.example.com/ws', getToken: async ({ expired }) => (expired ? 'new' : 'old') };
+const client = new PresenceClient(options);
+new PresenceClient({ url: 'wss://hub.example.com/ws', token: 'T', platform: 'ios', device: 'd1', app: 'test', user: 'alice' });
+new PresenceClient({ ...options, minDelay: 500, maxDelay: 20000, timeout: 10000, heartbeat: 20000 });
+for (const adapter of [window, wx, my, Taro]) new PresenceClient({ ...options, adapter });
+new PresenceClient({ ...options, WebSocket });
+new sdk.PresenceClient(options) satisfies Imported;
+// @ts-expect-error: the hub's address is required
+new PresenceClient({ token: 'T' });
+// @ts-expect-error: no such platform
+new PresenceClient({ ...options, platform: 'fridge' });
+// @ts-expect-error: a misspelt option
+new PresenceClient({ ...options, getTokens: () => 'T' });
+// @ts-expect-error: a token is text
+new PresenceClient({ ...options, getToken: () => 5 });
+// @ts-expect-error: a host has sockets
+new PresenceClient({ ...options, adapter: { connectSocket: 'no' } });
+
+async function answers(): Promise<[string, boolean, string | null, number | null]> {
+  const { session, resumed, kicked, status } = await client.connect({ force: true });
+  for (const { platform, device } of kicked) console.log(platform === 'web', device);
+  await client.loginHere();
+  const { statuses, errors } = await client.query(['alice', 'bob']);
+  for (const { user, code } of errors) console.log(user, code === 'forbidden');
+  const mine: Status = await client.setStatus(null);
+  const [terminal] = await client.sessions();
+  if (terminal && !terminal.current) await client.kick(terminal.session);
+  const deadline = await client.background('exit');
+  await client.foreground();
+  await client.refresh('T');
+  const nothing: void = await client.logout();
+  await client.destroy();
+  return [session, resumed, (mine ?? status ?? statuses[0]).custom, deadline ?? nothing ?? null];
+}
+
+// @ts-expect-error: one reason of two
+client.background('sleep');
+// @ts-expect-error: text or null
+client.setStatus(5);
+// @ts-expect-error: a session's id
+client.kick({ session: 's1' });
+// @ts-expect-error: a promise
+client.sessions().length;
+
+const end: () => void = client.subscribe('alice', ({ user, state, platforms, since, version }) => {
+  if (state === 'PushOnline') console.log(user, platforms.join(), since ?? 0, version + 1);
+  // @ts-expect-error: no such state
+  if (state === 'Away') end();
+});
+client.subscribe(['alice', 'bob'], console.log);
+// @ts-expect-error: somebody has to be told
+client.subscribe('alice');
+// @ts-expect-error: users have text for names
+client.subscribe([5], console.log);
+
+const known: Status | null = client.get('alice');
+// @ts-expect-error: nothing may be known
+known.state;
+const { state, user, session, platform, device } = client;
+if (state === 'connected') console.log(user?.length, session?.length, platform === 'miniprogram', device.length);
+// @ts-expect-error: read only
+client.state = 'connected';
+
+const off: () => void = client.on('state', ({ state, previous, code }) => console.log(state === previous, code === 4003));
+client.on('session', ({ ping_ms, silence_ms, now, expires_at }) => console.log(ping_ms + silence_ms + now + expires_at));
+client.on('status', ({ last_seen }) => console.log(last_seen));
+client.on('kicked', ({ reason, by, at, message }) => console.log(reason === 'session_over', by?.device, at, message));
+client.on('superseded', (error: PresenceError) => console.log(error.close === 4503));
+client.on('tokenExpiring', ({ expires_at }) => console.log(new Date(expires_at)));
+client.on('error', ({ code, message, close, devices }) => console.log(code, message, close, devices?.[0]?.platform));
+client.off('error', console.log);
+// @ts-expect-error: no such event
+client.on('disconnected', console.log);
+// @ts-expect-error: a status has no code
+client.on('status', ({ code }) => console.log(code));
+// @ts-expect-error: how a connection ended, if it did
+client.on('state', ({ code }) => console.log(code + 1));
+
+export { answers, off };

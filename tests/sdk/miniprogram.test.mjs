@@ -1,0 +1,470 @@
+// The SDK in mini-programs, whose hosts are simulated, on a real hub: what their users do to their phones, and
+// what the hub makes of it. The phones' time goes ten times as fast, and the hub's windows are as much shorter.
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { after, before, describe, test } from 'node:test';
+import { alipay, douyin, taro, uniApp } from './hosts.mjs';
+import { startHub, token } from './hub.mjs';
+import { follow, get } from './log.mjs';
+import { Phone } from './phone.mjs';
+import { weChat } from './wx.mjs';
+
+const SPEED = 10;
+const PING_MS = 2000;
+const SILENCE_MS = 6000;
+// Longer than their tenths, for the sake of who comes back first on a busy machine.
+const BACKGROUND_MS = 4000;
+const EXIT_MS = 800;
+const AT_ONCE_MS = 1000;
+const LATE_MS = 1000;
+const TOGETHER = { concurrency: 12, timeout: 60_000 };
+// A tenth of the SDK's own would be short for a busy machine.
+const PATIENCE = { timeout: 100_000, probeTimeout: 10_000 };
+// Two clocks that both count whole milliseconds.
+const ROUNDING_MS = 2;
+
+const WINDOWS = {
+  'liveness.web_ping': `${PING_MS}ms`, 'liveness.web_silence': `${SILENCE_MS}ms`,
+  'liveness.background': `${BACKGROUND_MS}ms`, 'liveness.exit': `${EXIT_MS}ms`,
+};
+
+let hub;
+let log;
+let users = 0;
+const phones = [];
+
+before(async () => {
+  hub = await startHub(WINDOWS);
+  log = await follow(hub);
+});
+
+after(async () => {
+  for (const phone of phones) phone.stop();
+  await log?.stop();
+  await hub?.stop();
+});
+
+function newPhone(how) {
+  const phone = new Phone({ speed: SPEED, ...how });
+  phones.push(phone);
+  return phone;
+}
+
+/** Starts a mini-program and logs in. */
+async function open(how) {
+  const it = await start(how);
+  const since = Date.now();
+  const { session } = await it.client.connect();
+  return { ...it, since, session };
+}
+
+/** Starts a mini-program, which does not connect yet. */
+async function start({ user = `user${++users}`, host = weChat, phone = newPhone(), options = {}, old = false } = {}) {
+  const program = phone.launch(host);
+  const { PresenceClient } = program.require({ old });
+  const { Taro, uni } = program.globals;
+  const url = `${hub.origin.replace('http', 'ws')}/ws`;
+  const client = new PresenceClient({ url, token: await token(hub, user), adapter: Taro ?? uni, ...PATIENCE, ...options });
+  return { user, phone, host, program, client };
+}
+
+const happens = (client, event, wanted = () => true) =>
+  new Promise((done) => {
+    const off = client.on(event, (value) => wanted(value) && (off(), done(value)));
+  });
+
+const reaches = async ({ client }, state) => client.state === state || happens(client, 'state', (it) => it.state === state);
+
+const hidden = async ({ program }, reason) => {
+  const suspended = once(program, 'suspended');
+  program.hide(reason);
+  await suspended;
+};
+
+/** Until the windows of whoever went to the background before this have passed. */
+async function backgroundWindowPasses() {
+  const marker = await open();
+  marker.program.hide();
+  await log.until(marker.user, 'background');
+}
+
+function isOffline(event) {
+  assert.equal(event.state.to, 'Offline');
+  assert.equal(event.terminal.to, null);
+}
+
+function soonAfter(event, since) {
+  const took = event.at - since;
+  assert.ok(took >= -ROUNDING_MS && took < AT_ONCE_MS, `after ${took} ms`);
+}
+
+/** Within a second after the deadline, which was `window` after something that happened between `from` and `to`. */
+function keptDeadline(event, window, from, to) {
+  const { deadline } = event.evidence;
+  assert.ok(deadline >= from + window - ROUNDING_MS && deadline <= to + window + ROUNDING_MS, `${deadline - from} ms after`);
+  assert.ok(event.at >= deadline && event.at <= deadline + LATE_MS, `late by ${event.at - deadline} ms`);
+}
+
+async function historyOf(user) {
+  const { events } = await get(hub, `/v1/users/${user}/history`);
+  return events.map(({ cause }) => cause).reverse();
+}
+
+const OTHERS = { Alipay: alipay, Douyin: douyin, 'Taro in WeChat': taro, 'uni-app in WeChat': uniApp };
+
+// One after the other, as what happens at once must not wait for the others.
+describe('at once', () => {
+  describe('WeChat', atOnceInWeChat);
+  for (const [name, host] of Object.entries(OTHERS)) describe(name, () => atOnceInAnother(host));
+});
+
+describe('in time', TOGETHER, () => {
+  describe('WeChat', TOGETHER, inWeChat);
+  for (const [name, host] of Object.entries(OTHERS)) describe(name, TOGETHER, () => inAnother(host));
+
+  test('what is taken off hears no more of the host', async () => {
+    for (const host of [weChat, ...Object.values(OTHERS)]) {
+      const it = await open({ host });
+      await it.client.destroy();
+      for (const event of ['AppHide', 'AppShow', 'NetworkStatusChange']) assert.equal(it.program.listenerCount(event), 0, event);
+    }
+  });
+});
+
+function atOnceInWeChat() {
+  test('T1: a login is Online at once', async () => {
+    const { user, since } = await open();
+    const event = await log.until(user, 'login');
+    assert.equal(event.state.to, 'Online');
+    assert.equal(event.terminal.platform, 'miniprogram');
+    soonAfter(event, since);
+  });
+
+  test('T2: destroy is Offline at once', async () => {
+    const { user, client } = await open();
+    const since = Date.now();
+    await client.destroy();
+    const event = await log.until(user, 'logout');
+    isOffline(event);
+    soonAfter(event, since);
+  });
+
+  for (const end of ['fin', 'rst']) {
+    test(`T3: WeChat killed in the foreground (${end}) is Offline at once`, async () => {
+      const { user, program } = await open();
+      const since = Date.now();
+      program.kill(end);
+      const event = await log.until(user, 'close');
+      isOffline(event);
+      soonAfter(event, since);
+    });
+  }
+}
+
+function atOnceInAnother(host) {
+  test('logs in, watches, and logs out at once', async () => {
+    const friend = await open();
+    const it = await open({ host });
+    const seen = [];
+    const gone = new Promise((done) => {
+      it.client.subscribe(friend.user, ({ state }) => { seen.push(state); if (state === 'Offline') done(); });
+    });
+    await happens(it.client, 'status', ({ user }) => user === friend.user);
+    friend.program.kill();
+    await gone;
+    assert.deepEqual(seen, ['Online', 'Offline']);
+
+    assert.equal((await log.until(it.user, 'login')).terminal.platform, 'miniprogram');
+    const since = Date.now();
+    await it.client.destroy();
+    const event = await log.until(it.user, 'logout');
+    isOffline(event);
+    soonAfter(event, since);
+  });
+
+  test('killed in the foreground is Offline at once; the device survives', async () => {
+    const it = await open({ host });
+    const since = Date.now();
+    it.program.kill();
+    const event = await log.until(it.user, 'close');
+    isOffline(event);
+    soonAfter(event, since);
+    assert.equal((await open(it)).client.device, it.client.device);
+  });
+}
+
+function inWeChat() {
+  test('T5: a network that is lost without a word is Offline after the window, never early', async () => {
+    const it = await open();
+    const since = Date.now();
+    it.phone.lose();
+    const event = await log.until(it.user, 'silence');
+    isOffline(event);
+    const heard = event.evidence.last_heard;
+    assert.ok(heard <= since + ROUNDING_MS && heard >= it.since, `heard ${heard - since} ms after the cut`);
+    const silent = event.at - heard;
+    assert.ok(silent >= SILENCE_MS && silent <= SILENCE_MS + LATE_MS, `after ${silent} ms`);
+    it.phone.find();
+    await reaches(it, 'connected');
+    assert.deepEqual(await historyOf(it.user), ['login', 'silence', 'login']);
+  });
+
+  test('T5: a network that comes back within the window is seen by nobody', async () => {
+    const it = await open();
+    it.phone.lose();
+    await reaches(it, 'connecting'); // its own ping finds it out
+    it.phone.find();
+    await reaches(it, 'connected');
+    assert.equal(it.client.session, it.session);
+    assert.deepEqual(await historyOf(it.user), ['login']);
+  });
+
+  test('T6: in the background it is Offline after the window', async () => {
+    const it = await open();
+    const since = Date.now();
+    await hidden(it);
+    const event = await log.until(it.user, 'background');
+    isOffline(event);
+    keptDeadline(event, BACKGROUND_MS, since, since + AT_ONCE_MS);
+    it.program.show();
+    await reaches(it, 'connected');
+    assert.deepEqual(await historyOf(it.user), ['login', 'background', 'login']);
+  });
+
+  test('T6: so is one that goes on running; it is sent away, and comes back when it is shown', async () => {
+    const it = await open();
+    it.program.playing = true;
+    it.program.hide();
+    await reaches(it, 'disconnected');
+    isOffline(await log.until(it.user, 'background'));
+    it.program.show();
+    await reaches(it, 'connected');
+    assert.deepEqual(await historyOf(it.user), ['login', 'background', 'login']);
+  });
+
+  test('T6: shown before it is suspended, nobody saw it', async () => {
+    const it = await open();
+    it.program.hide();
+    it.program.show();
+    await backgroundWindowPasses();
+    assert.deepEqual(await historyOf(it.user), ['login']);
+    assert.equal(it.client.session, it.session);
+  });
+
+  test('T7: left by its close button it is Offline after that window', async () => {
+    const it = await open();
+    const since = Date.now();
+    it.program.hide(0);
+    const event = await log.until(it.user, 'exit');
+    isOffline(event);
+    keptDeadline(event, EXIT_MS, since, since + AT_ONCE_MS);
+  });
+
+  test('T7: back before that, nobody saw it', async () => {
+    const it = await open();
+    it.program.hide(0);
+    it.program.show();
+    await backgroundWindowPasses();
+    assert.deepEqual(await historyOf(it.user), ['login']);
+  });
+
+  test('T15: left by its close button after it was hidden, the earlier deadline counts', async () => {
+    const it = await open();
+    const since = Date.now();
+    it.program.hide(3);
+    it.program.hide(0);
+    const event = await log.until(it.user, 'exit');
+    keptDeadline(event, EXIT_MS, since, since + AT_ONCE_MS);
+    assert.deepEqual(it.program.sent.filter(({ type }) => type === 'background').map(({ reason }) => reason), ['hide', 'exit']);
+  });
+
+  for (const cut of ['fin', 'rst', 'nothing']) {
+    for (const heldFirst of [true, false]) {
+      const order = heldFirst ? 'what was held first' : 'onAppShow first';
+      test(`T17: its socket cut (${cut}) behind it, back before the deadline (${order}): seen by nobody`, async () => {
+        const it = await open({ phone: newPhone({ cut, heldFirst }) });
+        const other = await open();
+        await hidden(it);
+        await other.client.query(it.user); // the hub has had time to see the cut
+        const back = happens(it.client, 'session');
+        it.program.show();
+        assert.equal((await back).resumed, true);
+        assert.equal(it.client.session, it.session);
+        await backgroundWindowPasses();
+        assert.deepEqual(await historyOf(it.user), ['login']);
+      });
+    }
+  }
+
+  test('T17: killed behind its back, it keeps the deadline', async () => {
+    const it = await open();
+    const since = Date.now();
+    await hidden(it);
+    it.program.kill();
+    keptDeadline(await log.until(it.user, 'background'), BACKGROUND_MS, since, since + AT_ONCE_MS);
+  });
+
+  test('an old WeChat, which knows no globalThis, does as well', async () => {
+    const it = await open({ old: true });
+    assert.equal(it.client.platform, 'miniprogram');
+    await it.client.destroy();
+    isOffline(await log.until(it.user, 'logout'));
+  });
+
+  test('pings while it is shown, and never while it is hidden', async () => {
+    const everyMs = 1000;
+    const it = await open({ options: { heartbeat: everyMs } });
+    const pings = () => it.program.sent.filter(({ type }) => type === 'ping').length;
+    const since = Date.now();
+    while (pings() < 5) await once(it.program, 'sent');
+    assert.ok(Date.now() - since >= 4 * (everyMs / SPEED), `5 pings in ${Date.now() - since} ms`);
+    const before = pings();
+    await hidden(it);
+    await log.until(it.user, 'background');
+    assert.equal(pings(), before);
+    it.program.show();
+    while (pings() < before + 2) await once(it.program, 'sent');
+  });
+
+  test('the network comes back: what waits for its next attempt makes it now', async () => {
+    const it = await open({ options: { minDelay: 600_000, maxDelay: 600_000 } });
+    it.phone.online = false;
+    await reaches(it, 'connecting');
+    it.phone.online = true;
+    await reaches(it, 'connected');
+    assert.equal(it.client.session, it.session);
+    assert.deepEqual(await historyOf(it.user), ['login']);
+  });
+
+  test('from one network to the next: it asks whether the connection lives, and makes another; never too many', async () => {
+    const it = await open();
+    for (let round = 0; round < 6; round++) {
+      const back = happens(it.client, 'session');
+      it.phone.roam();
+      assert.equal((await back).resumed, true);
+      assert.equal(it.program.connections.size, 1);
+    }
+    assert.equal(it.client.session, it.session);
+    assert.deepEqual(await historyOf(it.user), ['login']);
+  });
+
+  test('a connection that answers is kept', async () => {
+    const it = await open();
+    const count = it.program.sent.length;
+    const [connection] = it.program.connections;
+    it.phone.online = true;
+    while (it.program.sent.length === count) await once(it.program, 'sent');
+    assert.equal(it.program.sent.at(-1).type, 'ping');
+    await it.client.query(it.user);
+    assert.deepEqual([...it.program.connections], [connection]);
+  });
+
+  test('the device is the same after a restart, and another on another phone', async () => {
+    const it = await open();
+    it.program.kill();
+    const again = await open(it);
+    assert.equal(again.client.device, it.client.device);
+    assert.notEqual(again.session, it.session);
+    const other = await start({ user: it.user });
+    assert.notEqual(other.client.device, it.client.device);
+  });
+
+  test('killed in silence and started again: it takes its own place, and nobody is kicked', async () => {
+    const it = await open();
+    it.program.kill('nothing');
+    const again = await open(it);
+    assert.deepEqual(await historyOf(it.user), ['login', 'login']);
+    assert.equal((await again.client.sessions()).length, 1);
+  });
+
+  test('kicked, it stays away; a restart is a login by its user', async () => {
+    const it = await open();
+    const kicked = happens(it.client, 'kicked');
+    const second = await open({ user: it.user });
+    assert.equal((await kicked).by.device, second.client.device);
+    const sent = it.program.sent.length;
+    await hidden(it);
+    it.program.show();
+    it.phone.online = true;
+    await assert.rejects(it.client.connect(), { code: 'kicked' });
+    await second.client.query(it.user);
+    assert.equal(it.client.state, 'disconnected');
+    assert.equal(it.program.sent.length, sent);
+    assert.equal(it.program.connections.size, 0);
+
+    it.program.kill();
+    const secondKicked = happens(second.client, 'kicked');
+    const again = await open(it);
+    assert.equal((await secondKicked).by.device, again.client.device);
+  });
+}
+
+function inAnother(host) {
+  test('its network lost without a word is Offline after the window', async () => {
+    const it = await open({ host });
+    it.phone.lose();
+    const event = await log.until(it.user, 'silence');
+    isOffline(event);
+    const silent = event.at - event.evidence.last_heard;
+    assert.ok(silent >= SILENCE_MS && silent <= SILENCE_MS + LATE_MS, `after ${silent} ms`);
+  });
+
+  test('hidden: seen by nobody when it is back before the deadline; Offline after it', async () => {
+    const it = await open({ host });
+    await hidden(it);
+    const back = happens(it.client, 'session');
+    it.program.show();
+    assert.equal((await back).resumed, true);
+    assert.equal(it.client.session, it.session);
+    assert.deepEqual(await historyOf(it.user), ['login']);
+    const since = Date.now();
+    await hidden(it);
+    const event = await log.until(it.user, 'background');
+    isOffline(event);
+    keptDeadline(event, BACKGROUND_MS, since, since + AT_ONCE_MS);
+  });
+
+  test('sent away from the background, it comes back when it is shown', async () => {
+    const it = await open({ host });
+    it.program.playing = true;
+    it.program.hide();
+    await reaches(it, 'disconnected');
+    it.program.show();
+    await reaches(it, 'connected');
+    assert.deepEqual(await historyOf(it.user), ['login', 'background', 'login']);
+  });
+
+  test('kicked, and superseded: stays away, and knows which', async () => {
+    const it = await open({ host });
+    const kicked = happens(it.client, 'kicked');
+    const other = await open({ user: it.user, host });
+    assert.equal((await kicked).by.device, other.client.device);
+    assert.equal(it.client.state, 'disconnected');
+
+    await hidden(other);
+    await log.until(it.user, 'background');
+    await it.client.loginHere();
+    const superseded = happens(other.client, 'superseded');
+    other.program.show();
+    assert.equal((await superseded).close, 4503);
+    assert.equal(other.client.state, 'disconnected');
+    await it.client.query(it.user);
+  });
+
+  test('kicked while it was hidden: it is told when it comes back', async () => {
+    const it = await open({ host });
+    await hidden(it);
+    await open({ user: it.user, host });
+    const kicked = happens(it.client, 'kicked');
+    it.program.show();
+    assert.equal((await kicked).reason, 'session_over');
+    assert.equal(it.client.state, 'disconnected');
+  });
+
+  test('a token that is refused ends it', async () => {
+    const it = await start({ host, options: { token: 'none' } });
+    await assert.rejects(it.client.connect(), { code: 'invalid_token', close: 4502 });
+    assert.equal(it.client.state, 'disconnected');
+  });
+}

@@ -126,7 +126,8 @@ export async function startProxy(port) {
 export async function token(hub, user) {
   const answer = await fetch(`${hub.origin}/dev/token`, {
     method: 'POST',
-    headers: { 'Content-Type': 'application/json', 'X-Dev-Key': hub.devKey },
+    // A connection that waited is closed after a while, on a busy machine just as it is used again.
+    headers: { 'Content-Type': 'application/json', 'X-Dev-Key': hub.devKey, Connection: 'close' },
     body: JSON.stringify({ user }),
   });
   if (!answer.ok) throw new Error(`no token: HTTP ${answer.status} ${await answer.text()}`);

@@ -1,11 +1,12 @@
 // A hub of its own for each test file: the real binary, in a directory that goes away with it.
 
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 
 const BINARY = process.env.PRESENCE_HUB_BIN ?? fileURLToPath(new URL('../../target/debug/presence-hub', import.meta.url));
 const START_MS = 20_000;
@@ -20,7 +21,9 @@ export async function startHub(settings = {}, { directory, port = 0 } = {}) {
   let exited;
   const start = (listen) => {
     const env = environment({ 'server.listen': `127.0.0.1:${listen}`, ...settings });
-    child = spawn(BINARY, [], { cwd: home, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    // On Linux, a hub does not outlive a test that was interrupted.
+    const [program, ...args] = process.platform === 'linux' ? ['setpriv', '--pdeathsig', 'KILL', BINARY] : [BINARY];
+    child = spawn(program, args, { cwd: home, env, stdio: ['ignore', 'pipe', 'pipe'] });
     exited = new Promise((done) => child.once('close', done));
     return links(child);
   };
@@ -39,6 +42,11 @@ export async function startHub(settings = {}, { directory, port = 0 } = {}) {
       await exited;
       clearTimeout(forced);
       if (!directory) await rm(home, { recursive: true, force: true });
+    },
+    /** A token of any life, such as '3s'. */
+    async tokenFor(user, life) {
+      const { stdout } = await promisify(execFile)(BINARY, ['token', '--user', user, '--ttl', life], { cwd: home, env: environment(settings) });
+      return stdout.trim();
     },
   };
   try {
@@ -106,6 +114,10 @@ export async function startProxy(port) {
     /** A black hole: nothing goes either way any more, and nobody is told. */
     cut() {
       for (const pair of pairs) for (const socket of pair) socket.unpipe().pause();
+    },
+    /** What waited goes on, as after a network's hole. */
+    heal() {
+      for (const [near, far] of pairs) near.pipe(far).pipe(near);
     },
     /** Closes all connections, and takes no new one. */
     refuse() {

@@ -52,6 +52,11 @@ export async function follow(hub) {
   };
 }
 
+/** A user's transitions, the oldest first. */
+export async function history(hub, user) {
+  return (await get(hub, `/v1/users/${encodeURIComponent(user)}/history?limit=100`)).events.reverse();
+}
+
 /** What the server API answers. */
 export async function get(hub, path) {
   const answer = await fetch(`${hub.origin}${path}`, { headers: { ...authorization(hub), Connection: 'close' } });

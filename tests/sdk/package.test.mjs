@@ -55,5 +55,6 @@ test('has types, for import and for require', async () => {
     const client: hub.PresenceClient = new hub.PresenceClient({ url: 'wss://hub/ws' });
     export = client.subscribe(['alice'], ({ user, state }) => user + state);`);
   const flags = ['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022', '--types', ''];
-  await run('node', [tsc, ...flags, 'imported.mts', 'required.cts'], { cwd: place }).catch(({ stdout }) => assert.fail(stdout));
+  const files = ['imported.mts', 'required.cts', 'node_modules/presence-hub/presence.internals.d.ts'];
+  await run('node', [tsc, ...flags, ...files], { cwd: place }).catch(({ stdout }) => assert.fail(stdout));
 });

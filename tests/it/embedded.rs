@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use presence_hub::presence::{NodeId, Platform};
+use presence_hub::presence::{NodeId, Platform, State};
 use presence_hub::store::{
-    Cursor, Dead, EmbeddedStore, Held, LogEntry, OpenFault, Outbox, Part, Progress, Save, Store,
-    StoreError,
+    Among, Cursor, Dead, EmbeddedStore, Held, LogEntry, OpenFault, Outbox, Part, Progress, Save,
+    Store, StoreError,
 };
 use rusqlite::Connection;
 use serde_json::json;
@@ -80,6 +80,27 @@ async fn what_was_committed_is_there_in_the_next_run() {
     assert_eq!(store.dead(None, false, 10).await, Ok(dead));
     let backlog = store.backlog(log[0].cursor).await.expect("a backlog");
     assert_eq!((backlog.entries, backlog.bytes), (1, log[1].event.len() as u64));
+}
+
+/// Lists are read from an index, so that a page costs what it shows.
+#[tokio::test]
+async fn a_database_gets_the_index_that_it_lacks() {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    log_in(&(Arc::clone(&store) as _), "ana", Platform::Mac, EPOCH).await;
+    close(store, directory.path());
+    let database = directory.path().join("presence.db");
+    let earlier = "DROP INDEX users_by_state;
+                   CREATE INDEX users_present ON users (user) WHERE state > 0;";
+    Connection::open(&database).expect("it").execute_batch(earlier).expect("an earlier layout");
+    let store = reopen(directory.path());
+    let among = Among { states: vec![State::Online], ..Among::default() };
+    assert_eq!(store.users(&among, 10).await.expect("a list")[0].0, id("ana"));
+    let connection = Connection::open(&database).expect("the database");
+    let plan = "EXPLAIN QUERY PLAN SELECT user, record FROM users
+                WHERE state = 2 AND user > 'a' ORDER BY user LIMIT 3";
+    let plan: String = connection.query_row(plan, (), |row| row.get(3)).expect("a plan");
+    assert_eq!(plan, "SEARCH users USING INDEX users_by_state (state=? AND user>?)");
 }
 
 #[test]
@@ -243,7 +264,7 @@ async fn a_user_whose_name_was_damaged_does_not_pass_for_one_who_is_unknown() {
     let path = directory.path().join("presence.db");
     let whole = fs::read(&path).expect("the database");
     let name = b"somebody-unmistakable";
-    let places = (0..whole.len() - name.len()).filter(|at| whole[*at..].starts_with(name));
+    let places = (0..=whole.len() - name.len()).filter(|at| whole[*at..].starts_with(name));
     let mut refused = 0;
     for place in places {
         let mut bytes = whole.clone();

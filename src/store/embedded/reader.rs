@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::schema::{int, number};
-use crate::presence::{Due, NodeId, Record, Sign, State, Timestamp, UserId};
+use crate::presence::{Due, NodeId, Record, Sign, Timestamp, UserId};
 use crate::store::{
     Among, Backlog, Cursor, Dead, Held, Listed, LogEntry, Part, Progress, Revision, StoreError,
     Stored,
@@ -80,7 +80,11 @@ pub(super) fn load(
 
 /// The record in a column, with its CRC-32 in the next.
 fn record(row: &Row<'_>, user: &str, column: usize) -> Result<(Record, usize), ReadFault> {
-    let json = whole(row, column, column + 1)?.ok_or_else(|| damaged("the record", user))?;
+    parsed(whole(row, column, column + 1)?, user)
+}
+
+fn parsed(json: Option<String>, user: &str) -> Result<(Record, usize), ReadFault> {
+    let json = json.ok_or_else(|| damaged("the record", user))?;
     let record = serde_json::from_str(&json).map_err(|_| damaged("the record", user))?;
     Ok((record, json.len()))
 }
@@ -117,33 +121,41 @@ pub(super) fn due(
     Ok(users.filter(|user| seen.insert(user.clone())).take(limit).collect())
 }
 
-/// The users in some states, in the order of their ids.
+/// The users in some states, in the order of their ids: those of each state have an index in that
+/// order, so a page costs what it shows, whoever else there is.
 pub(super) fn users(
     connection: &Connection,
     among: &Among,
     limit: usize,
 ) -> Result<Vec<Listed>, ReadFault> {
-    // Those who are there are a small part of those who are remembered, and have an index.
-    let there = if among.states.contains(&State::Offline) { "" } else { "AND state > 0" };
+    // Of two lower bounds the database would use one, and look at everything between them.
+    let (beyond, from) = match &among.after {
+        Some(after) if *after.as_str() >= *among.prefix => (">", after.as_str()),
+        Some(_) | None => (">=", &*among.prefix),
+    };
     let mut found = connection.prepare_cached(&format!(
         "SELECT user, record, crc FROM users
-         WHERE user > ?1 AND user >= ?2 {there} AND (1 << state) & ?3 ORDER BY user"
+         WHERE state = ?1 AND user {beyond} ?2 ORDER BY user LIMIT ?3"
     ))?;
-    let after = among.after.as_ref().map_or("", UserId::as_str);
-    let states: i64 = among.states.iter().map(|state| 1 << *state as i64).sum();
-    let mut rows = found.query(params![after, among.prefix, states])?;
-    let mut users = Vec::new();
-    while users.len() < limit
-        && let Some(row) = rows.next()?
-    {
-        let id: String = row.get(0)?;
-        if !id.starts_with(&among.prefix) {
-            break;
+    let mut candidates = Vec::new();
+    for state in &among.states {
+        let mut rows = found.query(params![*state as i64, from, int(limit as u64)])?;
+        while let Some(row) = rows.next()? {
+            let id: String = row.get(0)?;
+            if !id.starts_with(&among.prefix) {
+                break;
+            }
+            let json = whole(row, 1, 2)?;
+            candidates.push((id, json));
         }
-        let (record, _) = record(row, &id, 1)?;
-        users.push((user(&id)?, Arc::new(record)));
     }
-    Ok(users)
+    candidates.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    candidates.truncate(limit);
+    let users = candidates.into_iter().map(|(id, json)| {
+        let (record, _) = parsed(json, &id)?;
+        Ok((user(&id)?, Arc::new(record)))
+    });
+    users.collect()
 }
 
 /// Entries of the log after a cursor, up to another, oldest first.

@@ -66,6 +66,10 @@ pub(super) async fn users_are_listed_in_order_by_prefix_and_state(
     assert_eq!(names(store, of(None, "阿", &all), 100).await, ["阿", "阿娜"]);
     assert_eq!(names(store, of(None, "z", &all), 100).await, [""; 0]);
     assert_eq!(names(store, of(Some("a%"), "a", &all), 2).await, ["a_b", "ab"]);
+    assert_eq!(names(store, of(Some("a"), "a_", &all), 2).await, ["a_b"], "before the prefix");
+    assert_eq!(names(store, of(Some("b"), "a", &all), 2).await, [""; 0], "behind it");
+    assert_eq!(names(store, of(Some("ab"), "ab", &all), 2).await, [""; 0]);
+    assert_eq!(names(store, of(Some("a_b"), "", &all), 3).await, ["ab", "a\u{10FFFF}", "b"]);
     assert_eq!(names(store, of(None, "", &[State::PushOnline]), 100).await, ["ab"]);
     assert_eq!(names(store, of(None, "", &[State::Offline]), 100).await, [""; 0]);
     assert_eq!(names(store, of(None, "", &[]), 100).await, [""; 0]);

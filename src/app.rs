@@ -109,6 +109,8 @@ pub async fn run(
     let sessions = Sessions::new(Arc::clone(&hub), settings.session);
     let door = Door::new(Arc::clone(&sessions), Arc::clone(&webhook), settings.http);
 
+    tokio::spawn(http::keep_series(Arc::clone(&door)));
+
     // Whoever reads the greeting may send a signal at once.
     let mut signals = Signals::new()?;
     let addresses = listen(&config, &door)?;

@@ -113,6 +113,11 @@ impl Clock {
         running - self.running()
     }
 
+    /// The present on the clock that timers sleep by, to measure what takes less than a millisecond.
+    pub fn instant(&self) -> Instant {
+        Instant::now()
+    }
+
     /// The moment that long from now, on the clock that timers sleep by.
     pub fn after(&self, duration: Duration) -> Instant {
         Instant::now() + duration

@@ -21,10 +21,10 @@ use crate::hub::Hub;
 use crate::presence::{Platform, Record, State as UserState, Terminal, UserId};
 use crate::store::{Among, Cursor};
 
-/// How many users are read at once in search of sessions.
+/// How many users are read at once in search of sessions, once what was read had too few.
 const USERS_READ: usize = 500;
 /// How many users one call looks at in search of sessions; a page may have fewer then, and a next.
-const USERS_READ_MAX: usize = 20_000;
+const USERS_READ_MAX: usize = 1000;
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -146,13 +146,31 @@ pub(super) struct SessionsRequest {
     limit: Limit,
 }
 
+impl SessionsRequest {
+    /// The states of the users who may have such a session.
+    fn user_states(&self) -> Vec<UserState> {
+        match self.state {
+            // A terminal that is Online makes its user so.
+            Some(UserState::Online) => vec![UserState::Online],
+            Some(UserState::PushOnline) | None => vec![UserState::PushOnline, UserState::Online],
+            Some(UserState::Offline) => Vec::new(),
+        }
+    }
+}
+
 /// A session with its user.
 #[derive(Serialize, ToSchema)]
-struct SessionDetail<'a> {
+pub(super) struct SessionDetail<'a> {
     #[schema(value_type = String)]
     user: &'a UserId,
     #[serde(flatten)]
     terminal: TerminalDetail<'a>,
+}
+
+impl<'a> SessionDetail<'a> {
+    pub(super) fn of(hub: &Hub, user: &'a UserId, terminal: &'a Terminal) -> Self {
+        Self { user, terminal: TerminalDetail::of(hub, terminal) }
+    }
 }
 
 /// Sessions, in the order of their users' ids.
@@ -198,17 +216,13 @@ pub(super) async fn sessions(
     if let Some(user) = &request.user {
         found.look_at(user.clone(), &door.hub.record(user).await?);
     } else {
-        let among = Among {
-            after: None,
-            prefix: String::new(),
-            states: vec![UserState::PushOnline, UserState::Online],
-        };
+        let among = Among { after: None, prefix: String::new(), states: request.user_states() };
         search(&door.hub, &mut found, among).await?;
     }
-    let sessions = found.sessions.iter().map(|(user, record, index)| SessionDetail {
-        user,
-        terminal: TerminalDetail::of(&door.hub, &record.terminals[*index]),
-    });
+    let sessions = found
+        .sessions
+        .iter()
+        .map(|(user, record, index)| SessionDetail::of(&door.hub, user, &record.terminals[*index]));
     let sessions = sessions.collect();
     let next = found.next.map(|Place { terminals, user }| format!("{terminals}:{user}"));
     Ok(Json(SessionPage { sessions, next }).into_response())
@@ -220,9 +234,15 @@ async fn search(hub: &Hub, found: &mut Found<'_>, mut among: Among) -> Result<()
         found.look_at(user.clone(), &hub.record(&user).await?);
         among.after = Some(user);
     }
-    for _ in 0..USERS_READ_MAX / USERS_READ {
-        let users = hub.store().users(&among, USERS_READ).await?;
-        let is_end = users.len() < USERS_READ;
+    // Where everything is wanted, a page is full with as many users as it has lines, and the next
+    // begins with one more.
+    let mut at_once = found.request.limit.get() + 1;
+    let mut looked_at = 0;
+    while looked_at < USERS_READ_MAX {
+        let users = hub.store().users(&among, at_once).await?;
+        let is_end = users.len() < at_once;
+        looked_at += at_once;
+        at_once = USERS_READ;
         for (user, record) in users {
             if found.next.is_some() {
                 return Ok(());

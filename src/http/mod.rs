@@ -7,14 +7,18 @@ mod events;
 mod keys;
 mod listen;
 mod lists;
+mod nodes;
 mod openapi;
 mod ops;
 mod peer;
 mod problem;
+mod process;
 mod query;
+mod series;
 mod stats;
 mod tencent;
 mod upgrade;
+mod watchers;
 mod webhooks;
 
 use std::collections::BTreeMap;
@@ -35,6 +39,8 @@ pub use self::api::explanation;
 pub use self::listen::{ListenFault, Listener, bind, serve, tls};
 pub use self::peer::{OriginRule, TrustedProxies};
 use self::problem::Problem;
+use self::series::Series;
+pub use self::series::keep_series;
 pub use self::tencent::Tencent;
 use crate::auth::{ApiKeys, Buckets, Rate, TokenRules};
 use crate::hub::Hub;
@@ -58,7 +64,10 @@ pub struct Door {
     by_address: Buckets<IpAddr>,
     /// When each origin's refusal was last logged.
     refused_origins: Mutex<BTreeMap<String, Timestamp>>,
+    series: Series,
+    /// By the wall clock, and on the process's own time.
     started: Timestamp,
+    begun: Timestamp,
 }
 
 /// What an operator decides about the door.
@@ -115,7 +124,9 @@ impl Door {
         let places = settings.max_connections.min(Semaphore::MAX_PERMITS - REQUESTS_SPARE);
         let by_address = Buckets::new(&settings.connections_per_address);
         Arc::new(Self {
+            series: Series::default(),
             started: hub.clock().wall(),
+            begun: hub.clock().now(),
             hub,
             sessions,
             webhook,
@@ -135,6 +146,10 @@ impl Door {
     /// Puts other settings in force, from the next request on.
     pub fn set_settings(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));
+    }
+
+    fn uptime_ms(&self) -> u64 {
+        (self.hub.clock().now().as_millis()).saturating_sub(self.begun.as_millis())
     }
 
     /// The routes of an address.
@@ -176,6 +191,7 @@ impl Door {
             .routes(routes!(lists::users))
             .routes(routes!(api::user))
             .routes(routes!(events::history))
+            .routes(routes!(watchers::watchers))
             .routes(routes!(api::kick))
             .routes(routes!(api::set_custom))
             .routes(routes!(api::explain))
@@ -183,6 +199,8 @@ impl Door {
             .routes(routes!(lists::snapshot))
             .routes(routes!(events::events))
             .routes(routes!(stats::stats))
+            .routes(routes!(series::series))
+            .routes(routes!(nodes::nodes))
             .routes(routes!(webhooks::state))
             .routes(routes!(webhooks::test))
             .routes(routes!(webhooks::dead))

@@ -1,4 +1,6 @@
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -7,11 +9,18 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::tally::Tally;
 use crate::presence::{Cause, Platform, State};
 use crate::store::Totals;
+use crate::wire::Close;
 
 /// Upper bounds of the buckets of lateness, in seconds; T14 allows one.
 const LATENESS_BUCKETS: [f64; 8] = [0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 10.0];
+
+/// Upper bounds of the buckets of commits, in seconds.
+const COMMIT_BUCKETS: [f64; 8] = [0.0005, 0.001, 0.0025, 0.01, 0.05, 0.1, 0.5, 2.0];
+/// What a commit takes at most, unless the store is slow.
+const COMMIT_MAX: Duration = Duration::from_millis(100);
 
 /// What the hub counts, for Prometheus and for `/v1/stats`; every name begins with `presence_hub_`.
 #[derive(Debug)]
@@ -24,8 +33,7 @@ pub struct Metrics {
     logins: Family<Kind, Counter>,
     refusals: Family<Reason, Counter>,
     kicks: Family<Reason, Counter>,
-    /// Connections ended, by code and by who closed.
-    pub closes: Family<CloseLabel, Counter>,
+    closes: Family<CloseLabel, Counter>,
     /// Entries of the transition log, by cause.
     pub transitions: Family<CauseLabel, Counter>,
     /// Statuses sent to watchers.
@@ -38,36 +46,103 @@ pub struct Metrics {
     pub stalls: Counter,
     /// Connections that could not be accepted, as for want of file descriptors.
     pub accept_errors: Counter,
-    totals: Sums,
+    /// How long the store took for a commit, in seconds; what it sums up it does not give back.
+    commit_seconds: Histogram,
+    commits: Counter,
+    commit_micros: Counter,
+    slow_commits: Counter,
+    /// Commits that the store did not take.
+    pub commit_failures: Counter,
+    tallies: Tallies,
     sessions: Family<Session, Gauge<i64>>,
     users: Family<User, Gauge<u64, AtomicU64>>,
 }
 
 /// What `/v1/stats` shows of it, since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counts {
     /// Open WebSockets.
     pub connections: i64,
     /// Users watched, summed over sessions.
     pub subscriptions: i64,
-    /// Logins and resumes accepted.
-    pub logins: u64,
-    /// Logins and upgrades refused.
-    pub refusals: u64,
-    /// Kick notices sent.
-    pub kicks: u64,
+    /// Logins and resumes accepted, by kind.
+    pub logins: BTreeMap<&'static str, u64>,
+    /// Logins and upgrades refused, by reason.
+    pub refusals: BTreeMap<&'static str, u64>,
+    /// Kick notices sent, by reason.
+    pub kicks: BTreeMap<&'static str, u64>,
+    /// Connections ended, by reason.
+    pub closes: BTreeMap<&'static str, u64>,
+    /// Entries of the transition log, by cause.
+    pub transitions: BTreeMap<&'static str, u64>,
     /// Statuses sent.
     pub deliveries: u64,
     /// Statuses that replaced an unsent one.
     pub conflated: u64,
+    /// Times that the hub stood still.
+    pub stalls: u64,
+    /// Connections that could not be accepted.
+    pub accept_errors: u64,
+    /// What the store did.
+    pub store: StoreCounts,
 }
 
-/// Sums over labels.
+/// What the store did, since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreCounts {
+    /// What it took.
+    pub commits: u64,
+    /// For how long, in all, in microseconds.
+    pub commit_us: u64,
+    /// Those of them that took long.
+    pub slow_commits: u64,
+    /// What it did not take.
+    pub failures: u64,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// The hub closed it.
+    ByHub(Close),
+    /// The peer closed it, with this code, or is gone without a word.
+    ByPeer(Option<u16>),
+}
+
+impl Closed {
+    /// The close code; 1006 says that there was none (RFC 6455, section 7.4.1).
+    pub fn code(self) -> u16 {
+        match self {
+            Self::ByHub(close) => close.code(),
+            Self::ByPeer(code) => code.unwrap_or(1006),
+        }
+    }
+
+    /// Who closed it.
+    pub const fn by(self) -> &'static str {
+        match self {
+            Self::ByHub(_) => "hub",
+            Self::ByPeer(_) => "peer",
+        }
+    }
+
+    /// Why, in a word.
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::ByHub(close) => close.reason(),
+            Self::ByPeer(Some(_)) => "peer",
+            Self::ByPeer(None) => "lost",
+        }
+    }
+}
+
+/// Counts by words, which the metrics themselves do not give back.
 #[derive(Debug, Default)]
-struct Sums {
-    logins: Counter,
-    refusals: Counter,
-    kicks: Counter,
+struct Tallies {
+    logins: Tally,
+    refusals: Tally,
+    kicks: Tally,
+    closes: Tally,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -80,13 +155,11 @@ struct Reason {
     reason: &'static str,
 }
 
-/// How a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CloseLabel {
-    /// The close code; 1006 for an end without one, `other` for one that a client made up.
-    pub code: String,
-    /// `hub` or `peer`.
-    pub by: &'static str,
+struct CloseLabel {
+    /// The close code; `other` for one that a client made up.
+    code: String,
+    by: &'static str,
 }
 
 /// Why a transition happened.
@@ -123,7 +196,12 @@ impl Default for Metrics {
             lateness: Histogram::new(LATENESS_BUCKETS),
             stalls: Counter::default(),
             accept_errors: Counter::default(),
-            totals: Sums::default(),
+            commit_seconds: Histogram::new(COMMIT_BUCKETS),
+            commits: Counter::default(),
+            commit_micros: Counter::default(),
+            slow_commits: Counter::default(),
+            commit_failures: Counter::default(),
+            tallies: Tallies::default(),
             sessions: Family::default(),
             users: Family::default(),
         };
@@ -156,6 +234,10 @@ impl Metrics {
         );
         hub.register("stalls", "Times the hub stood still", self.stalls.clone());
         hub.register("accept_errors", "Connections not accepted", self.accept_errors.clone());
+        let seconds = self.commit_seconds.clone();
+        hub.register("store_commit_seconds", "How long a commit took", seconds);
+        let failures = self.commit_failures.clone();
+        hub.register("store_commit_failures", "Commits that the store did not take", failures);
     }
 
     /// Writes everything in Prometheus's text format, with the store's present totals, but for the
@@ -183,32 +265,72 @@ impl Metrics {
 
     /// What the statistics show.
     pub fn counts(&self) -> Counts {
+        let Tallies { logins, refusals, kicks, closes } = &self.tallies;
+        let transitions = Cause::ALL.into_iter().map(|cause| {
+            let counter = self.transitions.get(&CauseLabel { cause: cause.name() });
+            (cause.name(), counter.map_or(0, |counter| counter.get()))
+        });
         Counts {
             connections: self.connections.get(),
             subscriptions: self.subscriptions.get(),
-            logins: self.totals.logins.get(),
-            refusals: self.totals.refusals.get(),
-            kicks: self.totals.kicks.get(),
+            logins: logins.counted(),
+            refusals: refusals.counted(),
+            kicks: kicks.counted(),
+            closes: closes.counted(),
+            transitions: transitions.collect(),
             deliveries: self.deliveries.get(),
             conflated: self.conflated.get(),
+            stalls: self.stalls.get(),
+            accept_errors: self.accept_errors.get(),
+            store: StoreCounts {
+                commits: self.commits.get(),
+                commit_us: self.commit_micros.get(),
+                slow_commits: self.slow_commits.get(),
+                failures: self.commit_failures.get(),
+            },
         }
     }
 
     /// Counts a login.
     pub fn logged_in(&self, kind: &'static str) {
-        self.totals.logins.inc();
+        self.tallies.logins.add(kind);
         self.logins.get_or_create(&Kind { kind }).inc();
     }
 
     /// Counts a kick.
     pub fn kicked(&self, reason: &'static str) {
-        self.totals.kicks.inc();
+        self.tallies.kicks.add(reason);
         self.kicks.get_or_create(&Reason { reason }).inc();
     }
 
     /// Counts a refusal.
     pub fn refused(&self, reason: &'static str) {
-        self.totals.refusals.inc();
+        self.tallies.refusals.add(reason);
         self.refusals.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Counts the end of a connection.
+    pub fn closed(&self, closed: Closed) {
+        self.tallies.closes.add(closed.reason());
+        let label = CloseLabel { code: code_label(closed.code()), by: closed.by() };
+        self.closes.get_or_create(&label).inc();
+    }
+
+    /// Counts a commit that the store took.
+    pub fn committed(&self, took: Duration) {
+        self.commit_seconds.observe(took.as_secs_f64());
+        self.commits.inc();
+        self.commit_micros.inc_by(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        if took > COMMIT_MAX {
+            self.slow_commits.inc();
+        }
+    }
+}
+
+/// A close code as a label: clients can make up codes, and labels must be few.
+fn code_label(code: u16) -> String {
+    match code {
+        1000..=1013 | 4000..=4007 | 4501..=4505 => code.to_string(),
+        _ => "other".into(),
     }
 }

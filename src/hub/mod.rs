@@ -18,6 +18,7 @@ mod mailbox;
 mod metrics;
 mod registry;
 mod sharded;
+mod tally;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub use self::connection::Connection;
 pub use self::deadlines::run as run_deadlines;
 use self::mailbox::Delivery;
 pub use self::mailbox::{Ending, Mailbox, Signal, Wire};
-pub use self::metrics::{CauseLabel, CloseLabel, Counts, Metrics};
+pub use self::metrics::{CauseLabel, Closed, Counts, Metrics, StoreCounts};
 use self::registry::{Registry, Watchers};
 use crate::bus::{Bus, Word};
 use crate::clock::Clock;
@@ -234,8 +235,13 @@ impl Hub {
                 let transitions = outcome.transitions;
                 let sync = record.revoked != stored.record.revoked;
                 let commit = Commit { record: Arc::clone(&record), due, transitions, sync };
-                match self.store.commit(user, stored.revision, commit).await {
-                    Ok(()) => (),
+                let begun = self.clock.instant();
+                let committed = self.store.commit(user, stored.revision, commit).await;
+                if let Err(StoreError::Unavailable { .. }) = committed {
+                    self.metrics.commit_failures.inc();
+                }
+                match committed {
+                    Ok(()) => self.metrics.committed(self.clock.instant() - begun),
                     Err(StoreError::Conflict) if attempts < COMMIT_ATTEMPTS_MAX => {
                         attempts += 1;
                         continue;
@@ -393,6 +399,16 @@ impl Hub {
     /// When a connection of this node was last heard.
     pub fn heard(&self, connection: ConnectionId) -> Option<Timestamp> {
         self.registry.get(connection).map(|mailbox| mailbox.heard())
+    }
+
+    /// Who watches a user on this node: the connections, the earliest first, and whose sessions live
+    /// on them.
+    pub fn watchers(&self, user: &UserId) -> Vec<(ConnectionId, UserId)> {
+        let watchers = self.watchers.of(user);
+        let known = watchers.iter().filter_map(|w| Some((w.id(), w.user()?.clone())));
+        let mut known: Vec<_> = known.collect();
+        known.sort_by_key(|(connection, _)| connection.serial);
+        known
     }
 
     /// In development: makes a session's connection look as if its network were cut; returns

@@ -12,7 +12,7 @@ use super::login::Session;
 use super::socket::{Incoming, Socket};
 use super::{Sessions, Settings};
 use crate::clock::Clock;
-use crate::hub::{CloseLabel, Connection, Ending, Hub, Signal};
+use crate::hub::{Closed, Connection, Ending, Hub, Signal};
 use crate::presence::{EventKind, LivenessDue, Patience, Timestamp};
 use crate::wire::{
     Close, ErrorBody, ErrorCode, Outcome, Push, Reply, Request, parse, ping_frame, text_frame,
@@ -285,14 +285,13 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
     /// Ends the session, if there is one, for what the connection's end means.
     fn settle(&mut self, end: End) {
         let hub = Arc::clone(self.shared.hub());
-        let (code, by) = match (end.closes_with(), end) {
-            (Some(close), _) => (close.code(), "hub"),
-            // 1006 says that there was none (RFC 6455, section 7.4.1).
-            (None, End::Closed { close }) => (close.unwrap_or(1006), "peer"),
+        let closed = match (end.closes_with(), end) {
+            (Some(close), _) => Closed::ByHub(close),
+            (None, End::Closed { close }) => Closed::ByPeer(close),
             (None, _) => unreachable!("what the peer did not close, the hub does"),
         };
-        let label = CloseLabel { code: code_label(code), by };
-        hub.metrics().closes.get_or_create(&label).inc();
+        hub.metrics().closed(closed);
+        let (code, by) = (closed.code(), closed.by());
         let lived_ms = (self.now() - self.since).as_millis();
         let Some(mut session) = self.session.take() else {
             tracing::debug!(address = ?self.address, end = code, by, lived_ms, "a visitor left");
@@ -394,13 +393,5 @@ impl End {
             Self::Closed { .. } | Self::Expelled(_) => "close",
             Self::Silent { .. } => "silence",
         }
-    }
-}
-
-/// A close code as a label: clients can make up codes, and labels must be few.
-fn code_label(code: u16) -> String {
-    match code {
-        1000..=1013 | 4000..=4007 | 4501..=4505 => code.to_string(),
-        _ => "other".into(),
     }
 }

@@ -413,6 +413,21 @@ async fn a_stalled_store_loses_nobody_and_keeps_no_ghosts() {
     assert_eq!(stalls, 0, "it is the store that stood still, not the hub");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_the_store_took_and_did_not_take_is_counted() {
+    let (store, lab) = Frail::lab();
+    let counts = || {
+        let counts = lab.hub.metrics().counts().store;
+        (counts.commits, counts.failures)
+    };
+    store.fail([Fault::Unavailable, Fault::Unavailable]);
+    lab.connect().await.request(lab.hello("ana", "mac")).await;
+    assert_eq!(counts(), (0, 2), "it was sent again");
+    store.fail([Fault::Conflict]);
+    let _ana = lab.login("ana", "mac").await;
+    assert_eq!(counts(), (1, 2), "a lost race is no failure");
+}
+
 #[tokio::test]
 async fn the_compatible_api_says_when_the_store_is_down() {
     let (store, lab) = Frail::lab();

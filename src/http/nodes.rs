@@ -1,0 +1,82 @@
+//! The hubs.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Door;
+use super::keys::MayRead;
+use super::openapi::Refusals;
+use super::problem::Problem;
+use super::process::memory_bytes;
+use crate::presence::Timestamp;
+use crate::store::Totals;
+
+/// `GET /v1/nodes`: the hubs.
+#[utoipa::path(
+    get,
+    path = "/v1/nodes",
+    responses(
+        (status = 200, description = "The hubs.", body = Nodes),
+        Refusals,
+    ),
+)]
+pub(super) async fn nodes(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+) -> Result<Json<Nodes>, Problem> {
+    let totals = door.hub.totals().await?;
+    Ok(Json(Nodes { nodes: vec![Node::this(&door, &totals)] }))
+}
+
+/// The hubs.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Nodes {
+    nodes: Vec<Node>,
+}
+
+/// One hub.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Node {
+    id: String,
+    version: &'static str,
+    #[schema(value_type = u64)]
+    started: Timestamp,
+    uptime_ms: u64,
+    /// `up`, `full` (no memory for more logins) or `draining`.
+    state: &'static str,
+    /// Terminals that are Online by it.
+    sessions: u64,
+    /// Open WebSockets.
+    connections: i64,
+    /// Users watched, summed over sessions.
+    subscriptions: i64,
+    /// Resident; null where the system does not say.
+    memory_bytes: Option<u64>,
+}
+
+impl Node {
+    /// This process, which is the only one.
+    pub(super) fn this(door: &Door, totals: &Totals) -> Self {
+        let (hub, metrics) = (&door.hub, door.hub.metrics());
+        let state = match (hub.is_draining(), hub.is_full()) {
+            (true, _) => "draining",
+            (false, true) => "full",
+            (false, false) => "up",
+        };
+        Self {
+            id: hub.node().to_string(),
+            version: env!("CARGO_PKG_VERSION"),
+            started: door.started,
+            uptime_ms: door.uptime_ms(),
+            state,
+            sessions: totals.online.iter().sum(),
+            connections: metrics.connections.get(),
+            subscriptions: metrics.subscriptions.get(),
+            memory_bytes: memory_bytes(),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Who watches somebody.
+
+#![expect(unused_qualifications, reason = "utoipa's macro writes them")]
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use futures::future::try_join_all;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Door;
+use super::api::Named;
+use super::keys::MayRead;
+use super::lists::SessionDetail;
+use super::openapi::Refusals;
+use super::problem::Problem;
+use super::query::{Asked, Limit, unless_empty};
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WatchersRequest {
+    /// Where the page before ended: its `next`.
+    #[serde(default, deserialize_with = "unless_empty")]
+    #[param(value_type = Option<String>)]
+    cursor: Option<u64>,
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Limit,
+}
+
+/// The sessions that watch a user, the earliest connected first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct WatcherPage<'a> {
+    /// How many there are in all.
+    count: usize,
+    watchers: Vec<SessionDetail<'a>>,
+    next: Option<String>,
+}
+
+/// `GET /v1/users/{user}/watchers`: the sessions that watch a user.
+#[utoipa::path(
+    get,
+    path = "/v1/users/{user}/watchers",
+    params(
+        ("user" = String, Path, description = "The user, percent-encoded"),
+        WatchersRequest,
+    ),
+    responses(
+        (status = 200, description = "A page of sessions.", body = WatcherPage<'static>),
+        Refusals,
+    ),
+)]
+pub(super) async fn watchers(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+    Named(user): Named,
+    Asked(WatchersRequest { cursor, limit }): Asked<WatchersRequest>,
+) -> Result<Response, Problem> {
+    let all = door.hub.watchers(&user);
+    let rest = all.iter().filter(|(connection, _)| cursor.is_none_or(|at| connection.serial > at));
+    let shown: Vec<_> = rest.take(limit.get()).collect();
+    let last = shown.last().filter(|_| shown.len() == limit.get());
+    let next = last.map(|(connection, _)| connection.serial.to_string());
+    let records = try_join_all(shown.iter().map(|(_, user)| door.hub.record(user))).await?;
+    // One whose session has just ended is left out.
+    let watchers = shown.iter().zip(&records).filter_map(|((connection, user), record)| {
+        let terminal = record.terminals.iter().find(|terminal| terminal.is_on(*connection))?;
+        Some(SessionDetail::of(&door.hub, user, terminal))
+    });
+    let watchers = watchers.collect();
+    Ok(Json(WatcherPage { count: all.len(), watchers, next }).into_response())
+}

@@ -236,6 +236,9 @@ impl Settings {
                 keys: config.api_keys(made.map(|made| made.admin_key.as_str())),
                 tencent: config.tencent(),
                 development,
+                config: Arc::new(
+                    serde_json::to_value(config).map_err(|error| wrong(error.to_string()))?,
+                ),
                 metrics_apart: !config.server.metrics_listen.is_empty(),
                 handshake_timeout: config.server.handshake_timeout,
             },

@@ -1,14 +1,16 @@
-//! Who somebody is: a token's bearer, an API key's bearer, a Tencent Cloud IM administrator, and how
-//! often each may knock.
+//! Who somebody is: a token's bearer, an API key's bearer, whoever is logged in at the dashboard, a
+//! Tencent Cloud IM administrator, and how often each may knock.
 
 mod api_keys;
 mod jwks;
+mod logins;
 mod rate;
 mod token;
 mod usersig;
 mod watch;
 
-pub use self::api_keys::{ApiKeys, Role};
+pub use self::api_keys::{ApiKeys, Bearer, KeyMark, Role};
+pub use self::logins::{LOGIN_TTL, LOGINS_MAX, Login, Logins};
 pub use self::rate::{Bucket, Buckets, Rate};
 pub use self::token::{
     Algorithm, Identity, KeyFault, KeySource, SECRET_BYTES_MIN, TokenFault, TokenRules, Verifier,

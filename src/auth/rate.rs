@@ -21,6 +21,13 @@ pub struct Rate {
     pub interval: Duration,
 }
 
+impl Rate {
+    /// How long it takes until the next one comes back, at most.
+    pub fn pause(&self) -> Duration {
+        self.interval / self.per.max(1)
+    }
+}
+
 /// A token bucket.
 #[derive(Debug)]
 pub struct Bucket {
@@ -46,6 +53,11 @@ impl Bucket {
         }
         taken
     }
+
+    /// Puts a token back.
+    pub fn put_back(&mut self) {
+        self.tokens += 1.0;
+    }
 }
 
 /// A bucket for each key.
@@ -64,5 +76,10 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Buckets<K> {
     /// Takes a token of a key's bucket, if there is one.
     pub fn take(&self, key: &K, rate: &Rate, now: Timestamp) -> bool {
         self.buckets.get_with_by_ref(key, Arc::default).lock().take(rate, now)
+    }
+
+    /// Puts a token back into a key's bucket.
+    pub fn put_back(&self, key: &K) {
+        self.buckets.get_with_by_ref(key, Arc::default).lock().put_back();
     }
 }

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Door;
+use super::audit::Deed;
 use super::keys::{MayAct, MayRead};
 use super::openapi::{self, Refusals};
 use super::problem::Problem;
@@ -235,15 +236,35 @@ pub(super) struct Kicked {
 )]
 pub(super) async fn kick(
     State(door): State<Arc<Door>>,
-    _: MayAct,
+    MayAct(caller): MayAct,
     Named(user): Named,
     JsonBody(request): JsonBody<KickRequest>,
 ) -> Result<Json<Kicked>, Problem> {
     let KickRequest { platform, device, session, message } = request;
     bounded("message", message.as_deref())?;
     let target = Target { platform, device, session };
-    let (kicked, revoked) = end_terminals(&door.hub, &user, target, message).await?;
+    let named = named(&target);
+    let ended = end_terminals(&door.hub, &user, target, message.clone()).await;
+    let what = ended.as_ref().map(|(kicked, revoked)| {
+        let revoked = if *revoked { ", tokens revoked" } else { "" };
+        format!("{named}: {} ended{revoked}", kicked.len())
+    });
+    let deed = Deed { action: "kick", whom: Some(&user), why: message.as_deref() };
+    caller.did(&deed, what.as_deref().map_err(|problem| *problem));
+    let (kicked, revoked) = ended?;
     Ok(Json(Kicked { kicked, revoked }))
+}
+
+/// A target, as the audit log has it.
+fn named(target: &Target) -> String {
+    let Target { platform, device, session } = target;
+    let parts = [
+        platform.map(|platform| format!("platform {platform}")),
+        device.as_ref().map(|device| format!("device {device}")),
+        session.map(|session| format!("session {session}")),
+    ];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "everything".into() } else { parts.join(", ") }
 }
 
 /// Kicks on the back end's behalf; returns whom, and whether tokens were revoked.
@@ -258,7 +279,6 @@ pub(super) async fn end_terminals(
     let Answer::Kicked { kicked, revoked } = applied.answer else {
         unreachable!("a kick is answered with whom it kicked")
     };
-    tracing::info!(%user, kicked = kicked.len(), revoked, "kicked by the back end");
     Ok((kicked, revoked))
 }
 
@@ -285,16 +305,20 @@ pub(super) struct CustomRequest {
 )]
 pub(super) async fn set_custom(
     State(door): State<Arc<Door>>,
-    _: MayAct,
+    MayAct(caller): MayAct,
     Named(user): Named,
     JsonBody(CustomRequest { custom }): JsonBody<CustomRequest>,
 ) -> Result<Response, Problem> {
     bounded("custom", custom.as_deref())?;
-    let applied = apply(&door.hub, &user, EventKind::Set { origin: None, custom }).await?;
-    if applied.answer == Answer::Refused(Refusal::NotLoggedIn) {
-        return Err(Problem::not_logged_in());
-    }
-    Ok(Json(Detail::brief(&user, &applied.record)).into_response())
+    let set = EventKind::Set { origin: None, custom: custom.clone() };
+    let is_there = |applied: &Applied| applied.answer != Answer::Refused(Refusal::NotLoggedIn);
+    let applied = apply(&door.hub, &user, set).await;
+    let applied =
+        applied.and_then(|a| is_there(&a).then_some(a).ok_or_else(Problem::not_logged_in));
+    let what = custom.as_deref().unwrap_or("cleared");
+    let deed = Deed { action: "set custom", whom: Some(&user), why: None };
+    caller.did(&deed, applied.as_ref().map(|_| what));
+    Ok(Json(Detail::brief(&user, &applied?.record)).into_response())
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -19,6 +19,9 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 /// The files that other sites' pages embed.
 const SDK: [&str; 2] = ["presence.js", "presence.mjs"];
 
+/// The dashboard: its page, and the folder of the rest.
+const DASHBOARD: [&str; 3] = ["index.html", "dashboard.js", "dashboard/"];
+
 /// The files of `static/`, in the binary.
 #[derive(RustEmbed)]
 #[folder = "static/"]
@@ -38,8 +41,17 @@ pub(super) fn all() -> Router<Arc<Door>> {
 
 /// The SDK alone, where the dashboard has an address of its own.
 pub(super) fn sdk() -> Router<Arc<Door>> {
-    let serve = async |Path(path): Path<String>, headers: HeaderMap| {
-        if SDK.contains(&path.as_str()) { file(&path, &headers) } else { Err(Problem::not_found()) }
+    only(|path| SDK.contains(&path))
+}
+
+/// The SDK and the demo, where the dashboard has an address of its own.
+pub(super) fn demo() -> Router<Arc<Door>> {
+    only(|path| !DASHBOARD.iter().any(|part| path.starts_with(part)))
+}
+
+fn only(is_served: fn(&str) -> bool) -> Router<Arc<Door>> {
+    let serve = async move |Path(path): Path<String>, headers: HeaderMap| {
+        if is_served(&path) { file(&path, &headers) } else { Err(Problem::not_found()) }
     };
     Router::new().route("/static/{*path}", get(serve))
 }

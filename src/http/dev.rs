@@ -82,6 +82,6 @@ fn allowed<'a>(
         return Err(Problem::forbidden("development calls are for this machine alone"));
     }
     let key = headers.get("x-dev-key").and_then(|key| key.to_str().ok()).unwrap_or_default();
-    let known = development.keys.role(key).is_some();
+    let known = development.keys.bearer(key).is_some();
     known.then_some(development).ok_or_else(Problem::no_development_key)
 }

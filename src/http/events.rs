@@ -16,11 +16,10 @@ use utoipa::IntoParams;
 
 use super::Door;
 use super::api::Named;
-use super::keys::MayRead;
+use super::keys::{Caller, MayRead};
 use super::openapi::{self, Refusals};
 use super::problem::Problem;
 use super::query::{Asked, Limit};
-use crate::hub::Hub;
 use crate::store::{Cursor, LogEntry, Part, StoreError};
 
 /// The header by which an event stream goes on where it broke off.
@@ -93,12 +92,12 @@ pub(super) struct EventsRequest {
 )]
 pub(super) async fn events(
     State(door): State<Arc<Door>>,
-    _: MayRead,
+    MayRead(caller): MayRead,
     Asked(EventsRequest { after, limit }): Asked<EventsRequest>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     if wants_stream(&headers) {
-        return stream(&door.hub, last_event_id(&headers)?.or(after)).await;
+        return stream(door, caller, last_event_id(&headers)?.or(after)).await;
     }
     let head = *door.hub.store().head().borrow();
     let entries = door.hub.store().log(after, limit.get()).await?;
@@ -126,33 +125,44 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Cursor>, Problem> {
 }
 
 /// Streams the log from a cursor on; a cursor that is too old is refused before the stream begins.
-async fn stream(hub: &Arc<Hub>, after: Option<Cursor>) -> Result<Response, Problem> {
-    let first = hub.store().log(after, READ_MAX).await?;
+async fn stream(
+    door: Arc<Door>,
+    caller: Caller,
+    after: Option<Cursor>,
+) -> Result<Response, Problem> {
+    let first = door.hub.store().log(after, READ_MAX).await?;
     let at = first.last().map(|entry| entry.cursor).or(after);
     let begin = stream::iter([Ok(frames(&first))]);
-    let body = Body::from_stream(stream::StreamExt::chain(begin, rest(Arc::clone(hub), at)));
+    let body = Body::from_stream(stream::StreamExt::chain(begin, rest(door, caller, at)));
     let headers =
         [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
     Ok((StatusCode::OK, headers, body).into_response())
 }
 
-/// What comes after a cursor, for as long as the store answers.
+/// What comes after a cursor, for as long as the store answers and the caller may read.
 fn rest(
-    hub: Arc<Hub>,
+    door: Arc<Door>,
+    caller: Caller,
     after: Option<Cursor>,
 ) -> impl Stream<Item = Result<Bytes, StoreError>> + Send {
-    let head = hub.store().head();
-    stream::try_unfold((hub, head, after), async |(hub, mut head, after)| {
+    let head = door.hub.store().head();
+    let begin = (door, caller, head, after);
+    stream::try_unfold(begin, async |(door, caller, mut head, after)| {
+        if !door.still_knows(&caller) {
+            return Ok(None);
+        }
         head.mark_unchanged();
-        let entries = hub.store().log(after, READ_MAX).await?;
+        let entries = door.hub.store().log(after, READ_MAX).await?;
         if let Some(last) = entries.last() {
             let after = Some(last.cursor);
-            return Ok(Some((frames(&entries), (hub, head, after))));
+            return Ok(Some((frames(&entries), (door, caller, head, after))));
         }
         match timeout(QUIET_MAX, head.changed()).await {
             Ok(Err(_)) => Ok(None),
             // A comment, which means nothing.
-            Ok(Ok(())) | Err(_) => Ok(Some((Bytes::from_static(b":\n\n"), (hub, head, after)))),
+            Ok(Ok(())) | Err(_) => {
+                Ok(Some((Bytes::from_static(b":\n\n"), (door, caller, head, after))))
+            }
         }
     })
 }

@@ -1,24 +1,53 @@
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
 
 use super::Door;
+use super::peer::Peer;
 use super::problem::Problem;
-use crate::auth::{ApiKeys, Role};
+use crate::auth::{Bearer, Role};
+use crate::presence::Timestamp;
+
+/// The cookie of whoever is logged in at the dashboard.
+pub(super) const COOKIE: &str = "presence_hub_session";
+/// Where it counts.
+const COOKIE_PATHS: &str = "/v1/";
+/// What a request that acts by the cookie must bear: a header that no page of another origin can
+/// send without being asked first, which the hub never grants.
+pub(super) const ACT_HEADER: HeaderName = HeaderName::from_static("x-presence-hub");
 
 /// Proof that the caller may read.
-pub(super) struct MayRead;
+pub(super) struct MayRead(pub(super) Caller);
 
 /// Proof that the caller may act.
-pub(super) struct MayAct;
+pub(super) struct MayAct(pub(super) Caller);
+
+/// Proof that the caller may see how the hub is configured.
+pub(super) struct MaySeeAll;
+
+/// Whoever calls, by a key or as somebody who logged in with one.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    pub(super) bearer: Bearer,
+    pub(super) address: IpAddr,
+    /// Of somebody who is logged in.
+    login: Option<ById>,
+}
+
+#[derive(Debug, Clone)]
+struct ById {
+    id: String,
+    expires: Timestamp,
+}
 
 impl FromRequestParts<Arc<Door>> for MayRead {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
-        role(&parts.headers, &door.settings().keys).map(|_| Self)
+        door.caller(parts).map(Self)
     }
 }
 
@@ -26,20 +55,97 @@ impl FromRequestParts<Arc<Door>> for MayAct {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
-        match role(&parts.headers, &door.settings().keys)? {
-            Role::Viewer => Err(Problem::forbidden("a viewer's key may only read")),
-            Role::Api | Role::Admin => Ok(Self),
+        let caller = door.caller(parts)?;
+        let refused = match caller.bearer.role {
+            Role::Viewer => "a viewer's key may only read",
+            Role::Api | Role::Admin
+                if caller.login.is_some() && !parts.headers.contains_key(ACT_HEADER) =>
+            {
+                "whoever acts by the cookie sends X-Presence-Hub, too"
+            }
+            Role::Api | Role::Admin => return Ok(Self(caller)),
+        };
+        caller.was_refused(&format!("{} {}", parts.method, parts.uri.path()), refused);
+        Err(Problem::forbidden(refused))
+    }
+}
+
+impl FromRequestParts<Arc<Door>> for MaySeeAll {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
+        match door.caller(parts)?.bearer.role {
+            Role::Viewer | Role::Api => Err(Problem::forbidden("an admin's key is wanted")),
+            Role::Admin => Ok(Self),
         }
     }
 }
 
-fn role(headers: &HeaderMap, keys: &ApiKeys) -> Result<Role, Problem> {
+impl Caller {
+    /// Whoever has a key.
+    pub(super) const fn by_key(bearer: Bearer, address: IpAddr) -> Self {
+        Self { bearer, address, login: None }
+    }
+
+    /// Until when somebody is logged in; a key by itself has no end.
+    pub(super) fn expires(&self) -> Option<Timestamp> {
+        self.login.as_ref().map(|login| login.expires)
+    }
+}
+
+impl Door {
+    /// Whoever calls. A key counts before the cookie, which counts under `/v1` alone.
+    fn caller(&self, parts: &Parts) -> Result<Caller, Problem> {
+        let address = self.address(parts)?;
+        if let Some(key) = offered_key(&parts.headers) {
+            let bearer = self.settings().keys.bearer(key);
+            let bearer = bearer.ok_or_else(|| self.wrong_key(address))?;
+            return Ok(Caller::by_key(bearer, address));
+        }
+        if !parts.uri.path().starts_with(COOKIE_PATHS) {
+            return Err(Problem::unauthorized());
+        }
+        let mut logins = cookies(&parts.headers).filter_map(|id| self.logged_in(id, address));
+        logins.next().ok_or_else(Problem::unauthorized)
+    }
+
+    /// Whoever is logged in by an id.
+    pub(super) fn logged_in(&self, id: &str, address: IpAddr) -> Option<Caller> {
+        let login = self.logins.find(id, self.hub.clock().now())?;
+        let bearer = self.settings().keys.known(login.key)?;
+        let login = Some(ById { id: id.to_owned(), expires: login.expires });
+        Some(Caller { bearer, address, login })
+    }
+
+    /// Whether a caller is still who it was: a key may be taken out, and a login ends.
+    pub(super) fn still_knows(&self, caller: &Caller) -> bool {
+        match &caller.login {
+            Some(login) => self.logged_in(&login.id, caller.address).is_some(),
+            None => self.settings().keys.known(caller.bearer.mark).is_some(),
+        }
+    }
+
+    /// Where a request comes from.
+    pub(super) fn address(&self, parts: &Parts) -> Result<IpAddr, Problem> {
+        let peer = parts.extensions.get::<Peer>().ok_or_else(Problem::unauthorized)?;
+        Ok(self.settings().trusted_proxies.client(*peer, &parts.headers))
+    }
+}
+
+/// The key that a request bears.
+fn offered_key(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bearer = bearer.and_then(|text| {
         let (scheme, key) = text.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
     });
     let own = || headers.get("x-api-key").and_then(|value| value.to_str().ok());
-    let key = bearer.or_else(own).ok_or_else(Problem::unauthorized)?;
-    keys.role(key).ok_or_else(Problem::unauthorized)
+    bearer.or_else(own)
+}
+
+/// The ids in a request's cookies; there may be more than one of the name.
+pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let pairs = all.flat_map(|cookies| cookies.split(';')).filter_map(|one| one.split_once('='));
+    pairs.filter(|(name, _)| name.trim() == COOKIE).map(|(_, id)| id.trim())
 }

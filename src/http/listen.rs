@@ -122,7 +122,8 @@ pub async fn serve(listener: Listener, door: Arc<Door>, face: Face) {
         let held = Held(Arc::new(place));
         // Without it, a small frame may wait for the acknowledgement of the one before.
         stream.set_nodelay(true).ok();
-        let (router, tls, peer) = (router.clone(), listener.tls.clone(), Peer(address));
+        let (router, tls) = (router.clone(), listener.tls.clone());
+        let peer = Peer { address, is_tls: tls.is_some() };
         let handshake_timeout = door.settings().handshake_timeout;
         tokio::spawn(async move {
             match tls {
@@ -157,6 +158,6 @@ where
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     if let Err(error) = connection.await {
-        tracing::debug!(peer = %peer.0, %error, "a connection ended badly");
+        tracing::debug!(peer = %peer.address, %error, "a connection ended badly");
     }
 }

@@ -1,7 +1,9 @@
 //! The door: what answers HTTP, and where WebSockets come in.
 
+mod admin;
 mod api;
 mod assets;
+mod audit;
 mod dev;
 mod events;
 mod keys;
@@ -42,7 +44,7 @@ use self::problem::Problem;
 use self::series::Series;
 pub use self::series::keep_series;
 pub use self::tencent::Tencent;
-use crate::auth::{ApiKeys, Buckets, Rate, TokenRules};
+use crate::auth::{ApiKeys, Buckets, Logins, Rate, TokenRules};
 use crate::hub::Hub;
 use crate::presence::Timestamp;
 use crate::session::Sessions;
@@ -64,6 +66,12 @@ pub struct Door {
     by_address: Buckets<IpAddr>,
     /// When each origin's refusal was last logged.
     refused_origins: Mutex<BTreeMap<String, Timestamp>>,
+    /// Who is logged in at the dashboard.
+    logins: Logins,
+    /// How many wrong keys each address has to log in with, and may have noted elsewhere.
+    wrong_keys: Buckets<IpAddr>,
+    /// See [`wrong_keys`](Self::wrong_keys).
+    wrong_keys_noted: Buckets<IpAddr>,
     series: Series,
     /// By the wall clock, and on the process's own time.
     started: Timestamp,
@@ -89,6 +97,8 @@ pub struct Settings {
     pub development: Option<Development>,
     /// Whether `/metrics` has an address of its own, and so none among the others.
     pub metrics_apart: bool,
+    /// Every setting, secrets hidden.
+    pub config: Arc<serde_json::Value>,
     /// How long a request may take to arrive.
     pub handshake_timeout: Duration,
 }
@@ -124,6 +134,9 @@ impl Door {
         let places = settings.max_connections.min(Semaphore::MAX_PERMITS - REQUESTS_SPARE);
         let by_address = Buckets::new(&settings.connections_per_address);
         Arc::new(Self {
+            logins: Logins::default(),
+            wrong_keys: Buckets::new(&audit::WRONG_KEYS),
+            wrong_keys_noted: Buckets::new(&audit::WRONG_KEYS),
             series: Series::default(),
             started: hub.clock().wall(),
             begun: hub.clock().now(),
@@ -143,9 +156,12 @@ impl Door {
         self.settings.load_full()
     }
 
-    /// Puts other settings in force, from the next request on.
+    /// Puts other settings in force, from the next request on; whoever logged in by a key that is no
+    /// longer there is logged out.
     pub fn set_settings(&self, settings: Settings) {
-        self.settings.store(Arc::new(settings));
+        let settings = Arc::new(settings);
+        self.settings.store(Arc::clone(&settings));
+        self.logins.keep(|key| settings.keys.known(key).is_some());
     }
 
     fn uptime_ms(&self) -> u64 {
@@ -161,7 +177,7 @@ impl Door {
         };
         // The demo goes with the development calls.
         let pages = || match settings.development {
-            Some(_) => assets::all(),
+            Some(_) => assets::demo(),
             None => assets::sdk(),
         };
         let routes = match face {
@@ -201,6 +217,8 @@ impl Door {
             .routes(routes!(stats::stats))
             .routes(routes!(series::series))
             .routes(routes!(nodes::nodes))
+            .routes(routes!(admin::config))
+            .routes(routes!(admin::log_in, admin::who, admin::log_out))
             .routes(routes!(webhooks::state))
             .routes(routes!(webhooks::test))
             .routes(routes!(webhooks::dead))

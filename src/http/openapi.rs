@@ -15,12 +15,12 @@ use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 #[openapi(
     info(title = "presence-hub", description = "Who is online: the server API for app back ends."),
     components(schemas(ProblemBody)),
-    security(("bearer" = []), ("api_key" = [])),
+    security(("bearer" = []), ("api_key" = []), ("cookie" = [])),
     modifiers(&Keys)
 )]
 pub(super) struct Frame;
 
-/// The two ways to send a key.
+/// The ways to say who one is: a key in a header, or the dashboard's cookie.
 struct Keys;
 
 impl Modify for Keys {
@@ -28,8 +28,10 @@ impl Modify for Keys {
         let components = document.components.get_or_insert_default();
         let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
         let header = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key")));
+        let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(super::keys::COOKIE)));
         components.add_security_scheme("bearer", bearer);
         components.add_security_scheme("api_key", header);
+        components.add_security_scheme("cookie", cookie);
     }
 }
 

@@ -49,7 +49,7 @@ async fn metrics(
     key: Result<MayRead, Problem>,
 ) -> Result<Response, Problem> {
     let forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
-    if forwarded || !peer.0.ip().to_canonical().is_loopback() {
+    if forwarded || !peer.address.ip().to_canonical().is_loopback() {
         key?;
     }
     render(state).await

@@ -7,7 +7,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// Where a request's bytes come from; set for each connection by the listener.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) SocketAddr);
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    /// Whether they come by TLS.
+    pub(super) is_tls: bool,
+}
 
 /// A place among the sockets there may be: held by the connection, and by the actor that takes it
 /// over, until both are done with it.
@@ -46,7 +50,7 @@ impl TrustedProxies {
 
     /// The address of the client: the last in X-Forwarded-For that is no trusted proxy's.
     pub(super) fn client(&self, peer: Peer, headers: &HeaderMap) -> IpAddr {
-        let mut client = peer.0.ip().to_canonical();
+        let mut client = peer.address.ip().to_canonical();
         let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|v| v.to_str().ok());
         let hops: Vec<_> = forwarded.flat_map(|hops| hops.split(',')).collect();
         for hop in hops.iter().rev() {
@@ -59,11 +63,20 @@ impl TrustedProxies {
         client
     }
 
+    /// Whether the client speaks TLS, with the hub or with a trusted proxy.
+    pub(super) fn is_secure(&self, peer: Peer, headers: &HeaderMap) -> bool {
+        let forwarded = headers.get("x-forwarded-proto").and_then(|value| value.to_str().ok());
+        let by_proxy = forwarded.filter(|_| self.trusts(peer.address.ip().to_canonical()));
+        // Each proxy adds the way that it was reached by: the first is the client's.
+        let first = by_proxy.and_then(|ways| ways.split(',').next());
+        peer.is_tls || first.is_some_and(|way| way.trim().eq_ignore_ascii_case("https"))
+    }
+
     /// The host and port that the client asked for.
     fn host<'a>(&self, peer: Peer, headers: &'a HeaderMap) -> Option<&'a str> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let forwarded =
-            text("x-forwarded-host").filter(|_| self.trusts(peer.0.ip().to_canonical()));
+            text("x-forwarded-host").filter(|_| self.trusts(peer.address.ip().to_canonical()));
         forwarded.or_else(|| text("host"))
     }
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -44,6 +46,19 @@ impl Problem {
         let message = "an API key is wanted: Authorization: Bearer, or X-API-Key";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
             .with(header::WWW_AUTHENTICATE, "Bearer")
+    }
+
+    pub(super) fn wrong_key() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "this key is not known")
+    }
+
+    pub(super) fn too_many_wrong_keys(pause: Duration) -> Self {
+        let message = "too many wrong keys from this address: wait a little";
+        let mut problem =
+            Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited.name(), message);
+        let pause = HeaderValue::from(pause.as_secs().max(1));
+        problem.headers.push((header::RETRY_AFTER, pause));
+        problem
     }
 
     pub(super) fn no_development_key() -> Self {

@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use self::fault::Fault;
 use super::Door;
 use super::api::{end_terminals, read_body};
+use super::audit::{Deed, administrator_did};
 use super::problem::Problem;
 use crate::auth::UserSigVerifier;
 use crate::presence::{
@@ -129,11 +130,11 @@ async fn answer(
     request: Request,
 ) -> Result<Option<QueryReply>, Fault> {
     let command = Command::of(&request)?;
-    tencent.admit(command, request.uri(), door.hub.clock().wall())?;
+    let administrator = tencent.admit(command, request.uri(), door.hub.clock().wall())?;
     let body = read_body(request.into_body()).await.map_err(|_| Fault::Request)?;
     match command {
         Command::Query => query(door, tencent, &body).await.map(Some),
-        Command::Kick => kick(door, &body).await.map(|()| None),
+        Command::Kick => kick(door, &administrator, &body).await.map(|()| None),
     }
 }
 
@@ -148,14 +149,14 @@ impl Command {
 }
 
 impl Tencent {
-    /// Lets in whoever is an administrator of the application, and shows it.
-    fn admit(&self, command: Command, uri: &Uri, wall: Timestamp) -> Result<(), Fault> {
+    /// Lets in whoever is an administrator of the application, and shows it; returns who it is.
+    fn admit(&self, command: Command, uri: &Uri, wall: Timestamp) -> Result<String, Fault> {
         let caller = Query::<Caller>::try_from_uri(uri);
         let Query(Caller { sdkappid, identifier, usersig }) = caller.map_err(|_| Fault::Url)?;
         let sdk_app_id = sdkappid.and_then(|id| id.parse().ok()).ok_or(Fault::NoSdkAppId)?;
         self.verifier.verify(&usersig, sdk_app_id, &identifier, wall)?;
         match command {
-            _ if self.administrators.contains(&identifier) => Ok(()),
+            _ if self.administrators.contains(&identifier) => Ok(identifier),
             Command::Query => Err(Fault::MayNotQuery),
             Command::Kick => Err(Fault::MayNotKick),
         }
@@ -211,13 +212,16 @@ fn accounts(body: &Map<String, Value>) -> Result<Vec<&str>, Fault> {
 
 /// `im_open_login_svc/kick`: ends all of a user's terminals and revokes the tokens (L9); a user who
 /// is not remembered may have tokens, too, and is no error.
-async fn kick(door: &Door, body: &Bytes) -> Result<(), Fault> {
+async fn kick(door: &Door, administrator: &str, body: &Bytes) -> Result<(), Fault> {
     let body: Map<String, Value> = serde_json::from_slice(body).map_err(|_| Fault::Parameters)?;
     // `UserID` was once called `Identifier`.
     let user = ["UserID", "Identifier"].into_iter().find_map(|field| body.get(field)?.as_str());
     let user = user.and_then(|user| user.parse().ok()).ok_or(Fault::Parameters)?;
     let everything = Target::default();
-    end_terminals(&door.hub, &user, everything, None).await.map_err(|_| Fault::KickFailed)?;
+    let ended = end_terminals(&door.hub, &user, everything, None).await;
+    let (kicked, _) = ended.map_err(|_| Fault::KickFailed)?;
+    let what = format!("everything: {} ended, tokens revoked", kicked.len());
+    administrator_did(administrator, &Deed { action: "kick", whom: Some(&user), why: None }, &what);
     Ok(())
 }
 

@@ -95,7 +95,7 @@ impl Door {
 }
 
 /// What one household has: an IPv4 address, or the network that an IPv6 address is chosen from.
-fn household(address: IpAddr) -> IpAddr {
+pub(super) fn household(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => (u128::from(address) >> 64 << 64).to_be_bytes().into(),

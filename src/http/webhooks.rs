@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Door;
 use super::api::JsonBody;
+use super::audit::Deed;
 use super::keys::{MayAct, MayRead};
 use super::openapi::{self, Refusals};
 use super::problem::Problem;
@@ -122,10 +123,16 @@ pub(super) struct Count {
 )]
 pub(super) async fn test(
     State(door): State<Arc<Door>>,
-    _: MayAct,
+    MayAct(caller): MayAct,
 ) -> Result<Json<Tested>, Problem> {
     let outcome = door.webhook.test().await;
-    let outcome = outcome.ok_or_else(|| Problem::conflict("off", "no webhook is configured"))?;
+    let outcome = outcome.ok_or_else(|| Problem::conflict("off", "no webhook is configured"));
+    let what = outcome.as_ref().map(|outcome| match outcome {
+        Outcome::Accepted => "accepted",
+        Outcome::Refused { .. } | Outcome::Failed { .. } => "not accepted",
+    });
+    caller.did(&Deed::of("test the webhook"), what);
+    let outcome = outcome?;
     let error = match outcome {
         Outcome::Accepted => None,
         Outcome::Refused { error, .. } | Outcome::Failed { error, .. } => Some(error),
@@ -227,13 +234,13 @@ impl TryFrom<Meant> for Which {
 )]
 pub(super) async fn retry(
     State(door): State<Arc<Door>>,
-    _: MayAct,
+    MayAct(caller): MayAct,
     JsonBody(meant): JsonBody<Meant>,
 ) -> Result<Json<Count>, Problem> {
-    let count = door.webhook.outbox().put_back(meant.try_into()?).await?;
+    let count = door.webhook.outbox().put_back(meant.try_into()?).await.map_err(Problem::from);
+    caller.did(&Deed::of("retry dead letters"), letters(&count).as_deref().map_err(|p| *p));
     door.webhook.wake();
-    tracing::info!(count, "dead letters were put back");
-    Ok(Json(Count { count }))
+    Ok(Json(Count { count: count? }))
 }
 
 /// `POST /v1/webhooks/dead/drop`: lets dead letters go.
@@ -248,10 +255,15 @@ pub(super) async fn retry(
 )]
 pub(super) async fn drop_dead(
     State(door): State<Arc<Door>>,
-    _: MayAct,
+    MayAct(caller): MayAct,
     JsonBody(meant): JsonBody<Meant>,
 ) -> Result<Json<Count>, Problem> {
-    let count = door.webhook.outbox().drop_dead(meant.try_into()?).await?;
-    tracing::info!(count, "dead letters were dropped");
-    Ok(Json(Count { count }))
+    let count = door.webhook.outbox().drop_dead(meant.try_into()?).await.map_err(Problem::from);
+    caller.did(&Deed::of("drop dead letters"), letters(&count).as_deref().map_err(|p| *p));
+    Ok(Json(Count { count: count? }))
+}
+
+/// How many it were, as the audit log has it.
+fn letters(count: &Result<u64, Problem>) -> Result<String, &Problem> {
+    count.as_ref().map(|count| format!("{count} dead letters"))
 }

@@ -98,26 +98,37 @@ impl Lab {
 
     /// Answers HTTP on an address of its own, as the server API of a Tencent Cloud IM application.
     pub(crate) fn answer_http(&self, tencent: Tencent) -> SocketAddr {
+        self.open_door(|settings| settings.tencent = Some(tencent)).0
+    }
+
+    /// Answers HTTP on an address of its own, with some settings changed.
+    pub(crate) fn open_door(
+        &self,
+        change: impl FnOnce(&mut http::Settings),
+    ) -> (SocketAddr, Arc<Door>) {
         let config = defaults();
-        let settings = http::Settings {
+        let mut settings = http::Settings {
             origins: OriginRule::default(),
             trusted_proxies: TrustedProxies::default(),
             max_connections: config.server.max_connections,
             connections_per_address: config.connection_rate(),
             keys: config.api_keys(None),
-            tencent: Some(tencent),
+            tencent: None,
             development: None,
             metrics_apart: false,
+            config: Arc::default(),
             handshake_timeout: config.server.handshake_timeout,
         };
+        change(&mut settings);
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = http::bind(any, None).expect("an address");
         let address = listener.address().expect("an address");
         let outbox = Arc::new(memory_store());
         let webhook = Webhook::new(Arc::clone(&self.store), outbox, self.clock.clone(), None);
         let door = Door::new(Arc::clone(&self.sessions), webhook, settings);
-        tokio::spawn(http::serve(listener, door, Face::Whole));
-        address
+        tokio::spawn(http::keep_series(Arc::clone(&door)));
+        tokio::spawn(http::serve(listener, Arc::clone(&door), Face::Whole));
+        (address, door)
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -1,5 +1,7 @@
 //! The HTTP API from outside.
 
+mod counts;
+mod dashboard;
 mod faces;
 mod log;
 mod tencent;

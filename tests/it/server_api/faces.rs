@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{json_of, refusal, refused};
+use super::{ADMIN_KEY, json_of, refusal, refused};
 use crate::support::{API_KEY, SOON, Server, http, token};
 
 #[tokio::test]
@@ -160,6 +160,29 @@ async fn the_api_and_the_metrics_may_have_addresses_of_their_own() {
     let answer = forwarded.send().await.expect("an answer");
     assert_eq!(answer.status(), 200, "it is open to whoever reaches it");
     assert!(answer.text().await.expect("a text").contains("presence_hub_connections 1"));
+}
+
+#[tokio::test]
+async fn the_dashboard_is_where_the_api_is() {
+    let (server, _) = in_development(&[("server.admin_listen", "127.0.0.1:0")]);
+    let admin = face(&server, "Admin").await;
+    let dashboard = server.greeting.lines().find(|line| line.contains("dashboard")).expect("it");
+    assert!(dashboard.contains(&format!("http://{admin}/static/#key=")), "{dashboard}");
+    let rows = [
+        ("/static/", [404, 200]),
+        ("/static/index.html", [404, 200]),
+        ("/static/dashboard/nothing.js", [404, 404]),
+        ("/static/demo.html", [200, 200]),
+        ("/static/style.css", [200, 200]),
+        ("/static/presence.js", [200, 200]),
+        ("/v1/admin/session", [404, 401]),
+    ];
+    for (path, expected) in rows {
+        for (address, expected) in [server.address, admin].into_iter().zip(expected) {
+            let answer = http(address, "GET", path).send().await.expect("an answer");
+            assert_eq!(answer.status(), expected, "{address}{path}");
+        }
+    }
 }
 
 /// A hub in development mode, and a key that it made.
@@ -316,7 +339,10 @@ fn make_certificate(directory: &Path) -> (String, String) {
 
 #[tokio::test]
 async fn the_hub_speaks_tls_where_it_has_a_certificate() {
-    let tls = Tls::start(&[("server.handshake_timeout", "1s")]);
+    let tls = Tls::start(&[
+        ("server.handshake_timeout", "1s"),
+        ("auth.admin_keys", &format!("[\"{ADMIN_KEY}\"]")),
+    ]);
     assert!(tls.server.greeting.contains("https://"), "{}", tls.server.greeting);
     let mut stream = tls.connect().await;
     let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -324,6 +350,18 @@ async fn the_hub_speaks_tls_where_it_has_a_certificate() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    let mut stream = tls.connect().await;
+    let login = format!(r#"{{"key":"{ADMIN_KEY}"}}"#);
+    let head = format!(
+        "POST /v1/admin/session HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        login.len()
+    );
+    stream.write_all(format!("{head}{login}").as_bytes()).await.expect("to send");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    let cookie = answer.lines().find(|line| line.starts_with("set-cookie: ")).expect("a cookie");
+    assert!(cookie.ends_with("; Secure"), "{cookie}");
 
     let (mut socket, _) =
         tokio_tungstenite::client_async("wss://localhost/ws", tls.connect().await)

@@ -1,0 +1,163 @@
+//! Who is logged in at the dashboard, and what only its administrators see.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{FromRequestParts, State};
+use axum::http::header;
+use axum::http::request::Parts;
+use axum::response::{AppendHeaders, IntoResponse, IntoResponseParts, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::Door;
+use super::api::JsonBody;
+use super::audit::{Deed, WRONG_KEYS, note_wrong_key};
+use super::keys::{COOKIE, Caller, MayRead, MaySeeAll, cookies};
+use super::openapi::{self, Refusals};
+use super::peer::Peer;
+use super::problem::Problem;
+use super::upgrade::household;
+use crate::auth::{LOGIN_TTL, Role};
+use crate::presence::Timestamp;
+
+/// A key to log in with.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LoginRequest {
+    /// One of `auth.admin_keys` or `auth.viewer_keys`.
+    key: String,
+}
+
+/// Who somebody is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Who {
+    /// `viewer`, `api` or `admin`.
+    role: &'static str,
+    /// When the login ends; null for a key by itself.
+    #[schema(value_type = Option<u64>)]
+    expires: Option<Timestamp>,
+    /// What stands for the key in the audit log.
+    key: String,
+}
+
+/// How a request came in.
+pub(super) struct Way {
+    caller_at: IpAddr,
+    is_secure: bool,
+    ids: Vec<String>,
+}
+
+impl FromRequestParts<Arc<Door>> for Way {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
+        let caller_at = door.address(parts)?;
+        let proxies = &door.settings().trusted_proxies;
+        let peer = parts.extensions.get::<Peer>();
+        let is_secure = peer.is_some_and(|peer| proxies.is_secure(*peer, &parts.headers));
+        let ids = cookies(&parts.headers).map(str::to_owned).collect();
+        Ok(Self { caller_at, is_secure, ids })
+    }
+}
+
+/// `POST /v1/admin/session`: logs in at the dashboard.
+#[utoipa::path(
+    post,
+    path = "/v1/admin/session",
+    security(()),
+    request_body = LoginRequest,
+    responses(
+        (status = 200, description = "Who one is; a cookie for what follows.", body = Who),
+        (status = 429, description = "Too many wrong keys from this address.", body = openapi::ProblemBody),
+        Refusals,
+    ),
+)]
+pub(super) async fn log_in(
+    State(door): State<Arc<Door>>,
+    way: Way,
+    JsonBody(LoginRequest { key }): JsonBody<LoginRequest>,
+) -> Result<Response, Problem> {
+    let (address, now) = (way.caller_at, door.hub.clock().now());
+    let household = household(address);
+    // A key that is right costs nothing.
+    if !door.wrong_keys.take(&household, &WRONG_KEYS, now) {
+        return Err(Problem::too_many_wrong_keys(WRONG_KEYS.pause()));
+    }
+    let Some(bearer) = door.settings().keys.bearer(&key) else {
+        note_wrong_key(address);
+        return Err(Problem::wrong_key());
+    };
+    door.wrong_keys.put_back(&household);
+    let caller = Caller::by_key(bearer, address);
+    if bearer.role == Role::Api {
+        let refused = "this key is a back end's: the dashboard wants an admin's or a viewer's";
+        caller.was_refused("log in", refused);
+        return Err(Problem::forbidden(refused));
+    }
+    let id = door.logins.begin(bearer.mark, now);
+    caller.did(&Deed::of("log in"), Ok("for 8 hours"));
+    let expires = Some(door.hub.clock().wall() + LOGIN_TTL);
+    let who = Who { role: bearer.role.name(), expires, key: bearer.mark.to_string() };
+    Ok((set_cookie(&id, LOGIN_TTL.as_secs(), way.is_secure), Json(who)).into_response())
+}
+
+/// `GET /v1/admin/session`: who one is.
+#[utoipa::path(
+    get,
+    path = "/v1/admin/session",
+    responses(
+        (status = 200, description = "Who one is.", body = Who),
+        Refusals,
+    ),
+)]
+pub(super) async fn who(State(door): State<Arc<Door>>, MayRead(caller): MayRead) -> Json<Who> {
+    let clock = door.hub.clock();
+    // As the wall clock will show it.
+    let expires = caller.expires().map(|at| clock.wall() + (at - clock.now()));
+    let bearer = caller.bearer;
+    Json(Who { role: bearer.role.name(), expires, key: bearer.mark.to_string() })
+}
+
+/// `DELETE /v1/admin/session`: logs out, whoever was logged in. It wants no further header: no form
+/// can send it, and no page of another origin may.
+#[utoipa::path(
+    delete,
+    path = "/v1/admin/session",
+    security(()),
+    responses(
+        (status = 200, description = "Nobody is logged in any more.", body = Object),
+        Refusals,
+    ),
+)]
+pub(super) async fn log_out(State(door): State<Arc<Door>>, way: Way) -> Response {
+    for id in &way.ids {
+        if let Some(caller) = door.logged_in(id, way.caller_at) {
+            door.logins.end(id);
+            caller.did(&Deed::of("log out"), Ok("at once"));
+        }
+    }
+    (set_cookie("", 0, way.is_secure), Json(json!({}))).into_response()
+}
+
+fn set_cookie(id: &str, ttl_secs: u64, is_secure: bool) -> impl IntoResponseParts {
+    let secure = if is_secure { "; Secure" } else { "" };
+    let cookie =
+        format!("{COOKIE}={id}; Path=/v1; HttpOnly; SameSite=Strict; Max-Age={ttl_secs}{secure}");
+    AppendHeaders([(header::SET_COOKIE, cookie), (header::CACHE_CONTROL, "no-store".to_owned())])
+}
+
+/// `GET /v1/config`: the configuration in force, secrets hidden.
+#[utoipa::path(
+    get,
+    path = "/v1/config",
+    responses(
+        (status = 200, description = "Every setting, as `check-config` prints it.", body = Object),
+        Refusals,
+    ),
+)]
+pub(super) async fn config(State(door): State<Arc<Door>>, _: MaySeeAll) -> Json<Arc<Value>> {
+    Json(Arc::clone(&door.settings().config))
+}

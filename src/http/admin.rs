@@ -23,6 +23,9 @@ use super::upgrade::household;
 use crate::auth::{LOGIN_TTL, Role};
 use crate::presence::Timestamp;
 
+/// The most bytes of what anybody may send to log in.
+const LOGIN_BYTES_MAX: usize = 4 * 1024;
+
 /// A key to log in with.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -78,7 +81,7 @@ impl FromRequestParts<Arc<Door>> for Way {
 pub(super) async fn log_in(
     State(door): State<Arc<Door>>,
     way: Way,
-    JsonBody(LoginRequest { key }): JsonBody<LoginRequest>,
+    JsonBody(LoginRequest { key }): JsonBody<LoginRequest, LOGIN_BYTES_MAX>,
 ) -> Result<Response, Problem> {
     let (address, now) = (way.caller_at, door.hub.clock().now());
     let household = household(address);

@@ -31,18 +31,20 @@ use crate::wire::{ErrorCode, TEXT_BYTES_MAX};
 /// The most users that one call may name.
 const USERS_MAX: usize = 500;
 /// The most bytes that a body may have, and how long it may take.
-const BODY_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// See [`BODY_BYTES_MAX`].
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A JSON body, whatever its content type says; an empty one is `{}`.
-pub(super) struct JsonBody<T>(pub(super) T);
+pub(super) struct JsonBody<T, const BYTES_MAX: usize = BODY_BYTES_MAX>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequest<Arc<Door>> for JsonBody<T> {
+impl<T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<Arc<Door>>
+    for JsonBody<T, BYTES_MAX>
+{
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &Arc<Door>) -> Result<Self, Problem> {
-        let body = read_body(request.into_body()).await?;
+        let body = read_body(request.into_body(), BYTES_MAX).await?;
         let body: &[u8] = if body.is_empty() { b"{}" } else { &body };
         // A list of the same values in the same order would pass for the fields of a struct.
         if !body.trim_ascii_start().starts_with(b"{") {
@@ -53,8 +55,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<Door>> for JsonBody<T> {
 }
 
 /// Reads a body, up to a size and for a time.
-pub(super) async fn read_body(body: Body) -> Result<Bytes, Problem> {
-    let read = to_bytes(body, BODY_BYTES_MAX);
+pub(super) async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+    let read = to_bytes(body, bytes_max);
     let read = tokio::time::timeout(BODY_TIMEOUT, read).await;
     read.map_err(|_| Problem::timeout())?.map_err(|_| Problem::too_large())
 }

@@ -90,7 +90,7 @@ impl Problem {
     }
 
     pub(super) fn too_large() -> Self {
-        let message = "the body is larger than 1 MiB";
+        let message = "the body is too large";
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
 

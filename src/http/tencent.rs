@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use self::fault::Fault;
 use super::Door;
-use super::api::{end_terminals, read_body};
+use super::api::{BODY_BYTES_MAX, end_terminals, read_body};
 use super::audit::{Deed, administrator_did};
 use super::problem::Problem;
 use crate::auth::UserSigVerifier;
@@ -131,7 +131,7 @@ async fn answer(
 ) -> Result<Option<QueryReply>, Fault> {
     let command = Command::of(&request)?;
     let administrator = tencent.admit(command, request.uri(), door.hub.clock().wall())?;
-    let body = read_body(request.into_body()).await.map_err(|_| Fault::Request)?;
+    let body = read_body(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| Fault::Request)?;
     match command {
         Command::Query => query(door, tencent, &body).await.map(Some),
         Command::Kick => kick(door, &administrator, &body).await.map(|()| None),

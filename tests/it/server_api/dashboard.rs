@@ -205,6 +205,8 @@ async fn wrong_keys_are_slowed_down_and_right_ones_are_not() {
         let request = server.http("POST", "/v1/admin/session").body(body);
         assert_eq!(refused(request).await, refusal(400, "bad_request"), "{body}");
     }
+    let long = server.http("POST", "/v1/admin/session").json(&json!({ "key": "x".repeat(4096) }));
+    assert_eq!(refused(long).await, refusal(413, "too_large"));
     let back_end = server.http("POST", "/v1/admin/session").json(&json!({ "key": API_KEY }));
     assert_eq!(refused(back_end).await, refusal(403, "forbidden"));
 }

@@ -60,20 +60,28 @@ pub(super) async fn users_are_listed_in_order_by_prefix_and_state(
         states: states.to_vec(),
     };
     let sorted = ["a", "a%", "a_b", "ab", "a\u{10FFFF}", "b", "c", "阿", "阿娜"];
-    assert_eq!(names(store, of(None, "", &all), 100).await, sorted);
-    assert_eq!(names(store, of(None, "a", &all), 100).await, sorted[..5]);
-    assert_eq!(names(store, of(None, "a_", &all), 100).await, ["a_b"]);
-    assert_eq!(names(store, of(None, "阿", &all), 100).await, ["阿", "阿娜"]);
-    assert_eq!(names(store, of(None, "z", &all), 100).await, [""; 0]);
-    assert_eq!(names(store, of(Some("a%"), "a", &all), 2).await, ["a_b", "ab"]);
-    assert_eq!(names(store, of(Some("a"), "a_", &all), 2).await, ["a_b"], "before the prefix");
-    assert_eq!(names(store, of(Some("b"), "a", &all), 2).await, [""; 0], "behind it");
-    assert_eq!(names(store, of(Some("ab"), "ab", &all), 2).await, [""; 0]);
-    assert_eq!(names(store, of(Some("a_b"), "", &all), 3).await, ["ab", "a\u{10FFFF}", "b"]);
-    assert_eq!(names(store, of(None, "", &[State::PushOnline]), 100).await, ["ab"]);
-    assert_eq!(names(store, of(None, "", &[State::Offline]), 100).await, [""; 0]);
-    assert_eq!(names(store, of(None, "", &[]), 100).await, [""; 0]);
-    assert_eq!(names(store, of(None, "", &[State::Online]), 3).await, ["a", "a%", "a_b"]);
+    let (push, none): (&[_], &[_]) = (&[State::PushOnline], &[]);
+    let rows: [(_, _, &[_], _, &[&str]); 14] = [
+        (None, "", &all, 100, &sorted),
+        (None, "a", &all, 100, &sorted[..5]),
+        (None, "a_", &all, 100, &["a_b"]),
+        (None, "阿", &all, 100, &["阿", "阿娜"]),
+        (None, "z", &all, 100, &[]),
+        (Some("a%"), "a", &all, 2, &["a_b", "ab"]),
+        // Before the prefix, and behind all that begin with it.
+        (Some("a"), "a_", &all, 2, &["a_b"]),
+        (Some("b"), "a", &all, 2, &[]),
+        (Some("ab"), "ab", &all, 2, &[]),
+        (Some("a_b"), "", &all, 3, &["ab", "a\u{10FFFF}", "b"]),
+        (None, "", push, 100, &["ab"]),
+        (None, "", &[State::Offline], 100, &[]),
+        (None, "", none, 100, &[]),
+        (None, "", &[State::Online], 3, &["a", "a%", "a_b"]),
+    ];
+    for (after, prefix, states, limit, expected) in rows {
+        let listed = names(store, of(after, prefix, states), limit).await;
+        assert_eq!(listed, expected, "{after:?} {prefix:?} {states:?}");
+    }
 }
 
 pub(super) async fn a_history_is_read_both_ways(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {

@@ -18,7 +18,7 @@ export type ConnectionState = 'disconnected' | 'connecting' | 'connected';
 /** `PushOnline`: only a phone or tablet is left whose app is gone and that still wants push. */
 export type UserState = 'Online' | 'PushOnline' | 'Offline';
 
-/** Where a client runs. `iphone` is read as `ios`. */
+/** Where a client runs. */
 export type Platform = 'android' | 'ios' | 'ipad' | 'windows' | 'mac' | 'linux' | 'web' | 'miniprogram';
 
 /** One installation on one platform. */
@@ -219,8 +219,8 @@ export class PresenceClient {
   loginHere(): Promise<Session>;
 
   /**
-   * Offline at once. Forgets the session and all subscriptions, and calls nothing back any more. Resolves when the
-   * socket is closed, after `probeTimeout` at most.
+   * Offline at once, where it is connected. Forgets the session and all subscriptions, and calls nothing back any more.
+   * Resolves when the socket is closed, after `probeTimeout` at most.
    */
   logout(): Promise<void>;
 
@@ -257,7 +257,10 @@ export class PresenceClient {
   /** Says that the app is in the foreground again. */
   foreground(): Promise<void>;
 
-  /** Shows the hub a new token, which reconnects use from then on. While not connected, keeps it for the next login. */
+  /**
+   * Shows the hub a new token, which reconnects use from then on. While not connected, keeps it for the next login,
+   * where there is no `getToken`.
+   */
   refresh(token: string): Promise<{ expires_at: number } | void>;
 
   /** Listens to an event; returns what takes the listener off again. */

@@ -125,6 +125,8 @@ export interface Fields {
   _hidden?: 'hide' | 'exit' | null;
   /** When to come back, as a hub said that drains. */
   _comeBackMs?: number | undefined;
+  /** When the token may be renewed again. */
+  _renewAt: number;
   /** Why the login was refused; the close that follows says what to do. */
   _refusal?: any;
   /** The answer to the last login. */
@@ -158,7 +160,8 @@ export interface Methods extends PublicMethods {
   _ask(type: string, fields?: object, onOk?: (ok: any) => void): Promise<any>;
   _receive(text: string, live: Live): void;
   _reply(reply: { id: number; ok?: any; error?: any }, live: Live): void;
-  _renew(message: { expires_at: number }, live: Live): void;
+  /** Asks for another token and shows it to the hub, once per `timeout` at most: the next may be as short of time. */
+  _renew(live: Live): unknown;
   _learn(status: Status): void;
   _show(user: string, subscriptions: Subscription[]): void;
   /** Tells the hub who is watched, once for all calls of a turn. */

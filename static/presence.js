@@ -28,7 +28,7 @@
       const mini = typeof wx === 'object' ? wx : typeof my === 'object' ? my : typeof tt === 'object' ? tt : root;
       const place = options.adapter || (root.document ? root : mini);
       const host = place.connectSocket ? miniProgram(place) : page(place, options.WebSocket || place.WebSocket);
-      const defaults = { minDelay: 500, maxDelay: 20000, timeout: 10000, probeTimeout: 5000, heartbeat: 20000 };
+      const { minDelay = 500, maxDelay = 20000, timeout = 10000, probeTimeout = 5000, heartbeat = 20000 } = options;
       const platform = options.platform || host.platform;
       const device = options.device || deviceId(keeper(host.local, pageMemory));
       /** @type {In.Fields} */
@@ -38,7 +38,7 @@
         device,
         user: null,
         session: null,
-        _options: Object.assign(defaults, options),
+        _options: Object.assign({}, options, { minDelay, maxDelay, timeout, probeTimeout, heartbeat }),
         _host: host,
         _kept: keeper(host.tab, {}),
         _key: ['presence-hub', options.url, options.user, platform, device].join(' '),
@@ -50,6 +50,7 @@
         _pending: new Map(),
         _lastId: 0,
         _attempts: 0,
+        _renewAt: 0,
         _generation: 0,
         _life: 0,
       };
@@ -91,7 +92,7 @@
       this._life++;
       this._watched.clear();
       this._known.clear();
-      this._keep({});
+      this._keep({ kicked: this._recall().kicked });
       this._stop(new PresenceError('logged_out'));
       return closed.promise.catch(() => {});
     },
@@ -145,12 +146,13 @@
     foreground() {
       this._hidden = null;
       if (this._resting) this._open();
+      else this._probe();
       return this._deafen && this.state !== 'connected' ? this._ready() : settled(this._request('foreground'));
     },
 
     refresh(token) {
       if (this.state === 'connected') return settled(this._request('refresh', { token }, () => (this._token = token)));
-      this._token = token; // for the next login
+      this._token = token;
       return Promise.resolve();
     },
 
@@ -174,6 +176,7 @@
       clearTimeout(this._timer);
       this._timer = setTimeout(this._failed('timeout'), this._options.timeout);
       this._setState('connecting');
+      if (!live()) return;
       Promise.resolve(this._token || this._askToken(this._token === ''))
         .then((token) => {
           if (!live()) return;
@@ -204,7 +207,7 @@
       const { platform, device } = this;
       const { session } = this._recall();
       const login = { token: this._token, platform, device, app: this._options.app };
-      // A login without `resume` may kick, which only a user may do, never a reconnect.
+      // Only a login without `resume` may kick: a user's, never a reconnect.
       if (session || !this._asked) Object.assign(login, { resume: session || '' });
       this._ask('login', login, (ok) => {
         clearTimeout(this._timer);
@@ -232,7 +235,7 @@
         this._token = '';
       }
       if (code === 4007) this._keep({});
-      // What died while it was asked whether it lives had died before.
+      // What dies while it is asked had died before.
       const now = this._probing || (expired && this.state === 'connected') ? 0 : undefined;
       this._retry(error, this._comeBackMs == null ? now : this._comeBackMs);
     },
@@ -333,7 +336,8 @@
           this._comeBackMs = message.reconnect_ms;
           return;
         case 'token_expiring':
-          return this._renew(message, live);
+          this._emit('tokenExpiring', message);
+          return this._renew(live);
         case 'error':
           return this._report(message.error);
       }
@@ -350,18 +354,18 @@
       for (const status of [].concat(ok.status || [], ok.statuses || [])) if (live()) this._learn(status);
     },
 
-    _renew(message, live) {
-      this._emit('tokenExpiring', message);
+    _renew(live) {
       if (!live() || !this._options.getToken) return;
-      const ask = () => {
-        const refreshed = this._askToken(true).then((token) => (live() ? this.refresh(token) : undefined));
-        refreshed.catch((error) => {
+      const wait = this._renewAt - Date.now();
+      if (wait > 0) return setTimeout(() => this._renew(live), wait);
+      this._renewAt = Date.now() + this._options.timeout;
+      this._askToken(true)
+        .then((token) => (live() ? this.refresh(token) : undefined))
+        .catch((error) => {
           if (!live()) return;
           this._report(error, 'token');
-          setTimeout(() => live() && ask(), this._options.timeout); // the old token still holds for a while
+          this._renew(live);
         });
-      };
-      ask();
     },
 
     _report(error, code = error.code) {
@@ -375,7 +379,7 @@
       if (!this._watched.has(user) && user !== this.user) return;
       const known = this._known.get(user);
       const newest = known ? known.newest : -1;
-      // Version 0, nothing is remembered, is no older news: it is shown, once.
+      // Version 0, nothing is remembered, is shown once.
       if (version ? version <= newest : known && !known.status.version) return;
       this._known.set(user, { status, newest: Math.max(version, newest) });
       this._emit('status', status);
@@ -523,10 +527,7 @@
       }),
       events: (client) => ({
         AppHide: (event) => client.background(event && event.reason === 0 ? 'exit' : 'hide'),
-        AppShow: () => {
-          client.foreground();
-          client._probe();
-        },
+        AppShow: () => client.foreground(),
         NetworkStatusChange: ({ isConnected }) => isConnected && client._probe(),
       }),
       listen(on, name, listener) {
@@ -535,7 +536,7 @@
       },
       dial(url, { open, message, close }) {
         const failed = () => close({});
-        // Taro promises its task; `multiple` and a message in a message are Alipay's, a code as text is Douyin's.
+        // Taro promises its task; a message in a message is Alipay's, a code as text is Douyin's.
         const opening = Promise.resolve(wx.connectSocket({ url, protocols: [PROTOCOL], multiple: true, fail: failed }));
         /** @param {(task: In.SocketTask) => void} action */
         const use = (action) => opening.then(action).catch(failed);
@@ -557,10 +558,8 @@
     return {
       get(key) {
         try {
-          return storage().getItem(key) || memory[key];
-        } catch (_) {
-          return memory[key];
-        }
+          return memory[key] || storage().getItem(key);
+        } catch (_) {}
       },
       set(key, value) {
         memory[key] = value;
@@ -611,7 +610,7 @@
 
   /** @param {any} users @returns {string[]} */
   function list(users) {
-    return [].concat(users);
+    return [...new Set([].concat(users).filter((user) => user != null).map(String))];
   }
 
   /** @param {string[]} users @returns {string[][]} */
@@ -621,5 +620,5 @@
 
   const sdk = { PresenceClient, PresenceError };
   if (typeof module === 'object' && module.exports) module.exports = sdk;
-  else root.PresenceHub = sdk;
+  root.PresenceHub = sdk;
 }

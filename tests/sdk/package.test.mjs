@@ -1,14 +1,16 @@
-// The folder as an npm package: packed, installed elsewhere, and used from there.
+// The folder as an npm package: packed, installed elsewhere, and used from there; linked or copied into what is bundled.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { publint } from 'publint';
+import { build, preview } from 'vite';
+import { startBrowser } from './browser.mjs';
 
 const run = promisify(execFile);
 const folder = fileURLToPath(new URL('../../static', import.meta.url));
@@ -57,4 +59,32 @@ test('has types, for import and for require', async () => {
   const flags = ['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022', '--types', ''];
   const files = ['imported.mts', 'required.cts', 'node_modules/presence-hub/presence.internals.d.ts'];
   await run('node', [tsc, ...flags, ...files], { cwd: place }).catch(({ stdout }) => assert.fail(stdout));
+});
+
+test('is bundled for production: installed, linked and copied', async () => {
+  const browser = await startBrowser();
+  try {
+    const name = 'presence-hub';
+    await mkdir(join(place, 'linked/node_modules'), { recursive: true });
+    await symlink(folder, join(place, 'linked/node_modules', name));
+    await cp(folder, join(place, 'copied', name), { recursive: true });
+    await mkdir(join(place, 'installed'));
+    for (const [how, from] of [['installed', name], ['linked', name], ['copied', `./${name}/presence.mjs`]]) {
+      const root = join(place, how);
+      await writeFile(join(root, 'index.html'), '<!doctype html><script type="module" src="main.js"></script>');
+      await writeFile(join(root, 'main.js'), `
+        import { PresenceClient } from '${from}';
+        document.title = new PresenceClient({ url: 'ws://hub/ws' }).platform;`);
+      await build({ root, configFile: false, logLevel: 'error' });
+      const site = await preview({ root, configFile: false, preview: { host: '127.0.0.1', port: 0 } });
+      try {
+        const page = await browser.open(site.resolvedUrls.local[0]);
+        assert.equal(await page.title(), 'web', how);
+      } finally {
+        await site.close();
+      }
+    }
+  } finally {
+    await browser.stop();
+  }
 });

@@ -425,6 +425,30 @@ describe('kicks', () => {
   });
 });
 
+test('an option that is undefined is as good as none', async () => {
+  world.client({ minDelay: undefined, maxDelay: undefined, timeout: undefined }).connect();
+  await settle();
+  await world.close(1006);
+  await pass(749);
+  assert.equal(world.sockets.length, 1);
+  await pass(1);
+  assert.equal(world.sockets.length, 2);
+});
+
+test('two clients that share a tab each go on with their own session', async () => {
+  const sockets = [];
+  for (const session of ['s1', 's2']) {
+    world.client().connect();
+    await world.login(session);
+    sockets.push(world.last);
+  }
+  for (const [n, session] of ['s1', 's2'].entries()) {
+    await world.close(1006, sockets[n]);
+    await pass(1000);
+    assert.equal((await world.open()).resume, session);
+  }
+});
+
 describe('statuses', () => {
   async function watching(...users) {
     const client = world.client();
@@ -447,6 +471,21 @@ describe('statuses', () => {
     client.subscribe(Array.from({ length: 201 }, (_, n) => `u${n}`), () => {});
     await settle();
     assert.deepEqual(world.last.sent.filter(({ type }) => type === 'subscribe').map(({ users }) => users.length), [2, 200, 1]);
+  });
+
+  test('whom one names twice, as a number, or not at all', async () => {
+    const client = world.client();
+    client.connect();
+    await world.login();
+    const seen = [];
+    client.subscribe(['bob', 'bob', 42, null, undefined], ({ user }) => seen.push(user));
+    client.subscribe(undefined, () => assert.fail('of nobody'));
+    await settle();
+    assert.deepEqual(world.sent('subscribe').users, ['bob', '42']);
+    await snapshot(status('bob', 1), status('42', 1));
+    client.subscribe(['bob', 'bob'], ({ user }) => seen.push(user));
+    await settle();
+    assert.deepEqual(seen, ['bob', '42', 'bob']);
   });
 
   test('never an older version after a newer one, and none twice', async () => {
@@ -588,6 +627,24 @@ describe('destroy', () => {
     assert.deepEqual(seen, ['connecting', 'connecting too', 'connected', 'disconnected', 'disconnected too']);
   });
 
+  test('from within the first event of an attempt: nothing is asked any more', async () => {
+    let asked = 0;
+    const client = world.client({ getToken: () => Promise.reject(new Error(`no ${++asked}`)) });
+    client.on('state', ({ state }) => state === 'connecting' && client.destroy());
+    client.connect().catch(() => {});
+    await pass(60000);
+    assert.deepEqual([asked, client.state], [0, 'disconnected']);
+  });
+
+  test('a kicked tab stays out, though its client was destroyed', async () => {
+    const client = world.client();
+    client.connect();
+    await world.login();
+    await world.push({ type: 'kicked', reason: 'admin', by: null, at: 5 });
+    await client.destroy();
+    await assert.rejects(world.client().connect(), { code: 'kicked' });
+  });
+
   test('a login that is not answered yet is logged out', async () => {
     const client = world.client({ platform: 'ios' });
     client.connect();
@@ -648,6 +705,22 @@ describe('requests', () => {
     assert.equal(world.sent('refresh').token, 'new');
   });
 
+  test('tokens that are always about to expire are asked for once in a while, not without end', async () => {
+    let asked = 0;
+    const client = world.client({ getToken: () => `T${++asked}` });
+    client.connect();
+    await world.login();
+    for (let push = 0; push < 5; push++) {
+      await world.push({ type: 'token_expiring', expires_at: 99 });
+      await world.reply(world.sent('refresh').id, { expires_at: 99 });
+    }
+    assert.equal(asked, 2);
+    await pass(9_999);
+    assert.equal(asked, 2);
+    await pass(1);
+    assert.equal(asked, 3);
+  });
+
   test('a token shown while not connected is for the next login', async () => {
     const client = world.client({ token: 'old' });
     await client.refresh('new');
@@ -690,18 +763,19 @@ describe('the page', () => {
     assert.equal(world.sockets.length, 2);
   });
 
-  for (const type of ['online', 'visibilitychange', 'resume']) {
+  for (const type of ['online', 'visibilitychange', 'resume', 'foreground']) {
     test(`${type}: asks whether the connection lives; if not, reconnects at once`, async () => {
       const client = world.client();
       client.connect();
       await world.login('s1');
-      world.window.fire(type);
-      world.window.fire(type);
+      const wake = () => (type === 'foreground' ? client.foreground() : world.window.fire(type));
+      wake();
+      wake();
       assert.equal(world.last.sent.filter((message) => message.type === 'ping').length, 1);
       await world.reply(world.sent('ping').id, { now: 1 });
       await pass(60000);
       assert.equal(world.sockets.length, 1);
-      world.window.fire(type);
+      wake();
       await pass(5000);
       await pass(0);
       assert.ok(world.sockets[0].closed);

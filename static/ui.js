@@ -59,7 +59,7 @@ export function keepTime() {
 function distance(at) {
   const seconds = Math.min(0, Math.round((at - Date.now()) / 1000));
   const [unit, size] = UNITS.find(([, size]) => -seconds >= size) ?? ['second', 1];
-  return new Intl.RelativeTimeFormat(locale(), { numeric: 'auto' }).format(Math.trunc(seconds / size), unit);
+  return new Intl.RelativeTimeFormat(locale(), { numeric: 'auto', style: 'narrow' }).format(Math.trunc(seconds / size), unit);
 }
 
 /** The key of `#key=…`, which is taken out of the address bar and kept for this tab. @param {string} name */

@@ -1,0 +1,146 @@
+// Every session of every user, in pages that the hub makes, shown live.
+
+import { t } from '../../i18n.js';
+import { el } from '../../ui.js';
+import { ApiError, act, get, userPath, withQuery } from '../api.js';
+import { live } from '../live.js';
+import { PLATFORMS, choice, confirm, field, heading, outcome, pager, sessionColumns, table, userLink } from '../parts.js';
+import { repeat } from '../poll.js';
+import { address, remember } from '../router.js';
+import { mayAct } from '../session.js';
+/** @import { Kicked, SessionDetail, SessionPage } from '../shapes.d.ts' */
+
+const EVERY_MS = 3000;
+const PAGE = 50;
+/** What is costly is asked for more rarely: the hub rests so many times as long as it worked. */
+const REST = 50;
+/** The hub looks at so many users in a call and no more: where few match, a page is put together of several. */
+const CALLS_MAX = 20;
+
+/** @param {import('../router.js').Route} route @returns {import('../main.js').Screen} */
+export function open({ query }) {
+  const asked = Object.fromEntries(
+    ['user', 'platform', 'state', 'node', 'address', 'cursor'].map((name) => [name, query.get(name) ?? '']),
+  );
+  const title = t('screen_sessions');
+  const told = outcome();
+  const problem = outcome();
+  const list = table({
+    label: title,
+    empty: 'no_sessions',
+    key: ({ session }) => session,
+    data: ({ user, platform, device, state }) => ({ user, platform, device, state }),
+    columns: [
+      { title: 'user', value: ({ user }) => user, cell: ({ user }) => userLink(user), kind: 'main-cell' },
+      ...sessionColumns(),
+      mayAct() && {
+        title: 'actions',
+        value: () => 0,
+        kind: 'actions',
+        cell: (/** @type {SessionDetail} */ it) =>
+          el('button', { class: 'danger small', type: 'button', on: { click: () => kick(it) } }, t('kick')),
+      },
+    ],
+  });
+  const pages = pager((cursor) => change({ cursor }), asked.cursor);
+
+  /** How long the last answer took. */
+  let tookMs = 0;
+  const asking = repeat(
+    () => Math.max(EVERY_MS, REST * tookMs),
+    async (signal) => {
+      const began = performance.now();
+      /** @type {SessionDetail[]} */
+      const sessions = [];
+      /** @type {?string} */
+      let next = asked.cursor || null;
+      let calls = 0;
+      do {
+        /** @type {SessionPage} */
+        const page = await get(withQuery('sessions', { ...asked, cursor: next, limit: PAGE - sessions.length }), signal);
+        sessions.push(...page.sessions);
+        next = page.next;
+      } while (next !== null && sessions.length < PAGE && ++calls < CALLS_MAX);
+      tookMs = performance.now() - began;
+      list.show(sessions);
+      pages.show(next, t(next !== null && sessions.length < PAGE ? 'shown_so_far' : 'shown', { count: sessions.length }));
+      problem.tell('');
+    },
+    (error) => error.isOwn && problem.tell(t('failed', { message: error.message }), true),
+  );
+
+  /** @param {Record<string, string>} to */
+  function change(to) {
+    if (!('cursor' in to)) {
+      pages.reset();
+      asked.cursor = '';
+    }
+    Object.assign(asked, to);
+    remember(address('sessions', asked));
+    asking.now();
+  }
+
+  /** @param {SessionDetail} it */
+  async function kick({ user, platform, device, session }) {
+    const reason = await confirm({
+      title: t('confirm_session', { user, platform, device }),
+      hint: t('confirm_session_hint'),
+      action: t('kick'),
+      asksReason: true,
+    });
+    if (reason === null) return;
+    try {
+      /** @type {Kicked} */
+      const { kicked } = await act('POST', userPath(user, '/kick'), { session, ...(reason && { message: reason }) });
+      told.tell(t('kicked_count', { count: kicked.length }));
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      told.tell(t('failed', { message: error.message }), true);
+    }
+    asking.now();
+  }
+
+  const any = /** @type {[string, string]} */ (['', t('any')]);
+  const node = choice(t('node'), asked.node, [any], (node) => change({ node }));
+  const nodes = () => {
+    const ids = live.stats?.nodes.map(({ id }) => id) ?? [];
+    if (asked.node && !ids.includes(asked.node)) ids.push(asked.node);
+    if (node.select.options.length === ids.length + 1) return;
+    node.select.replaceChildren(
+      ...[any, ...ids.map((id) => [id, id.slice(0, 12)])].map(([value, word]) => el('option', { value }, word)),
+    );
+    node.select.value = asked.node;
+  };
+  live.addEventListener('change', nodes);
+  nodes();
+  const form = el(
+    'form',
+    { class: 'filters' },
+    field(t('user'), asked.user, (user) => change({ user }), { maxlength: '128', placeholder: t('whole_id') }).element,
+    choice(
+      t('platform'),
+      asked.platform,
+      [any, ...PLATFORMS.map((name) => /** @type {[string, string]} */ ([name, name]))],
+      (platform) => change({ platform }),
+    ).element,
+    choice(t('state'), asked.state, [any, ['Online', t('Online')], ['PushOnline', t('PushOnline')]], (state) => change({ state }))
+      .element,
+    node.element,
+    field(t('address'), asked.address, (address) => change({ address: address.trim() }), { placeholder: '192.0.2.7' }).element,
+  );
+  form.addEventListener('submit', (event) => event.preventDefault());
+
+  return {
+    title,
+    element: el(
+      'section',
+      { class: 'screen' },
+      heading(title, t('sessions_lead')),
+      el('div', { class: 'card' }, form, told.element, problem.element, list.element, pages.element),
+    ),
+    close() {
+      asking.end();
+      live.removeEventListener('change', nodes);
+    },
+  };
+}

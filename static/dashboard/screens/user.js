@@ -1,0 +1,309 @@
+// One user: how they are and were, on which devices, why, and who watches.
+
+import { t } from '../../i18n.js';
+import { badge, el, foreign, moment } from '../../ui.js';
+import { ApiError, act, get, userPath, withQuery } from '../api.js';
+import { evidenceOf, sentence } from '../causes.js';
+import { exactly } from '../format.js';
+import { lanesOf } from '../lanes.js';
+import { live } from '../live.js';
+import { confirm, fact, once, outcome, sessionColumns, table, userChange, userLink, whatHappened } from '../parts.js';
+import { repeat } from '../poll.js';
+import { address, remember } from '../router.js';
+import { mayAct } from '../session.js';
+import '../timeline.js';
+/** @import { HubTimeline } from '../timeline.js' */
+/** @import { EventPage, HubEvent, Kicked, SessionDetail, Terminal, UserDetail, WatcherPage } from '../shapes.d.ts' */
+
+const EVERY_MS = 2000;
+const WATCHERS_EVERY_MS = 5000;
+const WATCHERS = 20;
+const HOUR_MS = 3_600_000;
+/** @type {Record<string, number>} */
+const RANGES = { hour: HOUR_MS, shift: 6 * HOUR_MS, day: 24 * HOUR_MS, week: 7 * 24 * HOUR_MS };
+/** A history is read in pages; past so many the timeline begins later, and says so. */
+const PAGE = 1000;
+const PAGES_MAX = 10;
+const TABLE_MAX = 200;
+
+/** @param {import('../router.js').Route} route @returns {import('../main.js').Screen} */
+export function open({ user: asked, query }) {
+  const user = asked ?? '';
+  const state = el('span', { id: 'user-state', 'aria-live': 'polite' });
+  const facts = el('dl', { class: 'facts-row' });
+  const unknown = el('p', { class: 'hint', hidden: '' }, t('user_unknown'));
+  const told = outcome();
+  const kickAll = el('button', { class: 'danger', id: 'kick-all', type: 'button', on: { click: () => kick() } }, t('kick_all'));
+
+  const devices = table({
+    label: t('devices_and_sessions'),
+    empty: 'terminals_none',
+    key: ({ session }) => session,
+    data: ({ platform, device, state }) => ({ platform, device, state }),
+    columns: [
+      ...sessionColumns().filter(({ title }) => title !== 'user'),
+      mayAct() && {
+        title: 'actions',
+        value: () => 0,
+        kind: 'actions',
+        cell: (/** @type {SessionDetail} */ it) =>
+          el('button', { class: 'danger small', type: 'button', on: { click: () => kick(it) } }, t('kick')),
+      },
+    ],
+  });
+  const count = el('span', { class: 'hint num', id: 'watchers-count' });
+  const watchers = table({
+    label: t('watchers'),
+    empty: 'watchers_none',
+    key: ({ session }) => session,
+    data: ({ user }) => ({ user }),
+    columns: [
+      { title: 'user', value: ({ user }) => user, cell: ({ user }) => userLink(user), kind: 'main-cell' },
+      ...sessionColumns().filter(({ title }) => ['platform', 'device', 'state', 'since', 'node'].includes(title)),
+    ],
+  });
+
+  const timeline = timelineOf(user, query);
+  const show = once();
+  const asking = repeat(
+    EVERY_MS,
+    async (signal) => {
+      /** @type {UserDetail} */
+      const now = await get(userPath(user), signal);
+      await timeline.update(now, signal);
+      show(state, now.state, (state) => [badge(state)]);
+      unknown.hidden = now.version !== 0;
+      kickAll.toggleAttribute('disabled', !now.terminals.length);
+      show(facts, { ...now, terminals: [] }, ({ since, state, last_seen, platforms, custom }) => [
+        fact('since', moment(since)),
+        fact('last_seen', state === 'Online' ? t('now') : moment(last_seen)),
+        fact('platforms', platforms.join(' · ') || t('never')),
+        fact('custom', custom === null ? t('never') : foreign(custom)),
+      ]);
+      devices.show(now.terminals.map((terminal) => ({ user, ...terminal })));
+    },
+    (error) => error.isOwn && told.tell(t('failed', { message: error.message }), true),
+  );
+  const watching = repeat(WATCHERS_EVERY_MS, async (signal) => {
+    /** @type {WatcherPage} */
+    const page = await get(withQuery(userPath(user, '/watchers'), { limit: WATCHERS }), signal);
+    watchers.show(page.watchers);
+    count.textContent =
+      page.count > page.watchers.length ? t('shown_of', { count: page.watchers.length, all: page.count }) : String(page.count);
+  });
+
+  /** @param {Terminal} [one] else everything */
+  async function kick(one) {
+    const reason = await confirm({
+      title: one ? t('confirm_session', { user, platform: one.platform, device: one.device }) : t('confirm_all', { user }),
+      hint: t(one ? 'confirm_session_hint' : 'confirm_all_hint'),
+      action: t(one ? 'kick' : 'kick_all'),
+      asksReason: true,
+    });
+    if (reason === null) return;
+    try {
+      /** @type {Kicked} */
+      const { kicked, revoked } = await act('POST', userPath(user, '/kick'), {
+        ...(one && { session: one.session }),
+        ...(reason && { message: reason }),
+      });
+      told.tell(t(revoked ? 'kicked_revoked' : 'kicked_count', { count: kicked.length }));
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      told.tell(t('failed', { message: error.message }), true);
+    }
+    asking.now();
+  }
+
+  const name = el('h1', { id: 'user-name' }, foreign(user));
+  return {
+    title: user,
+    element: el(
+      'section',
+      { class: 'screen user-screen' },
+      el('p', { class: 'crumb' }, el('a', { href: address('users') }, t('screen_users'))),
+      el('div', { class: 'heading' }, el('div', { class: 'title' }, name, state), mayAct() ? kickAll : null),
+      unknown,
+      told.element,
+      facts,
+      timeline.element,
+      el('section', { class: 'card' }, el('h2', {}, t('devices_and_sessions')), devices.element),
+      timeline.changes,
+      el('section', { class: 'card' }, el('div', { class: 'title' }, el('h2', {}, t('watchers')), count), watchers.element),
+    ),
+    close() {
+      asking.end();
+      watching.end();
+    },
+  };
+}
+
+/** The timeline with its choice of time, and the same as a table. @param {string} user @param {URLSearchParams} query */
+function timelineOf(user, query) {
+  let range = query.get('range') ?? 'day';
+  if (!(range in RANGES)) range = 'day';
+  /** Where it ends; null: now, whatever the time. @type {?number} */
+  let end = Number(query.get('end')) || null;
+  /** All that is known, the earliest first. @type {HubEvent[]} */
+  let events = [];
+  /** How far back they reach; nothing older is known to have happened. */
+  let reach = Infinity;
+  /** @type {?UserDetail} */
+  let now = null;
+  let isCut = false;
+
+  const drawn = /** @type {HubTimeline} */ (el('hub-timeline'));
+  const note = el('p', { class: 'hint', hidden: '' });
+  const buttons = Object.keys(RANGES).map((name) =>
+    el(
+      'button',
+      { type: 'button', class: 'segment', data: { range: name }, on: { click: () => choose(name, end) } },
+      t(`range_${name}`),
+    ),
+  );
+  const earlier = el(
+    'button',
+    { type: 'button', title: t('earlier'), 'aria-label': t('earlier'), on: { click: () => move(-1) } },
+    '‹',
+  );
+  const later = el('button', { type: 'button', title: t('later'), 'aria-label': t('later'), on: { click: () => move(1) } }, '›');
+  const toNow = el('button', { type: 'button', on: { click: () => choose(range, null) } }, t('to_now'));
+  const span = el('span', { class: 'hint num', id: 'timeline-span' });
+  const list = table({
+    label: t('changes'),
+    empty: 'changes_none',
+    key: ({ id }) => id,
+    data: ({ cause }) => ({ cause }),
+    columns: /** @type {import('../parts.js').Column<HubEvent>[]} */ ([
+      {
+        title: 'at',
+        value: ({ at }) => at,
+        cell: ({ at }) => el('time', { datetime: new Date(at).toISOString(), class: 'num' }, exactly(at)),
+      },
+      {
+        title: 'device',
+        value: ({ terminal }) => terminal && [terminal.platform, terminal.device],
+        cell: ({ terminal }) =>
+          terminal ? el('span', {}, el('b', {}, terminal.platform), ' ', foreign(terminal.device)) : el('span', {}, t('never')),
+      },
+      { title: 'what', value: (event) => sentence(event), cell: whatHappened, kind: 'wide-cell' },
+      { title: 'user_state', value: ({ state }) => state, cell: userChange },
+      {
+        title: 'evidence',
+        value: evidenceOf,
+        kind: 'wide-cell',
+        cell: (event) =>
+          el(
+            'span',
+            { class: 'hint' },
+            foreign(
+              evidenceOf(event)
+                .map(([name, value]) => t('fact', { name: t(name), value: typeof value === 'number' ? exactly(value) : value }))
+                .join(' · '),
+            ),
+          ),
+      },
+    ]),
+  });
+  const listNote = el('p', { class: 'hint', hidden: '' });
+
+  /** @param {string} name @param {?number} to */
+  function choose(name, to) {
+    range = name;
+    end = to !== null && to < live.now() ? to : null;
+    remember(address('users', { range: range === 'day' ? '' : range, end }, user));
+    show();
+    const at = now;
+    // What is asked for in vain is asked for again soon.
+    if (at)
+      reachBack(at).then(show, (error) => {
+        if (!(error instanceof ApiError)) throw error;
+      });
+  }
+
+  /** By half of what is shown. @param {number} direction */
+  const move = (direction) => choose(range, (end ?? live.now()) + (direction * RANGES[range]) / 2);
+
+  function limits() {
+    const to = end ?? live.now();
+    return { from: to - RANGES[range], to };
+  }
+
+  function show() {
+    for (const it of buttons) it.setAttribute('aria-pressed', String(it.dataset.range === range));
+    const { from, to } = limits();
+    later.toggleAttribute('disabled', end === null);
+    toNow.hidden = end === null;
+    span.textContent = t('from_to', { from: exactly(from), to: exactly(to) });
+    if (!now) return;
+    const begin = Math.max(from, isCut ? reach : from);
+    note.hidden = begin === from;
+    note.textContent = t('history_cut', { at: exactly(begin) });
+    const known = events.filter(({ at }) => at >= from);
+    drawn.show(lanesOf(known, now, from, to), from, to);
+    const shown = known.filter(({ at }) => at <= to).reverse();
+    list.show(shown.slice(0, TABLE_MAX));
+    listNote.hidden = shown.length <= TABLE_MAX;
+    listNote.textContent = t('shown_of', { count: TABLE_MAX, all: shown.length });
+  }
+
+  /** Reads the history back to where the timeline begins. @param {UserDetail} status @param {AbortSignal} [signal] */
+  async function reachBack(status, signal) {
+    const { from } = limits();
+    if (reach <= from) return;
+    /** @type {HubEvent[]} */
+    const read = [];
+    /** @type {?string} */
+    let before = null;
+    isCut = false;
+    for (let page = 0; ; page++) {
+      if (page === PAGES_MAX) {
+        isCut = true;
+        break;
+      }
+      /** @type {EventPage} */
+      const { events, next } = await get(withQuery(userPath(user, '/history'), { limit: PAGE, before }), signal);
+      read.push(...events);
+      before = next;
+      if (next === null || (events.length && events[events.length - 1].at < from)) break;
+    }
+    events = read.reverse();
+    reach = isCut && events.length ? events[0].at : from;
+    now = status;
+  }
+
+  return {
+    element: el(
+      'section',
+      { class: 'card timeline-card' },
+      el(
+        'div',
+        { class: 'title' },
+        el('h2', {}, t('timeline')),
+        el('div', { class: 'segments', role: 'group', 'aria-label': t('range') }, ...buttons),
+        el('div', { class: 'segments' }, earlier, later, toNow),
+        span,
+      ),
+      drawn,
+      note,
+      el(
+        'p',
+        { class: 'hint legend-states' },
+        ...['Online', 'PushOnline', 'Offline'].map((state) => el('span', { class: `legend-state ${state}` }, t(state))),
+        el('span', {}, t('legend_kicked')),
+      ),
+    ),
+    changes: el('section', { class: 'card' }, el('h2', {}, t('changes')), list.element, listNote),
+
+    /** @param {UserDetail} status @param {AbortSignal} signal */
+    async update(status, signal) {
+      // Nothing new without a new version.
+      if (!now || reach > limits().from || status.version !== now.version) {
+        reach = Infinity;
+        await reachBack(status, signal);
+      }
+      now = status;
+      show();
+    },
+  };
+}

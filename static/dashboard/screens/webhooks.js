@@ -1,0 +1,204 @@
+// How the back end is told: what it takes, what waits, and what was given up.
+
+import { t } from '../../i18n.js';
+import { badge, el, foreign, moment } from '../../ui.js';
+import { ApiError, act, get, withQuery } from '../api.js';
+import { duration, number, size } from '../format.js';
+import { confirm, fact, heading, mark, once, outcome, pager, table, userLink } from '../parts.js';
+import { repeat } from '../poll.js';
+import { mayAct } from '../session.js';
+/** @import { Dead, DeadPage, Webhook } from '../shapes.d.ts' */
+
+const EVERY_MS = 2000;
+const DEAD_EVERY_MS = 5000;
+const PAGE = 50;
+/** @type {Record<string, 'good' | 'warn' | 'bad' | 'quiet'>} */
+const LEVELS = { off: 'quiet', up: 'good', failing: 'warn', down: 'bad' };
+
+/** @returns {import('../main.js').Screen} */
+export function open() {
+  const title = t('screen_webhooks');
+  const state = el('span', { id: 'webhook-state', 'aria-live': 'polite' });
+  const hint = el('p', { class: 'hint' });
+  const facts = el('dl', { class: 'facts-row' });
+  const tested = outcome();
+  const told = outcome();
+  const test = el('button', { type: 'button', id: 'webhook-test', on: { click: () => sendTest() } }, t('webhook_test'));
+  const failures = table({
+    label: t('failures'),
+    empty: 'failures_none',
+    key: ({ key }) => key,
+    columns: /** @type {import('../parts.js').Column<Webhook['delivery']['failures'][number] & { key: string }>[]} */ ([
+      { title: 'at', value: ({ at }) => at, cell: ({ at }) => moment(at) },
+      { title: 'failure', value: ({ error }) => error, kind: 'wide-cell' },
+      { title: 'events_count', value: ({ events }) => events, cell: ({ events }) => number(events), kind: 'num' },
+      { title: 'attempts', value: ({ attempts }) => attempts, cell: ({ attempts }) => number(attempts), kind: 'num' },
+    ]),
+  });
+
+  /** @type {Set<string>} */
+  const chosen = new Set();
+  let cursor = '';
+  const dead = table({
+    label: t('dead_letters'),
+    empty: 'dead_none',
+    key: ({ id }) => id,
+    data: ({ id }) => ({ dead: id }),
+    columns: [
+      mayAct() && {
+        title: 'choose',
+        value: ({ id }) => [id],
+        cell: (/** @type {Dead} */ { id, event }) => checkbox(id, event.user),
+      },
+      { title: 'given_up', value: ({ at }) => at, cell: ({ at }) => moment(at) },
+      { title: 'user', value: ({ event }) => event.user, cell: ({ event }) => userLink(event.user), kind: 'main-cell' },
+      {
+        title: 'event',
+        value: ({ event }) => event.cause,
+        cell: ({ event }) => el('span', { class: 'from-to' }, badge(event.state.to), el('span', {}, t(`cause_${event.cause}`))),
+      },
+      { title: 'happened', value: ({ event }) => event.at, cell: ({ event }) => moment(event.at) },
+      { title: 'attempts', value: ({ attempts }) => attempts, cell: ({ attempts }) => number(attempts), kind: 'num' },
+      { title: 'last_error', value: ({ last_error }) => last_error, kind: 'wide-cell' },
+    ],
+  });
+  const pages = pager((to) => {
+    cursor = to;
+    askingDead.now();
+  }, cursor);
+  const orders = /** @type {const} */ (['retry', 'drop']).flatMap((what) => [
+    el(
+      'button',
+      {
+        type: 'button',
+        class: what === 'drop' ? 'danger' : '',
+        data: { order: what, of: 'chosen' },
+        on: { click: () => order(what, { ids: [...chosen] }, chosen.size) },
+      },
+      t(`dead_${what}`),
+    ),
+    el(
+      'button',
+      {
+        type: 'button',
+        class: what === 'drop' ? 'danger' : '',
+        data: { order: what, of: 'all' },
+        on: { click: () => order(what, { all: true }) },
+      },
+      t(`dead_${what}_all`),
+    ),
+  ]);
+  let any = false;
+  const show = once();
+
+  const asking = repeat(EVERY_MS, async (signal) => {
+    /** @type {Webhook} */
+    const now = await get('webhooks', signal);
+    const { delivery, backlog } = now;
+    show(state, delivery.state, (state) => [mark(LEVELS[state], t(`webhook_${state}`))]);
+    hint.textContent = t(`webhook_${delivery.state}_hint`);
+    test.toggleAttribute('disabled', delivery.state === 'off');
+    show(facts, [now.url, now.format, { ...delivery, failures: [] }, backlog], () => [
+      fact('webhook_url', now.url ? foreign(now.url) : t('never')),
+      fact('webhook_format', now.format ?? t('never')),
+      fact('last_success', moment(delivery.last_success)),
+      fact('backlog', t('backlog_value', { count: number(backlog.events), size: size(backlog.bytes) })),
+      fact('backlog_age', backlog.events ? duration(backlog.age_ms) : t('never')),
+      fact('under_way', number(delivery.under_way)),
+      fact('waiting_again', number(delivery.waiting)),
+      fact('held_users', number(delivery.held)),
+    ]);
+    failures.show(
+      [...delivery.failures].reverse().map((failure, i) => ({ ...failure, key: `${failure.at} ${i} ${failure.error}` })),
+    );
+  });
+  const askingDead = repeat(DEAD_EVERY_MS, async (signal) => {
+    /** @type {DeadPage} */
+    const { dead: all, next } = await get(withQuery('webhooks/dead', { cursor, limit: PAGE }), signal);
+    for (const id of chosen) if (!all.some((it) => it.id === id)) chosen.delete(id);
+    any = all.length > 0;
+    dead.show(all);
+    pages.show(next, t('shown', { count: all.length }));
+    tellOrders();
+  });
+
+  /** @param {string} id @param {string} user */
+  function checkbox(id, user) {
+    const input = /** @type {HTMLInputElement} */ (el('input', { type: 'checkbox', 'aria-label': t('choose_of', { user }) }));
+    input.checked = chosen.has(id);
+    input.addEventListener('change', () => {
+      if (input.checked) chosen.add(id);
+      else chosen.delete(id);
+      tellOrders();
+    });
+    return input;
+  }
+
+  function tellOrders() {
+    for (const it of orders) it.toggleAttribute('disabled', it.dataset.of === 'all' ? !any : chosen.size === 0);
+  }
+
+  /** @param {'retry' | 'drop'} what @param {{ ids: string[] } | { all: true }} which @param {number} [count] */
+  async function order(what, which, count) {
+    const title = count === undefined ? t(`confirm_${what}_all`) : t(`confirm_${what}`, { count });
+    if ((await confirm({ title, hint: t(`confirm_${what}_hint`), action: t(`dead_${what}`) })) === null) return;
+    try {
+      /** @type {{ count: number }} */
+      const { count } = await act('POST', `webhooks/dead/${what}`, which);
+      told.tell(t(`dead_${what}_done`, { count: number(count) }));
+      chosen.clear();
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      told.tell(t('failed', { message: error.message }), true);
+    }
+    askingDead.now();
+    asking.now();
+  }
+
+  async function sendTest() {
+    test.toggleAttribute('disabled', true);
+    tested.tell(t('webhook_testing'));
+    try {
+      /** @type {{ accepted: boolean, error: ?string }} */
+      const { accepted, error } = await act('POST', 'webhooks/test');
+      tested.tell(accepted ? t('webhook_test_accepted') : t('webhook_test_refused', { error: error ?? '' }), !accepted);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      tested.tell(t('failed', { message: error.message }), true);
+    }
+    asking.now();
+  }
+
+  tellOrders();
+  return {
+    title,
+    element: el(
+      'section',
+      { class: 'screen' },
+      heading(title, t('webhooks_lead')),
+      el(
+        'section',
+        { class: 'card' },
+        el('div', { class: 'title' }, el('h2', {}, t('delivery')), state, mayAct() ? test : null),
+        hint,
+        tested.element,
+        facts,
+      ),
+      el('section', { class: 'card' }, el('h2', {}, t('failures')), failures.element),
+      el(
+        'section',
+        { class: 'card' },
+        el('div', { class: 'title' }, el('h2', {}, t('dead_letters'))),
+        el('p', { class: 'hint' }, t('dead_hint')),
+        mayAct() ? el('p', { class: 'buttons' }, ...orders) : null,
+        told.element,
+        dead.element,
+        pages.element,
+      ),
+    ),
+    close() {
+      asking.end();
+      askingDead.end();
+    },
+  };
+}

@@ -1,0 +1,203 @@
+// What the server API answers, as far as the dashboard reads it. Times are milliseconds since the Unix epoch.
+
+export type State = 'Online' | 'PushOnline' | 'Offline';
+export type Platform = 'android' | 'ios' | 'ipad' | 'windows' | 'mac' | 'linux' | 'web' | 'miniprogram';
+export type Counts = Record<string, number>;
+
+/** `GET`, `POST /v1/admin/session`. */
+export interface Session {
+  role: 'admin' | 'viewer' | 'api';
+  expires: number | null;
+  key: string;
+}
+
+/** A point of `GET /v1/stats/series`: what `GET /v1/stats` said then. */
+export interface Point {
+  at: number;
+  uptime_ms: number;
+  memory_bytes: number | null;
+  connections: number;
+  sessions: Counts;
+  sessions_by_state: Counts;
+  users: Record<State, number>;
+  subscriptions: number;
+  logins: number;
+  logins_by_kind: Counts;
+  refusals: number;
+  refusals_by_reason: Counts;
+  kicks: number;
+  kicks_by_reason: Counts;
+  closes: number;
+  closes_by_reason: Counts;
+  slow_consumers: number;
+  transitions: number;
+  transitions_by_cause: Counts;
+  deliveries: number;
+  conflated: number;
+  stalls: number;
+  accept_errors: number;
+  store: { state: 'up' | 'failing'; commits: number; commit_us: number; slow_commits: number; failures: number };
+  webhook: { state: WebhookState; accepted: number; dead: number };
+  outbox: { depth: number; bytes: number; age_ms: number };
+}
+
+/** `GET /v1/stats`. */
+export interface Stats extends Point {
+  nodes: Node[];
+}
+
+/** `GET /v1/stats/series`. */
+export interface Series {
+  every_ms: number;
+  points: Point[];
+}
+
+export interface Node {
+  id: string;
+  version: string;
+  started: number;
+  uptime_ms: number;
+  state: 'up' | 'full' | 'draining';
+  sessions: number;
+  connections: number;
+  subscriptions: number;
+  memory_bytes: number | null;
+}
+
+export interface Status {
+  user: string;
+  state: State;
+  platforms: Platform[];
+  custom: string | null;
+  since: number | null;
+  last_seen: number | null;
+  version: number;
+}
+
+export interface Terminal {
+  platform: Platform;
+  device: string;
+  state: State;
+  since: number;
+  session: string;
+  last_heard: number;
+  background: { reason: 'hide' | 'exit'; since: number; deadline: number | null } | null;
+  address: string | null;
+  app: string | null;
+  node: string;
+}
+
+/** `GET /v1/users/{user}`. */
+export interface UserDetail extends Status {
+  terminals: Terminal[];
+}
+
+/** One of `GET /v1/sessions`, and a watcher. */
+export interface SessionDetail extends Terminal {
+  user: string;
+}
+
+export interface StatusPage {
+  statuses: Status[];
+  next: string | null;
+}
+
+export interface SessionPage {
+  sessions: SessionDetail[];
+  next: string | null;
+}
+
+/** `GET /v1/users/{user}/watchers`. */
+export interface WatcherPage {
+  count: number;
+  watchers: SessionDetail[];
+  next: string | null;
+}
+
+export type Cause =
+  | 'login' | 'resume' | 'logout' | 'close' | 'silence' | 'background' | 'exit' | 'expired' | 'kicked'
+  | 'token_expired' | 'node_lost' | 'custom';
+
+export interface Device {
+  platform: Platform;
+  device: string;
+  session: string;
+}
+
+/** An entry of the transition log. */
+export interface HubEvent {
+  id: string;
+  user: string;
+  at: number;
+  cause: Cause;
+  version: number;
+  state: { from: State; to: State };
+  terminal: (Device & { from: State | null; to: State | null }) | null;
+  status: Status;
+  by: (Partial<Device> & { kind: 'login' | 'own' | 'admin'; message?: string | null }) | null;
+  kicked?: Device[];
+  evidence: {
+    last_heard?: number;
+    address?: string;
+    close_code?: number;
+    deadline?: number;
+    background?: 'hide' | 'exit';
+  };
+}
+
+/** `GET /v1/users/{user}/history`, `GET /v1/events`. */
+export interface EventPage {
+  events: HubEvent[];
+  next: string | null;
+}
+
+/** `POST /v1/users/{user}/kick`. */
+export interface Kicked {
+  kicked: Device[];
+  revoked: boolean;
+}
+
+export type Victims = { platform: Platform; count: number }[];
+
+/** `GET /v1/policy/explain`. */
+export interface Explained {
+  policy: string;
+  kicked: Victims;
+  rejected: boolean;
+  presets: Record<'single' | 'dual' | 'triple' | 'multi', Victims>;
+}
+
+export type WebhookState = 'off' | 'up' | 'failing' | 'down';
+
+/** `GET /v1/webhooks`. */
+export interface Webhook {
+  url: string | null;
+  format: 'native' | 'tencent' | null;
+  delivery: {
+    state: WebhookState;
+    under_way: number;
+    waiting: number;
+    held: number;
+    held_since: number | null;
+    last_success: number | null;
+    failures: { at: number; events: number; attempts: number; error: string }[];
+  };
+  backlog: { events: number; bytes: number; oldest: number | null; age_ms: number };
+}
+
+export interface Dead {
+  id: string;
+  at: number;
+  attempts: number;
+  last_error: string;
+  event: HubEvent;
+}
+
+/** `GET /v1/webhooks/dead`. */
+export interface DeadPage {
+  dead: Dead[];
+  next: string | null;
+}
+
+/** `GET /v1/config`: sections of settings. */
+export type Config = Record<string, Record<string, unknown>>;

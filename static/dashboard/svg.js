@@ -1,0 +1,15 @@
+// Elements of SVG. Places and sizes are attributes, for the page allows no inline style.
+
+const NAMESPACE = 'http://www.w3.org/2000/svg';
+
+/**
+ * @param {string} tag
+ * @param {Record<string, string | number | undefined>} attributes what is undefined is left out
+ * @param {(Node | string)[]} children
+ */
+export function svg(tag, attributes = {}, ...children) {
+  const element = document.createElementNS(NAMESPACE, tag);
+  for (const [name, value] of Object.entries(attributes)) if (value !== undefined) element.setAttribute(name, String(value));
+  element.append(...children);
+  return element;
+}

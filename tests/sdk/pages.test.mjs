@@ -3,12 +3,13 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { page } from './modules.mjs';
 
 const folder = new URL('../../static/', import.meta.url);
 const read = (name) => readFileSync(new URL(name, folder), 'utf8');
-const files = readdirSync(folder);
-// A data: address, as the folder does not say that its .js files are modules.
-const { en, zh } = await import(`data:text/javascript,${encodeURIComponent(read('i18n.js'))}`);
+const files = readdirSync(folder, { recursive: true });
+const { en } = await page('words/en.js');
+const { zh } = await page('words/zh.js');
 
 test('both languages have the same keys, and fill in the same values', () => {
   assert.deepEqual(Object.keys(zh).sort(), Object.keys(en).sort());
@@ -17,10 +18,14 @@ test('both languages have the same keys, and fill in the same values', () => {
 });
 
 test('every word that is asked for exists, and every word is asked for', () => {
-  const all = files.filter((name) => /\.(html|js)$/.test(name) && name !== 'i18n.js').map(read).join('\n');
-  for (const [, key] of all.matchAll(/data-i18n(?:-hint|-label)?="(\w+)"|\bt\('(\w+)'/g)) if (key) assert.ok(key in en, key);
-  const made = /^(state|notice|log)_|^(Online|PushOnline|Offline)$/; // put together from a prefix
-  for (const key of Object.keys(en)) assert.ok(made.test(key) || new RegExp(`["'\`]${key}["'\`]`).test(all), `${key} is never used`);
+  const all = files.filter((name) => /\.(html|js)$/.test(name) && !name.startsWith('words')).map(read).join('\n');
+  for (const [, ...keys] of all.matchAll(/data-i18n(?:-hint|-label)?="(\w+)"|\bt\('(\w+)'|\b(?:title|empty): '(\w+)'|\bfact\('(\w+)'/g)) {
+    for (const key of keys) if (key && key !== 'login') assert.ok(key in en, key);
+  }
+  // Put together from a prefix: each of these prefixes is.
+  const made = [...all.matchAll(/`(\w+_)\$\{/g)].map(([, prefix]) => prefix);
+  const isMade = (key) => /^(Online|PushOnline|Offline)$/.test(key) || made.some((prefix) => key.startsWith(prefix));
+  for (const key of Object.keys(en)) assert.ok(isMade(key) || new RegExp(`["'\`]${key}["'\`]`).test(all), `${key} is never used`);
 });
 
 test('no inline script or style, no markup made of text', () => {
@@ -29,5 +34,12 @@ test('no inline script or style, no markup made of text', () => {
   }
   for (const name of files.filter((file) => /\.m?js$/.test(file))) {
     assert.doesNotMatch(read(name), /innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(/, name);
+    assert.doesNotMatch(read(name), /setAttribute\('style'/, name);
+  }
+});
+
+test('nothing is loaded from elsewhere', () => {
+  for (const name of files.filter((file) => /\.(html|css|js)$/.test(file))) {
+    assert.doesNotMatch(read(name), /(?:src|href|from|import|url)[=(\s]*["'(]?https?:/i, name);
   }
 });

@@ -1,0 +1,224 @@
+// What the dashboard works out by itself, without a browser: lanes, samples, words for causes, what needs attention.
+
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { page } from './modules.mjs';
+
+const { lanesOf } = await page('dashboard/lanes.js');
+const { Sampler } = await page('dashboard/sampler.js');
+const { sentence, why } = await page('dashboard/causes.js');
+const { attentionOf } = await page('dashboard/attention.js');
+const { duration, written } = await page('dashboard/format.js');
+const { address, readRoute } = await page('dashboard/router.js');
+
+/** An event of the log, as far as lanes need it. */
+const event = (at, cause, [platform, device, session], [from, to], [userFrom, userTo], more = {}) => ({
+  id: `${at}-${session}`,
+  user: 'u',
+  at,
+  cause,
+  version: at,
+  state: { from: userFrom, to: userTo },
+  terminal: { platform, device, session, from, to },
+  status: { state: userTo, custom: null },
+  by: null,
+  evidence: {},
+  ...more,
+});
+const phone = (session) => ['ios', 'phone', session];
+const tab = (session) => ['web', 'tab', session];
+const shape = (lane) => lane.pieces.map(({ from, to, state }) => `${from}-${to} ${state}`);
+
+describe('lanes', () => {
+  test('a device is what the log says, the user the best of all', () => {
+    const events = [
+      event(10, 'login', phone('a'), [null, 'Online'], ['Offline', 'Online']),
+      event(20, 'login', tab('b'), [null, 'Online'], ['Online', 'Online']),
+      event(30, 'close', phone('a'), ['Online', 'PushOnline'], ['Online', 'Online']),
+      event(40, 'silence', tab('b'), ['Online', null], ['Online', 'PushOnline']),
+    ];
+    const now = { state: 'PushOnline', terminals: [{ platform: 'ios', device: 'phone', session: 'a', state: 'PushOnline' }] };
+    const [user, ios, web] = lanesOf(events, now, 0, 50);
+    assert.deepEqual(shape(user), ['0-10 Offline', '10-40 Online', '40-50 PushOnline']);
+    assert.deepEqual(shape(ios), ['0-10 Offline', '10-30 Online', '30-50 PushOnline']);
+    assert.deepEqual(shape(web), ['0-20 Offline', '20-40 Online', '40-50 Offline']);
+    assert.deepEqual(
+      user.events.map(({ at }) => at),
+      [10, 40],
+      'what did not change the user is no mark in the user’s lane',
+    );
+  });
+
+  test('what nothing happened to was as it is, also before the first event', () => {
+    const now = { state: 'Online', terminals: [{ platform: 'ios', device: 'phone', session: 'a', state: 'Online' }] };
+    assert.deepEqual(lanesOf([], now, 0, 50).map(shape), [['0-50 Online'], ['0-50 Online']]);
+    const ended = [event(25, 'logout', tab('b'), ['Online', null], ['Online', 'Online'])];
+    assert.deepEqual(lanesOf(ended, now, 0, 50).map(shape), [['0-50 Online'], ['0-50 Online'], ['0-25 Online', '25-50 Offline']]);
+    assert.deepEqual(lanesOf(ended, now, 0, 20).map(shape)[2], ['0-20 Online'], 'what comes later is not shown, but known');
+  });
+
+  test('tabs side by side are one device; a login in place leaves none behind', () => {
+    const now = { state: 'Offline', terminals: [] };
+    const tabs = [
+      event(10, 'login', tab('a'), [null, 'Online'], ['Offline', 'Online']),
+      event(20, 'login', tab('b'), [null, 'Online'], ['Online', 'Online']),
+      event(30, 'close', tab('a'), ['Online', null], ['Online', 'Online']),
+      event(40, 'close', tab('b'), ['Online', null], ['Online', 'Offline']),
+    ];
+    assert.deepEqual(shape(lanesOf(tabs, now, 0, 50)[1]), ['0-10 Offline', '10-40 Online', '40-50 Offline']);
+    const replaced = [
+      event(10, 'login', phone('a'), [null, 'Online'], ['Offline', 'Online']),
+      event(20, 'login', phone('b'), ['Online', 'Online'], ['Online', 'Online']),
+      event(30, 'logout', phone('b'), ['Online', null], ['Online', 'Offline']),
+    ];
+    assert.deepEqual(shape(lanesOf(replaced, now, 0, 50)[1]), ['0-10 Offline', '10-30 Online', '30-50 Offline']);
+    assert.deepEqual(shape(lanesOf(replaced.slice(1), now, 15, 50)[1]), ['15-30 Online', '30-50 Offline']);
+  });
+});
+
+test('no second has more than so many, however they come; what is left out is spread', () => {
+  const sampler = new Sampler(50);
+  const shown = [];
+  let came = 0;
+  for (let now = 0; now < 5000; now += 100) {
+    const batch = Array.from({ length: now % 1000 === 0 ? 200 : 3 }, () => came++);
+    for (const it of sampler.take(batch, now)) shown.push({ it, now });
+  }
+  for (let from = 0; from < 4000; from += 50) {
+    const inSecond = shown.filter(({ now }) => now >= from && now < from + 1000).length;
+    assert.ok(inSecond <= 50, `${inSecond} from ${from} on`);
+  }
+  assert.ok(shown.length > 200);
+  const [first] = [
+    new Sampler(50).take(
+      Array.from({ length: 200 }, (_, i) => i),
+      0,
+    ),
+  ];
+  assert.deepEqual([first[0], first[1], first[49]], [0, 4, 196]);
+  assert.deepEqual(new Sampler(50).take([1, 2, 3], 0), [1, 2, 3], 'few are all shown');
+});
+
+test('each cause has its words, with what is known of it', () => {
+  const of = (cause, to, more) => event(100_000, cause, phone('a'), ['Online', to], ['Online', to ?? 'Offline'], more);
+  assert.equal(sentence(of('silence', null, { evidence: { last_heard: 39_900 } })), 'Offline: nothing heard for 60 s');
+  assert.equal(
+    sentence(of('silence', 'PushOnline', { at: 500_000, evidence: { last_heard: 99_500 } })),
+    'PushOnline: nothing heard for 6 min 40 s',
+  );
+  assert.equal(
+    sentence(of('close', 'PushOnline', { evidence: { close_code: 1001 } })),
+    'PushOnline: the connection was closed with code 1001',
+  );
+  assert.equal(
+    why(of('kicked', null, { by: { kind: 'login', platform: 'web', device: 'd9' } })),
+    'kicked by the newer login of web d9',
+  );
+  assert.equal(
+    why(of('kicked', null, { by: { kind: 'own', platform: 'web', device: 'd9' } })),
+    'ended by its own user, on web d9',
+  );
+  assert.equal(why(of('kicked', null, { by: { kind: 'admin', message: 'bye' } })), 'kicked by the back end: “bye”');
+  assert.equal(why(of('login', 'Online', { kicked: [{ platform: 'ios', device: 'x' }] })), 'logged in, and kicked ios x');
+  for (const cause of [
+    'login',
+    'resume',
+    'logout',
+    'close',
+    'silence',
+    'background',
+    'exit',
+    'expired',
+    'kicked',
+    'token_expired',
+    'node_lost',
+    'custom',
+  ]) {
+    assert.doesNotMatch(why(of(cause, null)), /why_|undefined|\{/, cause);
+  }
+});
+
+test('lengths of time are said as people and configurations say them', () => {
+  assert.deepEqual([400, 60_000, 60_900, 400_000, 7 * 86_400_000, 90_061_000].map(duration), [
+    '400 ms',
+    '60 s',
+    '60 s',
+    '6 min 40 s',
+    '7 d',
+    '25 h 1 min',
+  ]);
+  assert.deepEqual(['60s', '400s', '7d', '1500ms', 'kick_old'].map(written), ['60 s', '6 min 40 s', '7 d', '1 s', 'kick_old']);
+});
+
+test('an address holds any user id', () => {
+  for (const user of ['a/b', '<img src=x>', 'a?b#c%', '王小明', '%zz']) {
+    const route = readRoute(address('users', { range: 'day', none: '' }, user));
+    assert.deepEqual(
+      [route.screen, route.user, route.query.get('range'), route.query.has('none')],
+      ['users', user, 'day', false],
+    );
+  }
+  assert.equal(readRoute('#/users/%zz').user, '%zz', 'typed by hand');
+});
+
+describe('what needs attention', () => {
+  const counts = (at, more = {}) => ({
+    at,
+    uptime_ms: at,
+    refusals: 0,
+    refusals_by_reason: {},
+    closes_by_reason: {},
+    slow_consumers: 0,
+    stalls: 0,
+    accept_errors: 0,
+    store: { state: 'up', commits: 0, commit_us: 0, slow_commits: 0, failures: 0 },
+    webhook: { state: 'up', accepted: 0, dead: 0 },
+    outbox: { depth: 0, bytes: 0, age_ms: 0 },
+    nodes: [{ id: 'n', state: 'up' }],
+    ...more,
+  });
+  const before = Array.from({ length: 120 }, (_, i) => counts(i * 5000));
+  const keys = (more, points = before) => attentionOf(counts(600_000, more), points).map(({ key }) => key);
+
+  test('nothing, while all is well', () => assert.deepEqual(keys({}), []));
+  test('the webhook', () => {
+    assert.deepEqual(keys({ webhook: { state: 'down', accepted: 0, dead: 0 }, outbox: { depth: 3, bytes: 9, age_ms: 9000 } }), [
+      'attention_webhook_down',
+    ]);
+    assert.deepEqual(keys({ outbox: { depth: 3, bytes: 9, age_ms: 90_000 } }), ['attention_backlog']);
+    assert.deepEqual(keys({ webhook: { state: 'up', accepted: 0, dead: 2 } }), ['attention_dead']);
+  });
+  test('the store', () => {
+    assert.deepEqual(keys({ store: { state: 'failing', commits: 0, commit_us: 0, slow_commits: 0, failures: 1 } }), [
+      'attention_store_failing',
+    ]);
+    assert.deepEqual(keys({ store: { state: 'up', commits: 10, commit_us: 2_000_000, slow_commits: 9, failures: 0 } }), [
+      'attention_store_slow',
+    ]);
+    assert.deepEqual(keys({ store: { state: 'up', commits: 10, commit_us: 20_000, slow_commits: 0, failures: 0 } }), []);
+  });
+  test('refusals that rise, not those that are as ever', () => {
+    assert.deepEqual(keys({ refusals: 300, refusals_by_reason: { invalid_token: 280, kicked: 20 } }), ['attention_refusals']);
+    assert.match(
+      attentionOf(counts(600_000, { refusals: 300, refusals_by_reason: { kicked: 20, invalid_token: 280 } }), before)[0].values
+        .reason,
+      /invalid_token/,
+    );
+    const steady = Array.from({ length: 120 }, (_, i) => counts(i * 5000, { refusals: i * 25 }));
+    assert.deepEqual(keys({ refusals: 3000 }, steady), []);
+    assert.deepEqual(keys({ refusals: 20 }), [], 'few are none');
+  });
+  test('the worst first, and no count of a hub that was another', () => {
+    assert.deepEqual(keys({ stalls: 1, webhook: { state: 'failing', accepted: 0, dead: 0 } }), [
+      'attention_webhook_failing',
+      'attention_stalls',
+    ]);
+    assert.deepEqual(
+      keys(
+        { uptime_ms: 1000, stalls: 0 },
+        before.map((it) => ({ ...it, stalls: 9 })),
+      ),
+      [],
+    );
+  });
+});

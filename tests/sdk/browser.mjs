@@ -13,9 +13,9 @@ export async function startBrowser() {
   const browser = await chromium.launch({ executablePath, args: FLAGS });
   const complaints = [];
 
-  /** A page in a browser profile of its own, or in that of `beside`. */
-  async function open(url, { beside } = {}) {
-    const context = beside?.context() ?? (await browser.newContext({ locale: 'en-US' }));
+  /** A page in a browser profile of its own, which is `like` this, or in that of `beside`. */
+  async function open(url, { beside, ...like } = {}) {
+    const context = beside?.context() ?? (await browser.newContext({ locale: 'en-US', ...like }));
     context.setDefaultTimeout(10_000);
     const page = await context.newPage();
     page.on('pageerror', (error) => complaints.push(`${page.url()}: ${error}`));

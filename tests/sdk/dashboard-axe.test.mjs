@@ -1,0 +1,71 @@
+// Every screen of the dashboard, in both themes and both languages, checked by axe-core for what keeps people out.
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { after, before, describe, test } from 'node:test';
+import { startBrowser } from './browser.mjs';
+import { SCREENS, client, dashboard, go } from './dashboard.mjs';
+import { startHub } from './hub.mjs';
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+let browser;
+let hub;
+let clients;
+
+before(async () => {
+  hub = await startHub({ 'login.policy': 'multi' });
+  browser = await startBrowser();
+  clients = await Promise.all([client(hub, 'alice', 'ios', 'phone'), client(hub, 'alice', 'web'), client(hub, 'bob', 'mac')]);
+  clients[2].subscribe('alice', () => {});
+  await clients[0].lost();
+  await clients[2].setStatus('away');
+});
+
+after(async () => {
+  await Promise.all(clients?.map((it) => it.logout()) ?? []);
+  await browser?.stop();
+  await hub?.stop();
+});
+
+/** What axe-core finds. It is put in by the test's own way, which no policy of the page stands against. */
+async function faults(page) {
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
+  return violations.map(
+    ({ id, nodes }) => `${id}: ${nodes.map(({ target, failureSummary }) => `${target} ${failureSummary}`).join('; ')}`,
+  );
+}
+
+for (const colorScheme of ['light', 'dark']) {
+  for (const [locale, width] of [
+    ['en', 1280],
+    ['zh', 1280],
+    ['en', 390],
+  ]) {
+    describe(`${colorScheme}, ${locale}, ${width} px`, () => {
+      test('every screen', async () => {
+        const page = await dashboard(browser, hub, '#/overview', { colorScheme, locale, viewport: { width, height: 900 } });
+        assert.equal(await page.getAttribute('html', 'lang'), locale === 'zh' ? 'zh-CN' : 'en');
+        for (const address of [...SCREENS.map((screen) => `#/${screen}`), '#/users/alice']) {
+          await go(page, address);
+          await page
+            .locator('#screen')
+            .getByText(/alice|[●○✓]/)
+            .first()
+            .waitFor();
+          if (address === '#/users/alice') await page.locator('hub-timeline .mark').first().waitFor();
+          assert.deepEqual(await faults(page), [], address);
+          const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+          assert.ok(overflow <= 0, `${address} is ${overflow} px too wide`);
+        }
+        await page.click('#kick-all');
+        assert.deepEqual(await faults(page), [], 'the dialog');
+        await page.click('#confirm-no');
+        await page.click('#logout');
+        await page.locator('#key-form').waitFor();
+        assert.deepEqual(await faults(page), [], 'the form');
+      });
+    });
+  }
+}

@@ -1,0 +1,69 @@
+// The dashboard in a browser, and sessions of every kind for it to show.
+
+import { createRequire } from 'node:module';
+import { WebSocket } from 'ws';
+import { token } from './hub.mjs';
+
+const { PresenceClient } = createRequire(import.meta.url)('../../static/presence.js');
+
+export const HOSTILE = '<img src=x onerror="document.title=\'owned\'">';
+export const VIEWER_KEY = 'a-key-that-only-looks';
+export const SCREENS = ['overview', 'users', 'sessions', 'feed', 'policy', 'webhooks', 'system'];
+
+/** The dashboard, logged in, on the screen of this address (`#/users/alice`). */
+export async function dashboard(browser, hub, address = '#/overview', { key = hub.adminKey, ...how } = {}) {
+  const page = await browser.open(`${hub.origin}/static/#key=${encodeURIComponent(key)}`, how);
+  await page.locator('#screens').waitFor();
+  await go(page, address);
+  return page;
+}
+
+export async function go(page, address) {
+  await page.evaluate((hash) => {
+    location.hash = hash;
+  }, address);
+  await page.locator('#screen h1').waitFor();
+}
+
+/** A count of the overview, once it is so. */
+export const count = (page, name, value) => page.locator(`[data-count="${name}"] [data-value="${value}"]`).waitFor();
+
+/** The SDK in Node, logged in. `lost()` ends its connection without a word; `closed` is what it was told at the end. */
+export async function client(hub, user, platform = 'web', device = 'd1', { app, url = `ws://127.0.0.1:${hub.port}/ws` } = {}) {
+  const sockets = [];
+  class Socket extends WebSocket {
+    constructor(...how) {
+      super(...how);
+      sockets.push(this);
+    }
+  }
+  const it = new PresenceClient({ url, platform, device, app, WebSocket: Socket, getToken: () => token(hub, user) });
+  it.on('error', () => {});
+  it.told = new Promise((done) => it.on('kicked', done));
+  it.lost = () => {
+    for (const socket of sockets) socket.terminate();
+    return it.logout();
+  };
+  await it.connect({ force: true });
+  return it;
+}
+
+/** As if the network of this client's connection were cut. */
+export async function cut(hub, { user, session }) {
+  const answer = await fetch(`${hub.origin}/dev/ignore`, {
+    method: 'POST',
+    headers: { 'X-Dev-Key': hub.devKey },
+    body: JSON.stringify({ user, session }),
+  });
+  if (!answer.ok) throw new Error(`not cut: HTTP ${answer.status}`);
+}
+
+/** A call of the server API by the admin key. */
+export async function api(hub, path, body) {
+  const answer = await fetch(`${hub.origin}/v1/${path}`, {
+    method: body ? 'POST' : 'GET',
+    headers: { 'X-API-Key': hub.adminKey },
+    body: body && JSON.stringify(body),
+  });
+  return answer.json();
+}

@@ -10,8 +10,9 @@ use crate::presence::Timestamp;
 
 /// How long it may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How much of an answer is read.
-const ANSWER_BYTES_MAX: usize = 4096;
+/// How much of an answer is read, where it matters: more than any means to say, and little enough for
+/// as many as are under way.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// The longest pause that a receiver may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 

@@ -19,6 +19,8 @@ use tokio::net::TcpListener;
 pub(crate) enum Act {
     /// Takes the events, and answers with this status.
     Take(u16),
+    /// Takes the events, and answers with JSON of so many bytes.
+    TakeAtLength(usize),
     /// Answers with this status, and takes nothing.
     Refuse(u16),
     /// Takes nothing, and never answers.
@@ -108,6 +110,10 @@ async fn receive(State(receiver): State<Receiver>, request: Request) -> Response
         Act::Take(code) => {
             take();
             (status(code), "{}").into_response()
+        }
+        Act::TakeAtLength(bytes) => {
+            take();
+            format!("[\"{}\"]", "x".repeat(bytes)).into_response()
         }
         Act::Refuse(code) => status(code).into_response(),
         Act::Hang => std::future::pending().await,

@@ -205,3 +205,21 @@ async fn what_a_receiver_is_not_told_does_not_pass_for_its_answer() {
     receiver.set(|_| Act::Take(200));
     until("the rest", async || receiver.taken().len() >= 16).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_of_json_accepts_however_much_it_says() {
+    let receiver = Receiver::start(|_| Act::TakeAtLength(100_000)).await;
+    let server = Server::start(&[
+        ("webhook.url", &receiver.url()),
+        ("webhook.format", "tencent"),
+        ("tencent.sdk_app_id", "1400000000"),
+        ("tencent.secret_key", "a secret key"),
+    ]);
+    let (_ana, _) = server.login("ana", "windows").await;
+    until("the delivery", async || {
+        let (_, state) = server.call("GET", "/v1/webhooks", None).await;
+        state["delivery"]["last_success"].is_number()
+    })
+    .await;
+    assert_eq!(receiver.came().len(), 1);
+}

@@ -331,6 +331,38 @@ async fn a_hub_whose_directory_was_removed_takes_nothing_more_and_says_so() {
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
+fn cut(directory: &Path, name: &str, length: u64) {
+    let file = fs::File::options().write(true).open(directory.join(name)).expect("a file");
+    file.set_len(length).expect("to truncate");
+}
+
+#[tokio::test]
+async fn a_hub_whose_log_was_removed_saves_what_it_said_and_takes_nothing_more() {
+    let mut server = Server::start(&[]);
+    let (_ana, _) = server.login("ana", "mac").await;
+    fs::remove_file(server.directory.path().join("data/presence.db-wal")).expect("to remove");
+    let mut bo = server.connect().await;
+    assert_eq!(try_login(&mut bo, "bo").await.as_deref(), Some("unavailable"));
+    until("not ready", async || !is_ready(&server).await).await;
+    server.until_logged(&["ERROR", "presence.db-wal was removed"]).await;
+    server.restart(&[]);
+    assert_eq!(server.user("ana").await["state"], "Online");
+    assert_eq!(server.user("bo").await["version"], 0);
+}
+
+#[tokio::test]
+async fn a_hub_whose_files_are_truncated_takes_nothing_more_and_says_so() {
+    for name in ["presence.db", "presence.db-wal"] {
+        let server = Server::start(&[]);
+        let (_ana, _) = server.login("ana", "mac").await;
+        cut(&server.directory.path().join("data"), name, 0);
+        let mut bo = server.connect().await;
+        assert_eq!(try_login(&mut bo, "bo").await.as_deref(), Some("unavailable"), "{name}");
+        until("not ready", async || !is_ready(&server).await).await;
+        server.until_logged(&["ERROR", &format!("{name} was truncated")]).await;
+    }
+}
+
 /// Whether this process may mount things in a namespace of its own.
 fn may_mount() -> bool {
     let mount = ["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"];

@@ -1,7 +1,9 @@
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -24,14 +26,27 @@ const PAUSE_SYNCED: Duration = Duration::from_millis(50);
 
 /// What is known of the disk below the database, and what forces things to it.
 pub(super) struct Disk {
-    database: PathBuf,
-    /// The file that was opened: another in its place, or none, is not ours.
-    identity: (u64, u64),
+    /// The database and its write-ahead log.
+    files: [Watched; 2],
     /// The write-ahead log, by a handle of our own. It bears no locks, so closing it harms none.
     wal: File,
     condition: Mutex<Condition>,
     /// Wakes the thread that syncs.
     dirty: SyncSender<()>,
+}
+
+/// A file that was opened: another in its place, or none, is not ours, and it never becomes shorter.
+struct Watched {
+    path: PathBuf,
+    identity: (u64, u64),
+    length: AtomicU64,
+}
+
+/// What happened to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Harm {
+    Removed,
+    Truncated,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,17 +67,19 @@ impl Disk {
         connection: Connection,
         every: Duration,
     ) -> Result<Arc<Self>, OpenFault> {
-        let wal = File::open(wal_of(&database))?;
+        let log = wal_of(&database);
+        let wal = File::open(&log)?;
         let (dirty, wake) = sync_channel(1);
-        let identity = identity(&database)?;
+        let files = [Watched::new(database)?, Watched::new(log)?];
         let condition = Mutex::new(Condition::Well);
-        let disk = Arc::new(Self { database, identity, wal, condition, dirty });
+        let disk = Arc::new(Self { files, wal, condition, dirty });
         let every = if every.is_zero() { PAUSE_SYNCED } else { every };
         let watched = Arc::downgrade(&disk);
         let (due, round) = sync_channel(1);
         let work = move || keep_synced(&watched, &wake, every, &due);
         thread::Builder::new().name("store-sync".into()).spawn(work)?;
-        let work = move || keep_short(&connection, &round);
+        let watched = Arc::downgrade(&disk);
+        let work = move || keep_short(&watched, &connection, &round);
         thread::Builder::new().name("store-checkpoint".into()).spawn(work)?;
         Ok(disk)
     }
@@ -76,15 +93,24 @@ impl Disk {
     }
 
     /// Whether it is worth trying to write: not where it would be lost.
-    pub(super) fn check(&self) -> Result<(), StoreError> {
+    pub(super) fn check(&self, connection: &Connection) -> Result<(), StoreError> {
         if let Condition::Broken(error) = &*self.condition.lock() {
             return Err(error.clone());
         }
-        if identity(&self.database).is_ok_and(|identity| identity == self.identity) {
-            return Ok(());
+        let [database, wal] = &self.files;
+        match (database.harm(), wal.harm()) {
+            (None, None) => Ok(()),
+            (Some(harm), _) => Err(self.broke(&database.harmed(harm))),
+            (None, Some(harm)) => {
+                // One that was removed is there for as long as it is open, and can be carried over.
+                if harm == Harm::Removed
+                    && let Err(error) = run(connection, "FULL")
+                {
+                    tracing::error!(%error, "the store's write-ahead log could not be saved");
+                }
+                Err(self.broke(&wal.harmed(harm)))
+            }
         }
-        let cause = format!("{} was removed: start again", self.database.display());
-        Err(self.broke(&cause))
     }
 
     pub(super) fn failed(&self, error: &StoreError) {
@@ -122,6 +148,31 @@ impl Disk {
     }
 }
 
+impl Watched {
+    fn new(path: PathBuf) -> io::Result<Self> {
+        let found = fs::metadata(&path)?;
+        Ok(Self { path, identity: identity(&found), length: found.len().into() })
+    }
+
+    /// What was done to it since it was last looked at.
+    fn harm(&self) -> Option<Harm> {
+        let found = fs::metadata(&self.path);
+        let Some(found) = found.ok().filter(|found| identity(found) == self.identity) else {
+            return Some(Harm::Removed);
+        };
+        let before = self.length.fetch_max(found.len(), Relaxed);
+        (found.len() < before).then_some(Harm::Truncated)
+    }
+
+    fn harmed(&self, harm: Harm) -> String {
+        let harm = match harm {
+            Harm::Removed => "removed",
+            Harm::Truncated => "truncated",
+        };
+        format!("{} was {harm}: start again", self.path.display())
+    }
+}
+
 fn keep_synced(disk: &Weak<Disk>, wake: &Receiver<()>, every: Duration, due: &SyncSender<()>) {
     let mut since_checkpoint = Duration::ZERO;
     while wake.recv().is_ok() {
@@ -140,9 +191,14 @@ fn keep_synced(disk: &Weak<Disk>, wake: &Receiver<()>, every: Duration, due: &Sy
     }
 }
 
-/// Keeps the write-ahead log short.
-fn keep_short(connection: &Connection, due: &Receiver<()>) {
+/// Keeps the write-ahead log short, for as long as it is whole: half of one that is not would make
+/// the database neither old nor new.
+fn keep_short(disk: &Weak<Disk>, connection: &Connection, due: &Receiver<()>) {
     while due.recv_timeout(IDLE) != Err(RecvTimeoutError::Disconnected) {
+        let Some(disk) = disk.upgrade() else { return };
+        if matches!(*disk.condition.lock(), Condition::Broken(_)) {
+            return;
+        }
         if let Err(error) = checkpoint(connection) {
             tracing::warn!(%error, "the store's write-ahead log waits");
         }
@@ -152,14 +208,16 @@ fn keep_short(connection: &Connection, due: &Receiver<()>) {
 /// Carries what is committed over from the write-ahead log, beside the writer; where the log has
 /// grown long all the same, the writer waits once, so that it can begin anew.
 fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
-    let run = |mode: &str| {
-        let sql = format!("PRAGMA wal_checkpoint({mode})");
-        connection.query_row(&sql, [], |row| row.get::<_, i64>("log"))
-    };
-    if run("PASSIVE")? > WAL_PAGES_MAX {
-        run("RESTART")?;
+    if run(connection, "PASSIVE")? > WAL_PAGES_MAX {
+        run(connection, "RESTART")?;
     }
     Ok(())
+}
+
+/// Runs a checkpoint; returns how many pages the log has.
+fn run(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
+    let sql = format!("PRAGMA wal_checkpoint({mode})");
+    connection.query_row(&sql, [], |row| row.get("log"))
 }
 
 /// Where a database's write-ahead log is.
@@ -169,6 +227,6 @@ pub(super) fn wal_of(database: &Path) -> PathBuf {
     name.into()
 }
 
-fn identity(file: &Path) -> io::Result<(u64, u64)> {
-    fs::metadata(file).map(|found| (found.dev(), found.ino()))
+fn identity(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
 }

@@ -162,7 +162,7 @@ impl Writer {
     }
 
     fn try_to_write(&mut self, jobs: &[Job]) -> Result<Vec<Result<u64, StoreError>>, StoreError> {
-        self.disk.check()?;
+        self.disk.check(&self.connection)?;
         let Self { connection, tail, unread, retention, .. } = self;
         let begin = connection.transaction()?;
         let mut pen = Pen { begin, tail, unread, retention };

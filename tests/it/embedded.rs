@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use presence_hub::presence::{NodeId, Platform, State};
+use presence_hub::presence::{NodeId, Platform, Sign, State};
 use presence_hub::store::{
     Among, Cursor, Dead, EmbeddedStore, Held, LogEntry, OpenFault, Outbox, Part, Progress, Save,
     Store, StoreError,
@@ -159,6 +159,70 @@ async fn a_truncated_database_is_refused() {
     file.set_len(length / 2).expect("to truncate");
     let Err(fault) = open(directory.path()) else { panic!("it opened") };
     assert!(matches!(fault, OpenFault::Damaged(_)), "{fault}");
+}
+
+/// Copies what a hub that was killed leaves, to do something to it.
+fn copy_of(directory: &Path) -> TempDir {
+    let copy = TempDir::new().expect("a directory");
+    for name in ["presence.db", "presence.db-wal", "presence.mark"] {
+        if let Ok(bytes) = fs::read(directory.join(name)) {
+            fs::write(copy.path().join(name), bytes).expect("to write");
+        }
+    }
+    copy
+}
+
+fn cut(directory: &Path, name: &str, length: u64) {
+    let file = fs::File::options().write(true).open(directory.join(name)).expect("a file");
+    file.set_len(length).expect("to truncate");
+}
+
+#[tokio::test]
+async fn an_empty_database_does_not_pass_for_a_new_one() {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    log_in(&(Arc::clone(&store) as _), "ana", Platform::Mac, EPOCH).await;
+    let with_log = copy_of(directory.path());
+    close(store, directory.path());
+    let in_one_file = copy_of(directory.path());
+    for copy in [with_log, in_one_file] {
+        let log = copy.path().join("presence.db-wal");
+        let before = fs::read(&log).ok();
+        for length in [1, 0] {
+            cut(copy.path(), "presence.db", length);
+            let Err(fault) = open(copy.path()) else { panic!("it opened at {length}") };
+            assert!(matches!(fault, OpenFault::Damaged(_)), "{fault}");
+        }
+        fs::remove_file(copy.path().join("presence.db")).expect("to remove");
+        assert!(matches!(open(copy.path()), Err(OpenFault::Damaged(_))));
+        assert!(fs::read(&log).ok() == before, "what is left is left alone");
+    }
+}
+
+#[tokio::test]
+async fn commits_that_were_cut_off_are_missed() {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    for user in ["ana", "bo"] {
+        log_in(&(Arc::clone(&store) as _), user, Platform::Mac, EPOCH).await;
+    }
+    let length = fs::metadata(directory.path().join("presence.db-wal")).expect("the log").len();
+    for left in [0, 100, length / 2, length - 1] {
+        let copy = copy_of(directory.path());
+        cut(copy.path(), "presence.db-wal", left);
+        for _ in 0..2 {
+            let Err(fault) = open(copy.path()) else { panic!("it opened with {left} bytes") };
+            let said = fault.to_string();
+            assert!(said.contains("changes are missing: to go on without them"), "{said}");
+        }
+        // As after a power cut.
+        let next_boot = Sign { boot: "b".into(), ..present() };
+        let opened = EmbeddedStore::open(copy.path(), RETENTION, SECOND / 20, &next_boot);
+        opened.expect("what is left");
+    }
+    let copy = copy_of(directory.path());
+    let whole = open(copy.path()).expect("a store");
+    assert_ne!(Store::load(&whole, &id("bo")).await.expect("a record").record.version, 0);
 }
 
 #[tokio::test]
@@ -329,11 +393,6 @@ async fn a_hub_whose_directory_was_removed_takes_nothing_more_and_says_so() {
     assert_eq!(server.user("ana").await["state"], "Online", "what is known is told");
     assert_eq!(server.user("bo").await["state"], "Offline");
     assert!(!server.log().contains("panicked"), "{}", server.log());
-}
-
-fn cut(directory: &Path, name: &str, length: u64) {
-    let file = fs::File::options().write(true).open(directory.join(name)).expect("a file");
-    file.set_len(length).expect("to truncate");
 }
 
 #[tokio::test]

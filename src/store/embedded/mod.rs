@@ -8,7 +8,9 @@
 //! ```
 //!
 //! A commit is handed to the kernel before it is answered, so the death of the process undoes
-//! nothing; a power cut undoes at most what is not synced yet, and whole commits from the end.
+//! nothing; a power cut undoes at most what is not synced yet, and whole commits from the end. What
+//! somebody else takes from the files is noticed: while the hub runs, by their lengths, and at a start,
+//! by the mark that says how much was committed.
 //!
 //! SQLite, because it rolls back on a full disk and goes on, opens within milliseconds after a kill, and
 //! is one file that operators can look into. A tree of logs takes more commits in a second, but one
@@ -16,6 +18,7 @@
 
 mod cache;
 mod disk;
+mod mark;
 mod reader;
 mod schema;
 mod wal;
@@ -38,6 +41,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::cache::Cache;
 use self::disk::Disk;
+use self::mark::{MARK, Mark, Marker};
 use self::reader::{ReadFault, Readers};
 use self::schema::json;
 use self::writer::{Job, MORE_TO_TRIM, RecordWrite, Shown, Tail, Unread, Write, Writer};
@@ -86,7 +90,8 @@ pub enum OpenFault {
     Foreign,
     /// It is broken.
     #[error(
-        "{DATABASE} is damaged ({0}): bring back a copy, or move it away to begin with what is left"
+        "{DATABASE} is damaged ({0}): bring back a copy of all the presence.* files, or move them away \
+         to begin anew"
     )]
     Damaged(String),
     /// The database's own words.
@@ -138,6 +143,11 @@ impl EmbeddedStore {
             TryLockError::Error(error) => OpenFault::Io(error),
         })?;
         let database = directory.join(DATABASE);
+        let (marker, mark) = Marker::open(directory)?;
+        // SQLite takes an empty file for a new database, and removes what is in its log.
+        if is_empty(&database)? && (mark.commits > 0 || !is_empty(&disk::wal_of(&database))?) {
+            return Err(OpenFault::Damaged("it is gone or empty, and was not".into()));
+        }
         // Before it is opened, which may begin the log anew.
         let lost_pages = wal::lost_pages(&disk::wal_of(&database))?;
         // Who was where is nobody else's business; the files beside it are made with the same mode.
@@ -151,11 +161,21 @@ impl EmbeddedStore {
         schema::prepare(&mut connection)?;
         let lost = reader::signs(&connection)?;
         if lost_pages > 0 {
-            mourn(lost_pages, &lost, present)?;
+            let is_same_boot = lost.iter().any(|(_, sign)| is_same(&sign.boot, &present.boot));
+            let damage = format!("its -wal file has {lost_pages} pages that can no longer be read");
+            mourn(damage, is_same_boot)?;
+        }
+        let missing = mark.commits.saturating_sub(reader::revision(&connection)?);
+        if missing > 0 {
+            let damage = format!(
+                "its last {missing} changes are missing: to go on without them, remove {MARK}"
+            );
+            mourn(damage, is_same(&mark.boot, &present.boot))?;
         }
         let tail = Tail::begin(&connection, present.wall)?;
         let unread = reader::progress(&connection)?.map(Unread::from).unwrap_or_default();
 
+        marker.write(&Mark { boot: present.boot.clone(), commits: tail.revision });
         let disk = Disk::watch(database.clone(), connect(&database)?, sync)?;
         let cache = Arc::new(Cache::new());
         let (jobs, queue) = channel();
@@ -168,6 +188,8 @@ impl EmbeddedStore {
             head: sender,
             shown: Arc::clone(&shown),
             disk: Arc::clone(&disk),
+            marker,
+            boot: present.boot.clone(),
             retention,
             tail,
             unread,
@@ -257,14 +279,26 @@ impl EmbeddedStore {
 
 /// Says that the last commits cannot be read. After a power cut that is as it must be; while the
 /// machine was up somebody else did it, and what they said would be missed by nobody.
-fn mourn(pages: u64, signs: &[(NodeId, Sign)], present: &Sign) -> Result<(), OpenFault> {
-    let is_same_boot = |sign: &Sign| sign.boot == present.boot && !sign.boot.is_empty();
-    if signs.iter().any(|(_, sign)| is_same_boot(sign)) {
-        let damage = format!("its -wal file has {pages} pages that can no longer be read");
+fn mourn(damage: String, is_same_boot: bool) -> Result<(), OpenFault> {
+    if is_same_boot {
         return Err(OpenFault::Damaged(damage));
     }
-    tracing::error!(pages, "what was committed last before the machine stopped is lost");
+    tracing::error!(damage, "what was committed last before the machine stopped is lost");
     Ok(())
+}
+
+/// Whether two runs were between the same start and stop of the machine, as far as it says so.
+fn is_same(boot: &str, other: &str) -> bool {
+    boot == other && !boot.is_empty()
+}
+
+/// Whether a file is not there, or is empty for SQLite, to which one byte is nothing.
+fn is_empty(file: &Path) -> io::Result<bool> {
+    match fs::metadata(file) {
+        Ok(found) => Ok(found.len() <= 1),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 fn connect(database: &Path) -> rusqlite::Result<Connection> {

@@ -233,6 +233,11 @@ pub(super) fn backlog(
     Ok(first.optional()?.unwrap_or_default())
 }
 
+/// The revision of the last commit of a record.
+pub(super) fn revision(connection: &Connection) -> Result<u64, ReadFault> {
+    Ok(number(connection.query_row("SELECT revision FROM state", (), |row| row.get(0))?))
+}
+
 /// Every hub's last sign of life.
 pub(super) fn signs(connection: &Connection) -> Result<Vec<(NodeId, Sign)>, ReadFault> {
     let mut found = connection.prepare_cached("SELECT node, sign FROM nodes")?;

@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::Cache;
 use super::disk::Disk;
+use super::mark::{Mark, Marker};
 use super::schema::{int, json, number};
 use crate::presence::{Census, Timestamp, UserId};
 use crate::store::{
@@ -69,6 +70,9 @@ pub(super) struct Writer {
     pub(super) head: watch::Sender<Cursor>,
     pub(super) shown: Arc<Mutex<Shown>>,
     pub(super) disk: Arc<Disk>,
+    /// Says how much was committed during this boot of the machine.
+    pub(super) marker: Marker,
+    pub(super) boot: Box<str>,
     pub(super) retention: Retention,
     pub(super) tail: Tail,
     pub(super) unread: Unread,
@@ -163,6 +167,21 @@ impl Writer {
 
     fn try_to_write(&mut self, jobs: &[Job]) -> Result<Vec<Result<u64, StoreError>>, StoreError> {
         self.disk.check(&self.connection)?;
+        let before = self.tail.revision;
+        let results = self.commit(jobs)?;
+        if self.tail.revision > before {
+            let (boot, commits) = (self.boot.clone(), self.tail.revision);
+            self.marker.write(&Mark { boot, commits });
+        }
+        if jobs.iter().any(Job::must_sync) {
+            self.disk.sync()?;
+        } else if jobs.iter().any(Job::should_sync) {
+            self.disk.sync_soon();
+        }
+        Ok(results)
+    }
+
+    fn commit(&mut self, jobs: &[Job]) -> rusqlite::Result<Vec<Result<u64, StoreError>>> {
         let Self { connection, tail, unread, retention, .. } = self;
         let begin = connection.transaction()?;
         let mut pen = Pen { begin, tail, unread, retention };
@@ -170,11 +189,6 @@ impl Writer {
         let results = results.collect::<rusqlite::Result<Vec<_>>>()?;
         pen.save()?;
         pen.begin.commit()?;
-        if jobs.iter().any(Job::must_sync) {
-            self.disk.sync()?;
-        } else if jobs.iter().any(Job::should_sync) {
-            self.disk.sync_soon();
-        }
         Ok(results)
     }
 

@@ -1,0 +1,59 @@
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+/// The mark's name in the directory.
+pub(super) const MARK: &str = "presence.mark";
+
+/// How much was committed: beside the database, whose own log may lose its end without a trace when
+/// somebody cuts or removes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// The time that the machine had been up, by its name.
+    pub(super) boot: Box<str>,
+    /// The revision of the last commit of a record.
+    pub(super) commits: u64,
+}
+
+/// Where the mark is written, in place, so that it needs no room on a full disk.
+pub(super) struct Marker {
+    file: File,
+}
+
+impl Marker {
+    /// Opens the mark, and reads what an earlier run left; nothing where there is none, or none that
+    /// can be read.
+    pub(super) fn open(directory: &Path) -> io::Result<(Self, Mark)> {
+        let path = directory.join(MARK);
+        let mut options = File::options();
+        let file = options.create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+        let mark = fs::read_to_string(&path).ok().and_then(|text| Mark::read(&text));
+        Ok((Self { file }, mark.unwrap_or_default()))
+    }
+
+    /// Writes it: not synced, for after a power cut nobody relies on it.
+    pub(super) fn write(&self, mark: &Mark) {
+        // Without it all goes on, only what somebody takes from the database is not noticed.
+        self.file.write_all_at(mark.text().as_bytes(), 0).ok();
+    }
+}
+
+impl Mark {
+    /// Always as long for the same boot.
+    fn text(&self) -> String {
+        let Self { boot, commits } = self;
+        let text = format!("{boot} {commits:020}");
+        format!("{text} {:08x}\n", crc32fast::hash(text.as_bytes()))
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let line = text.lines().next()?;
+        let (text, crc) = line.rsplit_once(' ')?;
+        let (boot, commits) = text.rsplit_once(' ')?;
+        let mark = Self { boot: boot.into(), commits: commits.parse().ok()? };
+        let is_whole =
+            u32::from_str_radix(crc, 16).is_ok_and(|crc| crc == crc32fast::hash(text.as_bytes()));
+        is_whole.then_some(mark)
+    }
+}

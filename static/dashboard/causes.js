@@ -4,6 +4,22 @@ import { t } from '../i18n.js';
 import { duration } from './format.js';
 /** @import { HubEvent } from './shapes.d.ts' */
 
+/** All that a log tells of. */
+export const CAUSES = [
+  'login',
+  'resume',
+  'logout',
+  'close',
+  'silence',
+  'background',
+  'exit',
+  'expired',
+  'kicked',
+  'token_expired',
+  'node_lost',
+  'custom',
+];
+
 /** "Offline: nothing heard for 60 s": of the device, or of the user. @param {HubEvent} event @param {boolean} [ofUser] */
 export function sentence(event, ofUser = false) {
   return t('sentence', { state: t(ofUser ? event.state.to : deviceState(event)), why: why(event) });

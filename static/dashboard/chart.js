@@ -3,7 +3,7 @@
 
 import { locale, t } from '../i18n.js';
 import { clock, el } from '../ui.js';
-import { svg } from './svg.js';
+import { svg, widthObserver } from './svg.js';
 
 /** @typedef {{ at: number, values: (number | null)[] }} Point values stand in the order of the lines; null: not known */
 /** @typedef {{ label: string, tone: string }} Line a tone is a colour and a way to draw, both in `dashboard.css` */
@@ -32,9 +32,7 @@ export class HubChart extends HTMLElement {
   #plot = el('div', { class: 'plot', role: 'slider', tabindex: '0', 'aria-valuemin': '0' });
   #legend = el('p', { class: 'legend' });
   #width = 0;
-  #resized = new ResizeObserver(([entry]) => {
-    const width = Math.round(entry.contentRect.width);
-    if (width === this.#width) return;
+  #resized = widthObserver((width) => {
     this.#width = width;
     this.#draw();
   });

@@ -124,6 +124,18 @@ export function sessionColumns() {
   ];
 }
 
+/**
+ * What ends a session, in its row.
+ *
+ * @param {(session: SessionDetail) => void} kick
+ * @returns {Column<SessionDetail>}
+ */
+export function kickColumn(kick) {
+  const button = (/** @type {SessionDetail} */ it) =>
+    el('button', { class: 'danger small', type: 'button', on: { click: () => kick(it) } }, t('kick'));
+  return { title: 'actions', value: () => 0, kind: 'actions', cell: button };
+}
+
 /** @param {SessionDetail} it */
 function stateCell({ state, background }) {
   if (!background) return badge(state);

@@ -6,7 +6,7 @@ import { locale, t } from '../i18n.js';
 import { badge, el, foreign } from '../ui.js';
 import { deviceState, evidenceOf, sentence, why } from './causes.js';
 import { exactly } from './format.js';
-import { svg } from './svg.js';
+import { svg, widthObserver } from './svg.js';
 /** @import { Lane } from './lanes.js' */
 /** @import { HubEvent, State } from './shapes.d.ts' */
 
@@ -33,9 +33,7 @@ export class HubTimeline extends HTMLElement {
   #rows = el('div', { class: 'lanes' });
   #axis = el('div', { class: 'axis', 'aria-hidden': 'true' });
   #detail = el('div', { class: 'detail' });
-  #resized = new ResizeObserver(([entry]) => {
-    const width = Math.round(entry.contentRect.width);
-    if (width === this.#width) return;
+  #resized = widthObserver((width) => {
     this.#width = width;
     this.#draw();
   });

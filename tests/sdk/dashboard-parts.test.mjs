@@ -6,7 +6,7 @@ import { page } from './modules.mjs';
 
 const { lanesOf } = await page('dashboard/lanes.js');
 const { Sampler } = await page('dashboard/sampler.js');
-const { sentence, why } = await page('dashboard/causes.js');
+const { CAUSES, sentence, why } = await page('dashboard/causes.js');
 const { attentionOf } = await page('dashboard/attention.js');
 const { duration, written } = await page('dashboard/format.js');
 const { address, readRoute } = await page('dashboard/router.js');
@@ -120,7 +120,7 @@ test('each cause has its words, with what is known of it', () => {
   );
   assert.equal(why(of('kicked', null, { by: { kind: 'admin', message: 'bye' } })), 'kicked by the back end: “bye”');
   assert.equal(why(of('login', 'Online', { kicked: [{ platform: 'ios', device: 'x' }] })), 'logged in, and kicked ios x');
-  for (const cause of [
+  const causes = [
     'login',
     'resume',
     'logout',
@@ -133,7 +133,9 @@ test('each cause has its words, with what is known of it', () => {
     'token_expired',
     'node_lost',
     'custom',
-  ]) {
+  ];
+  assert.deepEqual(CAUSES, causes);
+  for (const cause of causes) {
     assert.doesNotMatch(why(of(cause, null)), /why_|undefined|\{/, cause);
   }
 });

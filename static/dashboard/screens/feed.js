@@ -3,6 +3,7 @@
 import { t } from '../../i18n.js';
 import { clock, el, foreign } from '../../ui.js';
 import { ApiError, follow, get } from '../api.js';
+import { CAUSES } from '../causes.js';
 import { exactly, number } from '../format.js';
 import { PLATFORMS, choice, field, heading, table, userChange, userLink, whatHappened } from '../parts.js';
 import { address, remember } from '../router.js';
@@ -13,20 +14,6 @@ export const ROWS_MAX = 500;
 const ROWS_PER_SECOND = 50;
 const SHOW_MS = 250;
 const AGAIN_MS = 1000;
-const CAUSES = [
-  'login',
-  'resume',
-  'logout',
-  'close',
-  'silence',
-  'background',
-  'exit',
-  'expired',
-  'kicked',
-  'token_expired',
-  'node_lost',
-  'custom',
-];
 
 /** A change, or a gap in what was looked at. @typedef {{ id: string, event?: HubEvent, gap?: number }} Row */
 

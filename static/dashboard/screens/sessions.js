@@ -4,7 +4,7 @@ import { t } from '../../i18n.js';
 import { el } from '../../ui.js';
 import { ApiError, act, get, userPath, withQuery } from '../api.js';
 import { live } from '../live.js';
-import { PLATFORMS, choice, confirm, field, heading, outcome, pager, sessionColumns, table, userLink } from '../parts.js';
+import { PLATFORMS, choice, confirm, field, heading, kickColumn, outcome, pager, sessionColumns, table, userLink } from '../parts.js';
 import { repeat } from '../poll.js';
 import { address, remember } from '../router.js';
 import { mayAct } from '../session.js';
@@ -33,13 +33,7 @@ export function open({ query }) {
     columns: [
       { title: 'user', value: ({ user }) => user, cell: ({ user }) => userLink(user), kind: 'main-cell' },
       ...sessionColumns(),
-      mayAct() && {
-        title: 'actions',
-        value: () => 0,
-        kind: 'actions',
-        cell: (/** @type {SessionDetail} */ it) =>
-          el('button', { class: 'danger small', type: 'button', on: { click: () => kick(it) } }, t('kick')),
-      },
+      mayAct() && kickColumn(kick),
     ],
   });
   const pages = pager((cursor) => change({ cursor }), asked.cursor);

@@ -7,7 +7,7 @@ import { evidenceOf, sentence } from '../causes.js';
 import { exactly } from '../format.js';
 import { lanesOf } from '../lanes.js';
 import { live } from '../live.js';
-import { confirm, fact, once, outcome, sessionColumns, table, userChange, userLink, whatHappened } from '../parts.js';
+import { confirm, fact, kickColumn, once, outcome, sessionColumns, table, userChange, userLink, whatHappened } from '../parts.js';
 import { repeat } from '../poll.js';
 import { address, remember } from '../router.js';
 import { mayAct } from '../session.js';
@@ -41,14 +41,8 @@ export function open({ user: asked, query }) {
     key: ({ session }) => session,
     data: ({ platform, device, state }) => ({ platform, device, state }),
     columns: [
-      ...sessionColumns().filter(({ title }) => title !== 'user'),
-      mayAct() && {
-        title: 'actions',
-        value: () => 0,
-        kind: 'actions',
-        cell: (/** @type {SessionDetail} */ it) =>
-          el('button', { class: 'danger small', type: 'button', on: { click: () => kick(it) } }, t('kick')),
-      },
+      ...sessionColumns(),
+      mayAct() && kickColumn(kick),
     ],
   });
   const count = el('span', { class: 'hint num', id: 'watchers-count' });

@@ -1,16 +1,18 @@
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 /// How much of what waits is joined for one write.
 const WRITE_BYTES: usize = 16 * 1024;
 
-/// What a socket did not take at once, in the order it must go out.
+/// What was not written to a socket yet, in the order it must go out.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     /// What the next write begins with: a frame that was begun must be ended.
     writing: Bytes,
-    queue: BTreeMap<u64, Bytes>,
+    /// Frames with their places, which only grow; one that was taken back is empty.
+    queue: VecDeque<(u64, Bytes)>,
+    taken_back: usize,
     next_place: u64,
     queued_bytes: usize,
 }
@@ -30,7 +32,7 @@ impl Backlog {
         let place = self.next_place;
         self.next_place += 1;
         self.queued_bytes += frame.len();
-        self.queue.insert(place, frame);
+        self.queue.push_back((place, frame));
         place
     }
 
@@ -40,45 +42,71 @@ impl Backlog {
         self.writing = rest;
     }
 
-    /// Takes back a frame; `None` where it is on its way already.
-    pub(super) fn take_back(&mut self, place: u64) -> Option<Bytes> {
-        self.queue.remove(&place).inspect(|frame| self.queued_bytes -= frame.len())
+    /// Takes back a frame; returns whether it had not gone out, or begun to.
+    pub(super) fn take_back(&mut self, place: u64) -> bool {
+        let Ok(index) = self.queue.binary_search_by_key(&place, |(place, _)| *place) else {
+            return false;
+        };
+        let frame = std::mem::take(&mut self.queue[index].1);
+        if frame.is_empty() {
+            return false;
+        }
+        self.queued_bytes -= frame.len();
+        self.taken_back += 1;
+        if self.taken_back > self.queue.len() / 2 {
+            self.queue.retain(|(_, frame)| !frame.is_empty());
+            self.taken_back = 0;
+        }
+        true
     }
 
     /// What to write next: as many frames as fit, joined.
     pub(super) fn chunk(&mut self) -> &[u8] {
-        if self.writing.is_empty()
-            && let Some((_, first)) = self.queue.pop_first()
-        {
-            self.queued_bytes -= first.len();
-            self.writing = self.joined(first);
+        if self.writing.is_empty() {
+            self.writing = self.joined();
         }
         &self.writing
     }
 
+    /// Notes how much of the chunk was written; nobody waits with an empty backlog's room in hand.
     pub(super) fn advance(&mut self, written: usize) {
         self.writing.advance(written);
+        if self.is_empty() {
+            self.clear();
+        }
     }
 
     pub(super) fn clear(&mut self) {
-        self.writing = Bytes::new();
-        self.queue.clear();
-        self.queued_bytes = 0;
+        *self = Self { next_place: self.next_place, ..Self::default() };
     }
 
-    fn joined(&mut self, first: Bytes) -> Bytes {
-        let fits = |len: usize, next: &Bytes| len + next.len() <= WRITE_BYTES;
-        if !self.queue.first_key_value().is_some_and(|(_, next)| fits(first.len(), next)) {
+    fn joined(&mut self) -> Bytes {
+        let first = loop {
+            match self.pop() {
+                Some(taken_back) if taken_back.is_empty() => (),
+                first => break first.unwrap_or_default(),
+            }
+        };
+        let fits = |len: usize, next: Option<&(u64, Bytes)>| {
+            next.is_some_and(|(_, next)| len + next.len() <= WRITE_BYTES)
+        };
+        if !fits(first.len(), self.queue.front()) {
             return first;
         }
-        let mut joined = BytesMut::from(first);
-        while let Some(next) = self.queue.first_entry()
-            && fits(joined.len(), next.get())
+        let mut joined = BytesMut::with_capacity(WRITE_BYTES.min(first.len() + self.queued_bytes));
+        joined.extend_from_slice(&first);
+        while fits(joined.len(), self.queue.front())
+            && let Some(next) = self.pop()
         {
-            let next = next.remove();
-            self.queued_bytes -= next.len();
             joined.extend_from_slice(&next);
         }
         joined.freeze()
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let (_, frame) = self.queue.pop_front()?;
+        self.queued_bytes -= frame.len();
+        self.taken_back -= usize::from(frame.is_empty());
+        Some(frame)
     }
 }

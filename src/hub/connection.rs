@@ -3,6 +3,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::try_join_all;
 
+use super::registry::Watched;
 use super::{Hub, Mailbox, Unavailable};
 use crate::presence::{Status, UserId};
 
@@ -28,8 +29,8 @@ impl Connection {
     pub fn watch(&self, users: &[UserId]) -> Vec<UserId> {
         let mut added = Vec::new();
         for user in users {
-            if self.mailbox.watch(user.clone()) {
-                self.hub.watchers.add(user, &self.mailbox);
+            if !self.watches(user) {
+                self.mailbox.watch(self.hub.watchers.add(user, &self.mailbox));
                 self.hub.metrics.subscriptions.inc();
                 added.push(user.clone());
             }
@@ -40,19 +41,37 @@ impl Connection {
     /// Stops watching users.
     pub fn unwatch(&self, users: &[UserId]) {
         for user in users {
-            if self.mailbox.unwatch(user) {
-                self.hub.watchers.remove(user, self.mailbox.id());
-                self.hub.metrics.subscriptions.dec();
+            if let Some(watched) = self.watched(user) {
+                self.mailbox.unwatch(&watched);
+                self.forget(&watched);
             }
         }
     }
 
     /// Stops watching everybody.
     pub fn unwatch_all(&self) {
-        for user in self.mailbox.unwatch_all() {
-            self.hub.watchers.remove(&user, self.mailbox.id());
-            self.hub.metrics.subscriptions.dec();
+        for watched in self.mailbox.unwatch_all() {
+            self.forget(&watched);
         }
+    }
+
+    /// How many users it watches.
+    pub fn watching(&self) -> usize {
+        self.mailbox.watching()
+    }
+
+    /// Whether it watches a user.
+    pub fn watches(&self, user: &UserId) -> bool {
+        self.watched(user).is_some()
+    }
+
+    fn watched(&self, user: &UserId) -> Option<Arc<Watched>> {
+        self.hub.watchers.get(user).filter(|watched| self.mailbox.watches(watched))
+    }
+
+    fn forget(&self, watched: &Watched) {
+        self.hub.watchers.remove(watched, self.mailbox.id());
+        self.hub.metrics.subscriptions.dec();
     }
 
     /// Sends a frame made of the users' present statuses, each at least as new as anything that
@@ -66,11 +85,12 @@ impl Connection {
         users: &[UserId],
         frame: impl Fn(&[Status]) -> Bytes,
     ) -> Result<(), Unavailable> {
+        let watched: Vec<_> = users.iter().map(|user| self.watched(user)).collect();
         loop {
-            let seen = self.mailbox.seen(users);
+            let seen = self.mailbox.seen(&watched);
             let statuses = try_join_all(users.iter().map(|user| self.hub.status(user))).await?;
             let versions: Vec<_> = statuses.iter().map(|status| status.version).collect();
-            if self.mailbox.post_snapshot(users, &seen, &versions, frame(&statuses)) {
+            if self.mailbox.post_snapshot(&watched, &seen, &versions, frame(&statuses)) {
                 return Ok(());
             }
         }

@@ -23,7 +23,7 @@ impl Hub {
 
     /// Reads again everybody who is watched or logged in here, after word was missed.
     async fn catch_up(&self) {
-        for user in self.watchers.watched() {
+        for user in self.watchers.all() {
             match self.status(&user).await {
                 Ok(status) => self.announce(&user, &status),
                 Err(error) => tracing::warn!(%user, %error, "a watched user cannot be read"),

@@ -1,8 +1,7 @@
-use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -10,8 +9,10 @@ use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::io::{AsyncWrite, WriteHalf};
 use tokio::net::tcp::OwnedWriteHalf;
+use tokio::task::yield_now;
 
 use super::backlog::Backlog;
+use super::registry::Watched;
 use crate::presence::{ConnectionId, Timestamp, UserId};
 use crate::wire::{Close, close_frame};
 
@@ -35,11 +36,23 @@ impl Wire for OwnedWriteHalf {
 
 impl<T: AsyncWrite + Send> Wire for WriteHalf<T> {}
 
+/// How many mailboxes are flushed before others have their turn.
+const FLUSHED_AT_ONCE: usize = 64;
+/// How much waits, at most, for a socket that was not asked yet whether it takes it.
+const CORKED_BYTES_MAX: usize = 16 * 1024;
+
 /// What the hub holds of a connection: its writing half, and what waits for it.
 ///
-/// A frame goes straight to the socket; what the socket does not take waits here, and is flushed by
-/// the connection's actor. Of each watched user only the latest unsent status waits (V4), and none
-/// is older than what the connection has seen (V3).
+/// ```text
+///           reply ─────────────────────▶ socket
+///   statuses ──▶ backlog ──▶ flush_all ──▶ │
+///                   └──── actor ◀── what it does not take now
+/// ```
+///
+/// A reply goes straight to the socket. Statuses wait until whatever happens with them has its say,
+/// so that what comes together goes out in one write; what the socket does not take, the connection's
+/// actor flushes. Of each watched user only the latest unsent status waits for a socket that takes
+/// nothing (V4), and none is older than what the connection has seen (V3).
 pub struct Mailbox {
     id: ConnectionId,
     heard: AtomicU64,
@@ -56,15 +69,28 @@ struct Inner {
     /// `None` once the connection is broken.
     wire: Option<Box<dyn Wire>>,
     backlog: Backlog,
+    drain: Drain,
     /// How many bytes the socket has taken from the backlog.
     flushed: u64,
-    watching: HashMap<UserId, Watch>,
+    /// In the order of their ids.
+    watching: Vec<Watch>,
     /// Set once: nothing is accepted after it.
     ending: Option<Ending>,
 }
 
-#[derive(Debug, Default)]
+/// Who sees to it that what waits goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Drain {
+    /// Nobody has to.
+    Idle,
+    /// [`flush_all`] will try.
+    Corked,
+    /// The actor, as soon as the socket takes something.
+    Blocked,
+}
+
 struct Watch {
+    user: Arc<Watched>,
     /// The newest version that the connection has seen, or must at least see.
     seen: u64,
     /// Whether its first snapshot went out; until then pushes only raise what that must show.
@@ -83,8 +109,11 @@ pub struct Ending {
 /// What became of a status on its way to one watcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivery {
-    /// It was written, or waits to be.
-    Sent,
+    /// It waits to be written.
+    Sent {
+        /// Whether [`flush_all`] must be told.
+        flush: bool,
+    },
     /// It took the place of an older one that still waited.
     Conflated,
     /// The connection has seen something newer, does not watch any more, or is gone.
@@ -109,8 +138,9 @@ impl Mailbox {
         let inner = Inner {
             wire: Some(wire),
             backlog: Backlog::default(),
+            drain: Drain::Idle,
             flushed: 0,
-            watching: HashMap::new(),
+            watching: Vec::new(),
             ending: None,
         };
         Self {
@@ -187,73 +217,73 @@ impl Mailbox {
     // Watching.
 
     /// Starts watching; until a snapshot of the user is sent, pushes are held back.
-    pub(super) fn watch(&self, user: UserId) -> bool {
-        let mut added = false;
-        self.inner.lock().watching.entry(user).or_insert_with(|| {
-            added = true;
-            Watch::default()
-        });
-        added
+    pub(super) fn watch(&self, user: Arc<Watched>) {
+        let mut inner = self.inner.lock();
+        if let Err(place) = inner.find(user.id()) {
+            // Most watch few, and what is kept for more is kept for each connection.
+            inner.watching.reserve_exact(1);
+            inner.watching.insert(place, Watch { user, seen: 0, live: false, waiting: None });
+        }
     }
 
     /// Stops watching: nothing of that user follows.
-    pub(super) fn unwatch(&self, user: &UserId) -> bool {
+    pub(super) fn unwatch(&self, user: &Watched) {
         let mut inner = self.inner.lock();
-        let Some(watch) = inner.watching.remove(user) else { return false };
-        if let Some(place) = watch.waiting {
+        let Ok(place) = inner.find(user.id()) else { return };
+        if let Some(place) = inner.watching.remove(place).waiting {
             inner.backlog.take_back(place);
         }
-        true
     }
 
     /// Stops watching everybody; returns whom.
-    pub(super) fn unwatch_all(&self) -> Vec<UserId> {
+    pub(super) fn unwatch_all(&self) -> Vec<Arc<Watched>> {
         let mut inner = self.inner.lock();
         let Inner { watching, backlog, .. } = &mut *inner;
-        let watched = watching.drain();
+        let watched = std::mem::take(watching).into_iter();
         watched
-            .map(|(user, watch)| {
+            .map(|watch| {
                 watch.waiting.map(|place| backlog.take_back(place));
-                user
+                watch.user
             })
             .collect()
     }
 
     /// How many users it watches.
-    pub fn watching(&self) -> usize {
+    pub(super) fn watching(&self) -> usize {
         self.inner.lock().watching.len()
     }
 
     /// Whether it watches a user.
-    pub fn watches(&self, user: &UserId) -> bool {
-        self.inner.lock().watching.contains_key(user)
+    pub(super) fn watches(&self, user: &Watched) -> bool {
+        self.inner.lock().find(user.id()).is_ok()
     }
 
     /// The newest versions seen of these users; 0 of those it does not watch.
-    pub(super) fn seen(&self, users: &[UserId]) -> Vec<u64> {
-        let inner = self.inner.lock();
-        users.iter().map(|user| inner.watching.get(user).map_or(0, |watch| watch.seen)).collect()
+    pub(super) fn seen(&self, users: &[Option<Arc<Watched>>]) -> Vec<u64> {
+        let mut inner = self.inner.lock();
+        let mut seen = |user: &Option<Arc<Watched>>| inner.watch(user.as_ref()?).map(|w| w.seen);
+        users.iter().map(|user| seen(user).unwrap_or_default()).collect()
     }
 
     /// Sends a snapshot of users, unless something newer was pushed since `seen` was asked: then it
     /// must be taken again, for a snapshot is never older than what the connection has seen (V3).
     pub(super) fn post_snapshot(
         &self,
-        users: &[UserId],
+        users: &[Option<Arc<Watched>>],
         seen: &[u64],
         versions: &[u64],
         frame: Bytes,
     ) -> bool {
         let mut inner = self.inner.lock();
         let outrun = users.iter().zip(seen).zip(versions).any(|((user, seen), version)| {
-            let watch = inner.watching.get(user);
+            let watch = user.as_ref().and_then(|user| inner.watch(user));
             watch.is_some_and(|watch| watch.seen != *seen && watch.seen > *version)
         });
         if outrun {
             return false;
         }
         for (user, version) in users.iter().zip(versions) {
-            if let Some(watch) = inner.watching.get_mut(user) {
+            if let Some(watch) = user.as_ref().and_then(|user| inner.watch(user)) {
                 watch.seen = watch.seen.max(*version);
                 watch.live = true;
             }
@@ -262,24 +292,33 @@ impl Mailbox {
         true
     }
 
-    /// Sends a watched user's new status.
-    pub(super) fn push(&self, user: &UserId, version: u64, frame: &Bytes) -> Delivery {
+    /// Takes in a watched user's new status.
+    pub(super) fn push(&self, user: u64, version: u64, frame: &Bytes) -> Delivery {
         let mut inner = self.inner.lock();
-        let inner = &mut *inner;
-        let Some(watch) = inner.watching.get_mut(user) else { return Delivery::Needless };
-        if version <= watch.seen || inner.ending.is_some() {
+        let Inner { wire, backlog, drain, watching, ending, .. } = &mut *inner;
+        let Ok(place) = watching.binary_search_by_key(&user, |watch| watch.user.id()) else {
+            return Delivery::Needless;
+        };
+        let watch = &mut watching[place];
+        if version <= watch.seen || wire.is_none() || ending.is_some() {
             return Delivery::Needless;
         }
         watch.seen = version;
         if !watch.live {
             return Delivery::Needless;
         }
-        let older = watch.waiting.take().and_then(|place| inner.backlog.take_back(place));
-        let place = inner.send(frame.clone(), &self.actor);
-        if let Some(watch) = inner.watching.get_mut(user) {
-            watch.waiting = place;
+        let is_slow = *drain == Drain::Blocked || backlog.len() > CORKED_BYTES_MAX;
+        let older = watch.waiting.filter(|_| is_slow);
+        let is_conflated = older.is_some_and(|place| backlog.take_back(place));
+        watch.waiting = Some(backlog.push(frame.clone()));
+        if is_conflated {
+            return Delivery::Conflated;
         }
-        if older.is_some() { Delivery::Conflated } else { Delivery::Sent }
+        let flush = *drain == Drain::Idle;
+        if flush {
+            *drain = Drain::Corked;
+        }
+        Delivery::Sent { flush }
     }
 
     // For the actor.
@@ -320,31 +359,62 @@ impl Mailbox {
 }
 
 impl Inner {
-    /// Sends a frame; returns its place where it has to wait and may still be taken back.
-    fn send(&mut self, frame: Bytes, actor: &AtomicWaker) -> Option<u64> {
+    fn find(&self, user: u64) -> Result<usize, usize> {
+        self.watching.binary_search_by_key(&user, |watch| watch.user.id())
+    }
+
+    fn watch(&mut self, user: &Watched) -> Option<&mut Watch> {
+        let place = self.find(user.id()).ok()?;
+        Some(&mut self.watching[place])
+    }
+
+    /// Sends a frame, after all that waits.
+    fn send(&mut self, frame: Bytes, actor: &AtomicWaker) {
         if self.ending.is_some() {
-            return None;
+            return;
         }
-        let wire = self.wire.as_mut()?;
+        let Some(wire) = &mut self.wire else { return };
         if !self.backlog.is_empty() {
-            return Some(self.backlog.push(frame));
+            self.backlog.push(frame);
+            return;
         }
-        let place = match wire.try_write(&frame) {
-            Ok(written) if written == frame.len() => return None,
-            Ok(written) => {
-                self.backlog.push_rest(frame.slice(written..));
-                None
-            }
+        match wire.try_write(&frame) {
+            Ok(written) if written == frame.len() => return,
+            Ok(written) => self.backlog.push_rest(frame.slice(written..)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Some(self.backlog.push(frame))
+                self.backlog.push(frame);
             }
-            Err(_) => {
-                self.hang_up();
-                None
+            Err(_) => return self.break_off(actor),
+        }
+        self.leave_to(actor);
+    }
+
+    /// Writes what waits, and leaves to the actor what the socket does not take.
+    fn flush(&mut self, actor: &AtomicWaker) {
+        if self.drain != Drain::Corked {
+            return;
+        }
+        self.drain = Drain::Idle;
+        let Some(wire) = &mut self.wire else { return };
+        while !self.backlog.is_empty() {
+            match wire.try_write(self.backlog.chunk()) {
+                Ok(written) => self.backlog.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return self.leave_to(actor);
+                }
+                Err(_) => return self.break_off(actor),
             }
-        };
+        }
+    }
+
+    fn leave_to(&mut self, actor: &AtomicWaker) {
+        self.drain = Drain::Blocked;
         actor.wake();
-        place
+    }
+
+    fn break_off(&mut self, actor: &AtomicWaker) {
+        self.hang_up();
+        actor.wake();
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -355,6 +425,7 @@ impl Inner {
                 if ready!(Pin::new(wire).poll_flush(cx)).is_err() {
                     self.hang_up();
                 }
+                self.drain = Drain::Idle;
                 return Poll::Ready(());
             }
             match ready!(Pin::new(wire).poll_write(cx, chunk)) {
@@ -371,6 +442,17 @@ impl Inner {
     fn hang_up(&mut self) {
         self.wire = None;
         self.backlog.clear();
+    }
+}
+
+/// Writes what waits in mailboxes once whatever else happens now has put in what it has for them:
+/// what comes together goes out in one write, and none of many watchers holds up anything else.
+pub(super) async fn flush_all(mailboxes: Vec<Arc<Mailbox>>) {
+    for some in mailboxes.chunks(FLUSHED_AT_ONCE) {
+        yield_now().await;
+        for mailbox in some {
+            mailbox.inner.lock().flush(&mailbox.actor);
+        }
     }
 }
 

@@ -30,10 +30,10 @@ use tokio::sync::{Mutex, MutexGuard, Notify};
 
 pub use self::connection::Connection;
 pub use self::deadlines::run as run_deadlines;
-use self::mailbox::Delivery;
+use self::mailbox::flush_all;
 pub use self::mailbox::{Ending, Mailbox, Signal, Wire};
 pub use self::metrics::{CauseLabel, Closed, Counts, Metrics, StoreCounts};
-use self::registry::{Registry, Watchers};
+use self::registry::{Deliveries, Registry, Watchers};
 use crate::bus::{Bus, Word};
 use crate::clock::Clock;
 use crate::presence::{
@@ -336,21 +336,14 @@ impl Hub {
 
     /// Tells this node's watchers of a user: one encoding for all of them.
     fn announce(&self, user: &UserId, status: &Status) {
-        let watchers = self.watchers.of(user);
-        if watchers.is_empty() {
-            return;
-        }
+        let Some(watched) = self.watchers.get(user) else { return };
         let frame = text_frame(&Push::Status(UserStatus { user, status }));
-        let (mut sent, mut conflated) = (0, 0);
-        for watcher in &watchers {
-            match watcher.push(user, status.version, &frame) {
-                Delivery::Sent => sent += 1,
-                Delivery::Conflated => conflated += 1,
-                Delivery::Needless => (),
-            }
-        }
-        self.metrics.deliveries.inc_by(sent + conflated);
+        let Deliveries { sent, conflated, unflushed } = watched.push(status.version, &frame);
+        self.metrics.deliveries.inc_by(sent);
         self.metrics.conflated.inc_by(conflated);
+        if !unflushed.is_empty() {
+            tokio::spawn(flush_all(unflushed));
+        }
     }
 
     // Questions.
@@ -404,7 +397,8 @@ impl Hub {
     /// Who watches a user on this node: the connections, the earliest first, and whose sessions live
     /// on them.
     pub fn watchers(&self, user: &UserId) -> Vec<(ConnectionId, UserId)> {
-        let watchers = self.watchers.of(user);
+        let watched = self.watchers.get(user);
+        let watchers = watched.map(|watched| watched.watchers()).unwrap_or_default();
         let known = watchers.iter().filter_map(|w| Some((w.id(), w.user()?.clone())));
         let mut known: Vec<_> = known.collect();
         known.sort_by_key(|(connection, _)| connection.serial);

@@ -85,10 +85,10 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
     }
 
     async fn subscribe(&self, id: u64, users: Vec<String>) -> Result<(), ErrorBody> {
-        let mailbox = self.connection.mailbox();
-        let mut free = self.settings.subscriptions.saturating_sub(mailbox.watching());
+        let connection = &self.connection;
+        let mut free = self.settings.subscriptions.saturating_sub(connection.watching());
         let (users, errors) = self.watchable(users, |user, accepted| {
-            if mailbox.watches(user) || accepted.contains(user) {
+            if connection.watches(user) || accepted.contains(user) {
                 return true;
             }
             let room = free > 0;
@@ -116,7 +116,7 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
                 self.connection.unwatch(&users);
             }
         }
-        let count = self.connection.mailbox().watching();
+        let count = self.connection.watching();
         self.reply(id, serde_json::json!({ "count": count }));
     }
 

@@ -1,6 +1,7 @@
 //! The hub over the memory store: races, several nodes, and stores that fail.
 
 mod deadlines;
+mod fanout;
 mod faults;
 mod nodes;
 mod races;

@@ -210,7 +210,7 @@ async fn t16_what_comes_after_the_end_changes_nothing() {
     assert_eq!((messages.len(), code), (0, Some(4002)));
     watcher.hears_nothing_for(MINUTE).await;
 
-    let (_, again) = lab.resume("ana", "mac", &ok).await;
+    let (_resumed, again) = lab.resume("ana", "mac", &ok).await;
     assert_eq!(again["resumed"], json!(false), "that session is over");
     let (at, _) = watcher.state("ana", "Online").await;
     assert!(lab.now() - at <= AT_ONCE);

@@ -1,0 +1,166 @@
+//! How statuses get to a socket: together where they come together, and not before others' turn.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use parking_lot::Mutex;
+use presence_hub::hub::{Connection, Wire};
+use presence_hub::presence::{EventKind, Platform, UserId};
+use tokio::io::AsyncWrite;
+use tokio::task::yield_now;
+
+use super::login;
+use crate::lab::{Lab, id};
+
+/// A socket that takes what it is given, one write after the other, unless it is full.
+#[derive(Clone, Default)]
+struct Writes(Arc<Mutex<(Vec<Vec<u8>>, bool)>>);
+
+impl Writes {
+    fn set_full(&self, is_full: bool) {
+        self.0.lock().1 = is_full;
+    }
+
+    /// What each write since this was last asked was made of.
+    fn take(&self) -> Vec<String> {
+        let writes = std::mem::take(&mut self.0.lock().0);
+        writes.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
+    }
+}
+
+impl Wire for Writes {
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut state = self.0.lock();
+        if state.1 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        state.0.push(bytes.to_vec());
+        Ok(bytes.len())
+    }
+}
+
+impl AsyncWrite for Writes {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.try_write(bytes).map_or(Poll::Pending, |written| Poll::Ready(Ok(written)))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A watcher without an actor, its snapshot sent.
+async fn watcher(lab: &Lab, users: &[UserId]) -> (Connection, Writes) {
+    let writes = Writes::default();
+    let connection = lab.hub.connect(Box::new(writes.clone()));
+    connection.watch(users);
+    let sent = connection.send_snapshot(users, |_| Bytes::from_static(b"snapshot")).await;
+    sent.expect("a snapshot");
+    assert_eq!(writes.take(), ["snapshot"], "it goes out at once");
+    (connection, writes)
+}
+
+async fn log_in(lab: &Lab, user: &UserId, serial: u64) {
+    let (_, event) = login(&lab.hub, Platform::Android, "phone", serial);
+    lab.hub.apply(user, event).await.expect("a login");
+}
+
+async fn set(lab: &Lab, user: &UserId, custom: usize) {
+    let event = EventKind::Set { origin: None, custom: Some(custom.to_string().into()) };
+    lab.hub.apply(user, event).await.expect("a change");
+}
+
+/// How often each user is named, in the order of the users.
+fn named(writes: &[String], users: &[UserId]) -> Vec<usize> {
+    let named = |user: &UserId| format!("\"user\":\"{user}\"");
+    users.iter().map(|user| writes.concat().matches(&named(user)).count()).collect()
+}
+
+async fn settle() {
+    for _ in 0..100 {
+        yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_together_goes_out_in_one_write() {
+    let lab = Lab::new();
+    let users: Vec<_> = (0..20).map(|serial| id(&format!("user-{serial:02}"))).collect();
+    let (_watcher, writes) = watcher(&lab, &users).await;
+    let logins = users.iter().zip(100..).map(|(user, serial)| log_in(&lab, user, serial));
+    join_all(logins).await;
+    settle().await;
+    let written = writes.take();
+    assert_eq!((written.len(), named(&written, &users)), (1, vec![1; 20]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_takes_everything_misses_nothing() {
+    let lab = Lab::new();
+    let users = [id("ana")];
+    log_in(&lab, &users[0], 100).await;
+    let (_watcher, writes) = watcher(&lab, &users).await;
+    for custom in 0..7 {
+        set(&lab, &users[0], custom).await;
+    }
+    settle().await;
+    assert_eq!(named(&writes.take(), &users), [7]);
+    assert_eq!(lab.hub.metrics().counts().conflated, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn v4_a_socket_that_takes_nothing_waits_for_the_latest_of_each_user() {
+    let lab = Lab::new();
+    let users = [id("ana"), id("bea")];
+    for (user, serial) in users.iter().zip(100..) {
+        log_in(&lab, user, serial).await;
+    }
+    let (connection, writes) = watcher(&lab, &users).await;
+    writes.set_full(true);
+    for custom in 0..1000 {
+        set(&lab, &users[custom % 2], custom).await;
+        settle().await;
+    }
+    let waits = connection.mailbox().unsent();
+    assert!(waits < 2000, "{waits} bytes wait");
+    writes.set_full(false);
+    let flush = std::future::poll_fn(|cx| connection.mailbox().poll_hang_up(cx));
+    flush.await;
+    let written = writes.take();
+    let latest = |custom| written.concat().contains(&format!("\"custom\":\"{custom}\""));
+    assert!(latest(998) && latest(999), "{written:?}");
+    assert!(named(&written, &users).iter().all(|times| *times <= 2), "{written:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_watchers_hold_up_nobody_else() {
+    let lab = Lab::new();
+    let users = [id("ana")];
+    let mut watchers = Vec::new();
+    for _ in 0..1000 {
+        watchers.push(watcher(&lab, &users).await);
+    }
+    log_in(&lab, &users[0], 100).await;
+    let told = |watchers: &[(Connection, Writes)]| {
+        watchers.iter().filter(|(_, writes)| !writes.0.lock().0.is_empty()).count()
+    };
+    yield_now().await;
+    yield_now().await;
+    let at_once = told(&watchers);
+    assert!(at_once < 200, "{at_once} were told before anybody else had a turn");
+    settle().await;
+    assert_eq!(told(&watchers), 1000);
+    assert_eq!(lab.hub.metrics().counts().deliveries, 1000);
+}

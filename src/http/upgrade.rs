@@ -49,10 +49,7 @@ pub(super) async fn upgrade(
     }
     let upgrade = hyper::upgrade::on(&mut request);
     let sessions = Arc::clone(&door.sessions);
-    tokio::spawn(async move {
-        serve(sessions, upgrade, address).await;
-        drop((place, held));
-    });
+    tokio::spawn(serve(sessions, upgrade, address, (place, held)));
     Ok(response)
 }
 
@@ -102,7 +99,13 @@ pub(super) fn household(address: IpAddr) -> IpAddr {
     }
 }
 
-async fn serve(sessions: Arc<Sessions>, upgrade: OnUpgrade, address: IpAddr) {
+/// Waits for the upgrade, and leaves the connection to a task that holds nothing else.
+async fn serve(
+    sessions: Arc<Sessions>,
+    upgrade: OnUpgrade,
+    address: IpAddr,
+    held: impl Send + 'static,
+) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return tracing::debug!(%error, "an upgrade did not come about"),
@@ -111,18 +114,24 @@ async fn serve(sessions: Arc<Sessions>, upgrade: OnUpgrade, address: IpAddr) {
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
             let (reader, writer) = parts.io.into_inner().into_split();
-            sessions.serve(reader, Box::new(writer), parts.read_buf, address).await;
+            let early = parts.read_buf;
+            tokio::spawn(sessions.serve(reader, Box::new(writer), early, address, held));
         }
-        Err(upgraded) => serve_tls(sessions, upgraded, address).await,
+        Err(upgraded) => serve_tls(&sessions, upgraded, address, held),
     }
 }
 
-async fn serve_tls(sessions: Arc<Sessions>, upgraded: Upgraded, address: Option<IpAddr>) {
+fn serve_tls(
+    sessions: &Arc<Sessions>,
+    upgraded: Upgraded,
+    address: Option<IpAddr>,
+    held: impl Send + 'static,
+) {
     let Ok(parts) = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() else {
         unreachable!("a listener speaks TCP or TLS")
     };
     let (reader, writer) = tokio::io::split(parts.io.into_inner());
-    sessions.serve(reader, Box::new(writer), parts.read_buf, address).await;
+    tokio::spawn(sessions.serve(reader, Box::new(writer), parts.read_buf, address, held));
 }
 
 fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {

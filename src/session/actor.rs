@@ -100,7 +100,7 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
     }
 
     /// Serves the connection, ends its session, and sees the peer off.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(&mut self) {
         let end = self.serve().await;
         self.settle(end);
         let mailbox = Arc::clone(self.connection.mailbox());
@@ -131,7 +131,12 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
             let end = tokio::select! {
                 biased;
                 signal = poll_fn(|cx| mailbox.poll_signal(cx, blocked)) => self.heed(signal),
-                incoming = self.socket.next(), if reads => self.hear(incoming).await,
+                incoming = self.socket.next(), if reads => match self.hear(incoming) {
+                    // Boxed, for it is many times what an idle connection needs.
+                    Ok(Some((id, request))) => Box::pin(self.answer(id, request)).await,
+                    Ok(None) => None,
+                    Err(end) => Some(end),
+                },
                 () = timer.as_mut() => self.wake(),
             };
             if let Some(end) = end {
@@ -153,25 +158,27 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
         None
     }
 
-    /// What the peer says.
-    async fn hear(&mut self, incoming: Incoming) -> Option<End> {
+    /// What the peer says: a request to be answered, where it is one that can be.
+    fn hear(&mut self, incoming: Incoming) -> Result<Option<(u64, Request)>, End> {
         if self.connection.mailbox().is_cut() {
-            return None;
+            return Ok(None);
         }
         let text = match incoming {
             Incoming::Closed { close } => {
                 if close.is_some() {
                     self.note_heard();
                 }
-                return Some(End::Closed { close });
+                return Err(End::Closed { close });
             }
-            Incoming::Broken(close) => return Some(End::Expelled(close)),
+            Incoming::Broken(close) => return Err(End::Expelled(close)),
             Incoming::Text(text) => Some(text),
             Incoming::Binary => None,
             Incoming::Control => {
                 self.note_heard();
-                let pass = self.traffic.count(&self.settings.messages, self.now());
-                return (pass == Pass::Close).then_some(End::Expelled(Close::RateLimited));
+                return match self.traffic.count(&self.settings.messages, self.now()) {
+                    Pass::Take | Pass::Refuse => Ok(None),
+                    Pass::Close => Err(End::Expelled(Close::RateLimited)),
+                };
             }
         };
         self.note_heard();
@@ -185,32 +192,34 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
                     None => None,
                 };
                 self.refuse(id, ErrorBody::new(ErrorCode::RateLimited, "too many messages"));
-                return None;
+                return Ok(None);
             }
-            Pass::Close => return Some(End::Expelled(Close::RateLimited)),
+            Pass::Close => return Err(End::Expelled(Close::RateLimited)),
         }
         match parsed {
-            // Boxed, for it is many times what an idle connection needs.
-            Some(Ok((id, request))) => Box::pin(self.answer(id, request)).await,
+            Some(Ok(request)) => return Ok(Some(request)),
             Some(Err(malformed)) if malformed.is_login && self.session.is_some() => {
                 self.refuse(malformed.id, already_logged_in());
-                None
+                return Ok(None);
             }
             Some(Err(malformed)) => {
                 self.refuse(malformed.id, malformed.error);
                 if malformed.is_login {
-                    return Some(End::Expelled(ErrorCode::BadRequest.closes_login()));
+                    return Err(End::Expelled(ErrorCode::BadRequest.closes_login()));
                 }
-                if malformed.counts { self.violated() } else { None }
+                if !malformed.counts {
+                    return Ok(None);
+                }
             }
             None => {
-                self.refuse(
-                    None,
-                    ErrorBody::new(ErrorCode::BadRequest, "binary is not understood"),
-                );
-                self.violated()
+                let message = "binary is not understood";
+                self.refuse(None, ErrorBody::new(ErrorCode::BadRequest, message));
             }
         }
+        if self.violations.count(self.now()) {
+            return Err(End::Expelled(Close::ProtocolViolation));
+        }
+        Ok(None)
     }
 
     async fn answer(&mut self, id: u64, request: Request) -> Option<End> {
@@ -327,11 +336,6 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
             let left = Arc::clone(self.connection.mailbox());
             hub.settle(session.identity.user.clone(), event, left);
         }
-    }
-
-    fn violated(&mut self) -> Option<End> {
-        let too_many = self.violations.count(self.now());
-        too_many.then_some(End::Expelled(Close::ProtocolViolation))
     }
 
     fn note_heard(&mut self) {

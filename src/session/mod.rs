@@ -70,18 +70,26 @@ impl Sessions {
     }
 
     /// Serves one connection whose upgrade is done, until it has ended; `early` is what it has sent
-    /// since.
-    pub async fn serve<R: AsyncRead + Unpin + Send>(
-        self: Arc<Self>,
+    /// since, and `held` what is given back at its end.
+    ///
+    /// No `async fn`: that would keep its arguments beside the actor that is made of them, for as long
+    /// as the connection lives.
+    pub fn serve<R: AsyncRead + Unpin + Send + Sync + 'static>(
+        self: &Arc<Self>,
         reader: R,
         wire: Box<dyn Wire>,
         early: Bytes,
         address: Option<IpAddr>,
-    ) {
+        held: impl Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let settings = self.settings();
         let connection = self.hub.connect(wire);
         let mailbox = Arc::clone(connection.mailbox());
-        let socket = Socket::new(reader, early, mailbox, settings.message_bytes_max).await;
-        Actor::new(self, settings, connection, socket, address).run().await;
+        let socket = Socket::new(reader, early, mailbox, settings.message_bytes_max);
+        let mut actor = Actor::new(Arc::clone(self), settings, connection, socket, address);
+        async move {
+            actor.run().await;
+            drop((actor, held));
+        }
     }
 }

@@ -1,27 +1,42 @@
-use std::io;
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{self, Cursor, Read, Write};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use futures::{SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio_tungstenite::WebSocketStream;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use crate::hub::Mailbox;
 use crate::wire::Close;
 
-/// How much of a frame is read at once: it is most of what an idle connection costs.
-const READ_BYTES: usize = 1024;
+/// How much is read at once.
+const READ_BYTES: usize = 16 * 1024;
 /// How much tungstenite may hold of what it writes itself, pongs and the echo of a Close, before
 /// the mailbox has taken it: the mailbox always takes it.
 const WRITE_BYTES_MAX: usize = 16 * 1024;
 
+thread_local! {
+    /// What all connections of a thread read into, so that one that says nothing holds no buffer.
+    static LENT: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
+
 /// The reading half of a connection, parsed.
-pub(super) struct Socket<R>(WebSocketStream<Seam<R>>);
+pub(super) struct Socket<R> {
+    reader: R,
+    mailbox: Arc<Mailbox>,
+    message_bytes_max: usize,
+    /// What was read and not parsed yet.
+    unread: BytesMut,
+    /// Tungstenite's state from the first fragment of a message to its last; between messages there
+    /// is none.
+    fragmented: Option<Box<WebSocketContext>>,
+}
 
 /// What a connection says.
 #[derive(Debug)]
@@ -40,85 +55,131 @@ pub(super) enum Incoming {
 
 impl<R: AsyncRead + Unpin> Socket<R> {
     /// Takes over a connection whose upgrade is done, with what it has sent since.
-    pub(super) async fn new(
+    pub(super) fn new(
         reader: R,
         early: Bytes,
         mailbox: Arc<Mailbox>,
         message_bytes_max: usize,
     ) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BYTES)
-            .write_buffer_size(0)
-            .max_write_buffer_size(WRITE_BYTES_MAX)
-            .max_message_size(Some(message_bytes_max))
-            .max_frame_size(Some(message_bytes_max));
-        let seam = Seam { reader, mailbox };
-        let early = early.to_vec();
-        Self(WebSocketStream::from_partially_read(seam, early, Role::Server, Some(config)).await)
+        Self { reader, mailbox, message_bytes_max, unread: early.into(), fragmented: None }
     }
 
     /// Reads the next message or control frame; may be given up at any time without loss.
     pub(super) async fn next(&mut self) -> Incoming {
-        match self.0.next().await {
-            Some(Ok(Message::Text(text))) => Incoming::Text(text),
-            Some(Ok(Message::Binary(_))) => Incoming::Binary,
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Incoming::Control,
-            Some(Ok(Message::Close(frame))) => {
-                // The echo is queued; a peer that is gone has no use for it.
-                self.0.flush().await.ok();
-                Incoming::Closed { close: Some(frame.map_or(1005, |frame| frame.code.into())) }
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
+        loop {
+            let Some(frame) = self.whole_frame() else {
+                if ready!(self.poll_read(cx)) {
+                    continue;
+                }
+                return Poll::Ready(Incoming::Closed { close: None });
+            };
+            if let Some(incoming) = self.parse(&frame) {
+                return Poll::Ready(incoming);
             }
-            Some(Err(Error::Capacity(_))) => Incoming::Broken(Close::TooLarge),
-            Some(Err(Error::Utf8(_))) => Incoming::Broken(Close::NotUtf8),
-            Some(Err(Error::Protocol(error)))
-                if error != ProtocolError::ResetWithoutClosingHandshake =>
-            {
-                Incoming::Broken(Close::ProtocolError)
-            }
-            Some(Err(_)) | None => Incoming::Closed { close: None },
         }
     }
 
+    /// Reads some more; returns whether there was any.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        LENT.with_borrow_mut(|lent| {
+            let mut read = ReadBuf::new(lent);
+            let done = ready!(Pin::new(&mut self.reader).poll_read(cx, &mut read));
+            self.unread.extend_from_slice(read.filled());
+            Poll::Ready(done.is_ok() && !read.filled().is_empty())
+        })
+    }
+
+    /// Takes the next frame from what was read, once all of it is there; what is wrong with one that
+    /// cannot be, tungstenite says.
+    fn whole_frame(&mut self) -> Option<BytesMut> {
+        let mut cursor = Cursor::new(&self.unread);
+        let length = match FrameHeader::parse(&mut cursor) {
+            Ok(None) => return None,
+            Ok(Some((_, payload))) if payload <= self.message_bytes_max as u64 => {
+                usize::try_from(cursor.position() + payload).unwrap_or(usize::MAX)
+            }
+            Ok(Some(_)) | Err(_) => self.unread.len(),
+        };
+        if length == self.unread.len() {
+            return Some(std::mem::take(&mut self.unread));
+        }
+        (length < self.unread.len()).then(|| self.unread.split_to(length))
+    }
+
+    /// Parses a frame; one of more fragments to come says nothing yet.
+    fn parse(&mut self, frame: &[u8]) -> Option<Incoming> {
+        let (fragmented, seam) = (self.fragmented.take(), &mut Seam(frame, &self.mailbox));
+        let goes_on = fragmented.is_some();
+        let mut context = fragmented.unwrap_or_else(|| {
+            let config = WebSocketConfig::default()
+                .read_buffer_size(frame.len())
+                .write_buffer_size(0)
+                .max_write_buffer_size(WRITE_BYTES_MAX)
+                .max_message_size(Some(self.message_bytes_max))
+                .max_frame_size(Some(self.message_bytes_max));
+            Box::new(WebSocketContext::new(Role::Server, Some(config)))
+        });
+        let incoming = match context.read(seam) {
+            Ok(Message::Text(text)) => Incoming::Text(text),
+            Ok(Message::Binary(_)) => Incoming::Binary,
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {
+                // A pong is queued; the mailbox always takes it.
+                context.flush(seam).ok();
+                self.fragmented = Some(context).filter(|_| goes_on);
+                Incoming::Control
+            }
+            Ok(Message::Close(frame)) => {
+                // So is the echo; a peer that is gone has no use for it.
+                context.flush(seam).ok();
+                Incoming::Closed { close: Some(frame.map_or(1005, |frame| frame.code.into())) }
+            }
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.fragmented = Some(context);
+                return None;
+            }
+            Err(Error::Capacity(_)) => Incoming::Broken(Close::TooLarge),
+            Err(Error::Utf8(_)) => Incoming::Broken(Close::NotUtf8),
+            Err(Error::Protocol(error)) if error != ProtocolError::ResetWithoutClosingHandshake => {
+                Incoming::Broken(Close::ProtocolError)
+            }
+            Err(_) => Incoming::Closed { close: None },
+        };
+        Some(incoming)
+    }
+
     /// Reads and discards until the peer's end.
-    pub(super) async fn discard(self) {
-        let mut reader = self.0.into_inner().reader;
-        let mut discarded = [0; 512];
-        while reader.read(&mut discarded).await.is_ok_and(|read| read > 0) {}
+    pub(super) async fn discard(&mut self) {
+        self.unread.clear();
+        while poll_fn(|cx| self.poll_read(cx)).await {
+            self.unread.clear();
+        }
     }
 }
 
-/// Where the two halves of a connection meet: tungstenite reads the socket, and what it writes of
-/// its own accord goes the way of all that is written, through the mailbox.
-struct Seam<R> {
-    reader: R,
-    mailbox: Arc<Mailbox>,
-}
+/// Where tungstenite meets the connection: it reads one frame, and what it writes of its own accord
+/// goes the way of all that is written, through the mailbox.
+struct Seam<'a>(&'a [u8], &'a Mailbox);
 
-impl<R: AsyncRead + Unpin> AsyncRead for Seam<R> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.reader).poll_read(cx, buffer)
+impl Read for Seam<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.0.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Read::read(&mut self.0, buffer)
     }
 }
 
-impl<R: Unpin> AsyncWrite for Seam<R> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        frames: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.mailbox.post(Bytes::copy_from_slice(frames));
-        Poll::Ready(Ok(frames.len()))
+impl Write for Seam<'_> {
+    fn write(&mut self, frames: &[u8]) -> io::Result<usize> {
+        self.1.post(Bytes::copy_from_slice(frames));
+        Ok(frames.len())
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -145,7 +145,7 @@ impl Lab {
         let (near, far) = tokio::io::duplex(bytes);
         let (reader, writer) = tokio::io::split(far);
         let sessions = Arc::clone(&self.sessions);
-        tokio::spawn(sessions.serve(reader, Box::new(writer), Bytes::new(), None));
+        tokio::spawn(sessions.serve(reader, Box::new(writer), Bytes::new(), None, ()));
         let socket = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
         Client::over(socket, PATIENCE)
     }

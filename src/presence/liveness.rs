@@ -2,6 +2,12 @@ use std::time::Duration;
 
 use super::{Patience, Platform, Timestamp, Windows};
 
+/// How much earlier a ping may go out, that it goes together with others: a wakeup for all of them
+/// costs a fraction of one for each.
+const PING_GRAIN: Duration = Duration::from_millis(250);
+/// The part of its interval that this may be.
+const PING_GRAINS: u32 = 64;
+
 /// Decides when one connection has fallen silent, and when it is to be pinged.
 ///
 /// Owned by the connection's actor, never stored; the time it is given is that in which the hub
@@ -31,7 +37,7 @@ impl Liveness {
     pub fn new(platform: Platform, windows: &Windows, now: Timestamp) -> Self {
         let ping_every = windows.ping(platform);
         let silence = Patience::new(windows.silence(platform), now);
-        Self { silence, ping_every, ping_at: now + ping_every }
+        Self { silence, ping_every, ping_at: ping_at(ping_every, now) }
     }
 
     /// Notes a complete message or control frame.
@@ -55,9 +61,14 @@ impl Liveness {
             return Some(Due::Silent { late });
         }
         if now >= self.ping_at {
-            self.ping_at = now + self.ping_every;
+            self.ping_at = ping_at(self.ping_every, now);
             return Some(Due::Ping);
         }
         None
     }
+}
+
+/// When to ping next: a ping interval from now, or just before, at a time that all connections share.
+fn ping_at(every: Duration, now: Timestamp) -> Timestamp {
+    (now + every).round_down(PING_GRAIN.min(every / PING_GRAINS))
 }

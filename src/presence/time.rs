@@ -26,6 +26,12 @@ impl Timestamp {
     pub const fn as_secs(self) -> u64 {
         self.0 / 1000
     }
+
+    /// Returns the last multiple of `grain` that is not later.
+    #[must_use]
+    pub fn round_down(self, grain: Duration) -> Self {
+        Self(self.0 - self.0 % millis(grain).max(1))
+    }
 }
 
 /// A moment in the life of a hub, on each of its clocks.

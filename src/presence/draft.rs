@@ -234,6 +234,8 @@ impl<'a> Draft<'a> {
         self.record.recent.truncate(RECENT_EVENTS_MAX - 1);
         let effects = self.effects.clone();
         let applied = Applied { event: self.event, effects, answer: answer.clone() };
+        // Most records stay as they are for long: no room for what may come.
+        self.record.recent.reserve_exact(1);
         self.record.recent.push_front(applied);
         if self.record.version == 0 && self.record.revoked.is_none() {
             self.record = Record::default();

@@ -1,7 +1,7 @@
 //! A database in a directory of the hub's own: SQLite, with one thread that writes.
 //!
 //! ```text
-//!   commit ─▶ queue ─▶ writer: one transaction for all that is queued ─▶ cache ─▶ head ─▶ answers
+//!   commit ─▶ handoff ─▶ writer: one transaction for all that is there ─▶ cache ─▶ head ─▶ answers
 //!                                     │                                            (who reads)
 //!                                     └─▶ sync thread: fdatasync each `store.sync`
 //!                                             └─▶ checkpoint thread: keeps the write-ahead log short
@@ -18,6 +18,7 @@
 
 mod cache;
 mod disk;
+mod handoff;
 mod mark;
 mod reader;
 mod schema;
@@ -30,7 +31,6 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -41,6 +41,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::cache::Cache;
 use self::disk::Disk;
+use self::handoff::{Giver, handoff};
 use self::mark::{MARK, Mark, Marker};
 use self::reader::{ReadFault, Readers};
 use self::schema::json;
@@ -64,7 +65,7 @@ const TRIM_PAUSE: Duration = Duration::from_millis(5);
 
 /// Keeps everything in a database that outlives the process.
 pub struct EmbeddedStore {
-    jobs: Sender<Job>,
+    jobs: Giver<Job>,
     cache: Arc<Cache>,
     readers: Arc<Readers>,
     head: watch::Receiver<Cursor>,
@@ -178,7 +179,7 @@ impl EmbeddedStore {
         marker.write(&Mark { boot: present.boot.clone(), commits: tail.revision });
         let disk = Disk::watch(database.clone(), connect(&database)?, sync)?;
         let cache = Arc::new(Cache::new());
-        let (jobs, queue) = channel();
+        let (jobs, queue) = handoff();
         let (sender, head) = watch::channel(tail.head);
         let shown = Arc::new(Mutex::new(tail.shown));
         let writer = Writer {
@@ -195,15 +196,15 @@ impl EmbeddedStore {
             unread,
         };
         thread::Builder::new().name("store-writer".into()).spawn(|| writer.run())?;
-        let (readers, lost) = (Readers::new(database), Mutex::new(lost));
+        let (readers, lost) = (Readers::new(database)?, Mutex::new(lost));
         Ok(Self { jobs, cache, readers, head, shown, disk, lost, _lock: lock })
     }
 
     async fn write(&self, write: Write) -> Result<u64, StoreError> {
         let (done, answer) = oneshot::channel();
-        let stopped = || StoreError::unavailable(&"the thread that writes has stopped");
-        self.jobs.send(Job { write, done }).map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        self.jobs.give(Job { write, done });
+        let stopped = |_| StoreError::unavailable(&"the thread that writes has stopped");
+        answer.await.map_err(stopped)?
     }
 
     async fn load(&self, user: &UserId) -> Result<Stored, StoreError> {
@@ -211,9 +212,7 @@ impl EmbeddedStore {
             return Ok(stored);
         }
         let mark = self.cache.mark(user);
-        let wanted = user.clone();
-        let read = self.readers.read(move |connection| reader::load(connection, &wanted)).await?;
-        let (stored, bytes) = read.unwrap_or_default();
+        let (stored, bytes) = self.readers.load(user).await?;
         self.cache.fill(user, &stored, bytes, mark);
         Ok(stored)
     }
@@ -235,6 +234,7 @@ impl EmbeddedStore {
             expected,
             before: current.record.census(),
             after: record.census(),
+            is_due_anew: due != current.due,
             json: json(&*record),
             stored: Stored { record, due, revision: expected },
             events,

@@ -1,10 +1,15 @@
 use std::collections::HashSet;
+use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use tokio::sync::{Semaphore, oneshot};
 
+use super::OpenFault;
+use super::handoff::{Giver, handoff};
 use super::schema::{int, number};
 use crate::presence::{Due, NodeId, Record, Sign, Timestamp, UserId};
 use crate::store::{
@@ -12,15 +17,46 @@ use crate::store::{
     Stored,
 };
 
+/// How many records are looked up at once.
+const LOADS_MAX: usize = 512;
+/// How many other questions are answered at once.
+const QUESTIONS_MAX: usize = 4;
+
 /// Connections that read, beside the one that writes.
 pub(super) struct Readers {
     database: PathBuf,
+    /// Single records, looked up by a thread of their own.
+    loads: Giver<Load>,
     idle: Mutex<Vec<Connection>>,
+    places: Semaphore,
+}
+
+/// A record to look up, and who waits for it.
+struct Load {
+    user: UserId,
+    done: oneshot::Sender<Result<(Stored, usize), StoreError>>,
 }
 
 impl Readers {
-    pub(super) fn new(database: PathBuf) -> Arc<Self> {
-        Arc::new(Self { database, idle: Mutex::default() })
+    pub(super) fn new(database: PathBuf) -> Result<Arc<Self>, OpenFault> {
+        let (loads, wanted) = handoff();
+        let connection = super::connect(&database)?;
+        let work = move || {
+            while let Some(loads) = wanted.take(LOADS_MAX) {
+                look_up(&connection, loads);
+            }
+        };
+        thread::Builder::new().name("store-reader".into()).spawn(work)?;
+        let places = Semaphore::new(QUESTIONS_MAX);
+        Ok(Arc::new(Self { database, loads, idle: Mutex::default(), places }))
+    }
+
+    /// Looks a record up, with its size.
+    pub(super) async fn load(&self, user: &UserId) -> Result<(Stored, usize), StoreError> {
+        let (done, answer) = oneshot::channel();
+        self.loads.give(Load { user: user.clone(), done });
+        let stopped = |_| StoreError::unavailable(&"the thread that reads has stopped");
+        answer.await.map_err(stopped)?
     }
 
     /// Reads, on a thread that may wait for the disk.
@@ -28,6 +64,8 @@ impl Readers {
         self: &Arc<Self>,
         question: impl FnOnce(&Connection) -> Result<T, ReadFault> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let unavailable = |error: &dyn Error| StoreError::unavailable(&error);
+        let place = self.places.acquire().await.map_err(|error| unavailable(&error))?;
         let readers = Arc::clone(self);
         let answer = tokio::task::spawn_blocking(move || {
             let idle = readers.idle.lock().pop();
@@ -39,9 +77,21 @@ impl Readers {
             readers.idle.lock().push(connection);
             answer
         });
-        let answer = answer.await.map_err(|error| StoreError::unavailable(&error))?;
-        answer.map_err(|fault| StoreError::unavailable(&fault))
+        let answer = answer.await.map_err(|error| unavailable(&error))?;
+        drop(place);
+        answer.map_err(|fault: ReadFault| unavailable(&fault))
     }
+}
+
+/// Looks records up as of one moment, and tells each what came of it.
+fn look_up(connection: &Connection, loads: Vec<Load>) {
+    // Where none can begin, each begins its own, and says what is wrong.
+    let begun = connection.unchecked_transaction();
+    for Load { user, done } in loads {
+        let found = load(connection, &user).map(Option::unwrap_or_default);
+        done.send(found.map_err(|fault| StoreError::unavailable(&fault))).ok();
+    }
+    drop(begun);
 }
 
 /// Why something could not be read.
@@ -64,10 +114,7 @@ fn whole(row: &Row<'_>, text: usize, crc: usize) -> Result<Option<String>, ReadF
 }
 
 /// A user's record with its size, where it is known.
-pub(super) fn load(
-    connection: &Connection,
-    user: &UserId,
-) -> Result<Option<(Stored, usize)>, ReadFault> {
+fn load(connection: &Connection, user: &UserId) -> Result<Option<(Stored, usize)>, ReadFault> {
     let sql = "SELECT record, crc, revision, due_running, due_wall FROM users WHERE user = ?1";
     let mut found = connection.prepare_cached(sql)?;
     let mut rows = found.query((user.as_str(),))?;

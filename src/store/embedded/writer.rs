@@ -1,6 +1,5 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 use parking_lot::Mutex;
 use rusqlite::Error::FromSqlConversionFailure;
@@ -10,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::Cache;
 use super::disk::Disk;
+use super::handoff::Taker;
 use super::mark::{Mark, Marker};
 use super::schema::{int, json, number};
 use crate::presence::{Census, Timestamp, UserId};
@@ -57,6 +57,8 @@ pub(super) struct RecordWrite {
     pub(super) before: Census,
     pub(super) after: Census,
     pub(super) stored: Stored,
+    /// Whether it is due at another time than before.
+    pub(super) is_due_anew: bool,
     pub(super) json: String,
     pub(super) events: Vec<(Timestamp, Arc<str>)>,
     pub(super) sync: bool,
@@ -65,7 +67,7 @@ pub(super) struct RecordWrite {
 /// The one thread that writes: it commits whatever is queued as soon as it is free.
 pub(super) struct Writer {
     pub(super) connection: Connection,
-    pub(super) jobs: Receiver<Job>,
+    pub(super) jobs: Taker<Job>,
     pub(super) cache: Arc<Cache>,
     pub(super) head: watch::Sender<Cursor>,
     pub(super) shown: Arc<Mutex<Shown>>,
@@ -139,9 +141,7 @@ impl From<Progress> for Unread {
 impl Writer {
     /// Writes until nobody can ask any more.
     pub(super) fn run(mut self) {
-        while let Ok(first) = self.jobs.recv() {
-            let mut jobs = vec![first];
-            jobs.extend(self.jobs.try_iter().take(JOBS_MAX - 1));
+        while let Some(jobs) = self.jobs.take(JOBS_MAX) {
             self.write(jobs);
         }
     }
@@ -286,6 +286,13 @@ impl Pen<'_> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
                 params![user_text, int(revision), state, due_running, due_wall, json, crc(json)],
             )?,
+            // An index is written anew wherever one of its columns is, be it to the same value.
+            (false, false) if !write.is_due_anew && write.before.state == write.after.state => self
+                .execute(
+                    "UPDATE users SET revision = ?2, record = ?3, crc = ?4
+                     WHERE user = ?1 AND revision = ?5",
+                    params![user_text, int(revision), json, crc(json), int(expected.0)],
+                )?,
             (false, false) => self.execute(
                 "UPDATE users SET revision = ?2, state = ?3, due_running = ?4, due_wall = ?5,
                  record = ?6, crc = ?7 WHERE user = ?1 AND revision = ?8",

@@ -1,6 +1,5 @@
-use std::collections::VecDeque;
-
 use bytes::{Buf, Bytes, BytesMut};
+use smallvec::SmallVec;
 
 /// How much of what waits is joined for one write.
 const WRITE_BYTES: usize = 16 * 1024;
@@ -10,8 +9,9 @@ const WRITE_BYTES: usize = 16 * 1024;
 pub(super) struct Backlog {
     /// What the next write begins with: a frame that was begun must be ended.
     writing: Bytes,
-    /// Frames with their places, which only grow; one that was taken back is empty.
-    queue: VecDeque<(u64, Bytes)>,
+    /// Frames with their places, which only grow; one that was taken back is empty. One at a time is
+    /// the rule, and needs no room elsewhere.
+    queue: SmallVec<[(u64, Bytes); 1]>,
     taken_back: usize,
     next_place: u64,
     queued_bytes: usize,
@@ -32,7 +32,7 @@ impl Backlog {
         let place = self.next_place;
         self.next_place += 1;
         self.queued_bytes += frame.len();
-        self.queue.push_back((place, frame));
+        self.queue.push((place, frame));
         place
     }
 
@@ -80,33 +80,27 @@ impl Backlog {
         *self = Self { next_place: self.next_place, ..Self::default() };
     }
 
+    /// Takes the first frame, and as many after it as fit.
     fn joined(&mut self) -> Bytes {
-        let first = loop {
-            match self.pop() {
-                Some(taken_back) if taken_back.is_empty() => (),
-                first => break first.unwrap_or_default(),
-            }
+        let mut length = 0;
+        let fits = |(_, frame): &&(u64, Bytes)| {
+            let is_first = length == 0;
+            length += frame.len();
+            is_first || length <= WRITE_BYTES
         };
-        let fits = |len: usize, next: Option<&(u64, Bytes)>| {
-            next.is_some_and(|(_, next)| len + next.len() <= WRITE_BYTES)
-        };
-        if !fits(first.len(), self.queue.front()) {
+        let fit = self.queue.iter().take_while(fits).count();
+        let length = self.queue[..fit].iter().map(|(_, frame)| frame.len()).sum();
+        self.queued_bytes -= length;
+        self.taken_back -= self.queue[..fit].iter().filter(|(_, frame)| frame.is_empty()).count();
+        let frames = self.queue.drain(..fit).map(|(_, frame)| frame);
+        let mut frames = frames.filter(|frame| !frame.is_empty());
+        let first = frames.next().unwrap_or_default();
+        if first.len() == length {
             return first;
         }
-        let mut joined = BytesMut::with_capacity(WRITE_BYTES.min(first.len() + self.queued_bytes));
+        let mut joined = BytesMut::with_capacity(length);
         joined.extend_from_slice(&first);
-        while fits(joined.len(), self.queue.front())
-            && let Some(next) = self.pop()
-        {
-            joined.extend_from_slice(&next);
-        }
+        frames.for_each(|frame| joined.extend_from_slice(&frame));
         joined.freeze()
-    }
-
-    fn pop(&mut self) -> Option<Bytes> {
-        let (_, frame) = self.queue.pop_front()?;
-        self.queued_bytes -= frame.len();
-        self.taken_back -= usize::from(frame.is_empty());
-        Some(frame)
     }
 }

@@ -3,7 +3,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::try_join_all;
 
-use super::registry::Watched;
 use super::{Hub, Mailbox, Unavailable};
 use crate::presence::{Status, UserId};
 
@@ -27,32 +26,24 @@ impl Connection {
     /// Starts watching users: what happens to them is pushed once a snapshot of them is sent.
     /// Returns those that were not watched before.
     pub fn watch(&self, users: &[UserId]) -> Vec<UserId> {
-        let mut added = Vec::new();
-        for user in users {
-            if !self.watches(user) {
-                self.mailbox.watch(self.hub.watchers.add(user, &self.mailbox));
-                self.hub.metrics.subscriptions.inc();
-                added.push(user.clone());
-            }
-        }
+        let added = users.iter().filter(|user| self.hub.watchers.add(user, &self.mailbox));
+        let added: Vec<_> = added.cloned().collect();
+        self.hub.metrics.subscriptions.inc_by(count(&added));
         added
     }
 
     /// Stops watching users.
     pub fn unwatch(&self, users: &[UserId]) {
-        for user in users {
-            if let Some(watched) = self.watched(user) {
-                self.mailbox.unwatch(&watched);
-                self.forget(&watched);
-            }
-        }
+        let gone = users.iter().filter(|user| self.hub.watchers.remove(user, &self.mailbox));
+        let gone: Vec<_> = gone.collect();
+        self.hub.metrics.subscriptions.dec_by(count(&gone));
     }
 
     /// Stops watching everybody.
     pub fn unwatch_all(&self) {
-        for watched in self.mailbox.unwatch_all() {
-            self.forget(&watched);
-        }
+        let watched = self.mailbox.watched();
+        let users: Vec<_> = watched.iter().map(|watched| watched.user().clone()).collect();
+        self.unwatch(&users);
     }
 
     /// How many users it watches.
@@ -62,16 +53,11 @@ impl Connection {
 
     /// Whether it watches a user.
     pub fn watches(&self, user: &UserId) -> bool {
-        self.watched(user).is_some()
+        self.place(user).is_some()
     }
 
-    fn watched(&self, user: &UserId) -> Option<Arc<Watched>> {
-        self.hub.watchers.get(user).filter(|watched| self.mailbox.watches(watched))
-    }
-
-    fn forget(&self, watched: &Watched) {
-        self.hub.watchers.remove(watched, self.mailbox.id());
-        self.hub.metrics.subscriptions.dec();
+    fn place(&self, user: &UserId) -> Option<usize> {
+        self.hub.watchers.get(user)?.place(self.mailbox.id())
     }
 
     /// Sends a frame made of the users' present statuses, each at least as new as anything that
@@ -85,12 +71,12 @@ impl Connection {
         users: &[UserId],
         frame: impl Fn(&[Status]) -> Bytes,
     ) -> Result<(), Unavailable> {
-        let watched: Vec<_> = users.iter().map(|user| self.watched(user)).collect();
+        let places: Vec<_> = users.iter().map(|user| self.place(user)).collect();
         loop {
-            let seen = self.mailbox.seen(&watched);
+            let seen = self.mailbox.seen(&places);
             let statuses = try_join_all(users.iter().map(|user| self.hub.status(user))).await?;
             let versions: Vec<_> = statuses.iter().map(|status| status.version).collect();
-            if self.mailbox.post_snapshot(&watched, &seen, &versions, frame(&statuses)) {
+            if self.mailbox.post_snapshot(&places, &seen, &versions, frame(&statuses)) {
                 return Ok(());
             }
         }
@@ -104,4 +90,9 @@ impl Drop for Connection {
         self.hub.metrics.connections.dec();
         self.hub.drained.notify_one();
     }
+}
+
+/// How many, as a gauge counts.
+fn count<T>(some: &[T]) -> i64 {
+    i64::try_from(some.len()).unwrap_or(i64::MAX)
 }

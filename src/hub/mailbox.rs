@@ -7,6 +7,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+use slab::Slab;
 use tokio::io::{AsyncWrite, WriteHalf};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::task::yield_now;
@@ -30,7 +33,12 @@ pub trait Wire: AsyncWrite + Send + Unpin {
 
 impl Wire for OwnedWriteHalf {
     fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Self::try_write(self, bytes)
+        // Most sockets take it: what tokio knows of this one need not even be looked at.
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match send((*self).as_ref(), bytes, flags) {
+            Err(Errno::AGAIN) => Self::try_write(self, bytes),
+            sent => Ok(sent?),
+        }
     }
 }
 
@@ -72,8 +80,8 @@ struct Inner {
     drain: Drain,
     /// How many bytes the socket has taken from the backlog.
     flushed: u64,
-    /// In the order of their ids.
-    watching: Vec<Watch>,
+    /// Each at a place that its user's watchers know.
+    watching: Slab<Watch>,
     /// Set once: nothing is accepted after it.
     ending: Option<Ending>,
 }
@@ -140,7 +148,7 @@ impl Mailbox {
             backlog: Backlog::default(),
             drain: Drain::Idle,
             flushed: 0,
-            watching: Vec::new(),
+            watching: Slab::new(),
             ending: None,
         };
         Self {
@@ -217,35 +225,26 @@ impl Mailbox {
     // Watching.
 
     /// Starts watching; until a snapshot of the user is sent, pushes are held back.
-    pub(super) fn watch(&self, user: Arc<Watched>) {
+    pub(super) fn watch(&self, user: Arc<Watched>) -> usize {
         let mut inner = self.inner.lock();
-        if let Err(place) = inner.find(user.id()) {
-            // Most watch few, and what is kept for more is kept for each connection.
-            inner.watching.reserve_exact(1);
-            inner.watching.insert(place, Watch { user, seen: 0, live: false, waiting: None });
-        }
+        // Most watch few, and what is kept for more is kept for each connection.
+        inner.watching.reserve_exact(1);
+        inner.watching.insert(Watch { user, seen: 0, live: false, waiting: None })
     }
 
     /// Stops watching: nothing of that user follows.
-    pub(super) fn unwatch(&self, user: &Watched) {
+    pub(super) fn unwatch(&self, place: usize) {
         let mut inner = self.inner.lock();
-        let Ok(place) = inner.find(user.id()) else { return };
-        if let Some(place) = inner.watching.remove(place).waiting {
-            inner.backlog.take_back(place);
+        let watch = inner.watching.try_remove(place);
+        if let Some(waiting) = watch.and_then(|watch| watch.waiting) {
+            inner.backlog.take_back(waiting);
         }
     }
 
-    /// Stops watching everybody; returns whom.
-    pub(super) fn unwatch_all(&self) -> Vec<Arc<Watched>> {
-        let mut inner = self.inner.lock();
-        let Inner { watching, backlog, .. } = &mut *inner;
-        let watched = std::mem::take(watching).into_iter();
-        watched
-            .map(|watch| {
-                watch.waiting.map(|place| backlog.take_back(place));
-                watch.user
-            })
-            .collect()
+    /// Whom it watches.
+    pub(super) fn watched(&self) -> Vec<Arc<Watched>> {
+        let inner = self.inner.lock();
+        inner.watching.iter().map(|(_, watch)| Arc::clone(&watch.user)).collect()
     }
 
     /// How many users it watches.
@@ -253,37 +252,32 @@ impl Mailbox {
         self.inner.lock().watching.len()
     }
 
-    /// Whether it watches a user.
-    pub(super) fn watches(&self, user: &Watched) -> bool {
-        self.inner.lock().find(user.id()).is_ok()
-    }
-
-    /// The newest versions seen of these users; 0 of those it does not watch.
-    pub(super) fn seen(&self, users: &[Option<Arc<Watched>>]) -> Vec<u64> {
-        let mut inner = self.inner.lock();
-        let mut seen = |user: &Option<Arc<Watched>>| inner.watch(user.as_ref()?).map(|w| w.seen);
-        users.iter().map(|user| seen(user).unwrap_or_default()).collect()
+    /// The newest versions seen of the users at these places; 0 where there is none.
+    pub(super) fn seen(&self, places: &[Option<usize>]) -> Vec<u64> {
+        let inner = self.inner.lock();
+        let seen = |place: &Option<usize>| inner.watching.get((*place)?).map(|watch| watch.seen);
+        places.iter().map(|place| seen(place).unwrap_or_default()).collect()
     }
 
     /// Sends a snapshot of users, unless something newer was pushed since `seen` was asked: then it
     /// must be taken again, for a snapshot is never older than what the connection has seen (V3).
     pub(super) fn post_snapshot(
         &self,
-        users: &[Option<Arc<Watched>>],
+        places: &[Option<usize>],
         seen: &[u64],
         versions: &[u64],
         frame: Bytes,
     ) -> bool {
         let mut inner = self.inner.lock();
-        let outrun = users.iter().zip(seen).zip(versions).any(|((user, seen), version)| {
-            let watch = user.as_ref().and_then(|user| inner.watch(user));
+        let outrun = places.iter().zip(seen).zip(versions).any(|((place, seen), version)| {
+            let watch = place.and_then(|place| inner.watching.get(place));
             watch.is_some_and(|watch| watch.seen != *seen && watch.seen > *version)
         });
         if outrun {
             return false;
         }
-        for (user, version) in users.iter().zip(versions) {
-            if let Some(watch) = user.as_ref().and_then(|user| inner.watch(user)) {
+        for (place, version) in places.iter().zip(versions) {
+            if let Some(watch) = place.and_then(|place| inner.watching.get_mut(place)) {
                 watch.seen = watch.seen.max(*version);
                 watch.live = true;
             }
@@ -293,13 +287,10 @@ impl Mailbox {
     }
 
     /// Takes in a watched user's new status.
-    pub(super) fn push(&self, user: u64, version: u64, frame: &Bytes) -> Delivery {
+    pub(super) fn push(&self, place: usize, version: u64, frame: &Bytes) -> Delivery {
         let mut inner = self.inner.lock();
         let Inner { wire, backlog, drain, watching, ending, .. } = &mut *inner;
-        let Ok(place) = watching.binary_search_by_key(&user, |watch| watch.user.id()) else {
-            return Delivery::Needless;
-        };
-        let watch = &mut watching[place];
+        let Some(watch) = watching.get_mut(place) else { return Delivery::Needless };
         if version <= watch.seen || wire.is_none() || ending.is_some() {
             return Delivery::Needless;
         }
@@ -359,15 +350,6 @@ impl Mailbox {
 }
 
 impl Inner {
-    fn find(&self, user: u64) -> Result<usize, usize> {
-        self.watching.binary_search_by_key(&user, |watch| watch.user.id())
-    }
-
-    fn watch(&mut self, user: &Watched) -> Option<&mut Watch> {
-        let place = self.find(user.id()).ok()?;
-        Some(&mut self.watching[place])
-    }
-
     /// Sends a frame, after all that waits.
     fn send(&mut self, frame: Bytes, actor: &AtomicWaker) {
         if self.ending.is_some() {

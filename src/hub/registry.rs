@@ -1,7 +1,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -35,17 +34,19 @@ impl Registry {
 
 /// Who watches whom on this node.
 #[derive(Default)]
-pub(super) struct Watchers {
-    watched: Sharded<UserId, Arc<Watched>>,
-    next_id: AtomicU64,
-}
+pub(super) struct Watchers(Sharded<UserId, Arc<Watched>>);
 
 /// A user whom somebody on this node watches.
 pub(super) struct Watched {
-    /// Names the user wherever a delivery goes, for less than its text.
-    id: u64,
     user: UserId,
-    by: Mutex<HashMap<u64, Arc<Mailbox>>>,
+    /// By the connection's serial.
+    by: Mutex<HashMap<u64, Watcher>>,
+}
+
+/// A connection that watches a user, and where its mailbox keeps what it has seen of that user.
+struct Watcher {
+    mailbox: Arc<Mailbox>,
+    place: usize,
 }
 
 /// What became of a status on its way to a user's watchers.
@@ -60,54 +61,65 @@ pub(super) struct Deliveries {
 }
 
 impl Watchers {
-    /// Has a connection watch a user.
-    pub(super) fn add(&self, user: &UserId, mailbox: &Arc<Mailbox>) -> Arc<Watched> {
-        let mut shard = self.watched.lock(user);
+    /// Has a connection watch a user; returns whether it did not yet.
+    pub(super) fn add(&self, user: &UserId, mailbox: &Arc<Mailbox>) -> bool {
+        let mut shard = self.0.lock(user);
         let watched = shard.entry(user.clone()).or_insert_with_key(|user| {
-            let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-            Arc::new(Watched { id, user: user.clone(), by: Mutex::default() })
+            Arc::new(Watched { user: user.clone(), by: Mutex::default() })
         });
         // While the shard is held, or one that lost its last watcher might be gone meanwhile.
-        watched.by.lock().insert(mailbox.id().serial, Arc::clone(mailbox));
-        Arc::clone(watched)
+        let mut by = watched.by.lock();
+        let Entry::Vacant(vacant) = by.entry(mailbox.id().serial) else { return false };
+        let place = mailbox.watch(Arc::clone(watched));
+        vacant.insert(Watcher { mailbox: Arc::clone(mailbox), place });
+        true
     }
 
-    pub(super) fn remove(&self, watched: &Watched, connection: ConnectionId) {
-        let mut shard = self.watched.lock(&watched.user);
+    /// Has a connection watch a user no longer; returns whether it did.
+    pub(super) fn remove(&self, user: &UserId, mailbox: &Mailbox) -> bool {
+        let mut shard = self.0.lock(user);
+        let Some(watched) = shard.get(user).map(Arc::clone) else { return false };
         let mut by = watched.by.lock();
-        by.remove(&connection.serial);
-        if by.is_empty()
-            && let Entry::Occupied(entry) = shard.entry(watched.user.clone())
-        {
-            entry.remove();
+        let Some(watcher) = by.remove(&mailbox.id().serial) else { return false };
+        mailbox.unwatch(watcher.place);
+        if by.is_empty() {
+            shard.remove(user);
         }
+        true
     }
 
     /// The user, where somebody watches it; who comes later takes a snapshot that is newer.
     pub(super) fn get(&self, user: &UserId) -> Option<Arc<Watched>> {
-        self.watched.lock(user).get(user).cloned()
+        self.0.lock(user).get(user).cloned()
     }
 
     /// Every user that somebody watches.
     pub(super) fn all(&self) -> Vec<UserId> {
-        self.watched.collect(|user, _| user.clone())
+        self.0.collect(|user, _| user.clone())
     }
 }
 
 impl Watched {
-    pub(super) const fn id(&self) -> u64 {
-        self.id
+    pub(super) const fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// Where a connection's mailbox keeps what it has seen of this user, if it watches it.
+    pub(super) fn place(&self, connection: ConnectionId) -> Option<usize> {
+        self.by.lock().get(&connection.serial).map(|watcher| watcher.place)
     }
 
     /// Puts a status in every watcher's mailbox.
     pub(super) fn push(&self, version: u64, frame: &Bytes) -> Deliveries {
-        let mut deliveries = Deliveries::default();
-        for watcher in self.by.lock().values() {
-            match watcher.push(self.id, version, frame) {
+        let by = self.by.lock();
+        let mut deliveries =
+            Deliveries { unflushed: Vec::with_capacity(by.len()), ..Deliveries::default() };
+        for Watcher { mailbox, place } in by.values() {
+            match mailbox.push(*place, version, frame) {
                 Delivery::Needless => continue,
                 Delivery::Sent { flush } => {
                     if flush {
-                        deliveries.unflushed.push(Arc::clone(watcher));
+                        deliveries.unflushed.push(Arc::clone(mailbox));
                     }
                 }
                 Delivery::Conflated => deliveries.conflated += 1,
@@ -119,6 +131,6 @@ impl Watched {
 
     /// Everybody who watches it now.
     pub(super) fn watchers(&self) -> Vec<Arc<Mailbox>> {
-        self.by.lock().values().cloned().collect()
+        self.by.lock().values().map(|watcher| Arc::clone(&watcher.mailbox)).collect()
     }
 }

@@ -24,3 +24,5 @@ pub mod http;
 pub mod config;
 
 pub mod app;
+
+pub mod bench;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use presence_hub::app;
 use presence_hub::auth::{Algorithm, mint};
+use presence_hub::bench;
 use presence_hub::clock::Clock;
 use presence_hub::config::{Loaded, load};
 use presence_hub::http::explanation;
@@ -44,6 +45,11 @@ enum Action {
     Token(Token),
     /// Say whom a login would kick.
     Policy(Explain),
+    /// Measure what the hub costs on this machine, beside the least that a server could.
+    Bench(bench::Options),
+    /// A part of that.
+    #[command(hide = true)]
+    BenchPart { part: bench::Part },
 }
 
 #[derive(Args)]
@@ -83,6 +89,12 @@ fn main() -> ExitCode {
         Action::CheckConfig(source) => check_config(&source),
         Action::Token(token) => print_token(&token),
         Action::Policy(explain) => print_policy(&explain),
+        Action::Bench(options) => {
+            bench::run(&options).map_err(failed).and_then(|table| print(&table))
+        }
+        Action::BenchPart { part } => {
+            bench::run_part(part).map_err(failed).map(|()| ExitCode::SUCCESS)
+        }
     };
     outcome.unwrap_or_else(|Stop { code, message }| {
         // Where standard error is closed, the exit code must do.

@@ -1,6 +1,7 @@
 //! The one integration-test binary.
 
 mod actor;
+mod bench;
 mod crash;
 mod embedded;
 mod hub;

@@ -1,0 +1,425 @@
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::ops::Range;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use super::floor::Request;
+use super::frame::{Frame, masked};
+use super::machine::now_ns;
+use super::order::{Done, Latency, Open, Order, Target, histogram};
+use super::tokens::Tokens;
+
+/// How long a server may take for anything before a run has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One thread that is many clients.
+pub(super) struct Generator {
+    poll: Poll,
+    events: Events,
+    buffer: Vec<u8>,
+    target: Option<Target>,
+    sessions: HashMap<usize, Session>,
+    next: usize,
+    /// The latest session of each user.
+    by_user: HashMap<u32, usize>,
+    /// How many sessions here watch each user.
+    watchers: HashMap<u32, u64>,
+    /// How many of the sessions that were ordered are open, or failed to.
+    opened: u32,
+    counts: Counts,
+    latency: Histogram<u64>,
+}
+
+/// What was due since the last answer, and what came.
+#[derive(Debug, Default)]
+struct Counts {
+    due: u64,
+    deliveries: u64,
+    kicks_due: u64,
+    kicked: u64,
+    closed: u64,
+    fault: Option<String>,
+}
+
+struct Session {
+    stream: TcpStream,
+    user: u32,
+    stage: Stage,
+    inbox: Vec<u8>,
+    /// What is said at each stage, as soon as it is reached.
+    login: Vec<u8>,
+    subscribe: Vec<u8>,
+    asked_at: u64,
+    replies: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Connecting,
+    Upgrading,
+    LoggingIn,
+    Subscribing,
+    Open,
+}
+
+impl Generator {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(1024),
+            buffer: vec![0; 256 * 1024],
+            target: None,
+            sessions: HashMap::new(),
+            next: 0,
+            by_user: HashMap::new(),
+            watchers: HashMap::new(),
+            opened: 0,
+            counts: Counts::default(),
+            latency: histogram(),
+        })
+    }
+
+    pub(super) fn obey(&mut self, order: Order) -> io::Result<Done> {
+        match order {
+            Order::Open(open) => self.open(&open)?,
+            Order::Change { users } => {
+                users.into_iter().for_each(|user| self.change(user));
+                return Ok(Done::default());
+            }
+            Order::Change1By1 { users, per_second, seconds } => {
+                self.change_1_by_1(users, per_second, seconds)?;
+                return Ok(Done::default());
+            }
+            Order::Await { seconds } => {
+                let wanted = |counts: &Counts| {
+                    counts.deliveries < counts.due || counts.closed < counts.kicks_due
+                };
+                self.turn_while(Duration::from_secs(seconds), |this| wanted(&this.counts))?;
+            }
+            Order::Idle { seconds } => {
+                self.turn_while(Duration::from_secs(seconds), |_| true)?;
+            }
+            Order::Leave => self.leave()?,
+            Order::Ask { users, calls } => self.ask(users, calls)?,
+        }
+        Ok(self.done())
+    }
+
+    /// What came since this was last asked.
+    fn done(&mut self) -> Done {
+        let counts = std::mem::take(&mut self.counts);
+        let latency = Latency::of(&self.latency);
+        self.latency.reset();
+        let missing = (counts.kicked < counts.kicks_due || counts.closed < counts.kicks_due)
+            .then(|| format!("{} kicks of {} came", counts.kicked, counts.kicks_due));
+        let Counts { due, deliveries, fault, .. } = counts;
+        Done { due, deliveries, latency, fault: fault.or(missing) }
+    }
+
+    fn open(&mut self, open: &Open) -> io::Result<()> {
+        self.target = Some(open.target.clone());
+        let mut tokens = Tokens::new(open);
+        let mut asked: Range<u32> = 0..open.count;
+        self.opened = 0;
+        loop {
+            while asked.start < asked.end && asked.start - self.opened < open.in_flight {
+                let user = open.first + asked.start;
+                asked.start += 1;
+                let id = self.connect(open, user, &mut tokens)?;
+                for watched in open.watch.users(user) {
+                    *self.watchers.entry(watched).or_default() += 1;
+                }
+                if self.by_user.insert(user, id).is_some() {
+                    self.counts.kicks_due += 1;
+                }
+            }
+            if self.opened == open.count {
+                return Ok(());
+            }
+            let before = self.opened;
+            self.turn_while(PATIENCE, |this| this.opened == before)?;
+            if self.opened == before {
+                return Err(io::Error::other(format!("only {before} sessions could be opened")));
+            }
+        }
+    }
+
+    fn connect(&mut self, open: &Open, user: u32, tokens: &mut Tokens) -> io::Result<usize> {
+        let id = self.next;
+        self.next += 1;
+        let mut stream = TcpStream::connect(open.target.address)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut stream, Token(id), interest)?;
+        let (login, subscribe) = tokens.next();
+        let session = Session {
+            stream,
+            user,
+            stage: Stage::Connecting,
+            inbox: Vec::new(),
+            login,
+            subscribe,
+            asked_at: 0,
+            replies: 0,
+        };
+        self.sessions.insert(id, session);
+        Ok(id)
+    }
+
+    /// Changes a user whose session is here; what watchers here are due to hear is counted either way.
+    fn change(&mut self, user: u32) {
+        self.counts.due += self.watchers.get(&user).copied().unwrap_or_default();
+        let Some(session) = self.by_user.get(&user).and_then(|id| self.sessions.get_mut(id)) else {
+            return;
+        };
+        let text = format!("{:020}", now_ns());
+        let request = match self.target.as_ref().and_then(|target| target.secret.as_ref()) {
+            Some(_) => {
+                masked(0x1, format!(r#"{{"type":"set","id":3,"custom":"{text}"}}"#).as_bytes())
+            }
+            None => Request::Change(user, &text).frame(),
+        };
+        session.say(&request, &mut self.counts.fault);
+    }
+
+    fn change_1_by_1(&mut self, users: u32, per_second: u32, seconds: u64) -> io::Result<()> {
+        let begin = now_ns();
+        for turn in 0..u64::from(per_second) * seconds {
+            let at = begin + turn * 1_000_000_000 / u64::from(per_second);
+            while let Some(left) = at.checked_sub(now_ns()).filter(|left| *left > 0) {
+                self.turn(Duration::from_nanos(left))?;
+            }
+            // A step that has no divisor in common with any sensible number of users.
+            self.change(u32::try_from(turn * 7_919 % u64::from(users)).unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self) -> io::Result<()> {
+        let close = masked(0x8, &1000_u16.to_be_bytes());
+        for session in self.sessions.values_mut() {
+            session.say(&close, &mut self.counts.fault);
+        }
+        self.turn_while(PATIENCE, |this| !this.sessions.is_empty())?;
+        self.by_user.clear();
+        self.watchers.clear();
+        Ok(())
+    }
+
+    fn ask(&mut self, users: u32, calls: u32) -> io::Result<()> {
+        let Some(target) = &self.target else { return Ok(()) };
+        let names: Vec<_> = (0..users).map(name).collect();
+        let body = serde_json::json!({ "users": names }).to_string();
+        let request = format!(
+            "POST /v1/status HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer {}\r\ncontent-type: \
+             application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            target.api_key,
+            body.len()
+        );
+        let mut stream = std::net::TcpStream::connect(target.address)?;
+        stream.set_nodelay(true)?;
+        for _ in 0..calls {
+            let begin = now_ns();
+            stream.write_all(request.as_bytes())?;
+            let mut filled = 0;
+            let whole = loop {
+                let read = stream.read(&mut self.buffer[filled..])?;
+                filled += read;
+                if let Some(length) = response_bytes(&self.buffer[..filled])? {
+                    break length;
+                }
+                if read == 0 {
+                    return Err(io::Error::other("the server closed a call's connection"));
+                }
+            };
+            while filled < whole {
+                filled += stream.read(&mut self.buffer[filled..])?;
+            }
+            self.latency.record(now_ns() - begin).ok();
+        }
+        Ok(())
+    }
+
+    /// Serves the sessions for as long as something holds, and no longer than that.
+    fn turn_while(&mut self, most: Duration, holds: impl Fn(&Self) -> bool) -> io::Result<()> {
+        let until = now_ns() + u64::try_from(most.as_nanos()).unwrap_or(u64::MAX / 2);
+        while holds(self) {
+            let left = until.saturating_sub(now_ns());
+            if left == 0 {
+                break;
+            }
+            self.turn(Duration::from_nanos(left))?;
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, most: Duration) -> io::Result<()> {
+        // The kernel counts milliseconds, and mio rounds up.
+        let most = Some(most).filter(|most| *most >= Duration::from_millis(1));
+        match self.poll.poll(&mut self.events, most.or(Some(Duration::ZERO))) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            polled => polled?,
+        }
+        for event in &self.events {
+            let id = event.token().0;
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            let was_open = session.stage == Stage::Open;
+            let goes_on = session.serve(&mut self.buffer, &mut self.counts, &mut self.latency);
+            if !was_open && (session.stage == Stage::Open || !goes_on) {
+                self.opened += 1;
+            }
+            if !goes_on {
+                self.sessions.remove(&id);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    /// Goes on with what the socket is ready for; returns whether the connection does.
+    fn serve(
+        &mut self,
+        buffer: &mut [u8],
+        counts: &mut Counts,
+        times: &mut Histogram<u64>,
+    ) -> bool {
+        if self.stage == Stage::Connecting {
+            if let Ok(Some(error)) | Err(error) = self.stream.take_error() {
+                counts.fault = Some(format!("a connection failed: {error}"));
+                return false;
+            }
+            if self.stream.peer_addr().is_err() {
+                return true;
+            }
+            self.stream.set_nodelay(true).ok();
+            self.stage = Stage::Upgrading;
+            let handshake = "GET /ws HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: \
+                             websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: \
+                             dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+            self.say(handshake.as_bytes(), &mut counts.fault);
+        }
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => return self.broke("the server closed a connection", counts),
+                Ok(read) => {
+                    if !self.take(&buffer[..read], counts, times) {
+                        return false;
+                    }
+                    if read < buffer.len() {
+                        return true;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) => return self.broke(&format!("a connection broke: {error}"), counts),
+            }
+        }
+    }
+
+    fn broke(&self, how: &str, counts: &mut Counts) -> bool {
+        if self.stage != Stage::Open {
+            counts.fault = Some(how.to_owned());
+        }
+        false
+    }
+
+    fn take(&mut self, read: &[u8], counts: &mut Counts, times: &mut Histogram<u64>) -> bool {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        let mut rest = if inbox.is_empty() {
+            read
+        } else {
+            inbox.extend_from_slice(read);
+            &inbox[..]
+        };
+        if self.stage == Stage::Upgrading {
+            let Some(end) = rest.windows(4).position(|four| four == b"\r\n\r\n") else {
+                self.inbox = rest.to_vec();
+                return true;
+            };
+            if !rest.starts_with(b"HTTP/1.1 101") {
+                counts.fault = Some(String::from_utf8_lossy(rest).into_owned());
+                return false;
+            }
+            rest = &rest[end + 4..];
+            self.stage = Stage::LoggingIn;
+            self.asked_at = now_ns();
+            let login = std::mem::take(&mut self.login);
+            self.say(&login, &mut counts.fault);
+        }
+        while let Some((frame, after)) = Frame::first(rest) {
+            rest = after;
+            match frame.opcode {
+                0x1 => self.hear(frame.payload, counts, times),
+                0x8 => {
+                    let code = frame.payload.get(..2).and_then(|code| code.try_into().ok());
+                    counts.closed += u64::from(code.map(u16::from_be_bytes) == Some(4501));
+                    return false;
+                }
+                0x9 => self.say(&masked(0xa, frame.payload), &mut counts.fault),
+                _ => (),
+            }
+        }
+        self.inbox = rest.to_vec();
+        true
+    }
+
+    fn hear(&mut self, message: &[u8], counts: &mut Counts, times: &mut Histogram<u64>) {
+        let text = std::str::from_utf8(message).unwrap_or_default();
+        if text.starts_with(r#"{"type":"status""#) {
+            counts.deliveries += 1;
+            let (_, custom) = text.split_once(r#""custom":""#).unwrap_or_default();
+            if let Some(sent) = custom.get(..20).and_then(|sent| sent.parse::<u64>().ok()) {
+                times.record(now_ns().saturating_sub(sent)).ok();
+            }
+        } else if text.starts_with(r#"{"type":"kicked""#) {
+            counts.kicked += 1;
+        } else if text.starts_with(r#"{"type":"reply""#) {
+            if !text.contains(r#","ok":"#) {
+                counts.fault = Some(format!("{}: {text}", name(self.user)));
+            }
+            self.replies += 1;
+            match self.stage {
+                Stage::LoggingIn => {
+                    times.record(now_ns() - self.asked_at).ok();
+                    let subscribe = std::mem::take(&mut self.subscribe);
+                    self.stage = Stage::Subscribing;
+                    if subscribe.is_empty() {
+                        self.stage = Stage::Open;
+                    } else {
+                        self.say(&subscribe, &mut counts.fault);
+                    }
+                }
+                Stage::Subscribing => self.stage = Stage::Open,
+                Stage::Connecting | Stage::Upgrading | Stage::Open => (),
+            }
+        }
+    }
+
+    fn say(&mut self, bytes: &[u8], fault: &mut Option<String>) {
+        if let Err(error) = self.stream.write_all(bytes) {
+            *fault = Some(format!("{} could not write: {error}", name(self.user)));
+        }
+    }
+}
+
+/// A user's id.
+pub(super) fn name(user: u32) -> String {
+    format!("user-{user:06}")
+}
+
+/// How many bytes a response has, once its head is there.
+fn response_bytes(bytes: &[u8]) -> io::Result<Option<usize>> {
+    let text = String::from_utf8_lossy(bytes);
+    let Some((head, _)) = text.split_once("\r\n\r\n") else { return Ok(None) };
+    if !head.starts_with("HTTP/1.1 200") {
+        return Err(io::Error::other(text.into_owned()));
+    }
+    let head = head.to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let length = length.and_then(|length| length.trim().parse::<usize>().ok());
+    let length = length.ok_or_else(|| io::Error::other("an answer without its length"))?;
+    Ok(Some(head.len() + 4 + length))
+}

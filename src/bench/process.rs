@@ -1,0 +1,193 @@
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::order::{Done, Order, Target, hear, say};
+use super::{Kind, Pins, Store, machine};
+
+const SECRET: &str = "a secret of the benchmark, and of nobody else";
+const API_KEY: &str = "a key of the benchmark";
+/// How many lines of a server's log are shown when it did not start.
+const LOG_LINES_SHOWN: usize = 10;
+
+/// The processes that were started and not ended, so that a signal can end them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Running(Arc<Mutex<Vec<u32>>>);
+
+impl Running {
+    /// Ends them all.
+    pub(super) fn end(&self) {
+        for process in self.0.lock().iter() {
+            end(*process);
+        }
+    }
+}
+
+fn end(process: u32) {
+    let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
+    pid.map(|pid| kill_process(pid, Signal::KILL));
+}
+
+/// A child that is ended when it is dropped.
+struct Ended {
+    child: Child,
+    running: Running,
+}
+
+impl Ended {
+    fn start(command: &mut Command, cpu: Option<usize>, running: &Running) -> io::Result<Self> {
+        let mine = machine::cpus();
+        // A child keeps to the processors of whoever starts it.
+        if let Some(cpu) = cpu {
+            machine::pin(&[cpu])?;
+        }
+        let child = command.spawn();
+        machine::pin(&mine)?;
+        let child = child?;
+        running.0.lock().push(child.id());
+        Ok(Self { child, running: running.clone() })
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let process = self.child.id();
+        self.child.kill().ok();
+        self.child.wait().ok();
+        self.running.0.lock().retain(|running| *running != process);
+    }
+}
+
+/// A server under load, in a directory of its own.
+pub(super) struct Server {
+    process: Ended,
+    pub(super) target: Target,
+    directory: PathBuf,
+}
+
+impl Server {
+    pub(super) fn start(
+        kind: Kind,
+        hub: &Path,
+        pins: &Pins,
+        running: &Running,
+    ) -> io::Result<Self> {
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let name = format!("presence-hub-bench-{}-{serial}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir_all(&directory)?;
+        let started = Self::begin(kind, hub, pins, running, &directory);
+        if started.is_err() {
+            fs::remove_dir_all(&directory).ok();
+        }
+        started
+    }
+
+    fn begin(
+        kind: Kind,
+        hub: &Path,
+        pins: &Pins,
+        running: &Running,
+        directory: &Path,
+    ) -> io::Result<Self> {
+        let log = directory.join("log");
+        let mut command = match kind {
+            Kind::Floor => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args(["bench-part", "floor"]);
+                command
+            }
+            Kind::Hub(store) => {
+                let file = directory.join("config.toml");
+                fs::write(&file, config(store, directory))?;
+                let mut command = Command::new(hub);
+                command.args(["serve", "--config"]).arg(file);
+                command
+            }
+        };
+        let inherited = std::env::vars_os().map(|(name, _)| name);
+        for name in inherited.filter(|name| name.to_string_lossy().starts_with("PRESENCE_HUB")) {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(fs::File::create(&log)?);
+        let mut process = Ended::start(&mut command, pins.server, running)?;
+        let mut greeting = String::new();
+        if let Some(said) = process.child.stdout.take() {
+            BufReader::new(said).read_line(&mut greeting)?;
+        }
+        let address =
+            greeting.trim().rsplit_once("://").and_then(|(_, address)| address.parse().ok());
+        let address = address.ok_or_else(|| {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n");
+            io::Error::other(format!("{kind} did not start:\n{last}"))
+        })?;
+        let secret = matches!(kind, Kind::Hub(_)).then(|| SECRET.to_owned());
+        let target = Target { address, secret, api_key: API_KEY.into() };
+        Ok(Self { process, target, directory: directory.to_owned() })
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.process.child.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Before its directory goes.
+        self.process.child.kill().ok();
+        self.process.child.wait().ok();
+        fs::remove_dir_all(&self.directory).ok();
+    }
+}
+
+/// The defaults, but for limits that a load of one client's making would meet.
+fn config(store: Store, directory: &Path) -> String {
+    format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nproduction = true\nmax_connections = 100000\n\
+         [auth]\nsecret = {SECRET:?}\napi_keys = [{API_KEY:?}]\n\
+         [limits]\nmessages_per_second = 1000000\nmessage_burst = 1000000\n\
+         changes_per_user_per_minute = 1000000\n\
+         [store]\nkind = \"{store}\"\npath = {:?}\n[log]\nfilter = \"warn\"\n",
+        directory.join("data")
+    )
+}
+
+/// A generator in a process of its own.
+pub(super) struct Worker {
+    process: Ended,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    pub(super) fn start(pins: &Pins, running: &Running) -> io::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["bench-part", "generator"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = Ended::start(&mut command, pins.generator, running)?;
+        let pipes = process.child.stdin.take().zip(process.child.stdout.take());
+        let (orders, answers) =
+            pipes.ok_or_else(|| io::Error::other("a generator without pipes"))?;
+        Ok(Self { process, orders, answers: BufReader::new(answers) })
+    }
+
+    pub(super) fn order(&mut self, order: &Order) -> io::Result<()> {
+        say(&mut self.orders, order)
+    }
+
+    pub(super) fn answer(&mut self) -> io::Result<Done> {
+        hear(&mut self.answers)?.ok_or_else(|| io::Error::other("a generator has ended"))
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.process.child.id()
+    }
+}

@@ -1,0 +1,62 @@
+use std::time::Duration;
+
+use super::floor::Request;
+use super::frame::masked;
+use super::generator::name;
+use super::order::{Open, Watch};
+use crate::auth::{Algorithm, TokenRules, WatchList, mint};
+use crate::clock::Clock;
+use crate::presence::{Timestamp, UserId};
+
+/// How long a token is good: longer than any run.
+const TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// What clients say first; minted beforehand, so that no login waits for it.
+pub(super) struct Tokens {
+    hellos: std::vec::IntoIter<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Tokens {
+    pub(super) fn new(open: &Open) -> Self {
+        let wall = Clock::system().wall();
+        let hellos = (open.first..open.first + open.count).map(|user| hello(open, user, wall));
+        Self { hellos: hellos.collect::<Vec<_>>().into_iter() }
+    }
+
+    /// The login and the subscription of the next user.
+    pub(super) fn next(&mut self) -> (Vec<u8>, Vec<u8>) {
+        self.hellos.next().unwrap_or_default()
+    }
+}
+
+fn hello(open: &Open, user: u32, wall: Timestamp) -> (Vec<u8>, Vec<u8>) {
+    let watches = !matches!(open.watch, Watch::Nobody);
+    let Some(secret) = &open.target.secret else {
+        let watch = Request::Watch(user, open.watch).frame();
+        return (Request::Login.frame(), if watches { watch } else { Vec::new() });
+    };
+    let id: UserId = name(user)
+        .parse()
+        .unwrap_or_else(|error| unreachable!("letters and digits name a user: {error}"));
+    let token = mint(secret.as_bytes(), &rules(), &id, None, &[], wall, TTL)
+        .unwrap_or_else(|error| unreachable!("a secret signs: {error}"));
+    let login = serde_json::json!({
+        "type": "login", "id": 1, "token": token, "platform": "web", "device": open.device,
+    });
+    let users: Vec<_> = open.watch.users(user).map(name).collect();
+    let subscribe = serde_json::json!({ "type": "subscribe", "id": 2, "users": users });
+    let subscribe = masked(0x1, subscribe.to_string().as_bytes());
+    let login = masked(0x1, login.to_string().as_bytes());
+    (login, if watches { subscribe } else { Vec::new() })
+}
+
+fn rules() -> TokenRules {
+    TokenRules {
+        algorithm: Algorithm::HS256,
+        issuer: String::new(),
+        audience: String::new(),
+        leeway: Duration::ZERO,
+        max_ttl: TTL,
+        default_watch: WatchList::default(),
+    }
+}

@@ -1,0 +1,63 @@
+//! `presence-hub bench` at its smallest: everything that is due is delivered, and the figures are there.
+//! What they are, no test says.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn bench(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_presence-hub"));
+    command.arg("bench").args(arguments).output().expect("a benchmark")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn every_scenario_delivers_what_is_due_and_says_what_it_cost() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("figures.json");
+    let scenarios = ["idle", "pings", "fanout", "mesh", "storm", "kick", "status", "churn"];
+    let small = ["--sessions", "30", "--repeat", "1", "--rounds", "2", "--seconds", "1"];
+    let to_file = ["--processes", "2", "--json", file.to_str().expect("a path")];
+    let said = bench(&[&scenarios[..], &small, &to_file].concat());
+    assert!(said.status.success(), "{}", text(&said.stderr));
+    let table = text(&said.stdout);
+    for (scenario, figure) in [("fanout, 30", "CPU a single delivery"), ("storm, 30", "p99 login")]
+    {
+        assert!(table.contains(scenario) && table.contains(figure), "{table}");
+    }
+
+    let report = std::fs::read_to_string(file).expect("the figures");
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    let mut servers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for run in report["runs"].as_array().expect("runs") {
+        let figures = run["figures"].as_array().expect("figures");
+        assert!(!figures.is_empty(), "{run}");
+        for figure in figures {
+            assert!(figure["value"].as_f64().is_some_and(f64::is_finite), "{run}");
+        }
+        let name = |key: &str| run[key].as_str().expect("a name").to_owned();
+        servers.entry(name("scenario")).or_default().push(name("server"));
+    }
+    assert_eq!(servers["storm"], ["hub (embedded)", "hub (memory)", "floor"]);
+    assert_eq!(servers["mesh"], ["hub (embedded)", "floor"]);
+    assert_eq!(servers["kick"], ["hub (embedded)"]);
+    assert_eq!(servers.len(), scenarios.len());
+}
+
+#[test]
+fn what_cannot_be_measured_is_said() {
+    for (arguments, why) in [
+        (&["storm", "--sessions", "1"][..], "--sessions"),
+        (&["storm", "--cpus", "4711,4712"], "--cpus"),
+        (&["kick", "--server", "floor"], "the floor can do none"),
+        (&["storm", "--sessions", "5", "--hub", "/bin/true"], "hub (embedded) did not start"),
+    ] {
+        let said = bench(arguments);
+        let complaint = text(&said.stderr);
+        assert!(!said.status.success() && complaint.contains(why), "{arguments:?}: {complaint}");
+    }
+}

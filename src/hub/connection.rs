@@ -26,24 +26,30 @@ impl Connection {
     /// Starts watching users: what happens to them is pushed once a snapshot of them is sent.
     /// Returns those that were not watched before.
     pub fn watch(&self, users: &[UserId]) -> Vec<UserId> {
-        let added = users.iter().filter(|user| self.hub.watchers.add(user, &self.mailbox));
-        let added: Vec<_> = added.cloned().collect();
-        self.hub.metrics.subscriptions.inc_by(count(&added));
+        let mut added = Vec::new();
+        for user in users {
+            if self.hub.watchers.add(user, &self.mailbox) {
+                self.hub.metrics.subscriptions.inc();
+                added.push(user.clone());
+            }
+        }
         added
     }
 
     /// Stops watching users.
     pub fn unwatch(&self, users: &[UserId]) {
-        let gone = users.iter().filter(|user| self.hub.watchers.remove(user, &self.mailbox));
-        let gone: Vec<_> = gone.collect();
-        self.hub.metrics.subscriptions.dec_by(count(&gone));
+        users.iter().for_each(|user| self.forget(user));
     }
 
     /// Stops watching everybody.
     pub fn unwatch_all(&self) {
-        let watched = self.mailbox.watched();
-        let users: Vec<_> = watched.iter().map(|watched| watched.user().clone()).collect();
-        self.unwatch(&users);
+        self.mailbox.watched().iter().for_each(|watched| self.forget(watched.user()));
+    }
+
+    fn forget(&self, user: &UserId) {
+        if self.hub.watchers.remove(user, &self.mailbox) {
+            self.hub.metrics.subscriptions.dec();
+        }
     }
 
     /// How many users it watches.
@@ -90,9 +96,4 @@ impl Drop for Connection {
         self.hub.metrics.connections.dec();
         self.hub.drained.notify_one();
     }
-}
-
-/// How many, as a gauge counts.
-fn count<T>(some: &[T]) -> i64 {
-    i64::try_from(some.len()).unwrap_or(i64::MAX)
 }

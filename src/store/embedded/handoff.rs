@@ -9,7 +9,8 @@ use tokio::task::yield_now;
 /// thread wakes costs more than a job.
 ///
 /// Nothing waits for a timer: a thread that is busy takes what has come meanwhile as soon as it is free,
-/// and one that sleeps is woken when the tasks that are ready now have had their turn.
+/// and one that sleeps is woken when the tasks that are ready now have had their turn. There are as many
+/// jobs at most as there are callers, who each wait for theirs.
 pub(super) fn handoff<T: Send + 'static>() -> (Giver<T>, Taker<T>) {
     let shared = Arc::new(Shared { state: Mutex::default(), given: Condvar::new() });
     (Giver(Arc::clone(&shared)), Taker(shared))

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
 
 use super::frame::{Frame, masked, unmasked};
 use super::machine::raise_open_files;
@@ -58,8 +59,7 @@ impl Request<'_> {
 struct Floor {
     poll: Poll,
     listener: TcpListener,
-    connections: HashMap<usize, Connection>,
-    next: usize,
+    connections: Slab<Connection>,
     /// By the number of the user.
     watchers: HashMap<u32, Vec<usize>>,
     reply: Vec<u8>,
@@ -83,8 +83,7 @@ pub(super) fn run() -> io::Result<()> {
     let mut floor = Floor {
         poll: Poll::new()?,
         listener,
-        connections: HashMap::new(),
-        next: 0,
+        connections: Slab::new(),
         watchers: HashMap::new(),
         reply: unmasked(0x1, reply.as_bytes()),
     };
@@ -119,17 +118,20 @@ impl Floor {
                 Err(error) => return Err(error),
             };
             stream.set_nodelay(true)?;
-            let id = self.next;
-            self.next += 1;
-            self.poll.registry().register(&mut stream, Token(id), Interest::READABLE)?;
-            let connection =
-                Connection { stream, inbox: Vec::new(), upgraded: false, watches: Vec::new() };
-            self.connections.insert(id, connection);
+            let vacant = self.connections.vacant_entry();
+            let token = Token(vacant.key());
+            self.poll.registry().register(&mut stream, token, Interest::READABLE)?;
+            vacant.insert(Connection {
+                stream,
+                inbox: Vec::new(),
+                upgraded: false,
+                watches: Vec::new(),
+            });
         }
     }
 
     fn close(&mut self, id: usize) {
-        let Some(connection) = self.connections.remove(&id) else { return };
+        let Some(connection) = self.connections.try_remove(id) else { return };
         for user in connection.watches {
             if let Some(watchers) = self.watchers.get_mut(&user) {
                 watchers.retain(|watcher| *watcher != id);
@@ -139,7 +141,7 @@ impl Floor {
 
     /// Reads what there is and does it; returns whether the connection goes on.
     fn read(&mut self, id: usize, buffer: &mut [u8]) -> bool {
-        let Some(connection) = self.connections.get_mut(&id) else { return true };
+        let Some(connection) = self.connections.get_mut(id) else { return true };
         loop {
             match connection.stream.read(buffer) {
                 Ok(0) => return false,
@@ -172,7 +174,7 @@ impl Floor {
             self.answer(id, frame.payload);
         }
         let rest = rest.to_vec();
-        if let Some(connection) = self.connections.get_mut(&id) {
+        if let Some(connection) = self.connections.get_mut(id) {
             connection.inbox = rest;
         }
         true
@@ -190,7 +192,7 @@ impl Floor {
                 for user in &users {
                     self.watchers.entry(*user).or_default().push(id);
                 }
-                if let Some(connection) = self.connections.get_mut(&id) {
+                if let Some(connection) = self.connections.get_mut(id) {
                     connection.watches = users;
                 }
             }
@@ -199,13 +201,13 @@ impl Floor {
                 let status = unmasked(0x1, format!("{}{text}{}", STATUS[0], STATUS[1]).as_bytes());
                 for watcher in self.watchers.get(&number(1)).into_iter().flatten() {
                     // One whose socket is full misses it, and the run fails.
-                    let watcher = self.connections.get_mut(watcher);
+                    let watcher = self.connections.get_mut(*watcher);
                     watcher.map(|watcher| watcher.stream.write_all(&status));
                 }
             }
             _ => (),
         }
-        if let Some(connection) = self.connections.get_mut(&id) {
+        if let Some(connection) = self.connections.get_mut(id) {
             connection.stream.write_all(&self.reply).ok();
         }
     }

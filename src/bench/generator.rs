@@ -45,6 +45,12 @@ struct Counts {
     fault: Option<String>,
 }
 
+impl Counts {
+    fn is_missing_some(&self) -> bool {
+        self.deliveries < self.due || self.kicked < self.kicks_due || self.closed < self.kicks_due
+    }
+}
+
 struct Session {
     stream: TcpStream,
     user: u32,
@@ -53,8 +59,7 @@ struct Session {
     /// What is said at each stage, as soon as it is reached.
     login: Vec<u8>,
     subscribe: Vec<u8>,
-    asked_at: u64,
-    replies: u32,
+    begun_at: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +90,12 @@ impl Generator {
 
     pub(super) fn obey(&mut self, order: Order) -> io::Result<Done> {
         match order {
-            Order::Open(open) => self.open(&open)?,
+            Order::Open(open) => {
+                self.open(&open)?;
+                // Kicks may still be on their way: what was due of them, the next await waits for.
+                let (latency, fault) = (self.latencies(), self.counts.fault.take());
+                return Ok(Done { latency, fault, ..Done::default() });
+            }
             Order::Change { users } => {
                 users.into_iter().for_each(|user| self.change(user));
                 return Ok(Done::default());
@@ -95,13 +105,13 @@ impl Generator {
                 return Ok(Done::default());
             }
             Order::Await { seconds } => {
-                let wanted = |counts: &Counts| {
-                    counts.deliveries < counts.due || counts.closed < counts.kicks_due
-                };
-                self.turn_while(Duration::from_secs(seconds), |this| wanted(&this.counts))?;
+                self.turn_while(Duration::from_secs(seconds), |this| {
+                    this.counts.is_missing_some()
+                })?;
             }
-            Order::Idle { seconds } => {
-                self.turn_while(Duration::from_secs(seconds), |_| true)?;
+            Order::Idle { millis } => {
+                self.turn_while(Duration::from_millis(millis), |_| true)?;
+                return Ok(Done::default());
             }
             Order::Leave => self.leave()?,
             Order::Ask { users, calls } => self.ask(users, calls)?,
@@ -111,13 +121,17 @@ impl Generator {
 
     /// What came since this was last asked.
     fn done(&mut self) -> Done {
-        let counts = std::mem::take(&mut self.counts);
-        let latency = Latency::of(&self.latency);
-        self.latency.reset();
+        let (counts, latency) = (std::mem::take(&mut self.counts), self.latencies());
         let missing = (counts.kicked < counts.kicks_due || counts.closed < counts.kicks_due)
             .then(|| format!("{} kicks of {} came", counts.kicked, counts.kicks_due));
         let Counts { due, deliveries, fault, .. } = counts;
         Done { due, deliveries, latency, fault: fault.or(missing) }
+    }
+
+    fn latencies(&mut self) -> Latency {
+        let latency = Latency::of(&self.latency);
+        self.latency.reset();
+        latency
     }
 
     fn open(&mut self, open: &Open) -> io::Result<()> {
@@ -162,8 +176,7 @@ impl Generator {
             inbox: Vec::new(),
             login,
             subscribe,
-            asked_at: 0,
-            replies: 0,
+            begun_at: now_ns(),
         };
         self.sessions.insert(id, session);
         Ok(id)
@@ -345,7 +358,6 @@ impl Session {
             }
             rest = &rest[end + 4..];
             self.stage = Stage::LoggingIn;
-            self.asked_at = now_ns();
             let login = std::mem::take(&mut self.login);
             self.say(&login, &mut counts.fault);
         }
@@ -381,10 +393,9 @@ impl Session {
             if !text.contains(r#","ok":"#) {
                 counts.fault = Some(format!("{}: {text}", name(self.user)));
             }
-            self.replies += 1;
             match self.stage {
                 Stage::LoggingIn => {
-                    times.record(now_ns() - self.asked_at).ok();
+                    times.record(now_ns() - self.begun_at).ok();
                     let subscribe = std::mem::take(&mut self.subscribe);
                     self.stage = Stage::Subscribing;
                     if subscribe.is_empty() {

@@ -62,7 +62,8 @@ pub(super) fn raise_open_files() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// The processor time that a process has had, by the scheduler's own count.
+/// The processor time that the threads of a process have had, by the scheduler's own count; what a
+/// thread had that has ended is not in it.
 pub(super) fn cpu_time(process: u32) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
     let times = tasks.filter_map(|task| {

@@ -22,7 +22,6 @@ use std::fmt;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::process::Command;
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -155,49 +154,29 @@ pub fn run_part(part: Part) -> io::Result<()> {
     }
 }
 
-/// Measures, and returns the table.
+/// Measures, and writes the table: of what was measured until then, where something fails.
 ///
 /// # Errors
 ///
 /// Where something that was due did not come, or a server or generator failed.
-pub fn run(options: &Options) -> io::Result<String> {
+pub fn run(options: &Options, out: &mut impl Write) -> io::Result<()> {
     if !cfg!(target_os = "linux") {
         return Err(io::Error::other("the benchmark reads /proc: it runs on Linux"));
     }
     let plan = options.plan()?;
     let running = Running::default();
     end_at_a_signal(running.clone())?;
-    let pins = options.pins()?;
-    let hub = match &options.hub {
-        Some(hub) => hub.clone(),
-        None => std::env::current_exe()?,
-    };
-    let progress = progress(plan.len() as u64);
     let mut runs = Vec::new();
-    for (scenario, kind) in plan {
-        progress.set_message(format!("{scenario}, {kind}"));
-        let sessions = options.sessions.unwrap_or(scenario.sessions());
-        let figures =
-            options.measure(scenario, kind, sessions, &hub, &pins, &running).map_err(|error| {
-                io::Error::other(format!("{scenario}, {sessions} sessions, {kind}: {error}"))
-            })?;
-        let (scenario_name, server) = (scenario.to_string(), kind.to_string());
-        let of = (scenario, kind);
-        runs.push(Measured { scenario: scenario_name, sessions, server, figures, of });
-        progress.inc(1);
-    }
-    progress.finish_and_clear();
-    let report = Report {
-        version: env!("CARGO_PKG_VERSION"),
-        commit: commit(),
-        command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
-        machine: machine::Machine::this(),
-        runs,
-    };
+    let measured = options.measure_all(&plan, &running, &mut runs);
+    let report = Report::new(options.hub.as_deref(), runs);
     if let Some(file) = &options.json {
         fs::write(file, serde_json::to_vec_pretty(&report)?)?;
     }
-    Ok(report.table())
+    out.write_all(report.table().as_bytes())?;
+    if running.was_interrupted() {
+        return Err(io::Error::other("interrupted"));
+    }
+    measured
 }
 
 impl Options {
@@ -256,12 +235,36 @@ impl Options {
         }
     }
 
+    /// Measures one after the other.
+    fn measure_all(
+        &self,
+        plan: &[(Scenario, Kind)],
+        running: &Running,
+        runs: &mut Vec<Measured>,
+    ) -> io::Result<()> {
+        let pins = self.pins()?;
+        let hub = self.hub.clone().map_or_else(std::env::current_exe, Ok)?;
+        let progress = progress(plan.len() as u64);
+        for (scenario, kind) in plan.iter().copied() {
+            progress.set_message(format!("{scenario}, {kind}"));
+            let sessions = self.sessions.unwrap_or(scenario.sessions());
+            let server = || Server::start(kind, &hub, &pins, running);
+            let figures = self.measure(scenario, sessions, server, &pins, running);
+            let figures = figures.map_err(|error| {
+                io::Error::other(format!("{scenario}, {sessions} sessions, {kind}: {error}"))
+            })?;
+            runs.push(Measured { scenario, sessions, kind, figures });
+            progress.inc(1);
+        }
+        progress.finish_and_clear();
+        Ok(())
+    }
+
     fn measure(
         &self,
         scenario: Scenario,
-        kind: Kind,
         sessions: u32,
-        hub: &std::path::Path,
+        server: impl Fn() -> io::Result<Server>,
         pins: &Pins,
         running: &Running,
     ) -> io::Result<Vec<Figure>> {
@@ -271,14 +274,10 @@ impl Options {
             let message = format!("a server may have {files} sessions: ulimit -n allows no more");
             return Err(io::Error::other(message));
         }
-        let server = Server::start(kind, hub, pins, running)?;
+        let server = server()?;
         let processes = self.processes.map_or_else(|| open.div_ceil(files.max(1)), u64::from);
         let workers = (0..processes).map(|_| Worker::start(pins, running));
         let mut workers = workers.collect::<io::Result<Vec<_>>>()?;
-        let busy = |workers: &[Worker]| {
-            workers.iter().map(|worker| machine::cpu_time(worker.id()).as_secs_f64()).sum::<f64>()
-        };
-        let begun = machine::now_ns();
         let run = Run {
             scenario,
             server: &server,
@@ -289,11 +288,7 @@ impl Options {
             counts_writes: self.write_calls,
             figures: Vec::new(),
         };
-        let mut figures = run.measure()?;
-        let wall = (machine::now_ns() - begun) as f64 / 1e9;
-        let value = busy(&workers) / wall * 100.0;
-        figures.push(Figure { name: "generators busy", unit: "% of a core", value });
-        Ok(figures)
+        run.measure()
     }
 }
 
@@ -301,15 +296,17 @@ impl Options {
 fn end_at_a_signal(running: Running) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let guard = runtime.enter();
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     drop(guard);
     let wait = async move {
         tokio::select! {
             _ = terminate.recv() => (),
             _ = interrupt.recv() => (),
+            _ = hangup.recv() => (),
         }
-        running.end();
+        running.interrupt();
     };
     std::thread::Builder::new().name("signals".into()).spawn(move || runtime.block_on(wait))?;
     Ok(())
@@ -323,11 +320,4 @@ fn progress(runs: u64) -> ProgressBar {
     let style =
         ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} ({elapsed}, about {eta} more)");
     ProgressBar::new(runs).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-/// The commit of the directory that it is run in, where there is one.
-fn commit() -> Option<String> {
-    let said = Command::new("git").args(["describe", "--always", "--dirty"]).output().ok()?;
-    let text = String::from_utf8(said.stdout).ok()?;
-    Some(text.trim().to_owned()).filter(|text| said.status.success() && !text.is_empty())
 }

@@ -17,7 +17,7 @@ pub(super) enum Order {
     /// Wait until all that is due has come.
     Await { seconds: u64 },
     /// Answer pings.
-    Idle { seconds: u64 },
+    Idle { millis: u64 },
     /// Close every session, and wait until the server has.
     Leave,
     /// Ask for the statuses of this many users, this often, one call after the other.
@@ -78,7 +78,7 @@ pub(super) struct Done {
     /// Deliveries that were due, and that came.
     pub(super) due: u64,
     pub(super) deliveries: u64,
-    /// From a change's request to the delivery, from a login's request to its answer, or of a call.
+    /// From a change's request to the delivery, from connecting to a login's answer, or of a call.
     pub(super) latency: Latency,
     pub(super) fault: Option<String>,
 }

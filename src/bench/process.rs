@@ -18,14 +18,26 @@ const LOG_LINES_SHOWN: usize = 10;
 
 /// The processes that were started and not ended, so that a signal can end them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Running(Arc<Mutex<Vec<u32>>>);
+pub(super) struct Running(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    processes: Vec<u32>,
+    was_interrupted: bool,
+}
 
 impl Running {
-    /// Ends them all.
-    pub(super) fn end(&self) {
-        for process in self.0.lock().iter() {
+    /// Ends them all, for good: whoever waits for one of them fails.
+    pub(super) fn interrupt(&self) {
+        let mut state = self.0.lock();
+        state.was_interrupted = true;
+        for process in &state.processes {
             end(*process);
         }
+    }
+
+    pub(super) fn was_interrupted(&self) -> bool {
+        self.0.lock().was_interrupted
     }
 }
 
@@ -50,8 +62,14 @@ impl Ended {
         let child = command.spawn();
         machine::pin(&mine)?;
         let child = child?;
-        running.0.lock().push(child.id());
-        Ok(Self { child, running: running.clone() })
+        let started = Self { child, running: running.clone() };
+        let mut state = running.0.lock();
+        state.processes.push(started.child.id());
+        if state.was_interrupted {
+            end(started.child.id());
+        }
+        drop(state);
+        Ok(started)
     }
 }
 
@@ -60,7 +78,7 @@ impl Drop for Ended {
         let process = self.child.id();
         self.child.kill().ok();
         self.child.wait().ok();
-        self.running.0.lock().retain(|running| *running != process);
+        self.running.0.lock().processes.retain(|running| *running != process);
     }
 }
 
@@ -156,7 +174,7 @@ fn config(store: Store, directory: &Path) -> String {
          [auth]\nsecret = {SECRET:?}\napi_keys = [{API_KEY:?}]\n\
          [limits]\nmessages_per_second = 1000000\nmessage_burst = 1000000\n\
          changes_per_user_per_minute = 1000000\n\
-         [store]\nkind = \"{store}\"\npath = {:?}\n[log]\nfilter = \"warn\"\n",
+         [store]\nkind = \"{store}\"\npath = {:?}\n",
         directory.join("data")
     )
 }

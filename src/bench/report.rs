@@ -1,80 +1,120 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::machine::Machine;
 use super::scenario::{Figure, Scenario};
 use super::{Kind, Store};
+use crate::clock::Clock;
+use crate::presence::Timestamp;
 
 /// All that was measured.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    pub(super) version: &'static str,
-    pub(super) commit: Option<String>,
-    pub(super) command: String,
-    pub(super) machine: Machine,
-    pub(super) runs: Vec<Measured>,
+    version: &'static str,
+    /// When, in milliseconds since the Unix epoch.
+    at: Timestamp,
+    /// Of the directory that it is run in; `None` where another build was measured.
+    commit: Option<String>,
+    command: String,
+    machine: Machine,
+    medians: Vec<Row>,
+    runs: Vec<Measured>,
 }
 
 /// One run.
 #[derive(Debug, Serialize)]
 pub(super) struct Measured {
-    pub(super) scenario: String,
+    #[serde(serialize_with = "shown")]
+    pub(super) scenario: Scenario,
     pub(super) sessions: u32,
-    pub(super) server: String,
+    #[serde(rename = "server", serialize_with = "shown")]
+    pub(super) kind: Kind,
     pub(super) figures: Vec<Figure>,
-    #[serde(skip)]
-    pub(super) of: (Scenario, Kind),
 }
 
-/// A row of the table: the scenario, its sessions, and the figure's place among its figures.
-type Row = (Scenario, u32, usize);
-
-/// The columns of the table.
-const KINDS: [(&str, Kind); 3] = [
-    ("hub", Kind::Hub(Store::Embedded)),
-    ("hub, memory", Kind::Hub(Store::Memory)),
-    ("floor", Kind::Floor),
-];
+/// A row of the table: the medians of one figure.
+#[derive(Debug, Serialize)]
+struct Row {
+    #[serde(serialize_with = "shown")]
+    scenario: Scenario,
+    sessions: u32,
+    figure: &'static str,
+    unit: &'static str,
+    hub: Option<f64>,
+    hub_memory: Option<f64>,
+    floor: Option<f64>,
+    /// That of a hub to the floor.
+    ratio: Option<f64>,
+}
 
 impl Report {
-    /// A table of the medians; a ratio is that of a hub to the floor.
+    /// Reports on runs of this program, or of another build of it.
+    pub(super) fn new(hub: Option<&Path>, runs: Vec<Measured>) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            at: Clock::system().wall(),
+            commit: if hub.is_none() { commit() } else { None },
+            command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+            machine: Machine::this(),
+            medians: medians(&runs),
+            runs,
+        }
+    }
+
+    /// The medians, in Markdown, which is as readable on a terminal.
     pub(super) fn table(&self) -> String {
-        let mut rows = vec![
-            ["scenario", "figure", "unit", "hub", "hub, memory", "floor"]
-                .map(str::to_owned)
-                .to_vec(),
-        ];
-        rows[0].push("hub / floor".into());
-        for ((scenario, sessions, place), values) in self.by_figure() {
-            let name = &values.first().map(|(_, figure)| (figure.name, figure.unit));
-            let (name, unit) = name.unwrap_or_default();
-            let medians = KINDS.map(|(_, kind)| {
-                let values = values.iter().filter(|(of, _)| *of == kind);
-                median(values.map(|(_, figure)| figure.value).collect())
-            });
-            let hub = medians[0].or(medians[1]);
-            let ratio = hub.zip(medians[2]).filter(|(_, floor)| *floor > 0.0);
-            let scenario =
-                if place == 0 { format!("{scenario}, {sessions}") } else { String::new() };
-            let mut row = vec![scenario, name.to_owned(), unit.to_owned()];
-            row.extend(medians.map(|median| median.map(digits).unwrap_or_default()));
-            row.push(ratio.map(|(hub, floor)| digits(hub / floor)).unwrap_or_default());
-            rows.push(row);
+        let head = ["scenario", "figure", "unit", "hub", "hub, memory", "floor", "hub / floor"];
+        let mut rows = vec![head.map(str::to_owned)];
+        let mut last = None;
+        for row in &self.medians {
+            let is_next = last.replace((row.scenario, row.sessions)) != last;
+            let numbers = [row.hub, row.hub_memory, row.floor, row.ratio];
+            let [hub, memory, floor, ratio] =
+                numbers.map(|number| number.map(digits).unwrap_or_default());
+            let scenario = format!("{}, {}", row.scenario, row.sessions);
+            let scenario = if is_next { scenario } else { String::new() };
+            let (figure, unit) = (row.figure.to_owned(), row.unit.to_owned());
+            rows.push([scenario, figure, unit, hub, memory, floor, ratio]);
         }
         aligned(&rows)
     }
+}
 
-    fn by_figure(&self) -> BTreeMap<Row, Vec<(Kind, &Figure)>> {
-        let mut by_figure: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for Measured { of: (scenario, kind), sessions, figures, .. } in &self.runs {
-            for (place, figure) in figures.iter().enumerate() {
-                by_figure.entry((*scenario, *sessions, place)).or_default().push((*kind, figure));
-            }
+fn medians(runs: &[Measured]) -> Vec<Row> {
+    let mut by_figure: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for Measured { scenario, sessions, kind, figures } in runs {
+        for (place, figure) in figures.iter().enumerate() {
+            let key = (*scenario, *sessions, place, figure.name, figure.unit);
+            by_figure.entry(key).or_default().push((*kind, figure.value));
         }
-        by_figure
     }
+    let rows = by_figure.into_iter().map(|((scenario, sessions, _, figure, unit), values)| {
+        let of = |wanted| {
+            let values = values.iter().filter(|(kind, _)| *kind == wanted);
+            median(values.map(|(_, value)| *value).collect())
+        };
+        let (hub, hub_memory) = (of(Kind::Hub(Store::Embedded)), of(Kind::Hub(Store::Memory)));
+        let floor = of(Kind::Floor);
+        let both = hub.or(hub_memory).zip(floor).filter(|(_, floor)| *floor > 0.0);
+        let ratio = both.map(|(hub, floor)| hub / floor);
+        Row { scenario, sessions, figure, unit, hub, hub_memory, floor, ratio }
+    });
+    rows.collect()
+}
+
+/// The commit of the directory that it is run in, where there is one.
+fn commit() -> Option<String> {
+    let said = Command::new("git").args(["describe", "--always", "--dirty"]).output().ok()?;
+    let text = String::from_utf8(said.stdout).ok()?;
+    Some(text.trim().to_owned()).filter(|text| said.status.success() && !text.is_empty())
+}
+
+fn shown<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value.to_string())
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -91,23 +131,26 @@ fn digits(value: f64) -> String {
     }
 }
 
-/// Rows of a table in Markdown, which is as readable on a terminal.
-fn aligned(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
+fn aligned(rows: &[[String; 7]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
-    let widths: Vec<_> = (0..columns).map(width).collect();
+    let widths: [usize; 7] = std::array::from_fn(width);
     let mut table = String::new();
     for (number, row) in rows.iter().enumerate() {
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let cell =
-                if column < 3 { format!("{cell:<width$}") } else { format!("{cell:>width$}") };
-            write!(table, "| {cell} ").unwrap_or_else(|_| unreachable!("a text takes it"));
+        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+            // Words to the left, numbers to the right.
+            let written = if column < 3 {
+                write!(table, "| {cell:<width$} ")
+            } else {
+                write!(table, "| {cell:>width$} ")
+            };
+            written.unwrap_or_else(|_| unreachable!("a text takes it"));
         }
         table.push_str("|\n");
         if number == 0 {
-            for (column, width) in widths.iter().enumerate() {
-                let (line, end) = ("-".repeat(*width), if column < 3 { "-" } else { ":" });
-                write!(table, "|-{line}{end}").unwrap_or_else(|_| unreachable!("a text takes it"));
+            for (column, width) in widths.into_iter().enumerate() {
+                table.push_str("|-");
+                table.push_str(&"-".repeat(width));
+                table.push(if column < 3 { '-' } else { ':' });
             }
             table.push_str("|\n");
         }

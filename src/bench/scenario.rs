@@ -11,6 +11,12 @@ use super::write_calls::WriteCalls;
 
 /// How long deliveries may take to come.
 const AWAIT_SECS: u64 = 60;
+/// For how long a server must do nearly nothing to be at rest, and how often that is looked at.
+const SETTLE_MILLIS: u64 = 200;
+/// See [`SETTLE_MILLIS`].
+const SETTLE_MAX: u32 = 50;
+/// The part of a processor that "nearly nothing" is: pings go on.
+const RESTING: f64 = 0.04;
 /// How many logins are on their way at once.
 const IN_FLIGHT: u32 = 200;
 /// Users whom every watcher of a fan-out watches.
@@ -49,10 +55,9 @@ impl Scenario {
     pub(super) const fn sessions(self) -> u32 {
         match self {
             Self::Idle => 15_000,
-            Self::Pings | Self::Storm => 10_000,
+            Self::Pings | Self::Storm | Self::Churn => 10_000,
             Self::Fanout | Self::Mesh | Self::Kick => 5_000,
             Self::Status => STATUS_USERS,
-            Self::Churn => 2_000,
         }
     }
 
@@ -130,10 +135,11 @@ impl Run<'_> {
     }
 
     fn idle(&mut self) -> io::Result<()> {
+        self.settle()?;
         let empty = machine::resident_kib(self.server.id());
         self.figure("RSS empty", "MiB", empty / 1024.0);
         self.open(0, self.sessions, "a", Watch::Next { count: 1, total: self.sessions })?;
-        self.all(&Order::Idle { seconds: 1 })?;
+        self.settle()?;
         let grown = machine::resident_kib(self.server.id()) - empty;
         self.figure("RSS a session", "KiB", grown / f64::from(self.sessions));
         Ok(())
@@ -141,12 +147,10 @@ impl Run<'_> {
 
     fn pings(&mut self) -> io::Result<()> {
         self.open(0, self.sessions, "a", Watch::Next { count: 1, total: self.sessions })?;
-        let seconds = self.seconds();
-        let (begun, wall) = (self.cpu(), machine::now_ns());
-        self.all(&Order::Idle { seconds })?;
-        let wall = Duration::from_nanos(machine::now_ns() - wall).as_secs_f64();
-        let part = (self.cpu() - begun).as_secs_f64() / wall;
-        self.figure("idle CPU", "% of a core", part * 100.0);
+        let begun = self.begin()?;
+        self.all(&Order::Idle { millis: self.seconds() * 1000 })?;
+        let spent = self.spent(&begun);
+        self.figure("idle CPU", "% of a core", spent.cpu / spent.wall * 100.0);
         Ok(())
     }
 
@@ -156,78 +160,83 @@ impl Run<'_> {
         let rounds = self.rounds;
         let singles = vec![vec![0]; rounds as usize];
         let single = self.change_all(&singles)?;
-        self.figure("CPU a single delivery", "us", single.cpu_us);
+        self.figure("CPU a single delivery", "us", single.cpu_us());
         self.figure("p50 single", "ms", single.latency.quantile_ms(0.5));
         self.figure("p99 single", "ms", single.latency.quantile_ms(0.99));
+        self.figure("generators busy", "% of a core", single.spent.busy());
         let burst = vec![(0..BURST).collect(); (rounds as usize).div_ceil(4)];
         let burst = self.change_all(&burst)?;
-        self.figure("CPU a delivery in a burst of 60", "us", burst.cpu_us);
+        self.figure("CPU a delivery in a burst of 60", "us", burst.cpu_us());
         if self.counts_writes {
-            let calls = WriteCalls::begin(self.server.id())?;
-            let done = self.change_all(&singles)?;
-            // The changed users' own replies are no deliveries.
-            let calls = calls.end()? - f64::from(rounds);
-            self.figure("write calls a single delivery", "", calls / done.deliveries);
-            let calls = WriteCalls::begin(self.server.id())?;
-            let small = vec![(0..SMALL_BURST).collect(); rounds as usize];
-            let done = self.change_all(&small)?;
-            let calls = calls.end()? - f64::from(rounds * SMALL_BURST);
-            self.figure("write calls a delivery in a burst of 20", "", calls / done.deliveries);
+            self.write_calls("write calls a single delivery", &singles)?;
+            let small: Vec<_> = vec![(0..SMALL_BURST).collect(); rounds as usize];
+            self.write_calls("write calls a delivery in a burst of 20", &small)?;
         }
+        Ok(())
+    }
+
+    fn write_calls(&mut self, name: &'static str, groups: &[Vec<u32>]) -> io::Result<()> {
+        let calls = WriteCalls::begin(self.server.id())?;
+        let done = self.change_all(groups)?;
+        // The changed users' own replies are no deliveries.
+        let replies = groups.iter().map(Vec::len).sum::<usize>() as f64;
+        self.figure(name, "", (calls.end()? - replies) / done.deliveries);
         Ok(())
     }
 
     fn mesh(&mut self) -> io::Result<()> {
         let total = self.sessions;
         self.open(0, total, "a", Watch::Next { count: MESH_WATCHES.min(total - 1), total })?;
-        let begun = self.cpu();
-        let seconds = self.seconds();
-        let per_second = CHANGES_PER_SECOND;
+        let begun = self.begin()?;
+        let (per_second, seconds) = (CHANGES_PER_SECOND, self.seconds());
         self.all(&Order::Change1By1 { users: total, per_second, seconds })?;
-        let changed = self.collect(begun)?;
-        self.figure("CPU a delivery", "us", changed.cpu_us);
+        let done = self.collect()?;
+        let changed = self.changed(&begun, done)?;
+        self.figure("CPU a delivery", "us", changed.cpu_us());
         self.figure("p50", "ms", changed.latency.quantile_ms(0.5));
         self.figure("p99", "ms", changed.latency.quantile_ms(0.99));
+        self.figure("generators busy", "% of a core", changed.spent.busy());
         Ok(())
     }
 
     fn storm(&mut self) -> io::Result<()> {
-        let (begun, wall) = (self.cpu(), machine::now_ns());
+        let begun = self.begin()?;
         let overflows = machine::listen_overflows();
         let watch = Watch::Next { count: 1, total: self.sessions };
         let latency = self.open(0, self.sessions, "a", watch)?;
-        let wall = Duration::from_nanos(machine::now_ns() - wall).as_secs_f64();
-        let cpu = (self.cpu() - begun).as_secs_f64();
-        let sessions = f64::from(self.sessions);
+        let Spent { wall, generators, .. } = self.spent(&begun);
+        self.settle()?;
+        let (cpu, sessions) = (self.spent(&begun).cpu, f64::from(self.sessions));
         self.figure("CPU a login", "us", cpu / sessions * 1e6);
         self.figure("logins a CPU-second", "", sessions / cpu);
         self.figure("logins a second", "", sessions / wall);
-        self.figure("p50 login", "ms", latency.quantile_ms(0.5));
-        self.figure("p99 login", "ms", latency.quantile_ms(0.99));
+        self.figure("p50 login, connecting included", "ms", latency.quantile_ms(0.5));
+        self.figure("p99 login, connecting included", "ms", latency.quantile_ms(0.99));
         self.figure("listen overflows", "", machine::listen_overflows() - overflows);
+        self.figure("generators busy", "% of a core", generators / wall * 100.0);
         Ok(())
     }
 
     fn kick(&mut self) -> io::Result<()> {
         self.open(0, self.sessions, "a", Watch::Nobody)?;
-        let begun = self.cpu();
+        let begun = self.begin()?;
         let latency = self.open(0, self.sessions, "b", Watch::Nobody)?;
         self.all(&Order::Await { seconds: AWAIT_SECS })?;
-        let cpu = (self.cpu() - begun).as_secs_f64();
+        self.settle()?;
+        let cpu = self.spent(&begun).cpu;
         self.figure("CPU a login that kicks", "us", cpu / f64::from(self.sessions) * 1e6);
-        self.figure("p99 login", "ms", latency.quantile_ms(0.99));
+        self.figure("p99 login, connecting included", "ms", latency.quantile_ms(0.99));
         Ok(())
     }
 
     fn status(&mut self) -> io::Result<()> {
         self.open(0, self.sessions, "a", Watch::Nobody)?;
         let calls = self.rounds * 100;
-        let begun = self.cpu();
-        let order = Order::Ask { users: STATUS_USERS, calls };
+        let begun = self.begin()?;
         let [asker, ..] = &mut *self.workers else { return Ok(()) };
-        asker.order(&order)?;
+        asker.order(&Order::Ask { users: STATUS_USERS, calls })?;
         let done = checked(asker.answer()?)?;
-        let cpu = (self.cpu() - begun).as_secs_f64();
+        let cpu = self.spent(&begun).cpu;
         self.figure("p50 call", "ms", done.latency.quantile_ms(0.5));
         self.figure("p99 call", "ms", done.latency.quantile_ms(0.99));
         self.figure("calls a CPU-second", "", f64::from(calls) / cpu);
@@ -296,32 +305,71 @@ impl Run<'_> {
 
     /// Changes users, one group after the other, each once all of the one before has come.
     fn change_all(&mut self, groups: &[Vec<u32>]) -> io::Result<Changed> {
-        let begun = self.cpu();
-        let mut all = Changed { deliveries: 0.0, cpu_us: 0.0, latency: Latency::default() };
+        let begun = self.begin()?;
+        let mut all = Done::default();
         for users in groups {
             self.all(&Order::Change { users: users.clone() })?;
-            let changed = self.collect(begun)?;
-            all.deliveries += changed.deliveries;
-            all.latency.add(changed.latency);
+            let done = self.collect()?;
+            all.deliveries += done.deliveries;
+            all.latency.add(done.latency);
         }
-        all.cpu_us = (self.cpu() - begun).as_secs_f64() * 1e6 / all.deliveries;
-        Ok(all)
+        self.changed(&begun, all)
     }
 
     /// Waits for what is due.
-    fn collect(&mut self, begun: Duration) -> io::Result<Changed> {
+    fn collect(&mut self) -> io::Result<Done> {
         let done = self.all(&Order::Await { seconds: AWAIT_SECS })?;
-        if done.deliveries != done.due || done.due == 0 {
-            let Done { deliveries, due, .. } = done;
-            return Err(io::Error::other(format!("{deliveries} of {due} deliveries came")));
+        if done.deliveries == done.due && done.due > 0 {
+            return Ok(done);
         }
-        let deliveries = done.deliveries as f64;
-        let cpu_us = (self.cpu() - begun).as_secs_f64() * 1e6 / deliveries;
-        Ok(Changed { deliveries, cpu_us, latency: done.latency })
+        let Done { deliveries, due, .. } = done;
+        Err(io::Error::other(format!("{deliveries} of {due} deliveries came")))
     }
 
-    fn cpu(&self) -> Duration {
-        machine::cpu_time(self.server.id())
+    /// What changes cost, what was left to do after the last delivery included.
+    fn changed(&mut self, begun: &Begun, done: Done) -> io::Result<Changed> {
+        let during = self.spent(begun);
+        self.settle()?;
+        let spent = Spent { cpu: self.spent(begun).cpu, ..during };
+        Ok(Changed { deliveries: done.deliveries as f64, spent, latency: done.latency })
+    }
+
+    // What it costs.
+
+    /// Waits until the server has nothing left to do, so that no span pays for what was before it; one
+    /// that never rests is measured all the same.
+    fn settle(&mut self) -> io::Result<()> {
+        for _ in 0..SETTLE_MAX {
+            let before = machine::cpu_time(self.server.id());
+            self.all(&Order::Idle { millis: SETTLE_MILLIS })?;
+            let busy = machine::cpu_time(self.server.id()).saturating_sub(before);
+            if busy.as_secs_f64() * 1000.0 < SETTLE_MILLIS as f64 * RESTING {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a span, with the server at rest.
+    fn begin(&mut self) -> io::Result<Begun> {
+        self.settle()?;
+        Ok(self.now())
+    }
+
+    fn now(&self) -> Begun {
+        let generators = self.workers.iter().map(|worker| machine::cpu_time(worker.id())).sum();
+        let server = machine::cpu_time(self.server.id());
+        Begun { wall: Duration::from_nanos(machine::now_ns()), server, generators }
+    }
+
+    fn spent(&self, begun: &Begun) -> Spent {
+        let now = self.now();
+        let since = |now: Duration, begun| now.saturating_sub(begun).as_secs_f64();
+        Spent {
+            wall: since(now.wall, begun.wall),
+            cpu: since(now.server, begun.server),
+            generators: since(now.generators, begun.generators),
+        }
     }
 
     fn seconds(&self) -> u64 {
@@ -333,11 +381,40 @@ impl Run<'_> {
     }
 }
 
+/// Where the clocks stood when a span began.
+struct Begun {
+    wall: Duration,
+    server: Duration,
+    generators: Duration,
+}
+
+/// What a span took, in seconds.
+struct Spent {
+    wall: f64,
+    /// The server's processor time.
+    cpu: f64,
+    /// The generators'.
+    generators: f64,
+}
+
+impl Spent {
+    /// The part of a processor that the generators took.
+    fn busy(&self) -> f64 {
+        self.generators / self.wall * 100.0
+    }
+}
+
 /// Changes, and what they cost.
 struct Changed {
     deliveries: f64,
-    cpu_us: f64,
+    spent: Spent,
     latency: Latency,
+}
+
+impl Changed {
+    fn cpu_us(&self) -> f64 {
+        self.spent.cpu * 1e6 / self.deliveries
+    }
 }
 
 fn checked(done: Done) -> io::Result<Done> {

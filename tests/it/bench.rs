@@ -2,8 +2,12 @@
 //! What they are, no test says.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Output};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread::yield_now;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 fn bench(arguments: &[&str]) -> Output {
@@ -30,7 +34,7 @@ fn every_scenario_delivers_what_is_due_and_says_what_it_cost() {
         assert!(table.contains(scenario) && table.contains(figure), "{table}");
     }
 
-    let report = std::fs::read_to_string(file).expect("the figures");
+    let report = fs::read_to_string(file).expect("the figures");
     let report: Value = serde_json::from_str(&report).expect("JSON");
     let mut servers: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for run in report["runs"].as_array().expect("runs") {
@@ -45,6 +49,9 @@ fn every_scenario_delivers_what_is_due_and_says_what_it_cost() {
     assert_eq!(servers["storm"], ["hub (embedded)", "hub (memory)", "floor"]);
     assert_eq!(servers["mesh"], ["hub (embedded)", "floor"]);
     assert_eq!(servers["kick"], ["hub (embedded)"]);
+    let medians = report["medians"].as_array().expect("medians");
+    let deliveries = medians.iter().find(|row| row["figure"] == "CPU a single delivery");
+    assert!(deliveries.is_some_and(|row| row["ratio"].as_f64().is_some()), "{medians:?}");
     assert_eq!(servers.len(), scenarios.len());
 }
 
@@ -60,4 +67,35 @@ fn what_cannot_be_measured_is_said() {
         let complaint = text(&said.stderr);
         assert!(!said.status.success() && complaint.contains(why), "{arguments:?}: {complaint}");
     }
+}
+
+/// Whoever closes the terminal leaves no server, no generator and no directory behind.
+#[test]
+fn a_signal_ends_all_of_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_presence-hub"));
+    command.args(["bench", "storm", "churn", "--sessions", "5", "--seconds", "600"]);
+    command.args(["--repeat", "1", "--server", "hub"]).env("TMPDIR", directory.path());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a benchmark");
+    // The third server is churn's: there are figures by then.
+    let third = format!("presence-hub-bench-{}-2", child.id());
+    while !directory.path().join(&third).join("data").exists() {
+        yield_now();
+    }
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid")).expect("a pid");
+    kill_process(pid, Signal::HUP).expect("a signal");
+    let said = child.wait_with_output().expect("an end");
+    assert!(!said.status.success());
+    assert!(text(&said.stderr).contains("interrupted"), "{}", text(&said.stderr));
+    assert!(text(&said.stdout).contains("CPU a login"), "what was measured is shown");
+    assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0);
+    assert_eq!(processes_about(directory.path()), [""; 0]);
+}
+
+/// The command lines that name a path.
+fn processes_about(path: &Path) -> Vec<String> {
+    let path = path.to_str().expect("a path");
+    let processes = fs::read_dir("/proc").expect("/proc").flatten();
+    let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    lines.map(|line| text(&line)).filter(|line| line.contains(path)).collect()
 }

@@ -5,14 +5,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Door;
-use super::api::{Detail, TerminalDetail};
+use super::api::{Detail, TerminalDetail, many};
 use super::keys::MayRead;
 use super::openapi::{self, Refusals};
 use super::problem::Problem;
@@ -117,7 +116,7 @@ async fn statuses(
     let users = hub.store().users(among, limit.get()).await?;
     let next = users.last().filter(|_| users.len() == limit.get()).map(|(user, _)| user);
     let statuses = users.iter().map(|(user, record)| Detail::brief(user, record)).collect();
-    Ok(Json(StatusPage { statuses, next, cursor }).into_response())
+    Ok(many(&StatusPage { statuses, next, cursor }))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -225,7 +224,7 @@ pub(super) async fn sessions(
         .map(|(user, record, index)| SessionDetail::of(&door.hub, user, &record.terminals[*index]));
     let sessions = sessions.collect();
     let next = found.next.map(|Place { terminals, user }| format!("{terminals}:{user}"));
-    Ok(Json(SessionPage { sessions, next }).into_response())
+    Ok(many(&SessionPage { sessions, next }))
 }
 
 /// Reads users from the place on until the page is full.

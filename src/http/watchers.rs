@@ -7,7 +7,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -64,7 +63,8 @@ pub(super) async fn watchers(
     let shown: Vec<_> = rest.take(limit.get()).collect();
     let last = shown.last().filter(|_| shown.len() == limit.get());
     let next = last.map(|(connection, _)| connection.serial.to_string());
-    let records = try_join_all(shown.iter().map(|(_, user)| door.hub.record(user))).await?;
+    let users: Vec<_> = shown.iter().map(|(_, user)| user.clone()).collect();
+    let records = door.hub.records(&users).await?;
     // One whose session has just ended is left out.
     let watchers = shown.iter().zip(&records).filter_map(|((connection, user), record)| {
         let terminal = record.terminals.iter().find(|terminal| terminal.is_on(*connection))?;

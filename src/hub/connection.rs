@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::try_join_all;
 
 use super::{Hub, Mailbox, Unavailable};
 use crate::presence::{Status, UserId};
@@ -80,7 +79,8 @@ impl Connection {
         let places: Vec<_> = users.iter().map(|user| self.place(user)).collect();
         loop {
             let seen = self.mailbox.seen(&places);
-            let statuses = try_join_all(users.iter().map(|user| self.hub.status(user))).await?;
+            let records = self.hub.records(users).await?;
+            let statuses: Vec<_> = records.iter().map(|record| record.status()).collect();
             let versions: Vec<_> = statuses.iter().map(|status| status.version).collect();
             if self.mailbox.post_snapshot(&places, &seen, &versions, frame(&statuses)) {
                 return Ok(());

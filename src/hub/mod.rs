@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use futures::future::try_join_all;
 use tokio::sync::{Mutex, MutexGuard, Notify};
 
 pub use self::connection::Connection;
@@ -45,6 +46,8 @@ use crate::wire::{By, Close, KickNotice, KickReason, Push, UserStatus, text_fram
 
 /// How many lanes there are: users share them by hash, at the cost of a wait now and then.
 const LANES: usize = 4096;
+/// How many records are asked for together: for more, joining them costs more than most take.
+const RECORDS_AT_ONCE: usize = 30;
 /// How often a step is decided again after a lost race before the caller hears of it.
 const COMMIT_ATTEMPTS_MAX: u32 = 64;
 /// How long the end of a session waits before it is tried again on a store that failed.
@@ -355,6 +358,19 @@ impl Hub {
     /// The store's.
     pub async fn record(&self, user: &UserId) -> Result<Arc<Record>, Unavailable> {
         Ok(self.store.load(user).await?.record)
+    }
+
+    /// Many users' records, in the same order.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn records(&self, users: &[UserId]) -> Result<Vec<Arc<Record>>, Unavailable> {
+        let mut records = Vec::with_capacity(users.len());
+        for some in users.chunks(RECORDS_AT_ONCE) {
+            records.extend(try_join_all(some.iter().map(|user| self.record(user))).await?);
+        }
+        Ok(records)
     }
 
     /// A user's status.

@@ -63,7 +63,7 @@ impl Backlog {
     /// What to write next: as many frames as fit, joined.
     pub(super) fn chunk(&mut self) -> &[u8] {
         if self.writing.is_empty() {
-            self.writing = self.joined();
+            self.writing = if self.queue.len() == 1 { self.only() } else { self.joined() };
         }
         &self.writing
     }
@@ -77,7 +77,16 @@ impl Backlog {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self { next_place: self.next_place, ..Self::default() };
+        self.writing = Bytes::new();
+        self.queue.clear();
+        self.queue.shrink_to_fit();
+        (self.taken_back, self.queued_bytes) = (0, 0);
+    }
+
+    /// Takes the one frame there is, which is nearly always so.
+    fn only(&mut self) -> Bytes {
+        (self.taken_back, self.queued_bytes) = (0, 0);
+        self.queue.pop().map(|(_, frame)| frame).unwrap_or_default()
     }
 
     /// Takes the first frame, and as many after it as fit.

@@ -22,6 +22,11 @@ struct Statuses<'a> {
     errors: &'a [UserError],
 }
 
+#[derive(Serialize)]
+struct OwnStatus<'a> {
+    status: UserStatus<'a>,
+}
+
 /// Why one of many users was left out.
 #[derive(Serialize)]
 struct UserError {
@@ -179,8 +184,7 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
         self.apply(EventKind::Set { origin: Some(session.origin()), custom }).await?;
         let frame = |statuses: &[Status]| {
             let status = UserStatus { user, status: &statuses[0] };
-            let ok = serde_json::json!({ "status": status });
-            text_frame(&Reply { id, outcome: Outcome::Ok(ok) })
+            text_frame(&Reply { id, outcome: Outcome::Ok(OwnStatus { status }) })
         };
         let users = std::slice::from_ref(user);
         self.connection.send_snapshot(users, frame).await.map_err(|error| unavailable(&error))

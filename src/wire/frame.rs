@@ -1,16 +1,31 @@
 use bytes::Bytes;
 use serde::Serialize;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 
 use super::Close;
 
+/// The most that comes before what a server says (RFC 6455, section 5.2).
+const HEADER_BYTES_MAX: usize = 10;
+/// What most messages need, header and all.
+const MESSAGE_BYTES: usize = 384;
+
 /// Frames a message, once for all the sockets it goes to.
 pub fn text_frame(message: &impl Serialize) -> Bytes {
-    let json = serde_json::to_vec(message)
+    let mut bytes = Vec::with_capacity(MESSAGE_BYTES);
+    // How long the header is, is known when the message is written.
+    bytes.resize(HEADER_BYTES_MAX, 0);
+    serde_json::to_writer(&mut bytes, message)
         .unwrap_or_else(|error| unreachable!("hub messages are plain structs: {error}"));
-    encode(Frame::message(json, OpCode::Data(Data::Text), true))
+    let (room, message) = bytes.split_at_mut(HEADER_BYTES_MAX);
+    let header = FrameHeader { opcode: OpCode::Data(Data::Text), ..FrameHeader::default() };
+    let length = message.len() as u64;
+    let begin = HEADER_BYTES_MAX - header.len(length);
+    header
+        .format(length, &mut &mut room[begin..])
+        .unwrap_or_else(|error| unreachable!("there is room: {error}"));
+    Bytes::from(bytes).slice(begin..)
 }
 
 /// A protocol-level Ping, which browsers answer below JavaScript (T13).

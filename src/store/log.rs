@@ -15,6 +15,9 @@ use crate::presence::{
 /// of an earlier log is never taken for one of this.
 const CURSORS_PER_MS: u32 = 20;
 
+/// What most events and records need.
+const JSON_BYTES: usize = 768;
+
 /// A place in the log: that of an entry, or the one before the first. Only their order means
 /// something.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,9 +101,7 @@ impl LogEntry {
             kicked: Cow::Borrowed(&transition.kicked),
             evidence: transition.evidence,
         };
-        serde_json::to_string(&event)
-            .unwrap_or_else(|error| unreachable!("plain values make JSON: {error}"))
-            .into()
+        json(&event).into()
     }
 
     /// Writes many events as one JSON array.
@@ -134,6 +135,14 @@ impl LogEntry {
             evidence: event.evidence,
         })
     }
+}
+
+/// Writes a plain value.
+pub(super) fn json<T: Serialize>(value: &T) -> String {
+    let mut json = Vec::with_capacity(JSON_BYTES);
+    serde_json::to_writer(&mut json, value)
+        .unwrap_or_else(|error| unreachable!("plain values make JSON: {error}"));
+    String::from_utf8(json).unwrap_or_else(|error| unreachable!("JSON is UTF-8: {error}"))
 }
 
 /// The shape of an event.

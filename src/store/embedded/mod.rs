@@ -44,8 +44,8 @@ use self::disk::Disk;
 use self::handoff::{Giver, handoff};
 use self::mark::{MARK, Mark, Marker};
 use self::reader::{ReadFault, Readers};
-use self::schema::json;
 use self::writer::{Job, MORE_TO_TRIM, RecordWrite, Shown, Tail, Unread, Write, Writer};
+use super::log::json;
 use super::{
     Among, Backlog, Commit, Cursor, Dead, Listed, LogEntry, Outbox, Part, Progress, Retention,
     Revision, Save, Store, StoreError, Stored, Totals, Which,

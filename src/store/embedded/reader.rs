@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, Rows, params};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::OpenFault;
@@ -23,6 +23,9 @@ const LOADS_MAX: usize = 512;
 const QUESTIONS_MAX: usize = 4;
 
 /// Connections that read, beside the one that writes.
+///
+/// No statement has a `LIMIT`: SQLite plans one anew each time that its limit is bound, which takes
+/// longer than most answers. Rows come one by one, and as many are taken as are wanted.
 pub(super) struct Readers {
     database: PathBuf,
     /// Single records, looked up by a thread of their own.
@@ -155,10 +158,13 @@ pub(super) fn due(
     let mut overdue = Vec::new();
     for (column, at) in [("due_running", now), ("due_wall", wall)] {
         let mut found = connection.prepare_cached(&format!(
-            "SELECT ?1 - {column}, user FROM users WHERE {column} <= ?1 ORDER BY {column} LIMIT ?2"
+            "SELECT ?1 - {column}, user FROM users WHERE {column} <= ?1 ORDER BY {column}"
         ))?;
-        let mut rows = found.query((int(at.as_millis()), int(limit as u64)))?;
-        while let Some(row) = rows.next()? {
+        let mut rows = found.query((int(at.as_millis()),))?;
+        let most = overdue.len().saturating_add(limit);
+        while overdue.len() < most
+            && let Some(row) = rows.next()?
+        {
             overdue.push((row.get::<_, i64>(0)?, user(&row.get::<_, String>(1)?)?));
         }
     }
@@ -182,12 +188,15 @@ pub(super) fn users(
     };
     let mut found = connection.prepare_cached(&format!(
         "SELECT user, record, crc FROM users
-         WHERE state = ?1 AND user {beyond} ?2 ORDER BY user LIMIT ?3"
+         WHERE state = ?1 AND user {beyond} ?2 ORDER BY user"
     ))?;
     let mut candidates = Vec::new();
     for state in &among.states {
-        let mut rows = found.query(params![*state as i64, from, int(limit as u64)])?;
-        while let Some(row) = rows.next()? {
+        let mut rows = found.query(params![*state as i64, from])?;
+        let most = candidates.len().saturating_add(limit);
+        while candidates.len() < most
+            && let Some(row) = rows.next()?
+        {
             let id: String = row.get(0)?;
             if !id.starts_with(&among.prefix) {
                 break;
@@ -214,14 +223,9 @@ pub(super) fn log(
 ) -> Result<Vec<LogEntry>, ReadFault> {
     let mut found = connection.prepare_cached(
         "SELECT cursor, user, event, crc FROM log
-         WHERE cursor > ?1 AND cursor <= ?2 ORDER BY cursor LIMIT ?3",
+         WHERE cursor > ?1 AND cursor <= ?2 ORDER BY cursor",
     )?;
-    let mut rows = found.query((int(after.0), int(head.0), int(limit as u64)))?;
-    let mut entries = Vec::new();
-    while let Some(row) = rows.next()? {
-        entries.push(entry(row)?);
-    }
-    Ok(entries)
+    entries(found.query((int(after.0), int(head.0)))?, limit)
 }
 
 /// A user's entries.
@@ -234,19 +238,24 @@ pub(super) fn history(
     let (sql, cursor) = match part {
         Part::After(cursor) => (
             "SELECT cursor, user, event, crc FROM log
-             WHERE user = ?1 AND cursor > ?2 ORDER BY cursor LIMIT ?3",
+             WHERE user = ?1 AND cursor > ?2 ORDER BY cursor",
             int(cursor.0),
         ),
         Part::Before(cursor) => (
             "SELECT cursor, user, event, crc FROM log
-             WHERE user = ?1 AND cursor < ?2 ORDER BY cursor DESC LIMIT ?3",
+             WHERE user = ?1 AND cursor < ?2 ORDER BY cursor DESC",
             cursor.map_or(i64::MAX, |cursor| int(cursor.0)),
         ),
     };
     let mut found = connection.prepare_cached(sql)?;
-    let mut rows = found.query((user.as_str(), cursor, int(limit as u64)))?;
+    entries(found.query((user.as_str(), cursor))?, limit)
+}
+
+fn entries(mut rows: Rows<'_>, limit: usize) -> Result<Vec<LogEntry>, ReadFault> {
     let mut entries = Vec::new();
-    while let Some(row) = rows.next()? {
+    while entries.len() < limit
+        && let Some(row) = rows.next()?
+    {
         entries.push(entry(row)?);
     }
     Ok(entries)
@@ -325,12 +334,14 @@ pub(super) fn dead(
 ) -> Result<Vec<Dead>, ReadFault> {
     let mut found = connection.prepare_cached(
         "SELECT cursor, user, event, at, attempts, last_error FROM dead
-         WHERE cursor > ?1 AND put_back = ?2 ORDER BY cursor LIMIT ?3",
+         WHERE cursor > ?1 AND put_back = ?2 ORDER BY cursor",
     )?;
     let after = after.map_or(-1, |after| int(after.0));
-    let mut rows = found.query((after, put_back, int(limit as u64)))?;
+    let mut rows = found.query((after, put_back))?;
     let mut dead = Vec::new();
-    while let Some(row) = rows.next()? {
+    while dead.len() < limit
+        && let Some(row) = rows.next()?
+    {
         let entry = LogEntry {
             cursor: Cursor(number(row.get(0)?)),
             user: user(&row.get::<_, String>(1)?)?,

@@ -1,6 +1,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::OpenFault;
+use crate::store::log::json;
 
 /// Marks a database as one of this program's.
 const APPLICATION_ID: i32 = 0x7072_6573;
@@ -115,12 +116,6 @@ fn run(connection: &mut Connection, check: &str) -> Result<(), OpenFault> {
         }
         found => Ok(found.map(|_| ())?),
     }
-}
-
-/// Writes a plain value.
-pub(super) fn json<T: serde::Serialize>(value: &T) -> String {
-    serde_json::to_string(value)
-        .unwrap_or_else(|error| unreachable!("plain values make JSON: {error}"))
 }
 
 /// A number as the database has it.

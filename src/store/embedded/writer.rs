@@ -11,8 +11,9 @@ use super::Cache;
 use super::disk::Disk;
 use super::handoff::Taker;
 use super::mark::{Mark, Marker};
-use super::schema::{int, json, number};
+use super::schema::{int, number};
 use crate::presence::{Census, Timestamp, UserId};
+use crate::store::log::json;
 use crate::store::{
     Cursor, Held, LogEntry, Progress, Retention, Revision, Save, StoreError, Stored, Totals, Which,
 };
@@ -346,10 +347,12 @@ impl Pen<'_> {
         let (mut lost, mut gone, mut count) = (0, None, 0);
         {
             let mut oldest = self.begin.prepare_cached(
-                "SELECT cursor, at, bytes - octet_length(event) FROM log ORDER BY cursor LIMIT ?1",
+                "SELECT cursor, at, bytes - octet_length(event) FROM log ORDER BY cursor",
             )?;
-            let mut rows = oldest.query((int(TRIMMED_MAX as u64),))?;
-            while let Some(row) = rows.next()? {
+            let mut rows = oldest.query(())?;
+            while count < TRIMMED_MAX
+                && let Some(row) = rows.next()?
+            {
                 let (cursor, at, before): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
                 let is_aged = Timestamp::from_millis(number(at)) < now - self.retention.log_ttl;
                 let is_unread = unread.is_some_and(|unread| number(cursor) >= unread.0);

@@ -29,7 +29,7 @@ struct Kept {
 }
 
 /// How many commits a stripe had seen when a read began.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark(u64);
 
 impl Cache {

@@ -2,25 +2,26 @@ use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
+use tokio::sync::oneshot;
 
-use super::OpenFault;
+use super::journal::JournalFiles;
+use super::mark::Marker;
+use super::open::OpenFault;
 use crate::store::StoreError;
 
 /// How many pages the write-ahead log may have before writers wait for it to begin anew.
 const WAL_PAGES_MAX: i64 = 16 * 1024;
 /// How often there is a checkpoint while nothing needs a sync: signs of life are written all the same.
 const IDLE: Duration = Duration::from_secs(30);
-/// How often there is a checkpoint while much is written.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// How often is synced where each commit is before it is answered, and little is left to do.
 const PAUSE_SYNCED: Duration = Duration::from_millis(50);
 
@@ -28,11 +29,35 @@ const PAUSE_SYNCED: Duration = Duration::from_millis(50);
 pub(super) struct Disk {
     /// The database and its write-ahead log.
     files: [Watched; 2],
+    wal_path: PathBuf,
     /// The write-ahead log, by a handle of our own. It bears no locks, so closing it harms none.
     wal: File,
+    journal: Arc<JournalFiles>,
     condition: Mutex<Condition>,
-    /// Wakes the thread that syncs.
-    dirty: SyncSender<()>,
+    wishes: Sender<Wish>,
+    /// Whether a sync is wished for, soon.
+    is_dirty: AtomicBool,
+    /// Whether the database was written to.
+    is_wal_dirty: AtomicBool,
+    /// Says how much was committed during this boot of the machine.
+    marker: Marker,
+    /// The last revision that was committed, the last that the database has, and the last that it
+    /// cannot lose.
+    committed: AtomicU64,
+    /// See `committed`.
+    carried: AtomicU64,
+    /// See `committed`.
+    safe: AtomicU64,
+    /// Tells that there is something to carry over from the write-ahead log.
+    checkpoint: SyncSender<()>,
+}
+
+/// What the thread that syncs is asked for.
+enum Wish {
+    /// A sync within the interval.
+    Soon,
+    /// A sync at once, and somebody waits for it.
+    Now(oneshot::Sender<Result<(), StoreError>>),
 }
 
 /// A file that was opened: another in its place, or none, is not ours, and it never becomes shorter.
@@ -59,24 +84,41 @@ enum Condition {
 }
 
 impl Disk {
-    /// Watches over an open database; what is committed is synced each `every`, and carried over
-    /// from the write-ahead log by a thread of its own, so that no sync waits for that. Both end when
-    /// the last handle goes.
+    /// Watches over an open database that is at a revision; what is committed is synced each `every`,
+    /// and carried over from the write-ahead log by a thread of its own, so that no sync waits for
+    /// that. Both end when the last handle goes.
     pub(super) fn watch(
         database: PathBuf,
         connection: Connection,
+        journal: Arc<JournalFiles>,
+        marker: Marker,
+        revision: u64,
         every: Duration,
     ) -> Result<Arc<Self>, OpenFault> {
-        let log = wal_of(&database);
-        let wal = File::open(&log)?;
-        let (dirty, wake) = sync_channel(1);
-        let files = [Watched::new(database)?, Watched::new(log)?];
-        let condition = Mutex::new(Condition::Well);
-        let disk = Arc::new(Self { files, wal, condition, dirty });
+        let wal_path = wal_of(&database);
+        let wal = File::open(&wal_path)?;
+        let files = [Watched::new(database)?, Watched::new(wal_path.clone())?];
+        let (wishes, asked) = channel();
+        let (checkpoint, round) = sync_channel(1);
+        let disk = Arc::new(Self {
+            files,
+            wal_path,
+            wal,
+            journal,
+            condition: Mutex::new(Condition::Well),
+            wishes,
+            is_dirty: AtomicBool::new(false),
+            is_wal_dirty: AtomicBool::new(false),
+            marker,
+            committed: revision.into(),
+            carried: revision.into(),
+            safe: revision.into(),
+            checkpoint,
+        });
+        disk.marker.write(revision);
         let every = if every.is_zero() { PAUSE_SYNCED } else { every };
         let watched = Arc::downgrade(&disk);
-        let (due, round) = sync_channel(1);
-        let work = move || keep_synced(&watched, &wake, every, &due);
+        let work = move || keep_synced(&watched, &asked, every);
         thread::Builder::new().name("store-sync".into()).spawn(work)?;
         let watched = Arc::downgrade(&disk);
         let work = move || keep_short(&watched, &connection, &round);
@@ -97,20 +139,16 @@ impl Disk {
         if let Condition::Broken(error) = &*self.condition.lock() {
             return Err(error.clone());
         }
-        let [database, wal] = &self.files;
-        match (database.harm(), wal.harm()) {
-            (None, None) => Ok(()),
-            (Some(harm), _) => Err(self.broke(&database.harmed(harm))),
-            (None, Some(harm)) => {
-                // One that was removed is there for as long as it is open, and can be carried over.
-                if harm == Harm::Removed
-                    && let Err(error) = run(connection, "FULL")
-                {
-                    tracing::error!(%error, "the store's write-ahead log could not be saved");
-                }
-                Err(self.broke(&wal.harmed(harm)))
-            }
+        let harmed = self.files.iter().find_map(|file| Some((file, file.harm()?)));
+        let Some((file, harm)) = harmed else { return Ok(()) };
+        // A log that was removed is there for as long as it is open, and can be carried over.
+        if file.path == self.wal_path
+            && harm == Harm::Removed
+            && let Err(error) = run(connection, "FULL")
+        {
+            tracing::error!(%error, "the store's write-ahead log could not be saved");
         }
+        Err(self.broke(&file.harmed(harm)))
     }
 
     pub(super) fn failed(&self, error: &StoreError) {
@@ -127,21 +165,60 @@ impl Disk {
         }
     }
 
-    /// Forces to the disk what was committed.
-    pub(super) fn sync(&self) -> Result<(), StoreError> {
+    /// Forces to the disk what was written.
+    fn sync(&self) -> Result<(), StoreError> {
+        self.is_dirty.store(false, Release);
+        let (committed, carried) = (self.committed.load(Acquire), self.carried.load(Acquire));
         // Once this failed, the kernel may have dropped what was written: trying again would only
         // hide that.
-        let synced = self.wal.sync_data();
-        synced.map_err(|error| self.broke(&format!("the disk could not be synced: {error}")))
+        let is_wal_dirty = self.is_wal_dirty.swap(false, AcqRel);
+        let synced = self.journal.sync();
+        let synced = synced.and_then(|()| if is_wal_dirty { self.wal.sync_data() } else { Ok(()) });
+        synced.map_err(|error| self.broke(&format!("the disk could not be synced: {error}")))?;
+        self.safe.store(carried, Release);
+        self.marker.write(committed);
+        Ok(())
     }
 
-    /// Has what was committed forced to the disk within the interval.
+    /// Has what was written forced to the disk within the interval.
     pub(super) fn sync_soon(&self) {
-        // A wake-up that waits already is enough.
-        self.dirty.try_send(()).ok();
+        // A wish that waits already is enough.
+        if !self.is_dirty.swap(true, AcqRel) {
+            self.wishes.send(Wish::Soon).ok();
+        }
     }
 
-    fn broke(&self, cause: &str) -> StoreError {
+    /// Forces to the disk what was written before this was asked for.
+    pub(super) async fn sync_now(&self) -> Result<(), StoreError> {
+        let (done, answer) = oneshot::channel();
+        self.wishes.send(Wish::Now(done)).ok();
+        let stopped = |_| StoreError::unavailable(&"the thread that syncs has stopped");
+        answer.await.map_err(stopped)?
+    }
+
+    /// Notes the last revision that was committed.
+    pub(super) fn committed(&self, revision: u64) {
+        self.committed.store(revision, Release);
+    }
+
+    /// Notes that the database was written to, and up to which revision it is now.
+    pub(super) fn carried(&self, revision: u64) {
+        self.is_wal_dirty.store(true, Release);
+        self.carried.store(revision, Release);
+    }
+
+    /// Up to which revision the database cannot lose anything.
+    pub(super) fn safe(&self) -> u64 {
+        self.safe.load(Acquire)
+    }
+
+    /// Has the write-ahead log carried over by and by; to be called each second.
+    pub(super) fn checkpoint_soon(&self) {
+        // One that is late already is enough.
+        self.checkpoint.try_send(()).ok();
+    }
+
+    pub(super) fn broke(&self, cause: &str) -> StoreError {
         let error = StoreError::unavailable(&cause);
         *self.condition.lock() = Condition::Broken(error.clone());
         error
@@ -173,20 +250,26 @@ impl Watched {
     }
 }
 
-fn keep_synced(disk: &Weak<Disk>, wake: &Receiver<()>, every: Duration, due: &SyncSender<()>) {
-    let mut since_checkpoint = Duration::ZERO;
-    while wake.recv().is_ok() {
-        thread::sleep(every);
+fn keep_synced(disk: &Weak<Disk>, wishes: &Receiver<Wish>, every: Duration) {
+    while let Ok(first) = wishes.recv() {
+        let second = match first {
+            Wish::Soon => wishes.recv_timeout(every).ok(),
+            Wish::Now(_) => None,
+        };
         let Some(disk) = disk.upgrade() else { return };
-        if let Err(error) = disk.sync() {
+        let wishes = [first].into_iter().chain(second).chain(wishes.try_iter());
+        let waiting = wishes.filter_map(|wish| match wish {
+            Wish::Soon => None,
+            Wish::Now(done) => Some(done),
+        });
+        let waiting: Vec<_> = waiting.collect();
+        let synced = disk.sync();
+        for done in waiting {
+            done.send(synced.clone()).ok();
+        }
+        if let Err(error) = synced {
             tracing::error!(%error, "the store takes nothing any more: start the hub again");
             return;
-        }
-        since_checkpoint += every;
-        if since_checkpoint >= CHECKPOINT_EVERY {
-            since_checkpoint = Duration::ZERO;
-            // One that is late already is enough.
-            due.try_send(()).ok();
         }
     }
 }

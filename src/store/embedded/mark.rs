@@ -19,21 +19,23 @@ pub(super) struct Mark {
 /// Where the mark is written, in place, so that it needs no room on a full disk.
 pub(super) struct Marker {
     file: File,
+    boot: Box<str>,
 }
 
 impl Marker {
-    /// Opens the mark, and reads what an earlier run left; nothing where there is none, or none that
+    /// Opens the mark of this boot, and reads what an earlier run left; nothing where there is none, or none that
     /// can be read.
-    pub(super) fn open(directory: &Path) -> io::Result<(Self, Mark)> {
+    pub(super) fn open(directory: &Path, boot: &str) -> io::Result<(Self, Mark)> {
         let path = directory.join(MARK);
         let mut options = File::options();
         let file = options.create(true).truncate(false).write(true).mode(0o600).open(&path)?;
         let mark = fs::read_to_string(&path).ok().and_then(|text| Mark::read(&text));
-        Ok((Self { file }, mark.unwrap_or_default()))
+        Ok((Self { file, boot: boot.into() }, mark.unwrap_or_default()))
     }
 
     /// Writes it: not synced, for after a power cut nobody relies on it.
-    pub(super) fn write(&self, mark: &Mark) {
+    pub(super) fn write(&self, commits: u64) {
+        let mark = Mark { boot: self.boot.clone(), commits };
         // Without it all goes on, only what somebody takes from the database is not noticed.
         self.file.write_all_at(mark.text().as_bytes(), 0).ok();
     }

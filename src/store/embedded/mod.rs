@@ -1,37 +1,39 @@
-//! A database in a directory of the hub's own: SQLite, with one thread that writes.
+//! A journal and a database in a directory of the hub's own.
 //!
 //! ```text
-//!   commit ─▶ handoff ─▶ writer: one transaction for all that is there ─▶ cache ─▶ head ─▶ answers
-//!                                     │                                            (who reads)
-//!                                     └─▶ sync thread: fdatasync each `store.sync`
-//!                                             └─▶ checkpoint thread: keeps the write-ahead log short
+//!   commit ─▶ journal: one write ─▶ ledger ─▶ cache ─▶ head ─▶ answer
+//!                                     │               (who reads)
+//!                                     ▼ each second, or when the database is asked
+//!   signs, trims, webhook ─▶ writer: one transaction for all that waits ─▶ SQLite
+//!
+//!   sync thread: fdatasync each `store.sync`     checkpoint thread: keeps SQLite's log short
 //! ```
 //!
-//! A commit is handed to the kernel before it is answered, so the death of the process undoes
-//! nothing; a power cut undoes at most what is not synced yet, and whole commits from the end. What
-//! somebody else takes from the files is noticed: while the hub runs, by their lengths, and at a start,
-//! by the mark that says how much was committed.
+//! A commit is handed to the kernel before it is answered, so the death of the process undoes nothing:
+//! what the database has not taken, the next run reads from the journal. A power cut undoes at most what
+//! is not synced yet, and whole commits from the end. What somebody else takes from the files is noticed:
+//! while the hub runs, by their lengths, and at a start, by the mark that says how much was committed.
 //!
-//! SQLite, because it rolls back on a full disk and goes on, opens within milliseconds after a kill, and
-//! is one file that operators can look into. A tree of logs takes more commits in a second, but one
-//! transaction for all that is queued takes more than a hub has logins to write.
+//! A journal, because a change that comes alone is one write of a line, by whoever commits it; a
+//! transaction of SQLite's own is a dozen system calls and two changes of threads. SQLite behind it, because
+//! it holds more than fits in memory, rolls back on a full disk and goes on, opens within milliseconds
+//! after a kill, and is one file that operators can look into.
 
 mod cache;
 mod disk;
 mod handoff;
+mod journal;
+mod ledger;
 mod mark;
+mod open;
 mod reader;
 mod schema;
 mod wal;
 mod writer;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::File;
 use std::future::ready;
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
@@ -41,23 +43,18 @@ use tokio::sync::{oneshot, watch};
 
 use self::cache::Cache;
 use self::disk::Disk;
-use self::handoff::{Giver, handoff};
-use self::mark::{MARK, Mark, Marker};
+use self::handoff::Giver;
+use self::ledger::{Draft, Ledger, Tail};
+pub use self::open::OpenFault;
 use self::reader::{ReadFault, Readers};
-use self::writer::{Job, MORE_TO_TRIM, RecordWrite, Shown, Tail, Unread, Write, Writer};
+use self::writer::{Job, MORE_TO_TRIM, Write};
 use super::log::json;
 use super::{
-    Among, Backlog, Commit, Cursor, Dead, Listed, LogEntry, Outbox, Part, Progress, Retention,
-    Revision, Save, Store, StoreError, Stored, Totals, Which,
+    Among, Backlog, Commit, Cursor, Dead, Listed, LogEntry, Outbox, Part, Progress, Revision, Save,
+    Store, StoreError, Stored, Totals, Which,
 };
 use crate::presence::{NodeId, Sign, Timestamp, UserId};
 
-/// The database's name in its directory.
-const DATABASE: &str = "presence.db";
-/// What whoever has the directory open holds a lock on.
-const LOCK: &str = "presence.lock";
-/// How long one connection waits for another, as for a checkpoint.
-const BUSY: Duration = Duration::from_secs(10);
 /// How many pieces of the log one call lets go, and how long others have the writer in between.
 const TRIMS_MAX: usize = 100;
 /// See [`TRIMS_MAX`].
@@ -65,141 +62,21 @@ const TRIM_PAUSE: Duration = Duration::from_millis(5);
 
 /// Keeps everything in a database that outlives the process.
 pub struct EmbeddedStore {
-    jobs: Giver<Job>,
-    cache: Arc<Cache>,
-    readers: Arc<Readers>,
-    head: watch::Receiver<Cursor>,
-    shown: Arc<Mutex<Shown>>,
+    ledger: Arc<Mutex<Ledger>>,
+    cache: Cache,
+    head: watch::Sender<Cursor>,
     disk: Arc<Disk>,
+    /// Whether each commit is synced before it is answered.
+    syncs_each: bool,
+    jobs: Giver<Job>,
+    readers: Arc<Readers>,
     /// The hubs that had signed when it was opened: they are gone.
     lost: Mutex<Vec<(NodeId, Sign)>>,
     /// Held for as long as the database is open.
-    _lock: File,
-}
-
-/// Why the database could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenFault {
-    /// Another process has it.
-    #[error("another hub is running on it")]
-    Locked,
-    /// It was made by a later version.
-    #[error("it was made by a later version of presence-hub (layout {0})")]
-    Newer(i32),
-    /// It is something else's.
-    #[error("{DATABASE} is not a database of presence-hub")]
-    Foreign,
-    /// It is broken.
-    #[error(
-        "{DATABASE} is damaged ({0}): bring back a copy of all the presence.* files, or move them away \
-         to begin anew"
-    )]
-    Damaged(String),
-    /// The database's own words.
-    #[error("{DATABASE}: {0}")]
-    Database(rusqlite::Error),
-    /// The file system's.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
-
-impl From<rusqlite::Error> for OpenFault {
-    fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-        match error.sqlite_error_code() {
-            Some(DatabaseCorrupt | NotADatabase) => Self::Damaged(error.to_string()),
-            _ => Self::Database(error),
-        }
-    }
-}
-
-impl From<ReadFault> for OpenFault {
-    fn from(fault: ReadFault) -> Self {
-        match fault {
-            ReadFault::Database(error) => error.into(),
-            ReadFault::Damaged(_) => Self::Damaged(fault.to_string()),
-        }
-    }
+    _lock: Arc<File>,
 }
 
 impl EmbeddedStore {
-    /// Opens the database in a directory, and makes both where they are not there.
-    ///
-    /// What is committed is forced to the disk each `sync`, or at once where that is zero; `present`
-    /// is when the new run begins.
-    ///
-    /// # Errors
-    ///
-    /// Where it cannot be read and written.
-    pub fn open(
-        directory: &Path,
-        retention: Retention,
-        sync: Duration,
-        present: &Sign,
-    ) -> Result<Self, OpenFault> {
-        fs::create_dir_all(directory)?;
-        let lock = File::options().create(true).append(true).open(directory.join(LOCK))?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => OpenFault::Locked,
-            TryLockError::Error(error) => OpenFault::Io(error),
-        })?;
-        let database = directory.join(DATABASE);
-        let (marker, mark) = Marker::open(directory)?;
-        // SQLite takes an empty file for a new database, and removes what is in its log.
-        if is_empty(&database)? && (mark.commits > 0 || !is_empty(&disk::wal_of(&database))?) {
-            return Err(OpenFault::Damaged("it is gone or empty, and was not".into()));
-        }
-        // Before it is opened, which may begin the log anew.
-        let lost_pages = wal::lost_pages(&disk::wal_of(&database))?;
-        // Who was where is nobody else's business; the files beside it are made with the same mode.
-        File::options().create(true).append(true).mode(0o600).open(&database)?;
-        let mut connection = connect(&database)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        // Syncs are the sync thread's, unless nobody may be answered before them.
-        let synchronous = if sync.is_zero() { "FULL" } else { "NORMAL" };
-        connection.pragma_update(None, "synchronous", synchronous)?;
-        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-        schema::prepare(&mut connection)?;
-        let lost = reader::signs(&connection)?;
-        if lost_pages > 0 {
-            let is_same_boot = lost.iter().any(|(_, sign)| is_same(&sign.boot, &present.boot));
-            let damage = format!("its -wal file has {lost_pages} pages that can no longer be read");
-            mourn(damage, is_same_boot)?;
-        }
-        let missing = mark.commits.saturating_sub(reader::revision(&connection)?);
-        if missing > 0 {
-            let damage = format!(
-                "its last {missing} changes are missing: to go on without them, remove {MARK}"
-            );
-            mourn(damage, is_same(&mark.boot, &present.boot))?;
-        }
-        let tail = Tail::begin(&connection, present.wall)?;
-        let unread = reader::progress(&connection)?.map(Unread::from).unwrap_or_default();
-
-        marker.write(&Mark { boot: present.boot.clone(), commits: tail.revision });
-        let disk = Disk::watch(database.clone(), connect(&database)?, sync)?;
-        let cache = Arc::new(Cache::new());
-        let (jobs, queue) = handoff();
-        let (sender, head) = watch::channel(tail.head);
-        let shown = Arc::new(Mutex::new(tail.shown));
-        let writer = Writer {
-            connection,
-            jobs: queue,
-            cache: Arc::clone(&cache),
-            head: sender,
-            shown: Arc::clone(&shown),
-            disk: Arc::clone(&disk),
-            marker,
-            boot: present.boot.clone(),
-            retention,
-            tail,
-            unread,
-        };
-        thread::Builder::new().name("store-writer".into()).spawn(|| writer.run())?;
-        let (readers, lost) = (Readers::new(database)?, Mutex::new(lost));
-        Ok(Self { jobs, cache, readers, head, shown, disk, lost, _lock: lock })
-    }
-
     async fn write(&self, write: Write) -> Result<u64, StoreError> {
         let (done, answer) = oneshot::channel();
         self.jobs.give(Job { write, done });
@@ -212,7 +89,12 @@ impl EmbeddedStore {
             return Ok(stored);
         }
         let mark = self.cache.mark(user);
-        let (stored, bytes) = self.readers.load(user).await?;
+        // In this order: what has left the ledger is in the database.
+        let waiting = self.ledger.lock().load(user);
+        let (stored, bytes) = match waiting {
+            Some(waiting) => waiting,
+            None => self.readers.load(user).await?,
+        };
         self.cache.fill(user, &stored, bytes, mark);
         Ok(stored)
     }
@@ -223,24 +105,84 @@ impl EmbeddedStore {
         expected: Revision,
         commit: Commit,
     ) -> Result<(), StoreError> {
-        let current = self.load(user).await?;
-        if current.revision != expected {
-            return Err(StoreError::Conflict);
+        self.disk.condition()?;
+        let sync = commit.sync || self.syncs_each;
+        let draft = Draft::new(user, &commit);
+        loop {
+            if self.ledger.lock().is_full() {
+                self.write(Write::Nothing).await?;
+            }
+            let mark = self.cache.mark(user);
+            let current = self.load(user).await?;
+            if current.revision != expected {
+                return Err(StoreError::Conflict);
+            }
+            let mut ledger = self.ledger.lock();
+            // Else somebody has committed meanwhile, maybe for this user.
+            if self.cache.mark(user) == mark {
+                self.add(&mut ledger, draft, &current)?;
+                break;
+            }
         }
-        let Commit { record, due, transitions, sync } = commit;
-        let events = transitions.iter().map(|t| (t.at, LogEntry::encode(user, t))).collect();
-        let write = RecordWrite {
-            user: user.clone(),
-            expected,
-            before: current.record.census(),
-            after: record.census(),
-            is_due_anew: due != current.due,
-            json: json(&*record),
-            stored: Stored { record, due, revision: expected },
-            events,
-            sync,
-        };
-        self.write(Write::Record(Box::new(write))).await.map(|_| ())
+        if sync {
+            return self.disk.sync_now().await;
+        }
+        self.disk.sync_soon();
+        Ok(())
+    }
+
+    /// Commits; what is committed is shown before anybody is told that it was.
+    fn add(&self, ledger: &mut Ledger, draft: Draft, current: &Stored) -> Result<(), StoreError> {
+        let unavailable = |error| StoreError::unavailable(&error);
+        if let Some(harm) = ledger.harm().map_err(unavailable)? {
+            return Err(self.disk.broke(&harm));
+        }
+        let before = ledger.tail().head;
+        let added = ledger.commit(draft, current, self.disk.safe()).map_err(unavailable);
+        let entry = added.inspect_err(|error| self.disk.failed(error))?;
+        self.disk.committed(entry.revision);
+        self.cache.replace(&entry.user, entry.stored.clone(), entry.json.len());
+        let head = ledger.tail().head;
+        if head != before {
+            self.head.send_replace(head);
+        }
+        if ledger.asks_to_be_carried() {
+            self.jobs.give(Job { write: Write::Nothing, done: oneshot::channel().0 });
+        }
+        Ok(())
+    }
+
+    /// Has the database take what waits, where a question is for the database.
+    async fn settle(&self) -> Result<(), StoreError> {
+        if !self.ledger.lock().is_settled() {
+            self.write(Write::Nothing).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the database, with all that is committed in it.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T, ReadFault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.settle().await?;
+        self.readers.read(question).await
+    }
+
+    async fn what_is_due(
+        &self,
+        now: Timestamp,
+        wall: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<UserId>, StoreError> {
+        if self.ledger.lock().may_be_due(now, wall) {
+            self.settle().await?;
+        }
+        let read = move |connection: &Connection| reader::due(connection, now, wall, limit);
+        let mut users = self.readers.read(read).await?;
+        let ledger = self.ledger.lock();
+        users.retain(|user| ledger.load(user).is_none());
+        Ok(users)
     }
 
     async fn read_log(
@@ -248,16 +190,22 @@ impl EmbeddedStore {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Vec<LogEntry>, StoreError> {
-        let head = *self.head.borrow();
-        let before = self.shown.lock().log_before;
+        let (head, before, waiting) = {
+            let ledger = self.ledger.lock();
+            let Tail { head, log_before, .. } = *ledger.tail();
+            (head, log_before, ledger.log(after.unwrap_or(log_before), limit))
+        };
         let after = after.unwrap_or(before);
         if after < before || after > head {
             return Err(StoreError::CursorExpired);
         }
+        if let Some(entries) = waiting {
+            return Ok(entries);
+        }
         let read = move |connection: &Connection| reader::log(connection, after, head, limit);
-        let entries = self.readers.read(read).await?;
+        let entries = self.ask(read).await?;
         // Some may have been let go meanwhile.
-        if after < self.shown.lock().log_before {
+        if after < self.ledger.lock().tail().log_before {
             return Err(StoreError::CursorExpired);
         }
         Ok(entries)
@@ -275,37 +223,6 @@ impl EmbeddedStore {
         }
         Ok(lost)
     }
-}
-
-/// Says that the last commits cannot be read. After a power cut that is as it must be; while the
-/// machine was up somebody else did it, and what they said would be missed by nobody.
-fn mourn(damage: String, is_same_boot: bool) -> Result<(), OpenFault> {
-    if is_same_boot {
-        return Err(OpenFault::Damaged(damage));
-    }
-    tracing::error!(damage, "what was committed last before the machine stopped is lost");
-    Ok(())
-}
-
-/// Whether two runs were between the same start and stop of the machine, as far as it says so.
-fn is_same(boot: &str, other: &str) -> bool {
-    boot == other && !boot.is_empty()
-}
-
-/// Whether a file is not there, or is empty for SQLite, to which one byte is nothing.
-fn is_empty(file: &Path) -> io::Result<bool> {
-    match fs::metadata(file) {
-        Ok(found) => Ok(found.len() <= 1),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(error),
-    }
-}
-
-fn connect(database: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(database)?;
-    connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    Ok(connection)
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -334,7 +251,7 @@ impl Store for EmbeddedStore {
         wall: Timestamp,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>> {
-        self.readers.read(move |connection| reader::due(connection, now, wall, limit)).boxed()
+        self.what_is_due(now, wall, limit).boxed()
     }
 
     fn users<'a>(
@@ -343,11 +260,11 @@ impl Store for EmbeddedStore {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
         let among = among.clone();
-        self.readers.read(move |connection| reader::users(connection, &among, limit)).boxed()
+        self.ask(move |connection| reader::users(connection, &among, limit)).boxed()
     }
 
     fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>> {
-        ready(Ok(self.shown.lock().totals)).boxed()
+        ready(Ok(self.ledger.lock().tail().totals)).boxed()
     }
 
     fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -355,7 +272,7 @@ impl Store for EmbeddedStore {
     }
 
     fn head(&self) -> watch::Receiver<Cursor> {
-        self.head.clone()
+        self.head.subscribe()
     }
 
     fn log(
@@ -373,13 +290,13 @@ impl Store for EmbeddedStore {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<LogEntry>, StoreError>> {
         let user = user.clone();
-        self.readers.read(move |connection| reader::history(connection, &user, part, limit)).boxed()
+        self.ask(move |connection| reader::history(connection, &user, part, limit)).boxed()
     }
 
     fn backlog(&self, after: Cursor) -> BoxFuture<'_, Result<Backlog, StoreError>> {
-        let Shown { entries, bytes, .. } = *self.shown.lock();
+        let Tail { entries, bytes, .. } = *self.ledger.lock().tail();
         let totals = (entries, bytes);
-        self.readers.read(move |connection| reader::backlog(connection, after, totals)).boxed()
+        self.ask(move |connection| reader::backlog(connection, after, totals)).boxed()
     }
 
     fn trim(&self, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Row, Rows, params};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::OpenFault;
 use super::handoff::{Giver, handoff};
+use super::open::{OpenFault, connect};
 use super::schema::{int, number};
 use crate::presence::{Due, NodeId, Record, Sign, Timestamp, UserId};
 use crate::store::{
@@ -43,7 +43,7 @@ struct Load {
 impl Readers {
     pub(super) fn new(database: PathBuf) -> Result<Arc<Self>, OpenFault> {
         let (loads, wanted) = handoff();
-        let connection = super::connect(&database)?;
+        let connection = connect(&database)?;
         let work = move || {
             while let Some(loads) = wanted.take(LOADS_MAX) {
                 look_up(&connection, loads);
@@ -74,7 +74,7 @@ impl Readers {
             let idle = readers.idle.lock().pop();
             let connection = match idle {
                 Some(connection) => connection,
-                None => super::connect(&readers.database)?,
+                None => connect(&readers.database)?,
             };
             let answer = question(&connection);
             readers.idle.lock().push(connection);
@@ -117,7 +117,10 @@ fn whole(row: &Row<'_>, text: usize, crc: usize) -> Result<Option<String>, ReadF
 }
 
 /// A user's record with its size, where it is known.
-fn load(connection: &Connection, user: &UserId) -> Result<Option<(Stored, usize)>, ReadFault> {
+pub(super) fn load(
+    connection: &Connection,
+    user: &UserId,
+) -> Result<Option<(Stored, usize)>, ReadFault> {
     let sql = "SELECT record, crc, revision, due_running, due_wall FROM users WHERE user = ?1";
     let mut found = connection.prepare_cached(sql)?;
     let mut rows = found.query((user.as_str(),))?;
@@ -287,11 +290,6 @@ pub(super) fn backlog(
         })
     });
     Ok(first.optional()?.unwrap_or_default())
-}
-
-/// The revision of the last commit of a record.
-pub(super) fn revision(connection: &Connection) -> Result<u64, ReadFault> {
-    Ok(number(connection.query_row("SELECT revision FROM state", (), |row| row.get(0))?))
 }
 
 /// Every hub's last sign of life.

@@ -1,6 +1,6 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::OpenFault;
+use super::open::OpenFault;
 use crate::store::log::json;
 
 /// Marks a database as one of this program's.

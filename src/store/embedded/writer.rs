@@ -1,24 +1,27 @@
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rusqlite::Error::FromSqlConversionFailure;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
-use super::Cache;
 use super::disk::Disk;
 use super::handoff::Taker;
-use super::mark::{Mark, Marker};
+use super::journal::Line;
+use super::ledger::{Entry, Ledger, Tail};
+use super::open::OpenFault;
+use super::reader;
 use super::schema::{int, number};
-use crate::presence::{Census, Timestamp, UserId};
+use crate::presence::{Record, Timestamp, UserId};
 use crate::store::log::json;
 use crate::store::{
-    Cursor, Held, LogEntry, Progress, Retention, Revision, Save, StoreError, Stored, Totals, Which,
+    Cursor, Held, LogEntry, Progress, Retention, Revision, Save, StoreError, Which,
 };
 
-/// How many jobs share a commit at most.
+/// How many jobs share a transaction at most.
 const JOBS_MAX: usize = 512;
 /// How many entries of the log are let go in one job, that others need not wait long: each is on a
 /// page of its own in the index by user.
@@ -30,10 +33,10 @@ pub(super) struct Job {
     pub(super) done: oneshot::Sender<Result<u64, StoreError>>,
 }
 
-/// What is to be written.
+/// What is to be written, after all commits that wait.
 pub(super) enum Write {
-    /// A record with its part of the log.
-    Record(Box<RecordWrite>),
+    /// Nothing but those.
+    Nothing,
     /// A sign of life: worth no sync of its own.
     Sign {
         node: String,
@@ -51,51 +54,21 @@ pub(super) enum Write {
     DropDead(Which),
 }
 
-/// A commit, encoded by whoever asks for it.
-pub(super) struct RecordWrite {
-    pub(super) user: UserId,
-    pub(super) expected: Revision,
-    pub(super) before: Census,
-    pub(super) after: Census,
-    pub(super) stored: Stored,
-    /// Whether it is due at another time than before.
-    pub(super) is_due_anew: bool,
-    pub(super) json: String,
-    pub(super) events: Vec<(Timestamp, Arc<str>)>,
-    pub(super) sync: bool,
-}
-
-/// The one thread that writes: it commits whatever is queued as soon as it is free.
+/// The one thread that writes to the database: it carries over what is committed, and does what is
+/// asked for beside.
 pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) jobs: Taker<Job>,
-    pub(super) cache: Arc<Cache>,
-    pub(super) head: watch::Sender<Cursor>,
-    pub(super) shown: Arc<Mutex<Shown>>,
+    pub(super) ledger: Arc<Mutex<Ledger>>,
     pub(super) disk: Arc<Disk>,
-    /// Says how much was committed during this boot of the machine.
-    pub(super) marker: Marker,
-    pub(super) boot: Box<str>,
     pub(super) retention: Retention,
+    /// Where the database is.
     pub(super) tail: Tail,
     pub(super) unread: Unread,
-}
-
-/// What readers see of the writer's state, as of the last commit.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Shown {
-    pub(super) totals: Totals,
-    pub(super) log_before: Cursor,
-    pub(super) entries: u64,
-    pub(super) bytes: u64,
-}
-
-/// Where the log ends, and the counts, as of what is written so far.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Tail {
-    pub(super) revision: u64,
-    pub(super) head: Cursor,
-    pub(super) shown: Shown,
+    /// Whether the write-ahead log has something of records.
+    pub(super) is_wal_used: bool,
+    /// Held for as long as this may write.
+    pub(super) _lock: Arc<File>,
 }
 
 /// What the webhook has not dealt with.
@@ -106,29 +79,38 @@ pub(super) struct Unread {
 }
 
 impl Tail {
-    /// Goes on where the last run ended.
-    pub(super) fn begin(connection: &Connection, wall: Timestamp) -> rusqlite::Result<Self> {
+    /// Reads where the database is.
+    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
         let sql = "SELECT revision, head, entries, bytes, log_before, totals FROM state";
-        let mut tail = connection.query_row(sql, (), |row| {
+        connection.query_row(sql, (), |row| {
             let totals: String = row.get(5)?;
             let totals = serde_json::from_str(&totals)
                 .map_err(|error| FromSqlConversionFailure(5, Type::Text, error.into()))?;
-            let shown = Shown {
+            Ok(Self {
+                revision: number(row.get(0)?),
+                head: Cursor(number(row.get(1)?)),
                 totals,
-                log_before: Cursor(number(row.get(4)?)),
                 entries: number(row.get(2)?),
                 bytes: number(row.get(3)?),
-            };
-            Ok(Self { revision: number(row.get(0)?), head: Cursor(number(row.get(1)?)), shown })
-        })?;
-        let is_new = tail.head == Cursor::default();
-        tail.head = Cursor::of_new_run(tail.head, wall);
+                log_before: Cursor(number(row.get(4)?)),
+            })
+        })
+    }
+
+    /// Goes on in a new run.
+    pub(super) fn begin(
+        &mut self,
+        connection: &Connection,
+        wall: Timestamp,
+    ) -> rusqlite::Result<()> {
+        let is_new = self.head == Cursor::default();
+        self.head = Cursor::of_new_run(self.head, wall);
         if is_new {
-            tail.shown.log_before = tail.head;
+            self.log_before = self.head;
         }
-        let (head, log_before) = (int(tail.head.0), int(tail.shown.log_before.0));
+        let (head, log_before) = (int(self.head.0), int(self.log_before.0));
         connection.execute("UPDATE state SET head = ?1, log_before = ?2", (head, log_before))?;
-        Ok(tail)
+        Ok(())
     }
 }
 
@@ -139,20 +121,46 @@ impl From<Progress> for Unread {
     }
 }
 
+/// Carries over what an earlier run has left in its journal: what the database has not taken, up to
+/// where something is missing.
+pub(super) fn replay(
+    connection: &mut Connection,
+    tail: &mut Tail,
+    retention: &Retention,
+    lines: Vec<Line>,
+) -> Result<(), OpenFault> {
+    let begin = connection.transaction()?;
+    let mut pen = Pen { begin, tail, unread: &mut Unread::default(), retention };
+    for line in lines {
+        if line.revision == pen.tail.revision + 1 {
+            let entry = pen.read_again(line)?;
+            pen.record(&entry)?;
+        }
+    }
+    pen.save(reader::progress(&pen.begin)?.map(|progress| progress.position))?;
+    Ok(pen.begin.commit()?)
+}
+
 impl Writer {
-    /// Writes until nobody can ask any more.
+    /// Writes until nobody can ask any more, and then what is left.
     pub(super) fn run(mut self) {
         while let Some(jobs) = self.jobs.take(JOBS_MAX) {
             self.write(jobs);
         }
+        self.write(Vec::new());
     }
 
-    /// Writes jobs in one commit, and tells each what came of it.
+    /// Writes jobs in one transaction, and tells each what came of it.
     fn write(&mut self, jobs: Vec<Job>) {
         let tail = self.tail;
         let unread = jobs.iter().any(Job::is_progress).then(|| self.unread.clone());
         match self.try_to_write(&jobs) {
-            Ok(results) => self.tell(jobs, results),
+            Ok(results) => {
+                self.disk.succeeded();
+                for (job, result) in jobs.into_iter().zip(results) {
+                    job.done.send(Ok(result)).ok();
+                }
+            }
             Err(error) => {
                 self.tail = tail;
                 if let Some(unread) = unread {
@@ -166,65 +174,56 @@ impl Writer {
         }
     }
 
-    fn try_to_write(&mut self, jobs: &[Job]) -> Result<Vec<Result<u64, StoreError>>, StoreError> {
+    fn try_to_write(&mut self, jobs: &[Job]) -> Result<Vec<u64>, StoreError> {
         self.disk.check(&self.connection)?;
-        let before = self.tail.revision;
-        let results = self.commit(jobs)?;
-        if self.tail.revision > before {
-            let (boot, commits) = (self.boot.clone(), self.tail.revision);
-            self.marker.write(&Mark { boot, commits });
+        let waiting = self.ledger.lock().waiting();
+        let Some(results) = self.commit(&waiting, jobs)? else {
+            return Err(self.disk.broke("somebody else has changed the database: start again"));
+        };
+        self.ledger.lock().carried(waiting.len(), self.tail.log_before);
+        self.disk.carried(self.tail.revision);
+        self.is_wal_used |= !waiting.is_empty();
+        if self.is_wal_used && jobs.iter().any(Job::is_sign) {
+            self.is_wal_used = false;
+            self.disk.checkpoint_soon();
         }
-        if jobs.iter().any(Job::must_sync) {
-            self.disk.sync()?;
-        } else if jobs.iter().any(Job::should_sync) {
+        if !waiting.is_empty() || jobs.iter().any(Job::should_sync) {
             self.disk.sync_soon();
         }
         Ok(results)
     }
 
-    fn commit(&mut self, jobs: &[Job]) -> rusqlite::Result<Vec<Result<u64, StoreError>>> {
+    /// `None` where a record is not what it was when its successor was committed.
+    fn commit(
+        &mut self,
+        waiting: &[Arc<Entry>],
+        jobs: &[Job],
+    ) -> rusqlite::Result<Option<Vec<u64>>> {
         let Self { connection, tail, unread, retention, .. } = self;
         let begin = connection.transaction()?;
         let mut pen = Pen { begin, tail, unread, retention };
-        let results = jobs.iter().map(|job| pen.write(&job.write));
-        let results = results.collect::<rusqlite::Result<Vec<_>>>()?;
-        pen.save()?;
-        pen.begin.commit()?;
-        Ok(results)
-    }
-
-    /// What was committed is shown before anybody is told that it was.
-    fn tell(&mut self, jobs: Vec<Job>, results: Vec<Result<u64, StoreError>>) {
-        self.disk.succeeded();
-        *self.shown.lock() = self.tail.shown;
-        for (job, result) in jobs.iter().zip(&results) {
-            if let (Write::Record(write), Ok(revision)) = (&job.write, result) {
-                let stored = if write.stored.record.is_empty() {
-                    Stored::default()
-                } else {
-                    Stored { revision: Revision(*revision), ..write.stored.clone() }
-                };
-                self.cache.replace(&write.user, stored, write.json.len());
+        for entry in waiting {
+            if !pen.record(entry)? {
+                return Ok(None);
             }
         }
-        if *self.head.borrow() != self.tail.head {
-            self.head.send_replace(self.tail.head);
-        }
-        for (job, result) in jobs.into_iter().zip(results) {
-            job.done.send(result).ok();
-        }
+        let results = jobs.iter().map(|job| pen.write(&job.write));
+        let results = results.collect::<rusqlite::Result<Vec<_>>>()?;
+        pen.save(pen.unread.position)?;
+        pen.begin.commit()?;
+        Ok(Some(results))
     }
 }
 
 impl Job {
-    /// Whether its answer must wait for the disk (L9).
-    fn must_sync(&self) -> bool {
-        matches!(&self.write, Write::Record(write) if write.sync)
-    }
-
     /// Whether it is worth a sync: what can be written again is not.
     const fn should_sync(&self) -> bool {
-        !matches!(self.write, Write::Sign { .. } | Write::Trim { .. })
+        !matches!(self.write, Write::Nothing | Write::Sign { .. } | Write::Trim { .. })
+    }
+
+    /// Comes each second.
+    const fn is_sign(&self) -> bool {
+        matches!(self.write, Write::Sign { .. })
     }
 
     const fn is_progress(&self) -> bool {
@@ -241,41 +240,62 @@ struct Pen<'a> {
 }
 
 impl Pen<'_> {
-    fn write(&mut self, write: &Write) -> rusqlite::Result<Result<u64, StoreError>> {
+    fn write(&mut self, write: &Write) -> rusqlite::Result<u64> {
         match write {
-            Write::Record(write) => return self.record(write),
+            Write::Nothing => (),
             Write::Sign { node, sign } => {
                 self.execute("INSERT OR REPLACE INTO nodes VALUES (?1, ?2)", (node, sign))?;
             }
             Write::Retire { node } => {
                 self.execute("DELETE FROM nodes WHERE node = ?1", (node,))?;
             }
-            Write::Trim { now } => return self.trim(*now).map(Ok),
+            Write::Trim { now } => return self.trim(*now),
             Write::Progress(save) => self.progress(save)?,
             Write::NoProgress => {
                 self.execute("DELETE FROM held", ())?;
                 *self.unread = Unread::default();
             }
-            Write::PutBack(which) => {
-                return self.dead("UPDATE dead SET put_back = 1", which).map(Ok);
-            }
-            Write::DropDead(which) => return self.dead("DELETE FROM dead", which).map(Ok),
+            Write::PutBack(which) => return self.dead("UPDATE dead SET put_back = 1", which),
+            Write::DropDead(which) => return self.dead("DELETE FROM dead", which),
         }
-        Ok(Ok(0))
+        Ok(0)
     }
 
     fn execute(&self, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<usize> {
         self.begin.prepare_cached(sql)?.execute(values)
     }
 
-    /// Swaps a record for its successor; answers with the revision.
-    fn record(&mut self, write: &RecordWrite) -> rusqlite::Result<Result<u64, StoreError>> {
-        let RecordWrite { user, expected, json, stored, .. } = write;
-        let revision = self.tail.revision + 1;
+    /// A commit as it was made, from its line in the journal.
+    fn read_again(&self, line: Line) -> Result<Entry, OpenFault> {
+        let due = line.due();
+        let Line { revision, user, record, events, .. } = line;
+        let damaged = |_| OpenFault::Damaged(format!("the record of {user:?} in the journal"));
+        let record: Record = serde_json::from_str(record.get()).map_err(damaged)?;
+        let json = json(&record);
+        let current = reader::load(&self.begin, &user)?.unwrap_or_default().0;
+        let events = events.into_iter().map(|(at, event)| (at, event.get().into())).collect();
+        Ok(Entry {
+            revision,
+            expected: current.revision,
+            before: current.record.census(),
+            after: record.census(),
+            is_due_anew: true,
+            stored: Entry::stored(Arc::new(record), due, revision),
+            user,
+            json,
+            events,
+            log_before: self.tail.head,
+        })
+    }
+
+    /// Swaps a record for its successor; returns whether it was the one expected.
+    fn record(&mut self, entry: &Entry) -> rusqlite::Result<bool> {
+        let Entry { user, expected, json, stored, revision, .. } = entry;
+        let revision = *revision;
         let is_new = *expected == Revision::default();
         let user_text = user.as_str();
         let (due_running, due_wall) = (stored.due.running.map(millis), stored.due.wall.map(millis));
-        let state = write.after.state.map(|state| state as i64);
+        let state = entry.after.state.map(|state| state as i64);
         let changed = match (is_new, stored.record.is_empty()) {
             (true, true) => self.is_absent(user_text)?,
             (false, true) => self.execute(
@@ -288,7 +308,7 @@ impl Pen<'_> {
                 params![user_text, int(revision), state, due_running, due_wall, json, crc(json)],
             )?,
             // An index is written anew wherever one of its columns is, be it to the same value.
-            (false, false) if !write.is_due_anew && write.before.state == write.after.state => self
+            (false, false) if !entry.is_due_anew && entry.before.state == entry.after.state => self
                 .execute(
                     "UPDATE users SET revision = ?2, record = ?3, crc = ?4
                      WHERE user = ?1 AND revision = ?5",
@@ -309,15 +329,18 @@ impl Pen<'_> {
                 ],
             )?,
         };
-        if changed == 0 {
-            return Ok(Err(StoreError::Conflict));
+        let Tail { head, entries, mut bytes, .. } = *self.tail;
+        for ((at, event), place) in entry.events.iter().zip(1..) {
+            bytes += event.len() as u64;
+            let (cursor, entries) = (int(head.0 + place), int(entries + place));
+            self.execute(
+                "INSERT INTO log (cursor, user, at, entries, bytes, event, crc)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![cursor, user_text, millis(*at), entries, int(bytes), event, crc(event)],
+            )?;
         }
-        self.tail.revision = revision;
-        self.tail.shown.totals.replace(&write.before, &write.after);
-        for (at, event) in &write.events {
-            self.append(user, *at, event)?;
-        }
-        Ok(Ok(revision))
+        self.tail.follow(entry);
+        Ok(changed > 0)
     }
 
     fn is_absent(&self, user: &str) -> rusqlite::Result<usize> {
@@ -325,25 +348,11 @@ impl Pen<'_> {
         Ok(usize::from(!found.exists((user,))?))
     }
 
-    fn append(&mut self, user: &UserId, at: Timestamp, event: &str) -> rusqlite::Result<()> {
-        let Tail { head, shown, .. } = &mut *self.tail;
-        head.0 += 1;
-        shown.entries += 1;
-        shown.bytes += event.len() as u64;
-        let (cursor, entries, bytes) = (int(head.0), int(shown.entries), int(shown.bytes));
-        self.execute(
-            "INSERT INTO log (cursor, user, at, entries, bytes, event, crc)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![cursor, user.as_str(), millis(at), entries, bytes, event, crc(event)],
-        )?;
-        Ok(())
-    }
-
     /// Lets the oldest entries go; returns how many of them the webhook had not dealt with, with the
     /// highest bit set where there may be more to let go.
     fn trim(&mut self, now: Timestamp) -> rusqlite::Result<u64> {
         let unread = self.first_unread()?;
-        let Tail { shown, .. } = &mut *self.tail;
+        let tail = &mut *self.tail;
         let (mut lost, mut gone, mut count) = (0, None, 0);
         {
             let mut oldest = self.begin.prepare_cached(
@@ -356,7 +365,7 @@ impl Pen<'_> {
                 let (cursor, at, before): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
                 let is_aged = Timestamp::from_millis(number(at)) < now - self.retention.log_ttl;
                 let is_unread = unread.is_some_and(|unread| number(cursor) >= unread.0);
-                let from_it = shown.bytes.saturating_sub(number(before));
+                let from_it = tail.bytes.saturating_sub(number(before));
                 let is_wanted = is_unread && from_it <= self.retention.backlog_bytes_max;
                 if !is_aged || is_wanted {
                     break;
@@ -367,7 +376,7 @@ impl Pen<'_> {
             }
         }
         if let Some(gone) = gone {
-            shown.log_before = Cursor(number(gone));
+            tail.log_before = Cursor(number(gone));
             self.execute("DELETE FROM log WHERE cursor <= ?1", (gone,))?;
         }
         let is_more = count == TRIMMED_MAX;
@@ -432,19 +441,19 @@ impl Pen<'_> {
     }
 
     /// Writes where the log ends, and the counts.
-    fn save(&self) -> rusqlite::Result<()> {
-        let Tail { revision, head, shown } = &*self.tail;
+    fn save(&self, position: Option<Cursor>) -> rusqlite::Result<()> {
+        let Tail { revision, head, totals, entries, bytes, log_before } = &*self.tail;
         self.execute(
             "UPDATE state SET revision = ?1, head = ?2, entries = ?3, bytes = ?4, log_before = ?5,
              totals = ?6, position = ?7",
             params![
                 int(*revision),
                 int(head.0),
-                int(shown.entries),
-                int(shown.bytes),
-                int(shown.log_before.0),
-                json(&shown.totals),
-                self.unread.position.map(|position| int(position.0)),
+                int(*entries),
+                int(*bytes),
+                int(log_before.0),
+                json(totals),
+                position.map(|position| int(position.0)),
             ],
         )?;
         Ok(())

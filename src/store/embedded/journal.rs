@@ -1,0 +1,185 @@
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crc32fast::Hasher;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::ledger::Entry;
+use crate::presence::{Due, Timestamp, UserId};
+
+/// Its files' names in the directory.
+const FILES: [&str; 2] = ["presence.journal-0", "presence.journal-1"];
+/// What a file begins with, before the name of its turn.
+const TITLE: &str = "presence-hub journal";
+/// What a line begins with: the sum, and a space.
+const SUM_BYTES: usize = 9;
+/// What a line has beside the record and the events, about.
+const ROOM_BYTES: usize = 384;
+/// How long a file grows, at least, before it is the other's turn.
+const TURN_BYTES: u64 = 1024 * 1024;
+
+/// Commits as they are made, a line each: a commit is answered once the kernel has its line.
+///
+/// Two files take turns. A file begins with a line that names its turn, and each line after it has the
+/// CRC-32 of that name and of the commit, and the commit as JSON. So a line that was cut off ends the
+/// turn, and so does what an earlier turn has left behind the last line. The next turn of a file begins
+/// once all that is in it is in the database, and safe there.
+pub(super) struct Journal {
+    files: Arc<JournalFiles>,
+    active: usize,
+    turn: u64,
+    length: u64,
+    /// The last revision in each file.
+    last: [u64; 2],
+}
+
+/// The files, for whoever syncs them.
+pub(super) struct JournalFiles {
+    files: [File; 2],
+    is_dirty: [AtomicBool; 2],
+}
+
+/// A commit, as it is read again.
+#[derive(Deserialize)]
+pub(super) struct Line {
+    pub(super) revision: u64,
+    pub(super) user: UserId,
+    running: Option<Timestamp>,
+    wall: Option<Timestamp>,
+    pub(super) record: Box<RawValue>,
+    pub(super) events: Vec<(Timestamp, Box<RawValue>)>,
+}
+
+impl Journal {
+    /// Opens the journal, and reads what an earlier run left, in the order of the commits. All of it
+    /// must be in the database, and safe there, before a new run [begins](Self::begin).
+    pub(super) fn open(directory: &Path) -> io::Result<(Self, Vec<Line>)> {
+        let open = |name| {
+            let mut options = File::options();
+            options.create(true).truncate(false).write(true).mode(0o600).open(directory.join(name))
+        };
+        let files = [open(FILES[0])?, open(FILES[1])?];
+        let mut lines = Vec::new();
+        for name in FILES {
+            lines.extend(read(&fs::read(directory.join(name))?));
+        }
+        lines.sort_by_key(|line| line.revision);
+        let files = Arc::new(JournalFiles { files, is_dirty: Default::default() });
+        Ok((Self { files, active: 0, turn: rand::random(), length: 0, last: [0; 2] }, lines))
+    }
+
+    /// Empties the journal for a new run, so that nothing of an earlier one is ever taken for a part of
+    /// this.
+    pub(super) fn begin(&self) -> io::Result<()> {
+        self.files.files.iter().try_for_each(|file| {
+            file.set_len(0)?;
+            file.sync_all()
+        })
+    }
+
+    pub(super) const fn files(&self) -> &Arc<JournalFiles> {
+        &self.files
+    }
+
+    /// What somebody else did to the file that is being written.
+    pub(super) fn harm(&self) -> io::Result<Option<String>> {
+        let found = self.files.files[self.active].metadata()?;
+        let harm = match (found.nlink(), found.len() < self.length) {
+            (0, _) => "removed",
+            (_, true) => "truncated",
+            (_, false) => return Ok(None),
+        };
+        Ok(Some(format!("{} was {harm}: start again", FILES[self.active])))
+    }
+
+    /// Adds a commit; those up to the revision `safe` are safe in the database.
+    pub(super) fn append(&mut self, entry: &Entry, safe: u64) -> io::Result<()> {
+        let other = 1 - self.active;
+        if self.length >= TURN_BYTES && self.last[other] <= safe {
+            (self.active, self.turn, self.length) = (other, rand::random(), 0);
+        }
+        let file = &self.files.files[self.active];
+        let mut text = Vec::with_capacity(entry.bytes() + ROOM_BYTES);
+        if self.length == 0 {
+            writeln!(text, "{TITLE} {:016x}", self.turn)?;
+        }
+        write_line(&mut text, self.turn, entry)?;
+        file.write_all_at(&text, self.length)?;
+        self.files.is_dirty[self.active].store(true, Ordering::Release);
+        self.length += text.len() as u64;
+        self.last[self.active] = entry.revision;
+        Ok(())
+    }
+}
+
+impl JournalFiles {
+    /// Forces to the disk what was added.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        for (file, is_dirty) in self.files.iter().zip(&self.is_dirty) {
+            if is_dirty.swap(false, Ordering::AcqRel) {
+                file.sync_data()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Line {
+    pub(super) const fn due(&self) -> Due {
+        Due { running: self.running, wall: self.wall }
+    }
+}
+
+/// Writes a commit: its record and its events are JSON already.
+fn write_line(text: &mut Vec<u8>, turn: u64, entry: &Entry) -> io::Result<()> {
+    let begin = text.len();
+    text.extend_from_slice(&[b' '; SUM_BYTES]);
+    let Entry { revision, stored, json: record, .. } = entry;
+    let user = serde_json::to_string(&entry.user)?;
+    let optional =
+        |at: Option<Timestamp>| at.map_or("null".into(), |at| at.as_millis().to_string());
+    let (running, wall) = (optional(stored.due.running), optional(stored.due.wall));
+    write!(text, r#"{{"revision":{revision},"user":{user},"running":{running},"wall":{wall}"#)?;
+    write!(text, r#","record":{record},"events":["#)?;
+    for (place, (at, event)) in entry.events.iter().enumerate() {
+        let comma = if place == 0 { "" } else { "," };
+        write!(text, "{comma}[{},{event}]", at.as_millis())?;
+    }
+    text.extend_from_slice(b"]}");
+    let sum = crc(turn, &text[begin + SUM_BYTES..]);
+    write!(&mut text[begin..], "{sum:08x}")?;
+    text.push(b'\n');
+    Ok(())
+}
+
+fn crc(turn: u64, commit: &[u8]) -> u32 {
+    let mut hasher = Hasher::new();
+    hasher.update(&turn.to_be_bytes());
+    hasher.update(commit);
+    hasher.finalize()
+}
+
+/// Reads a file's lines up to the end of its turn.
+fn read(file: &[u8]) -> Vec<Line> {
+    let mut lines = file.split_inclusive(|byte| *byte == b'\n');
+    let title = lines.next().and_then(|line| str::from_utf8(line).ok());
+    let turn = title.and_then(|title| title.trim_end().strip_prefix(TITLE));
+    let Some(turn) = turn.and_then(|turn| u64::from_str_radix(turn.trim_start(), 16).ok()) else {
+        return Vec::new();
+    };
+    lines.map_while(|line| whole(turn, line)).collect()
+}
+
+fn whole(turn: u64, line: &[u8]) -> Option<Line> {
+    let (sum, commit) = line.strip_suffix(b"\n")?.split_at_checked(SUM_BYTES)?;
+    let sum = u32::from_str_radix(str::from_utf8(sum).ok()?.trim_end(), 16).ok()?;
+    if sum != crc(turn, commit) {
+        return None;
+    }
+    serde_json::from_slice(commit).ok()
+}

@@ -1,0 +1,220 @@
+//! What is committed before the database has it, and how it comes back.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use presence_hub::presence::{NodeId, Platform, Sign, State};
+use presence_hub::store::{EmbeddedStore, Store};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::{copy_of, cut, open};
+use crate::lab::{EPOCH, SECOND, id};
+use crate::store_contract::{RETENTION, log_in, present};
+use crate::support::until;
+
+/// How many commits the mark says that there were.
+fn marked(directory: &Path) -> u64 {
+    let mark = fs::read_to_string(directory.join("presence.mark")).expect("the mark");
+    mark.split(' ').nth(1).and_then(|commits| commits.parse().ok()).expect("a mark")
+}
+
+#[tokio::test]
+async fn commits_that_were_cut_off_are_missed() {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    for user in ["ana", "bo"] {
+        log_in(&(Arc::clone(&store) as _), user, Platform::Mac, EPOCH).await;
+    }
+    until("marked", async || marked(directory.path()) == 2).await;
+    let journal = "presence.journal-0";
+    let length = fs::metadata(directory.path().join(journal)).expect("the journal").len();
+    for left in [0, 100, length / 2, length - 1] {
+        let copy = copy_of(directory.path());
+        cut(copy.path(), journal, left);
+        for _ in 0..2 {
+            let Err(fault) = open(copy.path()) else { panic!("it opened with {left} bytes") };
+            let said = fault.to_string();
+            assert!(said.contains("changes are missing: to go on without them"), "{said}");
+        }
+        // As after a power cut.
+        let next_boot = Sign { boot: "b".into(), ..present() };
+        let opened = EmbeddedStore::open(copy.path(), RETENTION, SECOND / 20, &next_boot);
+        opened.expect("what is left");
+    }
+    let copy = copy_of(directory.path());
+    let whole = open(copy.path()).expect("a store");
+    assert_ne!(Store::load(&whole, &id("bo")).await.expect("a record").record.version, 0);
+}
+
+#[tokio::test]
+async fn commits_that_were_damaged_before_they_were_carried_over_are_missed_by_no_silence() {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    store.sign(NodeId(1), present()).await.expect("a sign of life");
+    for n in 0..20 {
+        log_in(&(Arc::clone(&store) as _), &format!("user-{n}"), Platform::Mac, EPOCH).await;
+        if n == 9 {
+            // Which has the database take those before.
+            store.sign(NodeId(1), present()).await.expect("a sign of life");
+        }
+    }
+    until("marked", async || marked(directory.path()) == 20).await;
+    for (name, complaint) in [
+        ("presence.db-wal", "pages that can no longer be read"),
+        ("presence.journal-0", "changes are missing"),
+    ] {
+        let copy = copy_of(directory.path());
+        let path = copy.path().join(name);
+        let mut bytes = fs::read(&path).expect("the file");
+        let at = bytes.len() * 3 / 4;
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).expect("to write");
+        let Err(fault) = open(copy.path()) else { panic!("it opened with a damaged {name}") };
+        assert!(fault.to_string().contains(complaint), "{name}: {fault}");
+    }
+    // What the death of the process alone leaves is whole.
+    let copy = copy_of(directory.path());
+    let whole = open(copy.path()).expect("a store");
+    for n in 0..20 {
+        let user = id(&format!("user-{n}"));
+        assert_ne!(Store::load(&whole, &user).await.expect("a record").record.version, 0);
+    }
+    assert_eq!(
+        whole.log(None, 100).await.expect("the log"),
+        store.log(None, 100).await.expect("it")
+    );
+}
+
+#[tokio::test]
+async fn a_page_that_was_being_written_when_the_process_died_is_no_damage() {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    store.sign(NodeId(1), present()).await.expect("a sign of life");
+    for user in ["ana", "bo"] {
+        log_in(&(Arc::clone(&store) as _), user, Platform::Mac, EPOCH).await;
+        // Which has the database take it.
+        store.sign(NodeId(1), present()).await.expect("a sign of life");
+    }
+    // As a kill leaves it: the head of the last page is written, and below it is what an earlier
+    // round of the log had there, with pages of that round behind.
+    let copy = TempDir::new().expect("a directory");
+    for name in ["presence.db", "presence.db-wal"] {
+        fs::copy(directory.path().join(name), copy.path().join(name)).expect("to copy");
+    }
+    let path = copy.path().join("presence.db-wal");
+    let mut bytes = fs::read(&path).expect("the log");
+    let last = bytes.len() - (24 + 4096);
+    let mut earlier = bytes[last..].to_vec();
+    earlier[8..16].fill(0);
+    bytes[last + 24..].fill(0);
+    bytes.extend(earlier);
+    fs::write(&path, bytes).expect("to write");
+    let store = open(copy.path()).expect("the store as it was before the last commit");
+    assert_ne!(Store::load(&store, &id("ana")).await.expect("a record").record.version, 0);
+}
+
+/// Whether a store knows a user.
+async fn knows(store: &EmbeddedStore, user: &str) -> bool {
+    Store::load(store, &id(user)).await.expect("a record").record.version > 0
+}
+
+#[tokio::test]
+async fn a_commit_that_was_being_written_when_the_process_died_never_was() {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    let journal = directory.path().join("presence.journal-0");
+    log_in(&(Arc::clone(&store) as _), "ana", Platform::Mac, EPOCH).await;
+    let first = fs::metadata(&journal).expect("the journal").len();
+    log_in(&(Arc::clone(&store) as _), "bo", Platform::Mac, EPOCH).await;
+    let both = fs::metadata(&journal).expect("the journal").len();
+    for left in (first..both).step_by(37).chain([both - 1]) {
+        let copy = copy_of(directory.path());
+        cut(copy.path(), "presence.journal-0", left);
+        // It was not marked yet, for it was not answered.
+        fs::remove_file(copy.path().join("presence.mark")).expect("to remove");
+        let store = open(copy.path()).expect("a store");
+        assert!(knows(&store, "ana").await, "{left}");
+        assert!(!knows(&store, "bo").await, "{left}");
+    }
+}
+
+#[tokio::test]
+async fn commits_are_taken_and_seen_while_the_database_is_busy() {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    let port: Arc<dyn Store> = Arc::clone(&store) as _;
+    let busy = Connection::open(directory.path().join("presence.db")).expect("the database");
+    busy.execute_batch("BEGIN IMMEDIATE").expect("to hold it");
+    for n in 0..10 {
+        log_in(&port, &format!("user-{n}"), Platform::Mac, EPOCH).await;
+    }
+    assert!(knows(&store, "user-0").await);
+    let log = port.log(None, 100).await.expect("the log");
+    assert_eq!(log.len(), 10);
+    assert_eq!(port.log(Some(log[6].cursor), 2).await.expect("a part"), log[7..9]);
+    assert_eq!(port.totals().await.expect("totals").users[State::Online as usize], 10);
+    let copy = copy_of(directory.path());
+    busy.execute_batch("ROLLBACK").expect("to let go");
+    let again = open(copy.path()).expect("a store");
+    assert_eq!(again.log(None, 100).await.expect("the log"), log, "from the journal");
+    port.sign(NodeId(1), present()).await.expect("a sign of life");
+    assert_eq!(port.log(None, 100).await.expect("the log"), log, "from the database");
+}
+
+#[tokio::test]
+async fn the_files_of_the_journal_take_turns_and_stay_short() {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    let port: Arc<dyn Store> = Arc::clone(&store) as _;
+    let lengths = || {
+        ["presence.journal-0", "presence.journal-1"].map(|name| {
+            fs::metadata(directory.path().join(name)).expect("a part of the journal").len()
+        })
+    };
+    let mut users = 0;
+    // Until both were written twice, at least.
+    for round in 1..=16 {
+        for _ in 0..250 {
+            log_in(&port, &format!("user-{users}"), Platform::Mac, EPOCH).await;
+            users += 1;
+        }
+        port.sign(NodeId(1), present()).await.expect("a sign of life");
+        until("marked", async || marked(directory.path()) == users).await;
+        assert!(lengths().iter().sum::<u64>() < 4 * 1024 * 1024, "{round}: {:?}", lengths());
+    }
+    assert!(lengths().iter().all(|length| *length > 1024 * 1024), "{:?}", lengths());
+    log_in(&port, "the-last", Platform::Mac, EPOCH).await;
+    let copy = copy_of(directory.path());
+    let again = open(copy.path()).expect("a store");
+    assert!(knows(&again, "the-last").await);
+    assert_eq!(again.totals().await.expect("totals").users[State::Online as usize], users + 1);
+}
+
+#[tokio::test]
+async fn what_a_power_cut_left_of_a_run_is_never_taken_for_a_part_of_the_next() {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    let port: Arc<dyn Store> = Arc::clone(&store) as _;
+    for user in ["ana", "bo", "cy"] {
+        log_in(&port, user, Platform::Mac, EPOCH).await;
+    }
+    // The line in the middle is lost, and the one after it is whole.
+    let copy = copy_of(directory.path());
+    let journal = copy.path().join("presence.journal-0");
+    let mut bytes = fs::read(&journal).expect("the journal");
+    let lines: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at] == b'\n').collect();
+    bytes[lines[1] + 20] ^= 1;
+    fs::write(&journal, bytes).expect("to write");
+    let next_boot = Sign { boot: "b".into(), ..present() };
+    let again = || EmbeddedStore::open(copy.path(), RETENTION, SECOND / 20, &next_boot);
+    let store = Arc::new(again().expect("what is left"));
+    log_in(&(Arc::clone(&store) as _), "di", Platform::Mac, EPOCH).await;
+    let third = copy_of(copy.path());
+    let store = EmbeddedStore::open(third.path(), RETENTION, SECOND / 20, &next_boot);
+    let store = store.expect("a store");
+    for (user, is_known) in [("ana", true), ("bo", false), ("cy", false), ("di", true)] {
+        assert_eq!(knows(&store, user).await, is_known, "{user}");
+    }
+}

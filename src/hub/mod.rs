@@ -36,7 +36,7 @@ pub use self::mailbox::{Ending, Mailbox, Signal, Wire};
 pub use self::metrics::{CauseLabel, Closed, Counts, Metrics, StoreCounts};
 use self::registry::{Deliveries, Registry, Watchers};
 use crate::bus::{Bus, Word};
-use crate::clock::Clock;
+use crate::clock::{Clock, TICK};
 use crate::presence::{
     Answer, Cause, ConnectionId, Effects, End, Event, EventId, EventKind, Kicker, Link, Moment,
     NodeId, Policy, Record, SessionId, Status, Timestamp, UserId, Why, step,
@@ -256,6 +256,9 @@ impl Hub {
                     }
                     Err(cause) => return Err(failed(cause)),
                 }
+            } else if is_sent_again {
+                // It was written, and its answer may be that it cannot be relied on.
+                self.store.check().await.map_err(failed)?;
             }
             // From here to the end nothing waits: what was committed is told whoever gives up.
             self.count(&reasons);
@@ -462,11 +465,7 @@ impl Hub {
         }
         let all_gone = async {
             while self.metrics.connections.get() > 0 || self.settling.load(Ordering::Relaxed) > 0 {
-                let pause = tokio::time::sleep(crate::clock::TICK);
-                tokio::select! {
-                    () = self.drained.notified() => (),
-                    () = pause => (),
-                }
+                tokio::time::timeout(TICK, self.drained.notified()).await.ok();
             }
         };
         if tokio::time::timeout(over, all_gone).await.is_err() {

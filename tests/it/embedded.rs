@@ -113,7 +113,7 @@ fn nobody_else_may_read_it() {
     use std::os::unix::fs::PermissionsExt;
     let directory = TempDir::new().expect("a directory");
     let _store = open(directory.path()).expect("a store");
-    for name in ["presence.db", "presence.db-wal"] {
+    for name in ["presence.db", "presence.db-wal", "presence.journal-0", "presence.journal-1"] {
         let file = fs::metadata(directory.path().join(name)).expect("a file");
         assert_eq!(file.permissions().mode() & 0o777, 0o600, "{name}");
     }

@@ -79,6 +79,8 @@ enum Condition {
     Well,
     /// The last write failed; the next may not.
     Failing(StoreError),
+    /// Nothing more is committed; what is committed can be carried over.
+    Closed(StoreError),
     /// What was written may be lost: nothing that is written from here on could be relied on.
     Broken(StoreError),
 }
@@ -130,8 +132,29 @@ impl Disk {
     pub(super) fn condition(&self) -> Result<(), StoreError> {
         match &*self.condition.lock() {
             Condition::Well => Ok(()),
-            Condition::Failing(error) | Condition::Broken(error) => Err(error.clone()),
+            Condition::Failing(error) | Condition::Closed(error) | Condition::Broken(error) => {
+                Err(error.clone())
+            }
         }
+    }
+
+    /// Whether anything may be committed at all.
+    pub(super) fn takes_commits(&self) -> Result<(), StoreError> {
+        match &*self.condition.lock() {
+            Condition::Well | Condition::Failing(_) => Ok(()),
+            Condition::Closed(error) | Condition::Broken(error) => Err(error.clone()),
+        }
+    }
+
+    /// Has nothing committed any more; what is committed is carried over.
+    pub(super) fn close(&self, cause: &str) -> StoreError {
+        let error = StoreError::unavailable(&cause);
+        let mut condition = self.condition.lock();
+        if !matches!(*condition, Condition::Broken(_)) {
+            *condition = Condition::Closed(error.clone());
+            tracing::error!(%error, "the store takes nothing any more: start the hub again");
+        }
+        error
     }
 
     /// Whether it is worth trying to write: not where it would be lost.
@@ -153,7 +176,7 @@ impl Disk {
 
     pub(super) fn failed(&self, error: &StoreError) {
         let mut condition = self.condition.lock();
-        if !matches!(*condition, Condition::Broken(_)) {
+        if !matches!(*condition, Condition::Closed(_) | Condition::Broken(_)) {
             *condition = Condition::Failing(error.clone());
         }
     }
@@ -167,13 +190,14 @@ impl Disk {
 
     /// Forces to the disk what was written.
     fn sync(&self) -> Result<(), StoreError> {
-        self.is_dirty.store(false, Release);
+        self.is_dirty.swap(false, AcqRel);
         let (committed, carried) = (self.committed.load(Acquire), self.carried.load(Acquire));
         // Once this failed, the kernel may have dropped what was written: trying again would only
         // hide that.
         let is_wal_dirty = self.is_wal_dirty.swap(false, AcqRel);
-        let synced = self.journal.sync();
-        let synced = synced.and_then(|()| if is_wal_dirty { self.wal.sync_data() } else { Ok(()) });
+        // The database first: a commit relies on the signs of life before it.
+        let synced = if is_wal_dirty { self.wal.sync_data() } else { Ok(()) };
+        let synced = synced.and_then(|()| self.journal.sync());
         synced.map_err(|error| self.broke(&format!("the disk could not be synced: {error}")))?;
         self.safe.store(carried, Release);
         self.marker.write(committed);

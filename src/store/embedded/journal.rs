@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::ledger::Entry;
 use crate::presence::{Due, Timestamp, UserId};
+use crate::store::Cursor;
 
 /// Its files' names in the directory.
 const FILES: [&str; 2] = ["presence.journal-0", "presence.journal-1"];
@@ -48,6 +49,7 @@ pub(super) struct JournalFiles {
 #[derive(Deserialize)]
 pub(super) struct Line {
     pub(super) revision: u64,
+    pub(super) log_before: u64,
     pub(super) user: UserId,
     running: Option<Timestamp>,
     wall: Option<Timestamp>,
@@ -139,12 +141,13 @@ impl Line {
 fn write_line(text: &mut Vec<u8>, turn: u64, entry: &Entry) -> io::Result<()> {
     let begin = text.len();
     text.extend_from_slice(&[b' '; SUM_BYTES]);
-    let Entry { revision, stored, json: record, .. } = entry;
+    let Entry { revision, log_before: Cursor(log_before), stored, json: record, .. } = entry;
     let user = serde_json::to_string(&entry.user)?;
     let optional =
         |at: Option<Timestamp>| at.map_or("null".into(), |at| at.as_millis().to_string());
     let (running, wall) = (optional(stored.due.running), optional(stored.due.wall));
-    write!(text, r#"{{"revision":{revision},"user":{user},"running":{running},"wall":{wall}"#)?;
+    write!(text, r#"{{"revision":{revision},"log_before":{log_before},"user":{user}"#)?;
+    write!(text, r#","running":{running},"wall":{wall}"#)?;
     write!(text, r#","record":{record},"events":["#)?;
     for (place, (at, event)) in entry.events.iter().enumerate() {
         let comma = if place == 0 { "" } else { "," };

@@ -161,7 +161,17 @@ impl Ledger {
 
     /// Whether a record that waits may be due.
     pub(super) fn may_be_due(&self, now: Timestamp, wall: Timestamp) -> bool {
-        self.due.running.is_some_and(|at| at <= now) || self.due.wall.is_some_and(|at| at <= wall)
+        is_due(&self.due, now, wall)
+    }
+
+    /// Whether a user is due by what waits of it; `None` where nothing does.
+    pub(super) fn is_due(&self, user: &UserId, now: Timestamp, wall: Timestamp) -> Option<bool> {
+        self.latest.get(user).map(|entry| is_due(&entry.stored.due, now, wall))
+    }
+
+    /// Of how many users something waits.
+    pub(super) fn users(&self) -> usize {
+        self.latest.len()
     }
 
     /// Entries of the log after a cursor, if all of them wait.
@@ -228,6 +238,10 @@ impl Tail {
             self.bytes += event.len() as u64;
         }
     }
+}
+
+fn is_due(due: &Due, now: Timestamp, wall: Timestamp) -> bool {
+    due.running.is_some_and(|at| at <= now) || due.wall.is_some_and(|at| at <= wall)
 }
 
 fn earlier(one: Due, other: Due) -> Due {

@@ -105,7 +105,6 @@ impl EmbeddedStore {
         expected: Revision,
         commit: Commit,
     ) -> Result<(), StoreError> {
-        self.disk.condition()?;
         let sync = commit.sync || self.syncs_each;
         let draft = Draft::new(user, &commit);
         loop {
@@ -134,8 +133,9 @@ impl EmbeddedStore {
     /// Commits; what is committed is shown before anybody is told that it was.
     fn add(&self, ledger: &mut Ledger, draft: Draft, current: &Stored) -> Result<(), StoreError> {
         let unavailable = |error| StoreError::unavailable(&error);
+        self.disk.takes_commits()?;
         if let Some(harm) = ledger.harm().map_err(unavailable)? {
-            return Err(self.disk.broke(&harm));
+            return Err(self.disk.close(&harm));
         }
         let before = ledger.tail().head;
         let added = ledger.commit(draft, current, self.disk.safe()).map_err(unavailable);
@@ -175,13 +175,20 @@ impl EmbeddedStore {
         wall: Timestamp,
         limit: usize,
     ) -> Result<Vec<UserId>, StoreError> {
-        if self.ledger.lock().may_be_due(now, wall) {
+        let waiting = {
+            let ledger = self.ledger.lock();
+            if ledger.may_be_due(now, wall) { None } else { Some(ledger.users()) }
+        };
+        if waiting.is_none() {
             self.settle().await?;
         }
-        let read = move |connection: &Connection| reader::due(connection, now, wall, limit);
+        // The database may name as many who are not due any more.
+        let most = limit.saturating_add(waiting.unwrap_or_default());
+        let read = move |connection: &Connection| reader::due(connection, now, wall, most);
         let mut users = self.readers.read(read).await?;
         let ledger = self.ledger.lock();
-        users.retain(|user| ledger.load(user).is_none());
+        users.retain(|user| ledger.is_due(user, now, wall).unwrap_or(true));
+        users.truncate(limit);
         Ok(users)
     }
 
@@ -190,22 +197,27 @@ impl EmbeddedStore {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Vec<LogEntry>, StoreError> {
-        let (head, before, waiting) = {
+        let (Tail { head, log_before, .. }, waiting) = {
             let ledger = self.ledger.lock();
-            let Tail { head, log_before, .. } = *ledger.tail();
-            (head, log_before, ledger.log(after.unwrap_or(log_before), limit))
+            let tail = *ledger.tail();
+            (tail, ledger.log(after.unwrap_or(tail.log_before), limit))
         };
-        let after = after.unwrap_or(before);
-        if after < before || after > head {
+        let after = after.unwrap_or(log_before);
+        if after < log_before || after > head {
             return Err(StoreError::CursorExpired);
         }
         if let Some(entries) = waiting {
             return Ok(entries);
         }
-        let read = move |connection: &Connection| reader::log(connection, after, head, limit);
-        let entries = self.ask(read).await?;
+        // What the database has is read though it takes no more.
+        self.settle().await.ok();
+        let read = move |connection: &Connection| {
+            let entries = reader::log(connection, after, head, limit)?;
+            Ok((entries, reader::log_before(connection)?))
+        };
+        let (entries, log_before) = self.readers.read(read).await?;
         // Some may have been let go meanwhile.
-        if after < self.ledger.lock().tail().log_before {
+        if after < log_before {
             return Err(StoreError::CursorExpired);
         }
         Ok(entries)

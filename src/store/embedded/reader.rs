@@ -231,6 +231,12 @@ pub(super) fn log(
     entries(found.query((int(after.0), int(head.0)))?, limit)
 }
 
+/// The place before the first entry that is kept.
+pub(super) fn log_before(connection: &Connection) -> Result<Cursor, ReadFault> {
+    let before: i64 = connection.query_row("SELECT log_before FROM state", (), |row| row.get(0))?;
+    Ok(Cursor(number(before)))
+}
+
 /// A user's entries.
 pub(super) fn history(
     connection: &Connection,

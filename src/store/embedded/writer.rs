@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rusqlite::Error::FromSqlConversionFailure;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
 use super::disk::Disk;
@@ -121,8 +121,8 @@ impl From<Progress> for Unread {
     }
 }
 
-/// Carries over what an earlier run has left in its journal: what the database has not taken, up to
-/// where something is missing.
+/// Carries over what an earlier run has left in its journal: what follows on what the database has, up
+/// to where something is missing.
 pub(super) fn replay(
     connection: &mut Connection,
     tail: &mut Tail,
@@ -132,7 +132,7 @@ pub(super) fn replay(
     let begin = connection.transaction()?;
     let mut pen = Pen { begin, tail, unread: &mut Unread::default(), retention };
     for line in lines {
-        if line.revision == pen.tail.revision + 1 {
+        if line.revision == pen.tail.revision + 1 && line.log_before == pen.tail.head.0 {
             let entry = pen.read_again(line)?;
             pen.record(&entry)?;
         }
@@ -166,7 +166,13 @@ impl Writer {
                 if let Some(unread) = unread {
                     self.unread = unread;
                 }
-                self.disk.failed(&error);
+                // What is committed waits for nothing that is wrong with a job.
+                if self.try_to_write(&[]).is_ok() {
+                    self.disk.succeeded();
+                } else {
+                    self.tail = tail;
+                    self.disk.failed(&error);
+                }
                 for job in jobs {
                     job.done.send(Err(error.clone())).ok();
                 }
@@ -200,7 +206,7 @@ impl Writer {
         jobs: &[Job],
     ) -> rusqlite::Result<Option<Vec<u64>>> {
         let Self { connection, tail, unread, retention, .. } = self;
-        let begin = connection.transaction()?;
+        let begin = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut pen = Pen { begin, tail, unread, retention };
         for entry in waiting {
             if !pen.record(entry)? {

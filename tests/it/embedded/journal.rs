@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use presence_hub::presence::{NodeId, Platform, Sign, State};
-use presence_hub::store::{EmbeddedStore, Store};
+use presence_hub::presence::{Due, NodeId, Platform, Record, Sign, State};
+use presence_hub::store::{Commit, EmbeddedStore, Revision, Store};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::{copy_of, cut, open};
+use super::{close, copy_of, cut, open, reopen};
 use crate::lab::{EPOCH, SECOND, id};
 use crate::store_contract::{RETENTION, log_in, present};
 use crate::support::until;
@@ -161,6 +161,57 @@ async fn commits_are_taken_and_seen_while_the_database_is_busy() {
     assert_eq!(again.log(None, 100).await.expect("the log"), log, "from the journal");
     port.sign(NodeId(1), present()).await.expect("a sign of life");
     assert_eq!(port.log(None, 100).await.expect("the log"), log, "from the database");
+}
+
+#[tokio::test]
+async fn who_is_due_later_by_what_waits_hides_nobody() {
+    let directory = TempDir::new().expect("a directory");
+    let store = open(directory.path()).expect("a store");
+    let due = async |limit| {
+        let users = store.due(EPOCH + 50 * SECOND, EPOCH, limit).await.expect("who is due");
+        users.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let commit = async |user: &str, seconds: u32| {
+        let revision = Store::load(&store, &id(user)).await.expect("a record").revision;
+        let commit = Commit {
+            record: Arc::new(Record { version: 1, ..Record::default() }),
+            due: Due { running: Some(EPOCH + seconds * SECOND), wall: None },
+            transitions: Vec::new(),
+            sync: false,
+        };
+        Store::commit(&store, &id(user), revision, commit).await.expect("a commit");
+    };
+    commit("ana", 10).await;
+    commit("bo", 20).await;
+    assert_eq!(due(9).await, ["ana", "bo"], "what waits is due");
+    commit("ana", 500).await;
+    assert_eq!(due(1).await, ["bo"]);
+    commit("bo", 30).await;
+    assert_eq!(due(9).await, ["bo"]);
+}
+
+#[tokio::test]
+async fn a_hub_whose_journal_was_removed_takes_nothing_more_and_has_what_it_took() {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    let port: Arc<dyn Store> = Arc::clone(&store) as _;
+    log_in(&port, "ana", Platform::Mac, EPOCH).await;
+    fs::remove_file(directory.path().join("presence.journal-0")).expect("to remove");
+    let commit = Commit {
+        record: Arc::new(Record { version: 1, ..Record::default() }),
+        due: Due::default(),
+        transitions: Vec::new(),
+        sync: false,
+    };
+    let refused = port.commit(&id("bo"), Revision(0), commit).await;
+    let cause = refused.expect_err("no journal").to_string();
+    assert!(cause.contains("presence.journal-0 was removed"), "{cause}");
+    assert!(port.check().await.is_err());
+    drop(port);
+    close(store, directory.path());
+    let again = reopen(directory.path());
+    assert!(knows(&again, "ana").await);
+    assert!(!knows(&again, "bo").await);
 }
 
 #[tokio::test]

@@ -9,7 +9,9 @@ use parking_lot::Mutex;
 use presence_hub::auth::UserSigVerifier;
 use presence_hub::bus::LocalBus;
 use presence_hub::http::Tencent;
-use presence_hub::presence::{Cause, NodeId, Sign, State, Timestamp, UserId};
+use presence_hub::presence::{
+    Cause, EventKind, Kicker, NodeId, Sign, State, Target, Timestamp, UserId,
+};
 use presence_hub::store::{
     Among, Backlog, Commit, Cursor, Listed, LogEntry, MemoryStore, Part, Revision, Store,
     StoreError, Stored, Totals,
@@ -19,7 +21,7 @@ use tokio::sync::{RwLock, watch};
 use tokio::time::sleep;
 
 use super::assert_chained;
-use crate::lab::{AT_ONCE, EPOCH, Lab, SECOND, memory_store};
+use crate::lab::{AT_ONCE, EPOCH, Lab, SECOND, id, memory_store};
 use crate::support::http;
 use crate::usersig::{SDK_APP_ID, SECRET_KEY, UserSig, query};
 
@@ -34,6 +36,8 @@ enum Fault {
     AnswerLost,
     /// The same, and from then on the store is down.
     AnswerLostAndDown,
+    /// It is written, but cannot be relied on.
+    Unsafe,
 }
 
 /// A memory store with faults on demand.
@@ -41,6 +45,8 @@ struct Frail {
     inner: MemoryStore,
     faults: Mutex<VecDeque<Fault>>,
     down: AtomicBool,
+    /// Whether what is written cannot be relied on.
+    is_unsafe: AtomicBool,
     /// Who writes it stalls the store.
     gate: RwLock<()>,
     /// Who writes it stalls the trimming of the log.
@@ -54,6 +60,7 @@ impl Frail {
             inner: memory_store(),
             faults: Mutex::default(),
             down: AtomicBool::new(false),
+            is_unsafe: AtomicBool::new(false),
             gate: RwLock::new(()),
             trims: RwLock::new(()),
             signs: AtomicU64::new(0),
@@ -102,8 +109,9 @@ impl Store for Frail {
                 None => self.inner.commit(user, expected, commit).await,
                 Some(Fault::Conflict) => Err(StoreError::Conflict),
                 Some(Fault::Unavailable) => Err(unavailable()),
-                Some(fault @ (Fault::AnswerLost | Fault::AnswerLostAndDown)) => {
+                Some(fault) => {
                     self.inner.commit(user, expected, commit).await?;
+                    self.is_unsafe.store(matches!(fault, Fault::Unsafe), Ordering::Relaxed);
                     self.set_down(matches!(fault, Fault::AnswerLostAndDown));
                     Err(unavailable())
                 }
@@ -138,7 +146,11 @@ impl Store for Frail {
     }
 
     fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.up().boxed()
+        async move {
+            self.up().await?;
+            if self.is_unsafe.load(Ordering::Relaxed) { Err(unavailable()) } else { Ok(()) }
+        }
+        .boxed()
     }
 
     fn head(&self) -> watch::Receiver<Cursor> {
@@ -319,6 +331,16 @@ async fn a_commit_whose_answer_was_lost_is_not_applied_twice() {
     use Cause::{Close, Custom, Kicked, Login};
     assert_eq!(lab.causes("ana").await, [Login, Kicked, Login, Custom, Close]);
     assert_chained(&*lab.store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_could_not_be_synced_is_no_success_the_second_time() {
+    let (store, lab) = Frail::lab();
+    let user = id("ana");
+    let (_client, _) = lab.login("ana", "ios").await;
+    store.fail([Fault::Unsafe]);
+    let kick = EventKind::Kick { target: Target::default(), by: Kicker::Admin { message: None } };
+    assert!(lab.hub.apply(&user, kick).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,13 +6,13 @@ use std::path::Path;
 /// The mark's name in the directory.
 pub(super) const MARK: &str = "presence.mark";
 
-/// How much was committed: beside the database, whose own log may lose its end without a trace when
-/// somebody cuts or removes it.
+/// How much was committed when it was last synced: beside the journal and the database, whose ends may
+/// be lost without a trace when somebody cuts or removes them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Mark {
     /// The time that the machine had been up, by its name.
     pub(super) boot: Box<str>,
-    /// The revision of the last commit of a record.
+    /// The revision of the last commit.
     pub(super) commits: u64,
 }
 

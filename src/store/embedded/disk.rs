@@ -34,6 +34,7 @@ pub(super) struct Disk {
     wal: File,
     journal: Arc<JournalFiles>,
     condition: Mutex<Condition>,
+    /// One for soon at most, and one from each caller that waits.
     wishes: Sender<Wish>,
     /// Whether a sync is wished for, soon.
     is_dirty: AtomicBool,
@@ -48,7 +49,7 @@ pub(super) struct Disk {
     carried: AtomicU64,
     /// See `committed`.
     safe: AtomicU64,
-    /// Tells that there is something to carry over from the write-ahead log.
+    /// Asks for a checkpoint.
     checkpoint: SyncSender<()>,
 }
 
@@ -87,8 +88,8 @@ enum Condition {
 
 impl Disk {
     /// Watches over an open database that is at a revision; what is committed is synced each `every`,
-    /// and carried over from the write-ahead log by a thread of its own, so that no sync waits for
-    /// that. Both end when the last handle goes.
+    /// and checkpoints are a thread's of their own, so that no sync waits for one. Both threads end
+    /// when the last handle goes.
     pub(super) fn watch(
         database: PathBuf,
         connection: Connection,
@@ -164,7 +165,8 @@ impl Disk {
         }
         let harmed = self.files.iter().find_map(|file| Some((file, file.harm()?)));
         let Some((file, harm)) = harmed else { return Ok(()) };
-        // A log that was removed is there for as long as it is open, and can be carried over.
+        // A write-ahead log that was removed is there for as long as it is open: the database can have
+        // what is in it.
         if file.path == self.wal_path
             && harm == Harm::Removed
             && let Err(error) = run(connection, "FULL")
@@ -236,7 +238,7 @@ impl Disk {
         self.safe.load(Acquire)
     }
 
-    /// Has the write-ahead log carried over by and by; to be called each second.
+    /// Has the database take what is in its write-ahead log, by and by; to be called each second.
     pub(super) fn checkpoint_soon(&self) {
         // One that is late already is enough.
         self.checkpoint.try_send(()).ok();
@@ -312,8 +314,8 @@ fn keep_short(disk: &Weak<Disk>, connection: &Connection, due: &Receiver<()>) {
     }
 }
 
-/// Carries what is committed over from the write-ahead log, beside the writer; where the log has
-/// grown long all the same, the writer waits once, so that it can begin anew.
+/// Has the database take what is in its write-ahead log, beside the writer; where the log has grown
+/// long all the same, the writer waits once, so that it can begin anew.
 fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     if run(connection, "PASSIVE")? > WAL_PAGES_MAX {
         run(connection, "RESTART")?;

@@ -253,9 +253,11 @@ impl Run<'_> {
             self.all(&Order::Leave)?;
             logins += f64::from(self.sessions);
             if elapsed() >= seconds / 10 && early.is_none() {
+                self.settle()?;
                 early = Some(machine::resident_kib(self.server.id()));
             }
         }
+        self.settle()?;
         let late = machine::resident_kib(self.server.id());
         let early = early.unwrap_or(late);
         self.figure("logins", "", logins);

@@ -1,14 +1,14 @@
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
-use std::sync::Arc;
 use std::time::Duration;
 
-use moka::sync::Cache;
 use parking_lot::Mutex;
 
 use crate::presence::Timestamp;
 
 /// How many keys a set of buckets holds; the least used are forgotten, which is to say full.
-const KEYS_MAX: u64 = 100_000;
+const KEYS_MAX: usize = 100_000;
 
 /// How often something may happen: `burst` at once, then `per` each `interval`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,25 +61,50 @@ impl Bucket {
 }
 
 /// A bucket for each key.
+///
+/// Those that were used lately are in one map and those before them in another, which is forgotten whole
+/// once all in it must be full again.
 pub struct Buckets<K> {
-    buckets: Cache<K, Arc<Mutex<Bucket>>>,
+    kept: Mutex<Kept<K>>,
+    refilled: Duration,
 }
 
-impl<K: Hash + Eq + Clone + Send + Sync + 'static> Buckets<K> {
+struct Kept<K> {
+    young: HashMap<K, Bucket>,
+    old: HashMap<K, Bucket>,
+    /// When the young began to be.
+    since: Timestamp,
+}
+
+impl<K: Hash + Eq + Clone> Buckets<K> {
     /// Makes a set in which a bucket lives until it must be full again.
     pub fn new(rate: &Rate) -> Self {
         let refilled = rate.interval.mul_f64(f64::from(rate.burst) / f64::from(rate.per.max(1)));
-        let idle = refilled.max(Duration::from_secs(1));
-        Self { buckets: Cache::builder().max_capacity(KEYS_MAX).time_to_idle(idle).build() }
+        let kept = Kept { young: HashMap::new(), old: HashMap::new(), since: Timestamp::default() };
+        Self { kept: Mutex::new(kept), refilled: refilled.max(Duration::from_secs(1)) }
     }
 
     /// Takes a token of a key's bucket, if there is one.
     pub fn take(&self, key: &K, rate: &Rate, now: Timestamp) -> bool {
-        self.buckets.get_with_by_ref(key, Arc::default).lock().take(rate, now)
+        let mut kept = self.kept.lock();
+        if now - kept.since >= self.refilled || kept.young.len() >= KEYS_MAX / 2 {
+            kept.old = std::mem::take(&mut kept.young);
+            kept.since = now;
+        }
+        kept.bucket(key).take(rate, now)
     }
 
     /// Puts a token back into a key's bucket.
     pub fn put_back(&self, key: &K) {
-        self.buckets.get_with_by_ref(key, Arc::default).lock().put_back();
+        self.kept.lock().bucket(key).put_back();
+    }
+}
+
+impl<K: Hash + Eq + Clone> Kept<K> {
+    fn bucket(&mut self, key: &K) -> &mut Bucket {
+        match self.young.entry(key.clone()) {
+            Entry::Occupied(young) => young.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(self.old.remove(key).unwrap_or_default()),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use presence_hub::auth::{ApiKeys, Bucket, LOGIN_TTL, LOGINS_MAX, Logins, Rate};
+use presence_hub::auth::{ApiKeys, Bucket, Buckets, LOGIN_TTL, LOGINS_MAX, Logins, Rate};
 use presence_hub::presence::Timestamp;
 use reqwest::Response;
 use rustix::process::Signal;
@@ -392,4 +392,23 @@ fn a_bucket_takes_back_what_was_not_used() {
     }
     assert!(bucket.take(&rate, at(1)) && bucket.take(&rate, at(1)) && !bucket.take(&rate, at(1)));
     assert!(!bucket.take(&rate, at(10)) && bucket.take(&rate, at(11)));
+}
+
+#[test]
+fn a_bucket_is_kept_until_it_is_full_again() {
+    let rate = Rate { burst: 2, per: 1, interval: Duration::from_secs(10) };
+    let at = |seconds: u64| Timestamp::from_millis(seconds * 1000);
+    for begin in [1_000, 1_007, 1_019] {
+        let buckets = Buckets::new(&rate);
+        buckets.take(&0, &rate, at(1_000));
+        let take = |seconds| buckets.take(&1, &rate, at(begin + seconds));
+        assert!(take(0) && take(0) && !take(0), "from {begin} on");
+        assert!(!take(9) && take(19) && !take(19), "one came back");
+        assert!(take(39) && take(39) && !take(39), "no more than both");
+        // Others, many of them, do not fill it up.
+        assert!((2..40_000).all(|other| buckets.take(&other, &rate, at(begin + 39))));
+        assert!(!take(39));
+        buckets.put_back(&1);
+        assert!(take(39) && !take(39));
+    }
 }

@@ -87,6 +87,24 @@ impl Connection {
             }
         }
     }
+
+    /// Sends a frame made of a user's status, or of a newer one where this connection has seen such (V3).
+    ///
+    /// # Errors
+    ///
+    /// The store's; then nothing was sent.
+    pub async fn send_status(
+        &self,
+        user: &UserId,
+        status: &Status,
+        frame: impl Fn(&Status) -> Bytes,
+    ) -> Result<(), Unavailable> {
+        let place = self.place(user);
+        if self.mailbox.post_snapshot(&[place], &[0], &[status.version], frame(status)) {
+            return Ok(());
+        }
+        self.send_snapshot(std::slice::from_ref(user), |statuses| frame(&statuses[0])).await
+    }
 }
 
 impl Drop for Connection {

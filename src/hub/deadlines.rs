@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use tokio::task::JoinSet;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::Hub;
 use crate::clock::TICK;
@@ -22,16 +22,17 @@ const ROUNDS_AFTER_STALL: u32 = 2;
 /// T10, T11). Returns only when one of its tasks has failed.
 pub async fn run(hub: Arc<Hub>) {
     let mut tasks = JoinSet::new();
-    // Apart, so that much to do is not taken for a stall.
-    tasks.spawn(mark(Arc::clone(&hub)));
+    // Apart, so that much to do is not taken for a stall; in step, for one wakeup costs less than two.
+    let begin = hub.clock.instant();
+    tasks.spawn(mark(Arc::clone(&hub), begin));
     tasks.spawn(Arc::clone(&hub).live());
     tasks.spawn(Arc::clone(&hub).trim());
-    tasks.spawn(keep(hub));
+    tasks.spawn(keep(hub, begin));
     tasks.join_next().await;
 }
 
-async fn mark(hub: Arc<Hub>) {
-    let mut ticks = ticks();
+async fn mark(hub: Arc<Hub>, begin: Instant) {
+    let mut ticks = ticks(begin);
     loop {
         ticks.tick().await;
         if let Some(by) = hub.clock.tick() {
@@ -43,10 +44,10 @@ async fn mark(hub: Arc<Hub>) {
 
 /// A time in which the hub stood still moves every open window by as long (T12) before the next of
 /// them is looked at.
-async fn keep(hub: Arc<Hub>) {
+async fn keep(hub: Arc<Hub>, begin: Instant) {
     // Until then the deadlines of an earlier run are in the time of that run.
     hub.take_over().await;
-    let mut ticks = ticks();
+    let mut ticks = ticks(begin);
     let (mut moved, mut rest) = (Duration::ZERO, 0);
     loop {
         ticks.tick().await;
@@ -103,8 +104,9 @@ async fn apply_all(hub: &Arc<Hub>, users: Vec<UserId>, kind: &EventKind) -> bool
     landed.fold(true, async |all, landed| all & landed.unwrap_or(false)).await
 }
 
-fn ticks() -> Interval {
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+fn ticks(begin: Instant) -> Interval {
+    let mut ticks = interval_at(begin, TICK);
+    // What was missed is not made up for.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     ticks
 }

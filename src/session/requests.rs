@@ -181,13 +181,13 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
         let session = self.session()?;
         let user = &session.identity.user;
         self.may_change(user)?;
-        self.apply(EventKind::Set { origin: Some(session.origin()), custom }).await?;
-        let frame = |statuses: &[Status]| {
-            let status = UserStatus { user, status: &statuses[0] };
+        let applied = self.apply(EventKind::Set { origin: Some(session.origin()), custom }).await?;
+        let frame = |status: &Status| {
+            let status = UserStatus { user, status };
             text_frame(&Reply { id, outcome: Outcome::Ok(OwnStatus { status }) })
         };
-        let users = std::slice::from_ref(user);
-        self.connection.send_snapshot(users, frame).await.map_err(|error| unavailable(&error))
+        let sent = self.connection.send_status(user, &applied.record.status(), frame).await;
+        sent.map_err(|error| unavailable(&error))
     }
 
     async fn refresh(&mut self, id: u64, token: &str) -> Result<(), ErrorBody> {

@@ -71,43 +71,58 @@ impl<R: AsyncRead + Unpin> Socket<R> {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
         loop {
-            let Some(frame) = self.whole_frame() else {
-                if ready!(self.poll_read(cx)) {
-                    continue;
+            let incoming = if let Some(length) = self.whole_frame(&self.unread) {
+                let frame = self.unread.split_to(length);
+                if self.unread.is_empty() {
+                    self.unread = BytesMut::new();
                 }
-                return Poll::Ready(Incoming::Closed { close: None });
+                self.parse(&frame)
+            } else {
+                let Some(incoming) = ready!(self.poll_read(cx, Self::take)) else {
+                    return Poll::Ready(Incoming::Closed { close: None });
+                };
+                incoming
             };
-            if let Some(incoming) = self.parse(&frame) {
+            if let Some(incoming) = incoming {
                 return Poll::Ready(incoming);
             }
         }
     }
 
-    /// Reads some more; returns whether there was any.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    /// Reads some more for somebody to take; `None` where there is no more.
+    fn poll_read<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&mut Self, &[u8]) -> T,
+    ) -> Poll<Option<T>> {
         LENT.with_borrow_mut(|lent| {
             let mut read = ReadBuf::new(lent);
             let done = ready!(Pin::new(&mut self.reader).poll_read(cx, &mut read));
-            self.unread.extend_from_slice(read.filled());
-            Poll::Ready(done.is_ok() && !read.filled().is_empty())
+            let is_more = done.is_ok() && !read.filled().is_empty();
+            Poll::Ready(is_more.then(|| take(self, read.filled())))
         })
     }
 
-    /// Takes the next frame from what was read, once all of it is there; what is wrong with one that
-    /// cannot be, tungstenite says.
-    fn whole_frame(&mut self) -> Option<BytesMut> {
-        let mut cursor = Cursor::new(&self.unread);
+    /// Takes what was read: most say one thing at a time, which is parsed where it lies.
+    fn take(&mut self, read: &[u8]) -> Option<Incoming> {
+        let length = if self.unread.is_empty() { self.whole_frame(read) } else { None };
+        let (frame, rest) = read.split_at(length.unwrap_or_default());
+        self.unread.extend_from_slice(rest);
+        length.and_then(|_| self.parse(frame))
+    }
+
+    /// How long the next frame is, once all of it was read; what is wrong with one that cannot be,
+    /// tungstenite says.
+    fn whole_frame(&self, read: &[u8]) -> Option<usize> {
+        let mut cursor = Cursor::new(read);
         let length = match FrameHeader::parse(&mut cursor) {
             Ok(None) => return None,
             Ok(Some((_, payload))) if payload <= self.message_bytes_max as u64 => {
                 usize::try_from(cursor.position() + payload).unwrap_or(usize::MAX)
             }
-            Ok(Some(_)) | Err(_) => self.unread.len(),
+            Ok(Some(_)) | Err(_) => read.len(),
         };
-        if length == self.unread.len() {
-            return Some(std::mem::take(&mut self.unread));
-        }
-        (length < self.unread.len()).then(|| self.unread.split_to(length))
+        (length <= read.len()).then_some(length)
     }
 
     /// Parses a frame; one of more fragments to come says nothing yet.
@@ -154,9 +169,7 @@ impl<R: AsyncRead + Unpin> Socket<R> {
     /// Reads and discards until the peer's end.
     pub(super) async fn discard(&mut self) {
         self.unread.clear();
-        while poll_fn(|cx| self.poll_read(cx)).await {
-            self.unread.clear();
-        }
+        while poll_fn(|cx| self.poll_read(cx, |_, _| ())).await.is_some() {}
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use parking_lot::Mutex;
 use presence_hub::hub::{Connection, Wire};
-use presence_hub::presence::{EventKind, Platform, UserId};
+use presence_hub::presence::{EventKind, Platform, Status, UserId};
 use tokio::io::AsyncWrite;
 use tokio::task::yield_now;
 
@@ -142,6 +142,23 @@ async fn v4_a_socket_that_takes_nothing_waits_for_the_latest_of_each_user() {
     let latest = |custom| written.concat().contains(&format!("\"custom\":\"{custom}\""));
     assert!(latest(998) && latest(999), "{written:?}");
     assert!(named(&written, &users).iter().all(|times| *times <= 2), "{written:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn v3_a_status_that_is_sent_is_never_older_than_what_was_seen() {
+    let lab = Lab::new();
+    let users = [id("ana")];
+    log_in(&lab, &users[0], 100).await;
+    let (connection, writes) = watcher(&lab, &users).await;
+    let old = lab.hub.status(&users[0]).await.expect("a status");
+    let frame = |status: &Status| Bytes::from(format!("{:?}", status.custom));
+    connection.send_status(&users[0], &old, frame).await.expect("a status");
+    assert_eq!(writes.take(), ["None"]);
+    set(&lab, &users[0], 1).await;
+    settle().await;
+    writes.take();
+    connection.send_status(&users[0], &old, frame).await.expect("a status");
+    assert_eq!(writes.take(), ["Some(\"1\")"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,10 +22,13 @@ pub struct Outcome {
 
 /// What must be done once a step is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Effects {
     /// Connections to end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ends: Vec<End>,
     /// Who is behind those that end by a kick, and when.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kick: Option<(Kicker, Timestamp)>,
     /// Whether watchers must be told the user's status.
     pub announce: bool,
@@ -61,10 +64,11 @@ pub enum Why {
 }
 
 /// What the sender of an event is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// It was done.
+    #[default]
     Done,
     /// It no longer meant anything: the session ended, or lives elsewhere.
     Stale,

@@ -107,7 +107,7 @@ macro_rules! id128 {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:032x}", self.0)
+                f.write_str(hexadecimal(self.0, &mut [0; 32]))
             }
         }
 
@@ -125,7 +125,7 @@ macro_rules! id128 {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                serializer.serialize_str(hexadecimal(self.0, &mut [0; 32]))
             }
         }
 
@@ -135,6 +135,16 @@ macro_rules! id128 {
             }
         }
     };
+}
+
+/// Writes an id's digits; there are several in each record and event.
+fn hexadecimal(id: u128, digits: &mut [u8; 32]) -> &str {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (two, byte) in digits.chunks_exact_mut(2).zip(id.to_be_bytes()) {
+        two[0] = DIGITS[usize::from(byte >> 4)];
+        two[1] = DIGITS[usize::from(byte & 15)];
+    }
+    str::from_utf8(digits).unwrap_or_else(|error| unreachable!("digits are text: {error}"))
 }
 
 /// A text that is not an id the hub could have given out.

@@ -18,25 +18,33 @@ pub const ENDED_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How many events back a commit whose answer was lost is recognised.
 pub const RECENT_EVENTS_MAX: usize = 4;
 
-/// All that is known of one user; a value, stored whole.
+/// All that is known of one user; a value, stored whole. What is not there is not written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Record {
     /// The user's terminals, the earliest login first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub terminals: Vec<Terminal>,
     /// The text the user set.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub custom: Option<Arc<str>>,
     /// When the user's state last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// When any terminal was last heard, those that are gone included; kept while the user is
     /// `Online`, too, when nobody is shown it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Timestamp>,
     /// The version of the last logged transition.
     pub version: u64,
     /// Sessions that a kick or a replacement ended, the latest last.
+    #[serde(skip_serializing_if = "VecDeque::is_empty")]
     pub ended: VecDeque<Ended>,
     /// Which tokens are refused from a kick on (L9).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked: Option<Revocation>,
     /// The last events applied, with what they led to.
+    #[serde(skip_serializing_if = "VecDeque::is_empty")]
     pub recent: VecDeque<Applied>,
 }
 
@@ -50,10 +58,12 @@ pub struct Terminal {
     /// The installation.
     pub device: DeviceId,
     /// Free text of the client's, for the dashboard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<Arc<str>>,
     /// The connection it lives on, or lived on last.
     pub connection: ConnectionId,
     /// Where that connection comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
     /// How it stands with that connection.
     pub link: Link,
@@ -62,6 +72,7 @@ pub struct Terminal {
     /// When it was last heard, as far as the record was told.
     pub heard: Timestamp,
     /// Set while the app says that it is in the background (T15).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<Background>,
     /// When its token has expired, leeway included (T10).
     pub token_until: Timestamp,
@@ -147,9 +158,15 @@ pub struct Applied {
     /// The event.
     pub event: EventId,
     /// What the outside had to do.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub effects: Effects,
     /// What its sender was told.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub answer: Answer,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// When a record next needs a [`Tick`](super::EventKind::Tick).

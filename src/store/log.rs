@@ -84,9 +84,9 @@ pub struct Backlog {
 impl LogEntry {
     /// Writes what a transition looks like to the readers of the log.
     pub fn encode(user: &UserId, transition: &Transition) -> Arc<str> {
-        let (EventId(id), place) = transition.id;
+        let (id, place) = transition.id;
         let event = Event {
-            id: format!("{id:032x}-{place}").into(),
+            id: format!("{id}-{place}").into(),
             user: Cow::Borrowed(user),
             at: transition.at,
             cause: transition.cause,

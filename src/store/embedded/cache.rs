@@ -1,7 +1,8 @@
 use std::hash::{BuildHasher, RandomState};
 
-use moka::sync::Cache as Entries;
 use parking_lot::Mutex;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache as Entries;
 
 use crate::presence::UserId;
 use crate::store::Stored;
@@ -10,13 +11,16 @@ use crate::store::Stored;
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// What an entry takes besides its record.
 const ENTRY_BYTES: u32 = 256;
+/// What most records take.
+const RECORD_BYTES: usize = 1024;
 /// How many stripes there are: a commit to one user voids the reads under way in its stripe.
 const STRIPES: usize = 256;
 
-/// The records used last, as they were committed last; that somebody is not known, too.
+/// The records used last, as the database has them; that somebody is not known, too. Of whom something
+/// waits for the database, the [ledger](super::ledger::Ledger) knows better.
 #[derive(Debug)]
 pub(super) struct Cache {
-    entries: Entries<UserId, Kept>,
+    entries: Entries<UserId, Kept, Weigher>,
     /// Counts the commits in each stripe.
     stripes: Vec<Mutex<u64>>,
     hasher: RandomState,
@@ -28,15 +32,24 @@ struct Kept {
     bytes: u32,
 }
 
+#[derive(Debug, Clone)]
+struct Weigher;
+
+impl Weighter<UserId, Kept> for Weigher {
+    fn weight(&self, _: &UserId, kept: &Kept) -> u64 {
+        kept.bytes.into()
+    }
+}
+
 /// How many commits a stripe had seen when a read began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark(u64);
 
 impl Cache {
     pub(super) fn new() -> Self {
-        let weigh = |_: &UserId, kept: &Kept| kept.bytes;
+        let records = usize::try_from(BYTES_MAX).unwrap_or(usize::MAX) / RECORD_BYTES;
         Self {
-            entries: Entries::builder().max_capacity(BYTES_MAX).weigher(weigh).build(),
+            entries: Entries::with_weighter(records, BYTES_MAX, Weigher),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
         }
@@ -59,15 +72,13 @@ impl Cache {
         }
     }
 
-    /// Keeps what was committed.
-    pub(super) fn replace(&self, user: &UserId, committed: Stored, bytes: usize) {
-        let mut commits = self.stripe(user).lock();
-        *commits += 1;
-        self.keep(user, committed, bytes);
+    /// Notes a commit: whatever is being read may be older.
+    pub(super) fn overtake(&self, user: &UserId) {
+        *self.stripe(user).lock() += 1;
     }
 
-    /// The caller holds the user's stripe.
-    fn keep(&self, user: &UserId, stored: Stored, bytes: usize) {
+    /// Keeps what the database has.
+    pub(super) fn keep(&self, user: &UserId, stored: Stored, bytes: usize) {
         // A record in memory takes about as much as its JSON.
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(ENTRY_BYTES);
         self.entries.insert(user.clone(), Kept { stored, bytes });

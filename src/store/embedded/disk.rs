@@ -2,7 +2,7 @@ use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Weak};
@@ -36,8 +36,10 @@ pub(super) struct Disk {
     condition: Mutex<Condition>,
     /// One for soon at most, and one from each caller that waits.
     wishes: Sender<Wish>,
-    /// Whether a sync is wished for, soon.
+    /// Whether something is to be synced.
     is_dirty: AtomicBool,
+    /// Whether the thread that syncs sleeps until it hears of a wish.
+    is_asleep: AtomicBool,
     /// Whether the database was written to.
     is_wal_dirty: AtomicBool,
     /// Says how much was committed during this boot of the machine.
@@ -111,6 +113,7 @@ impl Disk {
             condition: Mutex::new(Condition::Well),
             wishes,
             is_dirty: AtomicBool::new(false),
+            is_asleep: AtomicBool::new(true),
             is_wal_dirty: AtomicBool::new(false),
             marker,
             committed: revision.into(),
@@ -192,7 +195,8 @@ impl Disk {
 
     /// Forces to the disk what was written.
     fn sync(&self) -> Result<(), StoreError> {
-        self.is_dirty.swap(false, AcqRel);
+        self.is_asleep.store(false, SeqCst);
+        self.is_dirty.store(false, SeqCst);
         let (committed, carried) = (self.committed.load(Acquire), self.carried.load(Acquire));
         // Once this failed, the kernel may have dropped what was written: trying again would only
         // hide that.
@@ -208,10 +212,21 @@ impl Disk {
 
     /// Has what was written forced to the disk within the interval.
     pub(super) fn sync_soon(&self) {
-        // A wish that waits already is enough.
-        if !self.is_dirty.swap(true, AcqRel) {
+        // While there is something to sync the thread wakes by itself, and looks.
+        self.is_dirty.store(true, SeqCst);
+        if self.is_asleep.swap(false, SeqCst) {
             self.wishes.send(Wish::Soon).ok();
         }
+    }
+
+    /// Whether there is nothing to sync: then the next who wishes for it must say so.
+    fn may_sleep(&self) -> bool {
+        if self.is_dirty.load(SeqCst) {
+            return false;
+        }
+        self.is_asleep.store(true, SeqCst);
+        // Somebody may have written and not said so just before.
+        !(self.is_dirty.load(SeqCst) && self.is_asleep.swap(false, SeqCst))
     }
 
     /// Forces to the disk what was written before this was asked for.
@@ -277,18 +292,31 @@ impl Watched {
 }
 
 fn keep_synced(disk: &Weak<Disk>, wishes: &Receiver<Wish>, every: Duration) {
-    while let Ok(first) = wishes.recv() {
-        let second = match first {
-            Wish::Soon => wishes.recv_timeout(every).ok(),
-            Wish::Now(_) => None,
+    let mut is_asleep = true;
+    loop {
+        let wish = if is_asleep {
+            wishes.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            wishes.recv_timeout(every)
+        };
+        is_asleep = false;
+        let first = match wish {
+            // From here on it is the time that wakes.
+            Ok(Wish::Soon) => continue,
+            Ok(Wish::Now(done)) => Some(done),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
         };
         let Some(disk) = disk.upgrade() else { return };
-        let wishes = [first].into_iter().chain(second).chain(wishes.try_iter());
-        let waiting = wishes.filter_map(|wish| match wish {
+        if first.is_none() && disk.may_sleep() {
+            is_asleep = true;
+            continue;
+        }
+        let more = wishes.try_iter().filter_map(|wish| match wish {
             Wish::Soon => None,
             Wish::Now(done) => Some(done),
         });
-        let waiting: Vec<_> = waiting.collect();
+        let waiting: Vec<_> = first.into_iter().chain(more).collect();
         let synced = disk.sync();
         for done in waiting {
             done.send(synced.clone()).ok();

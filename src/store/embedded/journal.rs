@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crc32fast::Hasher;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::ledger::Entry;
 use crate::presence::{Due, Timestamp, UserId};
-use crate::store::Cursor;
 
 /// Its files' names in the directory.
 const FILES: [&str; 2] = ["presence.journal-0", "presence.journal-1"];
@@ -43,6 +42,16 @@ pub(super) struct Journal {
 pub(super) struct JournalFiles {
     files: [File; 2],
     is_dirty: [AtomicBool; 2],
+}
+
+/// What a commit's line begins with.
+#[derive(Serialize)]
+struct Head<'a> {
+    revision: u64,
+    log_before: u64,
+    user: &'a UserId,
+    running: Option<Timestamp>,
+    wall: Option<Timestamp>,
 }
 
 /// A commit, as it is read again.
@@ -141,17 +150,21 @@ impl Line {
 fn write_line(text: &mut Vec<u8>, turn: u64, entry: &Entry) -> io::Result<()> {
     let begin = text.len();
     text.extend_from_slice(&[b' '; SUM_BYTES]);
-    let Entry { revision, log_before: Cursor(log_before), stored, json: record, .. } = entry;
-    let user = serde_json::to_string(&entry.user)?;
-    let optional =
-        |at: Option<Timestamp>| at.map_or("null".into(), |at| at.as_millis().to_string());
-    let (running, wall) = (optional(stored.due.running), optional(stored.due.wall));
-    write!(text, r#"{{"revision":{revision},"log_before":{log_before},"user":{user}"#)?;
-    write!(text, r#","running":{running},"wall":{wall}"#)?;
-    write!(text, r#","record":{record},"events":["#)?;
+    let Entry { revision, log_before, user, stored, .. } = entry;
+    let Due { running, wall } = stored.due;
+    let head = Head { revision: *revision, log_before: log_before.0, user, running, wall };
+    serde_json::to_writer(&mut *text, &head)?;
+    // What follows is JSON already, and goes on in the same object.
+    text.pop();
+    text.extend_from_slice(br#","record":"#);
+    text.extend_from_slice(entry.json.as_bytes());
+    text.extend_from_slice(br#","events":["#);
     for (place, (at, event)) in entry.events.iter().enumerate() {
-        let comma = if place == 0 { "" } else { "," };
-        write!(text, "{comma}[{},{event}]", at.as_millis())?;
+        text.extend_from_slice(if place == 0 { b"[" } else { b",[" });
+        serde_json::to_writer(&mut *text, at)?;
+        text.push(b',');
+        text.extend_from_slice(event.as_bytes());
+        text.push(b']');
     }
     text.extend_from_slice(b"]}");
     let sum = crc(turn, &text[begin + SUM_BYTES..]);

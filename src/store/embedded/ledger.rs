@@ -8,7 +8,7 @@ use crate::store::log::json;
 use crate::store::{Commit, Cursor, LogEntry, Revision, Stored, Totals};
 
 /// How many bytes of commits wait before the database is to take them.
-const CARRY_BYTES: usize = 1024 * 1024;
+const CARRY_BYTES: usize = 2 * 1024 * 1024;
 /// How many may wait at all.
 const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -21,8 +21,10 @@ pub(super) struct Ledger {
     /// The last of them of each user.
     latest: HashMap<UserId, Arc<Entry>>,
     waiting_bytes: usize,
-    /// No later than when the first of their records is due.
+    /// When the first of their records is due.
     due: Due,
+    /// When the first of the database's is.
+    carried_due: Due,
     is_carry_asked: bool,
 }
 
@@ -54,7 +56,7 @@ pub(super) struct Entry {
 }
 
 /// Where the log ends, and the counts.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tail {
     pub(super) revision: u64,
     pub(super) head: Cursor,
@@ -66,7 +68,8 @@ pub(super) struct Tail {
 }
 
 impl Ledger {
-    pub(super) fn new(journal: Journal, tail: Tail) -> Self {
+    /// Begins where the database is.
+    pub(super) fn new(journal: Journal, tail: Tail, carried_due: Due) -> Self {
         Self {
             journal,
             tail,
@@ -74,6 +77,7 @@ impl Ledger {
             latest: HashMap::new(),
             waiting_bytes: 0,
             due: Due::default(),
+            carried_due,
             is_carry_asked: false,
         }
     }
@@ -141,9 +145,15 @@ impl Ledger {
         self.waiting.is_empty()
     }
 
+    /// When the first event that waits happened.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.waiting.iter().find_map(|entry| Some(entry.events.first()?.0))
+    }
+
     /// Forgets the first of what waits, as many as the database has taken.
-    pub(super) fn carried(&mut self, count: usize, log_before: Cursor) {
+    pub(super) fn carried(&mut self, count: usize, log_before: Cursor, due: Due) {
         self.tail.log_before = log_before;
+        self.carried_due = due;
         for entry in self.waiting.drain(..count) {
             self.waiting_bytes -= entry.bytes();
             if self.latest.get(&entry.user).is_some_and(|latest| Arc::ptr_eq(latest, &entry)) {
@@ -154,14 +164,14 @@ impl Ledger {
         self.is_carry_asked = false;
     }
 
-    /// A user's record with its size, where it waits.
-    pub(super) fn load(&self, user: &UserId) -> Option<(Stored, usize)> {
-        self.latest.get(user).map(|entry| (entry.stored.clone(), entry.json.len()))
+    /// A user's record, where it waits.
+    pub(super) fn load(&self, user: &UserId) -> Option<Stored> {
+        self.latest.get(user).map(|entry| entry.stored.clone())
     }
 
-    /// Whether a record that waits may be due.
-    pub(super) fn may_be_due(&self, now: Timestamp, wall: Timestamp) -> bool {
-        is_due(&self.due, now, wall)
+    /// Whether a record may be due, of those that wait and of those in the database.
+    pub(super) fn may_be_due(&self, now: Timestamp, wall: Timestamp) -> (bool, bool) {
+        (is_due(&self.due, now, wall), is_due(&self.carried_due, now, wall))
     }
 
     /// Whether a user is due by what waits of it; `None` where nothing does.

@@ -1,10 +1,10 @@
 //! A journal and a database in a directory of the hub's own.
 //!
 //! ```text
-//!   commit ─▶ journal: one write ─▶ ledger ─▶ cache ─▶ head ─▶ answer
-//!                                     │               (who reads)
-//!                                     ▼ each second, or when the database is asked
-//!   signs, trims, webhook ─▶ writer: one transaction for all that waits ─▶ SQLite
+//!   commit ─▶ journal: one write ─▶ ledger ─▶ head ─▶ answer
+//!                                     │      (who reads)
+//!                                     ▼ each ten seconds, after 2 MiB, or when the database is asked
+//!   signs, trims, webhook ─▶ writer: one transaction for all that waits ─▶ SQLite, cache
 //!
 //!   sync thread: fdatasync each `store.sync`     checkpoint thread: keeps SQLite's log short
 //! ```
@@ -26,6 +26,7 @@ mod journal;
 mod ledger;
 mod mark;
 mod open;
+mod pen;
 mod reader;
 mod schema;
 mod wal;
@@ -46,8 +47,9 @@ use self::disk::Disk;
 use self::handoff::Giver;
 use self::ledger::{Draft, Ledger, Tail};
 pub use self::open::OpenFault;
+use self::pen::MORE_TO_TRIM;
 use self::reader::{ReadFault, Readers};
-use self::writer::{Job, MORE_TO_TRIM, Write};
+use self::writer::{Job, Write};
 use super::log::json;
 use super::{
     Among, Backlog, Commit, Cursor, Dead, Listed, LogEntry, Outbox, Part, Progress, Revision, Save,
@@ -63,7 +65,7 @@ const TRIM_PAUSE: Duration = Duration::from_millis(5);
 /// Keeps everything in a database that outlives the process.
 pub struct EmbeddedStore {
     ledger: Arc<Mutex<Ledger>>,
-    cache: Cache,
+    cache: Arc<Cache>,
     head: watch::Sender<Cursor>,
     disk: Arc<Disk>,
     /// Whether each commit is synced before it is answered.
@@ -85,16 +87,13 @@ impl EmbeddedStore {
     }
 
     async fn load(&self, user: &UserId) -> Result<Stored, StoreError> {
-        if let Some(stored) = self.cache.get(user) {
+        let mark = self.cache.mark(user);
+        // In this order: what has left the ledger is in the cache or the database.
+        let waiting = self.ledger.lock().load(user);
+        if let Some(stored) = waiting.or_else(|| self.cache.get(user)) {
             return Ok(stored);
         }
-        let mark = self.cache.mark(user);
-        // In this order: what has left the ledger is in the database.
-        let waiting = self.ledger.lock().load(user);
-        let (stored, bytes) = match waiting {
-            Some(waiting) => waiting,
-            None => self.readers.load(user).await?,
-        };
+        let (stored, bytes) = self.readers.load(user).await?;
         self.cache.fill(user, &stored, bytes, mark);
         Ok(stored)
     }
@@ -141,7 +140,7 @@ impl EmbeddedStore {
         let added = ledger.commit(draft, current, self.disk.safe()).map_err(unavailable);
         let entry = added.inspect_err(|error| self.disk.failed(error))?;
         self.disk.committed(entry.revision);
-        self.cache.replace(&entry.user, entry.stored.clone(), entry.json.len());
+        self.cache.overtake(&entry.user);
         let head = ledger.tail().head;
         if head != before {
             self.head.send_replace(head);
@@ -175,19 +174,30 @@ impl EmbeddedStore {
         wall: Timestamp,
         limit: usize,
     ) -> Result<Vec<UserId>, StoreError> {
-        let waiting = {
+        let (may_be_due, mut waiting) = {
             let ledger = self.ledger.lock();
-            if ledger.may_be_due(now, wall) { None } else { Some(ledger.users()) }
+            (ledger.may_be_due(now, wall), ledger.users())
         };
-        if waiting.is_none() {
-            self.settle().await?;
+        match may_be_due {
+            (false, false) => return Ok(Vec::new()),
+            (false, true) => (),
+            (true, _) => {
+                self.settle().await?;
+                waiting = 0;
+            }
         }
         // The database may name as many who are not due any more.
-        let most = limit.saturating_add(waiting.unwrap_or_default());
+        let most = limit.saturating_add(waiting);
         let read = move |connection: &Connection| reader::due(connection, now, wall, most);
         let mut users = self.readers.read(read).await?;
-        let ledger = self.ledger.lock();
-        users.retain(|user| ledger.is_due(user, now, wall).unwrap_or(true));
+        {
+            let ledger = self.ledger.lock();
+            users.retain(|user| ledger.is_due(user, now, wall).unwrap_or(true));
+        }
+        if users.is_empty() {
+            // So that nobody asks again before somebody is.
+            self.settle().await?;
+        }
         users.truncate(limit);
         Ok(users)
     }

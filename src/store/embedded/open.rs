@@ -91,11 +91,7 @@ impl EmbeddedStore {
         present: &Sign,
     ) -> Result<Self, OpenFault> {
         fs::create_dir_all(directory)?;
-        let lock = File::options().create(true).append(true).open(directory.join(LOCK))?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => OpenFault::Locked,
-            TryLockError::Error(error) => OpenFault::Io(error),
-        })?;
+        let lock = Arc::new(lock(directory)?);
         let database = directory.join(DATABASE);
         let (marker, mark) = Marker::open(directory, &present.boot)?;
         let (journal, lines) = Journal::open(directory)?;
@@ -138,24 +134,28 @@ impl EmbeddedStore {
         let (files, revision) = (Arc::clone(journal.files()), tail.revision);
         let checkpoints = connect(&database)?;
         let disk = Disk::watch(database.clone(), checkpoints, files, marker, revision, sync)?;
-        let ledger = Arc::new(Mutex::new(Ledger::new(journal, tail)));
-        let lock = Arc::new(lock);
+        let due = reader::first_due(&connection)?;
+        let ledger = Arc::new(Mutex::new(Ledger::new(journal, tail, due)));
+        let cache = Arc::new(Cache::new());
         let (jobs, queue) = handoff();
         let writer = Writer {
             connection,
             jobs: queue,
             ledger: Arc::clone(&ledger),
+            cache: Arc::clone(&cache),
             disk: Arc::clone(&disk),
             retention,
+            saved: (tail, unread.position),
             tail,
             unread,
+            signs: 0,
             is_wal_used: true,
             _lock: Arc::clone(&lock),
         };
         thread::Builder::new().name("store-writer".into()).spawn(|| writer.run())?;
         Ok(Self {
             ledger,
-            cache: Cache::new(),
+            cache,
             head: watch::Sender::new(tail.head),
             disk,
             syncs_each: sync.is_zero(),
@@ -165,6 +165,16 @@ impl EmbeddedStore {
             _lock: lock,
         })
     }
+}
+
+/// Takes the directory's lock, which is held for as long as the file is open.
+fn lock(directory: &Path) -> Result<File, OpenFault> {
+    let lock = File::options().create(true).append(true).open(directory.join(LOCK))?;
+    lock.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => OpenFault::Locked,
+        TryLockError::Error(error) => OpenFault::Io(error),
+    })?;
+    Ok(lock)
 }
 
 /// Says that the last commits cannot be read. After a power cut that is as it must be; while the

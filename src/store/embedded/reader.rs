@@ -151,6 +151,16 @@ fn user(text: &str) -> Result<UserId, ReadFault> {
     text.parse().map_err(|_| damaged("the id", text))
 }
 
+/// When the first record is due.
+pub(super) fn first_due(connection: &Connection) -> rusqlite::Result<Due> {
+    let first = |column| {
+        let sql = format!("SELECT min({column}) FROM users WHERE {column} IS NOT NULL");
+        let at = connection.prepare_cached(&sql)?.query_row((), |row| row.get(0));
+        at.map(|at: Option<i64>| at.map(|at| Timestamp::from_millis(number(at))))
+    };
+    Ok(Due { running: first("due_running")?, wall: first("due_wall")? })
+}
+
 /// The users who are due, the most overdue first.
 pub(super) fn due(
     connection: &Connection,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use presence_hub::presence::{Due, NodeId, Platform, Record, Sign, State};
-use presence_hub::store::{Commit, EmbeddedStore, Revision, Store};
+use presence_hub::store::{Commit, Cursor, EmbeddedStore, Revision, Store};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -18,6 +18,29 @@ use crate::support::until;
 fn marked(directory: &Path) -> u64 {
     let mark = fs::read_to_string(directory.join("presence.mark")).expect("the mark");
     mark.split(' ').nth(1).and_then(|commits| commits.parse().ok()).expect("a mark")
+}
+
+/// Has the database take what waits, by a question that only it can answer.
+async fn settle(store: &EmbeddedStore) {
+    store.backlog(Cursor(0)).await.expect("an answer");
+}
+
+#[tokio::test]
+async fn a_sign_of_life_alone_leaves_what_waits_waiting_nine_times_of_ten() {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    log_in(&(Arc::clone(&store) as _), "ana", Platform::Mac, EPOCH).await;
+    let database = Connection::open(directory.path().join("presence.db")).expect("the database");
+    let count = |table| {
+        let sql = format!("SELECT count(*) FROM {table}");
+        database.query_row(&sql, (), |row| row.get::<_, u32>(0)).expect("a count")
+    };
+    for node in 1..10 {
+        store.sign(NodeId(node.into()), present()).await.expect("a sign of life");
+        assert_eq!((count("nodes"), count("users"), count("log")), (node, 0, 0));
+    }
+    store.sign(NodeId(10), present()).await.expect("a sign of life");
+    assert_eq!((count("nodes"), count("users"), count("log")), (10, 1, 1));
 }
 
 #[tokio::test]
@@ -52,23 +75,24 @@ async fn commits_that_were_cut_off_are_missed() {
 async fn commits_that_were_damaged_before_they_were_carried_over_are_missed_by_no_silence() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
+    // By which the next run knows that the machine was not stopped.
     store.sign(NodeId(1), present()).await.expect("a sign of life");
     for n in 0..20 {
         log_in(&(Arc::clone(&store) as _), &format!("user-{n}"), Platform::Mac, EPOCH).await;
-        if n == 9 {
-            // Which has the database take those before.
-            store.sign(NodeId(1), present()).await.expect("a sign of life");
+        if [4, 9, 14].contains(&n) {
+            settle(&store).await;
         }
     }
     until("marked", async || marked(directory.path()) == 20).await;
-    for (name, complaint) in [
-        ("presence.db-wal", "pages that can no longer be read"),
-        ("presence.journal-0", "changes are missing"),
+    // Of the database's log the last part might be what a kill has cut off.
+    for (name, quarters, complaint) in [
+        ("presence.db-wal", 2, "pages that can no longer be read"),
+        ("presence.journal-0", 3, "changes are missing"),
     ] {
         let copy = copy_of(directory.path());
         let path = copy.path().join(name);
         let mut bytes = fs::read(&path).expect("the file");
-        let at = bytes.len() * 3 / 4;
+        let at = bytes.len() * quarters / 4;
         bytes[at] ^= 1;
         fs::write(&path, bytes).expect("to write");
         let Err(fault) = open(copy.path()) else { panic!("it opened with a damaged {name}") };
@@ -91,11 +115,10 @@ async fn commits_that_were_damaged_before_they_were_carried_over_are_missed_by_n
 async fn a_page_that_was_being_written_when_the_process_died_is_no_damage() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
-    store.sign(NodeId(1), present()).await.expect("a sign of life");
+    settle(&store).await;
     for user in ["ana", "bo"] {
         log_in(&(Arc::clone(&store) as _), user, Platform::Mac, EPOCH).await;
-        // Which has the database take it.
-        store.sign(NodeId(1), present()).await.expect("a sign of life");
+        settle(&store).await;
     }
     // As a kill leaves it: the head of the last page is written, and below it is what an earlier
     // round of the log had there, with pages of that round behind.
@@ -159,7 +182,7 @@ async fn commits_are_taken_and_seen_while_the_database_is_busy() {
     busy.execute_batch("ROLLBACK").expect("to let go");
     let again = open(copy.path()).expect("a store");
     assert_eq!(again.log(None, 100).await.expect("the log"), log, "from the journal");
-    port.sign(NodeId(1), present()).await.expect("a sign of life");
+    settle(&store).await;
     assert_eq!(port.log(None, 100).await.expect("the log"), log, "from the database");
 }
 
@@ -181,13 +204,20 @@ async fn who_is_due_later_by_what_waits_hides_nobody() {
         };
         Store::commit(&store, &id(user), revision, commit).await.expect("a commit");
     };
+    assert!(due(9).await.is_empty());
     commit("ana", 10).await;
     commit("bo", 20).await;
     assert_eq!(due(9).await, ["ana", "bo"], "what waits is due");
+    assert_eq!(due(9).await, ["ana", "bo"], "so is what the database has");
     commit("ana", 500).await;
     assert_eq!(due(1).await, ["bo"]);
     commit("bo", 30).await;
     assert_eq!(due(9).await, ["bo"]);
+    commit("bo", 600).await;
+    assert!(due(9).await.is_empty());
+    commit("cy", 40).await;
+    settle(&store).await;
+    assert_eq!(due(9).await, ["cy"], "who came to the database later");
 }
 
 #[tokio::test]
@@ -231,7 +261,7 @@ async fn the_files_of_the_journal_take_turns_and_stay_short() {
             log_in(&port, &format!("user-{users}"), Platform::Mac, EPOCH).await;
             users += 1;
         }
-        port.sign(NodeId(1), present()).await.expect("a sign of life");
+        settle(&store).await;
         until("marked", async || marked(directory.path()) == users).await;
         assert!(lengths().iter().sum::<u64>() < 4 * 1024 * 1024, "{round}: {:?}", lengths());
     }

@@ -1,0 +1,256 @@
+use std::sync::Arc;
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::journal::Line;
+use super::ledger::{Entry, Tail};
+use super::open::OpenFault;
+use super::reader;
+use super::schema::{int, number};
+use super::writer::{Unread, Write};
+use crate::presence::{Record, Timestamp};
+use crate::store::log::json;
+use crate::store::{Cursor, Held, LogEntry, Retention, Revision, Save, Which};
+
+/// How many entries of the log are let go in one job, that others need not wait long: each is on a
+/// page of its own in the index by user.
+const TRIMMED_MAX: usize = 100;
+/// Set in what a trim answers where there may be more to let go.
+pub(super) const MORE_TO_TRIM: u64 = 1 << 63;
+
+/// A transaction under way.
+pub(super) struct Pen<'a> {
+    pub(super) begin: Transaction<'a>,
+    pub(super) tail: &'a mut Tail,
+    pub(super) unread: &'a mut Unread,
+    pub(super) retention: &'a Retention,
+}
+
+impl Pen<'_> {
+    pub(super) fn write(&mut self, write: &Write) -> rusqlite::Result<u64> {
+        match write {
+            Write::Nothing => (),
+            Write::Sign { node, sign } => {
+                self.execute("INSERT OR REPLACE INTO nodes VALUES (?1, ?2)", (node, sign))?;
+            }
+            Write::Retire { node } => {
+                self.execute("DELETE FROM nodes WHERE node = ?1", (node,))?;
+            }
+            Write::Trim { now } => return self.trim(*now),
+            Write::Progress(save) => self.progress(save)?,
+            Write::NoProgress => {
+                self.execute("DELETE FROM held", ())?;
+                *self.unread = Unread::default();
+            }
+            Write::PutBack(which) => return self.dead("UPDATE dead SET put_back = 1", which),
+            Write::DropDead(which) => return self.dead("DELETE FROM dead", which),
+        }
+        Ok(0)
+    }
+
+    fn execute(&self, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<usize> {
+        self.begin.prepare_cached(sql)?.execute(values)
+    }
+
+    /// A commit as it was made, from its line in the journal.
+    pub(super) fn read_again(&self, line: Line) -> Result<Entry, OpenFault> {
+        let due = line.due();
+        let Line { revision, user, record, events, .. } = line;
+        let damaged = |_| OpenFault::Damaged(format!("the record of {user:?} in the journal"));
+        let record: Record = serde_json::from_str(record.get()).map_err(damaged)?;
+        let json = json(&record);
+        let current = reader::load(&self.begin, &user)?.unwrap_or_default().0;
+        let events = events.into_iter().map(|(at, event)| (at, event.get().into())).collect();
+        Ok(Entry {
+            revision,
+            expected: current.revision,
+            before: current.record.census(),
+            after: record.census(),
+            is_due_anew: true,
+            stored: Entry::stored(Arc::new(record), due, revision),
+            user,
+            json,
+            events,
+            log_before: self.tail.head,
+        })
+    }
+
+    /// Swaps a record for its successor; returns whether it was the one expected.
+    pub(super) fn record(&mut self, entry: &Entry) -> rusqlite::Result<bool> {
+        let Entry { user, expected, json, stored, revision, .. } = entry;
+        let revision = *revision;
+        let is_new = *expected == Revision::default();
+        let user_text = user.as_str();
+        let (due_running, due_wall) = (stored.due.running.map(millis), stored.due.wall.map(millis));
+        let state = entry.after.state.map(|state| state as i64);
+        let changed = match (is_new, stored.record.is_empty()) {
+            (true, true) => self.is_absent(user_text)?,
+            (false, true) => self.execute(
+                "DELETE FROM users WHERE user = ?1 AND revision = ?2",
+                (user_text, int(expected.0)),
+            )?,
+            (true, false) => self.execute(
+                "INSERT INTO users (user, revision, state, due_running, due_wall, record, crc)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+                params![user_text, int(revision), state, due_running, due_wall, json, crc(json)],
+            )?,
+            // An index is written anew wherever one of its columns is, be it to the same value.
+            (false, false) if !entry.is_due_anew && entry.before.state == entry.after.state => self
+                .execute(
+                    "UPDATE users SET revision = ?2, record = ?3, crc = ?4
+                     WHERE user = ?1 AND revision = ?5",
+                    params![user_text, int(revision), json, crc(json), int(expected.0)],
+                )?,
+            (false, false) => self.execute(
+                "UPDATE users SET revision = ?2, state = ?3, due_running = ?4, due_wall = ?5,
+                 record = ?6, crc = ?7 WHERE user = ?1 AND revision = ?8",
+                params![
+                    user_text,
+                    int(revision),
+                    state,
+                    due_running,
+                    due_wall,
+                    json,
+                    crc(json),
+                    int(expected.0)
+                ],
+            )?,
+        };
+        let Tail { head, entries, mut bytes, .. } = *self.tail;
+        for ((at, event), place) in entry.events.iter().zip(1..) {
+            bytes += event.len() as u64;
+            let (cursor, entries) = (int(head.0 + place), int(entries + place));
+            self.execute(
+                "INSERT INTO log (cursor, user, at, entries, bytes, event, crc)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![cursor, user_text, millis(*at), entries, int(bytes), event, crc(event)],
+            )?;
+        }
+        self.tail.follow(entry);
+        Ok(changed > 0)
+    }
+
+    fn is_absent(&self, user: &str) -> rusqlite::Result<usize> {
+        let mut found = self.begin.prepare_cached("SELECT 1 FROM users WHERE user = ?1")?;
+        Ok(usize::from(!found.exists((user,))?))
+    }
+
+    /// Lets the oldest entries go; returns how many of them the webhook had not dealt with, with the
+    /// highest bit set where there may be more to let go.
+    fn trim(&mut self, now: Timestamp) -> rusqlite::Result<u64> {
+        let unread = self.first_unread()?;
+        let tail = &mut *self.tail;
+        let (mut lost, mut gone, mut count) = (0, None, 0);
+        {
+            let mut oldest = self.begin.prepare_cached(
+                "SELECT cursor, at, bytes - octet_length(event) FROM log ORDER BY cursor",
+            )?;
+            let mut rows = oldest.query(())?;
+            while count < TRIMMED_MAX
+                && let Some(row) = rows.next()?
+            {
+                let (cursor, at, before): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                let is_aged = Timestamp::from_millis(number(at)) < now - self.retention.log_ttl;
+                let is_unread = unread.is_some_and(|unread| number(cursor) >= unread.0);
+                let from_it = tail.bytes.saturating_sub(number(before));
+                let is_wanted = is_unread && from_it <= self.retention.backlog_bytes_max;
+                if !is_aged || is_wanted {
+                    break;
+                }
+                lost += u64::from(is_unread);
+                count += 1;
+                gone = Some(cursor);
+            }
+        }
+        if let Some(gone) = gone {
+            tail.log_before = Cursor(number(gone));
+            self.execute("DELETE FROM log WHERE cursor <= ?1", (gone,))?;
+        }
+        let is_more = count == TRIMMED_MAX;
+        Ok(lost | if is_more { MORE_TO_TRIM } else { 0 })
+    }
+
+    /// The oldest entry that the webhook has not dealt with.
+    fn first_unread(&self) -> rusqlite::Result<Option<Cursor>> {
+        let Some(position) = self.unread.position else { return Ok(None) };
+        let next = self
+            .begin
+            .prepare_cached("SELECT min(cursor) FROM log WHERE cursor > ?1")?
+            .query_row((int(position.0),), |row| row.get::<_, Option<i64>>(0))
+            .optional()?
+            .flatten();
+        let next = next.map(|cursor| Cursor(number(cursor)));
+        Ok(self.unread.held.values().copied().chain(next).min())
+    }
+
+    fn progress(&mut self, save: &Save) -> rusqlite::Result<()> {
+        self.unread.position = Some(save.position);
+        for user in &save.freed {
+            self.unread.held.remove(user);
+            self.execute("DELETE FROM held WHERE user = ?1", (user.as_str(),))?;
+        }
+        for held in &save.held {
+            let Held { user, from, .. } = held;
+            self.unread.held.insert(user.clone(), *from);
+            let values = (user.as_str(), json(held));
+            self.execute("INSERT OR REPLACE INTO held VALUES (?1, ?2)", values)?;
+        }
+        for cursor in &save.revived {
+            self.execute("DELETE FROM dead WHERE cursor = ?1", (int(cursor.0),))?;
+        }
+        for dead in &save.dead {
+            let LogEntry { cursor, user, event } = &dead.entry;
+            self.execute(
+                "INSERT OR REPLACE INTO dead
+                 (cursor, user, event, at, attempts, last_error, put_back)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
+                params![
+                    int(cursor.0),
+                    user.as_str(),
+                    event,
+                    millis(dead.at),
+                    dead.attempts,
+                    dead.last_error
+                ],
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Does something to those dead letters that are meant and were not put back.
+    fn dead(&self, what: &str, which: &Which) -> rusqlite::Result<u64> {
+        let Which::These(these) = which else {
+            return Ok(self.execute(&format!("{what} WHERE put_back = 0"), ())? as u64);
+        };
+        let one = format!("{what} WHERE put_back = 0 AND cursor = ?1");
+        let done = these.iter().map(|cursor| self.execute(&one, (int(cursor.0),)));
+        Ok(done.sum::<rusqlite::Result<usize>>()? as u64)
+    }
+
+    /// Writes where the log ends, and the counts.
+    pub(super) fn save(&self, position: Option<Cursor>) -> rusqlite::Result<()> {
+        let Tail { revision, head, totals, entries, bytes, log_before } = &*self.tail;
+        self.execute(
+            "UPDATE state SET revision = ?1, head = ?2, entries = ?3, bytes = ?4, log_before = ?5,
+             totals = ?6, position = ?7",
+            params![
+                int(*revision),
+                int(head.0),
+                int(*entries),
+                int(*bytes),
+                int(log_before.0),
+                json(totals),
+                position.map(|position| int(position.0)),
+            ],
+        )?;
+        Ok(())
+    }
+}
+
+fn millis(at: Timestamp) -> i64 {
+    int(at.as_millis())
+}
+
+fn crc(text: &str) -> u32 {
+    crc32fast::hash(text.as_bytes())
+}

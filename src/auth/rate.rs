@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 
 use crate::presence::Timestamp;
 
-/// How many keys a set of buckets holds; the least used are forgotten, which is to say full.
+/// How many keys a set of buckets holds at most. Of more the earlier half is forgotten, which is to say
+/// full.
 const KEYS_MAX: usize = 100_000;
 
 /// How often something may happen: `burst` at once, then `per` each `interval`.

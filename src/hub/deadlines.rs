@@ -2,8 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::Hub;
 use crate::clock::TICK;
@@ -22,35 +23,37 @@ const ROUNDS_AFTER_STALL: u32 = 2;
 /// T10, T11). Returns only when one of its tasks has failed.
 pub async fn run(hub: Arc<Hub>) {
     let mut tasks = JoinSet::new();
-    // Apart, so that much to do is not taken for a stall; in step, for one wakeup costs less than two.
-    let begin = hub.clock.instant();
-    tasks.spawn(mark(Arc::clone(&hub), begin));
+    // Apart, so that much to do is not taken for a stall.
+    let beat = Arc::new(Notify::new());
+    tasks.spawn(mark(Arc::clone(&hub), Arc::clone(&beat)));
     tasks.spawn(Arc::clone(&hub).live());
     tasks.spawn(Arc::clone(&hub).trim());
-    tasks.spawn(keep(hub, begin));
+    tasks.spawn(keep(hub, beat));
     tasks.join_next().await;
 }
 
-async fn mark(hub: Arc<Hub>, begin: Instant) {
-    let mut ticks = ticks(begin);
+/// Marks each tick, and passes it on.
+async fn mark(hub: Arc<Hub>, beat: Arc<Notify>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         if let Some(by) = hub.clock.tick() {
             tracing::warn!(ms = by.as_millis(), "the hub stood still");
             hub.metrics.stalls.inc();
         }
+        beat.notify_one();
     }
 }
 
 /// A time in which the hub stood still moves every open window by as long (T12) before the next of
 /// them is looked at.
-async fn keep(hub: Arc<Hub>, begin: Instant) {
+async fn keep(hub: Arc<Hub>, beat: Arc<Notify>) {
     // Until then the deadlines of an earlier run are in the time of that run.
     hub.take_over().await;
-    let mut ticks = ticks(begin);
     let (mut moved, mut rest) = (Duration::ZERO, 0);
     loop {
-        ticks.tick().await;
+        beat.notified().await;
         let stood_still = hub.clock.stood_still();
         if stood_still.total > moved {
             let by = stood_still.total - moved;
@@ -102,11 +105,4 @@ async fn apply_all(hub: &Arc<Hub>, users: Vec<UserId>, kind: &EventKind) -> bool
     };
     let landed = stream::iter(users).map(apply).buffer_unordered(CONCURRENT);
     landed.fold(true, async |all, landed| all & landed.unwrap_or(false)).await
-}
-
-fn ticks(begin: Instant) -> Interval {
-    let mut ticks = interval_at(begin, TICK);
-    // What was missed is not made up for.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    ticks
 }

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::lab::{EPOCH, SECOND, id};
 use crate::store_contract::{RETENTION, log_in, present};
-use crate::support::{Client, Server, command, until};
+use crate::support::{Client, Server, command, now_millis, until};
 
 fn open(directory: &Path) -> Result<EmbeddedStore, OpenFault> {
     EmbeddedStore::open(directory, RETENTION, SECOND / 20, &present())
@@ -407,6 +407,14 @@ async fn a_full_disk_is_told_and_outlived() {
     server.until_logged(&["ERROR", "the store takes nothing"]).await;
     assert_eq!(server.user(&refused).await["state"], "Offline", "no false state");
     assert_eq!(server.user("user-0").await["state"], "Online");
+    // A sign of life, each second, takes little room, and makes nothing well.
+    let begun = now_millis();
+    until("three signs later", async || {
+        assert!(!is_ready(&server).await);
+        now_millis() > begun + 3000
+    })
+    .await;
+    assert!(!server.log().contains("takes what happens again"), "{}", server.log());
 
     enlarge(&server);
     until("ready again", async || is_ready(&server).await).await;

@@ -299,12 +299,12 @@ fn keep_synced(disk: &Weak<Disk>, wishes: &Receiver<Wish>, every: Duration) {
         } else {
             wishes.recv_timeout(every)
         };
-        is_asleep = false;
+        let was_asleep = std::mem::replace(&mut is_asleep, false);
         let first = match wish {
             // From here on it is the time that wakes.
-            Ok(Wish::Soon) => continue,
+            Ok(Wish::Soon) if was_asleep => continue,
             Ok(Wish::Now(done)) => Some(done),
-            Err(RecvTimeoutError::Timeout) => None,
+            Ok(Wish::Soon) | Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let Some(disk) = disk.upgrade() else { return };

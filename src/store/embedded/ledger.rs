@@ -1,6 +1,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::journal::Journal;
 use crate::presence::{Census, Due, Record, Timestamp, UserId};
@@ -21,7 +22,7 @@ pub(super) struct Ledger {
     /// The last of them of each user.
     latest: HashMap<UserId, Arc<Entry>>,
     waiting_bytes: usize,
-    /// When the first of their records is due.
+    /// No later than when the first of their records is due.
     due: Due,
     /// When the first of the database's is.
     carried_due: Due,
@@ -169,14 +170,27 @@ impl Ledger {
         self.latest.get(user).map(|entry| entry.stored.clone())
     }
 
-    /// Whether a record may be due, of those that wait and of those in the database.
-    pub(super) fn may_be_due(&self, now: Timestamp, wall: Timestamp) -> (bool, bool) {
-        (is_due(&self.due, now, wall), is_due(&self.carried_due, now, wall))
+    /// The users who are due by what waits of them, each with for how long.
+    pub(super) fn due(&mut self, now: Timestamp, wall: Timestamp) -> Vec<(Duration, UserId)> {
+        if overdue(&self.due, now, wall).is_none() {
+            return Vec::new();
+        }
+        self.due = self.latest.values().map(|entry| entry.stored.due).fold(Due::default(), earlier);
+        let due = self
+            .latest
+            .values()
+            .filter_map(|entry| Some((overdue(&entry.stored.due, now, wall)?, entry.user.clone())));
+        due.collect()
     }
 
-    /// Whether a user is due by what waits of it; `None` where nothing does.
-    pub(super) fn is_due(&self, user: &UserId, now: Timestamp, wall: Timestamp) -> Option<bool> {
-        self.latest.get(user).map(|entry| is_due(&entry.stored.due, now, wall))
+    /// Whether somebody is due by what the database has.
+    pub(super) fn is_carried_due(&self, now: Timestamp, wall: Timestamp) -> bool {
+        overdue(&self.carried_due, now, wall).is_some()
+    }
+
+    /// Whether something of a user waits.
+    pub(super) fn waits(&self, user: &UserId) -> bool {
+        self.latest.contains_key(user)
     }
 
     /// Of how many users something waits.
@@ -250,8 +264,10 @@ impl Tail {
     }
 }
 
-fn is_due(due: &Due, now: Timestamp, wall: Timestamp) -> bool {
-    due.running.is_some_and(|at| at <= now) || due.wall.is_some_and(|at| at <= wall)
+/// For how long something is due, if it is.
+fn overdue(due: &Due, now: Timestamp, wall: Timestamp) -> Option<Duration> {
+    let since = |at: Option<Timestamp>, now| at.filter(|at| *at <= now).map(|at| now - at);
+    since(due.running, now).max(since(due.wall, wall))
 }
 
 fn earlier(one: Due, other: Due) -> Due {

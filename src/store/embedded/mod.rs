@@ -32,6 +32,8 @@ mod schema;
 mod wal;
 mod writer;
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::fs::File;
 use std::future::ready;
 use std::sync::Arc;
@@ -174,32 +176,31 @@ impl EmbeddedStore {
         wall: Timestamp,
         limit: usize,
     ) -> Result<Vec<UserId>, StoreError> {
-        let (may_be_due, mut waiting) = {
-            let ledger = self.ledger.lock();
-            (ledger.may_be_due(now, wall), ledger.users())
+        let (mut due, is_carried_due, waiting) = {
+            let mut ledger = self.ledger.lock();
+            (ledger.due(now, wall), ledger.is_carried_due(now, wall), ledger.users())
         };
-        match may_be_due {
-            (false, false) => return Ok(Vec::new()),
-            (false, true) => (),
-            (true, _) => {
-                self.settle().await?;
-                waiting = 0;
+        if is_carried_due {
+            // Of whom something waits, the database knows only what was before.
+            let most = limit.saturating_add(waiting);
+            let read = move |connection: &Connection| reader::due(connection, now, wall, most);
+            let mut carried = self.readers.read(read).await?;
+            let found = carried.len();
+            {
+                let ledger = self.ledger.lock();
+                carried.retain(|(_, user)| !ledger.waits(user));
             }
+            if carried.len() < found && self.disk.condition().is_ok() {
+                // So that it is not asked for them again and again.
+                self.settle().await.ok();
+            }
+            due.extend(carried);
         }
-        // The database may name as many who are not due any more.
-        let most = limit.saturating_add(waiting);
-        let read = move |connection: &Connection| reader::due(connection, now, wall, most);
-        let mut users = self.readers.read(read).await?;
-        {
-            let ledger = self.ledger.lock();
-            users.retain(|user| ledger.is_due(user, now, wall).unwrap_or(true));
-        }
-        if users.is_empty() {
-            // So that nobody asks again before somebody is.
-            self.settle().await?;
-        }
-        users.truncate(limit);
-        Ok(users)
+        // The most overdue first.
+        due.sort_by_key(|(by, _)| Reverse(*by));
+        let mut seen = HashSet::new();
+        let users = due.into_iter().map(|(_, user)| user);
+        Ok(users.filter(|user| seen.insert(user.clone())).take(limit).collect())
     }
 
     async fn read_log(

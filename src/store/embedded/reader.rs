@@ -1,8 +1,8 @@
-use std::collections::HashSet;
 use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Row, Rows, params};
@@ -161,13 +161,13 @@ pub(super) fn first_due(connection: &Connection) -> rusqlite::Result<Due> {
     Ok(Due { running: first("due_running")?, wall: first("due_wall")? })
 }
 
-/// The users who are due, the most overdue first.
+/// The users who are due, each with for how long: the most overdue, by each of the two clocks.
 pub(super) fn due(
     connection: &Connection,
     now: Timestamp,
     wall: Timestamp,
     limit: usize,
-) -> Result<Vec<UserId>, ReadFault> {
+) -> Result<Vec<(Duration, UserId)>, ReadFault> {
     let mut overdue = Vec::new();
     for (column, at) in [("due_running", now), ("due_wall", wall)] {
         let mut found = connection.prepare_cached(&format!(
@@ -178,13 +178,11 @@ pub(super) fn due(
         while overdue.len() < most
             && let Some(row) = rows.next()?
         {
-            overdue.push((row.get::<_, i64>(0)?, user(&row.get::<_, String>(1)?)?));
+            let by = Duration::from_millis(number(row.get(0)?));
+            overdue.push((by, user(&row.get::<_, String>(1)?)?));
         }
     }
-    overdue.sort_by_key(|(by, _)| -by);
-    let mut seen = HashSet::new();
-    let users = overdue.into_iter().map(|(_, user)| user);
-    Ok(users.filter(|user| seen.insert(user.clone())).take(limit).collect())
+    Ok(overdue)
 }
 
 /// The users in some states, in the order of their ids: those of each state have an index in that

@@ -221,7 +221,8 @@ impl Writer {
             | Write::PutBack(_)
             | Write::DropDead(_) => true,
         };
-        if !jobs.is_empty() && !jobs.iter().any(needs) {
+        // Where it cannot be taken, a sign that can must not pass for all being well.
+        if self.disk.condition().is_ok() && !jobs.is_empty() && !jobs.iter().any(needs) {
             self.signs += u32::from(jobs.iter().any(Job::is_sign));
             return Vec::new();
         }

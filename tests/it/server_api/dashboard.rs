@@ -410,5 +410,10 @@ fn a_bucket_is_kept_until_it_is_full_again() {
         assert!(!take(39));
         buckets.put_back(&1);
         assert!(take(39) && !take(39));
+        // Nor do so many that the earlier half is forgotten; of still more, it is one of those.
+        assert!((40_000..60_000).all(|other| buckets.take(&other, &rate, at(begin + 39))));
+        assert!(!take(39));
+        assert!((60_000..160_000).all(|other| buckets.take(&other, &rate, at(begin + 39))));
+        assert!(take(39));
     }
 }

@@ -61,7 +61,9 @@ impl<R: AsyncRead + Unpin> Socket<R> {
         mailbox: Arc<Mailbox>,
         message_bytes_max: usize,
     ) -> Self {
-        Self { reader, mailbox, message_bytes_max, unread: early.into(), fragmented: None }
+        // Nothing, mostly, but it would keep the handshake's buffer.
+        let unread = if early.is_empty() { BytesMut::new() } else { early.into() };
+        Self { reader, mailbox, message_bytes_max, unread, fragmented: None }
     }
 
     /// Reads the next message or control frame; may be given up at any time without loss.

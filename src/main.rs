@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -15,7 +14,6 @@ use presence_hub::clock::Clock;
 use presence_hub::config::{Loaded, load};
 use presence_hub::http::explanation;
 use presence_hub::presence::{Platform, UserId, duration};
-use tokio::runtime::{Builder, Runtime};
 
 /// What the system's own keeps for each thread grows while many come and go; this gives it back.
 #[global_allocator]
@@ -133,20 +131,12 @@ fn variables() -> BTreeMap<String, String> {
 fn serve(source: &Source) -> Result<ExitCode, Stop> {
     let loaded = loaded(source)?;
     let log = app::start_logging(&loaded.config);
-    let runtime = runtime().map_err(failed)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(app::run(loaded, &variables(), log)).map_err(failed)?;
     // What still runs, as a client that does not read its end, is not waited for.
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
-}
-
-/// A thread for each processor; where there is but one, none that would share it.
-fn runtime() -> io::Result<Runtime> {
-    let mut builder = match thread::available_parallelism() {
-        Ok(processors) if processors.get() == 1 => Builder::new_current_thread(),
-        Ok(_) | Err(_) => Builder::new_multi_thread(),
-    };
-    builder.enable_all().build()
 }
 
 fn check_config(source: &Source) -> Result<ExitCode, Stop> {

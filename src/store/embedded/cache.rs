@@ -9,8 +9,8 @@ use crate::store::Stored;
 
 /// About how many bytes the records in memory may take.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// What an entry takes besides its record.
-const ENTRY_BYTES: u32 = 256;
+/// What an entry takes besides as much as its record's JSON, where what is not there takes nothing.
+const ENTRY_BYTES: u32 = 640;
 /// What most records take.
 const RECORD_BYTES: usize = 1024;
 /// How many stripes there are: a commit to one user voids the reads under way in its stripe.
@@ -79,7 +79,6 @@ impl Cache {
 
     /// Keeps what the database has.
     pub(super) fn keep(&self, user: &UserId, stored: Stored, bytes: usize) {
-        // A record in memory takes about as much as its JSON.
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(ENTRY_BYTES);
         self.entries.insert(user.clone(), Kept { stored, bytes });
     }

@@ -1,4 +1,4 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, Cursor, Read, Write};
 use std::pin::Pin;
@@ -17,6 +17,8 @@ use crate::wire::Close;
 
 /// How much is read at once.
 const READ_BYTES: usize = 16 * 1024;
+/// How much of it tungstenite takes at once, which is more than most messages have.
+const TAKEN_BYTES: usize = 1024;
 /// How much tungstenite may hold of what it writes itself, pongs and the echo of a Close, before
 /// the mailbox has taken it: the mailbox always takes it.
 const WRITE_BYTES_MAX: usize = 16 * 1024;
@@ -24,6 +26,8 @@ const WRITE_BYTES_MAX: usize = 16 * 1024;
 thread_local! {
     /// What all connections of a thread read into, so that one that says nothing holds no buffer.
     static LENT: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+    /// Tungstenite's state between two messages, which is the same for all connections.
+    static BETWEEN: Cell<Option<Box<WebSocketContext>>> = const { Cell::new(None) };
 }
 
 /// The reading half of a connection, parsed.
@@ -33,8 +37,7 @@ pub(super) struct Socket<R> {
     message_bytes_max: usize,
     /// What was read and not parsed yet.
     unread: BytesMut,
-    /// Tungstenite's state from the first fragment of a message to its last; between messages there
-    /// is none.
+    /// Tungstenite's state from the first fragment of a message to its last.
     fragmented: Option<Box<WebSocketContext>>,
 }
 
@@ -131,14 +134,10 @@ impl<R: AsyncRead + Unpin> Socket<R> {
     fn parse(&mut self, frame: &[u8]) -> Option<Incoming> {
         let (fragmented, seam) = (self.fragmented.take(), &mut Seam(frame, &self.mailbox));
         let goes_on = fragmented.is_some();
-        let mut context = fragmented.unwrap_or_else(|| {
-            let config = WebSocketConfig::default()
-                .read_buffer_size(frame.len())
-                .write_buffer_size(0)
-                .max_write_buffer_size(WRITE_BYTES_MAX)
-                .max_message_size(Some(self.message_bytes_max))
-                .max_frame_size(Some(self.message_bytes_max));
-            Box::new(WebSocketContext::new(Role::Server, Some(config)))
+        let mut context = fragmented.or_else(|| BETWEEN.take()).unwrap_or_else(new_context);
+        context.set_config(|config| {
+            config.max_message_size = Some(self.message_bytes_max);
+            config.max_frame_size = Some(self.message_bytes_max);
         });
         let incoming = match context.read(seam) {
             Ok(Message::Text(text)) => Incoming::Text(text),
@@ -146,25 +145,25 @@ impl<R: AsyncRead + Unpin> Socket<R> {
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {
                 // A pong is queued; the mailbox always takes it.
                 context.flush(seam).ok();
-                self.fragmented = Some(context).filter(|_| goes_on);
+                if goes_on {
+                    self.fragmented = Some(context);
+                    return Some(Incoming::Control);
+                }
                 Incoming::Control
             }
             Ok(Message::Close(frame)) => {
                 // So is the echo; a peer that is gone has no use for it.
                 context.flush(seam).ok();
-                Incoming::Closed { close: Some(frame.map_or(1005, |frame| frame.code.into())) }
+                let close = frame.map_or(1005, |frame| frame.code.into());
+                return Some(Incoming::Closed { close: Some(close) });
             }
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.fragmented = Some(context);
                 return None;
             }
-            Err(Error::Capacity(_)) => Incoming::Broken(Close::TooLarge),
-            Err(Error::Utf8(_)) => Incoming::Broken(Close::NotUtf8),
-            Err(Error::Protocol(error)) if error != ProtocolError::ResetWithoutClosingHandshake => {
-                Incoming::Broken(Close::ProtocolError)
-            }
-            Err(_) => Incoming::Closed { close: None },
+            Err(error) => return Some(broken(&error)),
         };
+        BETWEEN.set(Some(context));
         Some(incoming)
     }
 
@@ -172,6 +171,26 @@ impl<R: AsyncRead + Unpin> Socket<R> {
     pub(super) async fn discard(&mut self) {
         self.unread.clear();
         while poll_fn(|cx| self.poll_read(cx, |_, _| ())).await.is_some() {}
+    }
+}
+
+fn new_context() -> Box<WebSocketContext> {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(TAKEN_BYTES)
+        .write_buffer_size(0)
+        .max_write_buffer_size(WRITE_BYTES_MAX);
+    Box::new(WebSocketContext::new(Role::Server, Some(config)))
+}
+
+/// What it means that a frame could not be read.
+fn broken(error: &Error) -> Incoming {
+    match error {
+        Error::Capacity(_) => Incoming::Broken(Close::TooLarge),
+        Error::Utf8(_) => Incoming::Broken(Close::NotUtf8),
+        Error::Protocol(error) if *error != ProtocolError::ResetWithoutClosingHandshake => {
+            Incoming::Broken(Close::ProtocolError)
+        }
+        _ => Incoming::Closed { close: None },
     }
 }
 

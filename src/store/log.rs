@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
@@ -15,8 +16,10 @@ use crate::presence::{
 /// of an earlier log is never taken for one of this.
 const CURSORS_PER_MS: u32 = 20;
 
-/// What most events and records need.
-const JSON_BYTES: usize = 768;
+thread_local! {
+    /// Where a thread writes what is then kept in just as much room as it needs.
+    static DRAFT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A place in the log: that of an entry, or the one before the first. Only their order means
 /// something.
@@ -101,7 +104,7 @@ impl LogEntry {
             kicked: Cow::Borrowed(&transition.kicked),
             evidence: transition.evidence,
         };
-        json(&event).into()
+        json(&event)
     }
 
     /// Writes many events as one JSON array.
@@ -138,11 +141,14 @@ impl LogEntry {
 }
 
 /// Writes a plain value.
-pub(super) fn json<T: Serialize>(value: &T) -> String {
-    let mut json = Vec::with_capacity(JSON_BYTES);
-    serde_json::to_writer(&mut json, value)
-        .unwrap_or_else(|error| unreachable!("plain values make JSON: {error}"));
-    String::from_utf8(json).unwrap_or_else(|error| unreachable!("JSON is UTF-8: {error}"))
+pub(super) fn json(value: &impl Serialize) -> Arc<str> {
+    DRAFT.with_borrow_mut(|draft| {
+        draft.clear();
+        serde_json::to_writer(&mut *draft, value)
+            .unwrap_or_else(|error| unreachable!("plain values make JSON: {error}"));
+        let json = str::from_utf8(draft);
+        json.unwrap_or_else(|error| unreachable!("JSON is UTF-8: {error}")).into()
+    })
 }
 
 /// The shape of an event.

@@ -1,3 +1,5 @@
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use serde::Serialize;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -8,24 +10,28 @@ use super::Close;
 
 /// The most that comes before what a server says (RFC 6455, section 5.2).
 const HEADER_BYTES_MAX: usize = 10;
-/// What most messages need, header and all.
-const MESSAGE_BYTES: usize = 384;
+thread_local! {
+    /// Where a thread writes what is then kept in just as much room as it needs.
+    static DRAFT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Frames a message, once for all the sockets it goes to.
 pub fn text_frame(message: &impl Serialize) -> Bytes {
-    let mut bytes = Vec::with_capacity(MESSAGE_BYTES);
-    // How long the header is, is known when the message is written.
-    bytes.resize(HEADER_BYTES_MAX, 0);
-    serde_json::to_writer(&mut bytes, message)
-        .unwrap_or_else(|error| unreachable!("hub messages are plain structs: {error}"));
-    let (room, message) = bytes.split_at_mut(HEADER_BYTES_MAX);
-    let header = FrameHeader { opcode: OpCode::Data(Data::Text), ..FrameHeader::default() };
-    let length = message.len() as u64;
-    let begin = HEADER_BYTES_MAX - header.len(length);
-    header
-        .format(length, &mut &mut room[begin..])
-        .unwrap_or_else(|error| unreachable!("there is room: {error}"));
-    Bytes::from(bytes).slice(begin..)
+    DRAFT.with_borrow_mut(|draft| {
+        // How long the header is, is known when the message is written.
+        draft.clear();
+        draft.resize(HEADER_BYTES_MAX, 0);
+        serde_json::to_writer(&mut *draft, message)
+            .unwrap_or_else(|error| unreachable!("hub messages are plain structs: {error}"));
+        let (room, message) = draft.split_at_mut(HEADER_BYTES_MAX);
+        let header = FrameHeader { opcode: OpCode::Data(Data::Text), ..FrameHeader::default() };
+        let length = message.len() as u64;
+        let begin = HEADER_BYTES_MAX - header.len(length);
+        header
+            .format(length, &mut &mut room[begin..])
+            .unwrap_or_else(|error| unreachable!("there is room: {error}"));
+        Bytes::copy_from_slice(&draft[begin..])
+    })
 }
 
 /// A protocol-level Ping, which browsers answer below JavaScript (T13).

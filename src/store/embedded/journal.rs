@@ -18,8 +18,6 @@ const FILES: [&str; 2] = ["presence.journal-0", "presence.journal-1"];
 const TITLE: &str = "presence-hub journal";
 /// What a line begins with: the sum, and a space.
 const SUM_BYTES: usize = 9;
-/// What a line has beside the record and the events, about.
-const ROOM_BYTES: usize = 384;
 /// How long a file grows, at least, before it is the other's turn.
 const TURN_BYTES: u64 = 1024 * 1024;
 
@@ -36,6 +34,8 @@ pub(super) struct Journal {
     length: u64,
     /// The last revision in each file.
     last: [u64; 2],
+    /// Where a line is written before it goes to its file.
+    draft: Vec<u8>,
 }
 
 /// The files, for whoever syncs them.
@@ -81,7 +81,9 @@ impl Journal {
         }
         lines.sort_by_key(|line| line.revision);
         let files = Arc::new(JournalFiles { files, is_dirty: Default::default() });
-        Ok((Self { files, active: 0, turn: rand::random(), length: 0, last: [0; 2] }, lines))
+        let turn = rand::random();
+        let journal = Self { files, active: 0, turn, length: 0, last: [0; 2], draft: Vec::new() };
+        Ok((journal, lines))
     }
 
     /// Empties the journal for a new run, so that nothing of an earlier one is ever taken for a part of
@@ -114,15 +116,14 @@ impl Journal {
         if self.length >= TURN_BYTES && self.last[other] <= safe {
             (self.active, self.turn, self.length) = (other, rand::random(), 0);
         }
-        let file = &self.files.files[self.active];
-        let mut text = Vec::with_capacity(entry.bytes() + ROOM_BYTES);
+        self.draft.clear();
         if self.length == 0 {
-            writeln!(text, "{TITLE} {:016x}", self.turn)?;
+            writeln!(self.draft, "{TITLE} {:016x}", self.turn)?;
         }
-        write_line(&mut text, self.turn, entry)?;
-        file.write_all_at(&text, self.length)?;
+        write_line(&mut self.draft, self.turn, entry)?;
+        self.files.files[self.active].write_all_at(&self.draft, self.length)?;
         self.files.is_dirty[self.active].store(true, Ordering::Release);
-        self.length += text.len() as u64;
+        self.length += self.draft.len() as u64;
         self.last[self.active] = entry.revision;
         Ok(())
     }

@@ -34,7 +34,7 @@ pub(super) struct Draft {
     user: UserId,
     record: Arc<Record>,
     due: Due,
-    json: String,
+    json: Arc<str>,
     events: Vec<(Timestamp, Arc<str>)>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Entry {
     pub(super) stored: Stored,
     /// Whether it is due at another time than before.
     pub(super) is_due_anew: bool,
-    pub(super) json: String,
+    pub(super) json: Arc<str>,
     pub(super) events: Vec<(Timestamp, Arc<str>)>,
     /// Where the log ended before.
     pub(super) log_before: Cursor,

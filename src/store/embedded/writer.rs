@@ -38,7 +38,7 @@ pub(super) enum Write {
     /// A sign of life: worth no sync of its own.
     Sign {
         node: String,
-        sign: String,
+        sign: Arc<str>,
     },
     Retire {
         node: String,

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde::{Serialize, Serializer};
 
 use super::machine::Machine;
-use super::scenario::{Figure, Scenario};
+use super::scenario::{Figure, Scenario, median};
 use super::{Kind, Store};
 use crate::clock::Clock;
 use crate::presence::Timestamp;
@@ -115,11 +115,6 @@ fn commit() -> Option<String> {
 
 fn shown<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&value.to_string())
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }
 
 /// A number with about three digits.

@@ -107,6 +107,12 @@ pub(super) struct Figure {
     pub(super) value: f64,
 }
 
+/// The one in the middle.
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
 /// One server, and the generators that load it.
 pub(super) struct Run<'a> {
     pub(super) scenario: Scenario,
@@ -243,23 +249,27 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Whatever is freed goes back to the system when the allocator gets to it, so one look says little:
+    /// medians of all looks in a tenth of the time are held against each other.
     fn churn(&mut self) -> io::Result<()> {
         let (begin, seconds) = (machine::now_ns(), self.seconds());
         let elapsed = || Duration::from_nanos(machine::now_ns() - begin).as_secs();
-        let (mut early, mut logins) = (None, 0.0);
+        let (mut looks, mut logins) = (Vec::new(), 0.0);
         while elapsed() < seconds {
+            let tenth = elapsed() * 10 / seconds;
             let watch = Watch::Next { count: 1, total: self.sessions };
             self.open(0, self.sessions, "a", watch)?;
             self.all(&Order::Leave)?;
             logins += f64::from(self.sessions);
-            if elapsed() >= seconds / 10 && early.is_none() {
-                self.settle()?;
-                early = Some(machine::resident_kib(self.server.id()));
-            }
+            self.settle()?;
+            looks.push((tenth, machine::resident_kib(self.server.id())));
         }
-        self.settle()?;
-        let late = machine::resident_kib(self.server.id());
-        let early = early.unwrap_or(late);
+        // Where rounds are longer than a tenth, all there is.
+        let of = |wanted| {
+            let of_it = looks.iter().filter(|(tenth, _)| *tenth == wanted).map(|(_, rss)| *rss);
+            median(of_it.collect()).or_else(|| median(looks.iter().map(|(_, rss)| *rss).collect()))
+        };
+        let (early, late) = (of(1).unwrap_or_default(), of(9).unwrap_or_default());
         self.figure("logins", "", logins);
         self.figure("RSS after a tenth of the time", "MiB", early / 1024.0);
         self.figure("RSS at the end", "MiB", late / 1024.0);

@@ -161,7 +161,12 @@ impl<R: AsyncRead + Unpin> Socket<R> {
                 self.fragmented = Some(context);
                 return None;
             }
-            Err(error) => return Some(broken(&error)),
+            Err(Error::Capacity(_)) => return Some(Incoming::Broken(Close::TooLarge)),
+            Err(Error::Utf8(_)) => return Some(Incoming::Broken(Close::NotUtf8)),
+            Err(Error::Protocol(error)) if error != ProtocolError::ResetWithoutClosingHandshake => {
+                return Some(Incoming::Broken(Close::ProtocolError));
+            }
+            Err(_) => return Some(Incoming::Closed { close: None }),
         };
         BETWEEN.set(Some(context));
         Some(incoming)
@@ -180,18 +185,6 @@ fn new_context() -> Box<WebSocketContext> {
         .write_buffer_size(0)
         .max_write_buffer_size(WRITE_BYTES_MAX);
     Box::new(WebSocketContext::new(Role::Server, Some(config)))
-}
-
-/// What it means that a frame could not be read.
-fn broken(error: &Error) -> Incoming {
-    match error {
-        Error::Capacity(_) => Incoming::Broken(Close::TooLarge),
-        Error::Utf8(_) => Incoming::Broken(Close::NotUtf8),
-        Error::Protocol(error) if *error != ProtocolError::ResetWithoutClosingHandshake => {
-            Incoming::Broken(Close::ProtocolError)
-        }
-        _ => Incoming::Closed { close: None },
-    }
 }
 
 /// Where tungstenite meets the connection: it reads one frame, and what it writes of its own accord

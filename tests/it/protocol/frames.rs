@@ -94,6 +94,25 @@ async fn a_message_may_come_in_pieces_and_as_large_as_the_limit() {
 }
 
 #[tokio::test]
+async fn a_message_in_pieces_is_not_mixed_with_what_others_say() {
+    let server = small();
+    let (mut ann, mut bob) = (logged_in(&server, "ann").await, logged_in(&server, "bob").await);
+    let text = json!({ "type": "set", "id": 2, "custom": "in pieces" }).to_string();
+    let (first, last) = text.as_bytes().split_at(text.len() / 2);
+    ann.send(&[frame(0x01, first), frame(PING, b"read")].concat()).await;
+    assert_eq!(ann.frame().await, Some((PONG, b"read".to_vec())));
+    for id in 2..20 {
+        bob.say(&json!({ "type": "ping", "id": id })).await;
+        assert_eq!(bob.message().await["id"], id);
+    }
+    bob.send(&[frame(0x01, b"{"), frame(TEXT, b"}")].concat()).await;
+    assert_eq!(bob.close_code().await, 1002);
+    logged_in(&server, "cid").await;
+    ann.send(&frame(0x80, last)).await;
+    assert_eq!(ann.message().await["ok"]["status"]["custom"], "in pieces");
+}
+
+#[tokio::test]
 async fn a_close_is_answered_with_its_own_code() {
     let server = small();
     for (user, code) in [("normal", 1000_u16), ("away", 1001), ("own", 4321)] {

@@ -6,6 +6,9 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
+/// In how many ticks to a second `/proc/stat` counts (proc(5), `USER_HZ`).
+const TICKS_PER_SECOND: u64 = 100;
+
 /// What a run was measured on.
 #[derive(Debug, Serialize)]
 pub(super) struct Machine {
@@ -71,6 +74,14 @@ pub(super) fn cpu_time(process: u32) -> Duration {
         text.split_whitespace().next()?.parse::<u64>().ok()
     });
     Duration::from_nanos(times.sum())
+}
+
+/// The time that a host has kept from this machine's processors, all of them; none where it does not say.
+pub(super) fn stolen() -> Duration {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    // The first line: cpu, user, nice, system, idle, iowait, irq, softirq, steal.
+    let ticks = stat.split_whitespace().nth(8).and_then(|ticks| ticks.parse::<u64>().ok());
+    Duration::from_millis(ticks.unwrap_or_default() * 1000 / TICKS_PER_SECOND)
 }
 
 /// The memory that a process has resident, in KiB.

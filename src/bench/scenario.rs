@@ -170,6 +170,7 @@ impl Run<'_> {
         self.figure("p50 single", "ms", single.latency.quantile_ms(0.5));
         self.figure("p99 single", "ms", single.latency.quantile_ms(0.99));
         self.figure("generators busy", "% of a core", single.spent.busy());
+        self.figure("stolen by the host", "% of a core", single.spent.stolen());
         let burst = vec![(0..BURST).collect(); (rounds as usize).div_ceil(4)];
         let burst = self.change_all(&burst)?;
         self.figure("CPU a delivery in a burst of 60", "us", burst.cpu_us());
@@ -202,6 +203,7 @@ impl Run<'_> {
         self.figure("p50", "ms", changed.latency.quantile_ms(0.5));
         self.figure("p99", "ms", changed.latency.quantile_ms(0.99));
         self.figure("generators busy", "% of a core", changed.spent.busy());
+        self.figure("stolen by the host", "% of a core", changed.spent.stolen());
         Ok(())
     }
 
@@ -210,16 +212,17 @@ impl Run<'_> {
         let overflows = machine::listen_overflows();
         let watch = Watch::Next { count: 1, total: self.sessions };
         let latency = self.open(0, self.sessions, "a", watch)?;
-        let Spent { wall, generators, .. } = self.spent(&begun);
+        let opened = self.spent(&begun);
         self.settle()?;
         let (cpu, sessions) = (self.spent(&begun).cpu, f64::from(self.sessions));
         self.figure("CPU a login", "us", cpu / sessions * 1e6);
         self.figure("logins a CPU-second", "", sessions / cpu);
-        self.figure("logins a second", "", sessions / wall);
+        self.figure("logins a second", "", sessions / opened.wall);
         self.figure("p50 login, connecting included", "ms", latency.quantile_ms(0.5));
         self.figure("p99 login, connecting included", "ms", latency.quantile_ms(0.99));
         self.figure("listen overflows", "", machine::listen_overflows() - overflows);
-        self.figure("generators busy", "% of a core", generators / wall * 100.0);
+        self.figure("generators busy", "% of a core", opened.busy());
+        self.figure("stolen by the host", "% of a core", opened.stolen());
         Ok(())
     }
 
@@ -371,7 +374,8 @@ impl Run<'_> {
     fn now(&self) -> Begun {
         let generators = self.workers.iter().map(|worker| machine::cpu_time(worker.id())).sum();
         let server = machine::cpu_time(self.server.id());
-        Begun { wall: Duration::from_nanos(machine::now_ns()), server, generators }
+        let wall = Duration::from_nanos(machine::now_ns());
+        Begun { wall, server, generators, stolen: machine::stolen() }
     }
 
     fn spent(&self, begun: &Begun) -> Spent {
@@ -381,6 +385,7 @@ impl Run<'_> {
             wall: since(now.wall, begun.wall),
             cpu: since(now.server, begun.server),
             generators: since(now.generators, begun.generators),
+            stolen: since(now.stolen, begun.stolen),
         }
     }
 
@@ -398,6 +403,7 @@ struct Begun {
     wall: Duration,
     server: Duration,
     generators: Duration,
+    stolen: Duration,
 }
 
 /// What a span took, in seconds.
@@ -407,12 +413,19 @@ struct Spent {
     cpu: f64,
     /// The generators'.
     generators: f64,
+    /// What the host kept from all processors; part of it is in the others.
+    stolen: f64,
 }
 
 impl Spent {
     /// The part of a processor that the generators took.
     fn busy(&self) -> f64 {
         self.generators / self.wall * 100.0
+    }
+
+    /// The part of one that the host kept.
+    fn stolen(&self) -> f64 {
+        self.stolen / self.wall * 100.0
     }
 }
 

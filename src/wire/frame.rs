@@ -10,6 +10,7 @@ use super::Close;
 
 /// The most that comes before what a server says (RFC 6455, section 5.2).
 const HEADER_BYTES_MAX: usize = 10;
+
 thread_local! {
     /// Where a thread writes what is then kept in just as much room as it needs.
     static DRAFT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };

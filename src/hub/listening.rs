@@ -46,7 +46,7 @@ impl Hub {
         }
         let said = record.recent.iter().find_map(|applied| {
             let end = applied.effects.ends.iter().find(|end| end.connection == connection)?;
-            Some((end, applied.effects.kick.as_ref()))
+            Some((end, applied.effects.kick.as_deref()))
         });
         match said {
             Some((end, kick)) => self.end(end, kick),

@@ -307,9 +307,9 @@ impl Hub {
     fn end_all(&self, effects: &Effects) {
         for end in &effects.ends {
             if end.connection.node == self.node {
-                self.end(end, effects.kick.as_ref());
+                self.end(end, effects.kick.as_deref());
             } else {
-                let kick = effects.kick.clone();
+                let kick = effects.kick.as_deref().cloned();
                 self.bus.publish(self.node, Word::End { end: *end, kick });
             }
         }

@@ -139,7 +139,7 @@ impl<'a> Draft<'a> {
     pub(super) fn expel(&mut self, session: SessionId, by: &Kicker, why: Why) -> Option<Terminal> {
         let index = self.record.terminals.iter().position(|t| t.session == session)?;
         let terminal = self.record.terminals.remove(index);
-        self.effects.kick = Some((by.clone(), self.now));
+        self.effects.kick = Some(Box::new((by.clone(), self.now)));
         if terminal.link == Link::Connected {
             self.effects.ends.push(End { connection: terminal.connection, why });
         }
@@ -160,7 +160,7 @@ impl<'a> Draft<'a> {
     ) {
         let place = u8::try_from(self.transitions.len()).unwrap_or(u8::MAX);
         let kick = self.effects.kick.as_ref().filter(|_| cause == Cause::Kicked);
-        let by = kick.map(|(by, _)| by.clone());
+        let by = kick.map(|kick| kick.0.clone());
         self.transitions.push(Transition {
             id: (self.event, place),
             at: self.now,
@@ -232,11 +232,14 @@ impl<'a> Draft<'a> {
         let excess = self.record.ended.len().saturating_sub(ENDED_MAX);
         self.record.ended.drain(..excess);
         self.record.recent.truncate(RECENT_EVENTS_MAX - 1);
-        let effects = self.effects.clone();
-        let applied = Applied { event: self.event, effects, answer: answer.clone() };
-        // Most records stay as they are for long: no room for what may come.
+        // Most records stay as they are for long: no room for what may come, or for what went.
         self.record.recent.reserve_exact(1);
-        self.record.recent.push_front(applied);
+        self.record.recent.push_front(Applied {
+            event: self.event,
+            effects: self.effects.clone(),
+            answer: (answer != Answer::Done).then(|| Box::new(answer.clone())),
+        });
+        self.record.terminals.shrink_to_fit();
         if self.record.version == 0 && self.record.revoked.is_none() {
             self.record = Record::default();
         }

@@ -29,7 +29,7 @@ pub struct Effects {
     pub ends: Vec<End>,
     /// Who is behind those that end by a kick, and when.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kick: Option<(Kicker, Timestamp)>,
+    pub kick: Option<Box<(Kicker, Timestamp)>>,
     /// Whether watchers must be told the user's status.
     pub announce: bool,
 }

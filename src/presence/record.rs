@@ -160,9 +160,9 @@ pub struct Applied {
     /// What the outside had to do.
     #[serde(default, skip_serializing_if = "is_default")]
     pub effects: Effects,
-    /// What its sender was told.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub answer: Answer,
+    /// What its sender was told, where that is more than that it was [`Done`](Answer::Done).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Box<Answer>>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

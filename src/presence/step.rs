@@ -31,7 +31,7 @@ pub fn step(record: &Record, event: &Event, policy: &Policy, moment: &Moment) ->
             record: record.clone(),
             transitions: Vec::new(),
             effects: applied.effects.clone(),
-            answer: applied.answer.clone(),
+            answer: applied.answer.as_deref().cloned().unwrap_or_default(),
         };
     }
     let mut draft = Draft::new(record, event.id, policy, moment);

@@ -1,5 +1,5 @@
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::future::ready;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -35,8 +35,8 @@ struct Inner {
     /// Makes revisions, which so only grow, even over a user's oblivion.
     commits: u64,
     log: BTreeMap<Cursor, Kept>,
-    /// Each user's entries.
-    history: HashMap<UserId, BTreeSet<Cursor>>,
+    /// Each user's entries, the oldest first.
+    history: HashMap<UserId, VecDeque<Cursor>>,
     /// The entry before the first that the log still holds.
     log_before: Cursor,
     totals: Totals,
@@ -82,7 +82,7 @@ impl MemoryStore {
             head.0 += 1;
             let event = LogEntry::encode(user, transition);
             let entry = LogEntry { cursor: head, user: user.clone(), event };
-            state.history.entry(user.clone()).or_default().insert(head);
+            state.history.entry(user.clone()).or_default().push_back(head);
             state.log.insert(head, Kept { entry, at: transition.at });
         }
         while state.log.len() > LOG_ENTRIES_MAX {
@@ -112,7 +112,7 @@ impl Inner {
         let Some((cursor, Kept { entry, .. })) = self.log.pop_first() else { return };
         self.log_before = cursor;
         if let Some(history) = self.history.get_mut(&entry.user) {
-            history.remove(&cursor);
+            history.pop_front();
             if history.is_empty() {
                 self.history.remove(&entry.user);
             }
@@ -178,15 +178,16 @@ impl Inner {
 
     fn history(&self, user: &UserId, part: Part, limit: usize) -> Vec<LogEntry> {
         let Some(cursors) = self.history.get(user) else { return Vec::new() };
-        let entry = |cursor: &Cursor| self.log.get(cursor).map(|kept| kept.entry.clone());
+        let entry = |cursor: &Cursor| Some(self.log.get(cursor)?.entry.clone());
         match part {
-            Part::After(cursor) => {
-                let cursors = cursors.range((Bound::Excluded(cursor), Bound::Unbounded));
-                cursors.filter_map(entry).take(limit).collect()
+            Part::After(after) => {
+                let begin = cursors.partition_point(|cursor| *cursor <= after);
+                cursors.range(begin..).filter_map(entry).take(limit).collect()
             }
-            Part::Before(cursor) => {
-                let cursors = cursors.range(..cursor.unwrap_or(Cursor(u64::MAX)));
-                cursors.rev().filter_map(entry).take(limit).collect()
+            Part::Before(before) => {
+                let is_before = |cursor: &Cursor| before.is_none_or(|before| *cursor < before);
+                let end = cursors.partition_point(is_before);
+                cursors.range(..end).rev().filter_map(entry).take(limit).collect()
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Watches the memory there is, so that logins are refused before the kernel kills the hub.
 
 use std::fs;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,16 @@ use crate::hub::Hub;
 const EVERY: Duration = Duration::from_secs(1);
 /// The share of the limit that must be free for another login.
 const FREE_SHARE: u64 = 32;
+/// A piece of memory so large that it shares its pages with no other.
+const LARGE: usize = 1024 * 1024;
 
 /// Closes the hub to logins while memory is short, for as long as the process lives; where the
 /// system does not say, it stays open.
 pub(super) async fn watch(hub: Arc<Hub>) {
     loop {
+        // When such a piece is freed, the allocator gives back to the system what has been free for
+        // long; a hub at rest frees none.
+        drop(black_box(Vec::<u8>::with_capacity(LARGE)));
         let short = [machine(), control_group()].into_iter().flatten().any(Memory::is_short);
         hub.set_full(short);
         tokio::time::sleep(EVERY).await;

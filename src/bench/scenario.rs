@@ -17,6 +17,8 @@ const SETTLE_MILLIS: u64 = 200;
 const SETTLE_MAX: u32 = 50;
 /// The part of a processor that "nearly nothing" is: pings go on.
 const RESTING: f64 = 0.04;
+/// How long a hub may take to bring what waits into its database (10 s), and to give memory back.
+const CHURN_REST: Duration = Duration::from_secs(12);
 /// How many logins are on their way at once.
 const IN_FLIGHT: u32 = 200;
 /// Users whom every watcher of a fan-out watches.
@@ -252,30 +254,28 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whatever is freed goes back to the system when the allocator gets to it, so one look says little:
-    /// medians of all looks in a tenth of the time are held against each other.
+    /// Storms and leaves for most of each tenth of the time, and rests for what is left of it: what stays
+    /// is what a hub has when all that waited is in its database and freed memory is given back.
     fn churn(&mut self) -> io::Result<()> {
-        let (begin, seconds) = (machine::now_ns(), self.seconds());
-        let elapsed = || Duration::from_nanos(machine::now_ns() - begin).as_secs();
-        let (mut looks, mut logins) = (Vec::new(), 0.0);
-        while elapsed() < seconds {
-            let tenth = elapsed() * 10 / seconds;
-            let watch = Watch::Next { count: 1, total: self.sessions };
-            self.open(0, self.sessions, "a", watch)?;
-            self.all(&Order::Leave)?;
-            logins += f64::from(self.sessions);
-            self.settle()?;
-            looks.push((tenth, machine::resident_kib(self.server.id())));
+        let begin = machine::now_ns();
+        let elapsed = || Duration::from_nanos(machine::now_ns() - begin);
+        let tenth = Duration::from_secs(self.seconds()) / 10;
+        let rest = CHURN_REST.min(tenth / 2);
+        let (mut looks, mut logins) = ([0.0; 10], 0.0);
+        for (tenths, look) in (1..).zip(&mut looks) {
+            while elapsed() + rest < tenth * tenths {
+                let watch = Watch::Next { count: 1, total: self.sessions };
+                self.open(0, self.sessions, "a", watch)?;
+                self.all(&Order::Leave)?;
+                logins += f64::from(self.sessions);
+            }
+            self.all(&Order::Idle { millis: rest.as_millis().try_into().unwrap_or_default() })?;
+            *look = machine::resident_kib(self.server.id()) / 1024.0;
         }
-        // Where rounds are longer than a tenth, all there is.
-        let of = |wanted| {
-            let of_it = looks.iter().filter(|(tenth, _)| *tenth == wanted).map(|(_, rss)| *rss);
-            median(of_it.collect()).or_else(|| median(looks.iter().map(|(_, rss)| *rss).collect()))
-        };
-        let (early, late) = (of(1).unwrap_or_default(), of(9).unwrap_or_default());
+        let [early, .., late] = looks;
         self.figure("logins", "", logins);
-        self.figure("RSS after a tenth of the time", "MiB", early / 1024.0);
-        self.figure("RSS at the end", "MiB", late / 1024.0);
+        self.figure("RSS after a tenth of the time", "MiB", early);
+        self.figure("RSS at the end", "MiB", late);
         self.figure("RSS at the end / after a tenth", "", late / early);
         Ok(())
     }

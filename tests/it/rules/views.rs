@@ -1,9 +1,9 @@
 //! S3, S4, V1, V2, V5 and V6: what watchers, queries and the log see.
 
 use presence_hub::presence::{
-    Answer, BackgroundReason, Cause, Event, EventId, EventKind, Groups, Intent, Login, LoginPolicy,
-    Origin, Platform, Preset, RECENT_EVENTS_MAX, Record, Refusal, SESSIONS_MAX, State, Status,
-    Target, WebTabs,
+    Answer, Applied, BackgroundReason, Cause, Event, EventId, EventKind, Groups, Intent, Login,
+    LoginPolicy, Origin, Platform, Preset, RECENT_EVENTS_MAX, Record, Refusal, SESSIONS_MAX, State,
+    Status, Target, WebTabs,
 };
 
 use super::{DAY, Life, MILLI, SECOND, Seat};
@@ -314,4 +314,17 @@ fn l2_l7_the_largest_record_a_user_can_have_stays_small() {
         assert!(stored(&full) < stored(&both) && stored(&life.record) < stored(&both));
         assert!(stored(&both) <= kib_max * 1024, "{} bytes", stored(&both));
     }
+}
+
+/// A record is kept of everybody who was ever seen, and each step copies one.
+#[test]
+fn s4_a_record_of_a_user_who_left_has_room_for_nothing_but_its_last_events() {
+    let mut life = Life::of(Preset::Single);
+    for _ in 0..RECENT_EVENTS_MAX {
+        let seat = life.login(Mac, "desktop");
+        life.logout(seat);
+    }
+    let Record { terminals, recent, .. } = &life.record;
+    assert_eq!((terminals.capacity(), recent.capacity()), (0, RECENT_EVENTS_MAX));
+    assert!(size_of::<Applied>() <= 64, "{} bytes for each", size_of::<Applied>());
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::mailbox::{Delivery, Mailbox};
-use super::sharded::Sharded;
+use super::sharded::{Sharded, remove};
 use crate::presence::{ConnectionId, UserId};
 
 /// The connections of this node, by id: how word finds a session's socket.
@@ -21,7 +21,7 @@ impl Registry {
 
     /// Removes a connection; another one is never touched, for no two have the same id.
     pub(super) fn remove(&self, connection: ConnectionId) {
-        self.0.lock(&connection).remove(&connection);
+        remove(&mut self.0.lock(&connection), &connection);
     }
 
     pub(super) fn get(&self, connection: ConnectionId) -> Option<Arc<Mailbox>> {
@@ -104,7 +104,7 @@ impl Watchers {
         let Some(watcher) = by.remove(&mailbox.id().serial) else { return false };
         mailbox.unwatch(watcher.place);
         if by.is_empty() {
-            shard.remove(user);
+            remove(&mut shard, user);
         }
         true
     }

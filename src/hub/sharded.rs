@@ -37,3 +37,11 @@ impl<K: Hash + Eq, V> Sharded<K, V> {
         all
     }
 }
+
+/// Removes an entry; a part of the map that is empty then keeps no room for what it held.
+pub(super) fn remove<K: Hash + Eq, V>(part: &mut HashMap<K, V>, key: &K) {
+    part.remove(key);
+    if part.is_empty() {
+        part.shrink_to_fit();
+    }
+}

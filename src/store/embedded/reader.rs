@@ -1,5 +1,5 @@
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -21,6 +21,8 @@ use crate::store::{
 const LOADS_MAX: usize = 512;
 /// How many other questions are answered at once.
 const QUESTIONS_MAX: usize = 4;
+/// How much of the database a connection that reads keeps in memory.
+const READER_KIB: i32 = 512;
 
 /// Connections that read, beside the one that writes.
 ///
@@ -43,7 +45,7 @@ struct Load {
 impl Readers {
     pub(super) fn new(database: PathBuf) -> Result<Arc<Self>, OpenFault> {
         let (loads, wanted) = handoff();
-        let connection = connect(&database)?;
+        let connection = connect_to_read(&database)?;
         let work = move || {
             while let Some(loads) = wanted.take(LOADS_MAX) {
                 look_up(&connection, loads);
@@ -74,7 +76,7 @@ impl Readers {
             let idle = readers.idle.lock().pop();
             let connection = match idle {
                 Some(connection) => connection,
-                None => connect(&readers.database)?,
+                None => connect_to_read(&readers.database)?,
             };
             let answer = question(&connection);
             readers.idle.lock().push(connection);
@@ -84,6 +86,13 @@ impl Readers {
         drop(place);
         answer.map_err(|fault: ReadFault| unavailable(&fault))
     }
+}
+
+/// What is read often is among the records in memory, and the kernel has the rest.
+fn connect_to_read(database: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(database)?;
+    connection.pragma_update(None, "cache_size", -READER_KIB)?;
+    Ok(connection)
 }
 
 /// Looks records up as of one moment, and tells each what came of it.

@@ -1,4 +1,5 @@
-//! Watches the memory there is, so that logins are refused before the kernel kills the hub.
+//! Watches the memory there is, so that logins are refused before the kernel kills the hub, and has
+//! what is free given back.
 
 use std::fs;
 use std::hint::black_box;
@@ -18,8 +19,8 @@ const LARGE: usize = 1024 * 1024;
 /// system does not say, it stays open.
 pub(super) async fn watch(hub: Arc<Hub>) {
     loop {
-        // When such a piece is freed, the allocator gives back to the system what has been free for
-        // long; a hub at rest frees none.
+        // When such a piece is freed, the allocator gives back to the system what has been free for a
+        // second; a hub at rest frees none.
         drop(black_box(Vec::<u8>::with_capacity(LARGE)));
         let short = [machine(), control_group()].into_iter().flatten().any(Memory::is_short);
         hub.set_full(short);

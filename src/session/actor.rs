@@ -120,10 +120,14 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
         let mailbox = Arc::clone(self.connection.mailbox());
         let timer = sleep_until(self.next_wake());
         tokio::pin!(timer);
+        let mut awaits_login = true;
         loop {
-            // A timer that is set too early costs a wakeup; setting it anew at every message, more.
+            // A timer that is set too early costs a wakeup; setting it anew at every message, more, but
+            // not at the login, whose time is nearly always left over.
             let wake = self.next_wake();
-            if wake < timer.deadline() || timer.is_elapsed() {
+            let has_logged_in = awaits_login && self.session.is_some();
+            awaits_login &= !has_logged_in;
+            if has_logged_in || wake < timer.deadline() || timer.is_elapsed() {
                 timer.as_mut().reset(wake);
             }
             let blocked = self.blocked.is_some();

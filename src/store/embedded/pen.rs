@@ -75,47 +75,43 @@ impl Pen<'_> {
         })
     }
 
-    /// Swaps a record for its successor; returns whether it was the one expected.
-    pub(super) fn record(&mut self, entry: &Entry) -> rusqlite::Result<bool> {
-        let Entry { user, expected, json, stored, revision, .. } = entry;
-        let revision = *revision;
-        let is_new = *expected == Revision::default();
-        let user_text = user.as_str();
+    /// Swaps a user's record for what came of it, commit by commit; returns whether it was the one
+    /// expected.
+    pub(super) fn record(&self, commits: &[&Entry]) -> rusqlite::Result<bool> {
+        let (Some(first), Some(last)) = (commits.first(), commits.last()) else { return Ok(true) };
+        let Entry { user, stored, json, revision, after, .. } = last;
+        let (expected, revision) = (int(first.expected.0), int(*revision));
+        let is_due_anew = commits.iter().any(|commit| commit.is_due_anew);
+        let is_new = first.expected == Revision::default();
+        let user = user.as_str();
         let (due_running, due_wall) = (stored.due.running.map(millis), stored.due.wall.map(millis));
-        let state = entry.after.state.map(|state| state as i64);
+        let state = after.state.map(|state| state as i64);
         let changed = match (is_new, stored.record.is_empty()) {
-            (true, true) => self.is_absent(user_text)?,
-            (false, true) => self.execute(
-                "DELETE FROM users WHERE user = ?1 AND revision = ?2",
-                (user_text, int(expected.0)),
-            )?,
+            (true, true) => self.is_absent(user)?,
+            (false, true) => self
+                .execute("DELETE FROM users WHERE user = ?1 AND revision = ?2", (user, expected))?,
             (true, false) => self.execute(
                 "INSERT INTO users (user, revision, state, due_running, due_wall, record, crc)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
-                params![user_text, int(revision), state, due_running, due_wall, json, crc(json)],
+                params![user, revision, state, due_running, due_wall, json, crc(json)],
             )?,
             // An index is written anew wherever one of its columns is, be it to the same value.
-            (false, false) if !entry.is_due_anew && entry.before.state == entry.after.state => self
-                .execute(
-                    "UPDATE users SET revision = ?2, record = ?3, crc = ?4
-                     WHERE user = ?1 AND revision = ?5",
-                    params![user_text, int(revision), json, crc(json), int(expected.0)],
-                )?,
+            (false, false) if !is_due_anew && first.before.state == after.state => self.execute(
+                "UPDATE users SET revision = ?2, record = ?3, crc = ?4
+                 WHERE user = ?1 AND revision = ?5",
+                params![user, revision, json, crc(json), expected],
+            )?,
             (false, false) => self.execute(
                 "UPDATE users SET revision = ?2, state = ?3, due_running = ?4, due_wall = ?5,
                  record = ?6, crc = ?7 WHERE user = ?1 AND revision = ?8",
-                params![
-                    user_text,
-                    int(revision),
-                    state,
-                    due_running,
-                    due_wall,
-                    json,
-                    crc(json),
-                    int(expected.0)
-                ],
+                params![user, revision, state, due_running, due_wall, json, crc(json), expected],
             )?,
         };
+        Ok(changed > 0)
+    }
+
+    /// Adds to the log what a commit adds.
+    pub(super) fn log(&mut self, entry: &Entry) -> rusqlite::Result<()> {
         let Tail { head, entries, mut bytes, .. } = *self.tail;
         for ((at, event), place) in entry.events.iter().zip(1..) {
             bytes += event.len() as u64;
@@ -123,11 +119,19 @@ impl Pen<'_> {
             self.execute(
                 "INSERT INTO log (cursor, user, at, entries, bytes, event, crc)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                params![cursor, user_text, millis(*at), entries, int(bytes), event, crc(event)],
+                params![
+                    cursor,
+                    entry.user.as_str(),
+                    millis(*at),
+                    entries,
+                    int(bytes),
+                    event,
+                    crc(event)
+                ],
             )?;
         }
         self.tail.follow(entry);
-        Ok(changed > 0)
+        Ok(())
     }
 
     fn is_absent(&self, user: &str) -> rusqlite::Result<usize> {

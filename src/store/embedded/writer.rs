@@ -137,7 +137,8 @@ pub(super) fn replay(
     for line in lines {
         if line.revision == pen.tail.revision + 1 && line.log_before == pen.tail.head.0 {
             let entry = pen.read_again(line)?;
-            pen.record(&entry)?;
+            pen.record(&[&entry])?;
+            pen.log(&entry)?;
         }
     }
     pen.save(reader::progress(&pen.begin)?.map(|progress| progress.position))?;
@@ -186,12 +187,16 @@ impl Writer {
     fn try_to_write(&mut self, jobs: &[Job]) -> Result<Vec<u64>, StoreError> {
         self.disk.check(&self.connection)?;
         let waiting = self.waiting(jobs);
-        let Some((results, due)) = self.commit(&waiting, jobs)? else {
+        // Users who are neighbours share a page.
+        let mut by_user: Vec<&Entry> = waiting.iter().map(AsRef::as_ref).collect();
+        by_user.sort_by(|one, other| one.user.cmp(&other.user));
+        let users: Vec<_> = by_user.chunk_by(|one, other| one.user == other.user).collect();
+        let Some((results, due)) = self.commit(&waiting, &users, jobs)? else {
             return Err(self.disk.broke("somebody else has changed the database: start again"));
         };
         // Before they leave the ledger, which knew better.
-        for entry in &waiting {
-            self.cache.keep(&entry.user, entry.stored.clone(), entry.json.len());
+        for last in users.iter().filter_map(|commits| commits.last()) {
+            self.cache.keep(&last.user, last.stored.clone(), last.json.len());
         }
         self.ledger.lock().carried(waiting.len(), self.tail.log_before, due);
         self.disk.carried(self.tail.revision);
@@ -230,20 +235,25 @@ impl Writer {
         ledger.waiting()
     }
 
-    /// Returns what the jobs came to, and when the first record is due; `None` where a record is not what
-    /// it was when its successor was committed.
+    /// Writes what waits, in the order of the commits and by user, and then jobs. Returns what the jobs
+    /// came to, and when the first record is due; `None` where a record is not what it was when its
+    /// successor was committed.
     fn commit(
         &mut self,
         waiting: &[Arc<Entry>],
+        users: &[&[&Entry]],
         jobs: &[Job],
     ) -> rusqlite::Result<Option<(Vec<u64>, Due)>> {
         let Self { connection, tail, unread, retention, saved, .. } = self;
         let begin = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut pen = Pen { begin, tail, unread, retention };
-        for entry in waiting {
-            if !pen.record(entry)? {
+        for commits in users {
+            if !pen.record(commits)? {
                 return Ok(None);
             }
+        }
+        for entry in waiting {
+            pen.log(entry)?;
         }
         let results = jobs.iter().map(|job| pen.write(&job.write));
         let results = results.collect::<rusqlite::Result<Vec<_>>>()?;

@@ -221,6 +221,50 @@ async fn who_is_due_later_by_what_waits_hides_nobody() {
 }
 
 #[tokio::test]
+async fn of_all_that_waits_of_a_user_the_database_takes_what_came_of_it() {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    // What is committed before the database is asked, and again after; without a version there is
+    // nothing to be kept.
+    let stories: [[&[u64]; 2]; 6] = [
+        [&[1, 2, 3], &[]],
+        [&[1, 0], &[]],
+        [&[1, 0, 2], &[]],
+        [&[1], &[2, 3]],
+        [&[1], &[2, 0]],
+        [&[1], &[0, 2]],
+    ];
+    for part in 0..2 {
+        for (n, story) in stories.iter().enumerate() {
+            let user = id(&format!("user-{n}"));
+            for version in story[part] {
+                let revision = Store::load(&*store, &user).await.expect("a record").revision;
+                let commit = Commit {
+                    record: Arc::new(Record { version: *version, ..Record::default() }),
+                    due: Due::default(),
+                    transitions: Vec::new(),
+                    sync: false,
+                };
+                Store::commit(&*store, &user, revision, commit).await.expect("a commit");
+            }
+        }
+        settle(&store).await;
+    }
+    close(store, directory.path());
+    let again = reopen(directory.path());
+    let database = Connection::open(directory.path().join("presence.db")).expect("the database");
+    for (n, story) in stories.iter().enumerate() {
+        let last = *story.concat().last().expect("a commit");
+        let user = format!("user-{n}");
+        let found = Store::load(&again, &id(&user)).await.expect("a record").record.version;
+        assert_eq!(found, last, "{user}");
+        let sql = "SELECT count(*) FROM users WHERE user = ?1";
+        let count: u32 = database.query_row(sql, (&user,), |row| row.get(0)).expect("a count");
+        assert_eq!(count, u32::from(last > 0), "{user}");
+    }
+}
+
+#[tokio::test]
 async fn a_hub_whose_journal_was_removed_takes_nothing_more_and_has_what_it_took() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));

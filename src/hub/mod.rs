@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::future::try_join_all;
+use smallvec::SmallVec;
 use tokio::sync::{Mutex, MutexGuard, Notify};
 
 pub use self::connection::Connection;
@@ -231,7 +232,7 @@ impl Hub {
             let outcome = step(&stored.record, event, &policy, &moment);
             let record = Arc::new(outcome.record);
             let due = record.due(&policy);
-            let reasons: Vec<_> =
+            let reasons: SmallVec<[_; 1]> =
                 outcome.transitions.iter().map(|t| (t.cause, t.evidence.deadline)).collect();
             // Another policy may make the same record due at another time.
             if record != stored.record || due != stored.due {

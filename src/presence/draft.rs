@@ -161,6 +161,8 @@ impl<'a> Draft<'a> {
         let place = u8::try_from(self.transitions.len()).unwrap_or(u8::MAX);
         let kick = self.effects.kick.as_ref().filter(|_| cause == Cause::Kicked);
         let by = kick.map(|kick| kick.0.clone());
+        // Most events come to one.
+        self.transitions.reserve_exact(1);
         self.transitions.push(Transition {
             id: (self.event, place),
             at: self.now,

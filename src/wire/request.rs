@@ -87,6 +87,10 @@ struct Head<'a> {
     id: Option<&'a RawValue>,
 }
 
+/// A text as it stands in the message, unless there are escapes in it.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 #[derive(Deserialize)]
 struct Users {
     users: Vec<String>,
@@ -141,7 +145,7 @@ pub fn parse(text: &str) -> Result<(u64, Request), Malformed> {
         .map_err(|error| malformed(None, format!("not a JSON object: {error}")))?;
     let id =
         head.id.and_then(|raw| serde_json::from_str(raw.get()).ok()).filter(|id| *id <= ID_MAX);
-    let name: Cow<'_, str> = head
+    let Text(name) = head
         .r#type
         .and_then(|raw| serde_json::from_str(raw.get()).ok())
         .ok_or_else(|| malformed(id, "`type` must be a text".into()))?;

@@ -3,6 +3,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::journal::Journal;
 use crate::presence::{Census, Due, Record, Timestamp, UserId};
 use crate::store::log::json;
@@ -35,7 +37,7 @@ pub(super) struct Draft {
     record: Arc<Record>,
     due: Due,
     json: Arc<str>,
-    events: Vec<(Timestamp, Arc<str>)>,
+    events: SmallVec<[(Timestamp, Arc<str>); 1]>,
 }
 
 /// A commit.
@@ -51,7 +53,7 @@ pub(super) struct Entry {
     /// Whether it is due at another time than before.
     pub(super) is_due_anew: bool,
     pub(super) json: Arc<str>,
-    pub(super) events: Vec<(Timestamp, Arc<str>)>,
+    pub(super) events: SmallVec<[(Timestamp, Arc<str>); 1]>,
     /// Where the log ended before.
     pub(super) log_before: Cursor,
 }
@@ -237,7 +239,7 @@ impl Entry {
         self.json.len() + self.events.iter().map(|(_, event)| event.len()).sum::<usize>()
     }
 
-    const fn log_after(&self) -> Cursor {
+    fn log_after(&self) -> Cursor {
         Cursor(self.log_before.0 + self.events.len() as u64)
     }
 

@@ -446,7 +446,7 @@ pub(super) async fn flush_all(mailboxes: Vec<Arc<Mailbox>>) {
 }
 
 /// Lets those have their turn who are ready already.
-async fn pending_once() {
+pub async fn pending_once() {
     let mut is_over = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut is_over, true) {

@@ -33,7 +33,7 @@ use tokio::sync::{Mutex, MutexGuard, Notify};
 pub use self::connection::Connection;
 pub use self::deadlines::run as run_deadlines;
 use self::mailbox::flush_all;
-pub use self::mailbox::{Ending, Mailbox, Signal, Wire};
+pub use self::mailbox::{Ending, Mailbox, Signal, Wire, pending_once};
 pub use self::metrics::{CauseLabel, Closed, Counts, Metrics, StoreCounts};
 use self::registry::{Deliveries, Registry, Watchers};
 use crate::bus::{Bus, Word};

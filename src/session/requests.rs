@@ -5,7 +5,7 @@ use tokio::io::AsyncRead;
 
 use super::actor::{Actor, End, notice_at};
 use super::login::{refused, unavailable};
-use crate::hub::Applied;
+use crate::hub::{Applied, pending_once};
 use crate::presence::{
     Answer, BackgroundReason, DeviceId, EventKind, Kicker, Platform, SessionId, State, Status,
     Target, Timestamp, UserId, Victor,
@@ -256,6 +256,9 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
     async fn apply(&self, event: EventKind) -> Result<Applied, ErrorBody> {
         let user = &self.session()?.identity.user;
         let applied = self.hub().apply(user, event).await.map_err(|error| unavailable(&error))?;
+        // The answer goes out beside what the watchers are told: what is sent in one go costs less than
+        // what is sent now and then.
+        pending_once().await;
         match applied.answer {
             Answer::Stale => Err(ended()),
             Answer::Refused(refusal) => Err(refused(refusal)),

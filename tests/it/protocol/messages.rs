@@ -102,7 +102,7 @@ async fn a_wrong_field_is_answered_and_never_counted() {
 }
 
 #[tokio::test]
-async fn unknown_fields_and_every_integer_id_are_taken() {
+async fn unknown_fields_escapes_and_every_integer_id_are_taken() {
     let server = Server::start(&[]);
     let (mut client, _) = server.login("ann", "linux").await;
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
@@ -111,8 +111,9 @@ async fn unknown_fields_and_every_integer_id_are_taken() {
         r#"{"type":"ping","id":9007199254740991}"#.to_owned(),
         r#"{"x":1e400,"type":"ping","y":[1,{"z":null}],"id":7,"users":3}"#.to_owned(),
         format!(r#"{{"type":"ping","id":8,"deep":{deep}}}"#),
+        r#"{"\u0074ype":"p\u0069ng","id":9}"#.to_owned(),
     ];
-    for (text, id) in texts.iter().zip([0, 9_007_199_254_740_991_u64, 7, 8]) {
+    for (text, id) in texts.iter().zip([0, 9_007_199_254_740_991_u64, 7, 8, 9]) {
         let heard = say(&mut client, text).await;
         assert_eq!(heard["id"], id, "{heard}");
         assert!(heard["ok"]["now"].is_u64(), "{heard}");

@@ -113,21 +113,14 @@ impl Pen<'_> {
     /// Adds to the log what a commit adds.
     pub(super) fn log(&mut self, entry: &Entry) -> rusqlite::Result<()> {
         let Tail { head, entries, mut bytes, .. } = *self.tail;
+        let user = entry.user.as_str();
         for ((at, event), place) in entry.events.iter().zip(1..) {
             bytes += event.len() as u64;
             let (cursor, entries) = (int(head.0 + place), int(entries + place));
             self.execute(
                 "INSERT INTO log (cursor, user, at, entries, bytes, event, crc)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                params![
-                    cursor,
-                    entry.user.as_str(),
-                    millis(*at),
-                    entries,
-                    int(bytes),
-                    event,
-                    crc(event)
-                ],
+                params![cursor, user, millis(*at), entries, int(bytes), event, crc(event)],
             )?;
         }
         self.tail.follow(entry);

@@ -1,11 +1,12 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crc32fast::Hasher;
+use rustix::fs::fstat;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -101,8 +102,9 @@ impl Journal {
 
     /// What somebody else did to the file that is being written.
     pub(super) fn harm(&self) -> io::Result<Option<String>> {
-        let found = self.files.files[self.active].metadata()?;
-        let harm = match (found.nlink(), found.len() < self.length) {
+        let found = fstat(&self.files.files[self.active])?;
+        let length = u64::try_from(found.st_size).unwrap_or_default();
+        let harm = match (found.st_nlink, length < self.length) {
             (0, _) => "removed",
             (_, true) => "truncated",
             (_, false) => return Ok(None),
@@ -110,8 +112,9 @@ impl Journal {
         Ok(Some(format!("{} was {harm}: start again", FILES[self.active])))
     }
 
-    /// Adds a commit; those up to the revision `safe` are safe in the database.
-    pub(super) fn append(&mut self, entry: &Entry, safe: u64) -> io::Result<()> {
+    /// Adds a commit; those up to the revision `safe` are safe in the database. Returns how many bytes
+    /// its record has as JSON.
+    pub(super) fn append(&mut self, entry: &Entry, safe: u64) -> io::Result<usize> {
         let other = 1 - self.active;
         if self.length >= TURN_BYTES && self.last[other] <= safe {
             (self.active, self.turn, self.length) = (other, rand::random(), 0);
@@ -120,12 +123,12 @@ impl Journal {
         if self.length == 0 {
             writeln!(self.draft, "{TITLE} {:016x}", self.turn)?;
         }
-        write_line(&mut self.draft, self.turn, entry)?;
+        let record_bytes = write_line(&mut self.draft, self.turn, entry)?;
         self.files.files[self.active].write_all_at(&self.draft, self.length)?;
         self.files.is_dirty[self.active].store(true, Ordering::Release);
         self.length += self.draft.len() as u64;
         self.last[self.active] = entry.revision;
-        Ok(())
+        Ok(record_bytes)
     }
 }
 
@@ -147,18 +150,20 @@ impl Line {
     }
 }
 
-/// Writes a commit: its record and its events are JSON already.
-fn write_line(text: &mut Vec<u8>, turn: u64, entry: &Entry) -> io::Result<()> {
+/// Writes a commit, whose events are JSON already; returns how many bytes its record has.
+fn write_line(text: &mut Vec<u8>, turn: u64, entry: &Entry) -> io::Result<usize> {
     let begin = text.len();
     text.extend_from_slice(&[b' '; SUM_BYTES]);
     let Entry { revision, log_before, user, stored, .. } = entry;
     let Due { running, wall } = stored.due;
     let head = Head { revision: *revision, log_before: log_before.0, user, running, wall };
     serde_json::to_writer(&mut *text, &head)?;
-    // What follows is JSON already, and goes on in the same object.
+    // What follows goes on in the same object.
     text.pop();
     text.extend_from_slice(br#","record":"#);
-    text.extend_from_slice(entry.json.as_bytes());
+    let record_begin = text.len();
+    serde_json::to_writer(&mut *text, &*stored.record)?;
+    let record_bytes = text.len() - record_begin;
     text.extend_from_slice(br#","events":["#);
     for (place, (at, event)) in entry.events.iter().enumerate() {
         text.extend_from_slice(if place == 0 { b"[" } else { b",[" });
@@ -171,7 +176,7 @@ fn write_line(text: &mut Vec<u8>, turn: u64, entry: &Entry) -> io::Result<()> {
     let sum = crc(turn, &text[begin + SUM_BYTES..]);
     write!(&mut text[begin..], "{sum:08x}")?;
     text.push(b'\n');
-    Ok(())
+    Ok(record_bytes)
 }
 
 fn crc(turn: u64, commit: &[u8]) -> u32 {

@@ -7,7 +7,6 @@ use smallvec::SmallVec;
 
 use super::journal::Journal;
 use crate::presence::{Census, Due, Record, Timestamp, UserId};
-use crate::store::log::json;
 use crate::store::{Commit, Cursor, LogEntry, Revision, Stored, Totals};
 
 /// How many bytes of commits wait before the database is to take them.
@@ -31,12 +30,11 @@ pub(super) struct Ledger {
     is_carry_asked: bool,
 }
 
-/// A commit on its way, encoded.
+/// A commit on its way, its events encoded.
 pub(super) struct Draft {
     user: UserId,
     record: Arc<Record>,
     due: Due,
-    json: Arc<str>,
     events: SmallVec<[(Timestamp, Arc<str>); 1]>,
 }
 
@@ -52,7 +50,8 @@ pub(super) struct Entry {
     pub(super) stored: Stored,
     /// Whether it is due at another time than before.
     pub(super) is_due_anew: bool,
-    pub(super) json: Arc<str>,
+    /// How many bytes its record has as JSON.
+    pub(super) record_bytes: usize,
     pub(super) events: SmallVec<[(Timestamp, Arc<str>); 1]>,
     /// Where the log ended before.
     pub(super) log_before: Cursor,
@@ -93,9 +92,9 @@ impl Ledger {
         current: &Stored,
         safe: u64,
     ) -> io::Result<Arc<Entry>> {
-        let Draft { user, record, due, json, events } = draft;
+        let Draft { user, record, due, events } = draft;
         let revision = self.tail.revision + 1;
-        let entry = Arc::new(Entry {
+        let mut entry = Entry {
             user,
             revision,
             expected: current.revision,
@@ -103,11 +102,12 @@ impl Ledger {
             after: record.census(),
             is_due_anew: due != current.due,
             stored: Entry::stored(record, due, revision),
-            json,
+            record_bytes: 0,
             events,
             log_before: self.tail.head,
-        });
-        self.journal.append(&entry, safe)?;
+        };
+        entry.record_bytes = self.journal.append(&entry, safe)?;
+        let entry = Arc::new(entry);
         self.tail.follow(&entry);
         self.waiting_bytes += entry.bytes();
         self.due = earlier(self.due, entry.stored.due);
@@ -219,7 +219,6 @@ impl Draft {
             user: user.clone(),
             record: Arc::clone(&commit.record),
             due: commit.due,
-            json: json(&*commit.record),
             events: events.collect(),
         }
     }
@@ -236,7 +235,7 @@ impl Entry {
 
     /// How many bytes it takes, about.
     pub(super) fn bytes(&self) -> usize {
-        self.json.len() + self.events.iter().map(|(_, event)| event.len()).sum::<usize>()
+        self.record_bytes + self.events.iter().map(|(_, event)| event.len()).sum::<usize>()
     }
 
     fn log_after(&self) -> Cursor {

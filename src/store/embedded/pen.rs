@@ -57,8 +57,8 @@ impl Pen<'_> {
         let due = line.due();
         let Line { revision, user, record, events, .. } = line;
         let damaged = |_| OpenFault::Damaged(format!("the record of {user:?} in the journal"));
+        let record_bytes = record.get().len();
         let record: Record = serde_json::from_str(record.get()).map_err(damaged)?;
-        let json = json(&record);
         let current = reader::load(&self.begin, &user)?.unwrap_or_default().0;
         let events = events.into_iter().map(|(at, event)| (at, event.get().into())).collect();
         Ok(Entry {
@@ -69,7 +69,7 @@ impl Pen<'_> {
             is_due_anew: true,
             stored: Entry::stored(Arc::new(record), due, revision),
             user,
-            json,
+            record_bytes,
             events,
             log_before: self.tail.head,
         })
@@ -79,7 +79,8 @@ impl Pen<'_> {
     /// expected.
     pub(super) fn record(&self, commits: &[&Entry]) -> rusqlite::Result<bool> {
         let (Some(first), Some(last)) = (commits.first(), commits.last()) else { return Ok(true) };
-        let Entry { user, stored, json, revision, after, .. } = last;
+        let Entry { user, stored, revision, after, .. } = last;
+        let json = &*json(&*stored.record);
         let (expected, revision) = (int(first.expected.0), int(*revision));
         let is_due_anew = commits.iter().any(|commit| commit.is_due_anew);
         let is_new = first.expected == Revision::default();

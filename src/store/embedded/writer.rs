@@ -196,7 +196,7 @@ impl Writer {
         };
         // Before they leave the ledger, which knew better.
         for last in users.iter().filter_map(|commits| commits.last()) {
-            self.cache.keep(&last.user, last.stored.clone(), last.json.len());
+            self.cache.keep(&last.user, last.stored.clone(), last.record_bytes);
         }
         self.ledger.lock().carried(waiting.len(), self.tail.log_before, due);
         self.disk.carried(self.tail.revision);

@@ -1,7 +1,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -109,10 +108,10 @@ struct Background {
 }
 
 #[derive(Deserialize)]
-struct Set {
+struct Set<'a> {
     // Named so that `null` clears it and its absence is an error.
-    #[serde(deserialize_with = "Option::deserialize")]
-    custom: Option<Arc<str>>,
+    #[serde(borrow, deserialize_with = "Option::deserialize")]
+    custom: Option<Text<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -190,7 +189,7 @@ fn request(name: &str, text: &str) -> Result<Request, Wrong> {
         "background" => Request::Background(fields::<Background>(text)?.reason.unwrap_or_default()),
         "foreground" => Request::Foreground,
         "set" => {
-            let custom = fields::<Set>(text)?.custom;
+            let custom = fields::<Set<'_>>(text)?.custom.map(|Text(custom)| Arc::from(&*custom));
             bounded("custom", custom.as_deref())?;
             Request::Set(custom)
         }
@@ -226,7 +225,7 @@ fn bounded(field: &str, text: Option<&str>) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn fields<T: DeserializeOwned>(text: &str) -> Result<T, Wrong> {
+fn fields<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Wrong> {
     serde_json::from_str(text).map_err(|error| Wrong::Field(error.to_string()))
 }
 

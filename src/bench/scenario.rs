@@ -17,8 +17,9 @@ const SETTLE_MILLIS: u64 = 200;
 const SETTLE_MAX: u32 = 50;
 /// The part of a processor that "nearly nothing" is: pings go on.
 const RESTING: f64 = 0.04;
-/// How long a hub may take to bring what waits into its database (10 s), and to give memory back.
-const CHURN_REST: Duration = Duration::from_secs(12);
+/// How long a hub may take to bring what waits into its database (10 s), and to give the memory back:
+/// twice that, so that every look finds it done.
+const CHURN_REST: Duration = Duration::from_secs(20);
 /// How many logins are on their way at once.
 const IN_FLIGHT: u32 = 200;
 /// Users whom every watcher of a fan-out watches.

@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use super::Door;
 use super::peer::{Held, Peer};
 use super::problem::Problem;
+use crate::hub::Wire;
 use crate::session::Sessions;
 use crate::wire::SUBPROTOCOL;
 
@@ -115,7 +116,7 @@ async fn serve(
         Ok(parts) => {
             let (reader, writer) = parts.io.into_inner().into_split();
             let early = parts.read_buf;
-            tokio::spawn(sessions.serve(reader, Box::new(writer), early, address, held));
+            tokio::spawn(sessions.serve(reader, Wire::Tcp(writer), early, address, held));
         }
         Err(upgraded) => serve_tls(&sessions, upgraded, address, held),
     }
@@ -131,7 +132,8 @@ fn serve_tls(
         unreachable!("a listener speaks TCP or TLS")
     };
     let (reader, writer) = tokio::io::split(parts.io.into_inner());
-    tokio::spawn(sessions.serve(reader, Box::new(writer), parts.read_buf, address, held));
+    let wire = Wire::Other(Box::new(writer));
+    tokio::spawn(sessions.serve(reader, wire, parts.read_buf, address, held));
 }
 
 fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {

@@ -1,9 +1,14 @@
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Hub, Mailbox, Unavailable};
-use crate::presence::{Status, UserId};
+use super::{Applied, Hub, Mailbox, Unavailable};
+use crate::presence::{Event, EventId, EventKind, Status, UserId};
+
+/// How long the end of a session waits before it is tried again on a store that failed.
+const SETTLE_RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
 /// A connection's place in the hub, given up when it is dropped.
 pub struct Connection {
@@ -20,6 +25,16 @@ impl Connection {
     /// Its hub.
     pub const fn hub(&self) -> &Arc<Hub> {
         &self.hub
+    }
+
+    /// Applies an event that comes from here; else as [`Hub::apply`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::apply`].
+    pub async fn apply(&self, user: &UserId, kind: EventKind) -> Result<Applied, Unavailable> {
+        let event = Event { id: EventId(rand::random()), kind };
+        self.hub.apply_event(user, &event, Some(&self.mailbox), |_| ()).await
     }
 
     /// Starts watching users: what happens to them is pushed once a snapshot of them is sent.
@@ -104,6 +119,25 @@ impl Connection {
             return Ok(());
         }
         self.send_snapshot(std::slice::from_ref(user), |statuses| frame(&statuses[0])).await
+    }
+}
+
+impl Hub {
+    /// Applies the end of a session that lived on a connection, for as long as it takes the store to
+    /// take it; it means nothing any more once the session was resumed. Returns at once.
+    pub fn settle(self: &Arc<Self>, user: UserId, kind: EventKind, left: Arc<Mailbox>) {
+        let hub = Arc::clone(self);
+        let event = Event { id: EventId(rand::random()), kind };
+        self.settling.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            let [mut pause, longest] = SETTLE_RETRY;
+            while let Err(error) = hub.apply_event(&user, &event, Some(&left), |_| ()).await {
+                tracing::warn!(%user, %error, "the end of a session waits for the store");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(longest);
+            }
+            hub.settling.fetch_sub(1, Ordering::Relaxed);
+        });
     }
 }
 

@@ -1,6 +1,5 @@
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -8,42 +7,14 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
-use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
 use slab::Slab;
-use tokio::io::{AsyncWrite, WriteHalf};
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::task::yield_now;
 
 use super::backlog::Backlog;
 use super::registry::Watched;
+use super::wire::Wire;
 use crate::presence::{ConnectionId, Timestamp, UserId};
 use crate::wire::{Close, close_frame};
-
-/// The writing half of a connection.
-pub trait Wire: AsyncWrite + Send + Unpin {
-    /// Writes what the socket takes at once; one that cannot tell leaves it to the actor.
-    ///
-    /// # Errors
-    ///
-    /// [`io::ErrorKind::WouldBlock`] where it takes nothing now.
-    fn try_write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-}
-
-impl Wire for OwnedWriteHalf {
-    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Most sockets take it: what tokio knows of this one need not even be looked at.
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        match send((*self).as_ref(), bytes, flags) {
-            Err(Errno::AGAIN) => Self::try_write(self, bytes),
-            sent => Ok(sent?),
-        }
-    }
-}
-
-impl<T: AsyncWrite + Send> Wire for WriteHalf<T> {}
 
 /// How many mailboxes are flushed before others have their turn.
 const FLUSHED_AT_ONCE: usize = 64;
@@ -76,7 +47,7 @@ pub struct Mailbox {
 
 struct Inner {
     /// `None` once the connection is broken.
-    wire: Option<Box<dyn Wire>>,
+    wire: Option<Wire>,
     backlog: Backlog,
     drain: Drain,
     /// How many bytes the socket has taken from the backlog.
@@ -143,7 +114,7 @@ pub enum Signal {
 }
 
 impl Mailbox {
-    pub(super) fn new(id: ConnectionId, wire: Box<dyn Wire>, now: Timestamp) -> Self {
+    pub(super) fn new(id: ConnectionId, wire: Wire, now: Timestamp) -> Self {
         let inner = Inner {
             wire: Some(wire),
             backlog: Backlog::default(),
@@ -213,7 +184,7 @@ impl Mailbox {
         self.cut.store(true, Ordering::Relaxed);
         let mut inner = self.inner.lock();
         let wire = inner.wire.take();
-        inner.wire = wire.map(|wire| Box::new(BlackHole { _wire: wire }) as Box<dyn Wire>);
+        inner.wire = wire.map(|wire| Wire::Cut(Box::new(wire)));
         drop(inner);
         self.actor.wake();
     }
@@ -343,7 +314,7 @@ impl Mailbox {
         ready!(inner.poll_flush(cx));
         if let Some(wire) = &mut inner.wire {
             // The peer may be gone already; there is nobody left to tell.
-            ready!(Pin::new(wire).poll_shutdown(cx)).ok();
+            ready!(wire.poll_shutdown(cx)).ok();
         }
         inner.wire = None;
         Poll::Ready(())
@@ -405,13 +376,13 @@ impl Inner {
             let Some(wire) = &mut self.wire else { return Poll::Ready(()) };
             let chunk = self.backlog.chunk();
             if chunk.is_empty() {
-                if ready!(Pin::new(wire).poll_flush(cx)).is_err() {
+                if ready!(wire.poll_flush(cx)).is_err() {
                     self.hang_up();
                 }
                 self.drain = Drain::Idle;
                 return Poll::Ready(());
             }
-            match ready!(Pin::new(wire).poll_write(cx, chunk)) {
+            match ready!(wire.poll_write(cx, chunk)) {
                 Ok(written) if written > 0 => {
                     self.backlog.advance(written);
                     self.flushed += written as u64;
@@ -456,33 +427,4 @@ pub async fn pending_once() {
         Poll::Pending
     })
     .await;
-}
-
-/// Takes everything and passes nothing on, while the real half stays open.
-struct BlackHole {
-    _wire: Box<dyn Wire>,
-}
-
-impl Wire for BlackHole {
-    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(bytes.len())
-    }
-}
-
-impl AsyncWrite for BlackHole {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
 }

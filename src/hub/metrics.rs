@@ -34,8 +34,8 @@ pub struct Metrics {
     refusals: Family<Reason, Counter>,
     kicks: Family<Reason, Counter>,
     closes: Family<CloseLabel, Counter>,
-    /// Entries of the transition log, by cause.
-    pub transitions: Family<CauseLabel, Counter>,
+    /// Entries of the transition log, in the order of the causes.
+    transitions: [Counter; Cause::ALL.len()],
     /// Statuses sent to watchers.
     pub deliveries: Counter,
     /// Of those, how many took the place of an older one that had not been sent.
@@ -162,11 +162,9 @@ struct CloseLabel {
     by: &'static str,
 }
 
-/// Why a transition happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CauseLabel {
-    /// The cause, as in the log.
-    pub cause: &'static str,
+struct CauseLabel {
+    cause: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -190,7 +188,7 @@ impl Default for Metrics {
             refusals: Family::default(),
             kicks: Family::default(),
             closes: Family::default(),
-            transitions: Family::default(),
+            transitions: Default::default(),
             deliveries: Counter::default(),
             conflated: Counter::default(),
             lateness: Histogram::new(LATENESS_BUCKETS),
@@ -212,9 +210,9 @@ impl Default for Metrics {
 
 impl Metrics {
     fn register(&mut self) {
-        for cause in Cause::ALL {
-            let _ = self.transitions.get_or_create(&CauseLabel { cause: cause.name() });
-        }
+        let transitions = Family::<CauseLabel, Counter>::default();
+        self.transitions = Cause::ALL
+            .map(|cause| transitions.get_or_create_owned(&CauseLabel { cause: cause.name() }));
         let hub = self.registry.sub_registry_with_prefix("presence_hub");
         hub.register("connections", "Open WebSockets", self.connections.clone());
         hub.register("sessions", "Sessions by platform and state", self.sessions.clone());
@@ -224,7 +222,7 @@ impl Metrics {
         hub.register("refusals", "Logins and upgrades refused", self.refusals.clone());
         hub.register("kicks", "Kick notices sent", self.kicks.clone());
         hub.register("closes", "Connections ended", self.closes.clone());
-        hub.register("transitions", "Entries of the transition log", self.transitions.clone());
+        hub.register("transitions", "Entries of the transition log", transitions);
         hub.register("deliveries", "Statuses sent to watchers", self.deliveries.clone());
         hub.register("conflated", "Statuses that replaced an unsent one", self.conflated.clone());
         hub.register(
@@ -266,10 +264,8 @@ impl Metrics {
     /// What the statistics show.
     pub fn counts(&self) -> Counts {
         let Tallies { logins, refusals, kicks, closes } = &self.tallies;
-        let transitions = Cause::ALL.into_iter().map(|cause| {
-            let counter = self.transitions.get(&CauseLabel { cause: cause.name() });
-            (cause.name(), counter.map_or(0, |counter| counter.get()))
-        });
+        let transitions = Cause::ALL.into_iter().zip(&self.transitions);
+        let transitions = transitions.map(|(cause, counter)| (cause.name(), counter.get()));
         Counts {
             connections: self.connections.get(),
             subscriptions: self.subscriptions.get(),
@@ -314,6 +310,11 @@ impl Metrics {
         self.tallies.closes.add(closed.reason());
         let label = CloseLabel { code: code_label(closed.code()), by: closed.by() };
         self.closes.get_or_create(&label).inc();
+    }
+
+    /// Counts an entry of the transition log.
+    pub fn logged(&self, cause: Cause) {
+        self.transitions[cause as usize].inc();
     }
 
     /// Counts a commit that the store took.

@@ -19,6 +19,7 @@ mod metrics;
 mod registry;
 mod sharded;
 mod tally;
+mod wire;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -33,9 +34,10 @@ use tokio::sync::{Mutex, MutexGuard, Notify};
 pub use self::connection::Connection;
 pub use self::deadlines::run as run_deadlines;
 use self::mailbox::flush_all;
-pub use self::mailbox::{Ending, Mailbox, Signal, Wire, pending_once};
-pub use self::metrics::{CauseLabel, Closed, Counts, Metrics, StoreCounts};
+pub use self::mailbox::{Ending, Mailbox, Signal, pending_once};
+pub use self::metrics::{Closed, Counts, Metrics, StoreCounts};
 use self::registry::{Deliveries, Registry, Watchers};
+pub use self::wire::{Wire, Writer};
 use crate::bus::{Bus, Word};
 use crate::clock::{Clock, TICK};
 use crate::presence::{
@@ -51,8 +53,6 @@ const LANES: usize = 4096;
 const RECORDS_AT_ONCE: usize = 30;
 /// How often a step is decided again after a lost race before the caller hears of it.
 const COMMIT_ATTEMPTS_MAX: u32 = 64;
-/// How long the end of a session waits before it is tried again on a store that failed.
-const SETTLE_RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
 /// The hub of one node: the one caller of [`step`].
 pub struct Hub {
@@ -159,7 +159,7 @@ impl Hub {
     }
 
     /// Takes in a new connection.
-    pub fn connect(self: &Arc<Self>, wire: Box<dyn Wire>) -> Connection {
+    pub fn connect(self: &Arc<Self>, wire: Wire) -> Connection {
         let serial = self.next_connection.fetch_add(1, Ordering::Relaxed);
         let id = ConnectionId { node: self.node, serial };
         let mailbox = Arc::new(Mailbox::new(id, wire, self.clock.now()));
@@ -198,28 +198,11 @@ impl Hub {
         self.apply_event(user, &event, None, then).await
     }
 
-    /// Applies the end of a session, for as long as it takes the store to take it; it means nothing
-    /// any more once the session was resumed. Returns at once.
-    pub fn settle(self: &Arc<Self>, user: UserId, kind: EventKind, left: Arc<Mailbox>) {
-        let hub = Arc::clone(self);
-        let event = Event { id: EventId(rand::random()), kind };
-        self.settling.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(async move {
-            let [mut pause, longest] = SETTLE_RETRY;
-            while let Err(error) = hub.apply_event(&user, &event, Some(&left), |_| ()).await {
-                tracing::warn!(%user, %error, "the end of a session waits for the store");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(longest);
-            }
-            hub.settling.fetch_sub(1, Ordering::Relaxed);
-        });
-    }
-
     async fn apply_event(
         &self,
         user: &UserId,
         event: &Event,
-        left: Option<&Mailbox>,
+        from: Option<&Mailbox>,
         then: impl FnOnce(&Applied),
     ) -> Result<Applied, Unavailable> {
         let _lane = self.lane(user).await;
@@ -228,7 +211,7 @@ impl Hub {
         loop {
             let failed = |cause| Unavailable { cause, is_in_doubt: is_sent_again };
             let stored = self.store.load(user).await.map_err(failed)?;
-            let moment = self.moment(&stored.record, left);
+            let moment = self.moment(&stored.record, from);
             let outcome = step(&stored.record, event, &policy, &moment);
             let record = Arc::new(outcome.record);
             let due = record.due(&policy);
@@ -280,21 +263,21 @@ impl Hub {
         self.lanes[lane].lock().await
     }
 
-    /// The present, with what is known of the user's connections here; one that was left may have
-    /// given up its place already.
-    fn moment(&self, record: &Record, left: Option<&Mailbox>) -> Moment {
+    /// The present, with what is known of the user's connections here; the one that an event comes
+    /// from may have given up its place already.
+    fn moment(&self, record: &Record, from: Option<&Mailbox>) -> Moment {
         let connected = record.terminals.iter().filter(|t| t.link == Link::Connected);
-        let here = connected.filter_map(|terminal| self.registry.get(terminal.connection));
+        let others = connected.filter(|t| from.is_none_or(|from| from.id() != t.connection));
+        let here = others.filter_map(|terminal| self.registry.get(terminal.connection));
         let heard = here.map(|mailbox| (mailbox.id(), mailbox.heard()));
-        let heard = heard.chain(left.map(|left| (left.id(), left.heard()))).collect();
+        let heard = heard.chain(from.map(|from| (from.id(), from.heard()))).collect();
         Moment { now: self.clock.now(), wall: self.clock.wall(), heard }
     }
 
     /// Counts transitions by their causes, and how late those were that a deadline brought.
     fn count(&self, reasons: &[(Cause, Option<Timestamp>)]) {
         for (cause, deadline) in reasons {
-            let label = CauseLabel { cause: cause.name() };
-            self.metrics.transitions.get_or_create(&label).inc();
+            self.metrics.logged(*cause);
             if let Some(deadline) = *deadline {
                 let clock = &self.clock;
                 let now = if *cause == Cause::Expired { clock.wall() } else { clock.now() };

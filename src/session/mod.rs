@@ -77,7 +77,7 @@ impl Sessions {
     pub fn serve<R: AsyncRead + Unpin + Send + Sync + 'static>(
         self: &Arc<Self>,
         reader: R,
-        wire: Box<dyn Wire>,
+        wire: Wire,
         early: Bytes,
         address: Option<IpAddr>,
         held: impl Send + 'static,

@@ -255,7 +255,8 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
     /// Applies an event of this session.
     async fn apply(&self, event: EventKind) -> Result<Applied, ErrorBody> {
         let user = &self.session()?.identity.user;
-        let applied = self.hub().apply(user, event).await.map_err(|error| unavailable(&error))?;
+        let applied =
+            self.connection.apply(user, event).await.map_err(|error| unavailable(&error))?;
         // The answer goes out beside what the watchers are told: what is sent in one go costs less than
         // what is sent now and then.
         pending_once().await;

@@ -274,10 +274,13 @@ impl Run<'_> {
             *look = machine::resident_kib(self.server.id()) / 1024.0;
         }
         let [early, .., late] = looks;
+        let (first, last) = (median(looks[..3].to_vec()), median(looks[7..].to_vec()));
+        let trend = last.zip(first).map_or(0.0, |(last, first)| last / first);
         self.figure("logins", "", logins);
         self.figure("RSS after a tenth of the time", "MiB", early);
         self.figure("RSS at the end", "MiB", late);
         self.figure("RSS at the end / after a tenth", "", late / early);
+        self.figure("RSS, median of the last three tenths / of the first", "", trend);
         Ok(())
     }
 

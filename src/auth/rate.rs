@@ -23,6 +23,12 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// How long an empty bucket takes to be full again, at least a second.
+    fn refill(&self) -> Duration {
+        let refill = self.interval.mul_f64(f64::from(self.burst) / f64::from(self.per.max(1)));
+        refill.max(Duration::from_secs(1))
+    }
+
     /// How long it takes until the next one comes back, at most.
     pub fn pause(&self) -> Duration {
         self.interval / self.per.max(1)
@@ -65,10 +71,7 @@ impl Bucket {
 ///
 /// Those that were used lately are in one map and those before them in another, which is forgotten whole
 /// once all in it must be full again.
-pub struct Buckets<K> {
-    kept: Mutex<Kept<K>>,
-    refilled: Duration,
-}
+pub struct Buckets<K>(Mutex<Kept<K>>);
 
 struct Kept<K> {
     young: HashMap<K, Bucket>,
@@ -77,18 +80,19 @@ struct Kept<K> {
     since: Timestamp,
 }
 
-impl<K: Hash + Eq + Clone> Buckets<K> {
-    /// Makes a set in which a bucket lives until it must be full again.
-    pub fn new(rate: &Rate) -> Self {
-        let refilled = rate.interval.mul_f64(f64::from(rate.burst) / f64::from(rate.per.max(1)));
-        let kept = Kept { young: HashMap::new(), old: HashMap::new(), since: Timestamp::default() };
-        Self { kept: Mutex::new(kept), refilled: refilled.max(Duration::from_secs(1)) }
+impl<K> Default for Buckets<K> {
+    fn default() -> Self {
+        let since = Timestamp::default();
+        Self(Mutex::new(Kept { young: HashMap::new(), old: HashMap::new(), since }))
     }
+}
 
+impl<K: Hash + Eq + Clone> Buckets<K> {
     /// Takes a token of a key's bucket, if there is one.
     pub fn take(&self, key: &K, rate: &Rate, now: Timestamp) -> bool {
-        let mut kept = self.kept.lock();
-        if now - kept.since >= self.refilled || kept.young.len() >= KEYS_MAX / 2 {
+        let mut kept = self.0.lock();
+        // The rate may be another than before: a reload changes it.
+        if now - kept.since >= rate.refill() || kept.young.len() >= KEYS_MAX / 2 {
             kept.old = std::mem::take(&mut kept.young);
             kept.since = now;
         }
@@ -97,7 +101,7 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
 
     /// Puts a token back into a key's bucket.
     pub fn put_back(&self, key: &K) {
-        self.kept.lock().bucket(key).put_back();
+        self.0.lock().bucket(key).put_back();
     }
 }
 

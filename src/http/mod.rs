@@ -132,11 +132,11 @@ impl Door {
     pub fn new(sessions: Arc<Sessions>, webhook: Arc<Webhook>, settings: Settings) -> Arc<Self> {
         let hub = Arc::clone(sessions.hub());
         let places = settings.max_connections.min(Semaphore::MAX_PERMITS - REQUESTS_SPARE);
-        let by_address = Buckets::new(&settings.connections_per_address);
+        let by_address = Buckets::default();
         Arc::new(Self {
             logins: Logins::default(),
-            wrong_keys: Buckets::new(&audit::WRONG_KEYS),
-            wrong_keys_noted: Buckets::new(&audit::WRONG_KEYS),
+            wrong_keys: Buckets::default(),
+            wrong_keys_noted: Buckets::default(),
             series: Series::default(),
             started: hub.clock().wall(),
             begun: hub.clock().now(),

@@ -50,7 +50,7 @@ pub struct Settings {
 impl Sessions {
     /// Makes what every connection of a hub shares.
     pub fn new(hub: Arc<Hub>, settings: Settings) -> Arc<Self> {
-        let changes = Buckets::new(&settings.changes);
+        let changes = Buckets::default();
         Arc::new(Self { hub, settings: ArcSwap::from_pointee(settings), changes })
     }
 

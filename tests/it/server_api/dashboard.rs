@@ -399,7 +399,7 @@ fn a_bucket_is_kept_until_it_is_full_again() {
     let rate = Rate { burst: 2, per: 1, interval: Duration::from_secs(10) };
     let at = |seconds: u64| Timestamp::from_millis(seconds * 1000);
     for begin in [1_000, 1_007, 1_019] {
-        let buckets = Buckets::new(&rate);
+        let buckets = Buckets::default();
         buckets.take(&0, &rate, at(1_000));
         let take = |seconds| buckets.take(&1, &rate, at(begin + seconds));
         assert!(take(0) && take(0) && !take(0), "from {begin} on");
@@ -415,5 +415,19 @@ fn a_bucket_is_kept_until_it_is_full_again() {
         assert!(!take(39));
         assert!((60_000..160_000).all(|other| buckets.take(&other, &rate, at(begin + 39))));
         assert!(take(39));
+    }
+}
+
+#[test]
+fn a_bucket_is_kept_for_as_long_as_the_rate_of_now_takes_to_fill_it() {
+    let fast = Rate { burst: 1, per: 1, interval: Duration::from_secs(1) };
+    let slow = Rate { burst: 1, per: 1, interval: Duration::from_secs(1000) };
+    let at = |seconds: u64| Timestamp::from_millis(seconds * 1000);
+    let buckets = Buckets::default();
+    assert!(buckets.take(&0, &fast, at(1)));
+    assert!(buckets.take(&1, &slow, at(2)) && !buckets.take(&1, &slow, at(3)));
+    for seconds in (10..1000).step_by(10) {
+        buckets.take(&0, &slow, at(seconds));
+        assert!(!buckets.take(&1, &slow, at(seconds + 1)), "after {seconds} s");
     }
 }

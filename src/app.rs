@@ -1,5 +1,7 @@
 //! Builds the hub in order, runs it, and stops it in reverse.
 
+mod at_start;
+mod log;
 mod memory;
 
 use std::collections::BTreeMap;
@@ -9,19 +11,19 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
-use tracing::subscriber::set_global_default;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::{EnvFilter, Registry, reload};
 
+use self::at_start::AtStart;
+pub use self::log::{Log, briefly};
 use crate::auth::{ApiKeys, KeySource, Verifier};
 use crate::bus::LocalBus;
 use crate::clock::Clock;
-use crate::config::{Config, Loaded, LogFormat, StoreKind, load};
+use crate::config::{Config, Loaded, StoreKind, load};
 use crate::http::{self, Development, Door, Face, ListenFault, OriginRule, TrustedProxies};
 use crate::hub::{Hub, run_deadlines};
 use crate::session::{self, Sessions};
@@ -55,25 +57,6 @@ pub enum AppFault {
     Setting(String),
 }
 
-/// Changes what is logged while running.
-pub type LogHandle = reload::Handle<EnvFilter, Registry>;
-
-/// Starts logging to standard error.
-pub fn start_logging(config: &Config) -> LogHandle {
-    let filter = EnvFilter::new(&config.log.filter);
-    let (filter, handle) = reload::Layer::new(filter);
-    let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
-    // Not `init`, which passes on what goes through the `log` crate, too: there tungstenite writes
-    // whole messages, with the tokens in them.
-    match config.log.format {
-        LogFormat::Text => set_global_default(registry.with(lines)),
-        LogFormat::Json => set_global_default(registry.with(lines.json().flatten_event(true))),
-    }
-    .unwrap_or_else(|error| unreachable!("it is set once: {error}"));
-    handle
-}
-
 /// What development mode made for itself.
 struct Made {
     secret: String,
@@ -89,15 +72,16 @@ struct Made {
 pub async fn run(
     loaded: Loaded,
     variables: &BTreeMap<String, String>,
-    log: LogHandle,
+    log: &Log,
 ) -> Result<(), AppFault> {
     let Loaded { config, file } = loaded;
     let made = if config.is_development() { Some(make_keys(&config.store.path)?) } else { None };
     let max_connections = raise_descriptors(config.server.max_connections);
+    let at_start = AtStart::new(&config, max_connections);
 
     let clock = Clock::system();
     let Stores { store, outbox } = Stores::open(&config, &clock)?;
-    let settings = Settings::of(&config, made.as_ref(), max_connections)?;
+    let settings = Settings::of(&config, made.as_ref(), &at_start)?;
     let webhook = Webhook::new(Arc::clone(&store), outbox, clock.clone(), settings.webhook);
     let hub = Hub::new(store, Arc::new(LocalBus::default()), settings.policy, clock);
     hub.sign().await.map_err(|error| AppFault::Setting(error.to_string()))?;
@@ -105,6 +89,7 @@ pub async fn run(
     let mut time = tokio::spawn(run_deadlines(Arc::clone(&hub)));
     tokio::spawn(Arc::clone(&hub).listen());
     tokio::spawn(memory::watch(Arc::clone(&hub)));
+    tokio::spawn(log::report_dropped(Arc::clone(&hub), log.dropped()));
     let posting = tokio::spawn(Arc::clone(&webhook).run());
     let sessions = Sessions::new(Arc::clone(&hub), settings.session);
     let door = Door::new(Arc::clone(&sessions), Arc::clone(&webhook), settings.http);
@@ -114,46 +99,72 @@ pub async fn run(
     // Whoever reads the greeting may send a signal at once.
     let mut signals = Signals::new()?;
     let addresses = listen(&config, &door)?;
-    greet(&config, made.as_ref(), &addresses)
-        .map_err(|e| AppFault::Io("standard output".into(), e))?;
+    greet(&config, made.as_ref(), &addresses);
 
+    let running = Running { made, at_start, hub, webhook, sessions, door };
+    let mut drain = config.server.drain;
     loop {
         let said = tokio::select! {
             said = signals.next() => said,
             // A hub without time would keep everybody for ever.
             _ = &mut time => return Err(AppFault::TimeStopped),
         };
-        if said == Said::Stop {
-            break;
-        }
-        match load(file.as_deref(), variables) {
-            Err(faults) => {
-                for fault in faults.0 {
-                    tracing::error!(%fault, "the configuration is left as it was");
+        match said {
+            Said::Stop => break,
+            Said::Reload => match load(file.as_deref(), variables) {
+                Ok(Loaded { config, .. }) if running.reload(&config, log) => {
+                    drain = config.server.drain;
                 }
-            }
-            Ok(Loaded { config, .. }) => {
-                let made = made.as_ref().filter(|_| config.is_development());
-                match Settings::of(&config, made, max_connections) {
-                    Err(fault) => tracing::error!(%fault, "the configuration is left as it was"),
-                    Ok(settings) => {
-                        hub.set_policy(settings.policy);
-                        sessions.set_settings(settings.session);
-                        webhook.set_settings(settings.webhook);
-                        door.set_settings(settings.http);
-                        log.reload(EnvFilter::new(&config.log.filter)).ok();
-                        tracing::info!("the configuration was read again");
-                    }
-                }
-            }
+                Ok(_) => (),
+                Err(faults) => faults.0.iter().for_each(left_as_it_was),
+            },
         }
     }
-    tracing::info!(over = ?config.server.drain, "draining");
+    tracing::info!(over = ?drain, "draining");
     tokio::select! {
-        () = stop(&hub, &webhook, posting, config.server.drain) => tracing::info!("drained"),
+        () = stop(&running.hub, &running.webhook, posting, drain) => tracing::info!("drained"),
         () = signals.stop_again() => tracing::warn!("stopped before all clients were gone"),
     }
     Ok(())
+}
+
+/// What a reload changes.
+struct Running {
+    made: Option<Made>,
+    at_start: AtStart,
+    hub: Arc<Hub>,
+    webhook: Arc<Webhook>,
+    sessions: Arc<Sessions>,
+    door: Arc<Door>,
+}
+
+impl Running {
+    /// Puts a configuration in force that was read while running; returns whether it could be.
+    fn reload(&self, config: &Config, log: &Log) -> bool {
+        let made = self.made.as_ref().filter(|_| config.is_development());
+        let settings = match Settings::of(config, made, &self.at_start) {
+            Ok(settings) => settings,
+            Err(fault) => {
+                left_as_it_was(&fault);
+                return false;
+            }
+        };
+        self.hub.set_policy(settings.policy);
+        self.sessions.set_settings(settings.session);
+        self.webhook.set_settings(settings.webhook);
+        self.door.set_settings(settings.http);
+        log.set_filter(&config.log.filter);
+        tracing::info!("the configuration was read again");
+        if !settings.pending.is_empty() {
+            let settings = settings.pending.join(", ");
+            tracing::warn!(settings, "these settings changed, and only a restart applies them");
+        }
+        true
+    }
+}
+
+fn left_as_it_was(fault: &impl std::fmt::Display) {
+    tracing::error!(%fault, "the configuration is left as it was");
 }
 
 /// One adapter, by each of its ports.
@@ -195,16 +206,18 @@ async fn stop(hub: &Hub, webhook: &Webhook, posting: JoinHandle<()>, over: Durat
     hub.sign().await.ok();
 }
 
-/// What each part of the hub makes of the configuration; all of it can change while running.
+/// What each part of the hub makes of the configuration, and can change while running.
 struct Settings {
     policy: crate::presence::Policy,
     session: session::Settings,
     webhook: Option<webhook::Settings>,
     http: http::Settings,
+    /// The settings that changed and wait for a restart.
+    pending: Vec<&'static str>,
 }
 
 impl Settings {
-    fn of(config: &Config, made: Option<&Made>, max_connections: usize) -> Result<Self, AppFault> {
+    fn of(config: &Config, made: Option<&Made>, at_start: &AtStart) -> Result<Self, AppFault> {
         let wrong = AppFault::Setting;
         let source = match (config.key_source().map_err(wrong)?, made) {
             (Some(source), _) => source,
@@ -221,8 +234,10 @@ impl Settings {
             secret: made.secret.clone().into_bytes(),
             rules,
         });
+        let in_effect = at_start.in_effect(config);
         Ok(Self {
             policy,
+            pending: in_effect.pending,
             session: config.session(Arc::new(verifier)),
             webhook: config
                 .webhook()
@@ -231,14 +246,12 @@ impl Settings {
                 origins: OriginRule::parse(&config.server.allowed_origins).map_err(wrong)?,
                 trusted_proxies: TrustedProxies::parse(&config.server.trusted_proxies)
                     .map_err(wrong)?,
-                max_connections,
+                max_connections: at_start.max_connections(),
                 connections_per_address: config.connection_rate(),
                 keys: config.api_keys(made.map(|made| made.admin_key.as_str())),
                 tencent: config.tencent(),
                 development,
-                config: Arc::new(
-                    serde_json::to_value(config).map_err(|error| wrong(error.to_string()))?,
-                ),
+                config: Arc::new(in_effect.config),
                 metrics_apart: !config.server.metrics_listen.is_empty(),
                 handshake_timeout: config.server.handshake_timeout,
             },
@@ -280,26 +293,32 @@ fn listen(config: &Config, door: &Arc<Door>) -> Result<Addresses, AppFault> {
     Ok(Addresses { main: open(&server.listen, Face::Clients, tls)?, admin })
 }
 
-/// Tells whoever started the hub where it is.
-fn greet(config: &Config, made: Option<&Made>, addresses: &Addresses) -> io::Result<()> {
+/// Says on standard output where the hub is.
+fn greet(config: &Config, made: Option<&Made>, addresses: &Addresses) {
     let scheme =
         if config.server.tls_certificate.as_os_str().is_empty() { "http" } else { "https" };
     let Addresses { main, admin } = addresses;
-    let mut out = io::stdout().lock();
-    match made {
-        None => writeln!(out, "presence-hub is at {scheme}://{main}")?,
-        Some(made) => {
+    let greeting = match made {
+        None => format!("presence-hub is at {scheme}://{main}\n"),
+        Some(Made { admin_key, dev_key, .. }) => {
             tracing::warn!(
                 directory = %config.store.path.display(),
                 "development mode: with a secret and keys of its own, on loopback alone"
             );
-            let Made { admin_key, dev_key, .. } = made;
-            writeln!(out, "presence-hub is at {scheme}://{main} in development mode")?;
-            writeln!(out, "  dashboard  {scheme}://{admin}/static/#key={admin_key}")?;
-            writeln!(out, "  demo       {scheme}://{main}/static/demo.html#key={dev_key}")?;
+            format!(
+                "presence-hub is at {scheme}://{main} in development mode\n  \
+                 dashboard  {scheme}://{admin}/static/#key={admin_key}\n  \
+                 demo       {scheme}://{main}/static/demo.html#key={dev_key}\n"
+            )
         }
-    }
-    out.flush()
+    };
+    // On a thread of its own: the reader of standard output may have stopped.
+    thread::spawn(move || {
+        let mut out = io::stdout();
+        if let Err(error) = out.write_all(greeting.as_bytes()).and_then(|()| out.flush()) {
+            tracing::warn!(%error, "standard output cannot be written");
+        }
+    });
 }
 
 /// Reads the secret and the keys of development mode, and makes those that are not there yet.

@@ -101,8 +101,8 @@ fn main() -> ExitCode {
         }
     };
     outcome.unwrap_or_else(|Stop { code, message }| {
-        // Where standard error is closed, the exit code must do.
-        writeln!(io::stderr(), "{message}").ok();
+        // Where standard error cannot be written, the exit code must do.
+        app::briefly(move || drop(writeln!(io::stderr(), "{message}")));
         ExitCode::from(code)
     })
 }
@@ -130,10 +130,10 @@ fn variables() -> BTreeMap<String, String> {
 
 fn serve(source: &Source) -> Result<ExitCode, Stop> {
     let loaded = loaded(source)?;
-    let log = app::start_logging(&loaded.config);
+    let log = app::Log::start(&loaded.config.log).map_err(failed)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
-    runtime.block_on(app::run(loaded, &variables(), log)).map_err(failed)?;
+    runtime.block_on(app::run(loaded, &variables(), &log)).map_err(failed)?;
     // What still runs, as a client that does not read its end, is not waited for.
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)

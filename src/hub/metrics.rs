@@ -46,6 +46,8 @@ pub struct Metrics {
     pub stalls: Counter,
     /// Connections that could not be accepted, as for want of file descriptors.
     pub accept_errors: Counter,
+    /// Log lines that were dropped, because the reader of standard error had stopped.
+    pub log_lines_dropped: Counter,
     /// How long the store took for a commit, in seconds; what it sums up it does not give back.
     commit_seconds: Histogram,
     commits: Counter,
@@ -194,6 +196,7 @@ impl Default for Metrics {
             lateness: Histogram::new(LATENESS_BUCKETS),
             stalls: Counter::default(),
             accept_errors: Counter::default(),
+            log_lines_dropped: Counter::default(),
             commit_seconds: Histogram::new(COMMIT_BUCKETS),
             commits: Counter::default(),
             commit_micros: Counter::default(),
@@ -232,6 +235,8 @@ impl Metrics {
         );
         hub.register("stalls", "Times the hub stood still", self.stalls.clone());
         hub.register("accept_errors", "Connections not accepted", self.accept_errors.clone());
+        let dropped = self.log_lines_dropped.clone();
+        hub.register("log_lines_dropped", "Log lines dropped: their reader had stopped", dropped);
         let seconds = self.commit_seconds.clone();
         hub.register("store_commit_seconds", "How long a commit took", seconds);
         let failures = self.commit_failures.clone();

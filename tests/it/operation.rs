@@ -2,6 +2,8 @@
 
 mod commands;
 mod configuration;
+mod output;
+mod reload;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;

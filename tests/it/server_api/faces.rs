@@ -1,6 +1,4 @@
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use futures::{SinkExt, StreamExt};
@@ -15,7 +13,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{ADMIN_KEY, json_of, refusal, refused};
-use crate::support::{API_KEY, SOON, Server, http, token};
+use crate::support::{API_KEY, SOON, Server, http, make_certificate, token};
 
 #[tokio::test]
 async fn the_hub_says_that_it_lives_and_is_ready() {
@@ -322,19 +320,6 @@ impl Tls {
         let name = ServerName::try_from("localhost").expect("a name");
         self.connector.connect(name, stream).await.expect("TLS")
     }
-}
-
-fn make_certificate(directory: &Path) -> (String, String) {
-    let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| directory.join(name));
-    let output = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
-        .args(["-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-out"])
-        .args([certificate.as_os_str(), "-keyout".as_ref(), key.as_os_str()])
-        .output();
-    let output = output.expect("openssl to run");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    (certificate.display().to_string(), key.display().to_string())
 }
 
 #[tokio::test]

@@ -1,0 +1,139 @@
+//! Standard error whose reader stops: the hub goes on, counts what it drops, and says so.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::process::Signal;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{Receiver, channel};
+use tokio::time::timeout;
+
+use crate::support::{SOON, Server, until};
+
+/// A hub that logs into a pipe which nobody reads.
+struct Unread {
+    server: Server,
+    pipe: File,
+    _directory: TempDir,
+}
+
+impl Unread {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("pipe");
+        mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).expect("a pipe");
+        // Open for writing as well, so that opening it waits for nobody.
+        let pipe = File::options().read(true).write(true).open(&path).expect("the pipe");
+        let script = format!("exec \"$0\" \"$@\" 2>{}", path.display());
+        let server = Server::under(&["sh", "-c", &script], &[("log.filter", "debug")]);
+        Self { server, pipe, _directory: directory }
+    }
+
+    /// Has the hub log until it drops lines: each connection that breaks off is one.
+    async fn fill(&self) {
+        until("the log to be full", async || {
+            for _ in 0..500 {
+                let mut stream = TcpStream::connect(self.server.address).await.expect("to connect");
+                stream.write_all(b"nonsense\r\n\r\n").await.expect("to send");
+                stream.read_to_end(&mut Vec::new()).await.ok();
+            }
+            self.dropped().await > 0
+        })
+        .await;
+    }
+
+    /// How many lines the hub says that it dropped.
+    async fn dropped(&self) -> usize {
+        let answer = self.server.http("GET", "/metrics").send().await.expect("an answer");
+        let text = answer.text().await.expect("a text");
+        let line = text.lines().find(|l| l.starts_with("presence_hub_log_lines_dropped_total "));
+        let count = line.and_then(|line| line.split(' ').nth(1)?.parse().ok());
+        count.expect("a count of dropped lines")
+    }
+
+    /// Reads the log from here on.
+    fn read(&self) -> Receiver<String> {
+        let (lines, read) = channel(1);
+        let pipe = self.pipe.try_clone().expect("the pipe");
+        thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                if lines.blocking_send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        read
+    }
+}
+
+#[tokio::test]
+async fn a_hub_whose_log_nobody_reads_serves_on_and_counts_the_lines_it_drops() {
+    let unread = Unread::start();
+    unread.fill().await;
+    let (mut client, _) = unread.server.login("ann", "linux").await;
+    client.ok(json!({ "type": "ping" })).await;
+    let health = unread.server.http("GET", "/health").send().await.expect("an answer");
+    assert_eq!(health.status(), 200);
+
+    let mut lines = unread.read();
+    let reported = async {
+        loop {
+            let line = lines.recv().await.expect("a line");
+            if let Some((_, rest)) = line.split_once("log lines dropped") {
+                return (line.clone(), rest.to_owned());
+            }
+        }
+    };
+    let (line, rest) = timeout(SOON, reported).await.expect("a line about it");
+    let count: usize = rest
+        .split_once("lines=")
+        .and_then(|(_, count)| count.trim().parse().ok())
+        .expect("a count");
+    assert!(line.contains("WARN"), "{line}");
+    assert_eq!(count, unread.dropped().await);
+    // It logs as before.
+    client.ok(json!({ "type": "logout" })).await;
+    let ended = async { while !lines.recv().await.expect("a line").contains("session ended") {} };
+    timeout(SOON, ended).await.expect("the end of the session");
+}
+
+#[tokio::test]
+async fn a_hub_whose_log_nobody_reads_still_stops_on_sigterm() {
+    let mut unread = Unread::start();
+    unread.fill().await;
+    unread.server.signal(Signal::TERM);
+    assert!(unread.server.until_exit().await.success());
+}
+
+#[tokio::test]
+async fn an_error_at_the_start_ends_a_hub_whose_log_nobody_reads() {
+    let unread = Unread::start();
+    unread.fill().await;
+    // The pipe is full: another hub says there that the first one has its address, and ends.
+    let address = unread.server.address.to_string();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut command = crate::support::command(
+        directory.path(),
+        &[("server.listen", &address), ("auth.secret", crate::support::SECRET)],
+    );
+    let pipe = unread.pipe.try_clone().expect("the pipe");
+    let mut child = command.stderr(pipe).spawn().expect("to start");
+    let ended = async {
+        loop {
+            if let Some(status) = child.try_wait().expect("a child") {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let status = timeout(SOON, ended).await;
+    child.kill().ok();
+    child.wait().ok();
+    assert_eq!(status.expect("to end").code(), Some(1));
+}

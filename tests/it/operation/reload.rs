@@ -1,0 +1,79 @@
+//! What SIGHUP applies, and what it says it cannot.
+
+use std::fs;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{Server, make_certificate, until};
+
+const ADMIN: &str = "an-admin-key-for-tests";
+
+async fn configuration(server: &Server) -> Value {
+    let request = server.http("GET", "/v1/config").bearer_auth(ADMIN);
+    let text = request.send().await.expect("an answer").text().await.expect("a body");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+async fn reload(server: &Server, file: &str) {
+    let said = "the configuration was read again";
+    let before = server.log().matches(said).count();
+    fs::write(server.directory.path().join("config.toml"), file).expect("to write");
+    server.signal(Signal::HUP);
+    until("the reload", async || server.log().matches(said).count() > before).await;
+}
+
+#[tokio::test]
+async fn a_reload_names_the_settings_that_only_a_restart_changes() {
+    let settings = [("auth.admin_keys", "[\"an-admin-key-for-tests\"]")];
+    let server = Server::with_file("[server]\ndrain = \"1s\"\n", &settings);
+    let before = configuration(&server).await;
+    assert_eq!(before["pending_restart"], Value::Null);
+
+    let file = "[server]\ndrain = \"2s\"\nmax_connections = 7\nadmin_listen = \"127.0.0.1:1\"\n\
+                [store]\nlog_ttl = \"3d\"\n[log]\nformat = \"json\"\n";
+    reload(&server, file).await;
+    let pending = ["server.admin_listen", "server.max_connections", "store.log_ttl", "log.format"];
+    server.until_logged(&["WARN", "only a restart applies them", &pending.join(", ")]).await;
+    let after = configuration(&server).await;
+    assert_eq!(after["pending_restart"], json!(pending));
+    assert_eq!(after["server"]["drain"], "2s", "what can change is what it was changed to");
+    for key in ["max_connections", "admin_listen"] {
+        assert_eq!(after["server"][key], before["server"][key], "{key} is what is in effect");
+    }
+    assert_eq!(after["store"]["log_ttl"], before["store"]["log_ttl"]);
+
+    reload(&server, "[server]\ndrain = \"1s\"\n").await;
+    assert_eq!(configuration(&server).await, before, "nothing waits for a restart any more");
+}
+
+#[tokio::test]
+async fn the_configuration_shows_how_many_connections_fit_under_the_limit_on_open_files() {
+    let settings = [("auth.admin_keys", "[\"an-admin-key-for-tests\"]")];
+    let server = Server::under(&["prlimit", "--nofile=300:300"], &settings);
+    assert_eq!(configuration(&server).await["server"]["max_connections"], 300 - 64);
+}
+
+#[tokio::test]
+async fn a_certificate_that_changed_on_disk_waits_for_a_restart_and_the_log_says_so() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (certificate, key) = make_certificate(directory.path());
+    let settings =
+        [("server.tls_certificate", certificate.as_str()), ("server.tls_key", key.as_str())];
+    let server = Server::with_file("", &settings);
+    make_certificate(directory.path());
+    reload(&server, "").await;
+    let said = "server.tls_certificate, server.tls_key";
+    server.until_logged(&["WARN", "only a restart applies them", said]).await;
+}
+
+#[tokio::test]
+async fn a_reload_changes_how_long_a_drain_may_take() {
+    let mut server = Server::with_file("[server]\ndrain = \"100s\"\n", &[]);
+    // A client that never reads its end.
+    let (_deaf, _) = server.login("ann", "linux").await;
+    reload(&server, "[server]\ndrain = \"200ms\"\n").await;
+    server.signal(Signal::TERM);
+    assert!(server.until_exit().await.success());
+    server.until_logged(&["not all were gone in time"]).await;
+}

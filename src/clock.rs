@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -17,6 +18,9 @@ pub const TICK: Duration = Duration::from_millis(100);
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// See [`BOOT_ID`].
 const UPTIME: &str = "/proc/uptime";
+/// How far the wall clock may drift from the process's own time before it counts as set: a few
+/// milliseconds are not worth that a time is shown differently than before.
+const DRIFT_MAX_MS: i64 = 20;
 /// How late a tick may be before the hub counts as having stood still (T12).
 const STILL: Duration = Duration::from_secs(1);
 
@@ -25,8 +29,9 @@ const STILL: Duration = Duration::from_secs(1);
 pub struct Clock {
     epoch: Timestamp,
     started: Instant,
-    /// Set in simulations, where the wall clock is the process's own time.
-    simulated: bool,
+    /// How many milliseconds the wall clock is ahead of the process's own time, as of the last time
+    /// that it was set; `None` in simulations, where the two are the same.
+    ahead_ms: Option<Arc<AtomicI64>>,
     /// Names the time that the machine has been up.
     boot: Arc<str>,
     pulse: Arc<Mutex<Pulse>>,
@@ -52,20 +57,20 @@ pub struct StoodStill {
 impl Clock {
     /// Anchors the clock at the system's present time.
     pub fn system() -> Self {
-        Self::anchored(wall(), false)
+        Self::anchored(wall(), Some(Arc::default()))
     }
 
     /// A clock for tests on paused time: it starts at `epoch`, and the wall clock follows it.
     pub fn simulated(epoch: Timestamp) -> Self {
-        Self::anchored(epoch, true)
+        Self::anchored(epoch, None)
     }
 
-    fn anchored(epoch: Timestamp, simulated: bool) -> Self {
+    fn anchored(epoch: Timestamp, ahead_ms: Option<Arc<AtomicI64>>) -> Self {
         let pulse = Pulse { last_tick: epoch, stood_still: Duration::ZERO, last_stall_from: epoch };
         let pulse = Arc::new(Mutex::new(pulse));
-        let boot = if simulated { None } else { fs::read_to_string(BOOT_ID).ok() };
+        let boot = if ahead_ms.is_none() { None } else { fs::read_to_string(BOOT_ID).ok() };
         let boot = boot.unwrap_or_default().trim().into();
-        Self { epoch, started: Instant::now(), simulated, boot, pulse }
+        Self { epoch, started: Instant::now(), ahead_ms, boot, pulse }
     }
 
     /// The process's own time: the wall clock at its start plus the monotonic clock, so no jump of
@@ -74,9 +79,21 @@ impl Clock {
         self.epoch + self.started.elapsed()
     }
 
-    /// The wall clock: for the times in tokens, for push, and for what back ends are told.
+    /// The wall clock: for tokens, for push, and for times that people read.
     pub fn wall(&self) -> Timestamp {
-        if self.simulated { self.now() } else { wall() }
+        self.shown(self.now())
+    }
+
+    /// How far the wall clock is ahead: as before, unless it was set.
+    fn ahead_ms(&self) -> i64 {
+        let Some(known) = &self.ahead_ms else { return 0 };
+        let [wall, now] = [wall(), self.now()].map(|at| at.as_millis().cast_signed());
+        let (ahead, before) = (wall - now, known.load(Ordering::Relaxed));
+        if (ahead - before).abs() <= DRIFT_MAX_MS {
+            return before;
+        }
+        known.store(ahead, Ordering::Relaxed);
+        ahead
     }
 
     /// The present on every clock, for a later run to count from.
@@ -126,8 +143,12 @@ impl Clock {
     /// When the wall clock will show that, on the process's own time; jumps of the wall clock from
     /// here on do not count.
     pub fn from_wall(&self, at: Timestamp) -> Timestamp {
-        let (now, wall) = (self.now(), self.wall());
-        if at > wall { now + (at - wall) } else { now - (wall - at) }
+        at.moved(-self.ahead_ms())
+    }
+
+    /// What the wall clock shows at a time on the process's own time.
+    pub fn shown(&self, at: Timestamp) -> Timestamp {
+        at.moved(self.ahead_ms())
     }
 
     /// Marks that the hub runs; to be called each [`TICK`]. Returns for how long it did not.

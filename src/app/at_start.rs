@@ -67,7 +67,6 @@ impl AtStart {
         for key in KEYS {
             put(&mut config, key, at(&self.configured, key).clone());
         }
-        put(&mut config, "server.max_connections", json!(self.max_connections));
         if !pending.is_empty() {
             config["pending_restart"] = json!(pending);
         }

@@ -20,6 +20,7 @@ use super::audit::Deed;
 use super::keys::{MayAct, MayRead};
 use super::openapi::{self, Refusals};
 use super::problem::Problem;
+use crate::clock::Clock;
 use crate::hub::{Applied, Hub};
 use crate::presence::{
     Answer, Background, DeviceId, EventKind, Kicker, NodeId, Platform, Record, Refusal,
@@ -436,12 +437,18 @@ impl<'a> TerminalDetail<'a> {
             since: terminal.since,
             session: terminal.session,
             last_heard: hub.heard(terminal.connection).unwrap_or(terminal.heard),
-            background: terminal.background,
+            background: terminal.background.map(|background| shown(hub.clock(), background)),
             address: terminal.address,
             app: terminal.app.as_deref(),
             node: terminal.connection.node,
         }
     }
+}
+
+fn shown(clock: &Clock, background: Background) -> Background {
+    let Background { reason, since, deadline } = background;
+    let deadline = deadline.map(|at| clock.shown(at));
+    Background { reason, since: clock.shown(since), deadline }
 }
 
 fn bounded(field: &str, text: Option<&str>) -> Result<(), Problem> {

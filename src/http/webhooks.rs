@@ -34,7 +34,7 @@ pub(super) async fn backlog(door: &Door) -> Result<(Backlog, Duration), Problem>
     let unscanned = door.hub.store().backlog(shown.scanned).await?;
     backlog.entries = unscanned.entries + shown.pending as u64;
     backlog.oldest = backlog.oldest.into_iter().chain(shown.held_since).min();
-    let age = backlog.oldest.map(|oldest| door.hub.clock().now() - oldest);
+    let age = backlog.oldest.map(|oldest| door.hub.clock().wall() - oldest);
     Ok((backlog, age.unwrap_or_default()))
 }
 

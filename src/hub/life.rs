@@ -89,7 +89,9 @@ impl Hub {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            match self.store.trim(self.clock.now()).await {
+            // The earlier of both: a wall clock that jumps ahead for a while takes nothing away.
+            let now = self.clock.now().min(self.clock.wall());
+            match self.store.trim(now).await {
                 Ok(0) => (),
                 Ok(unread) => tracing::error!(
                     unread,

@@ -270,8 +270,10 @@ impl Hub {
         let others = connected.filter(|t| from.is_none_or(|from| from.id() != t.connection));
         let here = others.filter_map(|terminal| self.registry.get(terminal.connection));
         let heard = here.map(|mailbox| (mailbox.id(), mailbox.heard()));
-        let heard = heard.chain(from.map(|from| (from.id(), from.heard()))).collect();
-        Moment { now: self.clock.now(), wall: self.clock.wall(), heard }
+        let heard = heard.chain(from.map(|from| (from.id(), from.heard())));
+        let heard = heard.map(|(id, at)| (id, self.clock.shown(at))).collect();
+        let now = self.clock.now();
+        Moment { now, wall: self.clock.shown(now), heard }
     }
 
     /// Counts transitions by their causes, and how late those were that a deadline brought.
@@ -279,9 +281,8 @@ impl Hub {
         for (cause, deadline) in reasons {
             self.metrics.logged(*cause);
             if let Some(deadline) = *deadline {
-                let clock = &self.clock;
-                let now = if *cause == Cause::Expired { clock.wall() } else { clock.now() };
-                self.metrics.lateness.observe((now - deadline).as_secs_f64());
+                let late = self.clock.wall() - deadline;
+                self.metrics.lateness.observe(late.as_secs_f64());
             }
         }
     }
@@ -392,9 +393,9 @@ impl Hub {
         Ok(self.store.check().await?)
     }
 
-    /// When a connection of this node was last heard.
+    /// When a connection of this node was last heard, on the wall clock.
     pub fn heard(&self, connection: ConnectionId) -> Option<Timestamp> {
-        self.registry.get(connection).map(|mailbox| mailbox.heard())
+        self.registry.get(connection).map(|mailbox| self.clock.shown(mailbox.heard()))
     }
 
     /// Who watches a user on this node: the connections, the earliest first, and whose sessions live

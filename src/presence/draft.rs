@@ -33,7 +33,7 @@ impl<'a> Draft<'a> {
         for terminal in &mut next.terminals {
             for (connection, heard) in &moment.heard {
                 if terminal.is_on(*connection) {
-                    terminal.heard = terminal.heard.max(*heard);
+                    terminal.heard = *heard;
                 }
             }
         }
@@ -55,6 +55,11 @@ impl<'a> Draft<'a> {
     pub(super) fn position(&self, origin: Origin) -> Option<usize> {
         let speaks = |t: &Terminal| t.session == origin.session && t.is_on(origin.connection);
         self.record.terminals.iter().position(speaks)
+    }
+
+    /// What the wall clock shows at a time that is the process's own.
+    pub(super) fn shown(&self, at: Timestamp) -> Timestamp {
+        at.moved(self.wall.as_millis().cast_signed() - self.now.as_millis().cast_signed())
     }
 
     /// Refuses the tokens from before this second; what an earlier kick refuses stays refused.
@@ -89,7 +94,7 @@ impl<'a> Draft<'a> {
             return self.end(index, cause, evidence);
         }
         terminal.link = Link::Push { until: self.wall + self.policy.windows.push_online_ttl };
-        terminal.since = self.now;
+        terminal.since = self.wall;
         terminal.background = None;
         let (heard, address) = (Some(terminal.heard), terminal.address);
         let evidence = Evidence { heard, address, ..evidence };
@@ -139,7 +144,7 @@ impl<'a> Draft<'a> {
     pub(super) fn expel(&mut self, session: SessionId, by: &Kicker, why: Why) -> Option<Terminal> {
         let index = self.record.terminals.iter().position(|t| t.session == session)?;
         let terminal = self.record.terminals.remove(index);
-        self.effects.kick = Some(Box::new((by.clone(), self.now)));
+        self.effects.kick = Some(Box::new((by.clone(), self.wall)));
         if terminal.link == Link::Connected {
             self.effects.ends.push(End { connection: terminal.connection, why });
         }
@@ -165,7 +170,7 @@ impl<'a> Draft<'a> {
         self.transitions.reserve_exact(1);
         self.transitions.push(Transition {
             id: (self.event, place),
-            at: self.now,
+            at: self.wall,
             cause,
             version: 0,
             from: self.before.state,
@@ -189,10 +194,12 @@ impl<'a> Draft<'a> {
             self.record.custom = None;
         }
         if state != self.before.state {
-            self.record.since = Some(self.now);
+            self.record.since = Some(self.wall);
         }
         if self.before.state == State::Online {
-            self.record.last_seen = self.record.last_seen.max(self.last_heard);
+            // A time that is still to come is from before the wall clock was set back.
+            let earlier = self.record.last_seen.filter(|at| *at <= self.wall);
+            self.record.last_seen = earlier.max(self.last_heard);
         }
         let mut version = self.record.version.max(self.now.as_millis().saturating_sub(1));
         let status = self.record.status();

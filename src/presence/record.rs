@@ -19,6 +19,8 @@ pub const ENDED_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const RECENT_EVENTS_MAX: usize = 4;
 
 /// All that is known of one user; a value, stored whole. What is not there is not written.
+///
+/// Times that people read are the wall clock's, those that end a window are the process's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Record {
@@ -67,9 +69,9 @@ pub struct Terminal {
     pub address: Option<IpAddr>,
     /// How it stands with that connection.
     pub link: Link,
-    /// When its state became what it is.
+    /// When its state became what it is, on the wall clock.
     pub since: Timestamp,
-    /// When it was last heard, as far as the record was told.
+    /// When it was last heard, as far as the record was told, on the wall clock.
     pub heard: Timestamp,
     /// Set while the app says that it is in the background (T15).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -239,12 +241,12 @@ impl Record {
                 }
             }
         }
-        due.running = earlier(due.running, self.forget_at(policy));
+        due.wall = earlier(due.wall, self.forget_at(policy));
         due.wall = earlier(due.wall, self.revoked.map(|revoked| revoked.until));
         due
     }
 
-    /// When a user who is offline is forgotten.
+    /// When a user who is offline is forgotten, on the wall clock.
     pub(super) fn forget_at(&self, policy: &Policy) -> Option<Timestamp> {
         let since = self.since.filter(|_| self.terminals.is_empty())?;
         Some(since + policy.record_ttl)

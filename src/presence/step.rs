@@ -12,11 +12,11 @@ use super::{
 /// When a step happens, and what the actors know that the record does not.
 #[derive(Debug, Clone)]
 pub struct Moment {
-    /// The process's own time.
+    /// The process's own time, for the windows.
     pub now: Timestamp,
-    /// The wall clock, for what lasts days: push, tokens.
+    /// The wall clock, for times that people read, and for what lasts days: push, tokens.
     pub wall: Timestamp,
-    /// When connections were last heard, as far as this node knows.
+    /// When connections were last heard, as far as this node knows, on the wall clock.
     pub heard: Vec<(ConnectionId, Timestamp)>,
 }
 
@@ -116,8 +116,8 @@ impl Draft<'_> {
             connection: login.connection,
             address: login.address,
             link: Link::Connected,
-            since: self.now,
-            heard: self.now,
+            since: self.wall,
+            heard: self.wall,
             background: None,
             token_until: login.token_until,
         };
@@ -154,7 +154,7 @@ impl Draft<'_> {
     }
 
     fn resume(&mut self, index: usize, login: &Login) -> Answer {
-        let now = self.now;
+        let wall = self.wall;
         if let Some(custom) = &login.custom {
             self.change_custom(Some(index), custom.as_ref());
         }
@@ -168,14 +168,14 @@ impl Draft<'_> {
         terminal.connection = login.connection;
         terminal.address = login.address;
         terminal.background = None;
-        terminal.heard = now;
+        terminal.heard = wall;
         terminal.token_until = login.token_until;
         if login.app.is_some() {
             terminal.app.clone_from(&login.app);
         }
         let session = terminal.session;
         if before != State::Online {
-            terminal.since = now;
+            terminal.since = wall;
             let change = change(terminal, Some(before), Some(State::Online));
             let evidence = Evidence { address: login.address, ..Evidence::default() };
             self.log(Cause::Resume, Some(change), evidence);
@@ -208,8 +208,7 @@ impl Draft<'_> {
 
     fn silent(&mut self, origin: Origin, deadline: Timestamp) -> Answer {
         let Some(index) = self.position(origin) else { return Answer::Stale };
-        let evidence = Evidence { deadline: Some(deadline), ..Evidence::default() };
-        self.lose(index, Cause::Silence, evidence);
+        self.lose(index, Cause::Silence, passed(self.shown(deadline)));
         Answer::Done
     }
 
@@ -300,7 +299,7 @@ impl Draft<'_> {
         if self.record.revoked.is_some_and(|revoked| revoked.until <= self.wall) {
             self.record.revoked = None;
         }
-        let forgotten = self.original.forget_at(self.policy).is_some_and(|at| at <= self.now);
+        let forgotten = self.original.forget_at(self.policy).is_some_and(|at| at <= self.wall);
         if forgotten {
             self.record = Record { revoked: self.record.revoked, ..Record::default() };
         }
@@ -315,7 +314,7 @@ impl Draft<'_> {
                 if cause == Cause::TokenExpired { Why::TokenExpired } else { Why::Background };
             self.effects.ends.push(End { connection: terminal.connection, why });
         }
-        self.lose(index, cause, passed(at));
+        self.lose(index, cause, passed(self.shown(at)));
     }
 
     fn node_lost(
@@ -328,6 +327,7 @@ impl Draft<'_> {
         let moved =
             |then: Timestamp| if then < last { at - (last - then) } else { at + (then - last) };
         let windows = &self.policy.windows;
+        let heard = self.shown(at);
         for terminal in &mut self.record.terminals {
             if terminal.connection.node != node || terminal.state() != State::Online {
                 continue;
@@ -340,7 +340,7 @@ impl Draft<'_> {
                 Link::Connected | Link::Push { .. } => {
                     let until = Some(at + windows.silence(terminal.platform));
                     terminal.link = Link::Lost { since: at, until, how: Loss::WithNode };
-                    terminal.heard = terminal.heard.max(at);
+                    terminal.heard = terminal.heard.max(heard);
                 }
             }
             if let Some(background) = &mut terminal.background {

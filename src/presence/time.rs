@@ -27,6 +27,12 @@ impl Timestamp {
         self.0 / 1000
     }
 
+    /// Returns the time so many milliseconds later, or earlier.
+    #[must_use]
+    pub const fn moved(self, by_ms: i64) -> Self {
+        Self(self.0.saturating_add_signed(by_ms))
+    }
+
     /// Returns the last multiple of `grain` that is not later.
     #[must_use]
     pub fn round_down(self, grain: Duration) -> Self {

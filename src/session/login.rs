@@ -161,7 +161,7 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
             user: &identity.user,
             session: *session,
             resumed: *resumed,
-            now: self.now(),
+            now: self.hub().clock().wall(),
             ping_ms: policy.windows.ping(platform).as_millis(),
             silence_ms: policy.windows.silence(platform).as_millis(),
             expires_at: identity.expires_at,

@@ -75,7 +75,7 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
             Request::Set(custom) => self.set(id, custom).await,
             Request::Refresh(token) => self.refresh(id, &token).await,
             Request::Ping => {
-                self.reply(id, serde_json::json!({ "now": self.now() }));
+                self.reply(id, serde_json::json!({ "now": self.hub().clock().wall() }));
                 Ok(())
             }
             Request::Sessions => self.sessions(id).await,
@@ -173,6 +173,7 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
         let Answer::Background { deadline } = applied.answer else {
             unreachable!("the background is answered with its deadline")
         };
+        let deadline = deadline.map(|at| self.hub().clock().shown(at));
         self.reply(id, serde_json::json!({ "deadline": deadline }));
         Ok(())
     }

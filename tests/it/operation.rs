@@ -4,6 +4,7 @@ mod commands;
 mod configuration;
 mod output;
 mod reload;
+mod wall_clock;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;

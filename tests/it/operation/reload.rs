@@ -48,13 +48,6 @@ async fn a_reload_names_the_settings_that_only_a_restart_changes() {
 }
 
 #[tokio::test]
-async fn the_configuration_shows_how_many_connections_fit_under_the_limit_on_open_files() {
-    let settings = [("auth.admin_keys", "[\"an-admin-key-for-tests\"]")];
-    let server = Server::under(&["prlimit", "--nofile=300:300"], &settings);
-    assert_eq!(configuration(&server).await["server"]["max_connections"], 300 - 64);
-}
-
-#[tokio::test]
 async fn a_certificate_that_changed_on_disk_waits_for_a_restart_and_the_log_says_so() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (certificate, key) = make_certificate(directory.path());

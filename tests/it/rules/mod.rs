@@ -212,7 +212,7 @@ impl Life {
     }
 
     fn hear(&mut self, seat: Seat) {
-        self.heard.push((seat.connection, self.now));
+        self.heard.push((seat.connection, self.wall()));
     }
 
     fn state(&self) -> State {

@@ -166,7 +166,7 @@ impl Model {
         let answer = self.happen(kind);
         let after = self.state();
         if after != before {
-            self.since = Some(now);
+            self.since = Some(wall);
             match (before, after) {
                 (_, State::Online) => self.last_seen = None,
                 (State::Online, _) => self.last_seen = self.heard,
@@ -370,7 +370,7 @@ impl Model {
         if let Some(custom) = &login.custom {
             self.custom = custom.as_deref().map(Into::into);
         }
-        self.heard = Some(self.now);
+        self.heard = Some(self.wall);
         self.held.push(Held {
             session: login.session,
             platform,
@@ -433,13 +433,13 @@ impl Model {
         held.connection = login.connection;
         held.background = None;
         held.token_until = login.token_until;
-        self.heard = Some(self.now);
+        self.heard = Some(self.wall);
         Answer::Admitted { session: held.session, resumed: true, kicked: Vec::new() }
     }
 
     fn tick(&mut self) -> Answer {
         let forgotten =
-            self.held.is_empty() && self.since.is_some_and(|since| since + 20 * DAY <= self.now);
+            self.held.is_empty() && self.since.is_some_and(|since| since + 20 * DAY <= self.wall);
         for held in self.held.clone() {
             let index = self.held.iter().position(|h| h.session == held.session).expect("held");
             if let Link::Push { until } = held.link {

@@ -378,7 +378,7 @@ fn l6_the_answer_and_the_notices_name_victims_and_victor() {
     assert_eq!(*session, victor.session);
     assert_eq!(victims, [(Android, "phone", phone.session), (Web, "page", page.session)]);
     let (by, at) = *life.last.effects.kick.clone().expect("a kick");
-    assert_eq!(at, life.now);
+    assert_eq!(at, life.wall());
     let presence_hub::presence::Kicker::Login(by) = by else { panic!("by a login: {by:?}") };
     assert_eq!((by.platform, by.device, by.session), (Mac, named("desktop"), victor.session));
 }

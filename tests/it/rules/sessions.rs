@@ -347,5 +347,5 @@ fn l6_the_back_ends_words_reach_the_kicked() {
     life.login(Android, "phone");
     let by = Kicker::Admin { message: Some(Arc::from("bye")) };
     life.apply(EventKind::Kick { target: Target::default(), by: by.clone() });
-    assert_eq!(life.last.effects.kick, Some(Box::new((by, life.now))));
+    assert_eq!(life.last.effects.kick, Some(Box::new((by, life.wall()))));
 }

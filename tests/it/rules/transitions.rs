@@ -180,7 +180,7 @@ fn t4_t5_a_silent_connection_leaves_a_phone_push_online_and_ends_all_else() {
     for platform in Platform::ALL {
         let (mut life, seat) = logged_in(platform);
         life.hear(seat);
-        let heard = life.now;
+        let heard = life.wall();
         life.wait(400 * SECOND);
         life.silence(seat);
         assert_eq!(
@@ -188,7 +188,7 @@ fn t4_t5_a_silent_connection_leaves_a_phone_push_online_and_ends_all_else() {
             (without_connection(platform), vec![Cause::Silence])
         );
         let evidence = life.last.transitions[0].evidence;
-        assert_eq!((evidence.heard, evidence.deadline), (Some(heard), Some(life.now)));
+        assert_eq!((evidence.heard, evidence.deadline), (Some(heard), Some(life.wall())));
     }
 }
 

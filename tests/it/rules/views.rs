@@ -51,7 +51,7 @@ fn v1_platforms_are_those_now_online_sorted_by_name_each_once() {
 #[test]
 fn v1_since_tells_when_the_state_last_changed() {
     let mut life = Life::of(Preset::Multi);
-    let start = life.now;
+    let start = life.wall();
     let phone = life.login(Ios, "phone");
     life.wait(SECOND);
     let page = life.login(Web, "page");
@@ -59,11 +59,41 @@ fn v1_since_tells_when_the_state_last_changed() {
     life.logout(page);
     life.wait(500 * SECOND);
     life.silence(phone);
-    assert_eq!(life.record.status().since, Some(life.now), "when the silence was found out");
-    let pushed = life.now;
+    assert_eq!(life.record.status().since, Some(life.wall()), "when the silence was found out");
+    let pushed = life.wall();
     life.wait(DAY);
     life.tick();
     assert_eq!(life.record.status().since, Some(pushed));
+}
+
+#[test]
+fn v1_v2_times_follow_a_wall_clock_that_was_set_and_versions_still_grow() {
+    let hour = 3600 * SECOND;
+    for ahead in [SECOND, 2 * hour, 4 * hour, 10 * DAY] {
+        let mut life = Life::of(Preset::Multi);
+        let (phone, page) = (life.login(Ios, "phone"), life.login(Web, "page"));
+        life.hear(phone);
+        life.logout(page);
+        let version = life.record.version;
+        life.ahead = ahead;
+        life.wait(400 * SECOND);
+        life.hear(phone);
+        life.wait(400 * SECOND);
+        let deadline = life.now - SECOND;
+        life.apply(EventKind::Silent { origin: phone.origin(), deadline });
+        let (status, wall) = (life.record.status(), life.wall());
+        assert_eq!(status.since, Some(wall));
+        assert_eq!(status.last_seen, Some(wall - 400 * SECOND), "set to {ahead:?} ahead");
+        assert!(status.version > version);
+        let logged = &life.last.transitions[0];
+        assert_eq!(logged.at, wall);
+        assert_eq!(logged.evidence.heard, Some(wall - 400 * SECOND));
+        assert_eq!(logged.evidence.deadline, Some(wall - SECOND));
+        assert_eq!(life.record.terminals[0].since, wall);
+        life.kick(Target::default());
+        let (_, at) = *life.last.effects.kick.clone().expect("a kick");
+        assert_eq!(at, wall);
+    }
 }
 
 #[test]
@@ -72,10 +102,10 @@ fn v1_last_seen_tells_when_any_terminal_was_last_heard_before_the_user_left() {
     let (phone, page) = (life.login(Ios, "phone"), life.login(Web, "page"));
     life.wait(10 * SECOND);
     life.hear(phone);
-    let phone_heard = life.now;
+    let phone_heard = life.wall();
     life.wait(10 * SECOND);
     life.hear(page);
-    let page_heard = life.now;
+    let page_heard = life.wall();
     assert_eq!(life.record.status().last_seen, None, "it is null while Online");
 
     let mut phone_last = life.clone();

@@ -253,6 +253,7 @@ impl Settings {
                 development,
                 config: Arc::new(in_effect.config),
                 metrics_apart: !config.server.metrics_listen.is_empty(),
+                data: (config.store.kind == StoreKind::Embedded).then(|| config.store.path.clone()),
                 handshake_timeout: config.server.handshake_timeout,
             },
         })

@@ -91,6 +91,12 @@ pub fn load(named: Option<&Path>, variables: &BTreeMap<String, String>) -> Resul
         .or_else(|| Path::new(FILE).exists().then(|| PathBuf::from(FILE)));
     let mut settings = Vec::new();
     if let Some(file) = &file {
+        if file.as_os_str().is_empty() {
+            let place = if named.is_some() { "--config" } else { FILE_VARIABLE };
+            let message = "is empty; name a configuration file, or leave it out";
+            let (place, message) = (Some(place.to_owned()), message.to_owned());
+            return Err(Faults(vec![Fault { place, key: String::new(), message }]));
+        }
         settings.extend(from_file(file)?);
     }
     settings.extend(from_variables(variables));

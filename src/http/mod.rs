@@ -25,6 +25,7 @@ mod webhooks;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ pub struct Door {
     /// See [`wrong_keys`](Self::wrong_keys).
     wrong_keys_noted: Buckets<IpAddr>,
     series: Series,
+    /// Held while the process is looked at.
+    looking: Arc<tokio::sync::Mutex<()>>,
     /// By the wall clock, and on the process's own time.
     started: Timestamp,
     begun: Timestamp,
@@ -99,6 +102,8 @@ pub struct Settings {
     pub metrics_apart: bool,
     /// Every setting, secrets hidden.
     pub config: Arc<serde_json::Value>,
+    /// The store's directory; `None` where it is kept in memory.
+    pub data: Option<PathBuf>,
     /// How long a request may take to arrive.
     pub handshake_timeout: Duration,
 }
@@ -138,6 +143,7 @@ impl Door {
             wrong_keys: Buckets::default(),
             wrong_keys_noted: Buckets::default(),
             series: Series::default(),
+            looking: Arc::default(),
             started: hub.clock().wall(),
             begun: hub.clock().now(),
             hub,

@@ -11,7 +11,7 @@ use super::Door;
 use super::keys::MayRead;
 use super::openapi::Refusals;
 use super::problem::Problem;
-use super::process::memory_bytes;
+use super::process::Process;
 use crate::presence::Timestamp;
 use crate::store::Totals;
 
@@ -29,7 +29,7 @@ pub(super) async fn nodes(
     _: MayRead,
 ) -> Result<Json<Nodes>, Problem> {
     let totals = door.hub.totals().await?;
-    Ok(Json(Nodes { nodes: vec![Node::this(&door, &totals)] }))
+    Ok(Json(Nodes { nodes: vec![Node::this(&door, &totals).await] }))
 }
 
 /// The hubs.
@@ -54,13 +54,13 @@ pub(super) struct Node {
     connections: i64,
     /// Users watched, summed over sessions.
     subscriptions: i64,
-    /// Resident; null where the system does not say.
-    memory_bytes: Option<u64>,
+    #[serde(flatten)]
+    process: Process,
 }
 
 impl Node {
     /// This process, which is the only one.
-    pub(super) fn this(door: &Door, totals: &Totals) -> Self {
+    pub(super) async fn this(door: &Door, totals: &Totals) -> Self {
         let (hub, metrics) = (&door.hub, door.hub.metrics());
         let state = match (hub.is_draining(), hub.is_full()) {
             (true, _) => "draining",
@@ -76,7 +76,7 @@ impl Node {
             sessions: totals.online.iter().sum(),
             connections: metrics.connections.get(),
             subscriptions: metrics.subscriptions.get(),
-            memory_bytes: memory_bytes(),
+            process: Process::look(door).await,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::Door;
 use super::keys::MayRead;
 use super::peer::Peer;
 use super::problem::Problem;
+use super::process::Process;
 use super::webhooks;
 
 /// Headers that say that a proxy stands between.
@@ -60,6 +61,8 @@ async fn render(State(door): State<Arc<Door>>) -> Result<Response, Problem> {
     let (backlog, age) = webhooks::backlog(&door).await?;
     let hub = door.hub.metrics().render(&totals);
     let webhook = door.webhook.metrics().render(&backlog, age);
+    let process = Process::look(&door).await.render(&door);
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, content_type)], format!("{hub}{webhook}# EOF\n")).into_response())
+    Ok(([(header::CONTENT_TYPE, content_type)], format!("{hub}{webhook}{process}# EOF\n"))
+        .into_response())
 }

@@ -37,7 +37,7 @@ pub(super) async fn stats(
 ) -> Result<Json<Stats>, Problem> {
     let totals = door.hub.totals().await?;
     let counted = Counted::now(&door, &totals).await?;
-    Ok(Json(Stats { counted, nodes: vec![Node::this(&door, &totals)] }))
+    Ok(Json(Stats { counted, nodes: vec![Node::this(&door, &totals).await] }))
 }
 
 /// The counts, and the hubs.

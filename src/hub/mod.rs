@@ -436,8 +436,13 @@ impl Hub {
 
     /// Says whether there is no memory for more logins; those who are in stay.
     pub fn set_full(&self, is_full: bool) {
-        if self.is_full.swap(is_full, Ordering::Relaxed) != is_full {
-            tracing::warn!(is_full, "memory decides whether logins are possible");
+        if self.is_full.swap(is_full, Ordering::Relaxed) == is_full {
+            return;
+        }
+        if is_full {
+            tracing::warn!("memory is short: new logins are refused until there is more");
+        } else {
+            tracing::info!("memory is enough again: new logins are admitted");
         }
     }
 

@@ -116,6 +116,7 @@ impl Lab {
             tencent: None,
             development: None,
             metrics_apart: false,
+            data: None,
             config: Arc::default(),
             handshake_timeout: config.server.handshake_timeout,
         };

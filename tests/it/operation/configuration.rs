@@ -176,6 +176,13 @@ fn a_file_is_found_and_variables_win() {
     let mut command = crate::support::command(directory.path(), &[]);
     let output = command.arg("check-config").env("PRESENCE_HUB_CONFIG", &other).output();
     assert!(said(&output.expect("the command to run")).contains("subscriptions = 2"));
+    let mut command = crate::support::command(directory.path(), &[]);
+    let output = command.arg("check-config").env("PRESENCE_HUB_CONFIG", "").output();
+    let output = output.expect("the command to run");
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8_lossy(&output.stderr);
+    let expected = "PRESENCE_HUB_CONFIG: is empty; name a configuration file, or leave it out";
+    assert!(message.contains(expected), "{message}");
 
     let variables = [
         ("server.allowed_origins", "[\"https://a.example\", \"https://b.example\"]"),

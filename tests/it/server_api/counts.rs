@@ -136,6 +136,10 @@ async fn the_nodes_are_listed() {
     assert_eq!((&node["sessions"], &node["connections"]), (&json!(2), &json!(3)));
     assert_eq!((&node["subscriptions"], &node["state"]), (&json!(2), &json!("up")));
     assert!(node["started"].is_u64() && node["memory_bytes"].is_u64(), "{node}");
+    let (files, disk) = (&node["open_files"], &node["disk"]);
+    assert!(files["used"].as_u64() > Some(3) && files["used"].as_u64() < files["limit"].as_u64());
+    assert!(disk["free_bytes"].as_u64() <= disk["total_bytes"].as_u64(), "{node}");
+    assert!(disk["total_bytes"].as_u64() > Some(1 << 20), "{node}");
     let stats = get(&server, "/v1/stats").await;
     assert_eq!(stats["nodes"][0]["id"], node["id"]);
 

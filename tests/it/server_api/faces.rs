@@ -39,6 +39,9 @@ async fn metrics_are_for_loopback_or_for_whoever_has_a_key() {
     }
     for line in [
         "presence_hub_connections 1",
+        concat!("presence_hub_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        "presence_hub_draining 0.0",
+        "presence_hub_full 0.0",
         "presence_hub_logins_total{kind=\"login\"} 1",
         "presence_hub_sessions{platform=\"web\",state=\"Online\"} 1",
         "presence_hub_users{state=\"Online\"} 1",

@@ -219,9 +219,12 @@ struct Settings {
 impl Settings {
     fn of(config: &Config, made: Option<&Made>, at_start: &AtStart) -> Result<Self, AppFault> {
         let wrong = AppFault::Setting;
+        for doubled in config.keys_with_two_roles() {
+            tracing::warn!("{doubled}: it has the rights of the greater role");
+        }
         let source = match (config.key_source().map_err(wrong)?, made) {
             (Some(source), _) => source,
-            (None, Some(made)) => KeySource::Secret(made.secret.clone().into_bytes()),
+            (None, Some(made)) => KeySource::Secrets(vec![made.secret.clone().into_bytes()]),
             (None, None) => return Err(wrong("there is no secret any more".into())),
         };
         let rules = config.token_rules();

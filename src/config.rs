@@ -3,6 +3,7 @@
 //! The repository's `config.toml` is the default, built in; a file and the environment override it.
 
 mod check;
+mod keys;
 mod read;
 
 use std::collections::BTreeMap;
@@ -15,9 +16,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::read::{Fault, Faults, Loaded, load};
-use crate::auth::{
-    Algorithm, ApiKeys, KeySource, Rate, TokenRules, UserSigVerifier, Verifier, WatchList,
-};
+use crate::auth::{Algorithm, Rate, TokenRules, UserSigVerifier, Verifier, WatchList};
 use crate::http;
 use crate::presence::{
     Groups, LoginPolicy, OnConflict, Platform, Policy, PolicyFault, Preset, WebTabs, Windows,
@@ -77,7 +76,9 @@ pub struct Server {
 pub struct Auth {
     pub algorithm: Algorithm,
     pub secret: Secret,
+    pub secrets: Vec<Secret>,
     pub public_key: PathBuf,
+    pub public_keys: Vec<PathBuf>,
     pub jwks_url: String,
     pub issuer: String,
     pub audience: String,
@@ -270,15 +271,6 @@ impl Serialize for Secret {
 }
 
 impl Config {
-    /// Whether nobody signs tokens yet, so that the hub makes its own secret and keys.
-    pub fn is_development(&self) -> bool {
-        let auth = &self.auth;
-        auth.algorithm == Algorithm::HS256
-            && auth.secret.expose().is_empty()
-            && auth.public_key.as_os_str().is_empty()
-            && auth.jwks_url.is_empty()
-    }
-
     /// The rules in force.
     ///
     /// # Errors
@@ -310,9 +302,15 @@ impl Config {
     /// The key that is wrong, and why.
     pub fn webhook(&self) -> Result<Option<webhook::Settings>, (&'static str, String)> {
         let Webhook { url, secrets, timeout, give_up_after, parallel, .. } = &self.webhook;
+        let secret = |(name, secret): (String, &Secret)| {
+            let text = secret.expose();
+            let fault = keys::malformed(text).map(|fault| format!("{name} {fault}"));
+            let parse = || webhook::Secret::parse(text).map_err(|e| format!("{name}: {e}"));
+            fault.map_or_else(parse, Err).map_err(|message| ("webhook.secrets", message))
+        };
         let secrets: Result<Vec<_>, _> =
-            secrets.iter().map(|secret| webhook::Secret::parse(secret.expose())).collect();
-        let secrets = secrets.map_err(|fault| ("webhook.secrets", fault.to_string()))?;
+            keys::entries("webhook.secrets", secrets).map(secret).collect();
+        let secrets = secrets?;
         if url.is_empty() {
             return Ok(None);
         }
@@ -367,36 +365,6 @@ impl Config {
             max_ttl: self.auth.max_token_ttl,
             default_watch: WatchList::new(self.auth.default_watch.clone()),
         }
-    }
-
-    /// Where the keys that verify tokens come from; nowhere in development mode.
-    ///
-    /// # Errors
-    ///
-    /// Where the file of the public key cannot be read.
-    pub fn key_source(&self) -> Result<Option<KeySource>, String> {
-        let auth = &self.auth;
-        if self.is_development() {
-            Ok(None)
-        } else if auth.algorithm == Algorithm::HS256 {
-            Ok(Some(KeySource::Secret(auth.secret.expose().as_bytes().to_vec())))
-        } else if auth.jwks_url.is_empty() {
-            let pem = std::fs::read(&auth.public_key);
-            let pem = pem.map_err(|error| format!("{}: {error}", auth.public_key.display()))?;
-            Ok(Some(KeySource::Pem(pem)))
-        } else {
-            Ok(Some(KeySource::Jwks(auth.jwks_url.clone())))
-        }
-    }
-
-    /// The keys to the server API; `made` is the admin key that development mode made.
-    pub fn api_keys(&self, made: Option<&str>) -> ApiKeys {
-        let texts = |secrets: &[Secret]| -> Vec<_> {
-            secrets.iter().map(|secret| secret.expose().to_owned()).collect()
-        };
-        let mut admin = texts(&self.auth.admin_keys);
-        admin.extend(made.map(str::to_owned));
-        ApiKeys::new(&texts(&self.auth.viewer_keys), &texts(&self.auth.api_keys), &admin)
     }
 
     /// The Tencent Cloud IM application whose back end may call, if any.

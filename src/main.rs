@@ -151,7 +151,7 @@ fn print_token(token: &Token) -> Result<ExitCode, Stop> {
             "only HS256 has a secret to sign with: ask whoever has the private key",
         ));
     }
-    let mut secret = config.auth.secret.expose().to_owned();
+    let mut secret = config.signing_secret().map(|s| s.expose().to_owned()).unwrap_or_default();
     if config.is_development() {
         secret = app::development_secret(&config.store.path).map_err(failed)?;
     }

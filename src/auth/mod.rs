@@ -4,6 +4,7 @@
 mod api_keys;
 mod jwks;
 mod logins;
+mod public_key;
 mod rate;
 mod token;
 mod usersig;
@@ -11,10 +12,10 @@ mod watch;
 
 pub use self::api_keys::{ApiKeys, Bearer, KeyMark, Role};
 pub use self::logins::{LOGIN_TTL, LOGINS_MAX, Login, Logins};
+pub use self::public_key::{Algorithm, KeyFault};
 pub use self::rate::{Bucket, Buckets, Rate};
 pub use self::token::{
-    Algorithm, Identity, KeyFault, KeySource, SECRET_BYTES_MIN, TokenFault, TokenRules, Verifier,
-    mint,
+    Identity, KeySource, SECRET_BYTES_MIN, TokenFault, TokenRules, Verifier, mint,
 };
 pub use self::usersig::{UserSigFault, UserSigVerifier};
 pub use self::watch::WatchList;

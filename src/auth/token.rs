@@ -2,12 +2,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
 
 use super::WatchList;
 use super::jwks::Jwks;
+use super::public_key::{self, Algorithm, KeyFault};
 use crate::presence::{DeviceId, Platform, Timestamp, UserId};
 
 /// The most bytes that a token may have.
@@ -17,38 +19,13 @@ pub const SECRET_BYTES_MIN: usize = 32;
 /// Later than any real time, and still exact in a float.
 const SECS_MAX: f64 = 9_007_199_254_740_991.0;
 
-/// The one algorithm that tokens are signed with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Algorithm {
-    /// HMAC with SHA-256.
-    #[default]
-    HS256,
-    /// RSA PKCS #1 with SHA-256.
-    RS256,
-    /// ECDSA on P-256 with SHA-256.
-    ES256,
-    /// Ed25519.
-    EdDSA,
-}
-
-impl Algorithm {
-    const fn of_library(self) -> jsonwebtoken::Algorithm {
-        match self {
-            Self::HS256 => jsonwebtoken::Algorithm::HS256,
-            Self::RS256 => jsonwebtoken::Algorithm::RS256,
-            Self::ES256 => jsonwebtoken::Algorithm::ES256,
-            Self::EdDSA => jsonwebtoken::Algorithm::EdDSA,
-        }
-    }
-}
-
 /// Where the keys that verify tokens come from.
 #[derive(Clone)]
 pub enum KeySource {
-    /// A shared secret (HS256).
-    Secret(Vec<u8>),
-    /// A public key in PEM.
-    Pem(Vec<u8>),
+    /// Shared secrets (HS256): a token that any of them signed is good.
+    Secrets(Vec<Vec<u8>>),
+    /// Public keys in PEM: a token that any of them verifies is good.
+    Pems(Vec<Vec<u8>>),
     /// A JWK set, fetched and cached.
     Jwks(String),
 }
@@ -100,17 +77,6 @@ pub enum TokenFault {
     KeysUnavailable,
 }
 
-/// Why no verifier can be made of a key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KeyFault {
-    /// Not a PEM of a public key for the algorithm.
-    #[error("not a public key for {0:?}: {1}")]
-    Key(Algorithm, String),
-    /// Not a URL to fetch from.
-    #[error("{0}")]
-    Url(String),
-}
-
 /// Turns tokens into identities.
 pub struct Verifier {
     keys: Keys,
@@ -119,7 +85,7 @@ pub struct Verifier {
 }
 
 enum Keys {
-    Fixed(Box<DecodingKey>),
+    Fixed(Vec<DecodingKey>),
     Fetched(Box<Jwks>),
 }
 
@@ -173,8 +139,13 @@ impl Verifier {
     /// Where the key is none for the algorithm.
     pub fn new(source: &KeySource, rules: TokenRules) -> Result<Self, KeyFault> {
         let keys = match source {
-            KeySource::Secret(secret) => Keys::Fixed(Box::new(DecodingKey::from_secret(secret))),
-            KeySource::Pem(pem) => Keys::Fixed(Box::new(public_key(rules.algorithm, pem)?)),
+            KeySource::Secrets(secrets) => {
+                Keys::Fixed(secrets.iter().map(|secret| DecodingKey::from_secret(secret)).collect())
+            }
+            KeySource::Pems(pems) => {
+                let keys = pems.iter().map(|pem| public_key::from_pem(rules.algorithm, pem));
+                Keys::Fixed(keys.collect::<Result<_, _>>()?)
+            }
             KeySource::Jwks(url) => Keys::Fetched(Box::new(Jwks::new(url).map_err(KeyFault::Url)?)),
         };
         let mut validation = Validation::new(rules.algorithm.of_library());
@@ -206,19 +177,30 @@ impl Verifier {
         }
         let header = decode_header(token).map_err(|_| invalid("not a JWT that can be read"))?;
         self.check_header(&header)?;
-        let fetched;
-        let key = match &self.keys {
-            Keys::Fixed(key) => key.as_ref(),
+        let claims = match &self.keys {
+            Keys::Fixed(keys) => self.signed_claims(token, keys)?,
             Keys::Fetched(jwks) => {
                 let jwk = jwks.key(header.kid.as_deref(), wall).await?;
-                fetched = self.key_of(&jwk)?;
-                &fetched
+                self.signed_claims(token, &[self.key_of(&jwk)?])?
             }
         };
-        let claims = decode::<Claims>(token, key, &self.validation)
-            .map_err(|error| invalid(&format!("the token is refused: {error}")))?
-            .claims;
         self.check_claims(claims, wall)
+    }
+
+    /// The claims of a token that one of these keys signed.
+    fn signed_claims(&self, token: &str, keys: &[DecodingKey]) -> Result<Claims, TokenFault> {
+        for key in keys {
+            match decode::<Claims>(token, key, &self.validation) {
+                Ok(decoded) => return Ok(decoded.claims),
+                // Another key may have signed it: several are configured while they are rotated.
+                Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => (),
+                Err(error) => return Err(unreadable(error.kind())),
+            }
+        }
+        Err(invalid(
+            "none of the hub's keys signed the token: the back end must sign with a key that the \
+             hub is configured with",
+        ))
     }
 
     /// How far clocks may be apart.
@@ -332,14 +314,25 @@ pub fn mint(
     encode(&Header::default(), &claims, &EncodingKey::from_secret(secret))
 }
 
-fn public_key(algorithm: Algorithm, pem: &[u8]) -> Result<DecodingKey, KeyFault> {
-    match algorithm {
-        Algorithm::HS256 => return Err(KeyFault::Key(algorithm, "it wants a secret".into())),
-        Algorithm::RS256 => DecodingKey::from_rsa_pem(pem),
-        Algorithm::ES256 => DecodingKey::from_ec_pem(pem),
-        Algorithm::EdDSA => DecodingKey::from_ed_pem(pem),
+/// Says what is wrong with a token whose signature is right, or cannot be read.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the library may name more kinds")]
+fn unreadable(kind: &ErrorKind) -> TokenFault {
+    match kind {
+        ErrorKind::MissingRequiredClaim(claim) => {
+            invalid(&format!("the token has no `{claim}` that can be read"))
+        }
+        ErrorKind::InvalidIssuer => invalid("the token's `iss` is not the configured auth.issuer"),
+        ErrorKind::InvalidAudience => {
+            invalid("the token's `aud` does not name the configured auth.audience")
+        }
+        ErrorKind::Json(error) => {
+            // Lines and columns of a decoded token help nobody.
+            let message = error.to_string();
+            let message = message.split(" at line ").next().unwrap_or_default();
+            invalid(&format!("the token's claims cannot be read: {message}"))
+        }
+        _ => invalid("the token is not a JWT that can be read"),
     }
-    .map_err(|error| KeyFault::Key(algorithm, error.to_string()))
 }
 
 fn invalid(message: &str) -> TokenFault {

@@ -3,13 +3,10 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, Secret, WebhookFormat};
-use crate::auth::{Algorithm, SECRET_BYTES_MIN, Verifier};
+use super::{Config, WebhookFormat};
 use crate::http::{OriginRule, TrustedProxies, tls};
 use crate::presence::{Platform, PolicyFault};
 
-/// The fewest characters that an API key may have.
-const KEY_CHARS_MIN: usize = 16;
 /// The smallest `max_message_bytes` that still takes a login with a token of a usual size.
 const MESSAGE_BYTES_MIN: usize = 1024;
 
@@ -17,7 +14,7 @@ const MESSAGE_BYTES_MIN: usize = 1024;
 const PARALLEL_MAX: usize = 64;
 
 /// The keys that do not go together, and why.
-type Found = Vec<(Vec<&'static str>, String)>;
+pub(super) type Found = Vec<(Vec<&'static str>, String)>;
 
 impl Config {
     /// What is wrong with values that are each of the right kind: the keys that do not go together,
@@ -26,7 +23,8 @@ impl Config {
         let found = [
             self.windows(),
             self.login_faults(),
-            self.auth_faults(),
+            self.signing_faults(),
+            self.key_faults(),
             self.server(),
             self.tls_faults(),
             self.webhook_faults(),
@@ -89,53 +87,6 @@ impl Config {
         found
     }
 
-    fn auth_faults(&self) -> Found {
-        let auth = &self.auth;
-        let mut found = Found::new();
-        let mut wrong = |keys: &[&'static str], message: &str| {
-            found.push((keys.to_vec(), message.to_owned()));
-        };
-        let secret_bytes = auth.secret.expose().len();
-        let (pem, jwks) = (!auth.public_key.as_os_str().is_empty(), !auth.jwks_url.is_empty());
-        if auth.algorithm == Algorithm::HS256 {
-            if secret_bytes > 0 && secret_bytes < SECRET_BYTES_MIN {
-                wrong(&["auth.secret"], "an HS256 secret has at least 32 bytes");
-            }
-            if pem || jwks {
-                let keys = ["auth.public_key", "auth.jwks_url", "auth.algorithm"];
-                wrong(&keys, "a public key is for RS256, ES256 or EdDSA: set auth.algorithm");
-            }
-        } else if secret_bytes > 0 {
-            wrong(&["auth.secret", "auth.algorithm"], "a secret is for HS256 alone");
-        } else if pem == jwks {
-            let keys = ["auth.algorithm", "auth.public_key", "auth.jwks_url"];
-            wrong(&keys, "this algorithm wants either public_key or jwks_url");
-        } else {
-            let verifier = self.key_source().and_then(|source| match source {
-                Some(source) => Verifier::new(&source, self.token_rules())
-                    .map(|_| ())
-                    .map_err(|fault| fault.to_string()),
-                None => Ok(()),
-            });
-            if let Err(message) = verifier {
-                let key = if pem { "auth.public_key" } else { "auth.jwks_url" };
-                wrong(&[key], &message);
-            }
-        }
-        let lists = [
-            ("auth.api_keys", &auth.api_keys),
-            ("auth.admin_keys", &auth.admin_keys),
-            ("auth.viewer_keys", &auth.viewer_keys),
-        ];
-        let short = |key: &Secret| key.expose().chars().count() < KEY_CHARS_MIN;
-        for (name, keys) in lists {
-            if keys.iter().any(short) {
-                wrong(&[name], "each key has at least 16 characters");
-            }
-        }
-        found
-    }
-
     fn server(&self) -> Found {
         let server = &self.server;
         let mut found = Found::new();
@@ -150,14 +101,20 @@ impl Config {
                 Err(_) if text.is_empty() && key != "server.listen" => (),
                 Err(_) => wrong(key, format!("`{text}` is no address: write 127.0.0.1:7800")),
                 Ok(address) if self.is_development() && !address.ip().is_loopback() => {
-                    let message = "development mode listens on loopback alone: set auth.secret";
-                    wrong(key, message.into());
+                    let message = format!(
+                        "other machines can reach `{text}`, and without a secret the hub is in \
+                         development mode, which listens on loopback only: set auth.secrets, or \
+                         listen on 127.0.0.1"
+                    );
+                    wrong(key, message);
                 }
                 Ok(_) => (),
             }
         }
         if server.production && self.is_development() {
-            wrong("server.production", "production wants auth.secret, or a public key".into());
+            let message = "production needs a key that verifies tokens: set auth.secrets (HS256), or \
+                           auth.algorithm with auth.public_keys or auth.jwks_url";
+            wrong("server.production", message.into());
         }
         if let Err(message) = OriginRule::parse(&server.allowed_origins) {
             wrong("server.allowed_origins", message);

@@ -15,8 +15,9 @@ const FILE_VARIABLE: &str = "PRESENCE_HUB_CONFIG";
 /// The file that is read where none is named.
 const FILE: &str = "config.toml";
 /// Keys whose values are never shown, not even to say what is wrong with them.
-const SECRETS: [&str; 7] = [
+const SECRETS: [&str; 8] = [
     "auth.secret",
+    "auth.secrets",
     "auth.api_keys",
     "auth.admin_keys",
     "auth.viewer_keys",
@@ -127,8 +128,7 @@ fn assemble(settings: Vec<Setting>) -> Result<Config, Faults> {
             }
         }
         if let Some(message) = error {
-            let message =
-                if may_be_secret(&key) { "a value of the wrong kind".into() } else { message };
+            let message = if may_be_secret(&key) { expected(&key) } else { message };
             faults.push(Fault { place: Some(place), key, message });
         } else {
             places.insert(key, place);
@@ -193,6 +193,20 @@ fn may_be_secret(key: &str) -> bool {
         inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
     SECRETS.iter().any(|secret| within(key, secret) || within(secret, key))
+}
+
+/// What a key whose value is not shown expects.
+fn expected(key: &str) -> String {
+    let lists = |list: &&&str| list.ends_with('s') && key.starts_with(**list);
+    match SECRETS.iter().find(lists) {
+        Some(list) => {
+            format!("the value is of the wrong type; {list} is a list of texts: [\"...\", \"...\"]")
+        }
+        None if SECRETS.iter().any(|secret| key.starts_with(secret)) => {
+            "the value is of the wrong type; expected a text in quotation marks: \"...\"".into()
+        }
+        None => "the value is of the wrong type; expected a section with keys of its own".into(),
+    }
 }
 
 /// Names every key of a table with its place and its value.

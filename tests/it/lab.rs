@@ -82,7 +82,7 @@ impl Lab {
         let hub = Hub::new(Arc::clone(&store), bus, policy, clock.clone());
         tokio::spawn(run_deadlines(Arc::clone(&hub)));
         tokio::spawn(Arc::clone(&hub).listen());
-        let source = presence_hub::auth::KeySource::Secret(SECRET.into());
+        let source = presence_hub::auth::KeySource::Secrets(vec![SECRET.into()]);
         let verifier = Verifier::new(&source, config.token_rules()).expect("a verifier");
         let settings = config.session(Arc::new(verifier));
         Self { sessions: Sessions::new(Arc::clone(&hub), settings), hub, clock, store }
@@ -90,7 +90,7 @@ impl Lab {
 
     /// Puts another secret in force, as a reload of the configuration does.
     pub(crate) fn resign(&self, secret: &str) {
-        let source = presence_hub::auth::KeySource::Secret(secret.into());
+        let source = presence_hub::auth::KeySource::Secrets(vec![secret.into()]);
         let verifier = Verifier::new(&source, defaults().token_rules()).expect("a verifier");
         let settings = Settings::clone(&self.sessions.settings());
         self.sessions.set_settings(Settings { verifier: Arc::new(verifier), ..settings });

@@ -2,6 +2,7 @@
 
 mod commands;
 mod configuration;
+mod keys;
 mod output;
 mod reload;
 mod wall_clock;

@@ -9,7 +9,7 @@ use crate::support::SECRET;
 /// The repository's file, which documents every key.
 const DOCUMENTED: &str = include_str!("../../../config.toml");
 
-fn in_a_directory(file: Option<&str>) -> tempfile::TempDir {
+pub(super) fn in_a_directory(file: Option<&str>) -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     if let Some(file) = file {
         std::fs::write(directory.path().join("config.toml"), file).expect("to write");
@@ -18,7 +18,7 @@ fn in_a_directory(file: Option<&str>) -> tempfile::TempDir {
 }
 
 /// Checks a file and variables; returns the effective settings as they are printed.
-fn effective(directory: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> String {
+pub(super) fn effective(directory: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> String {
     let output = run(directory, &[&["check-config"], arguments].concat(), settings);
     assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
     assert_eq!(complained(&output), "");
@@ -26,7 +26,7 @@ fn effective(directory: &Path, arguments: &[&str], settings: &[(&str, &str)]) ->
 }
 
 /// Checks what does not hold; returns the faults, a line each.
-fn faults(file: Option<&str>, settings: &[(&str, &str)]) -> Vec<String> {
+pub(super) fn faults(file: Option<&str>, settings: &[(&str, &str)]) -> Vec<String> {
     let directory = in_a_directory(file);
     let output = run(directory.path(), &["check-config"], settings);
     assert_eq!(output.status.code(), Some(2), "{file:?} {settings:?}: {}", said(&output));
@@ -90,7 +90,9 @@ fn the_defaults_are_those_that_are_promised() {
         server.trusted_proxies = []
         auth.algorithm = "HS256"
         auth.secret = ""
+        auth.secrets = []
         auth.public_key = ""
+        auth.public_keys = []
         auth.jwks_url = ""
         auth.issuer = ""
         auth.audience = ""
@@ -316,6 +318,7 @@ fn a_file_that_is_named_must_be_there() {
 fn a_secret_of_the_wrong_kind_is_not_shown() {
     for (section, key) in [
         ("auth", "secret"),
+        ("auth", "secrets"),
         ("auth", "api_keys"),
         ("auth", "admin_keys"),
         ("auth", "viewer_keys"),

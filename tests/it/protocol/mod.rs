@@ -7,6 +7,7 @@ mod login;
 mod messages;
 mod origins;
 mod raw;
+mod rotation;
 mod signing;
 mod tokens;
 mod watching;

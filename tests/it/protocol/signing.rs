@@ -241,3 +241,66 @@ async fn a_token_without_a_key_id_and_a_key_of_another_algorithm() {
     assert_eq!(attempt(&server, &ed.sign("ann", Some("ed"))).await, invalid, "its algorithm");
     assert_eq!(attempt(&server, &rsa.sign("ann", Some("ed"))).await, invalid, "its key");
 }
+
+#[tokio::test]
+async fn a_token_that_any_of_several_public_keys_verifies_is_accepted() {
+    for (name, kind) in [("RS256", Kind::Rsa), ("ES256", Kind::Ec), ("EdDSA", Kind::Ed)] {
+        let pairs = [Pair::new(kind), Pair::new(kind)];
+        let files: Vec<_> = pairs.iter().map(Pair::public).collect();
+        let files = format!("{files:?}");
+        let server = Server::start(&[
+            ("auth.algorithm", name),
+            ("auth.secret", ""),
+            ("auth.public_keys", &files),
+        ]);
+        for pair in &pairs {
+            assert_eq!(attempt(&server, &pair.sign("ann", None)).await, Ok(()), "{name}");
+            assert_eq!(attempt(&server, &pair.sign("ann", Some("any"))).await, Ok(()), "{name}");
+        }
+        let stranger = Pair::new(kind).sign("ann", None);
+        assert_eq!(attempt(&server, &stranger).await, Err("invalid_token".into()), "{name}");
+    }
+}
+
+#[test]
+fn a_public_key_that_could_verify_nothing_is_refused_at_load() {
+    let (ec, rsa) = (Pair::new(Kind::Ec), Pair::new(Kind::Rsa));
+    let path = ec.directory.path();
+    let make = |name: &str, options: &[&str]| {
+        let private = format!("{name}-private.pem");
+        openssl(path, &[&["genpkey", "-out", &private], options].concat());
+        openssl(path, &["pkey", "-in", &private, "-pubout", "-out", &format!("{name}.pem")]);
+        path.join(format!("{name}.pem")).display().to_string()
+    };
+    let p384 = make("p384", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]);
+    let weak = make("weak", &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"]);
+    std::fs::write(path.join("text.pem"), "no key at all\n").expect("to write");
+    let text = path.join("text.pem").display().to_string();
+    let private = |pair: &Pair| pair.directory.path().join("private.pem").display().to_string();
+    let rows = [
+        ("ES256", p384, "an EC public key on the curve P-256"),
+        ("ES256", rsa.public(), "an EC public key on the curve P-256"),
+        ("RS256", weak, "an RSA public key of 2048 to 8192 bits"),
+        ("EdDSA", ec.public(), "an Ed25519 public key"),
+        ("RS256", private(&rsa), "-pubout"),
+        ("ES256", private(&ec), "-pubout"),
+        ("RS256", text, "-----BEGIN PUBLIC KEY-----"),
+        ("RS256", "absent.pem".to_owned(), "absent.pem: No such file"),
+        ("RS256", String::new(), "the name of the file is empty"),
+    ];
+    for (algorithm, file, part) in rows {
+        let good = if algorithm == "ES256" { ec.public() } else { rsa.public() };
+        let files = match algorithm {
+            "EdDSA" => format!("[{file:?}]"),
+            _ => format!("[{good:?}, {file:?}]"),
+        };
+        let settings = [("auth.algorithm", algorithm), ("auth.public_keys", &files)];
+        let output = crate::support::command(path, &settings).arg("check-config").output();
+        let output = output.expect("the command to run");
+        assert_eq!(output.status.code(), Some(2), "{algorithm} {file}");
+        let said = String::from_utf8(output.stderr).expect("a text");
+        let index = if algorithm == "EdDSA" { 0 } else { 1 };
+        let start = format!("PRESENCE_HUB__AUTH__PUBLIC_KEYS: auth.public_keys[{index}]: ");
+        assert!(said.starts_with(&start) && said.contains(part), "{algorithm} {file}: {said}");
+    }
+}

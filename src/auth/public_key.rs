@@ -1,0 +1,108 @@
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
+use serde::{Deserialize, Serialize};
+
+/// What a PEM file with a private key has in it.
+const PRIVATE: &[u8] = b"PRIVATE KEY-----";
+/// How many bits the modulus of an RSA key may have; others are refused when a token is verified.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+/// How many bytes a coordinate on P-256, and a key of Ed25519, has.
+const CURVE_BYTES: usize = 32;
+
+/// The one algorithm that tokens are signed with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Algorithm {
+    /// HMAC with SHA-256.
+    #[default]
+    HS256,
+    /// RSA PKCS #1 with SHA-256.
+    RS256,
+    /// ECDSA on P-256 with SHA-256.
+    ES256,
+    /// Ed25519.
+    EdDSA,
+}
+
+impl Algorithm {
+    pub(super) const fn of_library(self) -> jsonwebtoken::Algorithm {
+        match self {
+            Self::HS256 => jsonwebtoken::Algorithm::HS256,
+            Self::RS256 => jsonwebtoken::Algorithm::RS256,
+            Self::ES256 => jsonwebtoken::Algorithm::ES256,
+            Self::EdDSA => jsonwebtoken::Algorithm::EdDSA,
+        }
+    }
+}
+
+/// Why no verifier can be made of a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFault {
+    /// Not a PEM of a public key for the algorithm.
+    #[error("no public key for {0:?}: {1}")]
+    Key(Algorithm, String),
+    /// Not a URL to fetch from.
+    #[error("{0}")]
+    Url(String),
+}
+
+/// Reads a public key of a PEM file.
+///
+/// # Errors
+///
+/// Where it is none that verifies this algorithm.
+pub(super) fn from_pem(algorithm: Algorithm, pem: &[u8]) -> Result<DecodingKey, KeyFault> {
+    let wrong = |message: String| KeyFault::Key(algorithm, message);
+    if pem.windows(PRIVATE.len()).any(|window| window == PRIVATE) {
+        let message = "the file has a private key, which only the signer should have: write the \
+                       public one with `openssl pkey -in private.pem -pubout -out public.pem`";
+        return Err(wrong(message.into()));
+    }
+    let key = match algorithm {
+        Algorithm::HS256 => return Err(wrong("it verifies with a secret".into())),
+        Algorithm::RS256 => DecodingKey::from_rsa_pem(pem),
+        Algorithm::ES256 => DecodingKey::from_ec_pem(pem),
+        Algorithm::EdDSA => DecodingKey::from_ed_pem(pem),
+    };
+    let expected =
+        || format!("expected {} in PEM (-----BEGIN PUBLIC KEY-----)", key_name(algorithm));
+    let key = key.map_err(|_| wrong(expected()))?;
+    let jwk = Jwk::from_decoding_key(&key, None).map_err(|_| wrong(expected()))?;
+    if verifies(&jwk, algorithm) { Ok(key) } else { Err(wrong(expected())) }
+}
+
+/// What an algorithm's public key is.
+const fn key_name(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::HS256 => "a secret",
+        Algorithm::RS256 => "an RSA public key of 2048 to 8192 bits",
+        Algorithm::ES256 => "an EC public key on the curve P-256",
+        Algorithm::EdDSA => "an Ed25519 public key",
+    }
+}
+
+/// Whether a key is of the kind that verifies this algorithm.
+pub(super) fn verifies(jwk: &Jwk, algorithm: Algorithm) -> bool {
+    let bytes = |text: &String| URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
+    match (&jwk.algorithm, algorithm) {
+        (AlgorithmParameters::RSA(key), Algorithm::RS256) => {
+            RSA_BITS.contains(&bits(&bytes(&key.n)))
+        }
+        (AlgorithmParameters::EllipticCurve(key), Algorithm::ES256) => {
+            key.curve == EllipticCurve::P256
+                && [&key.x, &key.y].into_iter().all(|part| bytes(part).len() == CURVE_BYTES)
+        }
+        (AlgorithmParameters::OctetKeyPair(key), Algorithm::EdDSA) => {
+            key.curve == EllipticCurve::Ed25519 && bytes(&key.x).len() == CURVE_BYTES
+        }
+        _ => false,
+    }
+}
+
+/// How many bits a number of these bytes has.
+fn bits(bytes: &[u8]) -> usize {
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    let first = bytes.get(zeros).map_or(0, |first| first.leading_zeros() as usize);
+    (bytes.len() - zeros) * 8 - first
+}

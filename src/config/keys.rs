@@ -1,0 +1,298 @@
+//! The secrets and keys of a configuration: which are in force, and what is wrong with them.
+//!
+//! No message shows a secret. Each names the entry (`auth.secrets[1]`), for a list has one place in
+//! the file.
+
+use std::path::Path;
+
+use super::check::Found;
+use super::{Config, Secret};
+use crate::auth::{Algorithm, ApiKeys, KeySource, SECRET_BYTES_MIN, Verifier};
+
+/// The fewest characters that an API key may have.
+const KEY_CHARS_MIN: usize = 16;
+/// The most secrets or public keys: a token that nobody signed is checked against each of them.
+const SIGNERS_MAX: usize = 16;
+/// What makes a new secret or key.
+const MAKE: &str = "make one with `openssl rand -base64 32`";
+
+impl Config {
+    /// Whether nobody signs tokens yet, so that the hub makes its own secret and keys.
+    pub fn is_development(&self) -> bool {
+        let auth = &self.auth;
+        auth.algorithm == Algorithm::HS256
+            && self.secrets().is_empty()
+            && self.public_keys().is_empty()
+            && auth.jwks_url.is_empty()
+    }
+
+    /// The secret that signs tokens where the hub signs some itself: the first of `auth.secrets`.
+    pub fn signing_secret(&self) -> Option<&Secret> {
+        self.secrets().first().map(|(_, secret)| *secret)
+    }
+
+    /// Where the keys that verify tokens come from; nowhere in development mode.
+    ///
+    /// # Errors
+    ///
+    /// Where the file of a public key cannot be read.
+    pub fn key_source(&self) -> Result<Option<KeySource>, String> {
+        if self.is_development() {
+            return Ok(None);
+        }
+        if self.auth.algorithm == Algorithm::HS256 {
+            let bytes = |(_, secret): (_, &Secret)| secret.expose().as_bytes().to_vec();
+            return Ok(Some(KeySource::Secrets(self.secrets().into_iter().map(bytes).collect())));
+        }
+        if !self.auth.jwks_url.is_empty() {
+            return Ok(Some(KeySource::Jwks(self.auth.jwks_url.clone())));
+        }
+        let pems: Result<_, _> =
+            self.public_keys().into_iter().map(|(_, path)| read_pem(path)).collect();
+        Ok(Some(KeySource::Pems(pems?)))
+    }
+
+    /// The keys to the server API; `made` is the admin key that development mode made.
+    pub fn api_keys(&self, made: Option<&str>) -> ApiKeys {
+        let texts = |secrets: &[Secret]| -> Vec<_> {
+            secrets.iter().map(|secret| secret.expose().to_owned()).collect()
+        };
+        let mut admin = texts(&self.auth.admin_keys);
+        admin.extend(made.map(str::to_owned));
+        ApiKeys::new(&texts(&self.auth.viewer_keys), &texts(&self.auth.api_keys), &admin)
+    }
+
+    /// The secrets that verify tokens, with their names; the first signs.
+    fn secrets(&self) -> Vec<(String, &Secret)> {
+        let one = Some(&self.auth.secret).filter(|secret| !secret.expose().is_empty());
+        let one = one.map(|secret| ("auth.secret".to_owned(), secret));
+        one.into_iter().chain(entries("auth.secrets", &self.auth.secrets)).collect()
+    }
+
+    /// The files of public keys, with their names.
+    fn public_keys(&self) -> Vec<(String, &Path)> {
+        let one = Some(&self.auth.public_key).filter(|path| !path.as_os_str().is_empty());
+        let one = one.map(|path| ("auth.public_key".to_owned(), path.as_path()));
+        let more = entries("auth.public_keys", &self.auth.public_keys);
+        one.into_iter().chain(more.map(|(name, path)| (name, path.as_path()))).collect()
+    }
+
+    /// What is wrong with what verifies tokens.
+    pub(super) fn signing_faults(&self) -> Found {
+        let auth = &self.auth;
+        let (secrets, pems) = (self.secrets(), self.public_keys());
+        let mut found = Found::new();
+        let mut wrong =
+            |keys: &[&'static str], message: String| found.push((keys.to_vec(), message));
+        if !auth.secrets.is_empty() && !auth.secret.expose().is_empty() {
+            let message = "auth.secret and auth.secrets are both set: remove auth.secret, and list \
+                           its secret in auth.secrets if tokens signed with it are to be accepted \
+                           (the first entry signs)";
+            wrong(&["auth.secrets", "auth.secret"], message.into());
+        }
+        if !auth.public_keys.is_empty() && !auth.public_key.as_os_str().is_empty() {
+            let message = "auth.public_key and auth.public_keys are both set: remove \
+                           auth.public_key, and list its file in auth.public_keys if tokens \
+                           signed with it are to be accepted";
+            wrong(&["auth.public_keys", "auth.public_key"], message.into());
+        }
+        let algorithm = auth.algorithm;
+        if algorithm == Algorithm::HS256 {
+            if !pems.is_empty() || !auth.jwks_url.is_empty() {
+                let keys =
+                    ["auth.public_key", "auth.public_keys", "auth.jwks_url", "auth.algorithm"];
+                let message = "auth.algorithm is HS256, which verifies with a shared secret, but a \
+                               public key is configured: set auth.algorithm to RS256, ES256 or \
+                               EdDSA, whichever the back end signs with, or remove the public key";
+                wrong(&keys, message.into());
+            }
+            found.extend(secret_faults(&secrets));
+        } else if !secrets.is_empty() {
+            let message = format!(
+                "auth.algorithm is {algorithm:?}, which verifies with public keys, but a secret is \
+                 configured: remove the secret, or set auth.algorithm = \"HS256\""
+            );
+            wrong(&["auth.secret", "auth.secrets", "auth.algorithm"], message);
+        } else if pems.is_empty() == auth.jwks_url.is_empty() {
+            let given = if pems.is_empty() { "neither is" } else { "both are" };
+            let message = format!(
+                "auth.algorithm = \"{algorithm:?}\" needs either auth.public_keys (PEM files) or \
+                 auth.jwks_url, and {given} set"
+            );
+            let keys = ["auth.algorithm", "auth.public_key", "auth.public_keys", "auth.jwks_url"];
+            wrong(&keys, message);
+        } else if pems.is_empty() {
+            let source = KeySource::Jwks(auth.jwks_url.clone());
+            if let Err(fault) = Verifier::new(&source, self.token_rules()) {
+                wrong(&["auth.jwks_url"], fault.to_string());
+            }
+        } else {
+            found.extend(self.pem_faults(&pems));
+        }
+        found
+    }
+
+    fn pem_faults(&self, pems: &[(String, &Path)]) -> Found {
+        let mut found = Found::new();
+        for (name, path) in pems {
+            let checked = read_pem(path).and_then(|pem| {
+                let source = KeySource::Pems(vec![pem]);
+                let verifier = Verifier::new(&source, self.token_rules());
+                verifier.map_err(|fault| format!("{}: {fault}", path.display()))
+            });
+            if let Err(message) = checked {
+                let key = setting_of(name, "auth.public_key", "auth.public_keys");
+                found.push((vec![key], format!("{name}: {message}")));
+            }
+        }
+        for (n, (name, path)) in pems.iter().enumerate() {
+            if let Some((first, _)) = pems[..n].iter().find(|(_, earlier)| earlier == path) {
+                let message = format!("{name} is the same file as {first}: remove one of them");
+                found.push((vec!["auth.public_keys"], message));
+            }
+        }
+        if pems.len() > SIGNERS_MAX {
+            found.push((vec!["auth.public_keys"], too_many("auth.public_keys", pems.len())));
+        }
+        found
+    }
+
+    /// What is wrong with the keys to the server API, and with what signs for Tencent Cloud IM.
+    pub(super) fn key_faults(&self) -> Found {
+        let tencent = &self.tencent;
+        let mut found = Found::new();
+        let alone = [
+            ("tencent.secret_key", &tencent.secret_key),
+            ("tencent.callback_token", &tencent.callback_token),
+        ];
+        for (name, secret) in alone {
+            let text = Some(secret.expose()).filter(|text| !text.is_empty());
+            let fault = text.and_then(malformed);
+            found.extend(fault.map(|fault| (vec![name], format!("{name} {fault}"))));
+        }
+        for (list, keys) in self.key_lists() {
+            for (n, (name, key)) in entries(list, keys).enumerate() {
+                let text = key.expose();
+                let count = text.chars().count();
+                let same = keys[..n].iter().position(|earlier| earlier == key);
+                let fault = malformed(text).or_else(|| unsendable(text)).or_else(|| {
+                    let short = || {
+                        format!(
+                            "has {count} characters; an API key needs at least {KEY_CHARS_MIN}: \
+                             {MAKE}"
+                        )
+                    };
+                    (count < KEY_CHARS_MIN).then(short)
+                });
+                let fault = fault.or_else(|| {
+                    same.map(|n| format!("is the same key as {list}[{n}]: remove one of them"))
+                });
+                found.extend(fault.map(|fault| (vec![list], format!("{name} {fault}"))));
+            }
+        }
+        found
+    }
+
+    /// The keys that stand in two lists, and so have the greater of two roles: each in words.
+    pub fn keys_with_two_roles(&self) -> Vec<String> {
+        let lists = self.key_lists();
+        let mut found = Vec::new();
+        for (n, (lesser, keys)) in lists.iter().enumerate() {
+            for (greater, others) in &lists[n + 1..] {
+                for (name, key) in entries(lesser, keys) {
+                    if let Some(at) = others.iter().position(|other| other == key) {
+                        found.push(format!("{name} is the same key as {greater}[{at}]"));
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// The lists of keys to the server API, the one with the least rights first.
+    fn key_lists(&self) -> [(&'static str, &[Secret]); 3] {
+        let auth = &self.auth;
+        [
+            ("auth.viewer_keys", &auth.viewer_keys),
+            ("auth.api_keys", &auth.api_keys),
+            ("auth.admin_keys", &auth.admin_keys),
+        ]
+    }
+}
+
+/// What is wrong with the secrets that verify tokens.
+fn secret_faults(secrets: &[(String, &Secret)]) -> Found {
+    let mut found = Found::new();
+    for (n, (name, secret)) in secrets.iter().enumerate() {
+        let key = setting_of(name, "auth.secret", "auth.secrets");
+        let text = secret.expose();
+        let same = secrets[..n].iter().find(|(_, earlier)| *earlier == *secret);
+        let fault = malformed(text).or_else(|| match (text.len(), same) {
+            (bytes, _) if bytes < SECRET_BYTES_MIN => Some(format!(
+                "has {bytes} bytes; an HS256 secret needs at least {SECRET_BYTES_MIN}: {MAKE}"
+            )),
+            (_, Some((first, _))) => Some(format!("is the same as {first}: remove one of them")),
+            (_, None) => None,
+        });
+        found.extend(fault.map(|fault| (vec![key], format!("{name} {fault}"))));
+    }
+    if secrets.len() > SIGNERS_MAX {
+        found.push((vec!["auth.secrets"], too_many("auth.secrets", secrets.len())));
+    }
+    found
+}
+
+/// What makes a text useless as a secret, whatever it is for.
+pub(super) fn malformed(text: &str) -> Option<String> {
+    if text.is_empty() {
+        return Some(format!("is empty: remove the entry, or {MAKE}"));
+    }
+    if text.trim() != text {
+        let end = if text.trim_start() == text { "ends" } else { "begins" };
+        let message = "white space or a line break, which is easily copied along and then differs \
+                       from what the other side uses: remove it on both sides";
+        return Some(format!("{end} with {message}"));
+    }
+    let at = text.chars().position(char::is_control)?;
+    Some(format!(
+        "contains a control character, such as a line break or a tab, at position {}: remove it",
+        at + 1
+    ))
+}
+
+/// What makes a text that no HTTP header can bear as the hub compares it.
+fn unsendable(text: &str) -> Option<String> {
+    let at = text.chars().position(|c| !c.is_ascii())?;
+    Some(format!(
+        "contains a character that is not ASCII, at position {}, and HTTP clients cannot send it in \
+         a header: {MAKE}",
+        at + 1
+    ))
+}
+
+/// A list's entries with their names: `auth.secrets[0]`.
+pub(super) fn entries<'a, T>(
+    list: &'a str,
+    entries: &'a [T],
+) -> impl Iterator<Item = (String, &'a T)> {
+    entries.iter().enumerate().map(move |(n, entry)| (format!("{list}[{n}]"), entry))
+}
+
+/// Which of two settings an entry stands in.
+fn setting_of(name: &str, one: &'static str, several: &'static str) -> &'static str {
+    if name == one { one } else { several }
+}
+
+fn too_many(list: &str, count: usize) -> String {
+    format!(
+        "{list} has {count} entries; at most {SIGNERS_MAX} are allowed, because a token with a \
+         wrong signature is checked against each: remove those that sign nothing any more"
+    )
+}
+
+fn read_pem(path: &Path) -> Result<Vec<u8>, String> {
+    if path.as_os_str().is_empty() {
+        return Err("the name of the file is empty: remove the entry".into());
+    }
+    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,146 @@
+//! Secrets and keys in the configuration: what is refused, and what the refusal says.
+
+use super::configuration::{effective, faults, in_a_directory};
+use crate::support::{SECRET, Server};
+
+const OTHER: &str = "another secret of at least 32 bytes";
+
+/// Checks that a file has one fault, in its second line, which says all of these and no secret.
+fn check(file: &str, key: &str, parts: &[&str]) {
+    let found = faults(Some(file), &[]);
+    assert_eq!(found.len(), 1, "{file}: {found:#?}");
+    assert!(found[0].starts_with(&format!("config.toml:2:1: {key}: ")), "{file}: {found:#?}");
+    for part in parts {
+        assert!(found[0].contains(part), "{part}: {found:#?}");
+    }
+    let lines = file.lines().skip(1);
+    let texts = lines.flat_map(|line| line.split('"').skip(1).step_by(2));
+    for secret in texts.filter(|text| text.len() > 4 && !text.ends_with(".pem") && *text != "ES256")
+    {
+        assert!(!found[0].contains(secret.trim()), "{secret} is told: {found:#?}");
+    }
+}
+
+#[test]
+fn a_wrong_secret_is_refused_with_its_index_and_what_to_do() {
+    let rows = [
+        (format!("\"{SECRET}\", \"too short\""), "auth.secrets[1] has 9 bytes", "at least 32"),
+        (format!("\"\", \"{SECRET}\""), "auth.secrets[0] is empty", "remove the entry"),
+        (format!("\"{SECRET}\", \"\""), "auth.secrets[1] is empty", "openssl rand -base64 32"),
+        (
+            format!("\"{SECRET}\", \"{OTHER}\", \"{SECRET}\""),
+            "auth.secrets[2] is the same as auth.secrets[0]",
+            "remove one of them",
+        ),
+        (format!("\"{SECRET}\\n\""), "auth.secrets[0] ends with white space", "remove it"),
+        (format!("\" {SECRET}\""), "auth.secrets[0] begins with white space", "remove it"),
+        (format!("\"{SECRET}\\u0000x\""), "auth.secrets[0] contains a control character", "38"),
+    ];
+    for (list, what, advice) in rows {
+        check(&format!("[auth]\nsecrets = [{list}]\n"), "auth.secrets", &[what, advice]);
+    }
+    check("[auth]\nsecret = \"short\"\n", "auth.secret", &["auth.secret has 5 bytes", "32"]);
+    let ended = format!("[auth]\nsecret = \"{SECRET}\\r\\n\"\n");
+    check(&ended, "auth.secret", &["auth.secret ends with white space or a line break"]);
+
+    let many: Vec<_> = (0..17).map(|n| format!("\"{SECRET} {n}\"")).collect();
+    let many = format!("[auth]\nsecrets = [{}]\n", many.join(", "));
+    check(&many, "auth.secrets", &["has 17 entries", "at most 16"]);
+}
+
+#[test]
+fn the_short_form_and_the_list_are_not_set_together() {
+    let file = format!("[auth]\nsecrets = [\"{OTHER}\"]\nsecret = \"{SECRET}\"\n");
+    check(&file, "auth.secrets", &["auth.secret and auth.secrets are both set", "remove"]);
+    let file = "[auth]\npublic_keys = [\"a.pem\"]\nalgorithm = \"RS256\"\npublic_key = \"b.pem\"\n";
+    let found = faults(Some(file), &[]);
+    assert!(found[0].contains("auth.public_key and auth.public_keys are both set"), "{found:#?}");
+
+    let list = format!("[\"{OTHER}\"]");
+    let both = [("auth.secret", SECRET), ("auth.secrets", list.as_str())];
+    let found = faults(None, &both);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with("PRESENCE_HUB__AUTH__SECRETS: "), "{found:#?}");
+}
+
+#[test]
+fn several_secrets_are_read_from_a_variable_and_hidden() {
+    let list = format!("[\"{SECRET}\", \"{OTHER}\"]");
+    let printed = effective(in_a_directory(None).path(), &[], &[("auth.secrets", &list)]);
+    assert!(!printed.contains(SECRET) && !printed.contains(OTHER), "{printed}");
+    assert!(printed.contains("secrets = [\"(hidden)\", \"(hidden)\"]"), "{printed}");
+
+    for wrong in [SECRET, "[1, 2]", "{ a = 1 }"] {
+        let found = faults(None, &[("auth.secrets", wrong)]);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].starts_with("PRESENCE_HUB__AUTH__SECRETS: "), "{found:#?}");
+        assert!(found[0].contains("a list of texts: [\"...\", \"...\"]"), "{found:#?}");
+        assert!(!found[0].contains(SECRET), "{found:#?}");
+    }
+}
+
+#[test]
+fn secrets_and_public_keys_must_fit_the_algorithm() {
+    let with = |more: &str| format!("[auth]\nalgorithm = \"ES256\"\n{more}");
+    let secret = with(&format!("secrets = [\"{SECRET}\"]\n"));
+    let found = faults(Some(&secret), &[]);
+    assert!(found[0].starts_with("config.toml:3:1: auth.secrets: "), "{found:#?}");
+    assert!(found[0].contains("set auth.algorithm = \"HS256\""), "{found:#?}");
+    let key = ["auth.public_keys (PEM files) or auth.jwks_url", "neither is set"];
+    check(&with(""), "auth.algorithm", &key);
+    let both = with("public_keys = [\"a.pem\"]\njwks_url = \"https://x.example\"\n");
+    check(&both, "auth.algorithm", &["both are set"]);
+    check(
+        "[auth]\npublic_keys = [\"a.pem\"]\n",
+        "auth.public_keys",
+        &["auth.algorithm is HS256", "set auth.algorithm to RS256, ES256 or EdDSA"],
+    );
+}
+
+#[test]
+fn a_key_that_no_header_can_bear_is_refused_with_its_index() {
+    let good = "an-api-key-of-25-letters";
+    let rows = [
+        ("short", "has 5 characters", "at least 16"),
+        ("", "is empty", "remove the entry"),
+        ("an-api-key-of-25-letters\\n", "ends with white space or a line break", "remove it"),
+        (" an-api-key-of-25-letters", "begins with white space", "remove it"),
+        ("an-api-key\\nof-25-letters", "control character", "position 11"),
+        ("an-api-key\\tof-25-letters", "control character", "position 11"),
+        ("an-api-key-of-25-lettérs", "not ASCII", "position 22"),
+    ];
+    for list in ["api_keys", "admin_keys", "viewer_keys"] {
+        for (key, what, advice) in rows {
+            let file = format!("[auth]\n{list} = [\"{good}\", \"{key}\"]\n");
+            let name = format!("auth.{list}[1] ");
+            check(&file, &format!("auth.{list}"), &[&name, what, advice]);
+        }
+    }
+    let file = format!("[auth]\napi_keys = [\"{good}\", \"x-{good}\", \"{good}\"]\n");
+    check(&file, "auth.api_keys", &["auth.api_keys[2] is the same key as auth.api_keys[0]"]);
+}
+
+#[tokio::test]
+async fn a_key_in_two_lists_has_the_greater_role_and_a_warning() {
+    let (viewers, admins) =
+        ("[\"a-viewer-key-of-ours\", \"an-admin-key-of-ours\"]", "[\"an-admin-key-of-ours\"]");
+    let server = Server::start(&[("auth.viewer_keys", viewers), ("auth.admin_keys", admins)]);
+    let words = "auth.viewer_keys[1] is the same key as auth.admin_keys[0]";
+    let line = server.until_logged(&["WARN", words, "greater role"]).await;
+    assert!(!line.contains("an-admin-key-of-ours"), "{line}");
+    let config = server.http("GET", "/v1/config").bearer_auth("an-admin-key-of-ours").send().await;
+    assert_eq!(config.expect("an answer").status(), 200);
+}
+
+#[test]
+fn other_secrets_are_held_to_the_same() {
+    let file = "[tencent]\nsecret_key = \"a-secret-key-of-theirs\\n\"\nsdk_app_id = 1400000000\n";
+    check(file, "tencent.secret_key", &["ends with white space or a line break"]);
+    let file = "[tencent]\ncallback_token = \" a-token-of-theirs\"\n";
+    check(file, "tencent.callback_token", &["begins with white space"]);
+    let good = crate::support::WEBHOOK_SECRET;
+    let file = format!("[webhook]\nsecrets = [\"{good}\", \"{good}\\n\"]\n");
+    check(&file, "webhook.secrets", &["webhook.secrets[1] ends with white space"]);
+    let file = format!("[webhook]\nsecrets = [\"{good}\", \"no prefix at all\"]\n");
+    check(&file, "webhook.secrets", &["webhook.secrets[1]", "whsec_"]);
+}

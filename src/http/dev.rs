@@ -18,7 +18,7 @@ const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Deserialize)]
 pub(super) struct TokenRequest {
-    user: UserId,
+    user: String,
     platform: Option<Platform>,
     #[serde(default = "token_ttl", deserialize_with = "duration::deserialize")]
     ttl: Duration,
@@ -30,7 +30,7 @@ const fn token_ttl() -> Duration {
 
 #[derive(Deserialize)]
 pub(super) struct IgnoreRequest {
-    user: UserId,
+    user: String,
     session: SessionId,
 }
 
@@ -45,8 +45,9 @@ pub(super) async fn token(
     if request.ttl > rules.max_ttl {
         return Err(Problem::bad_request("`ttl` is longer than auth.max_token_ttl"));
     }
+    let user: UserId = request.user.parse().map_err(|_| Problem::invalid_user())?;
     let wall = door.hub.clock().wall();
-    let token = mint(secret, rules, &request.user, request.platform, &[], wall, request.ttl)
+    let token = mint(secret, rules, &user, request.platform, &[], wall, request.ttl)
         .map_err(|error| Problem::unavailable(&error.to_string()))?;
     Ok(Json(json!({ "token": token })))
 }
@@ -59,7 +60,8 @@ pub(super) async fn ignore(
     JsonBody(request): JsonBody<IgnoreRequest>,
 ) -> Result<Json<Value>, Problem> {
     allowed(&headers, door.settings().development.as_ref())?;
-    if door.hub.cut(&request.user, request.session).await? {
+    let user: UserId = request.user.parse().map_err(|_| Problem::invalid_user())?;
+    if door.hub.cut(&user, request.session).await? {
         Ok(Json(json!({})))
     } else {
         Err(Problem::not_found())

@@ -10,15 +10,16 @@ pub const ID_BYTES_MAX: usize = 128;
 
 /// An account, as the app's back end names it in a token's `sub`.
 ///
-/// 1 to 128 bytes of UTF-8 without control characters, no white space at either end; compared byte
-/// by byte.
+/// 1 to 128 bytes of UTF-8 without control characters, no white space at either end, neither `.` nor
+/// `..`; compared byte by byte.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct UserId(Arc<str>);
 
 /// A text that cannot name a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a user id is 1 to 128 bytes without control characters, and has no white space at its ends"
+    "a user id has 1 to 128 bytes, no control characters, and no white space at its ends; `.` and `..` \
+     are not allowed, because clients remove them from a URL's path"
 )]
 pub struct InvalidUser;
 
@@ -26,6 +27,18 @@ impl UserId {
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// An id as it was stored: `.` and `..` are among them, which earlier versions accepted, so that
+    /// their records and events can still be read.
+    ///
+    /// # Errors
+    ///
+    /// Where no version would have stored it.
+    pub fn stored(text: &str) -> Result<Self, InvalidUser> {
+        let sized = (1..=ID_BYTES_MAX).contains(&text.len());
+        let clean = !text.chars().any(char::is_control) && text.trim() == text;
+        if sized && clean { Ok(Self(text.into())) } else { Err(InvalidUser) }
     }
 }
 
@@ -40,9 +53,8 @@ impl FromStr for UserId {
     type Err = InvalidUser;
 
     fn from_str(text: &str) -> Result<Self, InvalidUser> {
-        let sized = (1..=ID_BYTES_MAX).contains(&text.len());
-        let clean = !text.chars().any(char::is_control) && text.trim() == text;
-        if sized && clean { Ok(Self(text.into())) } else { Err(InvalidUser) }
+        // A URL's parser removes these segments, also as `%2e`, before the request is sent.
+        if matches!(text, "." | "..") { Err(InvalidUser) } else { Self::stored(text) }
     }
 }
 
@@ -52,9 +64,10 @@ impl fmt::Display for UserId {
     }
 }
 
+/// As it was stored: requests bear texts, and parse them.
 impl<'de> Deserialize<'de> for UserId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        Self::stored(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 

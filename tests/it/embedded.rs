@@ -1,6 +1,7 @@
 //! The embedded store's database, and what becomes of it: closed, damaged, removed, full.
 
 mod journal;
+mod names;
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};

@@ -232,9 +232,9 @@ pub(crate) fn memory_store() -> MemoryStore {
     MemoryStore::new(retention, EPOCH)
 }
 
-/// A user's id.
+/// A user's id, as a store may have it.
 pub(crate) fn id(user: &str) -> UserId {
-    user.parse().expect("a user id")
+    UserId::stored(user).expect("a user id")
 }
 
 /// A window as T14 wants it kept: never early, and late by at most a second.

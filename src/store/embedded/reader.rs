@@ -157,7 +157,7 @@ fn timestamp(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, ReadFaul
 }
 
 fn user(text: &str) -> Result<UserId, ReadFault> {
-    text.parse().map_err(|_| damaged("the id", text))
+    UserId::stored(text).map_err(|_| damaged("the id", text))
 }
 
 /// When the first record is due.

@@ -1,0 +1,58 @@
+//! Ids that earlier versions accepted.
+
+use std::sync::Arc;
+
+use presence_hub::presence::{Platform, State, UserId};
+use presence_hub::store::{Among, Held, Outbox, Part, Progress, Save, Store};
+use tempfile::TempDir;
+
+use super::{close, open, reopen};
+use crate::lab::EPOCH;
+use crate::store_contract::log_in;
+
+fn stored(text: &str) -> UserId {
+    UserId::stored(text).expect("an id that was accepted once")
+}
+
+#[tokio::test]
+async fn records_of_ids_that_are_refused_today_are_read_without_loss() {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    let port: Arc<dyn Store> = Arc::clone(&store) as _;
+    let names = [".", "..", "ana"];
+    let mut records = Vec::new();
+    for name in names {
+        assert_eq!(name.parse::<UserId>().is_ok(), name == "ana");
+        records.push(log_in(&port, name, Platform::Mac, EPOCH).await);
+    }
+    let log = store.log(None, 10).await.expect("the log");
+    let held = Held {
+        user: stored("."),
+        from: log[0].cursor,
+        refused: EPOCH,
+        attempts: 1,
+        last_error: "no".into(),
+    };
+    let (position, held) = (log[1].cursor, vec![held]);
+    store.save(Save { position, held: held.clone(), ..Save::default() }).await.expect("progress");
+    drop(port);
+
+    // Once from the journal, and once from the database.
+    drop(store);
+    let store = Arc::new(reopen(directory.path()));
+    close(store, directory.path());
+    let store = reopen(directory.path());
+    for (name, record) in names.iter().zip(&records) {
+        let loaded = Store::load(&store, &stored(name)).await.expect("a record");
+        assert_eq!(*loaded.record, *record, "{name}");
+        let history = store.history(&stored(name), Part::Before(None), 10).await;
+        assert_eq!(history.expect("a history").len(), 1, "{name}");
+    }
+    let among = Among { states: vec![State::Online], ..Among::default() };
+    let listed = store.users(&among, 10).await.expect("a list");
+    let listed: Vec<_> = listed.iter().map(|(user, _)| user.as_str()).collect();
+    assert_eq!(listed, names);
+    let users: Vec<_> = store.log(None, 10).await.expect("the log");
+    assert_eq!(users, log);
+    assert_eq!(store.progress().await, Ok(Some(Progress { position, held })));
+}

@@ -210,16 +210,15 @@ impl Verifier {
 
     fn check_header(&self, header: &Header) -> Result<(), TokenFault> {
         if header.alg != self.rules.algorithm.of_library() {
-            return Err(invalid("the token is signed with another algorithm"));
+            let algorithm = self.rules.algorithm;
+            let message = format!("the token's `alg` is not auth.algorithm, {algorithm:?}");
+            return Err(invalid(&message));
         }
-        let typ_known = header.typ.as_ref().is_none_or(|typ| {
-            typ.eq_ignore_ascii_case("jwt") || typ.eq_ignore_ascii_case("at+jwt")
-        });
-        if !typ_known {
-            return Err(invalid("the token is of another `typ`"));
+        if !header.typ.as_deref().is_none_or(is_jwt) {
+            return Err(invalid("the token's `typ` is neither JWT nor at+jwt"));
         }
         if header.crit.is_some() {
-            return Err(invalid("the token has a `crit` header"));
+            return Err(invalid("the token has a `crit` header, and the hub understands none"));
         }
         Ok(())
     }
@@ -232,8 +231,17 @@ impl Verifier {
         if expires_at > wall + self.rules.max_ttl + self.rules.leeway {
             return Err(invalid("the token lives longer than max_token_ttl allows"));
         }
-        if claims.nbf.is_some_and(|nbf| nbf.at() > wall + self.rules.leeway) {
-            return Err(invalid("the token is not valid yet"));
+        // One that was issued in the future would outlive the next revocation (L9).
+        let latest = wall + self.rules.leeway;
+        if let Some(ahead) = claims.iat.filter(|iat| iat.at() > latest) {
+            let ahead = (ahead.at() - wall).as_millis().div_ceil(1000);
+            return Err(invalid(&format!(
+                "the token's `iat` lies {ahead} s ahead: the clock of whoever signs is ahead of the \
+                 hub's by more than auth.leeway"
+            )));
+        }
+        if claims.nbf.is_some_and(|nbf| nbf.at() > latest) {
+            return Err(invalid("the token's `nbf` lies ahead by more than auth.leeway"));
         }
         let platforms = claims.platform.map(|platforms| match platforms {
             OneOrMany::One(platform) => BTreeSet::from([platform]),
@@ -312,6 +320,13 @@ pub fn mint(
         aud: &rules.audience,
     };
     encode(&Header::default(), &claims, &EncodingKey::from_secret(secret))
+}
+
+/// Whether a `typ` names a JWT or an access token: a media type, whose `application/` may be left out
+/// (RFC 7515, section 4.1.9; RFC 9068, section 4).
+fn is_jwt(typ: &str) -> bool {
+    let typ = typ.to_ascii_lowercase();
+    matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt")
 }
 
 /// Says what is wrong with a token whose signature is right, or cannot be read.

@@ -235,7 +235,9 @@ pub(super) fn refused(refusal: Refusal) -> ErrorBody {
         }
         Refusal::LoginConflict(devices) => return ErrorBody::conflict(devices),
         Refusal::TokenRevoked => {
-            (ErrorCode::TokenRevoked, "the token was issued before its user was kicked")
+            let message = "the token's `iat` lies before its user was kicked with revocation: sign a new \
+                           token; where the signer's clock is behind the hub's, wait for as long";
+            (ErrorCode::TokenRevoked, message)
         }
         Refusal::NotLoggedIn => (ErrorCode::NotLoggedIn, "the user is not logged in"),
     };

@@ -120,10 +120,31 @@ async fn only_the_configured_algorithm_and_key_sign() {
 async fn the_header_says_no_more_than_it_may() {
     let server = Server::start(&[]);
     let typ = |typ: &str| (typ.to_owned(), headed(&json!({ "alg": "HS256", "typ": typ })));
-    for (name, token) in ["JWT", "jwt", "at+jwt"].map(typ) {
+    for (name, token) in [
+        "JWT",
+        "jwt",
+        "at+jwt",
+        "AT+JWT",
+        "application/jwt",
+        "application/at+jwt",
+        "Application/AT+JWT",
+    ]
+    .map(typ)
+    {
         check(&server, &[(&name, token)], None).await;
     }
-    for (name, token) in ["secevent+jwt", "dpop+jwt", "JWS", ""].map(typ) {
+    for (name, token) in [
+        "secevent+jwt",
+        "dpop+jwt",
+        "application/dpop+jwt",
+        "application/application/jwt",
+        "application/",
+        "text/jwt",
+        "JWS",
+        "",
+    ]
+    .map(typ)
+    {
         check(&server, &[(&name, token)], INVALID).await;
     }
     let rows = [
@@ -157,6 +178,11 @@ async fn the_times_are_checked() {
         ("not yet", claiming(&json!({ "nbf": now + HOUR }))),
         ("a text for nbf", claiming(&json!({ "nbf": now.to_string() }))),
         ("a text for iat", claiming(&json!({ "iat": now.to_string() }))),
+        ("a negative iat", claiming(&json!({ "iat": -1 }))),
+        ("a list for iat", claiming(&json!({ "iat": [now] }))),
+        ("issued beyond the leeway", claiming(&json!({ "iat": now + 120 }))),
+        ("issued in a year", claiming(&json!({ "iat": now + 365 * DAY }))),
+        ("issued in milliseconds", claiming(&json!({ "iat": now * 1000 }))),
     ];
     check(&server, &invalid, INVALID).await;
     let good = [
@@ -166,8 +192,40 @@ async fn the_times_are_checked() {
         ("just valid", claiming(&json!({ "nbf": now + 20 }))),
         ("valid", claiming(&json!({ "nbf": now - HOUR }))),
         ("no iat", claiming(&json!({ "iat": null }))),
+        ("issued within the leeway", claiming(&json!({ "iat": now + 50 }))),
+        ("issued at a fraction", claiming(&json!({ "iat": now as f64 + 0.5 }))),
     ];
     check(&server, &good, None).await;
+}
+
+#[tokio::test]
+async fn the_refusal_of_a_token_says_what_is_wrong_with_it() {
+    let server = Server::start(&[("auth.issuer", "us")]);
+    let with = |changes: Value| {
+        let mut all = json!({ "iss": "us" });
+        all.as_object_mut().expect("claims").extend(changes.as_object().expect("claims").clone());
+        claiming(&all)
+    };
+    let rows = [
+        (with(json!({ "iat": now_secs() + 90 })), "`iat` lies "),
+        (with(json!({ "iat": now_secs() + 90 })), "the clock of whoever signs is ahead"),
+        (with(json!({ "nbf": now_secs() + 90 })), "`nbf`"),
+        (with(json!({ "exp": null })), "missing field `exp`"),
+        (with(json!({ "iss": "them" })), "auth.issuer"),
+        (with(json!({ "sub": "." })), "`.` and `..` are not allowed"),
+        (headed(&json!({ "alg": "HS512" })), "auth.algorithm, HS256"),
+        (
+            written(r#"{"alg":"HS256"}"#, "{}", &SECRET[1..], Algorithm::HS256),
+            "none of the hub's keys",
+        ),
+    ];
+    for (token, part) in rows {
+        let mut client = server.connect().await;
+        let login = json!({ "type": "login", "token": token, "platform": "web", "device": "d" });
+        let reply = client.request(login).await;
+        let message = reply["error"]["message"].as_str().expect("words");
+        assert!(message.contains(part) && !message.contains("column"), "{part}: {message}");
+    }
 }
 
 #[tokio::test]
@@ -185,6 +243,8 @@ async fn the_subject_names_a_user() {
         ("another one", sub("an\u{85}n")),
         ("a space before", sub(" ann")),
         ("a space after", sub("ann\u{3000}")),
+        ("one dot", sub(".")),
+        ("two dots", sub("..")),
         ("129 bytes", sub(&"x".repeat(129))),
         ("130 bytes", sub(&"ü".repeat(65))),
         ("two of them", written(r#"{"alg":"HS256"}"#, &claims, SECRET, Algorithm::HS256)),
@@ -197,6 +257,8 @@ async fn the_subject_names_a_user() {
         ("64 characters", sub(&"ü".repeat(64))),
         ("a space within", sub("ann lee")),
         ("markup", sub("<img src=x>")),
+        ("three dots", sub("...")),
+        ("a dot and a letter", sub(".a")),
     ];
     check(&server, &rows, None).await;
 }

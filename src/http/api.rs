@@ -210,10 +210,20 @@ pub(super) async fn user(
     Ok(Json(Detail::whole(&door.hub, &user, &record)).into_response())
 }
 
-/// A mistyped field would widen what is kicked, so there is no unknown one.
+/// What a kick's body looks like, for whoever sent another one.
+const KICK_BODIES: &str = "a kick names what it ends: {\"platform\":\"web\"}, {\"device\":\"d1\"} or \
+                           {\"session\":\"...\"} (several of them narrow it down), or \
+                           {\"all\":true}, which ends everything and revokes the user's tokens; \
+                           \"message\" may be added";
+
+/// Whom to kick: one or more of `platform`, `device` and `session`, or `all`.
+///
+/// There is no unknown field, for a mistyped one would change what is kicked.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KickRequest {
+    /// True ends every session and revokes the tokens from before (L9). Only without the three others.
+    all: Option<bool>,
     #[schema(value_type = Option<openapi::Platform>)]
     platform: Option<Platform>,
     #[schema(value_type = Option<String>)]
@@ -225,6 +235,23 @@ pub(super) struct KickRequest {
     message: Option<Arc<str>>,
 }
 
+impl KickRequest {
+    /// What is to be ended, and what its clients are told. What names no session, device or platform
+    /// must say that it means all: one null in a back end must not ban a user.
+    fn target(self) -> Result<(Target, Option<Arc<str>>), Problem> {
+        let Self { all, platform, device, session, message } = self;
+        let target = Target { platform, device, session };
+        let fault = match (all.unwrap_or_default(), target == Target::default()) {
+            (true, true) | (false, false) => {
+                return bounded("message", message.as_deref()).map(|()| (target, message));
+            }
+            (true, false) => "`all` stands beside `platform`, `device` or `session`",
+            (false, true) => "the body names nothing to end",
+        };
+        Err(Problem::bad_request(fault).explained(KICK_BODIES))
+    }
+}
+
 /// Who was kicked.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Kicked {
@@ -234,7 +261,7 @@ pub(super) struct Kicked {
     revoked: bool,
 }
 
-/// `POST /v1/users/{user}/kick`: ends terminals, and revokes tokens where it names none (L9).
+/// `POST /v1/users/{user}/kick`: ends terminals; `all` also revokes tokens (L9).
 #[utoipa::path(
     post,
     path = "/v1/users/{user}/kick",
@@ -249,11 +276,10 @@ pub(super) async fn kick(
     State(door): State<Arc<Door>>,
     MayAct(caller): MayAct,
     Named(user): Named,
-    JsonBody(request): JsonBody<KickRequest>,
+    request: Result<JsonBody<KickRequest>, Problem>,
 ) -> Result<Json<Kicked>, Problem> {
-    let KickRequest { platform, device, session, message } = request;
-    bounded("message", message.as_deref())?;
-    let target = Target { platform, device, session };
+    let JsonBody(request) = request.map_err(|problem| problem.explained(KICK_BODIES))?;
+    let (target, message) = request.target()?;
     let named = named(&target);
     let ended = end_terminals(&door.hub, &user, target, message.clone()).await;
     let what = ended.as_ref().map(|(kicked, revoked)| {

@@ -28,6 +28,14 @@ impl Problem {
         self
     }
 
+    /// Adds what would have been right, where the request was wrong.
+    pub(super) fn explained(mut self, right: &str) -> Self {
+        if self.status == StatusCode::BAD_REQUEST {
+            self.message = format!("{}; {right}", self.message);
+        }
+        self
+    }
+
     /// The error's code.
     pub(super) const fn code(&self) -> &'static str {
         self.code

@@ -208,7 +208,7 @@ async fn no_secret_is_ever_logged() {
             let request = server.http("GET", "/v1/stats").bearer_auth(key);
             request.send().await.expect("an answer");
         }
-        server.call("POST", "/v1/users/ann/kick", None).await;
+        server.call("POST", "/v1/users/ann/kick", Some(json!({ "all": true }))).await;
         client.until_closed().await;
         server.until_logged(&["session ended", "ann"]).await;
         let said = server.log() + &server.greeting;
@@ -243,7 +243,7 @@ async fn each_session_leaves_one_line_with_its_cause() {
     note(&ok, "close");
 
     let (mut client, ok) = server.login("eve", "linux").await;
-    server.call("POST", "/v1/users/eve/kick", None).await;
+    server.call("POST", "/v1/users/eve/kick", Some(json!({ "all": true }))).await;
     assert!(matches!(client.hear().await, Heard::Message(_)));
     note(&ok, "kicked");
 

@@ -68,7 +68,8 @@ async fn t8_t9_l7_l9_v2_what_was_decided_stays_so() {
     let (mut texter, _) = server.login("texter", "mac").await;
     texter.ok(json!({ "type": "set", "custom": "busy" })).await;
     let before = [server.user("phone").await, server.user("texter").await];
-    let (_, kick) = server.call("POST", "/v1/users/revoked/kick", None).await;
+    let (_, kick) =
+        server.call("POST", "/v1/users/revoked/kick", Some(json!({ "all": true }))).await;
     assert_eq!(kick["revoked"], true);
     server.restart(&WINDOWS);
 

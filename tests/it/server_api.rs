@@ -3,6 +3,7 @@
 mod counts;
 mod dashboard;
 mod faces;
+mod kicks;
 mod log;
 mod tencent;
 
@@ -163,14 +164,14 @@ async fn a_kick_ends_what_it_names() {
     ended(&mut web).await;
 
     mac2.ok(json!({ "type": "ping" })).await;
-    let answer = kick(&server, "bob", json!({})).await;
+    let answer = kick(&server, "bob", json!({ "all": true })).await;
     assert_eq!(
         (answer["kicked"].as_array().map(Vec::len), &answer["revoked"]),
         (Some(1), &json!(true))
     );
     ended(&mut mac2).await;
     assert_eq!(server.user("bob").await["state"], "Offline");
-    assert_eq!(kick(&server, "nobody", json!({})).await["kicked"], json!([]));
+    assert_eq!(kick(&server, "nobody", json!({ "all": true })).await["kicked"], json!([]));
     assert_eq!(server.user("nobody").await["version"], 0);
 }
 
@@ -305,7 +306,7 @@ async fn a_wrong_body_is_refused() {
         ("POST", "/v1/users/bob/kick", json!({ "platform": "toaster" }).to_string(), 400),
         ("POST", "/v1/users/bob/kick", json!({ "session": "me" }).to_string(), 400),
         ("POST", "/v1/users/bob/kick", json!({ "device": "" }).to_string(), 400),
-        ("POST", "/v1/users/bob/kick", json!({ "message": long }).to_string(), 400),
+        ("POST", "/v1/users/bob/kick", json!({ "all": true, "message": long }).to_string(), 400),
         ("POST", "/v1/users/bob/kick", json!([null, null, null, null]).to_string(), 400),
         ("PUT", "/v1/users/bob/custom", json!({}).to_string(), 400),
         ("PUT", "/v1/users/bob/custom", json!({ "custom": 7 }).to_string(), 400),

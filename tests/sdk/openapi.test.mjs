@@ -88,7 +88,7 @@ const CALLS = [
   ['get', '/v1/webhooks/dead', '/v1/webhooks/dead', 200],
   ['post', '/v1/webhooks/dead/retry', '/v1/webhooks/dead/retry', 200, { all: true }],
   ['post', '/v1/webhooks/dead/drop', '/v1/webhooks/dead/drop', 200, { ids: ['1'] }],
-  ['post', '/v1/users/{user}/kick', '/v1/users/bo/kick', 200, { message: 'bye' }],
+  ['post', '/v1/users/{user}/kick', '/v1/users/bo/kick', 200, { all: true, message: 'bye' }],
 ];
 
 test('answers are as it says', async () => {

@@ -98,7 +98,7 @@ export function open({ user: asked, query }) {
     try {
       /** @type {Kicked} */
       const { kicked, revoked } = await act('POST', userPath(user, '/kick'), {
-        ...(one && { session: one.session }),
+        ...(one ? { session: one.session } : { all: true }),
         ...(reason && { message: reason }),
       });
       told.tell(t(revoked ? 'kicked_revoked' : 'kicked_count', { count: kicked.length }));

@@ -67,7 +67,7 @@ async fn whoever_is_kicked_hears_why_and_by_whom() {
         })
     );
 
-    let words = json!({ "message": "the shop is closed" });
+    let words = json!({ "all": true, "message": "the shop is closed" });
     let (status, _) = server.call("POST", "/v1/users/ann/kick", Some(words)).await;
     assert_eq!(status, 200);
     assert_eq!(
@@ -88,7 +88,7 @@ async fn whoever_is_kicked_hears_why_and_by_whom() {
 async fn a_kick_without_words_has_none() {
     let server = Server::start(&[]);
     let (mut client, _) = server.login("ann", "web").await;
-    server.call("POST", "/v1/users/ann/kick", None).await;
+    server.call("POST", "/v1/users/ann/kick", Some(json!({ "all": true }))).await;
     let (notice, code) = last_words(&mut client).await;
     assert_eq!((&notice["reason"], code), (&json!("admin"), 4501));
     assert_eq!(notice.get("message"), None);
@@ -180,7 +180,7 @@ async fn a_kick_of_everything_revokes_the_tokens_of_before() {
         |token: &str| json!({ "type": "login", "token": token, "platform": "web", "device": "d" });
     let mut client = server.connect().await;
     client.ok(login(&before)).await;
-    let (_, body) = server.call("POST", "/v1/users/ann/kick", None).await;
+    let (_, body) = server.call("POST", "/v1/users/ann/kick", Some(json!({ "all": true }))).await;
     assert_eq!(body["revoked"], true);
     assert_eq!(last_words(&mut client).await.1, 4501);
 

@@ -24,7 +24,7 @@ async fn the_statistics_say_why() {
     let (mut mac, _) = server.login("bob", "mac").await;
     mac.ok(json!({ "type": "logout" })).await;
     mac.until_closed().await;
-    kick(&server, "bob", json!({})).await;
+    kick(&server, "bob", json!({ "all": true })).await;
     ended(&mut web).await;
     let mut refused = server.connect().await;
     let login = json!({ "type": "login", "token": "x", "platform": "web", "device": "d" });

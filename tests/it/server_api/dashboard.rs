@@ -106,7 +106,7 @@ async fn a_cookie_reads_and_acts_as_its_role_may() {
         ("POST", "/v1/webhooks/dead/retry", r#"{"all":true}"#, 200),
         ("POST", "/v1/webhooks/dead/drop", r#"{"all":true}"#, 200),
         ("POST", "/v1/webhooks/test", "", 409),
-        ("POST", "/v1/users/bob/kick", r#"{"message":"bye"}"#, 200),
+        ("POST", "/v1/users/bob/kick", r#"{"all":true,"message":"bye"}"#, 200),
     ];
     for (method, path, body, status) in actions {
         let by = |cookie: &str| server.http(method, path).header("cookie", cookie).body(body);
@@ -320,7 +320,7 @@ async fn what_is_done_is_noted_with_who_whom_and_why() {
         "done",
     ];
     server.until_logged(&noted).await;
-    act("POST", "/v1/users/%3Cimg%20src=x%3E/kick", "{}").await;
+    act("POST", "/v1/users/%3Cimg%20src=x%3E/kick", r#"{"all":true}"#).await;
     let noted = ["action=\"kick\"", "<img src=x>", "everything: 1 ended, tokens revoked"];
     server.until_logged(&noted).await;
     act("POST", "/v1/webhooks/dead/retry", r#"{"all":true}"#).await;

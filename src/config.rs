@@ -29,6 +29,8 @@ use crate::webhook;
 /// The default, as the repository documents it.
 pub const DEFAULT: &str = include_str!("../config.toml");
 
+/// What is shown in place of a secret.
+const HIDDEN: &str = "(hidden)";
 /// How long a receiver of Tencent Cloud IM's callbacks may take to answer.
 const TENCENT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -79,6 +81,7 @@ pub struct Auth {
     pub secrets: Vec<Secret>,
     pub public_key: PathBuf,
     pub public_keys: Vec<PathBuf>,
+    #[serde(serialize_with = "shown_url")]
     pub jwks_url: String,
     pub issuer: String,
     pub audience: String,
@@ -187,6 +190,7 @@ pub enum StoreKind {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents every key")]
 pub struct Webhook {
+    #[serde(serialize_with = "shown_url")]
     pub url: String,
     pub format: WebhookFormat,
     pub secrets: Vec<Secret>,
@@ -266,7 +270,7 @@ impl fmt::Debug for Secret {
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(if self.0.is_empty() { "" } else { "(hidden)" })
+        serializer.serialize_str(if self.0.is_empty() { "" } else { HIDDEN })
     }
 }
 
@@ -414,14 +418,41 @@ impl Config {
     }
 }
 
+/// Shows a URL without what may be secret in it: name and password, query and fragment.
+fn shown_url<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    let Ok(url) = reqwest::Url::parse(text) else {
+        // Nothing says which part of it is the secret one.
+        return serializer.serialize_str(if text.is_empty() { "" } else { HIDDEN });
+    };
+    let mut plain = url.clone();
+    plain.set_query(None);
+    plain.set_fragment(None);
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    // One that cannot have a name or a password has none to be removed.
+    plain.set_username("").and(plain.set_password(None)).ok();
+    let mut shown = plain.to_string();
+    if has_user {
+        shown = shown.replacen("://", &format!("://{HIDDEN}@"), 1);
+    }
+    for (sign, is_there) in [('?', url.query().is_some()), ('#', url.fragment().is_some())] {
+        if is_there {
+            shown = format!("{shown}{sign}{HIDDEN}");
+        }
+    }
+    serializer.serialize_str(&shown)
+}
+
 /// Reads where a webhook is posted to.
 fn webhook_url(text: &str) -> Result<reqwest::Url, String> {
-    let url = reqwest::Url::parse(text).map_err(|error| error.to_string())?;
+    let url = reqwest::Url::parse(text)
+        .map_err(|_| "expected a whole URL, such as https://app.example.com/presence")?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err("must be an http or https URL".into());
+        return Err(format!("expected a URL with http or https, not {}", url.scheme()));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("a URL with a name or a password ends up in logs: sign the requests".into());
+        let message = "a URL with a name or a password is not supported, because URLs stand in logs: \
+                       remove them, and let the receiver check the signature (webhook.secrets)";
+        return Err(message.into());
     }
     Ok(url)
 }

@@ -1,41 +1,67 @@
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jsonwebtoken::jwk::{Jwk, JwkSet};
+use arc_swap::ArcSwapOption;
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, KeyOperations, PublicKeyUse};
 use moka::sync::Cache;
+use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::TokenFault;
+use super::public_key::{Algorithm, verifies};
 use crate::presence::Timestamp;
 
-/// How long a fetched key, or the knowledge that there is none of a name, is good for.
-const KEY_TTL: Duration = Duration::from_secs(3600);
-/// See [`KEY_TTL`].
+/// How old a set may become before it is fetched again.
+const SET_TTL: Duration = Duration::from_secs(3600);
+/// How long the knowledge is good that there is no key of a name, or that no key signed a token.
 const UNKNOWN_TTL: Duration = Duration::from_secs(60);
-/// How many key ids are remembered, the unknown ones apart, for anybody can make them up.
-const KEYS_MAX: u64 = 1000;
-/// How often the set may be fetched.
+/// How many unknown key ids are remembered, for anybody can make them up.
+const UNKNOWN_MAX: u64 = 1000;
+/// How often the set may be fetched for key ids that are unknown.
 const FETCH_EVERY: Duration = Duration::from_secs(5);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most bytes that a set may have.
 const SET_BYTES_MAX: usize = 1024 * 1024;
+/// The kinds of keys that there are: `kty`.
+const KINDS: [&str; 4] = ["RSA", "EC", "OKP", "oct"];
+/// The most keys that one token is checked against.
+const CANDIDATES_MAX: usize = 16;
 
-/// A JWK set at a URL: fetched when a token names a key that is not in the cache.
+/// A JWK set at a URL: fetched when a token names a key that is not known, and when it has become old.
+///
+/// What was fetched last stays in use while it cannot be fetched again, so that an identity provider
+/// that is down for a while keeps nobody out whose key is known.
 #[derive(Debug)]
 pub(super) struct Jwks {
     url: reqwest::Url,
+    algorithm: Algorithm,
     client: reqwest::Client,
-    known: Cache<String, Arc<Jwk>>,
+    set: ArcSwapOption<KeySet>,
     unknown: Cache<String, ()>,
-    /// When it was last fetched. Held while fetching, so that many tokens ask once.
-    fetched: Mutex<Option<Timestamp>>,
+    /// When it was last tried to fetch it. Held while fetching, so that many tokens ask once.
+    tried: Mutex<Option<Timestamp>>,
+}
+
+/// The keys of a set that may verify tokens.
+#[derive(Debug)]
+pub(super) struct KeySet {
+    keys: Vec<(Option<String>, DecodingKey)>,
+    /// The names of entries that are for something else.
+    unfit: HashSet<String>,
+    fetched: Timestamp,
+    /// How many entries could not be read.
+    malformed: usize,
 }
 
 impl Jwks {
-    pub(super) fn new(url: &str) -> Result<Self, String> {
-        let url = reqwest::Url::parse(url).map_err(|error| error.to_string())?;
+    pub(super) fn new(url: &str, algorithm: Algorithm) -> Result<Self, String> {
+        let url = reqwest::Url::parse(url).map_err(
+            |_| "expected a whole URL, such as https://login.example.com/.well-known/jwks.json",
+        )?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err("must be an http or https URL".into());
+            return Err(format!("expected a URL with http or https, not {}", url.scheme()));
         }
         // Whoever comes first installs it; all install the same.
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
@@ -47,70 +73,197 @@ impl Jwks {
             .map_err(|error| error.to_string())?;
         Ok(Self {
             url,
+            algorithm,
             client,
-            known: Cache::builder().max_capacity(KEYS_MAX).time_to_live(KEY_TTL).build(),
-            unknown: Cache::builder().max_capacity(KEYS_MAX).time_to_live(UNKNOWN_TTL).build(),
-            fetched: Mutex::new(None),
+            set: ArcSwapOption::empty(),
+            unknown: Cache::builder().max_capacity(UNKNOWN_MAX).time_to_live(UNKNOWN_TTL).build(),
+            tried: Mutex::new(None),
         })
     }
 
-    /// Finds a key; a token without a `kid` means the one that has none.
-    pub(super) async fn key(
+    /// Whether it is the same set at the same place.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (&self.url, self.algorithm) == (&other.url, other.algorithm)
+    }
+
+    /// Finds a set that has keys for a token with this `kid`.
+    pub(super) async fn keys(
         &self,
         kid: Option<&str>,
         wall: Timestamp,
-    ) -> Result<Arc<Jwk>, TokenFault> {
-        let kid = kid.unwrap_or_default();
-        let absent = || TokenFault::Invalid("the token names an unknown key".into());
-        if let Some(key) = self.known.get(kid) {
-            return Ok(key);
+    ) -> Result<Arc<KeySet>, TokenFault> {
+        if let Some(set) = self.known(kid) {
+            return Ok(self.refreshed(set, wall).await);
         }
-        if self.unknown.contains_key(kid) {
+        let absent = || TokenFault::Invalid("the JWK set has no key for this token's `kid`".into());
+        let name = kid.unwrap_or_default();
+        if self.unknown.contains_key(name) {
             return Err(absent());
         }
-        let mut fetched = self.fetched.lock().await;
-        if let Some(key) = self.known.get(kid) {
-            return Ok(key);
+        let set = self.set.load_full();
+        let is_young = |set: &Arc<KeySet>| apart(wall, set.fetched) < UNKNOWN_TTL;
+        if set.filter(is_young).is_some_and(|set| set.unfit.contains(name)) {
+            let message = "the JWK set's key of this token's `kid` does not verify auth.algorithm";
+            return Err(TokenFault::Invalid(message.into()));
         }
-        if self.unknown.contains_key(kid) {
+        let mut tried = self.tried.lock().await;
+        if let Some(set) = self.known(kid) {
+            return Ok(set);
+        }
+        if self.unknown.contains_key(name) {
             return Err(absent());
         }
-        if fetched.is_some_and(|at| apart(wall, at) < FETCH_EVERY) {
+        if tried.is_some_and(|at| apart(wall, at) < FETCH_EVERY) {
             // Nobody knows yet whether there is such a key: its bearer is to come again.
             return Err(TokenFault::KeysUnavailable);
         }
-        *fetched = Some(wall);
-        self.fetch().await.map_err(|error| {
-            tracing::warn!(error, "the JWK set cannot be fetched");
-            TokenFault::KeysUnavailable
-        })?;
-        self.known.get(kid).ok_or_else(|| {
-            self.unknown.insert(kid.to_owned(), ());
+        self.fetch(&mut tried, wall).await.ok_or(TokenFault::KeysUnavailable)?;
+        self.known(kid).ok_or_else(|| {
+            self.unknown.insert(name.to_owned(), ());
             absent()
         })
     }
 
-    async fn fetch(&self) -> Result<(), String> {
-        let answer = self.client.get(self.url.clone()).send().await.map_err(|e| e.to_string())?;
+    /// A newer set than one whose keys did not sign a token, for keys are also exchanged under the
+    /// same name, or have none.
+    pub(super) async fn newer(&self, than: &KeySet, wall: Timestamp) -> Option<Arc<KeySet>> {
+        if apart(wall, than.fetched) < UNKNOWN_TTL {
+            return None;
+        }
+        let mut tried = self.tried.lock().await;
+        let newer = self.set.load_full().filter(|set| set.fetched != than.fetched);
+        if newer.is_some() || tried.is_some_and(|at| apart(wall, at) < UNKNOWN_TTL) {
+            return newer;
+        }
+        self.fetch(&mut tried, wall).await
+    }
+
+    fn known(&self, kid: Option<&str>) -> Option<Arc<KeySet>> {
+        self.set.load_full().filter(|set| !set.candidates(kid).is_empty())
+    }
+
+    /// The set after it was fetched again, if it was old; the same where that fails. Only one caller
+    /// waits for it.
+    async fn refreshed(&self, set: Arc<KeySet>, wall: Timestamp) -> Arc<KeySet> {
+        if apart(wall, set.fetched) < SET_TTL {
+            return set;
+        }
+        let Ok(mut tried) = self.tried.try_lock() else { return set };
+        if tried.is_some_and(|at| apart(wall, at) < UNKNOWN_TTL) {
+            return set;
+        }
+        self.fetch(&mut tried, wall).await.unwrap_or(set)
+    }
+
+    async fn fetch(&self, tried: &mut Option<Timestamp>, wall: Timestamp) -> Option<Arc<KeySet>> {
+        *tried = Some(wall);
+        let known = self.set.load_full();
+        let entries = match self.download().await {
+            Ok(entries) => entries,
+            Err(error) => {
+                let known_keys = known.map_or(0, |set| set.keys.len());
+                tracing::warn!(
+                    error,
+                    known_keys,
+                    "the JWK set cannot be fetched; the keys that are known stay in use"
+                );
+                return None;
+            }
+        };
+        let set = KeySet::new(&entries, self.algorithm, wall);
+        let (malformed, noted) = (set.malformed, known.map_or(0, |set| set.malformed));
+        if malformed > 0 && malformed != noted {
+            tracing::warn!(
+                malformed,
+                "the JWK set has entries that cannot be read; they are skipped"
+            );
+        }
+        if set.keys.is_empty() {
+            let algorithm = self.algorithm;
+            tracing::warn!(?algorithm, "the JWK set has no key that verifies auth.algorithm");
+        }
+        let set = Arc::new(set);
+        self.set.store(Some(Arc::clone(&set)));
+        Some(set)
+    }
+
+    async fn download(&self) -> Result<Vec<Value>, String> {
+        let mut answer = self.client.get(self.url.clone()).send().await.map_err(in_words)?;
         if !answer.status().is_success() {
             return Err(format!("the answer is {}", answer.status()));
         }
-        let mut answer = answer;
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| error.to_string())? {
+        while let Some(chunk) = answer.chunk().await.map_err(in_words)? {
             body.extend_from_slice(&chunk);
             if body.len() > SET_BYTES_MAX {
                 return Err("the set is larger than 1 MiB".into());
             }
         }
-        let set: JwkSet = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
-        for key in set.keys {
-            let kid = key.common.key_id.clone().unwrap_or_default();
-            self.unknown.invalidate(&kid);
-            self.known.insert(kid, Arc::new(key));
+        let mut set: Value = serde_json::from_slice(&body).map_err(|_| "the answer is no JSON")?;
+        match set.get_mut("keys").map(Value::take) {
+            Some(Value::Array(entries)) => Ok(entries),
+            _ => Err("the answer has no list of `keys`".into()),
         }
-        Ok(())
     }
+}
+
+impl KeySet {
+    /// Takes what verifies tokens of this algorithm, and skips the rest.
+    fn new(entries: &[Value], algorithm: Algorithm, fetched: Timestamp) -> Self {
+        let (mut keys, mut unfit) = (Vec::new(), HashSet::new());
+        let parsed: Vec<_> = entries.iter().filter_map(jwk).collect();
+        let malformed = entries.len() - parsed.len();
+        for jwk in parsed {
+            match verification_key(&jwk, algorithm) {
+                Some(key) => keys.push((jwk.common.key_id, key)),
+                None => unfit.extend(jwk.common.key_id),
+            }
+        }
+        Self { keys, unfit, fetched, malformed }
+    }
+
+    /// The keys that may have signed a token: those of its `kid`; for one without, any, those that
+    /// have no name first.
+    pub(super) fn candidates(&self, kid: Option<&str>) -> Vec<&DecodingKey> {
+        let named = self.keys.iter().filter(|(name, _)| name.as_deref() == kid);
+        let others = self.keys.iter().filter(|(name, _)| kid.is_none() && name.is_some());
+        named.chain(others).map(|(_, key)| key).take(CANDIDATES_MAX).collect()
+    }
+}
+
+/// An error with its causes, without the URL, which may have a password in it.
+fn in_words(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut words = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    words
+}
+
+/// Reads one entry of a set.
+fn jwk(entry: &Value) -> Option<Jwk> {
+    let jwk: Jwk = serde_json::from_value(entry.clone()).ok()?;
+    // The library takes an entry that lacks what its `kty` wants for one of a `kty` to come.
+    let is_of_a_known_kind = || KINDS.iter().any(|kind| entry["kty"] == *kind);
+    let is_other = matches!(jwk.algorithm, AlgorithmParameters::Other(_));
+    (!is_other || !is_of_a_known_kind()).then_some(jwk)
+}
+
+/// The key of an entry that may verify tokens of this algorithm.
+fn verification_key(jwk: &Jwk, algorithm: Algorithm) -> Option<DecodingKey> {
+    let common = &jwk.common;
+    let signs = common.public_key_use.as_ref().is_none_or(|what| *what == PublicKeyUse::Signature);
+    let verify = |operations: &Vec<KeyOperations>| operations.contains(&KeyOperations::Verify);
+    let may_verify = common.key_operations.as_ref().is_none_or(verify);
+    let is_for = |named| {
+        jsonwebtoken::Algorithm::try_from(named).is_ok_and(|it| it == algorithm.of_library())
+    };
+    let fits = common.key_algorithm.is_none_or(is_for);
+    let usable = signs && may_verify && fits && verifies(jwk, algorithm);
+    usable.then(|| DecodingKey::from_jwk(jwk).ok())?
 }
 
 /// How far two times are apart, whichever way the wall clock was set meanwhile.

@@ -15,7 +15,7 @@ pub use self::logins::{LOGIN_TTL, LOGINS_MAX, Login, Logins};
 pub use self::public_key::{Algorithm, KeyFault};
 pub use self::rate::{Bucket, Buckets, Rate};
 pub use self::token::{
-    Identity, KeySource, SECRET_BYTES_MIN, TokenFault, TokenRules, Verifier, mint,
+    Identity, KeySource, SECRET_BYTES_MIN, TokenFault, TokenRules, Verifier, claimed_user, mint,
 };
 pub use self::usersig::{UserSigFault, UserSigVerifier};
 pub use self::watch::WatchList;

@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jsonwebtoken::dangerous::insecure_decode_claims;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +86,7 @@ pub struct Verifier {
 
 enum Keys {
     Fixed(Vec<DecodingKey>),
-    Fetched(Box<Jwks>),
+    Fetched(Arc<Jwks>),
 }
 
 #[derive(Deserialize)]
@@ -146,7 +146,10 @@ impl Verifier {
                 let keys = pems.iter().map(|pem| public_key::from_pem(rules.algorithm, pem));
                 Keys::Fixed(keys.collect::<Result<_, _>>()?)
             }
-            KeySource::Jwks(url) => Keys::Fetched(Box::new(Jwks::new(url).map_err(KeyFault::Url)?)),
+            KeySource::Jwks(url) => {
+                let jwks = Jwks::new(url, rules.algorithm).map_err(KeyFault::Url)?;
+                Keys::Fetched(Arc::new(jwks))
+            }
         };
         let mut validation = Validation::new(rules.algorithm.of_library());
         // The times are checked here, on the clock that is given.
@@ -180,27 +183,56 @@ impl Verifier {
         let claims = match &self.keys {
             Keys::Fixed(keys) => self.signed_claims(token, keys)?,
             Keys::Fetched(jwks) => {
-                let jwk = jwks.key(header.kid.as_deref(), wall).await?;
-                self.signed_claims(token, &[self.key_of(&jwk)?])?
+                let kid = header.kid.as_deref();
+                let set = jwks.keys(kid, wall).await?;
+                let claims = self.signed_claims(token, set.candidates(kid))?;
+                match claims {
+                    Some(_) => claims,
+                    None => match jwks.newer(&set, wall).await {
+                        Some(newer) => self.signed_claims(token, newer.candidates(kid))?,
+                        None => None,
+                    },
+                }
             }
         };
+        let claims = claims.ok_or_else(|| {
+            invalid(
+                "none of the hub's keys signed the token: the back end must sign with a key that the \
+                 hub is configured with",
+            )
+        })?;
         self.check_claims(claims, wall)
     }
 
-    /// The claims of a token that one of these keys signed.
-    fn signed_claims(&self, token: &str, keys: &[DecodingKey]) -> Result<Claims, TokenFault> {
+    /// The claims of a token, if one of these keys signed it.
+    fn signed_claims<'a>(
+        &self,
+        token: &str,
+        keys: impl IntoIterator<Item = &'a DecodingKey>,
+    ) -> Result<Option<Claims>, TokenFault> {
         for key in keys {
             match decode::<Claims>(token, key, &self.validation) {
-                Ok(decoded) => return Ok(decoded.claims),
-                // Another key may have signed it: several are configured while they are rotated.
+                Ok(decoded) => return Ok(Some(decoded.claims)),
+                // Another key may have signed it: several are in use while they are rotated.
                 Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => (),
                 Err(error) => return Err(unreadable(error.kind())),
             }
         }
-        Err(invalid(
-            "none of the hub's keys signed the token: the back end must sign with a key that the \
-             hub is configured with",
-        ))
+        Ok(None)
+    }
+
+    /// The same, with the keys that an earlier one has fetched, where both fetch the same set: those
+    /// stay in use over a reload, also while the set cannot be fetched.
+    #[must_use]
+    pub fn keeping_keys_of(self: Arc<Self>, earlier: &Self) -> Arc<Self> {
+        let (Keys::Fetched(mine), Keys::Fetched(known)) = (&self.keys, &earlier.keys) else {
+            return self;
+        };
+        if !mine.is_same(known) {
+            return self;
+        }
+        let keys = Keys::Fetched(Arc::clone(known));
+        Arc::new(Self { keys, rules: self.rules.clone(), validation: self.validation.clone() })
     }
 
     /// How far clocks may be apart.
@@ -256,10 +288,6 @@ impl Verifier {
             watch: claims.watch.map_or_else(|| self.rules.default_watch.clone(), WatchList::new),
         })
     }
-
-    fn key_of(&self, jwk: &Arc<Jwk>) -> Result<DecodingKey, TokenFault> {
-        DecodingKey::from_jwk(jwk).map_err(|_| invalid("the token's key cannot be used"))
-    }
 }
 
 impl Identity {
@@ -277,6 +305,18 @@ impl Identity {
     pub fn may_watch(&self, user: &UserId) -> bool {
         self.user == *user || self.watch.covers(user)
     }
+}
+
+/// Whom a token says that it is for, which nobody has checked: to be shown, never to be trusted.
+pub fn claimed_user(token: &str) -> Option<UserId> {
+    #[derive(Deserialize)]
+    struct Claimed {
+        sub: String,
+    }
+
+    let is_short = token.len() <= TOKEN_BYTES_MAX;
+    let claimed: Claimed = is_short.then(|| insecure_decode_claims(token).ok())??;
+    claimed.sub.parse().ok()
 }
 
 /// What a minted token says.

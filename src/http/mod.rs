@@ -16,6 +16,7 @@ mod peer;
 mod problem;
 mod process;
 mod query;
+mod refusals;
 mod series;
 mod stats;
 mod tencent;
@@ -222,6 +223,7 @@ impl Door {
             .routes(routes!(events::events))
             .routes(routes!(stats::stats))
             .routes(routes!(series::series))
+            .routes(routes!(refusals::refusals))
             .routes(routes!(nodes::nodes))
             .routes(routes!(admin::config))
             .routes(routes!(admin::log_in, admin::who, admin::log_out))

@@ -57,6 +57,7 @@ pub(super) async fn state(
     let url = settings.as_ref().map(|settings| {
         let mut url = settings.url.clone();
         url.set_query(None);
+        url.set_fragment(None);
         url.to_string()
     });
     let format = settings.map(|settings| match settings.format {

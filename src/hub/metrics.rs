@@ -32,6 +32,7 @@ pub struct Metrics {
     pub subscriptions: Gauge,
     logins: Family<Kind, Counter>,
     refusals: Family<Reason, Counter>,
+    login_refusals: Family<Reason, Counter>,
     kicks: Family<Reason, Counter>,
     closes: Family<CloseLabel, Counter>,
     /// Entries of the transition log, in the order of the causes.
@@ -188,6 +189,7 @@ impl Default for Metrics {
             subscriptions: Gauge::default(),
             logins: Family::default(),
             refusals: Family::default(),
+            login_refusals: Family::default(),
             kicks: Family::default(),
             closes: Family::default(),
             transitions: Default::default(),
@@ -223,6 +225,7 @@ impl Metrics {
         hub.register("subscriptions", "Users watched, over sessions", self.subscriptions.clone());
         hub.register("logins", "Logins accepted", self.logins.clone());
         hub.register("refusals", "Logins and upgrades refused", self.refusals.clone());
+        hub.register("login_refusals", "Logins refused", self.login_refusals.clone());
         hub.register("kicks", "Kick notices sent", self.kicks.clone());
         hub.register("closes", "Connections ended", self.closes.clone());
         hub.register("transitions", "Entries of the transition log", transitions);
@@ -304,7 +307,13 @@ impl Metrics {
         self.kicks.get_or_create(&Reason { reason }).inc();
     }
 
-    /// Counts a refusal.
+    /// Counts the refusal of a login.
+    pub fn login_refused(&self, reason: &'static str) {
+        self.login_refusals.get_or_create(&Reason { reason }).inc();
+        self.refused(reason);
+    }
+
+    /// Counts the refusal of an upgrade.
     pub fn refused(&self, reason: &'static str) {
         self.tallies.refusals.add(reason);
         self.refusals.get_or_create(&Reason { reason }).inc();

@@ -9,13 +9,15 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::limits::{Pass, Traffic, Violations};
 use super::login::Session;
+use super::refusals::Applicant;
 use super::socket::{Incoming, Socket};
 use super::{Sessions, Settings};
 use crate::clock::Clock;
 use crate::hub::{Closed, Connection, Ending, Hub, Signal};
 use crate::presence::{EventKind, LivenessDue, Patience, Timestamp};
 use crate::wire::{
-    Close, ErrorBody, ErrorCode, Outcome, Push, Reply, Request, parse, ping_frame, text_frame,
+    Close, ErrorBody, ErrorCode, Legible, Outcome, Push, Reply, Request, parse, ping_frame,
+    text_frame,
 };
 
 /// How long a closed connection may take to read what it was told last.
@@ -207,6 +209,12 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
                 return Ok(None);
             }
             Some(Err(malformed)) => {
+                if malformed.is_login {
+                    let applicant =
+                        Applicant::who_sent(text.as_deref().map(Legible::of).unwrap_or_default());
+                    let ErrorBody { code, message, .. } = &malformed.error;
+                    self.note_refusal(code.name(), message, applicant);
+                }
                 self.refuse(malformed.id, malformed.error);
                 if malformed.is_login {
                     return Err(End::Expelled(ErrorCode::BadRequest.closes_login()));
@@ -256,8 +264,11 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
             return Some(End::Expelled(Close::SlowConsumer));
         }
         let Some(session) = &mut self.session else {
-            let late = self.login.over(running);
-            return late.map(|_| End::Expelled(Close::LoginTimeout));
+            self.login.over(running)?;
+            let close = Close::LoginTimeout;
+            let message = "no login within login.timeout";
+            self.note_refusal(close.reason(), message, Applicant::default());
+            return Some(End::Expelled(close));
         };
         if session.notice_at.is_some_and(|at| now >= at) {
             session.notice_at = None;

@@ -4,7 +4,8 @@ use serde::Serialize;
 use tokio::io::AsyncRead;
 
 use super::actor::{Actor, End, notice_at};
-use crate::auth::{Identity, TokenFault};
+use super::refusals::{Applicant, RefusedLogin};
+use crate::auth::{Identity, TokenFault, claimed_user};
 use crate::hub::{Applied, Hub, Mailbox, Unavailable};
 use crate::presence::{
     Answer, DeviceId, EventKind, Intent, Liveness, Login, Origin, Platform, Refusal, SessionId,
@@ -64,32 +65,56 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
     /// Logs in or resumes; a login that fails ends the connection.
     pub(super) async fn log_in(&mut self, id: u64, request: LoginRequest) -> Option<End> {
         if self.hub().is_full() {
-            self.hub().metrics().refused(Close::TryAgainLater.reason());
-            let message = "no login is possible now: try again later";
+            let (close, message) =
+                (Close::TryAgainLater, "no login is possible now: try again later");
+            self.note_refusal(close.reason(), message, who_asks(&request, false));
             self.refuse(Some(id), ErrorBody::new(ErrorCode::Unavailable, message));
-            return Some(End::Expelled(Close::TryAgainLater));
+            return Some(End::Expelled(close));
         }
-        match self.try_log_in(id, request).await {
-            Ok(()) => None,
-            Err(error) => {
-                let close = error.code.closes_login();
-                self.hub().metrics().refused(error.code.name());
-                self.refuse(Some(id), error);
-                Some(End::Expelled(close))
-            }
-        }
+        let (is_verified, admitted) = match self.identify(&request).await {
+            // These two are found out when the signature has been checked.
+            Err(error) => (
+                matches!(error.code, ErrorCode::TokenExpired | ErrorCode::PlatformNotAllowed),
+                Err(error),
+            ),
+            Ok((device, identity)) => (true, self.admit(id, &request, device, identity).await),
+        };
+        let error = admitted.err()?;
+        self.note_refusal(error.code.name(), &error.message, who_asks(&request, is_verified));
+        let close = error.code.closes_login();
+        self.refuse(Some(id), error);
+        Some(End::Expelled(close))
     }
 
-    async fn try_log_in(&mut self, id: u64, request: LoginRequest) -> Result<(), ErrorBody> {
+    /// Counts, keeps and logs the refusal of a login.
+    pub(super) fn note_refusal(&self, reason: &'static str, message: &str, applicant: Applicant) {
+        self.hub().metrics().login_refused(reason);
+        let clock = self.hub().clock();
+        let refusal = RefusedLogin::new(clock.wall(), reason, message, applicant, self.address);
+        self.shared.refusals.note(refusal, clock.now());
+    }
+
+    /// Finds out who logs in, and on which device.
+    async fn identify(&self, request: &LoginRequest) -> Result<(DeviceId, Identity), ErrorBody> {
         let device = request.device.as_deref().unwrap_or_default();
         let device: DeviceId = device
             .parse()
             .map_err(|error| ErrorBody::new(ErrorCode::InvalidDevice, format!("{error}")))?;
         let identity = self.verify(&request.token, request.platform, &device).await?;
+        Ok((device, identity))
+    }
+
+    async fn admit(
+        &mut self,
+        id: u64,
+        request: &LoginRequest,
+        device: DeviceId,
+        identity: Identity,
+    ) -> Result<(), ErrorBody> {
         self.may_change(&identity.user)?;
 
         let hub = Arc::clone(self.hub());
-        let intent = match request.resume {
+        let intent = match &request.resume {
             None => Intent::New,
             Some(session) => Intent::Resume(session.parse().ok()),
         };
@@ -101,8 +126,8 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
             platform: request.platform,
             device: device.clone(),
             intent,
-            custom: request.custom,
-            app: request.app,
+            custom: request.custom.clone(),
+            app: request.app.clone(),
             token_until: self.token_until(&identity),
             issued_at_secs: identity.issued_at_secs,
         };
@@ -213,6 +238,16 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
     pub(super) fn token_until(&self, identity: &Identity) -> Timestamp {
         let leeway = self.shared.settings().verifier.leeway();
         self.hub().clock().from_wall(identity.expires_at + leeway)
+    }
+}
+
+/// Who asks for a login, and whether the token has proved it.
+fn who_asks(request: &LoginRequest, is_verified: bool) -> Applicant {
+    Applicant {
+        user: claimed_user(&request.token),
+        is_verified,
+        platform: Some(request.platform),
+        device: request.device.as_deref().and_then(|device| device.parse().ok()),
     }
 }
 

@@ -3,6 +3,7 @@
 mod actor;
 mod limits;
 mod login;
+mod refusals;
 mod requests;
 mod socket;
 
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use tokio::io::AsyncRead;
 
 use self::actor::Actor;
+pub use self::refusals::{RefusedLogin, RefusedLogins};
 use self::socket::Socket;
 use crate::auth::{Buckets, Rate, Verifier};
 use crate::hub::{Hub, Wire};
@@ -25,6 +27,7 @@ pub struct Sessions {
     hub: Arc<Hub>,
     settings: ArcSwap<Settings>,
     changes: Buckets<UserId>,
+    refusals: Arc<RefusedLogins>,
 }
 
 /// What an operator decides about connections; a connection keeps the limits that it began with, and
@@ -50,8 +53,8 @@ pub struct Settings {
 impl Sessions {
     /// Makes what every connection of a hub shares.
     pub fn new(hub: Arc<Hub>, settings: Settings) -> Arc<Self> {
-        let changes = Buckets::default();
-        Arc::new(Self { hub, settings: ArcSwap::from_pointee(settings), changes })
+        let (settings, changes) = (ArcSwap::from_pointee(settings), Buckets::default());
+        Arc::new(Self { hub, settings, changes, refusals: Arc::default() })
     }
 
     /// The hub they belong to.
@@ -59,14 +62,20 @@ impl Sessions {
         &self.hub
     }
 
+    /// The latest refused logins.
+    pub fn refusals(&self) -> &RefusedLogins {
+        &self.refusals
+    }
+
     /// The settings that the next connection begins with.
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()
     }
 
-    /// Puts other settings in force, for the connections to come.
+    /// Puts other settings in force, for the connections to come; keys that were fetched stay known.
     pub fn set_settings(&self, settings: Settings) {
-        self.settings.store(Arc::new(settings));
+        let verifier = settings.verifier.keeping_keys_of(&self.settings().verifier);
+        self.settings.store(Arc::new(Settings { verifier, ..settings }));
     }
 
     /// Serves one connection whose upgrade is done, until it has ended; `early` is what it has sent

@@ -13,7 +13,9 @@ pub use self::close::Close;
 pub use self::error::{ErrorBody, ErrorCode};
 pub use self::frame::{close_frame, ping_frame, text_frame};
 pub use self::push::{By, KickNotice, KickReason, Outcome, Push, Reply, UserStatus};
-pub use self::request::{LoginRequest, Malformed, Request, TEXT_BYTES_MAX, USERS_MAX, parse};
+pub use self::request::{
+    Legible, LoginRequest, Malformed, Request, TEXT_BYTES_MAX, USERS_MAX, parse,
+};
 
 /// The subprotocol that is echoed where a client offers it.
 pub const SUBPROTOCOL: &str = "presence-hub.v1";

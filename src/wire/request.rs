@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{ErrorBody, ErrorCode};
@@ -166,6 +167,30 @@ pub fn parse(text: &str) -> Result<(u64, Request), Malformed> {
     match id {
         Some(id) => Ok((id, request)),
         None => Err(wrong_field(None, "`id` must be an integer from 0 to 2^53 - 1".into())),
+    }
+}
+
+/// What can be read of a login that is malformed, to tell whose it was.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Legible {
+    /// See [`LoginRequest::token`].
+    pub token: Option<String>,
+    /// See [`LoginRequest::platform`].
+    pub platform: Option<Platform>,
+    /// See [`LoginRequest::device`].
+    pub device: Option<String>,
+}
+
+impl Legible {
+    /// Reads what there is.
+    pub fn of(text: &str) -> Self {
+        let fields: Value = serde_json::from_str(text).unwrap_or_default();
+        let field = |name: &str| fields[name].as_str();
+        Self {
+            token: field("token").map(str::to_owned),
+            platform: field("platform").and_then(|platform| platform.parse().ok()),
+            device: field("device").map(str::to_owned),
+        }
     }
 }
 

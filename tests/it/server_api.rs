@@ -5,6 +5,7 @@ mod dashboard;
 mod faces;
 mod kicks;
 mod log;
+mod refusals;
 mod tencent;
 
 use std::time::Duration;

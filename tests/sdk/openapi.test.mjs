@@ -79,6 +79,7 @@ const CALLS = [
   ['get', '/v1/stats', '/v1/stats', 200],
   ['get', '/v1/stats/series', '/v1/stats/series?minutes=60', 200],
   ['get', '/v1/nodes', '/v1/nodes', 200],
+  ['get', '/v1/refusals', '/v1/refusals?user=ana&limit=5', 200],
   ['get', '/v1/config', '/v1/config', 200],
   ['post', '/v1/admin/session', '/v1/admin/session', 401, { key: 'not-a-key-of-this-hub' }],
   ['get', '/v1/admin/session', '/v1/admin/session', 200],

@@ -144,3 +144,64 @@ fn other_secrets_are_held_to_the_same() {
     let file = format!("[webhook]\nsecrets = [\"{good}\", \"no prefix at all\"]\n");
     check(&file, "webhook.secrets", &["webhook.secrets[1]", "whsec_"]);
 }
+
+#[tokio::test]
+async fn what_may_be_secret_in_a_url_is_hidden_everywhere() {
+    let jwks = "http://idp-user:canary-1@127.0.0.1:9/keys/set.json?key=canary-2#canary-3";
+    let webhook = "http://127.0.0.1:9/hooks/presence?sig=canary-4#canary-5";
+    let secrets = format!("[\"{}\"]", crate::support::WEBHOOK_SECRET);
+    let admins = "[\"an-admin-key-of-ours\"]";
+    let settings = [
+        ("auth.secret", ""),
+        ("auth.algorithm", "ES256"),
+        ("auth.jwks_url", jwks),
+        ("auth.admin_keys", admins),
+        ("webhook.url", webhook),
+        ("webhook.secrets", &secrets),
+        ("log.filter", "trace"),
+    ];
+    let printed = effective(in_a_directory(None).path(), &[], &settings);
+    for part in [
+        "jwks_url = \"http://(hidden)@127.0.0.1:9/keys/set.json?(hidden)#(hidden)\"",
+        "url = \"http://127.0.0.1:9/hooks/presence?(hidden)#(hidden)\"",
+    ] {
+        assert!(printed.contains(part), "{part}: {printed}");
+    }
+
+    let server = Server::start(&settings);
+    let get = async |path: &str| {
+        let request = server.http("GET", path).bearer_auth("an-admin-key-of-ours");
+        request.send().await.expect("an answer").text().await.expect("a body")
+    };
+    let config = get("/v1/config").await;
+    assert!(config.contains("127.0.0.1:9/keys/set.json?(hidden)"), "{config}");
+    // A login fetches the set, and a test event calls the webhook: both in vain.
+    let mut client = server.connect().await;
+    let token = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImEifQ.eyJzdWIiOiJhIn0.AAAA";
+    let login = serde_json::json!({
+        "type": "login", "token": token, "platform": "web", "device": "d",
+    });
+    let reply = client.request(login).await.to_string();
+    assert!(reply.contains("unavailable"), "{reply}");
+    let (_, tested) = server.call("POST", "/v1/webhooks/test", None).await;
+    server.until_logged(&["the JWK set cannot be fetched"]).await;
+    let all = [printed, config, get("/v1/webhooks").await, reply, tested.to_string(), server.log()];
+    for text in all {
+        let line = text.lines().find(|line| line.contains("canary") || line.contains("idp-user"));
+        assert_eq!(line, None);
+    }
+
+    for (key, value) in [
+        ("webhook.url", "https://name:canary@app.example.com/"),
+        ("webhook.url", "ftp://app.example.com/?canary"),
+        ("webhook.url", "//canary"),
+        ("webhook.url", "[\"https://app.example.com/?canary\"]"),
+    ] {
+        let found = faults(None, &[(key, value)]);
+        assert!(!found.concat().contains("canary"), "{found:#?}");
+    }
+    for value in ["ftp://idp.example.com/?canary", "//canary", "{ a = \"canary\" }"] {
+        let found = faults(None, &[("auth.algorithm", "RS256"), ("auth.jwks_url", value)]);
+        assert!(!found.concat().contains("canary"), "{found:#?}");
+    }
+}

@@ -3,6 +3,7 @@
 mod ends;
 mod frames;
 mod handshake;
+mod key_sets;
 mod login;
 mod messages;
 mod origins;

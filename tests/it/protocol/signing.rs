@@ -17,7 +17,7 @@ use crate::support::{SOON, Server, now_millis, now_secs};
 
 /// What a pair of keys is of.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Rsa,
     Ec,
     Ed,
@@ -42,13 +42,13 @@ impl Kind {
 }
 
 /// A pair of keys in PEM files, made by OpenSSL.
-struct Pair {
+pub(super) struct Pair {
     kind: Kind,
     directory: TempDir,
 }
 
 impl Pair {
-    fn new(kind: Kind) -> Self {
+    pub(super) fn new(kind: Kind) -> Self {
         let pair = Self { kind, directory: tempfile::tempdir().expect("a directory") };
         let path = pair.directory.path();
         openssl(path, &[&["genpkey", "-out", "private.pem"], kind.options()].concat());
@@ -56,7 +56,7 @@ impl Pair {
         pair
     }
 
-    fn public(&self) -> String {
+    pub(super) fn public(&self) -> String {
         self.directory.path().join("public.pem").display().to_string()
     }
 
@@ -70,12 +70,12 @@ impl Pair {
         key.expect("a key")
     }
 
-    fn sign(&self, user: &str, kid: Option<&str>) -> String {
+    pub(super) fn sign(&self, user: &str, kid: Option<&str>) -> String {
         let header = Header { kid: kid.map(str::to_owned), ..Header::new(self.kind.algorithm()) };
         encode(&header, &claims(user), &self.encoding()).expect("a token")
     }
 
-    fn jwk(&self, kid: &str) -> Jwk {
+    pub(super) fn jwk(&self, kid: &str) -> Jwk {
         let mut jwk =
             Jwk::from_encoding_key(&self.encoding(), self.kind.algorithm()).expect("a key");
         jwk.common.key_id = Some(kid.to_owned());
@@ -94,7 +94,7 @@ fn claims(user: &str) -> Value {
 }
 
 /// Logs in; returns the code of the refusal.
-async fn attempt(server: &Server, token: &str) -> Result<(), String> {
+pub(super) async fn attempt(server: &Server, token: &str) -> Result<(), String> {
     let mut client = server.connect().await;
     let login = json!({ "type": "login", "token": token, "platform": "linux", "device": "desk" });
     let reply = client.request(login).await;
@@ -129,14 +129,14 @@ async fn a_public_key_checks_tokens_of_its_own_algorithm() {
 }
 
 /// Where a JWK set is fetched.
-struct KeyServer {
-    url: String,
+pub(super) struct KeyServer {
+    pub(super) url: String,
     set: Arc<Mutex<String>>,
     asked: Arc<AtomicUsize>,
 }
 
 impl KeyServer {
-    async fn start(keys: &[Jwk]) -> Self {
+    pub(super) async fn start(keys: &[Jwk]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
         let url = format!("http://{}/keys.json", listener.local_addr().expect("an address"));
         let this = Self { url, set: Arc::default(), asked: Arc::default() };
@@ -154,23 +154,27 @@ impl KeyServer {
         this
     }
 
-    fn offer(&self, keys: &[Jwk]) {
-        let body = json!({ "keys": keys }).to_string();
+    pub(super) fn offer(&self, keys: &[Jwk]) {
+        self.answer(&json!({ "keys": keys }).to_string());
+    }
+
+    /// Answers with a body as it is written.
+    pub(super) fn answer(&self, body: &str) {
         let length = body.len();
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n");
         *self.set.lock() = format!("{head}\r\n{body}");
     }
 
-    fn fail(&self) {
+    pub(super) fn fail(&self) {
         let head = "HTTP/1.1 500 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
         head.clone_into(&mut self.set.lock());
     }
 
-    fn asked(&self) -> usize {
+    pub(super) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 
-    fn hub(&self, algorithm: &str) -> Server {
+    pub(super) fn hub(&self, algorithm: &str) -> Server {
         Server::start(&[
             ("auth.algorithm", algorithm),
             ("auth.secret", ""),

@@ -294,6 +294,7 @@ async fn the_description_lists_every_call() {
         "/v1/stats",
         "/v1/stats/series",
         "/v1/nodes",
+        "/v1/refusals",
         "/v1/config",
         "/v1/admin/session",
         "/v1/webhooks",

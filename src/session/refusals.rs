@@ -1,0 +1,147 @@
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::sleep;
+
+use crate::auth::{Bucket, Buckets, Rate, claimed_user};
+use crate::presence::{DeviceId, Platform, Timestamp, UserId};
+use crate::wire::Legible;
+
+/// How many refusals are kept; of more the oldest go.
+const KEPT_MAX: usize = 1000;
+/// The most bytes of a refusal's message that are kept and logged: parts of it may be the client's.
+const MESSAGE_BYTES_MAX: usize = 256;
+/// How many lines the refusals of one address may have in the log.
+const LINES_OF_ADDRESS: Rate = Rate { burst: 20, per: 20, interval: Duration::from_secs(60) };
+/// How many lines all refusals together may have.
+const LINES: Rate = Rate { burst: 200, per: 200, interval: Duration::from_secs(60) };
+/// How long refusals without a line are counted before the log says how many there were.
+const LEFT_OUT_OVER: Duration = Duration::from_secs(60);
+
+/// A login that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedLogin {
+    /// When, on the wall clock.
+    pub at: Timestamp,
+    /// Why, in a word: an error code, `try_again_later` or `login_timeout`.
+    pub reason: &'static str,
+    /// Why, for people; as the client was told.
+    pub message: String,
+    /// Whose login it was, as far as the token says.
+    pub user: Option<UserId>,
+    /// Whether the token proved that it is this user's; otherwise anybody may have written the name.
+    pub is_verified: bool,
+    /// What the client said that it runs on.
+    pub platform: Option<Platform>,
+    /// The device that the client named.
+    pub device: Option<DeviceId>,
+    /// The client's address.
+    pub address: Option<IpAddr>,
+}
+
+/// Who asked for a login.
+#[derive(Debug, Default)]
+pub(super) struct Applicant {
+    pub(super) user: Option<UserId>,
+    pub(super) is_verified: bool,
+    pub(super) platform: Option<Platform>,
+    pub(super) device: Option<DeviceId>,
+}
+
+impl Applicant {
+    /// Whoever sent a login that is malformed.
+    pub(super) fn who_sent(login: Legible) -> Self {
+        Self {
+            user: login.token.as_deref().and_then(claimed_user),
+            is_verified: false,
+            platform: login.platform,
+            device: login.device.and_then(|device| device.parse().ok()),
+        }
+    }
+}
+
+/// The latest refused logins, in memory, each with a line in the log unless there are too many.
+pub struct RefusedLogins {
+    kept: Mutex<VecDeque<Arc<RefusedLogin>>>,
+    lines: Mutex<Bucket>,
+    lines_of_address: Buckets<Option<IpAddr>>,
+    /// How many had no line since the log last said so.
+    left_out: AtomicU64,
+}
+
+impl Default for RefusedLogins {
+    fn default() -> Self {
+        Self {
+            kept: Mutex::default(),
+            lines: Mutex::default(),
+            lines_of_address: Buckets::new(&LINES_OF_ADDRESS),
+            left_out: AtomicU64::new(0),
+        }
+    }
+}
+
+impl RefusedLogins {
+    /// The latest refusals, the latest first: those of a user, or all.
+    pub fn latest(&self, user: Option<&UserId>, limit: usize) -> Vec<Arc<RefusedLogin>> {
+        let kept = self.kept.lock();
+        let asked =
+            |refusal: &&Arc<RefusedLogin>| user.is_none_or(|u| refusal.user.as_ref() == Some(u));
+        kept.iter().rev().filter(asked).take(limit).cloned().collect()
+    }
+
+    /// Keeps a refusal and logs it; `now` is the process's own time.
+    pub(super) fn note(self: &Arc<Self>, refusal: RefusedLogin, now: Timestamp) {
+        self.log(&refusal, now);
+        let mut kept = self.kept.lock();
+        if kept.len() == KEPT_MAX {
+            kept.pop_front();
+        }
+        kept.push_back(Arc::new(refusal));
+    }
+
+    fn log(self: &Arc<Self>, refusal: &RefusedLogin, now: Timestamp) {
+        let has_line = self.lines_of_address.take(&refusal.address, &LINES_OF_ADDRESS, now)
+            && self.lines.lock().take(&LINES, now);
+        if has_line {
+            tracing::info!(
+                reason = refusal.reason,
+                detail = refusal.message,
+                user = refusal.user.as_ref().map(UserId::as_str),
+                verified = refusal.is_verified,
+                platform = refusal.platform.map(Platform::name),
+                device = refusal.device.as_ref().map(DeviceId::as_str),
+                address = refusal.address.map(tracing::field::display),
+                "login refused"
+            );
+        } else if self.left_out.fetch_add(1, Ordering::Relaxed) == 0 {
+            let this = Arc::clone(self);
+            tokio::spawn(async move {
+                sleep(LEFT_OUT_OVER).await;
+                let count = this.left_out.swap(0, Ordering::Relaxed);
+                tracing::info!(
+                    count,
+                    "refused logins were left out of the log within a minute; GET /v1/refusals has \
+                     the latest"
+                );
+            });
+        }
+    }
+}
+
+impl RefusedLogin {
+    pub(super) fn new(
+        at: Timestamp,
+        reason: &'static str,
+        message: &str,
+        applicant: Applicant,
+        address: Option<IpAddr>,
+    ) -> Self {
+        let Applicant { user, is_verified, platform, device } = applicant;
+        let message = message[..message.floor_char_boundary(MESSAGE_BYTES_MAX)].to_owned();
+        Self { at, reason, message, user, is_verified, platform, device, address }
+    }
+}

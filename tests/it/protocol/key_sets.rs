@@ -1,0 +1,203 @@
+//! JWK sets as identity providers serve them: with keys for other things, broken, exchanged, and down.
+
+use std::time::Duration;
+
+use presence_hub::auth::{Algorithm, KeySource, TokenFault, TokenRules, Verifier, WatchList};
+use presence_hub::presence::Timestamp;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::signing::{KeyServer, Kind, Pair, attempt};
+use crate::support::{Server, now_millis, until};
+
+/// A verifier of a set, which a test asks at times of its own.
+struct Reader {
+    verifier: Verifier,
+    begun: Timestamp,
+}
+
+impl Reader {
+    fn new(keys: &KeyServer, algorithm: Algorithm) -> Self {
+        let rules = TokenRules {
+            algorithm,
+            issuer: String::new(),
+            audience: String::new(),
+            // The tokens of this test are good at all of its times.
+            leeway: Duration::from_secs(30 * 24 * 3600),
+            max_ttl: Duration::from_secs(365 * 24 * 3600),
+            default_watch: WatchList::default(),
+        };
+        let verifier = Verifier::new(&KeySource::Jwks(keys.url.clone()), rules);
+        let begun = Timestamp::from_millis(now_millis());
+        Self { verifier: verifier.expect("a verifier"), begun }
+    }
+
+    /// Verifies a token so many seconds after the beginning.
+    async fn verify(&self, token: &str, after_secs: u64) -> Result<(), TokenFault> {
+        let wall = self.begun + Duration::from_secs(after_secs);
+        self.verifier.verify(token, wall).await.map(|_| ())
+    }
+
+    async fn refuses(&self, token: &str, after_secs: u64) -> bool {
+        matches!(self.verify(token, after_secs).await, Err(TokenFault::Invalid(_)))
+    }
+}
+
+fn entry(pair: &Pair, kid: &str, changes: &Value) -> Value {
+    let mut entry = serde_json::to_value(pair.jwk(kid)).expect("JSON");
+    for (name, value) in changes.as_object().expect("fields") {
+        entry[name] = value.clone();
+    }
+    entry.as_object_mut().expect("an object").retain(|_, value| !value.is_null());
+    entry
+}
+
+#[tokio::test]
+async fn entries_that_cannot_be_read_are_skipped() {
+    let pair = Pair::new(Kind::Ec);
+    let keys = KeyServer::start(&[]).await;
+    let set = json!({ "keys": [
+        7, null, "text", [], {}, { "kty": "EC" }, { "kid": "one" },
+        { "kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA", "kid": "one" },
+        { "kty": "RSA", "n": "AQAB", "kid": "one" },
+        { "kty": "EC", "crv": "P-256", "x": "!", "y": "!", "kid": "one" },
+        { "kty": "AKP", "alg": "ML-DSA-44", "pub": "AA", "kid": "one" },
+        entry(&pair, "one", &json!({ "kid": 7 })),
+        entry(&pair, "one", &json!({})),
+    ] });
+    keys.answer(&set.to_string());
+    let server = keys.hub("ES256");
+    for _ in 0..3 {
+        assert_eq!(attempt(&server, &pair.sign("ann", Some("one"))).await, Ok(()));
+    }
+    server.until_logged(&["WARN", "entries that cannot be read"]).await;
+    assert_eq!(server.log().matches("entries that cannot be read").count(), 1);
+}
+
+#[tokio::test]
+async fn a_key_of_the_same_name_for_something_else_neither_verifies_nor_hides_the_right_one() {
+    let (pair, other) = (Pair::new(Kind::Ec), Pair::new(Kind::Ec));
+    let rsa = Pair::new(Kind::Rsa);
+    let wrong = [
+        entry(&other, "one", &json!({ "use": "enc" })),
+        entry(&other, "one", &json!({ "use": "tls" })),
+        entry(&other, "one", &json!({ "key_ops": ["deriveKey"] })),
+        entry(&other, "one", &json!({ "key_ops": [] })),
+        entry(&other, "one", &json!({ "alg": "ES384" })),
+        entry(&other, "one", &json!({ "alg": "ECDH-ES" })),
+        entry(&other, "one", &json!({ "alg": null, "use": "enc" })),
+        entry(&rsa, "one", &json!({ "alg": null })),
+    ];
+    let right = [
+        json!({}),
+        json!({ "alg": null }),
+        json!({ "use": "sig" }),
+        json!({ "key_ops": ["verify"] }),
+        json!({ "use": "sig", "key_ops": ["sign", "verify"] }),
+    ];
+    for changes in &right {
+        let good = entry(&pair, "one", changes);
+        for is_first in [true, false] {
+            let mut set = wrong.to_vec();
+            set.insert(if is_first { 0 } else { set.len() }, good.clone());
+            let keys = KeyServer::start(&[]).await;
+            keys.answer(&json!({ "keys": set }).to_string());
+            let reader = Reader::new(&keys, Algorithm::ES256);
+            let of = |pair: &Pair, kid| pair.sign("ann", kid);
+            assert_eq!(reader.verify(&of(&pair, Some("one")), 0).await, Ok(()), "{changes}");
+            assert_eq!(reader.verify(&of(&pair, None), 0).await, Ok(()), "{changes}");
+            assert!(reader.refuses(&of(&other, Some("one")), 0).await, "{changes}");
+            assert!(reader.refuses(&of(&other, None), 0).await, "{changes}");
+            assert!(reader.refuses(&of(&rsa, Some("one")), 0).await, "{changes}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn several_keys_of_one_name_each_verify() {
+    let pairs = [Pair::new(Kind::Ed), Pair::new(Kind::Ed)];
+    let keys = KeyServer::start(&[pairs[0].jwk("one"), pairs[1].jwk("one")]).await;
+    let reader = Reader::new(&keys, Algorithm::EdDSA);
+    for pair in &pairs {
+        assert_eq!(reader.verify(&pair.sign("ann", Some("one")), 0).await, Ok(()));
+    }
+    assert!(reader.refuses(&pairs[0].sign("ann", Some("two")), 6).await);
+}
+
+#[tokio::test]
+async fn known_keys_stay_in_use_while_the_set_cannot_be_fetched() {
+    let (pair, new) = (Pair::new(Kind::Ed), Pair::new(Kind::Ed));
+    let keys = KeyServer::start(&[pair.jwk("one")]).await;
+    let reader = Reader::new(&keys, Algorithm::EdDSA);
+    let token = pair.sign("ann", Some("one"));
+    assert_eq!(reader.verify(&token, 0).await, Ok(()));
+    let fail_with: [&dyn Fn(); 4] = [
+        &|| keys.fail(),
+        &|| keys.answer("<html>not found</html>"),
+        &|| keys.answer("{}"),
+        &|| keys.answer("[]"),
+    ];
+    for (n, fail) in fail_with.iter().enumerate() {
+        fail();
+        // Well past the hour, and again and again.
+        let later = 3700 + 1000 * n as u64;
+        let asked = keys.asked();
+        for _ in 0..3 {
+            assert_eq!(reader.verify(&token, later).await, Ok(()), "{n}");
+        }
+        assert_eq!(keys.asked(), asked + 1, "one of them asked");
+        let unknown = reader.verify(&new.sign("ann", Some("two")), later + 5).await;
+        assert_eq!(unknown, Err(TokenFault::KeysUnavailable), "nobody knows");
+    }
+    // What is removed goes with the next set that can be fetched.
+    keys.offer(&[new.jwk("two")]);
+    assert!(reader.refuses(&token, 10_000).await);
+    assert_eq!(reader.verify(&new.sign("ann", Some("two")), 10_000).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_key_that_was_exchanged_under_its_name_is_fetched_within_a_minute() {
+    let (old, new) = (Pair::new(Kind::Ed), Pair::new(Kind::Ed));
+    for kid in [Some("one"), None] {
+        let jwk = |pair: &Pair| {
+            let mut jwk = pair.jwk("one");
+            jwk.common.key_id = kid.map(str::to_owned);
+            jwk
+        };
+        let keys = KeyServer::start(&[jwk(&old)]).await;
+        let reader = Reader::new(&keys, Algorithm::EdDSA);
+        assert_eq!(reader.verify(&old.sign("ann", kid), 0).await, Ok(()));
+        keys.offer(&[jwk(&new)]);
+        assert!(reader.refuses(&new.sign("ann", kid), 30).await, "the set is young");
+        assert_eq!(reader.verify(&new.sign("ann", kid), 61).await, Ok(()));
+        assert!(reader.refuses(&old.sign("ann", kid), 62).await);
+        assert_eq!(keys.asked(), 2);
+        // Tokens that nobody signed are no reason to ask more often.
+        let stranger = Pair::new(Kind::Ed).sign("ann", kid);
+        for after in 62..182 {
+            assert!(reader.refuses(&stranger, after).await);
+        }
+        assert!(keys.asked() <= 4, "{}", keys.asked());
+    }
+}
+
+#[tokio::test]
+async fn keys_that_were_fetched_stay_known_over_a_reload() {
+    let pair = Pair::new(Kind::Ec);
+    let keys = KeyServer::start(&[pair.jwk("one")]).await;
+    let server = keys.hub("ES256");
+    let token = pair.sign("ann", Some("one"));
+    assert_eq!(attempt(&server, &token).await, Ok(()));
+    keys.fail();
+    reload(&server).await;
+    assert_eq!(attempt(&server, &token).await, Ok(()));
+    assert_eq!(keys.asked(), 1);
+}
+
+async fn reload(server: &Server) {
+    server.signal(Signal::HUP);
+    until("the configuration to be read again", async || {
+        server.log().contains("the configuration was read again")
+    })
+    .await;
+}

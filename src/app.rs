@@ -246,9 +246,10 @@ impl Settings {
                 .webhook()
                 .map_err(|(key, message)| wrong(format!("{key}: {message}")))?,
             http: http::Settings {
-                origins: OriginRule::parse(&config.server.allowed_origins).map_err(wrong)?,
+                origins: OriginRule::parse(&config.server.allowed_origins)
+                    .map_err(|faults| wrong(faults.join("; ")))?,
                 trusted_proxies: TrustedProxies::parse(&config.server.trusted_proxies)
-                    .map_err(wrong)?,
+                    .map_err(|faults| wrong(faults.join("; ")))?,
                 max_connections: at_start.max_connections(),
                 connections_per_address: config.connection_rate(),
                 keys: config.api_keys(made.map(|made| made.admin_key.as_str())),

@@ -116,10 +116,10 @@ impl Config {
                            auth.algorithm with auth.public_keys or auth.jwks_url";
             wrong("server.production", message.into());
         }
-        if let Err(message) = OriginRule::parse(&server.allowed_origins) {
+        for message in OriginRule::parse(&server.allowed_origins).err().unwrap_or_default() {
             wrong("server.allowed_origins", message);
         }
-        if let Err(message) = TrustedProxies::parse(&server.trusted_proxies) {
+        for message in TrustedProxies::parse(&server.trusted_proxies).err().unwrap_or_default() {
             wrong("server.trusted_proxies", message);
         }
         if server.max_message_bytes < MESSAGE_BYTES_MIN {

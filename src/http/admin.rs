@@ -15,9 +15,9 @@ use utoipa::ToSchema;
 use super::Door;
 use super::api::JsonBody;
 use super::audit::{Deed, WRONG_KEYS, note_wrong_key};
+use super::forwarded::Client;
 use super::keys::{COOKIE, Caller, MayRead, MaySeeAll, cookies};
 use super::openapi::{self, Refusals};
-use super::peer::Peer;
 use super::problem::Problem;
 use super::upgrade::household;
 use crate::auth::{LOGIN_TTL, Role};
@@ -56,11 +56,9 @@ pub(super) struct Way {
 impl FromRequestParts<Arc<Door>> for Way {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
-        let caller_at = door.address(parts)?;
-        let proxies = &door.settings().trusted_proxies;
-        let peer = parts.extensions.get::<Peer>();
-        let is_secure = peer.is_some_and(|peer| proxies.is_secure(*peer, &parts.headers));
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Door>) -> Result<Self, Problem> {
+        let caller_at = Door::address(parts)?;
+        let is_secure = parts.extensions.get::<Client>().is_some_and(|client| client.is_secure);
         let ids = cookies(&parts.headers).map(str::to_owned).collect();
         Ok(Self { caller_at, is_secure, ids })
     }

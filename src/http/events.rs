@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, stream};
 use serde::Deserialize;
@@ -16,6 +16,7 @@ use utoipa::IntoParams;
 
 use super::Door;
 use super::api::Named;
+use super::header_list::weight;
 use super::keys::{Caller, MayRead};
 use super::openapi::{self, Refusals};
 use super::problem::Problem;
@@ -24,6 +25,8 @@ use crate::store::{Cursor, LogEntry, Part, StoreError};
 
 /// The header by which an event stream goes on where it broke off.
 const LAST_EVENT_ID: &str = "last-event-id";
+/// The header by which nginx, and proxies like it, pass a stream on as it comes.
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// How many entries a stream reads at once.
 const READ_MAX: usize = 256;
 /// How often a stream that has nothing to say shows that it is there, so that nobody between cuts it.
@@ -113,9 +116,7 @@ fn page(entries: &[LogEntry], next: Option<Cursor>) -> Response {
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {
-    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut types = accept.flat_map(|value| value.split(','));
-    types.any(|one| one.split(';').next().is_some_and(|one| one.trim() == "text/event-stream"))
+    weight(headers, header::ACCEPT.as_str(), "text/event-stream").is_some_and(|weight| weight > 0)
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<Cursor>, Problem> {
@@ -134,8 +135,11 @@ async fn stream(
     let at = first.last().map(|entry| entry.cursor).or(after);
     let begin = stream::iter([Ok(frames(&first))]);
     let body = Body::from_stream(stream::StreamExt::chain(begin, rest(door, caller, at)));
-    let headers =
-        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-cache, no-store"),
+        (BUFFERING, "no"),
+    ];
     Ok((StatusCode::OK, headers, body).into_response())
 }
 

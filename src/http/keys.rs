@@ -6,7 +6,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 
 use super::Door;
-use super::peer::Peer;
+use super::forwarded::Client;
 use super::problem::Problem;
 use crate::auth::{Bearer, Role};
 use crate::presence::Timestamp;
@@ -96,7 +96,7 @@ impl Caller {
 impl Door {
     /// Whoever calls. A key counts before the cookie, which counts under `/v1` alone.
     fn caller(&self, parts: &Parts) -> Result<Caller, Problem> {
-        let address = self.address(parts)?;
+        let address = Self::address(parts)?;
         if let Some(key) = offered_key(&parts.headers) {
             let bearer = self.settings().keys.bearer(key);
             let bearer = bearer.ok_or_else(|| self.wrong_key(address))?;
@@ -126,9 +126,9 @@ impl Door {
     }
 
     /// Where a request comes from.
-    pub(super) fn address(&self, parts: &Parts) -> Result<IpAddr, Problem> {
-        let peer = parts.extensions.get::<Peer>().ok_or_else(Problem::unauthorized)?;
-        Ok(self.settings().trusted_proxies.client(*peer, &parts.headers))
+    pub(super) fn address(parts: &Parts) -> Result<IpAddr, Problem> {
+        let client = parts.extensions.get::<Client>().ok_or_else(Problem::unauthorized)?;
+        Ok(client.address)
     }
 }
 

@@ -6,12 +6,16 @@ mod assets;
 mod audit;
 mod dev;
 mod events;
+mod forwarded;
+mod gate;
+mod header_list;
 mod keys;
 mod listen;
 mod lists;
 mod nodes;
 mod openapi;
 mod ops;
+mod origin;
 mod peer;
 mod problem;
 mod process;
@@ -20,6 +24,7 @@ mod refusals;
 mod series;
 mod stats;
 mod tencent;
+mod unlisted;
 mod upgrade;
 mod watchers;
 mod webhooks;
@@ -32,7 +37,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::routing::{any, get, post};
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use utoipa::OpenApi;
@@ -40,12 +45,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use self::api::explanation;
+pub use self::forwarded::TrustedProxies;
 pub use self::listen::{ListenFault, Listener, bind, serve, tls};
-pub use self::peer::{OriginRule, TrustedProxies};
+pub use self::origin::OriginRule;
 use self::problem::Problem;
 use self::series::Series;
 pub use self::series::keep_series;
 pub use self::tencent::Tencent;
+use self::unlisted::Unlisted;
 use crate::auth::{ApiKeys, Buckets, Logins, Rate, TokenRules};
 use crate::hub::Hub;
 use crate::presence::Timestamp;
@@ -68,6 +75,7 @@ pub struct Door {
     by_address: Buckets<IpAddr>,
     /// When each origin's refusal was last logged.
     refused_origins: Mutex<BTreeMap<String, Timestamp>>,
+    unlisted: Unlisted,
     /// Who is logged in at the dashboard.
     logins: Logins,
     /// How many wrong keys each address has to log in with, and may have noted elsewhere.
@@ -87,7 +95,7 @@ pub struct Door {
 pub struct Settings {
     /// Which pages may connect.
     pub origins: OriginRule,
-    /// Whose X-Forwarded-For and X-Forwarded-Host count.
+    /// Whose X-Forwarded headers and Forwarded count.
     pub trusted_proxies: TrustedProxies,
     /// How many WebSockets there may be; stays as it is at the start.
     pub max_connections: usize,
@@ -155,6 +163,7 @@ impl Door {
             sockets: Arc::new(Semaphore::new(places + REQUESTS_SPARE)),
             by_address,
             refused_origins: Mutex::default(),
+            unlisted: Unlisted::default(),
         })
     }
 
@@ -197,6 +206,7 @@ impl Door {
             .fallback(async || Problem::not_found())
             .method_not_allowed_fallback(async || Problem::method_not_allowed())
             .with_state(Arc::clone(self))
+            .layer(middleware::from_fn_with_state(Arc::clone(self), gate::pass))
     }
 
     fn clients(self: &Arc<Self>) -> Router<Arc<Self>> {

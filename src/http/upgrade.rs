@@ -15,7 +15,10 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use super::Door;
-use super::peer::{Held, Peer};
+use super::forwarded::Client;
+use super::header_list::{has, items};
+use super::origin::OriginRule;
+use super::peer::Held;
 use super::problem::Problem;
 use crate::hub::Wire;
 use crate::session::Sessions;
@@ -26,25 +29,29 @@ const ORIGIN_LOGGED_EVERY: Duration = Duration::from_secs(60);
 /// How many refused origins are remembered for that.
 const ORIGINS_MAX: usize = 1000;
 /// The headers that a handshake is made of: each must be text.
-const HANDSHAKE: [&str; 5] =
-    ["connection", "upgrade", "host", "sec-websocket-key", "sec-websocket-version"];
+const HANDSHAKE: [&str; 4] =
+    ["connection", "upgrade", "sec-websocket-key", "sec-websocket-version"];
 /// Of these there must not be two.
-const SINGLE: [&str; 3] = ["host", "sec-websocket-key", "sec-websocket-version"];
+const SINGLE: [&str; 3] = ["origin", "sec-websocket-key", "sec-websocket-version"];
+/// The subprotocols that a client offers.
+const SUBPROTOCOLS: &str = "sec-websocket-protocol";
 
 /// `GET /ws`: answers a handshake, and hands the connection to its actor.
 pub(super) async fn upgrade(
     State(door): State<Arc<Door>>,
-    Extension(peer): Extension<Peer>,
+    Extension(client): Extension<Client>,
     Extension(held): Extension<Held>,
     mut request: Request,
 ) -> Result<Response, Problem> {
     check_headers(request.headers())?;
+    unlist(request.headers_mut());
     let mut response =
         create_response_with_body(&request, Body::empty).map_err(|error| handshake(&error))?;
-    let address = door.admit(peer, request.headers()).inspect_err(|problem| door.count(problem))?;
+    let admitted = door.admit(&client, request.headers());
+    let address = admitted.inspect_err(|problem| door.count(problem))?;
     let place = Arc::clone(&door.places).try_acquire_owned();
     let place = place.map_err(|_| Problem::full()).inspect_err(|problem| door.count(problem))?;
-    if offers_subprotocol(request.headers()) {
+    if items(request.headers(), SUBPROTOCOLS).any(|offered| offered == SUBPROTOCOL) {
         let protocol = HeaderValue::from_static(SUBPROTOCOL);
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
@@ -56,18 +63,22 @@ pub(super) async fn upgrade(
 
 impl Door {
     /// Whether a client may come in now; returns its address.
-    fn admit(&self, peer: Peer, headers: &HeaderMap) -> Result<IpAddr, Problem> {
+    fn admit(&self, client: &Client, headers: &HeaderMap) -> Result<IpAddr, Problem> {
         if self.hub.is_draining() {
             return Err(Problem::unavailable("the hub is draining"));
         }
         let settings = self.settings();
-        if let Err(origin) = settings.origins.check(peer, headers, &settings.trusted_proxies) {
-            self.log_origin(&origin);
-            return Err(Problem::origin_not_allowed());
+        if let Some(origin) = headers.get(header::ORIGIN) {
+            let origin = String::from_utf8_lossy(origin.as_bytes());
+            if !settings.origins.admits(&origin, client.host.as_deref()) {
+                self.log_origin(&settings.origins, &origin);
+                return Err(Problem::origin_not_allowed());
+            }
         }
-        let address = settings.trusted_proxies.client(peer, headers);
+        let address = client.address;
         let (rate, now) = (&settings.connections_per_address, self.hub.clock().now());
         if !address.is_loopback() && !self.by_address.take(&household(address), rate, now) {
+            self.unlisted.refused(address, &settings.trusted_proxies, now);
             return Err(Problem::too_many_from_address());
         }
         Ok(address)
@@ -77,17 +88,20 @@ impl Door {
         self.hub.metrics().refused(problem.code());
     }
 
-    fn log_origin(&self, origin: &str) {
+    fn log_origin(&self, origins: &OriginRule, origin: &str) {
         let now = self.hub.clock().now();
         let mut refused = self.refused_origins.lock();
         refused.retain(|_, at| now - *at < ORIGIN_LOGGED_EVERY);
         if refused.len() < ORIGINS_MAX && !refused.contains_key(origin) {
             refused.insert(origin.to_owned(), now);
             drop(refused);
-            tracing::warn!(
-                origin,
-                "a page may not connect; to admit it: [server] allowed_origins = [{origin:?}]"
-            );
+            match origins.line_for(origin) {
+                Some(line) => tracing::warn!(origin, "a page may not connect; to admit it: {line}"),
+                None => tracing::warn!(
+                    origin,
+                    "a client may not connect: its Origin is none that a browser sends"
+                ),
+            }
         }
     }
 }
@@ -143,7 +157,7 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {
         }
     }
     for name in HANDSHAKE {
-        if headers.get(name).is_some_and(|value| value.to_str().is_err()) {
+        if headers.get_all(name).iter().any(|value| value.to_str().is_err()) {
             return Err(Problem::bad_request(format!("the {name} header is no text")));
         }
     }
@@ -153,6 +167,16 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {
         return Err(Problem::bad_request("a handshake has no body"));
     }
     Ok(())
+}
+
+/// Writes the two lists of a handshake as tungstenite expects them: on one line, with what it looks
+/// for alone.
+fn unlist(headers: &mut HeaderMap) {
+    for (name, wanted) in [(header::CONNECTION, "upgrade"), (header::UPGRADE, "websocket")] {
+        if has(headers, name.as_str(), wanted) {
+            headers.insert(name, HeaderValue::from_static(wanted));
+        }
+    }
 }
 
 fn handshake(error: &Error) -> Problem {
@@ -165,10 +189,4 @@ fn handshake(error: &Error) -> Problem {
         )
     );
     if is_none { Problem::upgrade_required() } else { Problem::bad_request(error.to_string()) }
-}
-
-fn offers_subprotocol(headers: &HeaderMap) -> bool {
-    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
-    let mut names = offered.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
-    names.any(|name| name.trim() == SUBPROTOCOL)
 }

@@ -27,6 +27,12 @@ async fn a_good_handshake_is_answered_as_the_rfc_wants() {
         ("Connection", "keep-alive, Upgrade", None),
         ("Upgrade", "WebSocket", None),
         ("Content-Length", "0", None),
+        ("Connection", "keep-alive,\tUpgrade\t", None),
+        ("Connection", ", uPGRADE ,,", None),
+        ("Upgrade", "h2c, WebSocket", None),
+        ("Upgrade", "h2c,\twebsocket", None),
+        ("Sec-WebSocket-Protocol", "chat,\tpresence-hub.v1 ,", own),
+        ("Sec-WebSocket-Version", " 13\t", None),
     ];
     for (name, value, subprotocol) in rows {
         let head = answer(&server, handshake(&server, &[(name, value)])).await;
@@ -35,6 +41,35 @@ async fn a_good_handshake_is_answered_as_the_rfc_wants() {
         assert_eq!(head.header("sec-websocket-protocol"), subprotocol, "{name}");
         assert_eq!(head.header("sec-websocket-extensions"), None, "{name}");
     }
+}
+
+#[tokio::test]
+async fn lists_of_a_handshake_may_go_over_several_lines() {
+    let server = Server::start(&[]);
+    let rows = [
+        vec![("Connection", "keep-alive"), ("Connection", "Upgrade")],
+        vec![("Connection", "Upgrade"), ("Connection", "keep-alive")],
+        vec![("Upgrade", "h2c"), ("Upgrade", "websocket")],
+        vec![
+            ("Sec-WebSocket-Extensions", "x-one"),
+            ("Sec-WebSocket-Extensions", "x-two; a=\"b,c\""),
+        ],
+        vec![
+            ("Connection", "close"),
+            ("Connection", "x,\tUPGRADE"),
+            ("Upgrade", "h2c,"),
+            ("Upgrade", "WEBSOCKET"),
+        ],
+    ];
+    for headers in rows {
+        let head = answer(&server, handshake(&server, &headers)).await;
+        assert_eq!(head.status, 101, "{headers:?}: {head:?}");
+        assert_eq!(head.header("sec-websocket-accept"), Some(ACCEPT), "{headers:?}");
+    }
+    let headers =
+        [("Sec-WebSocket-Protocol", "chat"), ("Sec-WebSocket-Protocol", "presence-hub.v1")];
+    let head = answer(&server, handshake(&server, &headers)).await;
+    assert_eq!(head.header("sec-websocket-protocol"), Some("presence-hub.v1"), "{head:?}");
 }
 
 #[tokio::test]
@@ -57,6 +92,8 @@ async fn a_bad_handshake_is_refused_with_the_reason() {
         ("two keys", handshake(&server, &two_keys), 400),
         ("two versions", handshake(&server, &[("sec-websocket-version", "8")]), 400),
         ("two hosts", handshake(&server, &[("host", "elsewhere")]), 400),
+        ("two origins", handshake(&server, &[("Origin", "null"), ("Origin", "null")]), 400),
+        ("half a word", handshake(&server, &[("Connection", "upgrade-insecure")]), 426),
         ("a body", handshake(&server, &[("Content-Length", "5")]) + "hello", 400),
         ("a chunked body", handshake(&server, &[("Transfer-Encoding", "chunked")]), 400),
         ("version 8", handshake(&server, &[("Sec-WebSocket-Version", "8")]), 426),

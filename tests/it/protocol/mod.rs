@@ -7,6 +7,7 @@ mod key_sets;
 mod login;
 mod messages;
 mod origins;
+mod proxies;
 mod raw;
 mod rotation;
 mod signing;

@@ -52,6 +52,11 @@ impl Raw {
     /// Connects, and says nothing.
     pub(super) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("a connection");
+        Self::over(stream)
+    }
+
+    /// Says whatever bytes it is told to on a connection.
+    pub(super) fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("no delay");
         Self { stream, received: Vec::new() }
     }

@@ -107,7 +107,9 @@ async fn stream(
         request = request.header("last-event-id", last);
     }
     let answer = request.send().await.expect("an answer");
-    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+    assert_eq!(answer.headers()["content-type"], "text/event-stream; charset=utf-8");
+    assert_eq!(answer.headers()["cache-control"], "no-cache, no-store");
+    assert_eq!(answer.headers()["x-accel-buffering"], "no", "nginx passes it on as it comes");
     let (mut answer, mut text) = (answer, String::new());
     let read = async {
         loop {

@@ -1,0 +1,188 @@
+//! Where a request comes from, as proxies say it, and what the hub says where a proxy is not listed.
+
+use futures::future::join_all;
+use serde_json::json;
+use tokio::net::TcpSocket;
+
+use super::raw::{Head, Raw, handshake};
+use crate::support::{Server, token};
+
+/// The addresses of clients that connect with these headers; each logs in as a user of its own.
+async fn addresses(server: &Server, rows: &[Vec<(&str, &str)>]) -> Vec<String> {
+    let mut seen = Vec::new();
+    for (n, headers) in rows.iter().enumerate() {
+        let mut raw = Raw::connect(server.address).await;
+        raw.send(handshake(server, headers).as_bytes()).await;
+        let head = raw.head().await;
+        assert_eq!(head.status, 101, "{headers:?}: {head:?}");
+        let user = format!("user-{n}");
+        let login = json!({
+            "type": "login", "id": 1, "token": token(&user), "platform": "linux", "device": "d",
+        });
+        raw.say(&login).await;
+        assert_eq!(raw.message().await["ok"]["user"], user.as_str());
+        let address = server.user(&user).await["terminals"][0]["address"].clone();
+        seen.push(address.as_str().expect("an address").to_owned());
+    }
+    seen
+}
+
+#[tokio::test]
+async fn the_address_of_a_client_is_read_however_proxies_write_it() {
+    let proxies = r#"["::ffff:127.0.0.1", "::ffff:10.0.0.0/104", "2001:db8:f::/48"]"#;
+    let server = Server::start(&[("server.trusted_proxies", proxies)]);
+    let xff = |value| vec![("X-Forwarded-For", value)];
+    let rfc = |value| vec![("Forwarded", value)];
+    let rows = [
+        (xff("203.0.113.7"), "203.0.113.7"),
+        (xff("203.0.113.7:51234"), "203.0.113.7"),
+        (xff("[2001:db8::1]:4711"), "2001:db8::1"),
+        (xff("[2001:db8::1]"), "2001:db8::1"),
+        (xff("2001:db8::1"), "2001:db8::1"),
+        (xff("\"203.0.113.7\""), "203.0.113.7"),
+        (xff("\"[2001:db8::1]:4711\""), "2001:db8::1"),
+        (xff("::ffff:203.0.113.7"), "203.0.113.7"),
+        (xff("[::ffff:203.0.113.7]:80"), "203.0.113.7"),
+        (xff("fe80::1%eth0"), "fe80::1"),
+        (xff("203.0.113.7,"), "203.0.113.7"),
+        (xff(" , 203.0.113.7 ,, \t,"), "203.0.113.7"),
+        (xff("198.51.100.1, 203.0.113.7"), "203.0.113.7"),
+        (xff("203.0.113.7, 10.1.2.3:80, 2001:db8:f::9"), "203.0.113.7"),
+        (vec![("X-Forwarded-For", "203.0.113.7"), ("X-Forwarded-For", "10.1.2.3")], "203.0.113.7"),
+        // What cannot be read hides what stands to its left; the last that was known counts.
+        (xff("203.0.113.7, unknown"), "127.0.0.1"),
+        (xff("203.0.113.7, a.host, 10.1.2.3"), "10.1.2.3"),
+        (xff("203.0.113.7, 10.1.2.3:"), "127.0.0.1"),
+        (xff("203.0.113.7.8"), "127.0.0.1"),
+        (xff(""), "127.0.0.1"),
+        (rfc("for=203.0.113.7"), "203.0.113.7"),
+        (rfc("For=\"203.0.113.7:4711\";Proto=https;Host=a.example"), "203.0.113.7"),
+        (rfc("for=\"[2001:db8::1]:4711\";proto=https"), "2001:db8::1"),
+        (rfc("for=\"[2001:db8::1]:_port\""), "2001:db8::1"),
+        (rfc("proto=https;for=203.0.113.7;by=10.0.0.1 , for=10.1.2.3"), "203.0.113.7"),
+        (rfc("for=\"203.0.113.7\";host=\"a,b;c\\\"d\", for=10.1.2.3"), "203.0.113.7"),
+        (vec![("Forwarded", "for=203.0.113.7"), ("Forwarded", "for=10.1.2.3,")], "203.0.113.7"),
+        (rfc("for=203.0.113.7, for=unknown"), "127.0.0.1"),
+        (rfc("for=203.0.113.7, for=_hidden, for=10.1.2.3"), "10.1.2.3"),
+        (rfc("for=203.0.113.7, proto=https"), "127.0.0.1"),
+        // Nearly all proxies write X-Forwarded-For, and pass a client's Forwarded on as it came.
+        (
+            vec![("Forwarded", "for=198.51.100.1"), ("X-Forwarded-For", "203.0.113.7")],
+            "203.0.113.7",
+        ),
+    ];
+    let (headers, expected): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+    let seen = addresses(&server, &headers).await;
+    for ((headers, expected), seen) in headers.iter().zip(expected).zip(seen) {
+        assert_eq!(seen, expected, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_hide_nothing_that_a_proxy_appended() {
+    let server = Server::start(&[("server.trusted_proxies", "[\"127.0.0.1\"]")]);
+    let request = handshake(&server, &[("X-Forwarded-For", "QQQQ, 203.0.113.7")]);
+    let mut bytes = request.into_bytes();
+    let at = bytes.windows(4).position(|four| four == b"QQQQ").expect("the mark");
+    bytes[at..at + 4].copy_from_slice(b"\xff,\xfe\xfd");
+    let mut raw = Raw::connect(server.address).await;
+    raw.send(&bytes).await;
+    assert_eq!(raw.head().await.status, 101);
+    let login = json!({
+        "type": "login", "id": 1, "token": token("ann"), "platform": "linux", "device": "d",
+    });
+    raw.say(&login).await;
+    raw.message().await;
+    assert_eq!(server.user("ann").await["terminals"][0]["address"], "203.0.113.7");
+}
+
+/// Lets this many clients connect at once through a proxy; returns what each is answered.
+async fn crowd(server: &Server, clients: usize, proxy: &str) -> Vec<(Raw, Head)> {
+    let connect = async |n: usize| {
+        let forwarded = format!("203.0.{}.{}, {proxy}", n / 250, n % 250);
+        let mut raw = Raw::connect(server.address).await;
+        raw.send(handshake(server, &[("X-Forwarded-For", &forwarded)]).as_bytes()).await;
+        let head = raw.head().await;
+        (raw, head)
+    };
+    join_all((0..clients).map(connect)).await
+}
+
+fn warnings(server: &Server) -> Vec<String> {
+    let log = server.log();
+    log.lines().filter(|line| line.contains("trusted_proxies")).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_crowd_behind_an_unlisted_proxy_is_warned_of_once_and_let_in_once_it_is_listed() {
+    const CLIENTS: usize = 600;
+    for proxy in ["10.0.0.5", "198.51.100.5"] {
+        let server = Server::start(&[("server.trusted_proxies", "[\"127.0.0.1\"]")]);
+        let answers = crowd(&server, CLIENTS, proxy).await;
+        let refused = answers.iter().filter(|(_, head)| head.status == 429).count();
+        assert!(refused > CLIENTS / 2, "{refused} refused");
+        server.until_logged(&["WARN", "trusted_proxies"]).await;
+        drop(answers);
+        crowd(&server, 100, proxy).await;
+        let said = warnings(&server);
+        assert_eq!(said.len(), 1, "{said:#?}");
+        assert!(said[0].contains(&format!("address={proxy}")), "{said:?}");
+        let line = format!("[server] trusted_proxies = [\"127.0.0.1\", \"{proxy}\"]");
+        assert!(said[0].contains(&line), "{said:?}");
+    }
+    let proxies = r#"["127.0.0.1", "10.0.0.5"]"#;
+    let server = Server::start(&[("server.trusted_proxies", proxies)]);
+    let answers = crowd(&server, CLIENTS, "10.0.0.5").await;
+    assert!(answers.iter().all(|(_, head)| head.status == 101));
+    assert_eq!(warnings(&server), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_unlisted_proxy_on_this_machine_is_warned_of_once() {
+    let server = Server::start(&[]);
+    let from = async |source: &str, headers: &[(&str, &str)]| {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(format!("{source}:0").parse().expect("an address")).expect("to bind");
+        let stream = socket.connect(server.address).await.expect("a connection");
+        let mut raw = Raw::over(stream);
+        raw.send(handshake(&server, headers).as_bytes()).await;
+        assert_eq!(raw.head().await.status, 101);
+    };
+    from("127.0.0.2", &[]).await;
+    assert_eq!(warnings(&server), [""; 0]);
+    for n in 1..50 {
+        let forwarded = format!("203.0.113.{n}");
+        from("127.0.0.2", &[("X-Forwarded-For", &forwarded)]).await;
+        from("127.0.0.2", &[("Forwarded", &format!("for={forwarded}"))]).await;
+    }
+    let said = warnings(&server);
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains("[server] trusted_proxies = [\"127.0.0.2\"]"), "{said:?}");
+    from("127.0.0.3", &[("X-Forwarded-Proto", "https")]).await;
+    assert_eq!(warnings(&server).len(), 2, "each address has a warning of its own");
+}
+
+#[tokio::test]
+async fn warnings_about_proxies_are_bounded() {
+    let server = Server::start(&[("server.trusted_proxies", "[\"127.0.0.1\"]")]);
+    for n in 0..60 {
+        let forwarded = format!("203.0.113.7, 10.1.1.{n}");
+        let request = server.http("GET", "/health").header("x-forwarded-for", forwarded);
+        assert_eq!(request.send().await.expect("an answer").status(), 200);
+    }
+    let said = warnings(&server);
+    assert_eq!(said.len(), 20, "{said:#?}");
+}
+
+#[tokio::test]
+async fn a_client_that_makes_up_a_proxy_is_not_recommended_as_one() {
+    let server = Server::start(&[("server.trusted_proxies", "[\"127.0.0.1\"]")]);
+    // The proxy appends the client's own address to what the client had written.
+    for headers in [("X-Forwarded-For", "10.0.0.1, 203.0.113.7"), ("Forwarded", "for=203.0.113.7")]
+    {
+        let mut raw = Raw::connect(server.address).await;
+        raw.send(handshake(&server, &[headers]).as_bytes()).await;
+        assert_eq!(raw.head().await.status, 101);
+    }
+    assert_eq!(warnings(&server), [""; 0]);
+}

@@ -14,7 +14,7 @@ use super::socket::{Incoming, Socket};
 use super::{Sessions, Settings};
 use crate::clock::Clock;
 use crate::hub::{Closed, Connection, Ending, Hub, Signal};
-use crate::presence::{EventKind, LivenessDue, Patience, Timestamp};
+use crate::presence::{EventKind, LivenessDue, Patience, Timestamp, duration};
 use crate::wire::{
     Close, ErrorBody, ErrorCode, Legible, Outcome, Push, Reply, Request, parse, ping_frame,
     text_frame,
@@ -224,7 +224,7 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
                 }
             }
             None => {
-                let message = "binary is not understood";
+                let message = "expected a text frame with a JSON object, got a binary frame";
                 self.refuse(None, ErrorBody::new(ErrorCode::BadRequest, message));
             }
         }
@@ -335,6 +335,9 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
             }
         };
         session.is_settled = true;
+        if end == (End::Closed { close: None }) && session.platform.is_native() {
+            self.note_cut(&hub);
+        }
         tracing::info!(
             user = %session.identity.user,
             session = %session.id,
@@ -350,6 +353,20 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
         if let Some(event) = event {
             let left = Arc::clone(self.connection.mailbox());
             hub.settle(session.identity.user.clone(), event, left);
+        }
+    }
+
+    /// Says once that a proxy seems to cut native apps between two pings.
+    fn note_cut(&self, hub: &Hub) {
+        let now = self.now();
+        let idle = now - self.connection.mailbox().heard();
+        if !hub.is_draining() && self.shared.idle_cuts.lock().count(idle, now) {
+            tracing::warn!(
+                native_ping = %duration::format(hub.policy().windows.native_ping),
+                "idle connections of native apps are cut after about 60 s without a Close: most \
+                 likely a proxy's idle timeout; raise that timeout above liveness.native_ping \
+                 (nginx: proxy_read_timeout 300s), or set liveness.native_ping below it"
+            );
         }
     }
 

@@ -1,6 +1,7 @@
 //! One connection: the actor that reads its socket, answers it, and knows when it is gone.
 
 mod actor;
+mod idle_cuts;
 mod limits;
 mod login;
 mod refusals;
@@ -13,9 +14,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::io::AsyncRead;
 
 use self::actor::Actor;
+pub use self::idle_cuts::IdleCuts;
 pub use self::refusals::{RefusedLogin, RefusedLogins};
 use self::socket::Socket;
 use crate::auth::{Buckets, Rate, Verifier};
@@ -28,6 +31,7 @@ pub struct Sessions {
     settings: ArcSwap<Settings>,
     changes: Buckets<UserId>,
     refusals: Arc<RefusedLogins>,
+    idle_cuts: Mutex<IdleCuts>,
 }
 
 /// What an operator decides about connections; a connection keeps the limits that it began with, and
@@ -53,8 +57,13 @@ pub struct Settings {
 impl Sessions {
     /// Makes what every connection of a hub shares.
     pub fn new(hub: Arc<Hub>, settings: Settings) -> Arc<Self> {
-        let (settings, changes) = (ArcSwap::from_pointee(settings), Buckets::default());
-        Arc::new(Self { hub, settings, changes, refusals: Arc::default() })
+        Arc::new(Self {
+            hub,
+            settings: ArcSwap::from_pointee(settings),
+            changes: Buckets::default(),
+            refusals: Arc::default(),
+            idle_cuts: Mutex::default(),
+        })
     }
 
     /// The hub they belong to.

@@ -2,6 +2,7 @@
 
 mod background;
 mod closing;
+mod idle_cuts;
 mod patience;
 mod silence;
 mod stalls;

@@ -1,0 +1,73 @@
+//! A proxy that cuts idle connections before the hub's ping comes.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use presence_hub::session::IdleCuts;
+use tokio::time::sleep;
+
+use crate::lab::{EPOCH, Lab, SECOND};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn native_connections_cut_at_a_minute_again_and_again_are_told_of_once() {
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let told = || {
+        let log = String::from_utf8(logged.0.lock().clone()).expect("a text");
+        log.lines().filter(|line| line.contains("proxy's idle timeout")).count()
+    };
+    let lab = Lab::new();
+    for n in 0..25 {
+        let (client, _) = lab.login(&format!("user-{n}"), "android").await;
+        sleep(MINUTE).await;
+        drop(client);
+        sleep(SECOND).await;
+        // Of a page it means nothing: it is pinged more often.
+        let (page, _) = lab.login(&format!("page-{n}"), "web").await;
+        drop(page);
+        assert_eq!(told(), usize::from(n >= 9), "after {n}");
+    }
+    let log = String::from_utf8(logged.0.lock().clone()).expect("a text");
+    let line = log.lines().find(|line| line.contains("proxy's idle timeout")).expect("it");
+    for part in ["WARN", "native_ping=2m", "liveness.native_ping", "proxy_read_timeout"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+}
+
+#[test]
+fn networks_that_come_and_go_are_not_taken_for_a_proxy() {
+    let mut cuts = IdleCuts::default();
+    for n in 0..10_000_u32 {
+        let idle = SECOND * (n * 7 % 120);
+        assert!(!cuts.count(idle, EPOCH + SECOND * n), "{n}");
+    }
+    let mut rare = IdleCuts::default();
+    for n in 0..1000 {
+        assert!(!rare.count(MINUTE, EPOCH + 2 * MINUTE * n), "five in ten minutes are few");
+    }
+    let mut cuts = IdleCuts::default();
+    let told: Vec<_> = (0..30).filter(|n| cuts.count(MINUTE, EPOCH + SECOND * *n)).collect();
+    assert_eq!(told, [9], "once");
+}

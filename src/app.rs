@@ -1,6 +1,7 @@
 //! Builds the hub in order, runs it, and stops it in reverse.
 
 mod at_start;
+mod escape;
 mod log;
 mod memory;
 
@@ -259,6 +260,7 @@ impl Settings {
                 metrics_apart: !config.server.metrics_listen.is_empty(),
                 data: (config.store.kind == StoreKind::Embedded).then(|| config.store.path.clone()),
                 handshake_timeout: config.server.handshake_timeout,
+                keep_alive: config.server.keep_alive,
             },
         })
     }

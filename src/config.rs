@@ -63,6 +63,8 @@ pub struct Server {
     #[serde(with = "duration")]
     pub handshake_timeout: Duration,
     #[serde(with = "duration")]
+    pub keep_alive: Duration,
+    #[serde(with = "duration")]
     pub drain: Duration,
     pub metrics_listen: String,
     pub admin_listen: String,

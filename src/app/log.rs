@@ -14,6 +14,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use super::AppFault;
+use super::escape::Escaped;
 use crate::config::{Log as Settings, LogFormat};
 use crate::hub::Hub;
 
@@ -53,6 +54,7 @@ impl Log {
         let dropped = Dropped { queue: writer.error_counter(), lost };
         let (filter, handle) = reload::Layer::new(EnvFilter::new(&settings.filter));
         let registry = tracing_subscriber::registry().with(filter);
+        let writer = Escaped::new(writer, settings.format);
         let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
         // Not `init`, which passes on what goes through the `log` crate, too: there tungstenite
         // writes whole messages, with the tokens in them.

@@ -173,6 +173,7 @@ impl Config {
         let (live, limits) = (&self.liveness, &self.limits);
         let durations = [
             ("server.handshake_timeout", self.server.handshake_timeout),
+            ("server.keep_alive", self.server.keep_alive),
             ("auth.max_token_ttl", self.auth.max_token_ttl),
             ("login.timeout", self.login.timeout),
             ("liveness.web_ping", live.web_ping),

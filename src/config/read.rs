@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
 use super::{Config, DEFAULT};
+use crate::wire::explain;
 
 /// The variables that override keys begin so.
 const PREFIX: &str = "PRESENCE_HUB__";
@@ -118,17 +119,16 @@ fn assemble(settings: Vec<Setting>) -> Result<Config, Faults> {
         for value in values {
             let mut alone = base.clone();
             put(&mut alone, &path, value.clone());
-            match Config::deserialize(alone) {
+            match serde_path_to_error::deserialize::<_, Config>(alone) {
                 Ok(_) => {
                     put(&mut table, &path, value);
                     error = None;
                     break;
                 }
-                Err(wrong) => error = Some(wrong.message().to_owned()),
+                Err(wrong) => error = Some(message(&wrong, &key, &path, value)),
             }
         }
         if let Some(message) = error {
-            let message = if may_be_secret(&key) { expected(&key) } else { message };
             faults.push(Fault { place: Some(place), key, message });
         } else {
             places.insert(key, place);
@@ -187,26 +187,33 @@ fn from_variables(variables: &BTreeMap<String, String>) -> Vec<Setting> {
     overrides.collect()
 }
 
+/// Says what is wrong with a value that a key was given.
+fn message(
+    wrong: &serde_path_to_error::Error<toml::de::Error>,
+    key: &str,
+    path: &[String],
+    value: Value,
+) -> String {
+    let is_secret = may_be_secret(key);
+    let mut given = Table::new();
+    if !is_secret {
+        put(&mut given, path, value);
+    }
+    let given = serde_json::to_value(&given).ok();
+    let message =
+        explain(wrong.path(), wrong.inner().message(), given.as_ref(), "the configuration");
+    // The place says the key already.
+    let message = message.strip_prefix(&format!("`{key}`: ")).unwrap_or(&message);
+    let message = message.strip_prefix(&format!("`{key}` ")).unwrap_or(message);
+    if is_secret { format!("{message} (what was given is not shown)") } else { message.to_owned() }
+}
+
 /// Whether the value of a key is a secret, or holds one.
 fn may_be_secret(key: &str) -> bool {
     let within = |outer: &str, inner: &str| {
         inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
     SECRETS.iter().any(|secret| within(key, secret) || within(secret, key))
-}
-
-/// What a key whose value is not shown expects.
-fn expected(key: &str) -> String {
-    let lists = |list: &&&str| list.ends_with('s') && key.starts_with(**list);
-    match SECRETS.iter().find(lists) {
-        Some(list) => {
-            format!("the value is of the wrong type; {list} is a list of texts: [\"...\", \"...\"]")
-        }
-        None if SECRETS.iter().any(|secret| key.starts_with(secret)) => {
-            "the value is of the wrong type; expected a text in quotation marks: \"...\"".into()
-        }
-        None => "the value is of the wrong type; expected a section with keys of its own".into(),
-    }
 }
 
 /// Names every key of a table with its place and its value.

@@ -68,6 +68,8 @@ impl FromRequestParts<Arc<Door>> for Way {
 #[utoipa::path(
     post,
     path = "/v1/admin/session",
+    operation_id = "logIn",
+    tag = "dashboard",
     security(()),
     request_body = LoginRequest,
     responses(
@@ -89,7 +91,7 @@ pub(super) async fn log_in(
     }
     let Some(bearer) = door.settings().keys.bearer(&key) else {
         note_wrong_key(address);
-        return Err(Problem::wrong_key());
+        return Err(Problem::unknown_key());
     };
     door.wrong_keys.put_back(&household);
     let caller = Caller::by_key(bearer, address);
@@ -109,6 +111,8 @@ pub(super) async fn log_in(
 #[utoipa::path(
     get,
     path = "/v1/admin/session",
+    operation_id = "getLogin",
+    tag = "dashboard",
     responses(
         (status = 200, description = "Who one is.", body = Who),
         Refusals,
@@ -127,6 +131,8 @@ pub(super) async fn who(State(door): State<Arc<Door>>, MayRead(caller): MayRead)
 #[utoipa::path(
     delete,
     path = "/v1/admin/session",
+    operation_id = "logOut",
+    tag = "dashboard",
     security(()),
     responses(
         (status = 200, description = "Nobody is logged in any more.", body = Object),
@@ -154,6 +160,8 @@ fn set_cookie(id: &str, ttl_secs: u64, is_secure: bool) -> impl IntoResponsePart
 #[utoipa::path(
     get,
     path = "/v1/config",
+    operation_id = "getConfig",
+    tag = "operation",
     responses(
         (status = 200, description = "Every setting, as `check-config` prints it.", body = Object),
         Refusals,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
@@ -20,6 +20,7 @@ use super::audit::Deed;
 use super::keys::{MayAct, MayRead};
 use super::openapi::{self, Refusals};
 use super::problem::Problem;
+use super::query::Asked;
 use crate::clock::Clock;
 use crate::hub::{Applied, Hub};
 use crate::presence::{
@@ -27,12 +28,14 @@ use crate::presence::{
     SESSIONS_MAX, SessionId, State as UserState, Status, Target, Terminal, Timestamp, UserId,
     Victim, explain as explain_login,
 };
-use crate::wire::{ErrorCode, TEXT_BYTES_MAX};
+use crate::wire::{ErrorCode, TEXT_BYTES_MAX, no_object, read_json, show_given};
 
 /// The most users that one call may name.
 const USERS_MAX: usize = 500;
 /// The most bytes that a body may have, and how long it may take.
 pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// What errors call a body.
+const BODY: &str = "the body";
 /// See [`BODY_BYTES_MAX`].
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -54,12 +57,14 @@ impl<T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<Arc<Door>>
 
     async fn from_request(request: Request, _: &Arc<Door>) -> Result<Self, Problem> {
         let body = read_body(request.into_body(), BYTES_MAX).await?;
-        let body: &[u8] = if body.is_empty() { b"{}" } else { &body };
+        let body = str::from_utf8(&body);
+        let body = body.map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
+        let body = if body.is_empty() { "{}" } else { body };
         // A list of the same values in the same order would pass for the fields of a struct.
-        if !body.trim_ascii_start().starts_with(b"{") {
-            return Err(Problem::bad_request("the body is no JSON object"));
+        if !body.trim_ascii_start().starts_with('{') {
+            return Err(Problem::bad_request(no_object(body, BODY)));
         }
-        serde_json::from_slice(body).map(Self).map_err(|e| Problem::bad_request(e.to_string()))
+        read_json(body, BODY).map(Self).map_err(Problem::bad_request)
     }
 }
 
@@ -78,8 +83,8 @@ impl FromRequestParts<Arc<Door>> for Named {
 
     async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
         let path = Path::<String>::from_request_parts(parts, door).await;
-        let Path(user) = path.map_err(|_| Problem::invalid_user())?;
-        user.parse().map(Self).map_err(|_| Problem::invalid_user())
+        let Path(user) = path.map_err(|_| Problem::invalid_user("something that is not UTF-8"))?;
+        user.parse().map(Self).map_err(|_| Problem::invalid_user(&show_given(&user.into())))
     }
 }
 
@@ -158,6 +163,8 @@ pub(super) struct TerminalDetail<'a> {
 #[utoipa::path(
     post,
     path = "/v1/status",
+    operation_id = "getStatuses",
+    tag = "users",
     request_body = StatusRequest,
     responses(
         (status = 200, description = "The statuses, in the order asked.", body = Statuses<'static>),
@@ -170,7 +177,9 @@ pub(super) async fn statuses(
     JsonBody(request): JsonBody<StatusRequest>,
 ) -> Result<Response, Problem> {
     if !(1..=USERS_MAX).contains(&request.users.len()) {
-        return Err(Problem::bad_request(format!("`users` must have 1 to {USERS_MAX} ids")));
+        let given = request.users.len();
+        let message = format!("`users`: expected 1 to {USERS_MAX} ids, got {given}");
+        return Err(Problem::bad_request(message));
     }
     let (mut users, mut errors) = (Vec::new(), Vec::new());
     for user in request.users {
@@ -195,6 +204,8 @@ pub(super) async fn statuses(
 #[utoipa::path(
     get,
     path = "/v1/users/{user}",
+    operation_id = "getUser",
+    tag = "users",
     params(("user" = String, Path, description = "The user, percent-encoded")),
     responses(
         (status = 200, description = "The status.", body = Detail<'static>),
@@ -265,6 +276,8 @@ pub(super) struct Kicked {
 #[utoipa::path(
     post,
     path = "/v1/users/{user}/kick",
+    operation_id = "kickUser",
+    tag = "users",
     params(("user" = String, Path, description = "The user, percent-encoded")),
     request_body = KickRequest,
     responses(
@@ -332,6 +345,8 @@ pub(super) struct CustomRequest {
 #[utoipa::path(
     put,
     path = "/v1/users/{user}/custom",
+    operation_id = "setCustomStatus",
+    tag = "users",
     params(("user" = String, Path, description = "The user, percent-encoded")),
     request_body = CustomRequest,
     responses(
@@ -360,6 +375,7 @@ pub(super) async fn set_custom(
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct ExplainRequest {
     /// What comes.
     #[param(value_type = openapi::Platform)]
@@ -373,6 +389,8 @@ pub(super) struct ExplainRequest {
 #[utoipa::path(
     get,
     path = "/v1/policy/explain",
+    operation_id = "explainPolicy",
+    tag = "policy",
     params(ExplainRequest),
     responses(
         (status = 200, description = "Whom it would kick.", body = openapi::Explanation),
@@ -382,9 +400,8 @@ pub(super) struct ExplainRequest {
 pub(super) async fn explain(
     State(door): State<Arc<Door>>,
     _: MayRead,
-    query: Result<Query<ExplainRequest>, axum::extract::rejection::QueryRejection>,
+    Asked(request): Asked<ExplainRequest>,
 ) -> Result<Json<Value>, Problem> {
-    let Query(request) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
     explanation(&door.hub.policy().login, &request.existing, request.login)
         .map(Json)
         .map_err(Problem::bad_request)
@@ -403,11 +420,20 @@ pub fn explanation(
     let mut devices: Vec<(Platform, usize)> = Vec::new();
     for entry in existing.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
         let (platform, count) = entry.split_once(':').unwrap_or((entry, "1"));
-        let platform = platform.parse().map_err(|error| format!("`{platform}`: {error}"))?;
+        let platform = platform.parse().map_err(|error| {
+            format!("`existing`: {error}; got {}", show_given(&platform.into()))
+        })?;
         let count = count.parse().ok().filter(|count| (1..=SESSIONS_MAX).contains(count));
-        devices.push((platform, count.ok_or(format!("`{entry}`: no count of devices"))?));
-        if devices.iter().map(|(_, count)| count).sum::<usize>() > SESSIONS_MAX {
-            return Err(format!("a user has at most {SESSIONS_MAX} sessions"));
+        let wrong = || {
+            let expected = "expected platforms with counts such as \"web,android:2\"";
+            format!("`existing`: {expected}, got {}", show_given(&entry.into()))
+        };
+        devices.push((platform, count.ok_or_else(wrong)?));
+        let all: usize = devices.iter().map(|(_, count)| count).sum();
+        if all > SESSIONS_MAX {
+            return Err(format!(
+                "`existing`: expected at most {SESSIONS_MAX} devices, got {all} or more"
+            ));
         }
     }
     let explained = explain_login(&devices, login, policy);
@@ -478,11 +504,13 @@ fn shown(clock: &Clock, background: Background) -> Background {
 }
 
 fn bounded(field: &str, text: Option<&str>) -> Result<(), Problem> {
-    if text.is_some_and(|text| text.len() > TEXT_BYTES_MAX) {
-        let message = format!("`{field}` must have at most {TEXT_BYTES_MAX} bytes");
-        return Err(Problem::bad_request(message));
+    match text.map(str::len).filter(|bytes| *bytes > TEXT_BYTES_MAX) {
+        Some(bytes) => {
+            let expected = format!("expected a text of at most {TEXT_BYTES_MAX} bytes");
+            Err(Problem::bad_request(format!("`{field}`: {expected}, got {bytes} bytes")))
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn as_text<S: serde::Serializer>(node: &NodeId, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,14 +1,18 @@
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Path;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use rust_embed::{EmbeddedFile, RustEmbed};
 
 use super::Door;
+use super::compressed::Coding;
+use super::header_list::items;
 use super::problem::Problem;
 
 /// What pages may load and where they may connect: nothing inline, nothing from elsewhere.
@@ -32,11 +36,13 @@ pub(super) fn all() -> Router<Arc<Door>> {
     Router::new()
         .route("/", get(async || Redirect::temporary("/static/")))
         .route("/static", get(async || Redirect::temporary("/static/")))
-        .route("/static/", get(async |headers: HeaderMap| file("index.html", &headers)))
         .route(
-            "/static/{*path}",
-            get(async |Path(path): Path<String>, headers: HeaderMap| file(&path, &headers)),
+            "/static/",
+            get(async |State(door): State<Arc<Door>>, headers: HeaderMap| {
+                file(&door, "index.html", &headers).await
+            }),
         )
+        .merge(only(|_| true))
 }
 
 /// The SDK alone, where the dashboard has an address of its own.
@@ -50,28 +56,45 @@ pub(super) fn demo() -> Router<Arc<Door>> {
 }
 
 fn only(is_served: fn(&str) -> bool) -> Router<Arc<Door>> {
-    let serve = async move |Path(path): Path<String>, headers: HeaderMap| {
-        if is_served(&path) { file(&path, &headers) } else { Err(Problem::not_found()) }
+    let serve = async move |door: State<Arc<Door>>, path: Path<String>, headers: HeaderMap| {
+        let (State(door), Path(path)) = (door, path);
+        if is_served(&path) {
+            file(&door, &path, &headers).await
+        } else {
+            Err(Problem::not_found())
+        }
     };
     Router::new().route("/static/{*path}", get(serve))
 }
 
-fn file(path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+async fn file(door: &Door, path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     let file = Assets::get(path).ok_or_else(Problem::not_found)?;
-    let etag = etag(&file);
-    let known =
-        headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == etag.as_bytes());
-    let mut response = if known {
+    let (content_type, is_text) = match path.rsplit_once('.') {
+        Some((_, "js" | "mjs")) => ("text/javascript; charset=utf-8", true),
+        Some((_, "html")) => ("text/html; charset=utf-8", true),
+        Some((_, "css")) => ("text/css; charset=utf-8", true),
+        Some((_, "ts" | "mts" | "md")) => ("text/plain; charset=utf-8", true),
+        Some((_, "json")) => ("application/json", true),
+        Some((_, "svg")) => ("image/svg+xml", true),
+        _ => (file.metadata.mimetype(), false),
+    };
+    let coding = if is_text { Coding::wanted(headers) } else { Coding::Plain };
+    let etag = etag(&file, coding);
+    let mut response = if is_known(headers, &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        let content_type = match path.rsplit_once('.') {
-            Some((_, "js" | "mjs")) => "text/javascript; charset=utf-8".to_owned(),
-            Some((_, "html")) => "text/html; charset=utf-8".to_owned(),
-            Some((_, "css")) => "text/css; charset=utf-8".to_owned(),
-            Some((_, "ts" | "mts" | "md")) => "text/plain; charset=utf-8".to_owned(),
-            _ => file.metadata.mimetype().to_owned(),
+        let plain = match file.data {
+            Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+            Cow::Owned(ref bytes) => Bytes::copy_from_slice(bytes),
         };
-        ([(header::CONTENT_TYPE, content_type)], file.data).into_response()
+        let digest = file.metadata.sha256_hash();
+        let bytes = door.compressed.get(path, digest, plain, coding).await;
+        let mut response = ([(header::CONTENT_TYPE, content_type)], bytes).into_response();
+        if coding != Coding::Plain {
+            let name = HeaderValue::from_static(coding.name());
+            response.headers_mut().insert(header::CONTENT_ENCODING, name);
+        }
+        response
     };
     let mut set = |name, value: &str| {
         if let Ok(value) = value.parse() {
@@ -79,6 +102,9 @@ fn file(path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
         }
     };
     set(header::ETAG, &etag);
+    if is_text {
+        set(header::VARY, header::ACCEPT_ENCODING.as_str());
+    }
     set(header::CACHE_CONTROL, "no-cache");
     set(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
@@ -90,11 +116,23 @@ fn file(path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     Ok(response)
 }
 
-fn etag(file: &EmbeddedFile) -> String {
+/// Whether a request has the file already: its tag stands in the list (RFC 9110, section 13.1.2), where
+/// a proxy may have made it a weak one.
+fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+    items(headers, header::IF_NONE_MATCH.as_str())
+        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == etag)
+}
+
+/// Each coding of a file has a tag of its own, for their bytes differ.
+fn etag(file: &EmbeddedFile, coding: Coding) -> String {
     let mut etag = String::from("\"");
     for byte in &file.metadata.sha256_hash()[..16] {
         // A text takes everything.
         write!(etag, "{byte:02x}").ok();
+    }
+    if coding != Coding::Plain {
+        etag.push('-');
+        etag.push_str(coding.name());
     }
     etag.push('"');
     etag

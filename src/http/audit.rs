@@ -69,7 +69,7 @@ impl Door {
         if self.wrong_keys_noted.take(&household(address), &WRONG_KEYS, now) {
             note_wrong_key(address);
         }
-        Problem::unauthorized()
+        Problem::unknown_key()
     }
 }
 

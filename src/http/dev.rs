@@ -45,7 +45,7 @@ pub(super) async fn token(
     if request.ttl > rules.max_ttl {
         return Err(Problem::bad_request("`ttl` is longer than auth.max_token_ttl"));
     }
-    let user: UserId = request.user.parse().map_err(|_| Problem::invalid_user())?;
+    let user: UserId = request.user.parse().map_err(|_| Problem::invalid_user(&request.user))?;
     let wall = door.hub.clock().wall();
     let token = mint(secret, rules, &user, request.platform, &[], wall, request.ttl)
         .map_err(|error| Problem::unavailable(&error.to_string()))?;
@@ -60,7 +60,7 @@ pub(super) async fn ignore(
     JsonBody(request): JsonBody<IgnoreRequest>,
 ) -> Result<Json<Value>, Problem> {
     allowed(&headers, door.settings().development.as_ref())?;
-    let user: UserId = request.user.parse().map_err(|_| Problem::invalid_user())?;
+    let user: UserId = request.user.parse().map_err(|_| Problem::invalid_user(&request.user))?;
     if door.hub.cut(&user, request.session).await? {
         Ok(Json(json!({})))
     } else {

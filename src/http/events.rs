@@ -19,9 +19,11 @@ use super::api::Named;
 use super::header_list::weight;
 use super::keys::{Caller, MayRead};
 use super::openapi::{self, Refusals};
+use super::place::{After, LogPlace};
 use super::problem::Problem;
 use super::query::{Asked, Limit};
 use crate::store::{Cursor, LogEntry, Part, StoreError};
+use crate::wire::show_given;
 
 /// The header by which an event stream goes on where it broke off.
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -34,10 +36,11 @@ const QUIET_MAX: Duration = Duration::from_secs(15);
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct HistoryRequest {
     /// Where the page before ended: its `next`.
     #[param(value_type = Option<String>)]
-    before: Option<Cursor>,
+    before: Option<LogPlace>,
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
@@ -47,6 +50,8 @@ pub(super) struct HistoryRequest {
 #[utoipa::path(
     get,
     path = "/v1/users/{user}/history",
+    operation_id = "getUserHistory",
+    tag = "users",
     params(
         ("user" = String, Path, description = "The user, percent-encoded"),
         HistoryRequest,
@@ -62,7 +67,7 @@ pub(super) async fn history(
     Named(user): Named,
     Asked(HistoryRequest { before, limit }): Asked<HistoryRequest>,
 ) -> Result<Response, Problem> {
-    let part = Part::Before(before);
+    let part = Part::Before(before.map(|LogPlace(cursor)| cursor));
     let entries = door.hub.store().history(&user, part, limit.get()).await?;
     let more = entries.last().filter(|_| entries.len() == limit.get());
     Ok(page(&entries, more.map(|entry| entry.cursor)))
@@ -70,10 +75,12 @@ pub(super) async fn history(
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct EventsRequest {
-    /// From where on: the `next` of a page, or the cursor of a snapshot; else from the oldest.
+    /// From where on: the `next` of a page, the cursor of a snapshot, or `now` for what is still to
+    /// come; else from the oldest.
     #[param(value_type = Option<String>)]
-    after: Option<Cursor>,
+    after: Option<After>,
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
@@ -83,6 +90,8 @@ pub(super) struct EventsRequest {
 #[utoipa::path(
     get,
     path = "/v1/events",
+    operation_id = "listEvents",
+    tag = "events",
     params(
         EventsRequest,
         ("Last-Event-ID" = Option<String>, Header, description = "Of a stream that broke off: its last id"),
@@ -99,10 +108,18 @@ pub(super) async fn events(
     Asked(EventsRequest { after, limit }): Asked<EventsRequest>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let head = *door.hub.store().head().borrow();
+    let is_from_now = after == Some(After::Now);
+    let after = after.map(|after| match after {
+        After::Now => head,
+        After::Entry(cursor) => cursor,
+    });
     if wants_stream(&headers) {
         return stream(door, caller, last_event_id(&headers)?.or(after)).await;
     }
-    let head = *door.hub.store().head().borrow();
+    if is_from_now {
+        return Ok(page(&[], Some(head)));
+    }
     let entries = door.hub.store().log(after, limit.get()).await?;
     // Where there is nothing, one may go on from where one was.
     let next = entries.last().map(|entry| entry.cursor).or(after).unwrap_or(head);
@@ -121,8 +138,12 @@ fn wants_stream(headers: &HeaderMap) -> bool {
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<Cursor>, Problem> {
     let Some(id) = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) else { return Ok(None) };
-    let id = id.to_str().ok().and_then(|id| id.parse().ok());
-    id.map(Some).ok_or_else(|| Problem::bad_request("Last-Event-ID is no cursor"))
+    let read = id.to_str().ok().and_then(LogPlace::read);
+    read.map(|LogPlace(cursor)| Some(cursor)).ok_or_else(|| {
+        let given = show_given(&String::from_utf8_lossy(id.as_bytes()).into());
+        let expected = "expected the last id of the stream that broke off";
+        Problem::bad_request(format!("`Last-Event-ID`: {expected}, got {given}"))
+    })
 }
 
 /// Streams the log from a cursor on; a cursor that is too old is refused before the stream begins.
@@ -133,7 +154,12 @@ async fn stream(
 ) -> Result<Response, Problem> {
     let first = door.hub.store().log(after, READ_MAX).await?;
     let at = first.last().map(|entry| entry.cursor).or(after);
-    let begin = stream::iter([Ok(frames(&first))]);
+    // Who is cut before the first event goes on from here, too.
+    let begin = match at.filter(|_| first.is_empty()) {
+        Some(at) => Bytes::from(format!("id: {at}\n\n")),
+        None => frames(&first),
+    };
+    let begin = stream::iter([Ok(begin)]);
     let body = Body::from_stream(stream::StreamExt::chain(begin, rest(door, caller, at)));
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),

@@ -102,11 +102,15 @@ impl Door {
             let bearer = bearer.ok_or_else(|| self.wrong_key(address))?;
             return Ok(Caller::by_key(bearer, address));
         }
+        let no_key = || match parts.headers.contains_key(header::AUTHORIZATION) {
+            true => Problem::malformed_authorization(),
+            false => Problem::missing_key(),
+        };
         if !parts.uri.path().starts_with(COOKIE_PATHS) {
-            return Err(Problem::unauthorized());
+            return Err(no_key());
         }
         let mut logins = cookies(&parts.headers).filter_map(|id| self.logged_in(id, address));
-        logins.next().ok_or_else(Problem::unauthorized)
+        logins.next().ok_or_else(no_key)
     }
 
     /// Whoever is logged in by an id.
@@ -127,7 +131,7 @@ impl Door {
 
     /// Where a request comes from.
     pub(super) fn address(parts: &Parts) -> Result<IpAddr, Problem> {
-        let client = parts.extensions.get::<Client>().ok_or_else(Problem::unauthorized)?;
+        let client = parts.extensions.get::<Client>().ok_or_else(Problem::missing_key)?;
         Ok(client.address)
     }
 }
@@ -137,7 +141,8 @@ fn offered_key(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bearer = bearer.and_then(|text| {
         let (scheme, key) = text.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+        let key = key.trim();
+        (scheme.eq_ignore_ascii_case("bearer") && !key.is_empty()).then_some(key)
     });
     let own = || headers.get("x-api-key").and_then(|value| value.to_str().ok());
     bearer.or_else(own)

@@ -12,10 +12,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpSocket;
+use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
@@ -124,14 +126,18 @@ pub async fn serve(listener: Listener, door: Arc<Door>, face: Face) {
         stream.set_nodelay(true).ok();
         let (router, tls) = (router.clone(), listener.tls.clone());
         let peer = Peer { address, is_tls: tls.is_some() };
-        let handshake_timeout = door.settings().handshake_timeout;
+        let settings = door.settings();
+        let patience = Patience {
+            first: settings.handshake_timeout,
+            next: settings.keep_alive.max(settings.handshake_timeout),
+        };
         tokio::spawn(async move {
             match tls {
-                None => answer(stream, router, peer, held, handshake_timeout).await,
+                None => answer(stream, router, peer, held, patience).await,
                 Some(tls) => {
-                    let handshake = tokio::time::timeout(handshake_timeout, tls.accept(stream));
+                    let handshake = tokio::time::timeout(patience.first, tls.accept(stream));
                     if let Ok(Ok(stream)) = handshake.await {
-                        answer(stream, router, peer, held, handshake_timeout).await;
+                        answer(stream, router, peer, held, patience).await;
                     }
                 }
             }
@@ -139,12 +145,28 @@ pub async fn serve(listener: Listener, door: Arc<Door>, face: Face) {
     }
 }
 
+/// How long a connection may take to ask.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// For its first request to arrive.
+    first: Duration,
+    /// For each further one, from the answer before: a balancer keeps connections for later, and must
+    /// be the one that closes them, or a request of its meets the end.
+    next: Duration,
+}
+
 /// Answers the requests of one connection; an upgrade takes it away.
-async fn answer<S>(stream: S, router: Router, peer: Peer, held: Held, handshake_timeout: Duration)
+async fn answer<S>(stream: S, router: Router, peer: Peer, held: Held, patience: Patience)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (asked, mut has_asked) = oneshot::channel();
+    let asked = Mutex::new(Some(asked));
     let service = service_fn(move |request: Request<Incoming>| {
+        if let Some(asked) = asked.lock().take() {
+            // Whoever waited for it may have given up.
+            asked.send(()).ok();
+        }
         let mut router = router.clone();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
@@ -153,11 +175,25 @@ where
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(handshake_timeout)
+        .header_read_timeout(patience.next)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    if let Err(error) = connection.await {
-        tracing::debug!(peer = %peer.address, %error, "a connection ended badly");
+    tokio::pin!(connection);
+    let in_time = tokio::time::timeout(patience.first, &mut has_asked);
+    let end = tokio::select! {
+        biased;
+        end = &mut connection => Some(end),
+        asked = in_time => match asked {
+            Ok(_) => Some(connection.await),
+            Err(_) => None,
+        },
+    };
+    match end {
+        Some(Ok(())) => (),
+        Some(Err(error)) => {
+            tracing::debug!(peer = %peer.address, %error, "a connection ended badly");
+        }
+        None => tracing::debug!(peer = %peer.address, "no request came in time"),
     }
 }

@@ -14,8 +14,9 @@ use super::Door;
 use super::api::{Detail, TerminalDetail, many};
 use super::keys::MayRead;
 use super::openapi::{self, Refusals};
+use super::place::{Place, SESSIONS, SNAPSHOT, USERS};
 use super::problem::Problem;
-use super::query::{Asked, Limit, unless_empty};
+use super::query::{Asked, Limit};
 use crate::hub::Hub;
 use crate::presence::{Platform, Record, State as UserState, Terminal, UserId};
 use crate::store::{Among, Cursor};
@@ -27,10 +28,10 @@ const USERS_READ_MAX: usize = 1000;
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct SnapshotRequest {
-    #[serde(default, deserialize_with = "unless_empty")]
     #[param(value_type = Option<String>)]
-    page: Option<UserId>,
+    page: Option<Place<SNAPSHOT>>,
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
@@ -40,8 +41,7 @@ pub(super) struct SnapshotRequest {
 #[derive(Serialize, ToSchema)]
 pub(super) struct StatusPage<'a> {
     statuses: Vec<Detail<'a>>,
-    #[schema(value_type = Option<String>)]
-    next: Option<&'a UserId>,
+    next: Option<String>,
     /// Of a snapshot's first page: the place in the log that it stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -53,6 +53,8 @@ pub(super) struct StatusPage<'a> {
 #[utoipa::path(
     get,
     path = "/v1/snapshot",
+    operation_id = "getSnapshot",
+    tag = "events",
     params(SnapshotRequest),
     responses(
         (status = 200, description = "A page of statuses.", body = StatusPage<'static>),
@@ -66,22 +68,22 @@ pub(super) async fn snapshot(
 ) -> Result<Response, Problem> {
     let cursor = page.is_none().then(|| *door.hub.store().head().borrow());
     let states = vec![UserState::PushOnline, UserState::Online];
-    let among = Among { after: page, states, ..Among::default() };
-    statuses(&door.hub, &among, limit, cursor).await
+    let after = page.map(|page| page.user);
+    let among = Among { after, states, ..Among::default() };
+    statuses::<SNAPSHOT>(&door.hub, &among, limit, cursor).await
 }
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct UsersRequest {
     /// What their ids begin with.
     #[serde(default)]
     prefix: String,
-    #[serde(default, deserialize_with = "unless_empty")]
     #[param(value_type = Option<openapi::State>)]
     state: Option<UserState>,
-    #[serde(default, deserialize_with = "unless_empty")]
     #[param(value_type = Option<String>)]
-    cursor: Option<UserId>,
+    cursor: Option<Place<USERS>>,
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
@@ -91,6 +93,8 @@ pub(super) struct UsersRequest {
 #[utoipa::path(
     get,
     path = "/v1/users",
+    operation_id = "listUsers",
+    tag = "users",
     params(UsersRequest),
     responses(
         (status = 200, description = "A page of statuses.", body = StatusPage<'static>),
@@ -104,10 +108,11 @@ pub(super) async fn users(
 ) -> Result<Response, Problem> {
     let all = || vec![UserState::Offline, UserState::PushOnline, UserState::Online];
     let states = state.map_or_else(all, |state| vec![state]);
-    statuses(&door.hub, &Among { after: cursor, prefix, states }, limit, None).await
+    let after = cursor.map(|cursor| cursor.user);
+    statuses::<USERS>(&door.hub, &Among { after, prefix, states }, limit, None).await
 }
 
-async fn statuses(
+async fn statuses<const LIST: u8>(
     hub: &Hub,
     among: &Among,
     limit: Limit,
@@ -115,31 +120,28 @@ async fn statuses(
 ) -> Result<Response, Problem> {
     let users = hub.store().users(among, limit.get()).await?;
     let next = users.last().filter(|_| users.len() == limit.get()).map(|(user, _)| user);
+    let next = next.map(|user| Place::<LIST>::after(user.clone()).to_string());
     let statuses = users.iter().map(|(user, record)| Detail::brief(user, record)).collect();
     Ok(many(&StatusPage { statuses, next, cursor }))
 }
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct SessionsRequest {
-    #[serde(default, deserialize_with = "unless_empty")]
     #[param(value_type = Option<String>)]
     user: Option<UserId>,
-    #[serde(default, deserialize_with = "unless_empty")]
     #[param(value_type = Option<openapi::Platform>)]
     platform: Option<Platform>,
-    #[serde(default, deserialize_with = "unless_empty")]
     #[param(value_type = Option<openapi::State>)]
     state: Option<UserState>,
     /// The hub that holds it.
     #[serde(default)]
     node: String,
-    #[serde(default, deserialize_with = "unless_empty")]
     #[param(value_type = Option<String>)]
     address: Option<IpAddr>,
-    #[serde(default, deserialize_with = "unless_empty")]
     #[param(value_type = Option<String>)]
-    cursor: Option<Place>,
+    cursor: Option<Place<SESSIONS>>,
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
@@ -179,27 +181,12 @@ pub(super) struct SessionPage<'a> {
     next: Option<String>,
 }
 
-/// A place in the list of sessions: after so many of the terminals of a user.
-#[derive(Debug, Clone)]
-struct Place {
-    terminals: usize,
-    user: UserId,
-}
-
-impl std::str::FromStr for Place {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        let (terminals, user) = text.split_once(':').ok_or("no cursor of this list")?;
-        let terminals = terminals.parse().map_err(|_| "no cursor of this list")?;
-        Ok(Self { terminals, user: user.parse().map_err(|_| "no cursor of this list")? })
-    }
-}
-
 /// `GET /v1/sessions`: the terminals of all users.
 #[utoipa::path(
     get,
     path = "/v1/sessions",
+    operation_id = "listSessions",
+    tag = "sessions",
     params(SessionsRequest),
     responses(
         (status = 200, description = "A page of sessions.", body = SessionPage<'static>),
@@ -223,7 +210,7 @@ pub(super) async fn sessions(
         .iter()
         .map(|(user, record, index)| SessionDetail::of(&door.hub, user, &record.terminals[*index]));
     let sessions = sessions.collect();
-    let next = found.next.map(|Place { terminals, user }| format!("{terminals}:{user}"));
+    let next = found.next.map(|place| place.to_string());
     Ok(many(&SessionPage { sessions, next }))
 }
 
@@ -253,7 +240,7 @@ async fn search(hub: &Hub, found: &mut Found<'_>, mut among: Among) -> Result<()
             return Ok(());
         }
     }
-    found.next = among.after.map(|user| Place { terminals: usize::MAX, user });
+    found.next = among.after.map(Place::after);
     Ok(())
 }
 
@@ -261,7 +248,7 @@ async fn search(hub: &Hub, found: &mut Found<'_>, mut among: Among) -> Result<()
 struct Found<'a> {
     request: &'a SessionsRequest,
     sessions: Vec<(UserId, Arc<Record>, usize)>,
-    next: Option<Place>,
+    next: Option<Place<SESSIONS>>,
 }
 
 impl<'a> Found<'a> {
@@ -272,13 +259,13 @@ impl<'a> Found<'a> {
     /// Takes what is wanted of a user's terminals, as far as the page goes.
     fn look_at(&mut self, user: UserId, record: &Arc<Record>) {
         let place = self.request.cursor.as_ref().filter(|place| place.user == user);
-        let shown = place.map_or(0, |place| place.terminals);
+        let shown = place.map_or(0, |place| usize::try_from(place.read).unwrap_or(usize::MAX));
         for (index, terminal) in record.terminals.iter().enumerate().skip(shown) {
             if !self.wants(terminal) {
                 continue;
             }
             if self.sessions.len() == self.request.limit.get() {
-                self.next = Some(Place { terminals: index, user });
+                self.next = Some(Place { user, read: index as u64 });
                 return;
             }
             self.sessions.push((user.clone(), Arc::clone(record), index));

@@ -4,8 +4,10 @@ mod admin;
 mod api;
 mod assets;
 mod audit;
+mod compressed;
 mod dev;
 mod events;
+mod exposition;
 mod forwarded;
 mod gate;
 mod header_list;
@@ -17,6 +19,7 @@ mod openapi;
 mod ops;
 mod origin;
 mod peer;
+mod place;
 mod problem;
 mod process;
 mod query;
@@ -45,6 +48,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use self::api::explanation;
+use self::compressed::Compressed;
 pub use self::forwarded::TrustedProxies;
 pub use self::listen::{ListenFault, Listener, bind, serve, tls};
 pub use self::origin::OriginRule;
@@ -76,6 +80,7 @@ pub struct Door {
     /// When each origin's refusal was last logged.
     refused_origins: Mutex<BTreeMap<String, Timestamp>>,
     unlisted: Unlisted,
+    compressed: Compressed,
     /// Who is logged in at the dashboard.
     logins: Logins,
     /// How many wrong keys each address has to log in with, and may have noted elsewhere.
@@ -113,8 +118,10 @@ pub struct Settings {
     pub config: Arc<serde_json::Value>,
     /// The store's directory; `None` where it is kept in memory.
     pub data: Option<PathBuf>,
-    /// How long a request may take to arrive.
+    /// How long a connection's first request may take to arrive.
     pub handshake_timeout: Duration,
+    /// How long a connection is kept for its next request.
+    pub keep_alive: Duration,
 }
 
 /// What makes development easy, and may never be reached from elsewhere.
@@ -164,6 +171,7 @@ impl Door {
             by_address,
             refused_origins: Mutex::default(),
             unlisted: Unlisted::default(),
+            compressed: Compressed::default(),
         })
     }
 

@@ -19,6 +19,8 @@ use crate::store::Totals;
 #[utoipa::path(
     get,
     path = "/v1/nodes",
+    operation_id = "listNodes",
+    tag = "operation",
     responses(
         (status = 200, description = "The hubs.", body = Nodes),
         Refusals,

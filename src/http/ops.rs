@@ -8,6 +8,7 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use super::Door;
+use super::exposition::Format;
 use super::keys::MayRead;
 use super::peer::Peer;
 use super::problem::Problem;
@@ -53,16 +54,17 @@ async fn metrics(
     if forwarded || !peer.address.ip().to_canonical().is_loopback() {
         key?;
     }
-    render(state).await
+    render(state, headers).await
 }
 
-async fn render(State(door): State<Arc<Door>>) -> Result<Response, Problem> {
+async fn render(State(door): State<Arc<Door>>, headers: HeaderMap) -> Result<Response, Problem> {
     let totals = door.hub.totals().await?;
     let (backlog, age) = webhooks::backlog(&door).await?;
     let hub = door.hub.metrics().render(&totals);
     let webhook = door.webhook.metrics().render(&backlog, age);
     let process = Process::look(&door).await.render(&door);
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, content_type)], format!("{hub}{webhook}{process}# EOF\n"))
-        .into_response())
+    let format = Format::wanted(&headers);
+    let headers =
+        [(header::CONTENT_TYPE, format.content_type()), (header::VARY, header::ACCEPT.as_str())];
+    Ok((headers, format.write(&format!("{hub}{webhook}{process}"))).into_response())
 }

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::hub::Unavailable;
+use crate::presence::InvalidUser;
 use crate::store::StoreError;
 use crate::wire::ErrorCode;
 
@@ -45,19 +46,34 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, ErrorCode::BadRequest.name(), message)
     }
 
-    pub(super) fn invalid_user() -> Self {
-        let message = crate::presence::InvalidUser.to_string();
+    pub(super) fn invalid_user(given: &str) -> Self {
+        let message = format!("{InvalidUser}; got {given}");
         Self::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidUser.name(), message)
     }
 
-    pub(super) fn unauthorized() -> Self {
-        let message = "an API key is wanted: Authorization: Bearer, or X-API-Key";
+    pub(super) fn unauthorized(message: &'static str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
             .with(header::WWW_AUTHENTICATE, "Bearer")
     }
 
-    pub(super) fn wrong_key() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "this key is not known")
+    pub(super) fn missing_key() -> Self {
+        Self::unauthorized(
+            "missing API key: send \"Authorization: Bearer <key>\" or \"X-API-Key: <key>\", with a key \
+             of auth.api_keys, auth.admin_keys or auth.viewer_keys",
+        )
+    }
+
+    pub(super) fn malformed_authorization() -> Self {
+        Self::unauthorized(
+            "the Authorization header cannot be read: expected \"Authorization: Bearer <key>\"",
+        )
+    }
+
+    pub(super) fn unknown_key() -> Self {
+        Self::unauthorized(
+            "unknown API key: it is not one of auth.api_keys, auth.admin_keys or auth.viewer_keys of \
+             this hub",
+        )
     }
 
     pub(super) fn too_many_wrong_keys(pause: Duration) -> Self {
@@ -70,7 +86,8 @@ impl Problem {
     }
 
     pub(super) fn no_development_key() -> Self {
-        let message = "the development key is wanted: X-Dev-Key";
+        let message = "missing or unknown development key: send \"X-Dev-Key: <key>\", with the key in \
+                       dev-key in the data directory";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
     }
 
@@ -84,11 +101,11 @@ impl Problem {
     }
 
     pub(super) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here")
+        Self::new(StatusCode::NOT_FOUND, "not_found", "no such path: /openapi.json lists the calls")
     }
 
     pub(super) fn method_not_allowed() -> Self {
-        let message = "this method is not for this path";
+        let message = "this path does not take this method: the Allow header lists those it takes";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
     }
 

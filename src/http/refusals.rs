@@ -15,15 +15,15 @@ use super::api::many;
 use super::keys::MayRead;
 use super::openapi::{self, Refusals};
 use super::problem::Problem;
-use super::query::{Asked, Limit, unless_empty};
+use super::query::{Asked, Limit};
 use crate::presence::{DeviceId, Platform, Timestamp, UserId};
 use crate::session::RefusedLogin;
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct RefusalsRequest {
     /// Whose logins; everybody's where it is left out.
-    #[serde(default, deserialize_with = "unless_empty")]
     #[param(value_type = Option<String>)]
     user: Option<UserId>,
     #[serde(default)]

@@ -19,7 +19,7 @@ use super::Door;
 use super::keys::MayRead;
 use super::openapi::Refusals;
 use super::problem::Problem;
-use super::query::Asked;
+use super::query::{Asked, UpTo};
 use super::stats::Counted;
 use crate::presence::Timestamp;
 
@@ -101,6 +101,7 @@ async fn take(door: &Door) -> Result<(), Problem> {
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct SeriesRequest {
     /// How far back.
     #[serde(default)]
@@ -121,9 +122,8 @@ impl Default for Minutes {
 
 impl<'de> Deserialize<'de> for Minutes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let minutes = u32::deserialize(deserializer)?;
-        let wrong = || serde::de::Error::custom(format!("`minutes` must be 1 to {MINUTES_MAX}"));
-        (1..=MINUTES_MAX).contains(&minutes).then_some(Self(minutes)).ok_or_else(wrong)
+        let minutes = deserializer.deserialize_u64(UpTo(u64::from(MINUTES_MAX)))?;
+        Ok(Self(u32::try_from(minutes).unwrap_or(MINUTES)))
     }
 }
 
@@ -140,6 +140,8 @@ pub(super) struct SeriesPage {
 #[utoipa::path(
     get,
     path = "/v1/stats/series",
+    operation_id = "getStatsSeries",
+    tag = "operation",
     params(SeriesRequest),
     responses(
         (status = 200, description = "The counts over time.", body = SeriesPage),

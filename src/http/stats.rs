@@ -26,6 +26,8 @@ type By = BTreeMap<&'static str, u64>;
 #[utoipa::path(
     get,
     path = "/v1/stats",
+    operation_id = "getStats",
+    tag = "operation",
     responses(
         (status = 200, description = "The counts.", body = Stats),
         Refusals,

@@ -15,16 +15,17 @@ use super::api::Named;
 use super::keys::MayRead;
 use super::lists::SessionDetail;
 use super::openapi::Refusals;
+use super::place::{Place, WATCHERS};
 use super::problem::Problem;
-use super::query::{Asked, Limit, unless_empty};
+use super::query::{Asked, Limit};
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct WatchersRequest {
     /// Where the page before ended: its `next`.
-    #[serde(default, deserialize_with = "unless_empty")]
     #[param(value_type = Option<String>)]
-    cursor: Option<u64>,
+    cursor: Option<Place<WATCHERS>>,
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
@@ -43,6 +44,8 @@ pub(super) struct WatcherPage<'a> {
 #[utoipa::path(
     get,
     path = "/v1/users/{user}/watchers",
+    operation_id = "listWatchers",
+    tag = "users",
     params(
         ("user" = String, Path, description = "The user, percent-encoded"),
         WatchersRequest,
@@ -58,11 +61,18 @@ pub(super) async fn watchers(
     Named(user): Named,
     Asked(WatchersRequest { cursor, limit }): Asked<WatchersRequest>,
 ) -> Result<Response, Problem> {
+    if cursor.as_ref().is_some_and(|place| place.user != user) {
+        return Err(Problem::bad_request(
+            "`cursor`: expected one of this user's watchers, got another's",
+        ));
+    }
     let all = door.hub.watchers(&user);
-    let rest = all.iter().filter(|(connection, _)| cursor.is_none_or(|at| connection.serial > at));
+    let read = cursor.map(|place| place.read);
+    let rest = all.iter().filter(|(connection, _)| read.is_none_or(|at| connection.serial > at));
     let shown: Vec<_> = rest.take(limit.get()).collect();
     let last = shown.last().filter(|_| shown.len() == limit.get());
-    let next = last.map(|(connection, _)| connection.serial.to_string());
+    let place = |read| Place::<WATCHERS> { user: user.clone(), read };
+    let next = last.map(|(connection, _)| place(connection.serial).to_string());
     let users: Vec<_> = shown.iter().map(|(_, user)| user.clone()).collect();
     let records = door.hub.records(&users).await?;
     // One whose session has just ended is left out.

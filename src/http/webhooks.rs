@@ -17,6 +17,7 @@ use super::api::JsonBody;
 use super::audit::Deed;
 use super::keys::{MayAct, MayRead};
 use super::openapi::{self, Refusals};
+use super::place::LogPlace;
 use super::problem::Problem;
 use super::query::{Asked, Limit};
 use crate::presence::Timestamp;
@@ -42,6 +43,8 @@ pub(super) async fn backlog(door: &Door) -> Result<(Backlog, Duration), Problem>
 #[utoipa::path(
     get,
     path = "/v1/webhooks",
+    operation_id = "getWebhookState",
+    tag = "webhooks",
     responses(
         (status = 200, description = "How the delivery goes.", body = WebhookState),
         Refusals,
@@ -116,6 +119,8 @@ pub(super) struct Count {
 #[utoipa::path(
     post,
     path = "/v1/webhooks/test",
+    operation_id = "testWebhook",
+    tag = "webhooks",
     responses(
         (status = 200, description = "What the receiver made of it.", body = Tested),
         (status = 409, description = "There is no webhook.", body = openapi::ProblemBody),
@@ -143,9 +148,10 @@ pub(super) async fn test(
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct DeadRequest {
     #[param(value_type = Option<String>)]
-    cursor: Option<Cursor>,
+    cursor: Option<LogPlace>,
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
@@ -178,6 +184,8 @@ struct DeadLetter {
 #[utoipa::path(
     get,
     path = "/v1/webhooks/dead",
+    operation_id = "listDeadLetters",
+    tag = "webhooks",
     params(DeadRequest),
     responses(
         (status = 200, description = "A page of dead letters.", body = DeadLetters),
@@ -189,6 +197,7 @@ pub(super) async fn dead(
     _: MayRead,
     Asked(DeadRequest { cursor, limit }): Asked<DeadRequest>,
 ) -> Result<Response, Problem> {
+    let cursor = cursor.map(|LogPlace(cursor)| cursor);
     let dead = door.webhook.outbox().dead(cursor, false, limit.get()).await?;
     let next = dead.last().filter(|_| dead.len() == limit.get()).map(|dead| dead.entry.cursor);
     let dead = dead.into_iter().filter_map(letter).collect();
@@ -206,7 +215,7 @@ fn letter(dead: Dead) -> Option<DeadLetter> {
 #[serde(deny_unknown_fields)]
 pub(super) struct Meant {
     #[schema(value_type = Option<Vec<String>>)]
-    ids: Option<Vec<Cursor>>,
+    ids: Option<Vec<LogPlace>>,
     #[serde(default)]
     all: bool,
 }
@@ -216,9 +225,14 @@ impl TryFrom<Meant> for Which {
 
     fn try_from(Meant { ids, all }: Meant) -> Result<Self, Problem> {
         match (ids, all) {
-            (Some(ids), false) => Ok(Self::These(ids)),
+            (Some(ids), false) => Ok(Self::These(ids.into_iter().map(|LogPlace(id)| id).collect())),
             (None, true) => Ok(Self::All),
-            _ => Err(Problem::bad_request("either `ids` or `all` is wanted")),
+            (Some(_), true) => {
+                Err(Problem::bad_request("expected either `ids` or `all`, got both"))
+            }
+            (None, false) => Err(Problem::bad_request(
+                "`ids` is missing: expected a list of the ids of dead letters, or `all: true`",
+            )),
         }
     }
 }
@@ -227,6 +241,8 @@ impl TryFrom<Meant> for Which {
 #[utoipa::path(
     post,
     path = "/v1/webhooks/dead/retry",
+    operation_id = "retryDeadLetters",
+    tag = "webhooks",
     request_body = Meant,
     responses(
         (status = 200, description = "How many.", body = Count),
@@ -248,6 +264,8 @@ pub(super) async fn retry(
 #[utoipa::path(
     post,
     path = "/v1/webhooks/dead/drop",
+    operation_id = "dropDeadLetters",
+    tag = "webhooks",
     request_body = Meant,
     responses(
         (status = 200, description = "How many.", body = Count),

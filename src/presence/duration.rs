@@ -1,8 +1,10 @@
 //! Durations as operators write them: `20s`, `7d`, `1500ms`.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serializer};
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserializer, Serializer};
 
 /// Reads a duration with its unit.
 ///
@@ -10,8 +12,7 @@ use serde::{Deserialize, Deserializer, Serializer};
 ///
 /// The words for the operator, where the text is none.
 pub fn parse(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| format!("`{text}` is no duration: write 20s, 7d or 1500ms"))
+    humantime::parse_duration(text).map_err(|_| format!("expected {}, got {text:?}", Written))
 }
 
 /// Writes a duration in the largest unit that divides it.
@@ -33,7 +34,28 @@ pub fn format(duration: Duration) -> String {
 ///
 /// As [`parse`].
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    deserializer.deserialize_str(Written)
+}
+
+/// Reads what is written, and says how that looks.
+struct Written;
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a duration such as \"20s\", \"7d\" or \"1500ms\"")
+    }
+}
+
+impl Visitor<'_> for Written {
+    type Value = Duration;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+        parse(text).map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+    }
 }
 
 /// Writes one into a configuration.

@@ -65,23 +65,13 @@ impl Applicant {
 }
 
 /// The latest refused logins, in memory, each with a line in the log unless there are too many.
+#[derive(Default)]
 pub struct RefusedLogins {
     kept: Mutex<VecDeque<Arc<RefusedLogin>>>,
     lines: Mutex<Bucket>,
     lines_of_address: Buckets<Option<IpAddr>>,
     /// How many had no line since the log last said so.
     left_out: AtomicU64,
-}
-
-impl Default for RefusedLogins {
-    fn default() -> Self {
-        Self {
-            kept: Mutex::default(),
-            lines: Mutex::default(),
-            lines_of_address: Buckets::new(&LINES_OF_ADDRESS),
-            left_out: AtomicU64::new(0),
-        }
-    }
 }
 
 impl RefusedLogins {

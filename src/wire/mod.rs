@@ -5,12 +5,14 @@
 
 mod close;
 mod error;
+mod explain;
 mod frame;
 mod push;
 mod request;
 
 pub use self::close::Close;
 pub use self::error::{ErrorBody, ErrorCode};
+pub use self::explain::{explain, no_object, read_json, show_given};
 pub use self::frame::{close_frame, ping_frame, text_frame};
 pub use self::push::{By, KickNotice, KickReason, Outcome, Push, Reply, UserStatus};
 pub use self::request::{

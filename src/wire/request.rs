@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{ErrorBody, ErrorCode};
+use super::{ErrorBody, ErrorCode, no_object, read_json, show_given};
 use crate::presence::{BackgroundReason, Platform};
 
 /// The most users that one `subscribe` or `query` may name.
@@ -14,6 +14,25 @@ pub const USERS_MAX: usize = 200;
 pub const TEXT_BYTES_MAX: usize = 256;
 /// The greatest id of a request: the greatest integer that JavaScript holds exactly.
 const ID_MAX: u64 = (1 << 53) - 1;
+/// See [`TEXT_BYTES_MAX`].
+const TEXT_BYTES_TOO_MANY: usize = TEXT_BYTES_MAX + 1;
+/// What errors call what a client sent.
+const MESSAGE: &str = "the message";
+/// What a message may be.
+const TYPES: [&str; 12] = [
+    "login",
+    "subscribe",
+    "unsubscribe",
+    "query",
+    "background",
+    "foreground",
+    "set",
+    "refresh",
+    "ping",
+    "sessions",
+    "kick",
+    "logout",
+];
 
 /// A request of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +77,7 @@ pub struct LoginRequest {
     #[serde(default)]
     pub resume: Option<String>,
     /// The custom status to begin with.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "is_given")]
     pub custom: Option<Option<Arc<str>>>,
     /// Free text, for the dashboard.
     #[serde(default)]
@@ -139,16 +158,15 @@ pub fn parse(text: &str) -> Result<(u64, Request), Malformed> {
     };
     // A list of the same values in the same order would pass for the fields of a struct.
     if !text.trim_start().starts_with('{') {
-        return Err(malformed(None, "not a JSON object".into()));
+        return Err(malformed(None, no_object(text, MESSAGE)));
     }
-    let head: Head<'_> = serde_json::from_str(text)
-        .map_err(|error| malformed(None, format!("not a JSON object: {error}")))?;
+    let head: Head<'_> = read_json(text, MESSAGE).map_err(|message| malformed(None, message))?;
     let id =
         head.id.and_then(|raw| serde_json::from_str(raw.get()).ok()).filter(|id| *id <= ID_MAX);
     let Text(name) = head
         .r#type
         .and_then(|raw| serde_json::from_str(raw.get()).ok())
-        .ok_or_else(|| malformed(id, "`type` must be a text".into()))?;
+        .ok_or_else(|| malformed(id, format!("`type`: expected a text, {}", given(head.r#type))))?;
 
     let wrong_field = |id, message: String| Malformed {
         id,
@@ -159,14 +177,23 @@ pub fn parse(text: &str) -> Result<(u64, Request), Malformed> {
     let request = match request(&name, text) {
         Ok(request) => request,
         Err(Wrong::Type) => {
-            let error = ErrorBody::new(ErrorCode::UnknownType, "no such type");
+            let expected = TYPES.join(", ");
+            let message = format!(
+                "`type`: expected one of {expected}; got {}",
+                show_given(&Value::from(&*name))
+            );
+            let error = ErrorBody::new(ErrorCode::UnknownType, message);
             return Err(Malformed { id, error, counts: true, is_login: false });
         }
         Err(Wrong::Field(message)) => return Err(wrong_field(id, message)),
     };
     match id {
         Some(id) => Ok((id, request)),
-        None => Err(wrong_field(None, "`id` must be an integer from 0 to 2^53 - 1".into())),
+        None => {
+            let given = given(head.id);
+            let message = format!("`id`: expected a whole number from 0 to 2^53 - 1, {given}");
+            Err(wrong_field(None, message))
+        }
     }
 }
 
@@ -207,7 +234,8 @@ fn request(name: &str, text: &str) -> Result<Request, Wrong> {
             Unsubscribe { all: true, .. } => Request::Unsubscribe(None),
             Unsubscribe { users: Some(users), .. } => Request::Unsubscribe(Some(users)),
             Unsubscribe { .. } => {
-                return Err(Wrong::Field("`users` or `all: true` is missing".into()));
+                let message = "`users` is missing: expected a list of user ids, or `all: true`";
+                return Err(Wrong::Field(message.into()));
             }
         },
         "query" => Request::Query(users(text)?),
@@ -239,22 +267,37 @@ fn users(text: &str) -> Result<Vec<String>, Wrong> {
     if (1..=USERS_MAX).contains(&users.len()) {
         Ok(users)
     } else {
-        Err(Wrong::Field(format!("`users` must have 1 to {USERS_MAX} ids")))
+        let given = users.len();
+        Err(Wrong::Field(format!("`users`: expected 1 to {USERS_MAX} ids, got {given}")))
     }
 }
 
 fn bounded(field: &str, text: Option<&str>) -> Result<(), Wrong> {
-    if text.is_some_and(|text| text.len() > TEXT_BYTES_MAX) {
-        return Err(Wrong::Field(format!("`{field}` must have at most {TEXT_BYTES_MAX} bytes")));
+    match text.map(str::len) {
+        Some(bytes @ TEXT_BYTES_TOO_MANY..) => {
+            let expected = format!("expected a text of at most {TEXT_BYTES_MAX} bytes");
+            Err(Wrong::Field(format!("`{field}`: {expected}, got {bytes} bytes")))
+        }
+        Some(_) | None => Ok(()),
     }
-    Ok(())
+}
+
+/// What was given in place of what was expected.
+fn given(raw: Option<&RawValue>) -> String {
+    match raw.and_then(|raw| serde_json::from_str(raw.get()).ok()) {
+        Some(value) => format!("got {}", show_given(&value)),
+        None if raw.is_some() => "got something that cannot be read".to_owned(),
+        None => "and it is missing".to_owned(),
+    }
 }
 
 fn fields<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Wrong> {
-    serde_json::from_str(text).map_err(|error| Wrong::Field(error.to_string()))
+    read_json(text, MESSAGE).map_err(Wrong::Field)
 }
 
 /// Tells a field that is `null` from one that is absent.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Arc<str>>>, D::Error> {
+fn is_given<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<Arc<str>>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }

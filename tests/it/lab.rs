@@ -119,6 +119,7 @@ impl Lab {
             data: None,
             config: Arc::default(),
             handshake_timeout: config.server.handshake_timeout,
+            keep_alive: config.server.keep_alive,
         };
         change(&mut settings);
         let any = SocketAddr::from(([127, 0, 0, 1], 0));

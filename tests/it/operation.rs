@@ -272,7 +272,8 @@ async fn the_hub_outlives_a_want_of_file_descriptors() {
     let server = Server::start(&[]);
     let mut kept = TcpStream::connect(server.address).await.expect("a connection");
     let mut ask = async || {
-        let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+        let request =
+            b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text\r\n\r\n";
         kept.write_all(request).await.expect("to send");
         let mut answer = String::new();
         while !answer.contains("# EOF") {

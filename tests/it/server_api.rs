@@ -1,10 +1,12 @@
 //! The HTTP API from outside.
 
+mod answers;
 mod counts;
 mod dashboard;
 mod faces;
 mod kicks;
 mod log;
+mod queries;
 mod refusals;
 mod tencent;
 

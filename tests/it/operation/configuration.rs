@@ -84,6 +84,7 @@ fn the_defaults_are_those_that_are_promised() {
         server.max_connections = 200000
         server.max_message_bytes = 65536
         server.handshake_timeout = "5s"
+        server.keep_alive = "75s"
         server.drain = "10s"
         server.metrics_listen = ""
         server.admin_listen = ""

@@ -1,0 +1,95 @@
+//! Keeps what others wrote from changing how a log looks.
+//!
+//! A user id may have letters that turn the direction of a line around (U+202E), break it (U+2028), or
+//! are not seen at all. Wherever in a line such a character stands, it is written as its number.
+
+use std::io::{self, Write};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::config::LogFormat;
+
+/// Writes log lines with such characters escaped.
+#[derive(Debug, Clone)]
+pub(super) struct Escaped<W> {
+    inner: W,
+    format: LogFormat,
+}
+
+impl<W> Escaped<W> {
+    /// Escapes what goes to `inner`: as `\u{202e}` in text, in JSON as JSON does.
+    pub(super) const fn new(inner: W, format: LogFormat) -> Self {
+        Self { inner, format }
+    }
+}
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Escaped<W> {
+    type Writer = Escaped<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Escaped { inner: self.inner.make_writer(), format: self.format }
+    }
+}
+
+impl<W: Write> Write for Escaped<W> {
+    /// Takes a whole line, as the layer that makes them writes it.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match str::from_utf8(line) {
+            Ok(text) if text.trim_end_matches('\n').contains(is_unseen) => {
+                self.inner.write_all(escape(text, self.format).as_bytes())?;
+            }
+            Ok(_) | Err(_) => self.inner.write_all(line)?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+fn escape(line: &str, format: LogFormat) -> String {
+    let text = line.trim_end_matches('\n');
+    let mut escaped = String::with_capacity(line.len() + 16);
+    for c in text.chars() {
+        match format {
+            _ if !is_unseen(c) => escaped.push(c),
+            LogFormat::Text => escaped.extend(c.escape_default()),
+            LogFormat::Json => {
+                let units = c.encode_utf16(&mut [0; 2]).to_vec();
+                escaped.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
+            }
+        }
+    }
+    escaped.push_str(&line[text.len()..]);
+    escaped
+}
+
+/// Whether a character is not seen, or moves what is: a control character, or of Unicode's categories
+/// Cf, Zl and Zp.
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{600}'..='\u{605}'
+                | '\u{61c}'
+                | '\u{6dd}'
+                | '\u{70f}'
+                | '\u{890}'..='\u{891}'
+                | '\u{8e2}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{110bd}'
+                | '\u{110cd}'
+                | '\u{13430}'..='\u{1343f}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0001}'
+                | '\u{e0020}'..='\u{e007f}'
+        )
+}

@@ -1,0 +1,198 @@
+//! What is wrong with a value that somebody wrote, in words for whoever wrote it: the field, what was
+//! expected, and what was given.
+//!
+//! Serde says what it says in words of its own ("invalid type: map, expected a sequence"). They are
+//! put into others here, in one place, for bodies, queries, messages and the configuration alike.
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_path_to_error::{Path, Segment};
+
+/// How much is show_given of what was given.
+const SHOWN_CHARS: usize = 60;
+/// Fields whose values are not show_given, not even to those who sent them.
+const SECRET: [&str; 4] = ["token", "key", "secret", "resume"];
+
+/// Reads JSON; `whole` names it: "the body".
+///
+/// # Errors
+///
+/// Says what is wrong.
+pub fn read_json<'de, T: Deserialize<'de>>(json: &'de str, whole: &str) -> Result<T, String> {
+    serde_json::from_str(json).map_err(|error| {
+        if error.is_syntax() || error.is_eof() {
+            return not_json(whole, &error);
+        }
+        // Only now is it worth finding out where that was.
+        let mut deserializer = serde_json::Deserializer::from_str(json);
+        let found: Result<T, _> = serde_path_to_error::deserialize(&mut deserializer);
+        let Err(error) = found else { return not_json(whole, &error) };
+        let given: Option<Value> = serde_json::from_str(json).ok();
+        explain(error.path(), &error.inner().to_string(), given.as_ref(), whole)
+    })
+}
+
+/// Says that something is a JSON value of another kind than an object, or not JSON at all.
+pub fn no_object(json: &str, whole: &str) -> String {
+    match serde_json::from_str::<Value>(json) {
+        Ok(given) => format!("{whole} must be a JSON object, got {}", show_given(&given)),
+        Err(error) => not_json(whole, &error),
+    }
+}
+
+fn not_json(whole: &str, error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    let error = error.to_string();
+    let what = without_place(&error);
+    let what = match what.split_once("EOF while parsing ") {
+        Some((_, part)) => format!("it ends within {part}"),
+        None => match what {
+            "expected value" => "expected a value".to_owned(),
+            "trailing characters" => "something follows its end".to_owned(),
+            _ => what.to_owned(),
+        },
+    };
+    format!("{whole} is not valid JSON: {what} (line {line}, column {column})")
+}
+
+/// Says what is wrong at a place within a value; `error` is what serde says, `given` the whole value.
+pub fn explain(path: &Path, error: &str, given: Option<&Value>, whole: &str) -> String {
+    let mut place = path.to_string();
+    let given = given.and_then(|given| at(given, path));
+    let is_secret = SECRET.iter().any(|name| place.rsplit('.').next() == Some(*name));
+    let given = given.filter(|_| !is_secret);
+    let message = match Fault::parse(without_place(error)) {
+        Fault::Field(field, message) => {
+            let is_root = path.iter().next().is_none();
+            let is_named = place == field || place.ends_with(&format!(".{field}"));
+            if is_root {
+                field.clone_into(&mut place);
+            } else if !is_named {
+                place = format!("{place}.{field}");
+            }
+            return format!("`{place}` {message}");
+        }
+        Fault::Expected(expected) => match given {
+            Some(given) => format!("expected {expected}, got {}", show_given(given)),
+            None => format!("expected {expected}"),
+        },
+        Fault::Own(message) => {
+            match given.filter(|given| !given.is_object() && !given.is_array()) {
+                Some(given) if message.starts_with("expected ") => {
+                    format!("{message}, got {}", show_given(given))
+                }
+                Some(given) => format!("{message}; got {}", show_given(given)),
+                None => message.to_owned(),
+            }
+        }
+    };
+    match path.iter().next() {
+        None => format!("{whole}: {message}"),
+        Some(_) => format!("`{place}`: {message}"),
+    }
+}
+
+/// What serde says, taken apart.
+enum Fault<'a> {
+    /// A field that is missing, unknown or there twice.
+    Field(&'a str, String),
+    /// Something else was expected.
+    Expected(String),
+    /// What a type of the hub's own says.
+    Own(&'a str),
+}
+
+impl<'a> Fault<'a> {
+    fn parse(error: &'a str) -> Self {
+        let named = |start: &str| {
+            let (field, rest) = error.strip_prefix(start)?.strip_prefix('`')?.split_once('`')?;
+            Some((field, rest.strip_prefix(", ").unwrap_or(rest)))
+        };
+        if let Some((field, _)) = named("missing field ") {
+            return Self::Field(field, "is missing".to_owned());
+        }
+        if let Some((field, _)) = named("duplicate field ") {
+            return Self::Field(field, "is given twice".to_owned());
+        }
+        if let Some((field, expected)) = named("unknown field ") {
+            let message = match expected.strip_prefix("expected ") {
+                Some(expected) => format!("is not known here: expected {expected}"),
+                None => "is not known here: nothing is expected".to_owned(),
+            };
+            return Self::Field(field, message);
+        }
+        if let Some((_, expected)) = named("unknown variant ") {
+            let expected = expected.strip_prefix("expected ").unwrap_or(expected);
+            return Self::Expected(expected.replace('`', "\""));
+        }
+        for start in ["invalid type: ", "invalid value: ", "invalid length "] {
+            let parts = error.strip_prefix(start).and_then(|rest| rest.rsplit_once(", expected "));
+            if let Some((_, expected)) = parts {
+                return Self::Expected(kind(expected).to_owned());
+            }
+        }
+        match error {
+            "invalid IP address syntax" => {
+                Self::Expected("an IP address such as 203.0.113.7 or 2001:db8::1".to_owned())
+            }
+            _ => Self::Own(error),
+        }
+    }
+}
+
+/// What serde and Rust call a kind of value, in words that everybody knows.
+fn kind(expected: &str) -> &str {
+    match expected {
+        "a sequence" => "a list",
+        "a map" => "an object",
+        "a string" | "a borrowed string" | "string" | "str" | "a character" => "a text",
+        "string or map" | "variant identifier" => "a text",
+        "path string" => "a path",
+        "a boolean" => "true or false",
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" | "u64" | "usize" => "a whole number, 0 or more",
+        "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "IP address" => "an IP address such as 203.0.113.7 or 2001:db8::1",
+        _ if expected.starts_with("struct ") => "an object",
+        _ if expected.starts_with("enum ") => "a text",
+        _ => expected,
+    }
+}
+
+/// Cuts off where serde_json says that it was.
+fn without_place(error: &str) -> &str {
+    let error = error.trim_end();
+    error.rsplit_once(" at line ").map_or(error, |(error, _)| error)
+}
+
+fn at<'a>(whole: &'a Value, path: &Path) -> Option<&'a Value> {
+    path.iter().try_fold(whole, |value, segment| match segment {
+        Segment::Seq { index } => value.get(index),
+        Segment::Map { key } => value.get(key),
+        Segment::Enum { .. } => Some(value),
+        Segment::Unknown => None,
+    })
+}
+
+/// What was given, as a message shows it.
+pub fn show_given(given: &Value) -> String {
+    let json = given.to_string();
+    let mut json = match json.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &json[..end]),
+        None => json,
+    };
+    match given {
+        Value::Null | Value::Bool(_) => json,
+        Value::Number(_) => format!("the number {json}"),
+        Value::String(_) => {
+            if json.ends_with('…') {
+                json.push('"');
+            }
+            json
+        }
+        Value::Array(_) => format!("the list {json}"),
+        Value::Object(_) => format!("the object {json}"),
+    }
+}

@@ -166,6 +166,6 @@ fn log_panics() {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("unknown");
         let backtrace = std::backtrace::Backtrace::capture();
-        tracing::error!(message, location, %backtrace, "panic in the hub: please report it");
+        tracing::error!(message, location, %backtrace, "the hub panicked: please report it");
     }));
 }

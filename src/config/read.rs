@@ -205,7 +205,11 @@ fn message(
     // The place says the key already.
     let message = message.strip_prefix(&format!("`{key}`: ")).unwrap_or(&message);
     let message = message.strip_prefix(&format!("`{key}` ")).unwrap_or(message);
-    if is_secret { format!("{message} (what was given is not shown)") } else { message.to_owned() }
+    if !is_secret {
+        return message.to_owned();
+    }
+    let example = if key.ends_with('s') { r#"["...", "..."]"# } else { r#""...""# };
+    format!("{message}; write {key} = {example} (what was given is not shown)")
 }
 
 /// Whether the value of a key is a secret, or holds one.

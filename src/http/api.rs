@@ -1,5 +1,3 @@
-#![expect(unused_qualifications, reason = "utoipa's macro writes them")]
-
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,21 +10,18 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::Door;
 use super::audit::Deed;
 use super::keys::{MayAct, MayRead};
 use super::openapi::{self, Refusals};
 use super::problem::Problem;
-use super::query::Asked;
 use crate::clock::Clock;
 use crate::hub::{Applied, Hub};
 use crate::presence::{
-    Answer, Background, DeviceId, EventKind, Kicker, NodeId, Platform, Record, Refusal,
-    SESSIONS_MAX, SessionId, State as UserState, Status, Target, Terminal, Timestamp, UserId,
-    Victim, explain as explain_login,
+    Answer, Background, DeviceId, EventKind, Kicker, NodeId, Platform, Record, Refusal, SessionId,
+    State as UserState, Status, Target, Terminal, Timestamp, UserId, Victim,
 };
 use crate::wire::{ErrorCode, TEXT_BYTES_MAX, no_object, read_json, show_given};
 
@@ -371,89 +366,6 @@ pub(super) async fn set_custom(
     let deed = Deed { action: "set custom", whom: Some(&user), why: None };
     caller.did(&deed, applied.as_ref().map(|_| what));
     Ok(Json(Detail::brief(&user, &applied?.record)).into_response())
-}
-
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ExplainRequest {
-    /// What comes.
-    #[param(value_type = openapi::Platform)]
-    login: Platform,
-    /// What is logged in, in this order: `web,android:2`.
-    #[serde(default)]
-    existing: String,
-}
-
-/// `GET /v1/policy/explain`: whom a login would kick.
-#[utoipa::path(
-    get,
-    path = "/v1/policy/explain",
-    operation_id = "explainPolicy",
-    tag = "policy",
-    params(ExplainRequest),
-    responses(
-        (status = 200, description = "Whom it would kick.", body = openapi::Explanation),
-        Refusals,
-    ),
-)]
-pub(super) async fn explain(
-    State(door): State<Arc<Door>>,
-    _: MayRead,
-    Asked(request): Asked<ExplainRequest>,
-) -> Result<Json<Value>, Problem> {
-    explanation(&door.hub.policy().login, &request.existing, request.login)
-        .map(Json)
-        .map_err(Problem::bad_request)
-}
-
-/// Explains a login beside devices written as `web,android:2`, as the call and the command answer it.
-///
-/// # Errors
-///
-/// What is wrong with what is written.
-pub fn explanation(
-    policy: &crate::presence::LoginPolicy,
-    existing: &str,
-    login: Platform,
-) -> Result<Value, String> {
-    let mut devices: Vec<(Platform, usize)> = Vec::new();
-    for entry in existing.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
-        let (platform, count) = entry.split_once(':').unwrap_or((entry, "1"));
-        let platform = platform.parse().map_err(|error| {
-            format!("`existing`: {error}; got {}", show_given(&platform.into()))
-        })?;
-        let count = count.parse().ok().filter(|count| (1..=SESSIONS_MAX).contains(count));
-        let wrong = || {
-            let expected = "expected platforms with counts such as \"web,android:2\"";
-            format!("`existing`: {expected}, got {}", show_given(&entry.into()))
-        };
-        devices.push((platform, count.ok_or_else(wrong)?));
-        let all: usize = devices.iter().map(|(_, count)| count).sum();
-        if all > SESSIONS_MAX {
-            return Err(format!(
-                "`existing`: expected at most {SESSIONS_MAX} devices, got {all} or more"
-            ));
-        }
-    }
-    let explained = explain_login(&devices, login, policy);
-    let list = |kicked: &[(Platform, usize)]| -> Value {
-        kicked
-            .iter()
-            .map(|(platform, count)| json!({ "platform": platform, "count": count }))
-            .collect()
-    };
-    let presets: Map<_, _> = explained
-        .presets
-        .iter()
-        .map(|(preset, kicked)| (preset.name().to_owned(), list(kicked)))
-        .collect();
-    Ok(json!({
-        "policy": policy.name(),
-        "kicked": list(&explained.kicked),
-        "rejected": explained.rejected,
-        "presets": presets,
-    }))
 }
 
 /// What is not there, told only to whoever may read.

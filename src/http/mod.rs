@@ -20,6 +20,7 @@ mod ops;
 mod origin;
 mod peer;
 mod place;
+mod policy;
 mod problem;
 mod process;
 mod query;
@@ -47,11 +48,11 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub use self::api::explanation;
 use self::compressed::Compressed;
 pub use self::forwarded::TrustedProxies;
 pub use self::listen::{ListenFault, Listener, bind, serve, tls};
 pub use self::origin::OriginRule;
+pub use self::policy::explanation;
 use self::problem::Problem;
 use self::series::Series;
 pub use self::series::keep_series;
@@ -235,7 +236,7 @@ impl Door {
             .routes(routes!(watchers::watchers))
             .routes(routes!(api::kick))
             .routes(routes!(api::set_custom))
-            .routes(routes!(api::explain))
+            .routes(routes!(policy::explain))
             .routes(routes!(lists::sessions))
             .routes(routes!(lists::snapshot))
             .routes(routes!(events::events))

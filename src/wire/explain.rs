@@ -8,9 +8,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
-/// How much is show_given of what was given.
+/// How many characters are shown of what was given.
 const SHOWN_CHARS: usize = 60;
-/// Fields whose values are not show_given, not even to those who sent them.
+/// Fields whose values are not shown, not even to those who sent them.
 const SECRET: [&str; 4] = ["token", "key", "secret", "resume"];
 
 /// Reads JSON; `whole` names it: "the body".

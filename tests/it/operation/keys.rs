@@ -74,7 +74,7 @@ fn several_secrets_are_read_from_a_variable_and_hidden() {
         let found = faults(None, &[("auth.secrets", wrong)]);
         assert_eq!(found.len(), 1, "{found:#?}");
         assert!(found[0].starts_with("PRESENCE_HUB__AUTH__SECRETS: "), "{found:#?}");
-        assert!(found[0].contains("a list of texts: [\"...\", \"...\"]"), "{found:#?}");
+        assert!(found[0].contains("write auth.secrets = [\"...\", \"...\"]"), "{found:#?}");
         assert!(!found[0].contains(SECRET), "{found:#?}");
     }
 }

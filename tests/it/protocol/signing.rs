@@ -230,7 +230,7 @@ async fn while_no_key_can_be_fetched_nobody_is_told_that_its_token_is_no_good() 
         assert_eq!(client.error(login).await, "unavailable");
         assert_eq!(client.until_closed().await, (vec![], Some(4006)));
     }
-    assert!(server.log().contains("the JWK set cannot be fetched"), "{}", server.log());
+    server.until_logged(&["the JWK set cannot be fetched"]).await;
 }
 
 #[tokio::test]

@@ -35,6 +35,8 @@ use crate::webhook::{self, Webhook};
 const DESCRIPTORS_KEPT: u64 = 64;
 /// How long the webhook may take to stop.
 const POSTING_MAX: Duration = Duration::from_secs(10);
+/// The file with the secret that development mode signs with, in the store's directory.
+pub const DEVELOPMENT_SECRET: &str = "dev-secret";
 /// How many bytes of chance the keys of development mode have.
 const KEY_BYTES: usize = 32;
 
@@ -334,8 +336,7 @@ fn make_keys(directory: &Path) -> Result<Made, AppFault> {
     fs::create_dir_all(directory).map_err(fault)?;
     let key = |name: &str| -> Result<String, AppFault> {
         let path = directory.join(name);
-        let known = fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
-        if known.len() >= KEY_BYTES {
+        if let Some(known) = known_key(&path) {
             return Ok(known);
         }
         let made = hexadecimal(rand::random::<[u8; KEY_BYTES]>());
@@ -347,16 +348,22 @@ fn make_keys(directory: &Path) -> Result<Made, AppFault> {
             .map_err(|error| AppFault::Io(path.display().to_string(), error))?;
         Ok(made)
     };
-    Ok(Made { secret: key("dev-secret")?, admin_key: key("admin-key")?, dev_key: key("dev-key")? })
+    Ok(Made {
+        secret: key(DEVELOPMENT_SECRET)?,
+        admin_key: key("admin-key")?,
+        dev_key: key("dev-key")?,
+    })
 }
 
-/// The secret that development mode signs with, made where there is none yet.
-///
-/// # Errors
-///
-/// Where the directory cannot be written.
-pub fn development_secret(directory: &Path) -> Result<String, AppFault> {
-    Ok(make_keys(directory)?.secret)
+/// The secret that development mode signs with, if a hub has made one in this directory.
+pub fn development_secret(directory: &Path) -> Option<String> {
+    known_key(&directory.join(DEVELOPMENT_SECRET))
+}
+
+/// The key that a file holds.
+fn known_key(path: &Path) -> Option<String> {
+    let known = fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    (known.len() >= KEY_BYTES).then_some(known)
 }
 
 fn hexadecimal(bytes: [u8; KEY_BYTES]) -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use presence_hub::app;
 use presence_hub::auth::{Algorithm, mint};
 use presence_hub::bench;
 use presence_hub::clock::Clock;
-use presence_hub::config::{Loaded, load};
+use presence_hub::config::{Config, Faults, Loaded, load};
 use presence_hub::http::explanation;
 use presence_hub::presence::{Platform, UserId, duration};
 
@@ -118,8 +118,12 @@ fn failed(error: impl std::fmt::Display) -> Stop {
 }
 
 fn loaded(source: &Source) -> Result<Loaded, Stop> {
-    load(source.config.as_deref(), &variables())
-        .map_err(|faults| Stop { code: EXIT_CONFIG, message: faults.to_string() })
+    load(source.config.as_deref(), &variables()).map_err(wrong)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands where an error is mapped")]
+fn wrong(faults: Faults) -> Stop {
+    Stop { code: EXIT_CONFIG, message: faults.to_string() }
 }
 
 fn variables() -> BTreeMap<String, String> {
@@ -145,20 +149,65 @@ fn check_config(source: &Source) -> Result<ExitCode, Stop> {
 }
 
 fn print_token(token: &Token) -> Result<ExitCode, Stop> {
-    let config = loaded(&token.source)?.config;
+    let variables = variables();
+    let Loaded { config, file } =
+        load(token.source.config.as_deref(), &variables).map_err(wrong)?;
     if config.auth.algorithm != Algorithm::HS256 {
-        return Err(failed(
-            "only HS256 has a secret to sign with: ask whoever has the private key",
-        ));
+        let algorithm = config.auth.algorithm;
+        return Err(failed(format!(
+            "auth.algorithm is {algorithm:?}: the hub has only the public key, and cannot sign; sign \
+             with the private key where your back end does"
+        )));
     }
-    let mut secret = config.signing_secret().map(|s| s.expose().to_owned()).unwrap_or_default();
-    if config.is_development() {
-        secret = app::development_secret(&config.store.path).map_err(failed)?;
-    }
+    let read = match &file {
+        Some(file) => format!("the configuration {}", whole(file)),
+        None => {
+            format!("the default configuration (there is no {})", whole("config.toml".as_ref()))
+        }
+    };
+    let (secret, from) = match config.signing_secret() {
+        Some((name, secret)) => {
+            (secret.expose().to_owned(), setting_source(&name, &variables, file.as_deref()))
+        }
+        None => development_secret(&config, &read)?,
+    };
     let (rules, wall) = (config.token_rules(), Clock::system().wall());
     let Token { user, platform, ttl, watch, .. } = token;
     let minted = mint(secret.as_bytes(), &rules, user, *platform, watch, wall, *ttl);
-    print(&format!("{}\n", minted.map_err(failed)?))
+    let minted = minted.map_err(failed)?;
+    // Standard output has the token alone, so that it can be taken from there.
+    writeln!(io::stderr(), "signed with {from}, by {read}").ok();
+    print(&format!("{minted}\n"))
+}
+
+/// Where the secret of a setting was given.
+fn setting_source(name: &str, variables: &BTreeMap<String, String>, file: Option<&Path>) -> String {
+    let setting = name.split('[').next().unwrap_or(name);
+    let variable = format!("PRESENCE_HUB__{}", setting.replace('.', "__").to_uppercase());
+    match file {
+        _ if variables.contains_key(&variable) => format!("{name} of the variable {variable}"),
+        Some(file) => format!("{name} of {}", whole(file)),
+        None => name.to_owned(),
+    }
+}
+
+/// The secret that a hub in development mode has made; a token of any other one no hub would accept.
+fn development_secret(config: &Config, read: &str) -> Result<(String, String), Stop> {
+    let directory = &config.store.path;
+    let path = whole(&directory.join(app::DEVELOPMENT_SECRET));
+    let secret = app::development_secret(directory).ok_or_else(|| {
+        failed(format!(
+            "no secret to sign with: {read} has no auth.secrets, and there is no development secret \
+             at {path}. Run this where the hub runs, or name its configuration with --config; a hub \
+             in development mode makes the secret when it is started"
+        ))
+    })?;
+    Ok((secret, format!("the development secret {path}")))
+}
+
+/// A path from the root on, so that it says where it was looked for.
+fn whole(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 fn print_policy(explain: &Explain) -> Result<ExitCode, Stop> {

@@ -27,8 +27,9 @@ impl Config {
     }
 
     /// The secret that signs tokens where the hub signs some itself: the first of `auth.secrets`.
-    pub fn signing_secret(&self) -> Option<&Secret> {
-        self.secrets().first().map(|(_, secret)| *secret)
+    /// With its name.
+    pub fn signing_secret(&self) -> Option<(String, &Secret)> {
+        self.secrets().into_iter().next()
     }
 
     /// Where the keys that verify tokens come from; nowhere in development mode.

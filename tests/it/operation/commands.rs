@@ -104,3 +104,67 @@ async fn the_policy_command_explains_as_the_call_does() {
         assert_eq!(said(&output), "");
     }
 }
+
+fn files(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).expect("a directory");
+    entries.map(|entry| entry.expect("an entry").file_name().display().to_string()).collect()
+}
+
+#[test]
+fn the_token_command_says_which_configuration_and_which_secret_it_used() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path().canonicalize().expect("a path");
+    let other = "another secret of at least 32 bytes";
+    let list = format!("[\"{SECRET}\", \"{other}\"]");
+    let mint = |arguments: &[&str], settings: &[(&str, &str)]| {
+        let output = run(&root, &[&["token", "--user", "ann"], arguments].concat(), settings);
+        assert!(output.status.success(), "{}", complained(&output));
+        // Standard output has the token and nothing else.
+        let token = said(&output);
+        assert_eq!(token.trim_end().split('.').count(), 3, "{token}");
+        assert_eq!(token.lines().count(), 1, "{token}");
+        let told = complained(&output);
+        assert!(!told.contains(SECRET) && !told.contains(other), "{told}");
+        told
+    };
+    let told = mint(&[], &[("auth.secrets", &list)]);
+    for part in ["auth.secrets[0] of the variable PRESENCE_HUB__AUTH__SECRETS", "default"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let file = root.join("hub.toml");
+    std::fs::write(&file, format!("[auth]\nsecret = \"{SECRET}\"\n")).expect("to write");
+    let told = mint(&["--config", "hub.toml"], &[]);
+    let part = format!("signed with auth.secret of {}", file.display());
+    assert!(told.contains(&part), "{part}: {told}");
+    let made = "0123456789012345678901234567890123456789";
+    std::fs::create_dir(root.join("data")).expect("a directory");
+    std::fs::write(root.join("data/dev-secret"), format!("{made}\n")).expect("to write");
+    let told = mint(&[], &[]);
+    let part = format!("the development secret {}", root.join("data/dev-secret").display());
+    assert!(told.contains(&part) && !told.contains(made), "{part}: {told}");
+    assert_eq!(files(&root.join("data")), ["dev-secret"], "nothing else is made");
+}
+
+#[test]
+fn a_command_that_only_reads_makes_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path().canonicalize().expect("a path");
+    let output = run(&root, &["token", "--user", "ann"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(said(&output), "");
+    let told = complained(&output);
+    let looked = root.join("data/dev-secret").display().to_string();
+    for part in ["no secret to sign with", "auth.secrets", "--config", &looked] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    for arguments in [&["check-config"][..], &["policy", "--login", "ios"], &["--help"]] {
+        assert!(run(&root, arguments, &[]).status.success(), "{arguments:?}");
+    }
+    assert_eq!(files(&root), Vec::<String>::new());
+
+    let settings = [("auth.algorithm", "ES256"), ("auth.jwks_url", "https://idp.example.com/")];
+    let output = run(&root, &["token", "--user", "ann"], &settings);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(complained(&output).contains("auth.algorithm is ES256"), "{}", complained(&output));
+    assert!(files(&root).is_empty());
+}

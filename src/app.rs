@@ -228,7 +228,11 @@ impl Settings {
         let source = match (config.key_source().map_err(wrong)?, made) {
             (Some(source), _) => source,
             (None, Some(made)) => KeySource::Secrets(vec![made.secret.clone().into_bytes()]),
-            (None, None) => return Err(wrong("there is no secret any more".into())),
+            (None, None) => {
+                let message = "auth.secrets is empty now, and a hub that was started with a secret \
+                               does not go into development mode: set one, or restart the hub";
+                return Err(wrong(message.into()));
+            }
         };
         let rules = config.token_rules();
         let verifier = Verifier::new(&source, rules.clone()).map_err(|e| wrong(e.to_string()))?;
@@ -261,6 +265,7 @@ impl Settings {
                 config: Arc::new(in_effect.config),
                 metrics_apart: !config.server.metrics_listen.is_empty(),
                 data: (config.store.kind == StoreKind::Embedded).then(|| config.store.path.clone()),
+                cookie: http::cookie_name(&config.place()),
                 handshake_timeout: config.server.handshake_timeout,
                 keep_alive: config.server.keep_alive,
             },

@@ -33,7 +33,8 @@ impl Role {
 pub struct KeyMark([u8; 32]);
 
 impl KeyMark {
-    pub(super) fn of(text: &str) -> Self {
+    /// The mark of a text.
+    pub fn of(text: &str) -> Self {
         let mut mark = [0; 32];
         mark.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
         Self(mark)

@@ -63,6 +63,17 @@ impl Config {
         ApiKeys::new(&texts(&self.auth.viewer_keys), &texts(&self.auth.api_keys), &admin)
     }
 
+    /// What tells this hub from others that a browser reaches under the same name, and stays the same
+    /// over restarts: the machine or container, the data directory, and the address.
+    ///
+    /// A `Host` header would not do: many a proxy leaves out the port that the browser used.
+    pub fn place(&self) -> String {
+        let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let path = &self.store.path;
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        format!("{}\n{}\n{}", machine.trim(), path.display(), self.server.listen)
+    }
+
     /// The secrets that verify tokens, with their names; the first signs.
     fn secrets(&self) -> Vec<(String, &Secret)> {
         let one = Some(&self.auth.secret).filter(|secret| !secret.expose().is_empty());

@@ -16,7 +16,7 @@ use super::Door;
 use super::api::JsonBody;
 use super::audit::{Deed, WRONG_KEYS, note_wrong_key};
 use super::forwarded::Client;
-use super::keys::{COOKIE, Caller, MayRead, MaySeeAll, cookies};
+use super::keys::{Caller, MayRead, MaySeeAll, cookies};
 use super::openapi::{self, Refusals};
 use super::problem::Problem;
 use super::upgrade::household;
@@ -56,10 +56,10 @@ pub(super) struct Way {
 impl FromRequestParts<Arc<Door>> for Way {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<Door>) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
         let caller_at = Door::address(parts)?;
         let is_secure = parts.extensions.get::<Client>().is_some_and(|client| client.is_secure);
-        let ids = cookies(&parts.headers).map(str::to_owned).collect();
+        let ids = cookies(&parts.headers, &door.cookie).map(str::to_owned).collect();
         Ok(Self { caller_at, is_secure, ids })
     }
 }
@@ -104,7 +104,8 @@ pub(super) async fn log_in(
     caller.did(&Deed::of("log in"), Ok("for 8 hours"));
     let expires = Some(door.hub.clock().wall() + LOGIN_TTL);
     let who = Who { role: bearer.role.name(), expires, key: bearer.mark.to_string() };
-    Ok((set_cookie(&id, LOGIN_TTL.as_secs(), way.is_secure), Json(who)).into_response())
+    Ok((set_cookie(&door.cookie, &id, LOGIN_TTL.as_secs(), way.is_secure), Json(who))
+        .into_response())
 }
 
 /// `GET /v1/admin/session`: who one is.
@@ -146,13 +147,18 @@ pub(super) async fn log_out(State(door): State<Arc<Door>>, way: Way) -> Response
             caller.did(&Deed::of("log out"), Ok("at once"));
         }
     }
-    (set_cookie("", 0, way.is_secure), Json(json!({}))).into_response()
+    (set_cookie(&door.cookie, "", 0, way.is_secure), Json(json!({}))).into_response()
 }
 
-fn set_cookie(id: &str, ttl_secs: u64, is_secure: bool) -> impl IntoResponseParts {
+fn set_cookie(
+    name: &str,
+    id: &str,
+    ttl_secs: u64,
+    is_secure: bool,
+) -> impl IntoResponseParts + use<> {
     let secure = if is_secure { "; Secure" } else { "" };
     let cookie =
-        format!("{COOKIE}={id}; Path=/v1; HttpOnly; SameSite=Strict; Max-Age={ttl_secs}{secure}");
+        format!("{name}={id}; Path=/v1; HttpOnly; SameSite=Strict; Max-Age={ttl_secs}{secure}");
     AppendHeaders([(header::SET_COOKIE, cookie), (header::CACHE_CONTROL, "no-store".to_owned())])
 }
 

@@ -8,11 +8,11 @@ use axum::http::{HeaderMap, HeaderName, header};
 use super::Door;
 use super::forwarded::Client;
 use super::problem::Problem;
-use crate::auth::{Bearer, Role};
+use crate::auth::{Bearer, KeyMark, Role};
 use crate::presence::Timestamp;
 
-/// The cookie of whoever is logged in at the dashboard.
-pub(super) const COOKIE: &str = "presence_hub_session";
+/// How the name of the cookie begins that whoever is logged in at the dashboard has.
+const COOKIE: &str = "presence_hub_session";
 /// Where it counts.
 const COOKIE_PATHS: &str = "/v1/";
 /// What a request that acts by the cookie must bear: a header that no page of another origin can
@@ -109,7 +109,8 @@ impl Door {
         if !parts.uri.path().starts_with(COOKIE_PATHS) {
             return Err(no_key());
         }
-        let mut logins = cookies(&parts.headers).filter_map(|id| self.logged_in(id, address));
+        let mut logins =
+            cookies(&parts.headers, &self.cookie).filter_map(|id| self.logged_in(id, address));
         logins.next().ok_or_else(no_key)
     }
 
@@ -136,6 +137,13 @@ impl Door {
     }
 }
 
+/// The name of the dashboard's cookie at a hub, which this text tells from others on the same host:
+/// browsers send a cookie to every port of a host, so with one name for all, a login at one hub would
+/// end the login at another.
+pub fn cookie_name(hub: &str) -> String {
+    format!("{COOKIE}_{}", KeyMark::of(hub))
+}
+
 /// The key that a request bears.
 fn offered_key(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -148,9 +156,9 @@ fn offered_key(headers: &HeaderMap) -> Option<&str> {
     bearer.or_else(own)
 }
 
-/// The ids in a request's cookies; there may be more than one of the name.
-pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+/// The ids in a request's cookies of this name; there may be more than one.
+pub(super) fn cookies<'a>(headers: &'a HeaderMap, wanted: &str) -> impl Iterator<Item = &'a str> {
     let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = all.flat_map(|cookies| cookies.split(';')).filter_map(|one| one.split_once('='));
-    pairs.filter(|(name, _)| name.trim() == COOKIE).map(|(_, id)| id.trim())
+    pairs.filter(move |(name, _)| name.trim() == wanted).map(|(_, id)| id.trim())
 }

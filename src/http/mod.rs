@@ -44,12 +44,12 @@ use axum::routing::{any, get, post};
 use axum::{Json, Router, middleware};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::compressed::Compressed;
 pub use self::forwarded::TrustedProxies;
+pub use self::keys::cookie_name;
 pub use self::listen::{ListenFault, Listener, bind, serve, tls};
 pub use self::origin::OriginRule;
 pub use self::policy::explanation;
@@ -88,6 +88,8 @@ pub struct Door {
     wrong_keys: Buckets<IpAddr>,
     /// See [`wrong_keys`](Self::wrong_keys).
     wrong_keys_noted: Buckets<IpAddr>,
+    /// The name of the dashboard's cookie.
+    cookie: String,
     series: Series,
     /// Held while the process is looked at.
     looking: Arc<tokio::sync::Mutex<()>>,
@@ -117,6 +119,8 @@ pub struct Settings {
     pub metrics_apart: bool,
     /// Every setting, secrets hidden.
     pub config: Arc<serde_json::Value>,
+    /// The name of the dashboard's cookie; stays as it is at the start.
+    pub cookie: String,
     /// The store's directory; `None` where it is kept in memory.
     pub data: Option<PathBuf>,
     /// How long a connection's first request may take to arrive.
@@ -156,6 +160,7 @@ impl Door {
         let places = settings.max_connections.min(Semaphore::MAX_PERMITS - REQUESTS_SPARE);
         let by_address = Buckets::default();
         Arc::new(Self {
+            cookie: settings.cookie.clone(),
             logins: Logins::default(),
             wrong_keys: Buckets::default(),
             wrong_keys_noted: Buckets::default(),
@@ -228,7 +233,7 @@ impl Door {
 
     /// The server API, and its description, which is made of the same list.
     fn admin(self: &Arc<Self>) -> Router<Arc<Self>> {
-        let (api, document) = OpenApiRouter::with_openapi(openapi::Frame::openapi())
+        let (api, document) = OpenApiRouter::with_openapi(openapi::frame(&self.cookie))
             .routes(routes!(api::statuses))
             .routes(routes!(lists::users))
             .routes(routes!(api::user))

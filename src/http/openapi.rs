@@ -8,31 +8,29 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Ref, RefOr, Response, ResponseBuilder};
-use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
+use utoipa::{IntoResponses, OpenApi, ToSchema};
 
-/// The frame that the routes are put into.
+/// What is said of all calls.
 #[derive(OpenApi)]
 #[openapi(
     info(title = "presence-hub", description = "Who is online: the server API for app back ends."),
     components(schemas(ProblemBody)),
     security(("bearer" = []), ("api_key" = []), ("cookie" = [])),
-    modifiers(&Keys)
 )]
-pub(super) struct Frame;
+struct Frame;
 
-/// The ways to say who one is: a key in a header, or the dashboard's cookie.
-struct Keys;
-
-impl Modify for Keys {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let components = document.components.get_or_insert_default();
-        let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        let header = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key")));
-        let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(super::keys::COOKIE)));
-        components.add_security_scheme("bearer", bearer);
-        components.add_security_scheme("api_key", header);
-        components.add_security_scheme("cookie", cookie);
-    }
+/// The frame that the routes are put into, with the ways to say who one is: a key in a header, or the
+/// dashboard's cookie of this name.
+pub(super) fn frame(cookie: &str) -> utoipa::openapi::OpenApi {
+    let mut document = Frame::openapi();
+    let components = document.components.get_or_insert_default();
+    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    let header = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key")));
+    let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(cookie)));
+    components.add_security_scheme("bearer", bearer);
+    components.add_security_scheme("api_key", header);
+    components.add_security_scheme("cookie", cookie);
+    document
 }
 
 /// The refusals that every call may answer with.

@@ -118,6 +118,7 @@ impl Lab {
             metrics_apart: false,
             data: None,
             config: Arc::default(),
+            cookie: http::cookie_name("lab"),
             handshake_timeout: config.server.handshake_timeout,
             keep_alive: config.server.keep_alive,
         };

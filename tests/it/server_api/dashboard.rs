@@ -48,7 +48,8 @@ async fn a_login_sets_a_cookie_that_scripts_and_other_sites_cannot_use() {
     let set = set_cookie(&answer);
     let (pair, attributes) = set.split_once("; ").expect("attributes");
     assert_eq!(attributes, "Path=/v1; HttpOnly; SameSite=Strict; Max-Age=28800");
-    let id = pair.strip_prefix("presence_hub_session=").expect("the name");
+    let (name, id) = pair.split_once('=').expect("a name");
+    assert!(name.starts_with(COOKIE) && name.len() == COOKIE.len() + 9, "{name}");
     assert!(id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
     let body = json_of(answer).await;
     assert_eq!(body["role"], "admin");
@@ -86,7 +87,8 @@ async fn a_cookie_reads_and_acts_as_its_role_may() {
     ];
     for (method, path, body) in reads {
         for cookie in [&admin, &viewer] {
-            let other = format!("a=b; {COOKIE}=0; {cookie}; c");
+            let (name, _) = cookie.split_once('=').expect("a name");
+            let other = format!("a=b; {COOKIE}=0; {name}=0; {cookie}; c");
             for cookie in [cookie, &other] {
                 let request = server.http(method, path).header("cookie", cookie).body(body);
                 assert_eq!(request.send().await.expect("an answer").status(), 200, "{path}");
@@ -150,6 +152,31 @@ async fn the_cookie_opens_nothing_but_v1() {
 }
 
 #[tokio::test]
+async fn two_hubs_on_one_host_leave_each_other_logged_in() {
+    let mut one = server_with(&[]);
+    let other = server_with(&[]);
+    let logins = [cookie(one.address, ADMIN_KEY).await, cookie(other.address, ADMIN_KEY).await];
+    let name = |cookie: &str| cookie.split_once('=').expect("a name").0.to_owned();
+    assert_ne!(name(&logins[0]), name(&logins[1]), "one would take the place of the other");
+    // A browser sends both to both, for it does not look at the port.
+    let both = logins.join("; ");
+    let ask = async |server: &Server, method: &str| {
+        let request = server.http(method, "/v1/admin/session").header("cookie", &both);
+        request.send().await.expect("an answer")
+    };
+    for server in [&one, &other] {
+        assert_eq!(ask(server, "GET").await.status(), 200);
+    }
+    let set = set_cookie(&ask(&one, "DELETE").await);
+    assert_eq!(name(&set), name(&logins[0]), "only its own is taken away");
+    assert_eq!(ask(&one, "GET").await.status(), 401);
+    assert_eq!(ask(&other, "GET").await.status(), 200);
+    one.restart(&[("auth.admin_keys", &format!("[\"{ADMIN_KEY}\"]"))]);
+    let again = cookie(one.address, ADMIN_KEY).await;
+    assert_eq!(name(&again), name(&logins[0]), "browsers do not collect cookies over restarts");
+}
+
+#[tokio::test]
 async fn one_logs_out() {
     let server = server_with(&[]);
     let [one, other] =
@@ -162,7 +189,10 @@ async fn one_logs_out() {
         let answer = request.send().await.expect("an answer");
         assert_eq!(answer.status(), 200);
         let set = set_cookie(&answer);
-        assert!(set.starts_with("presence_hub_session=;") && set.contains("Max-Age=0"), "{set}");
+        assert!(
+            set.starts_with(COOKIE) && set.contains("=; ") && set.contains("Max-Age=0"),
+            "{set}"
+        );
         assert!(set.contains("Path=/v1;"), "{set}");
         assert_eq!(refused(who(&one)).await, refusal(401, "unauthorized"));
     }

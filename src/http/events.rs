@@ -128,7 +128,10 @@ pub(super) async fn events(
 
 fn page(entries: &[LogEntry], next: Option<Cursor>) -> Response {
     let next = next.map_or("null".to_owned(), |next| format!("\"{next}\""));
-    let body = format!("{{\"events\":{},\"next\":{next}}}", LogEntry::array(entries));
+    let events = LogEntry::array(entries);
+    let holes = LogEntry::holes(entries).map(|holes| format!(",\"damaged\":{holes}"));
+    let holes = holes.unwrap_or_default();
+    let body = format!("{{\"events\":{events},\"next\":{next}{holes}}}");
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
@@ -197,9 +200,13 @@ fn rest(
     })
 }
 
-/// Entries as Server-Sent Events (HTML Living Standard, section 9.2).
+/// Entries as Server-Sent Events (HTML Living Standard, section 9.2). A damaged one is an event of a
+/// type of its own, which `onmessage` does not get.
 fn frames(entries: &[LogEntry]) -> Bytes {
-    let frame = |entry: &LogEntry| format!("id: {}\ndata: {}\n\n", entry.cursor, entry.event);
+    let frame = |entry: &LogEntry| {
+        let kind = if entry.is_damaged() { "event: damaged\n" } else { "" };
+        format!("id: {}\n{kind}data: {}\n\n", entry.cursor, entry.json())
+    };
     let frames: String = entries.iter().map(frame).collect();
     if frames.is_empty() { Bytes::from_static(b":\n\n") } else { frames.into() }
 }

@@ -206,7 +206,7 @@ pub(super) async fn dead(
 
 fn letter(dead: Dead) -> Option<DeadLetter> {
     let Dead { entry, at, attempts, last_error } = dead;
-    let event = RawValue::from_string(entry.event.to_string()).ok()?;
+    let event = RawValue::from_string(entry.json().to_string()).ok()?;
     Some(DeadLetter { id: entry.cursor, at, attempts, last_error, event })
 }
 

@@ -69,8 +69,22 @@ pub struct LogEntry {
     /// Whose it is.
     pub user: UserId,
     /// The event as its readers see it, in JSON: written once, with the commit, so that it is the
-    /// same whoever reads it, and however often.
-    pub event: Arc<str>,
+    /// same whoever reads it, and however often. [`Damaged`] where the store can no longer read it.
+    pub event: Result<Arc<str>, Damaged>,
+}
+
+/// The event of an entry was damaged, for example by the disk. The entry keeps its place, so its
+/// readers can name the hole and go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the event is damaged and cannot be read")]
+pub struct Damaged;
+
+/// What stands for a damaged event.
+#[derive(Serialize)]
+struct Hole<'a> {
+    user: &'a UserId,
+    cursor: Cursor,
+    damaged: bool,
 }
 
 /// What comes after a place in the log.
@@ -107,19 +121,42 @@ impl LogEntry {
         json(&event)
     }
 
-    /// Writes many events as one JSON array.
+    /// Whether the event can no longer be read.
+    pub const fn is_damaged(&self) -> bool {
+        self.event.is_err()
+    }
+
+    /// The event in JSON; of a damaged one, its user, its cursor and `"damaged":true`.
+    pub fn json(&self) -> Arc<str> {
+        let hole = Hole { user: &self.user, cursor: self.cursor, damaged: true };
+        self.event.clone().unwrap_or_else(|Damaged| json(&hole))
+    }
+
+    /// How many bytes the event has; 0 where it is damaged.
+    pub fn bytes(&self) -> usize {
+        self.event.as_ref().map_or(0, |event| event.len())
+    }
+
+    /// Writes the events that are whole as one JSON array.
     pub fn array(entries: &[Self]) -> String {
-        let events: Vec<_> = entries.iter().map(|entry| &*entry.event).collect();
+        let events: Vec<_> = entries.iter().filter_map(|e| e.event.as_deref().ok()).collect();
         format!("[{}]", events.join(","))
+    }
+
+    /// Writes what stands for the damaged events as one JSON array; `None` where all are whole.
+    pub fn holes(entries: &[Self]) -> Option<String> {
+        let holes: Vec<_> = entries.iter().filter(|e| e.is_damaged()).map(Self::json).collect();
+        (!holes.is_empty()).then(|| format!("[{}]", holes.join(",")))
     }
 
     /// Reads the transition again.
     ///
     /// # Errors
     ///
-    /// Where the event is none that [`encode`](Self::encode) wrote.
+    /// Where the event is damaged, or none that [`encode`](Self::encode) wrote.
     pub fn transition(&self) -> Result<Transition, serde_json::Error> {
-        let event: Event<'_> = serde_json::from_str(&self.event)?;
+        let event = self.event.as_deref().map_err(serde::de::Error::custom)?;
+        let event: Event<'_> = serde_json::from_str(event)?;
         let id = event
             .id
             .split_once('-')

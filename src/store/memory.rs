@@ -81,7 +81,7 @@ impl MemoryStore {
         for transition in &transitions {
             head.0 += 1;
             let event = LogEntry::encode(user, transition);
-            let entry = LogEntry { cursor: head, user: user.clone(), event };
+            let entry = LogEntry { cursor: head, user: user.clone(), event: Ok(event) };
             state.history.entry(user.clone()).or_default().push_back(head);
             state.log.insert(head, Kept { entry, at: transition.at });
         }
@@ -133,7 +133,7 @@ impl Inner {
         let mut unread_bytes: u64 = self
             .log
             .range(unread.unwrap_or(Cursor(u64::MAX))..)
-            .map(|(_, kept)| kept.entry.event.len() as u64)
+            .map(|(_, kept)| kept.entry.bytes() as u64)
             .sum();
         let mut lost = 0;
         while let Some((cursor, kept)) = self.log.first_key_value() {
@@ -142,7 +142,7 @@ impl Inner {
                 break;
             }
             if is_unread {
-                unread_bytes -= kept.entry.event.len() as u64;
+                unread_bytes -= kept.entry.bytes() as u64;
                 lost += 1;
             }
             self.forget_first();
@@ -196,7 +196,7 @@ impl Inner {
         let mut backlog = Backlog::default();
         for (_, kept) in self.log.range((Bound::Excluded(after), Bound::Unbounded)) {
             backlog.entries += 1;
-            backlog.bytes += kept.entry.event.len() as u64;
+            backlog.bytes += kept.entry.bytes() as u64;
             backlog.oldest.get_or_insert(kept.at);
         }
         backlog
@@ -343,12 +343,16 @@ impl Outbox for MemoryStore {
     fn put_back(&self, which: Which) -> BoxFuture<'_, Result<u64, StoreError>> {
         let mut state = self.state.lock();
         let meant: Vec<_> = state.meant(&which).collect();
+        let mut count = 0;
         for cursor in &meant {
-            if let Some((_, put_back)) = state.dead.get_mut(cursor) {
+            if let Some((dead, put_back)) = state.dead.get_mut(cursor)
+                && !dead.entry.is_damaged()
+            {
                 *put_back = true;
+                count += 1;
             }
         }
-        ready(Ok(meant.len() as u64)).boxed()
+        ready(Ok(count)).boxed()
     }
 
     fn drop_dead(&self, which: Which) -> BoxFuture<'_, Result<u64, StoreError>> {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub use self::embedded::{EmbeddedStore, OpenFault};
-pub use self::log::{Backlog, Cursor, LogEntry};
+pub use self::log::{Backlog, Cursor, Damaged, LogEntry};
 pub use self::memory::{LOG_ENTRIES_MAX, MemoryStore};
 pub use self::outbox::{Dead, Held, Outbox, Progress, Save, Which};
 use crate::presence::{
@@ -91,7 +91,7 @@ pub trait Store: Send + Sync + 'static {
     fn head(&self) -> watch::Receiver<Cursor>;
 
     /// Reads up to `limit` entries after a cursor, oldest first; without one, from the oldest that
-    /// is kept.
+    /// is kept. A damaged entry keeps its place among them, and stops nobody.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Vec<LogEntry>, StoreError>>;
 
     /// Reads up to `limit` of one user's entries that are kept: those after a cursor, oldest first,
-    /// or those before one, newest first.
+    /// or those before one, newest first. A damaged entry keeps its place among them.
     ///
     /// # Errors
     ///

@@ -46,7 +46,8 @@ pub trait Outbox: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Dead>, StoreError>>;
 
-    /// Puts dead letters back, to be delivered after all; returns how many.
+    /// Puts dead letters back, to be delivered after all; returns how many. One whose event is
+    /// damaged stays: there is nothing to deliver.
     ///
     /// # Errors
     ///

@@ -437,7 +437,7 @@ impl Batch {
 
     /// About how many bytes it has.
     pub fn bytes(&self) -> usize {
-        self.entries.iter().map(|entry| entry.event.len()).sum()
+        self.entries.iter().map(|entry| entry.bytes()).sum()
     }
 
     /// Its events, given up.

@@ -258,7 +258,7 @@ async fn however_many_letters_are_put_back_each_is_posted_once() {
     let store = Arc::new(MemoryStore::new(retention, clock.wall()));
     let dead = (1..=LETTERS).map(|n| {
         let user: UserId = format!("user-{}", n % 50).parse().expect("a user");
-        let event = format!("{{\"user\":\"{user}\",\"n\":{n}}}").into();
+        let event = Ok(format!("{{\"user\":\"{user}\",\"n\":{n}}}").into());
         let entry = LogEntry { cursor: Cursor(n), user, event };
         Dead { entry, at: clock.now(), attempts: 1, last_error: "no".into() }
     });

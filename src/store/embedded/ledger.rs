@@ -247,7 +247,7 @@ impl Entry {
         cursors.zip(&self.events).map(|(cursor, (_, event))| LogEntry {
             cursor: Cursor(cursor),
             user: self.user.clone(),
-            event: Arc::clone(event),
+            event: Ok(Arc::clone(event)),
         })
     }
 }

@@ -42,8 +42,10 @@ impl Pen<'_> {
                 self.execute("DELETE FROM held", ())?;
                 *self.unread = Unread::default();
             }
-            Write::PutBack(which) => return self.dead("UPDATE dead SET put_back = 1", which),
-            Write::DropDead(which) => return self.dead("DELETE FROM dead", which),
+            Write::PutBack(which) => {
+                return self.dead("UPDATE dead SET put_back = 1 WHERE event <> ''", which);
+            }
+            Write::DropDead(which) => return self.dead("DELETE FROM dead WHERE true", which),
         }
         Ok(0)
     }
@@ -198,6 +200,8 @@ impl Pen<'_> {
         }
         for dead in &save.dead {
             let LogEntry { cursor, user, event } = &dead.entry;
+            // An empty text stands for an event that was damaged in the log.
+            let event = event.as_deref().unwrap_or_default();
             self.execute(
                 "INSERT OR REPLACE INTO dead
                  (cursor, user, event, at, attempts, last_error, put_back)
@@ -218,9 +222,9 @@ impl Pen<'_> {
     /// Does something to those dead letters that are meant and were not put back.
     fn dead(&self, what: &str, which: &Which) -> rusqlite::Result<u64> {
         let Which::These(these) = which else {
-            return Ok(self.execute(&format!("{what} WHERE put_back = 0"), ())? as u64);
+            return Ok(self.execute(&format!("{what} AND put_back = 0"), ())? as u64);
         };
-        let one = format!("{what} WHERE put_back = 0 AND cursor = ?1");
+        let one = format!("{what} AND put_back = 0 AND cursor = ?1");
         let done = these.iter().map(|cursor| self.execute(&one, (int(cursor.0),)));
         Ok(done.sum::<rusqlite::Result<usize>>()? as u64)
     }

@@ -13,14 +13,16 @@ use super::open::{OpenFault, connect};
 use super::schema::{int, number};
 use crate::presence::{Due, NodeId, Record, Sign, Timestamp, UserId};
 use crate::store::{
-    Among, Backlog, Cursor, Dead, Held, Listed, LogEntry, Part, Progress, Revision, StoreError,
-    Stored,
+    Among, Backlog, Cursor, Damaged, Dead, Held, Listed, LogEntry, Part, Progress, Revision,
+    StoreError, Stored,
 };
 
 /// How many records are looked up at once.
 const LOADS_MAX: usize = 512;
 /// How many other questions are answered at once.
 const QUESTIONS_MAX: usize = 4;
+/// Stands for a user's id that was damaged so that nothing of it can be shown.
+const UNREADABLE: &str = "unreadable-id";
 /// How much of the database a connection that reads keeps in memory.
 const READER_KIB: i32 = 512;
 
@@ -121,8 +123,9 @@ fn damaged(what: &str, whose: &str) -> ReadFault {
 
 /// A text and its CRC-32, where the two still fit.
 fn whole(row: &Row<'_>, text: usize, crc: usize) -> Result<Option<String>, ReadFault> {
-    let (text, crc): (String, u32) = (row.get(text)?, row.get(crc)?);
-    Ok((crc32fast::hash(text.as_bytes()) == crc).then_some(text))
+    let text = bytes(row, text)?;
+    let is_whole = row.get_ref(crc)?.as_i64() == Ok(crc32fast::hash(text).into());
+    Ok(if is_whole { String::from_utf8(text.to_vec()).ok() } else { None })
 }
 
 /// A user's record with its size, where it is known.
@@ -288,10 +291,26 @@ fn entries(mut rows: Rows<'_>, limit: usize) -> Result<Vec<LogEntry>, ReadFault>
 }
 
 fn entry(row: &Row<'_>) -> Result<LogEntry, ReadFault> {
-    let whose: String = row.get(1)?;
-    let event = whole(row, 2, 3)?.ok_or_else(|| damaged("an event", &whose))?;
     let cursor = Cursor(number(row.get(0)?));
-    Ok(LogEntry { cursor, user: user(&whose)?, event: event.into() })
+    let (user, is_user_whole) = shown(row, 1)?;
+    let event = whole(row, 2, 3)?.filter(|_| is_user_whole);
+    Ok(LogEntry { cursor, user, event: event.map(Arc::from).ok_or(Damaged) })
+}
+
+/// A user's id in a column, and whether it is one; of one that was damaged, what can be shown of it.
+fn shown(row: &Row<'_>, column: usize) -> Result<(UserId, bool), ReadFault> {
+    let text = String::from_utf8_lossy(bytes(row, column)?);
+    if let Ok(user) = text.parse() {
+        return Ok((user, true));
+    }
+    let letters: String = text.chars().filter(char::is_ascii_graphic).take(64).collect();
+    let user = letters.parse().or_else(|_| UNREADABLE.parse());
+    Ok((user.unwrap_or_else(|_| unreachable!("it is an id")), false))
+}
+
+/// What a column holds, whatever that is; nothing where it is no text.
+fn bytes<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a [u8], ReadFault> {
+    Ok(row.get_ref(column)?.as_bytes().unwrap_or_default())
 }
 
 /// What comes after a cursor, where the log has so many entries and bytes from the first ever on.
@@ -363,10 +382,11 @@ pub(super) fn dead(
     while dead.len() < limit
         && let Some(row) = rows.next()?
     {
+        let event: Arc<str> = row.get(2)?;
         let entry = LogEntry {
             cursor: Cursor(number(row.get(0)?)),
             user: user(&row.get::<_, String>(1)?)?,
-            event: row.get(2)?,
+            event: if event.is_empty() { Err(Damaged) } else { Ok(event) },
         };
         let at = Timestamp::from_millis(number(row.get(3)?));
         dead.push(Dead { entry, at, attempts: row.get(4)?, last_error: row.get(5)? });

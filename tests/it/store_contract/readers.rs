@@ -123,7 +123,7 @@ pub(super) async fn a_backlog_is_measured_from_any_cursor(
         let rest = &all[place + 1..];
         let backlog = Backlog {
             entries: rest.len() as u64,
-            bytes: rest.iter().map(|entry| entry.event.len() as u64).sum(),
+            bytes: rest.iter().map(|entry| entry.bytes() as u64).sum(),
             oldest: rest.first().map(|entry| entry.transition().expect("one").at),
         };
         assert_eq!(store.backlog(entry.cursor).await, Ok(backlog));
@@ -156,7 +156,7 @@ pub(super) async fn the_log_is_kept_for_the_webhook_up_to_a_size(
     assert_eq!(store.trim(late).await, Ok(0));
     assert_eq!(count().await, 5, "what was not read is kept");
     // Past the size the oldest go all the same, and that is told.
-    let each = all[9].event.len() as u64;
+    let each = all[9].bytes() as u64;
     let most = RETENTION.backlog_bytes_max / each;
     for n in 0..most {
         log_in(store, &format!("more-{n:03}"), Platform::Mac, EPOCH).await;

@@ -12,7 +12,7 @@ use crate::lab::{EPOCH, SECOND, id};
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn entry(cursor: u64, user: &str) -> LogEntry {
-    LogEntry { cursor: Cursor(cursor), user: id(user), event: "{}".into() }
+    LogEntry { cursor: Cursor(cursor), user: id(user), event: Ok("{}".into()) }
 }
 
 fn queue() -> Queue {

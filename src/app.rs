@@ -4,6 +4,7 @@ mod at_start;
 mod escape;
 mod log;
 mod memory;
+mod tasks;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,6 +22,7 @@ use tokio::task::JoinHandle;
 
 use self::at_start::AtStart;
 pub use self::log::{Log, briefly};
+pub use self::tasks::Tasks;
 use crate::auth::{ApiKeys, KeySource, Verifier};
 use crate::bus::LocalBus;
 use crate::clock::Clock;
@@ -52,8 +54,11 @@ pub enum AppFault {
     /// The embedded store, in its directory.
     #[error("the store in {0} cannot be opened: {1}")]
     Store(String, OpenFault),
-    /// What keeps the deadlines has failed.
-    #[error("the task that keeps the deadlines has failed")]
+    /// A task that the deadlines need has panicked.
+    #[error(
+        "a task that keeps the deadlines panicked: nobody would go Offline any more, so the hub \
+         stops; restart it"
+    )]
     TimeStopped,
     /// A setting that only shows when it is used.
     #[error("{0}")]
@@ -90,18 +95,24 @@ pub async fn run(
     hub.sign().await.map_err(|error| AppFault::Setting(error.to_string()))?;
     webhook.begin().await.map_err(|error| AppFault::Setting(error.to_string()))?;
     let mut time = tokio::spawn(run_deadlines(Arc::clone(&hub)));
-    tokio::spawn(Arc::clone(&hub).listen());
-    tokio::spawn(memory::watch(Arc::clone(&hub)));
-    tokio::spawn(log::report_dropped(Arc::clone(&hub), log.dropped()));
-    let posting = tokio::spawn(Arc::clone(&webhook).run());
+    let tasks = Tasks::new(Arc::clone(&hub));
+    let shared = Arc::clone(&hub);
+    tasks.spawn("bus", move || Arc::clone(&shared).listen());
+    let shared = Arc::clone(&hub);
+    tasks.spawn("memory", move || memory::watch(Arc::clone(&shared)));
+    let shared = Arc::clone(&webhook);
+    let posting = tasks.spawn("webhook", move || Arc::clone(&shared).run());
+    let (shared, dropped) = (Arc::clone(&hub), log.dropped());
+    tasks.spawn("log", move || log::report_dropped(Arc::clone(&shared), dropped.clone()));
     let sessions = Sessions::new(Arc::clone(&hub), settings.session);
     let door = Door::new(Arc::clone(&sessions), Arc::clone(&webhook), settings.http);
 
-    tokio::spawn(http::keep_series(Arc::clone(&door)));
+    let shared = Arc::clone(&door);
+    tasks.spawn("series", move || http::keep_series(Arc::clone(&shared)));
 
     // Whoever reads the greeting may send a signal at once.
     let mut signals = Signals::new()?;
-    let addresses = listen(&config, &door)?;
+    let addresses = listen(&config, &door, &tasks)?;
     greet(&config, made.as_ref(), &addresses);
 
     let running = Running { made, at_start, hub, webhook, sessions, door };
@@ -281,7 +292,7 @@ struct Addresses {
 }
 
 /// Listens on every address.
-fn listen(config: &Config, door: &Arc<Door>) -> Result<Addresses, AppFault> {
+fn listen(config: &Config, door: &Arc<Door>, tasks: &Tasks) -> Result<Addresses, AppFault> {
     let server = &config.server;
     let tls = if server.tls_certificate.as_os_str().is_empty() {
         None
@@ -293,7 +304,8 @@ fn listen(config: &Config, door: &Arc<Door>) -> Result<Addresses, AppFault> {
         let listener = http::bind(address, tls)?;
         let address = listener.address().map_err(|e| AppFault::Io(text.to_owned(), e))?;
         tracing::info!(%address, ?face, "listening");
-        tokio::spawn(http::serve(listener, Arc::clone(door), face));
+        let (listener, door) = (Arc::new(listener), Arc::clone(door));
+        tasks.spawn("accept", move || http::serve(Arc::clone(&listener), Arc::clone(&door), face));
         Ok(address)
     };
     if !server.metrics_listen.is_empty() {

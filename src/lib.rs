@@ -5,6 +5,8 @@ pub mod presence;
 
 pub mod clock;
 
+pub mod panics;
+
 pub mod wire;
 
 pub mod auth;

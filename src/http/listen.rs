@@ -100,7 +100,7 @@ pub fn tls(certificate: &Path, key: &Path) -> Result<TlsAcceptor, ListenFault> {
 }
 
 /// Accepts connections and answers their requests, for as long as the process lives.
-pub async fn serve(listener: Listener, door: Arc<Door>, face: Face) {
+pub async fn serve(listener: Arc<Listener>, door: Arc<Door>, face: Face) {
     let router = door.router(face);
     let [first_pause, longest_pause] = ACCEPT_PAUSE;
     let mut pause = first_pause;

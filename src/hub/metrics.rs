@@ -56,6 +56,7 @@ pub struct Metrics {
     slow_commits: Counter,
     /// Commits that the store did not take.
     pub commit_failures: Counter,
+    task_restarts: Family<Task, Counter>,
     tallies: Tallies,
     sessions: Family<Session, Gauge<i64>>,
     users: Family<User, Gauge<u64, AtomicU64>>,
@@ -177,6 +178,11 @@ struct Session {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Task {
+    task: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct User {
     state: &'static str,
 }
@@ -204,6 +210,7 @@ impl Default for Metrics {
             commit_micros: Counter::default(),
             slow_commits: Counter::default(),
             commit_failures: Counter::default(),
+            task_restarts: Family::default(),
             tallies: Tallies::default(),
             sessions: Family::default(),
             users: Family::default(),
@@ -244,6 +251,8 @@ impl Metrics {
         hub.register("store_commit_seconds", "How long a commit took", seconds);
         let failures = self.commit_failures.clone();
         hub.register("store_commit_failures", "Commits that the store did not take", failures);
+        let restarts = self.task_restarts.clone();
+        hub.register("task_restarts", "Long-lived tasks restarted after a panic", restarts);
     }
 
     /// Writes everything in Prometheus's text format, with the store's present totals, but for the
@@ -324,6 +333,11 @@ impl Metrics {
         self.tallies.closes.add(closed.reason());
         let label = CloseLabel { code: code_label(closed.code()), by: closed.by() };
         self.closes.get_or_create(&label).inc();
+    }
+
+    /// Counts the restart of a long-lived task.
+    pub fn task_restarted(&self, task: &'static str) {
+        self.task_restarts.get_or_create(&Task { task }).inc();
     }
 
     /// Counts an entry of the transition log.

@@ -5,6 +5,7 @@ mod fanout;
 mod faults;
 mod nodes;
 mod races;
+mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -130,7 +130,7 @@ impl Lab {
         let webhook = Webhook::new(Arc::clone(&self.store), outbox, self.clock.clone(), None);
         let door = Door::new(Arc::clone(&self.sessions), webhook, settings);
         tokio::spawn(http::keep_series(Arc::clone(&door)));
-        tokio::spawn(http::serve(listener, Arc::clone(&door), Face::Whole));
+        tokio::spawn(http::serve(Arc::new(listener), Arc::clone(&door), Face::Whole));
         (address, door)
     }
 

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("presence", &[]),
     ("clock", &["presence"]),
+    ("panics", &[]),
     ("wire", &["presence"]),
     ("auth", &["presence", "clock"]),
-    ("store", &["presence"]),
+    ("store", &["presence", "panics"]),
     ("bus", &["presence", "wire"]),
     ("hub", &["presence", "clock", "wire", "store", "bus"]),
     ("session", &["presence", "clock", "wire", "auth", "hub"]),
-    ("webhook", &["presence", "clock", "wire", "store"]),
+    ("webhook", &["presence", "clock", "panics", "wire", "store"]),
     ("http", &["presence", "clock", "wire", "auth", "store", "hub", "session", "webhook"]),
 ];
 

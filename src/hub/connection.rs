@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Applied, Hub, Mailbox, Unavailable};
+use crate::panics::caught;
 use crate::presence::{Event, EventId, EventKind, Status, UserId};
 
 /// How long the end of a session waits before it is tried again on a store that failed.
@@ -131,8 +132,17 @@ impl Hub {
         self.settling.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
             let [mut pause, longest] = SETTLE_RETRY;
-            while let Err(error) = hub.apply_event(&user, &event, Some(&left), |_| ()).await {
-                tracing::warn!(%user, %error, "the end of a session waits for the store");
+            loop {
+                // Nobody else would end the session: its user would be Online for ever.
+                match caught(hub.apply_event(&user, &event, Some(&left), |_| ())).await {
+                    Ok(Ok(_)) => break,
+                    Ok(Err(error)) => {
+                        tracing::warn!(%user, %error, "store unavailable, end of a session postponed");
+                    }
+                    Err(panic) => {
+                        tracing::error!(%user, %panic, "end of a session panicked, retrying");
+                    }
+                }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(longest);
             }

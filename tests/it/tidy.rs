@@ -13,7 +13,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("auth", &["presence", "clock"]),
     ("store", &["presence", "panics"]),
     ("bus", &["presence", "wire"]),
-    ("hub", &["presence", "clock", "wire", "store", "bus"]),
+    ("hub", &["presence", "clock", "panics", "wire", "store", "bus"]),
     ("session", &["presence", "clock", "wire", "auth", "hub"]),
     ("webhook", &["presence", "clock", "panics", "wire", "store"]),
     ("http", &["presence", "clock", "wire", "auth", "store", "hub", "session", "webhook"]),

@@ -38,6 +38,8 @@ enum Fault {
     AnswerLostAndDown,
     /// It is written, but cannot be relied on.
     Unsafe,
+    /// It panics.
+    Panic,
 }
 
 /// A memory store with faults on demand.
@@ -109,6 +111,7 @@ impl Store for Frail {
                 None => self.inner.commit(user, expected, commit).await,
                 Some(Fault::Conflict) => Err(StoreError::Conflict),
                 Some(Fault::Unavailable) => Err(unavailable()),
+                Some(Fault::Panic) => panic!("a test wants it so"),
                 Some(fault) => {
                     self.inner.commit(user, expected, commit).await?;
                     self.is_unsafe.store(matches!(fault, Fault::Unsafe), Ordering::Relaxed);
@@ -474,4 +477,14 @@ async fn the_compatible_api_says_when_the_store_is_down() {
             assert_eq!(answer["ErrorCode"], expected, "{answer}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn end_of_a_session_whose_commit_panics_is_retried() {
+    let (store, lab) = Frail::lab();
+    let (ana, _) = lab.login("ana", "mac").await;
+    store.fail([Fault::Panic, Fault::Panic]);
+    drop(ana);
+    sleep(2 * SECOND).await;
+    assert_eq!(lab.state("ana").await, State::Offline);
 }

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::journal::JournalFiles;
 use super::mark::Marker;
 use super::open::OpenFault;
+use crate::panics::caught_now;
 use crate::store::StoreError;
 
 /// How many pages the write-ahead log may have before writers wait for it to begin anew.
@@ -124,12 +125,28 @@ impl Disk {
         disk.marker.write(revision);
         let every = if every.is_zero() { PAUSE_SYNCED } else { every };
         let watched = Arc::downgrade(&disk);
-        let work = move || keep_synced(&watched, &asked, every);
-        thread::Builder::new().name("store-sync".into()).spawn(work)?;
+        disk.spawn("store-sync", move || keep_synced(&watched, &asked, every))?;
         let watched = Arc::downgrade(&disk);
-        let work = move || keep_short(&watched, &connection, &round);
-        thread::Builder::new().name("store-checkpoint".into()).spawn(work)?;
+        disk.spawn("store-checkpoint", move || keep_short(&watched, &connection, &round))?;
         Ok(disk)
+    }
+
+    /// Starts a thread that the store needs. If it panics, nothing more is committed: what is
+    /// committed could no longer be relied on.
+    pub(super) fn spawn(
+        self: &Arc<Self>,
+        name: &'static str,
+        work: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        let disk = Arc::downgrade(self);
+        let work = move || {
+            if let Err(panic) = caught_now(work)
+                && let Some(disk) = disk.upgrade()
+            {
+                disk.close(&format!("the thread {name} panicked: {panic}"));
+            }
+        };
+        thread::Builder::new().name(name.into()).spawn(work).map(drop)
     }
 
     /// Whether writes are well.

@@ -3,7 +3,6 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -152,7 +151,7 @@ impl EmbeddedStore {
             is_wal_used: true,
             _lock: Arc::clone(&lock),
         };
-        thread::Builder::new().name("store-writer".into()).spawn(|| writer.run())?;
+        disk.spawn("store-writer", || writer.run())?;
         Ok(Self {
             ledger,
             cache,

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::handoff::{Giver, handoff};
 use super::open::{OpenFault, connect};
 use super::schema::{int, number};
+use crate::panics::caught_now;
 use crate::presence::{Due, NodeId, Record, Sign, Timestamp, UserId};
 use crate::store::{
     Among, Backlog, Cursor, Damaged, Dead, Held, Listed, LogEntry, Part, Progress, Revision,
@@ -50,7 +51,9 @@ impl Readers {
         let connection = connect_to_read(&database)?;
         let work = move || {
             while let Some(loads) = wanted.take(LOADS_MAX) {
-                look_up(&connection, loads);
+                if let Err(panic) = caught_now(|| look_up(&connection, loads)) {
+                    tracing::error!(%panic, "store-reader panicked: the lookups under way failed");
+                }
             }
         };
         thread::Builder::new().name("store-reader".into()).spawn(work)?;
@@ -62,7 +65,7 @@ impl Readers {
     pub(super) async fn load(&self, user: &UserId) -> Result<(Stored, usize), StoreError> {
         let (done, answer) = oneshot::channel();
         self.loads.give(Load { user: user.clone(), done });
-        let stopped = |_| StoreError::unavailable(&"the thread that reads has stopped");
+        let stopped = |_| StoreError::unavailable(&"the lookup panicked");
         answer.await.map_err(stopped)?
     }
 

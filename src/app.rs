@@ -31,7 +31,7 @@ use crate::http::{self, Development, Door, Face, ListenFault, OriginRule, Truste
 use crate::hub::{Hub, run_deadlines};
 use crate::session::{self, Sessions};
 use crate::store::{EmbeddedStore, MemoryStore, OpenFault, Outbox, Store};
-use crate::webhook::{self, Webhook};
+use crate::webhook::{self, HttpTransport, Webhook};
 
 /// File descriptors kept back for the store, the API and the webhooks.
 const DESCRIPTORS_KEPT: u64 = 64;
@@ -90,7 +90,9 @@ pub async fn run(
     let clock = Clock::system();
     let Stores { store, outbox } = Stores::open(&config, &clock)?;
     let settings = Settings::of(&config, made.as_ref(), &at_start)?;
-    let webhook = Webhook::new(Arc::clone(&store), outbox, clock.clone(), settings.webhook);
+    let transport = HttpTransport::new().map_err(|error| AppFault::Setting(error.to_string()))?;
+    let (transport, shared) = (Arc::new(transport), Arc::clone(&store));
+    let webhook = Webhook::new(shared, outbox, transport, clock.clone(), settings.webhook);
     let hub = Hub::new(store, Arc::new(LocalBus::default()), settings.policy, clock);
     hub.sign().await.map_err(|error| AppFault::Setting(error.to_string()))?;
     webhook.begin().await.map_err(|error| AppFault::Setting(error.to_string()))?;

@@ -150,7 +150,8 @@ impl Config {
         let (webhook, tencent) = (&self.webhook, &self.tencent);
         let is_native = webhook.format == WebhookFormat::Native;
         if !webhook.url.is_empty() && is_native && webhook.secrets.is_empty() {
-            let message = "nobody could tell that a request comes from this hub: set a secret";
+            let message = "webhook.secrets is empty: receivers could not verify the sender. Add \
+                           one: `whsec_` followed by what `openssl rand -base64 32` prints";
             found.push((vec!["webhook.secrets", "webhook.url"], message.into()));
         }
         if !is_native && tencent.sdk_app_id == 0 {

@@ -13,7 +13,7 @@ use super::keys::MayRead;
 use super::peer::Peer;
 use super::problem::Problem;
 use super::process::Process;
-use super::webhooks;
+use super::webhooks::Left;
 
 /// Headers that say that a proxy stands between.
 const FORWARDED: [&str; 6] =
@@ -59,9 +59,13 @@ async fn metrics(
 
 async fn render(State(door): State<Arc<Door>>, headers: HeaderMap) -> Result<Response, Problem> {
     let totals = door.hub.totals().await?;
-    let (backlog, age) = webhooks::backlog(&door).await?;
+    let metrics = door.webhook.metrics();
+    // While the store cannot be read, the rest must be seen all the more.
+    if let Ok(left) = Left::now(&door).await {
+        metrics.set_left(&left.backlog, left.age, left.dead_waiting);
+    }
     let hub = door.hub.metrics().render(&totals);
-    let webhook = door.webhook.metrics().render(&backlog, age);
+    let webhook = metrics.render();
     let process = Process::look(&door).await.render(&door);
     let format = Format::wanted(&headers);
     let headers =

@@ -8,12 +8,13 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::Door;
 use super::keys::MayRead;
 use super::nodes::Node;
 use super::openapi::Refusals;
 use super::problem::Problem;
 use super::process::memory_bytes;
-use super::{Door, webhooks};
+use super::webhooks::Left;
 use crate::presence::{Platform, State as UserState, Timestamp};
 use crate::store::Totals;
 use crate::webhook::Condition;
@@ -120,23 +121,27 @@ struct WebhookStats {
     state: Condition,
     /// Events accepted.
     accepted: u64,
-    /// Events given up.
+    /// Events given up since the start.
     dead: u64,
+    /// Dead letters that wait now, whenever they were given up.
+    dead_waiting: u64,
 }
 
-/// What the webhook has not dealt with.
+/// What the webhook has not delivered and not given up: `backlog` of `/v1/webhooks`.
 #[derive(Serialize, ToSchema)]
 struct OutboxStats {
+    /// Events that are pending.
     depth: u64,
+    /// Bytes that the log keeps for the webhook, from the oldest pending event on.
     bytes: u64,
-    /// Of the oldest.
+    /// Of the oldest pending event.
     age_ms: u64,
 }
 
 impl Counted {
     /// Counts what is there now.
     pub(super) async fn now(door: &Door, totals: &Totals) -> Result<Self, Problem> {
-        let (backlog, age) = webhooks::backlog(door).await?;
+        let left = Left::now(door).await?;
         let counts = door.hub.metrics().counts();
         let slow = counts.closes.get(Close::SlowConsumer.reason());
         let state = if door.hub.check().await.is_ok() { "up" } else { "failing" };
@@ -182,11 +187,12 @@ impl Counted {
                 state: door.webhook.shown().state,
                 accepted: door.webhook.metrics().events.get(),
                 dead: door.webhook.metrics().dead.get(),
+                dead_waiting: left.dead_waiting,
             },
             outbox: OutboxStats {
-                depth: backlog.entries,
-                bytes: backlog.bytes,
-                age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+                depth: left.backlog.entries,
+                bytes: left.backlog.bytes,
+                age_ms: left.age_ms(),
             },
         })
     }

@@ -24,19 +24,34 @@ use crate::presence::Timestamp;
 use crate::store::{Backlog, Cursor, Dead, Which};
 use crate::webhook::{Condition, Format, Outcome, Shown};
 
-/// What the webhook has not dealt with, what waits for another attempt included, and how old the
-/// oldest of it is.
-pub(super) async fn backlog(door: &Door) -> Result<(Backlog, Duration), Problem> {
-    let shown = door.webhook.shown();
-    if shown.state == Condition::Off {
-        return Ok((Backlog::default(), Duration::ZERO));
+/// What the webhook has left to do.
+pub(super) struct Left {
+    /// The events that are pending, those that wait for another attempt included; the bytes that the
+    /// log keeps for the webhook, from the first pending event on; and when that event happened.
+    pub(super) backlog: Backlog,
+    /// How long ago that was.
+    pub(super) age: Duration,
+    /// Dead letters that wait for a decision, whether there is a webhook now or not.
+    pub(super) dead_waiting: u64,
+}
+
+impl Left {
+    pub(super) async fn now(door: &Door) -> Result<Self, Problem> {
+        let dead_waiting = door.webhook.dead_waiting().await;
+        let shown = door.webhook.shown();
+        if shown.state == Condition::Off {
+            return Ok(Self { backlog: Backlog::default(), age: Duration::ZERO, dead_waiting });
+        }
+        let mut backlog = door.hub.store().backlog(shown.kept_after).await?;
+        let unscanned = door.hub.store().backlog(shown.scanned).await?;
+        backlog.entries = unscanned.entries + shown.pending as u64;
+        let age = backlog.oldest.map(|oldest| door.hub.clock().wall() - oldest);
+        Ok(Self { backlog, age: age.unwrap_or_default(), dead_waiting })
     }
-    let mut backlog = door.hub.store().backlog(shown.position).await?;
-    let unscanned = door.hub.store().backlog(shown.scanned).await?;
-    backlog.entries = unscanned.entries + shown.pending as u64;
-    backlog.oldest = backlog.oldest.into_iter().chain(shown.held_since).min();
-    let age = backlog.oldest.map(|oldest| door.hub.clock().wall() - oldest);
-    Ok((backlog, age.unwrap_or_default()))
+
+    pub(super) fn age_ms(&self) -> u64 {
+        u64::try_from(self.age.as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// `GET /v1/webhooks`: how the delivery goes.
@@ -54,7 +69,7 @@ pub(super) async fn state(
     State(door): State<Arc<Door>>,
     _: MayRead,
 ) -> Result<Json<WebhookState>, Problem> {
-    let (backlog, age) = backlog(&door).await?;
+    let left = Left::now(&door).await?;
     let settings = door.webhook.settings();
     // What stands after the question mark may be a secret.
     let url = settings.as_ref().map(|settings| {
@@ -68,12 +83,13 @@ pub(super) async fn state(
         Format::Tencent(_) => "tencent",
     });
     let backlog = BacklogState {
-        events: backlog.entries,
-        bytes: backlog.bytes,
-        oldest: backlog.oldest,
-        age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+        events: left.backlog.entries,
+        bytes: left.backlog.bytes,
+        oldest: left.backlog.oldest,
+        age_ms: left.age_ms(),
     };
-    Ok(Json(WebhookState { url, format, delivery: door.webhook.shown(), backlog }))
+    let (delivery, dead_waiting) = (door.webhook.shown(), left.dead_waiting);
+    Ok(Json(WebhookState { url, format, delivery, backlog, dead_waiting }))
 }
 
 /// How the delivery goes.
@@ -88,14 +104,19 @@ pub(super) struct WebhookState {
     #[schema(value_type = Object)]
     delivery: Shown,
     backlog: BacklogState,
+    /// Dead letters that were neither put back nor dropped.
+    dead_waiting: u64,
 }
 
-/// What is not dealt with.
+/// What is not delivered and not given up.
 #[derive(Serialize, ToSchema)]
 struct BacklogState {
+    /// Events that are pending; those that wait for another attempt are among them.
     events: u64,
+    /// Bytes of events that the log keeps for the webhook, from the oldest pending one on;
+    /// `webhook.max_backlog` bounds them.
     bytes: u64,
-    /// When the oldest happened.
+    /// When the oldest pending event happened.
     #[schema(value_type = Option<u64>)]
     oldest: Option<Timestamp>,
     age_ms: u64,
@@ -132,7 +153,8 @@ pub(super) async fn test(
     MayAct(caller): MayAct,
 ) -> Result<Json<Tested>, Problem> {
     let outcome = door.webhook.test().await;
-    let outcome = outcome.ok_or_else(|| Problem::conflict("off", "no webhook is configured"));
+    let outcome = outcome
+        .ok_or_else(|| Problem::conflict("off", "no webhook is configured: set webhook.url"));
     let what = outcome.as_ref().map(|outcome| match outcome {
         Outcome::Accepted => "accepted",
         Outcome::Refused { .. } | Outcome::Failed { .. } => "not accepted",

@@ -310,9 +310,14 @@ impl Store for MemoryStore {
 impl Outbox for MemoryStore {
     fn progress(&self) -> BoxFuture<'_, Result<Option<Progress>, StoreError>> {
         let state = self.state.lock();
-        let progress = state.progress.as_ref().map(|(position, held)| Progress {
-            position: *position,
-            held: held.values().cloned().collect(),
+        let progress = state.progress.as_ref().map(|(position, held)| {
+            let behind = held.values().map(|held| {
+                let entries = state.history.get(&held.user).into_iter().flatten();
+                let behind = entries.filter(|cursor| (held.from..=*position).contains(*cursor));
+                (held.user.clone(), behind.count())
+            });
+            let behind = behind.collect();
+            Progress { position: *position, held: held.values().cloned().collect(), behind }
         });
         ready(Ok(progress)).boxed()
     }
@@ -338,6 +343,12 @@ impl Outbox for MemoryStore {
         let dead = state.dead.range((after, Bound::Unbounded));
         let dead = dead.filter(|(_, (_, is_back))| *is_back == put_back);
         ready(Ok(dead.take(limit).map(|(_, (dead, _))| dead.clone()).collect())).boxed()
+    }
+
+    fn dead_waiting(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let state = self.state.lock();
+        let waiting = state.dead.values().filter(|(_, is_back)| !is_back);
+        ready(Ok(waiting.count() as u64)).boxed()
     }
 
     fn put_back(&self, which: Which) -> BoxFuture<'_, Result<u64, StoreError>> {

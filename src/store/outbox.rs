@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -46,6 +47,13 @@ pub trait Outbox: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Dead>, StoreError>>;
 
+    /// Counts the dead letters that were not put back; cheap enough to be asked every few seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    fn dead_waiting(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+
     /// Puts dead letters back, to be delivered after all; returns how many. One whose event is
     /// damaged stays: there is nothing to deliver.
     ///
@@ -69,6 +77,17 @@ pub struct Progress {
     pub position: Cursor,
     /// The users whose events wait, because one was refused.
     pub held: Vec<Held>,
+    /// How many events of each of them the log has up to the position, from the first on that is not
+    /// delivered.
+    pub behind: BTreeMap<UserId, usize>,
+}
+
+impl Progress {
+    /// Everything up to here is dealt with, and need not be kept.
+    pub fn kept_after(&self) -> Cursor {
+        let held = self.held.iter().map(|held| Cursor(held.from.0.saturating_sub(1)));
+        held.chain([self.position]).min().unwrap_or_default()
+    }
 }
 
 /// A user whose events wait.
@@ -80,6 +99,9 @@ pub struct Held {
     pub from: Cursor,
     /// When it was first refused.
     pub refused: Timestamp,
+    /// For how long the receiver has worked since, in milliseconds.
+    #[serde(default)]
+    pub worked_ms: u64,
     /// How often it was tried.
     pub attempts: u32,
     /// What came of the last attempt.

@@ -32,12 +32,15 @@ pub enum Format {
 
 /// A request to post.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Request {
-    pub(super) url: Url,
-    pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) body: String,
+pub struct Request {
+    /// Where to.
+    pub url: Url,
+    /// Its headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// Its body, in JSON.
+    pub body: String,
     /// Whether only JSON acknowledges.
-    pub(super) wants_json: bool,
+    pub wants_json: bool,
 }
 
 impl Format {
@@ -114,7 +117,7 @@ pub struct Secret(Vec<u8>);
 
 /// A text that is no secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a secret is whsec_ and the base64 of 24 to 64 bytes")]
+#[error("a webhook secret is `whsec_` followed by the base64 of 24 to 64 bytes")]
 pub struct SecretFault;
 
 impl Secret {

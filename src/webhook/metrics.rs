@@ -1,10 +1,12 @@
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use std::sync::atomic::AtomicU64;
 
 use crate::store::Backlog;
 
@@ -12,12 +14,13 @@ use crate::store::Backlog;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Requests, by what came of them: accepted, refused, failed.
+    /// Requests, by what came of them: accepted, refused, failed, panicked.
     requests: Family<Result, Counter>,
     /// Events that were accepted.
     pub events: Counter,
     /// Events that were given up.
     pub dead: Counter,
+    dead_letters: Gauge<u64, AtomicU64>,
     depth: Gauge<u64, AtomicU64>,
     bytes: Gauge<u64, AtomicU64>,
     age: Gauge<f64, AtomicU64>,
@@ -35,6 +38,7 @@ impl Default for Metrics {
             requests: Family::default(),
             events: Counter::default(),
             dead: Counter::default(),
+            dead_letters: Gauge::default(),
             depth: Gauge::default(),
             bytes: Gauge::default(),
             age: Gauge::default(),
@@ -43,8 +47,11 @@ impl Default for Metrics {
         hub.register("requests", "Requests, by result", metrics.requests.clone());
         hub.register("events", "Events accepted", metrics.events.clone());
         hub.register("dead", "Events given up", metrics.dead.clone());
+        let letters = metrics.dead_letters.clone();
+        hub.register("dead_letters", "Events given up that wait for a decision", letters);
         hub.register("backlog_events", "Events not dealt with", metrics.depth.clone());
-        hub.register("backlog_bytes", "Bytes of events not dealt with", metrics.bytes.clone());
+        let kept = "Bytes that the log keeps for the webhook, which max_backlog bounds";
+        hub.register("backlog_bytes", kept, metrics.bytes.clone());
         hub.register("backlog_age_seconds", "Age of the oldest of them", metrics.age.clone());
         metrics
     }
@@ -56,11 +63,16 @@ impl Metrics {
         self.requests.get_or_create(&Result { result }).inc();
     }
 
-    /// Writes everything in Prometheus's text format, but for the end mark.
-    pub fn render(&self, backlog: &Backlog, age: std::time::Duration) -> String {
+    /// Notes what there is to do now.
+    pub fn set_left(&self, backlog: &Backlog, age: Duration, dead_letters: u64) {
+        self.dead_letters.set(dead_letters);
         self.depth.set(backlog.entries);
         self.bytes.set(backlog.bytes);
         self.age.set(age.as_secs_f64());
+    }
+
+    /// Writes everything in Prometheus's text format, but for the end mark.
+    pub fn render(&self) -> String {
         let mut rendered = String::new();
         text::encode_registry(&mut rendered, &self.registry)
             .unwrap_or_else(|error| unreachable!("a text takes it: {error}"));

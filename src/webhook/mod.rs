@@ -1,26 +1,33 @@
 #![doc = include_str!("README.md")]
 
+mod batch;
 mod format;
 mod health;
+mod intake;
 mod metrics;
+mod parts;
 mod queue;
-mod sender;
 mod tencent;
+mod throttle;
+mod transport;
 mod worker;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
-pub use self::format::{Format, Secret, SecretFault, signatures};
+pub use self::batch::{Batch, Blame, Setback};
+pub use self::format::{Format, Request, Secret, SecretFault, signatures};
 pub use self::health::Health;
 pub use self::metrics::Metrics;
-pub use self::queue::{Batch, Queue, Setback};
-pub use self::sender::Outcome;
+pub use self::queue::Queue;
 pub use self::tencent::{Callback, Tencent, callback};
+pub use self::transport::{HttpTransport, Outcome, Transport};
 use crate::clock::Clock;
 use crate::presence::Timestamp;
 use crate::store::{Cursor, Outbox, Progress, Save, Store, StoreError};
@@ -37,7 +44,8 @@ pub struct Settings {
     pub format: Format,
     /// How long the receiver may take to answer.
     pub timeout: Duration,
-    /// How long after its first refusal an event is given up.
+    /// How long after its first refusal an event is given up; only the time counts in which the
+    /// receiver works.
     pub give_up_after: Duration,
     /// How many requests may be under way at once.
     pub parallel: usize,
@@ -47,10 +55,13 @@ pub struct Settings {
 pub struct Webhook {
     store: Arc<dyn Store>,
     outbox: Arc<dyn Outbox>,
+    transport: Arc<dyn Transport>,
     clock: Clock,
     settings: watch::Sender<Option<Settings>>,
     shown: Mutex<Shown>,
     metrics: Metrics,
+    /// How many dead letters waited when the store was last asked.
+    dead_waiting: AtomicU64,
     /// Something was put back.
     put_back: Notify,
     stop: watch::Sender<bool>,
@@ -73,9 +84,9 @@ pub struct Shown {
     pub last_success: Option<Timestamp>,
     /// What was not accepted lately, the latest last.
     pub failures: Vec<Failure>,
-    /// How far everything is dealt with, but for what is held.
+    /// Everything up to here is dealt with: the log is kept from there on.
     #[serde(skip)]
-    pub position: Cursor,
+    pub kept_after: Cursor,
     /// How far the log was scanned.
     #[serde(skip)]
     pub scanned: Cursor,
@@ -95,7 +106,7 @@ pub enum Condition {
     Up,
     /// The last request was not accepted.
     Failing,
-    /// Nothing is accepted: one request at a time tries.
+    /// Several requests in a row were not accepted, for some seconds: one at a time tries.
     Down,
 }
 
@@ -117,16 +128,19 @@ impl Webhook {
     pub fn new(
         store: Arc<dyn Store>,
         outbox: Arc<dyn Outbox>,
+        transport: Arc<dyn Transport>,
         clock: Clock,
         settings: Option<Settings>,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
             outbox,
+            transport,
             clock,
             settings: watch::Sender::new(settings),
             shown: Mutex::default(),
             metrics: Metrics::default(),
+            dead_waiting: AtomicU64::new(0),
             put_back: Notify::new(),
             stop: watch::Sender::new(false),
         })
@@ -161,6 +175,16 @@ impl Webhook {
         &self.outbox
     }
 
+    /// How many dead letters were neither put back nor dropped; while the store cannot say, how many
+    /// it were before.
+    pub async fn dead_waiting(&self) -> u64 {
+        match self.outbox.dead_waiting().await {
+            Ok(waiting) => self.dead_waiting.store(waiting, Relaxed),
+            Err(error) => tracing::debug!(%error, "dead letters cannot be counted"),
+        }
+        self.dead_waiting.load(Relaxed)
+    }
+
     /// Says that dead letters were put back.
     pub fn wake(&self) {
         self.put_back.notify_one();
@@ -169,10 +193,9 @@ impl Webhook {
     /// Posts a request that bears no event, once; `None` where there is no receiver.
     pub async fn test(&self) -> Option<Outcome> {
         let settings = self.settings()?;
-        let client = sender::client().ok()?;
         let wall = self.clock.wall();
         let request = settings.format.test(&settings.url, wall);
-        Some(sender::send(&client, request, settings.timeout, self.clock.wall()).await)
+        Some(self.transport.post(request, settings.timeout, wall).await)
     }
 
     /// Where it goes on. A webhook that is new begins with what happens from now on: to be asked
@@ -190,7 +213,7 @@ impl Webhook {
         if self.settings.borrow().is_some() {
             self.outbox.save(Save { position, ..Save::default() }).await?;
         }
-        let progress = Progress { position, held: Vec::new() };
+        let progress = Progress { position, ..Progress::default() };
         self.show_begin(&progress);
         Ok(progress)
     }
@@ -199,8 +222,8 @@ impl Webhook {
     fn show_begin(&self, progress: &Progress) {
         let mut shown = self.shown.lock();
         shown.state = self.settings.borrow().as_ref().map_or(Condition::Off, |_| Condition::Up);
-        (shown.position, shown.scanned) = (progress.position, progress.position);
-        (shown.held, shown.pending) = (progress.held.len(), progress.held.len());
+        (shown.kept_after, shown.scanned) = (progress.kept_after(), progress.position);
+        (shown.held, shown.pending) = (progress.held.len(), progress.behind.values().sum());
     }
 
     /// Posts events until it is told to stop.

@@ -2,12 +2,14 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::health::Pauses;
+use super::batch::{Batch, Blame, First, Setback};
 use crate::presence::{Timestamp, UserId};
-use crate::store::{Cursor, Dead, Held, LogEntry, Progress, Save};
+use crate::store::{Cursor, Held, LogEntry, Progress, Save};
 
 /// How many events may wait for another attempt before nothing new is begun.
 const WAITING_MAX: usize = 10_000;
+/// How often a batch fails before one of its users is suspected to be the cause.
+const SUSPICIONS: u32 = 2;
 
 /// What there is to deliver, in which order: it knows no clock and no network.
 ///
@@ -19,10 +21,10 @@ const WAITING_MAX: usize = 10_000;
 pub struct Queue {
     /// Up to here the log was scanned.
     scanned: Cursor,
-    lags: HashMap<UserId, Lag>,
+    pub(super) lags: HashMap<UserId, Lag>,
     /// Those who lag and are in no batch.
     ready: VecDeque<UserId>,
-    waiting: Vec<Batch>,
+    pub(super) waiting: Vec<Batch>,
     /// Dead letters that were put back and wait, by their place in the log.
     letters: Vec<Batch>,
     /// Such letters that are under way: their users' other events wait meanwhile.
@@ -33,58 +35,27 @@ pub struct Queue {
 
 /// A user of whom not everything that was scanned is dealt with.
 #[derive(Debug, Clone)]
-struct Lag {
+pub(super) struct Lag {
     /// The first event that is not.
     from: Cursor,
     /// Whether there are more in the log than are in the batch.
-    more: bool,
-    /// How many of those were scanned, as far as this run knows.
-    behind: usize,
+    pub(super) more: bool,
+    /// How many of those were scanned.
+    pub(super) behind: usize,
     refusal: Option<Refusal>,
 }
 
 #[derive(Debug, Clone)]
 struct Refusal {
-    first: Timestamp,
+    first: First,
     attempts: u32,
     error: Arc<str>,
-}
-
-/// Events that go out together.
-#[derive(Debug, Default)]
-pub struct Batch {
-    /// The events; each user's in order.
-    pub entries: Vec<LogEntry>,
-    /// When it was first not accepted, or what it is a part of.
-    refused: Option<Timestamp>,
-    attempts: u32,
-    error: Arc<str>,
-    retry_at: Timestamp,
-    /// Until then the receiver has asked to be left alone with it.
-    asked_until: Timestamp,
-    pauses: Pauses,
-    /// Whether it is a dead letter that was put back.
-    revived: bool,
-}
-
-/// Why a batch was not accepted, and what is known of the others.
-#[derive(Debug, Clone)]
-pub struct Setback {
-    /// What happened.
-    pub error: Arc<str>,
-    /// Whether the receiver will not have it as it is.
-    pub is_refusal: bool,
-    /// How long the receiver asks to be left alone.
-    pub retry_after: Option<Duration>,
-    /// When something else was accepted last.
-    pub last_success: Option<Timestamp>,
-    /// How long after its first refusal an event is given up.
-    pub give_up_after: Duration,
 }
 
 impl Queue {
-    /// Goes on from where an earlier run was.
-    pub fn new(progress: Progress) -> Self {
+    /// Goes on from where an earlier run was, with a receiver that counts as having worked for so
+    /// long.
+    pub fn new(progress: Progress, worked: Duration) -> Self {
         let mut queue = Self {
             scanned: progress.position,
             lags: HashMap::new(),
@@ -94,11 +65,14 @@ impl Queue {
             reviving: HashMap::new(),
             touched: HashSet::new(),
         };
-        for Held { user, from, refused, attempts, last_error } in progress.held {
-            let error = last_error.into();
-            let refusal = Some(Refusal { first: refused, attempts, error });
+        let Progress { held, behind, .. } = progress;
+        for Held { user, from, refused, worked_ms, attempts, last_error } in held {
+            let worked = worked.saturating_sub(Duration::from_millis(worked_ms));
+            let first = First { at: refused, worked };
+            let refusal = Some(Refusal { first, attempts, error: last_error.into() });
+            let behind = behind.get(&user).copied().unwrap_or_default();
             queue.ready.push_back(user.clone());
-            queue.lags.insert(user, Lag { from, more: false, behind: 1, refusal });
+            queue.lags.insert(user, Lag { from, more: false, behind, refusal });
         }
         queue
     }
@@ -137,7 +111,7 @@ impl Queue {
     /// When the first of what is not accepted was first tried.
     pub fn held_since(&self) -> Option<Timestamp> {
         let refusals = self.lags.values().filter_map(|lag| lag.refusal.as_ref());
-        refusals.map(|refusal| refusal.first).min()
+        refusals.map(|refusal| refusal.first.at).min()
     }
 
     // Making batches.
@@ -157,39 +131,63 @@ impl Queue {
     }
 
     /// Takes what was read of a ready user; `is_all` says that there is nothing more in the log.
-    pub fn take_up(&mut self, batch: &mut Batch, user: &UserId, read: Vec<LogEntry>, is_all: bool) {
-        let Some(lag) = self.lags.get_mut(user) else { return };
+    /// Returns the entries that are damaged, which go into no batch.
+    pub fn take_up(
+        &mut self,
+        batch: &mut Batch,
+        user: &UserId,
+        read: Vec<LogEntry>,
+        is_all: bool,
+    ) -> Vec<LogEntry> {
+        let Some(lag) = self.lags.get_mut(user) else { return Vec::new() };
         let scanned = self.scanned;
         // What was not scanned yet will be.
         let known: Vec<_> = read.into_iter().filter(|entry| entry.cursor <= scanned).collect();
-        let Some(first) = known.first() else {
-            self.lags.remove(user);
-            self.touched.insert(user.clone());
-            return;
-        };
-        lag.from = first.cursor;
+        let (count, last) = (known.len(), known.last().map(|entry| entry.cursor));
+        let (damaged, whole): (Vec<_>, Vec<_>) = known.into_iter().partition(LogEntry::is_damaged);
+        lag.behind = if is_all { 0 } else { lag.behind.saturating_sub(count) };
+        match (whole.first(), last) {
+            (Some(first), _) => lag.from = first.cursor,
+            (None, Some(last)) if !is_all => {
+                lag.from = Cursor(last.0 + 1);
+                self.ready.push_front(user.clone());
+                return damaged;
+            }
+            (None, _) => {
+                self.lags.remove(user);
+                self.touched.insert(user.clone());
+                return damaged;
+            }
+        }
         lag.more = !is_all;
-        lag.behind = if is_all { 0 } else { lag.behind.saturating_sub(known.len()) };
         if let Some(Refusal { first, attempts, error }) = &lag.refusal {
             batch.refused = Some(*first);
             batch.attempts = *attempts;
             batch.error = Arc::clone(error);
         }
-        batch.entries.extend(known);
+        batch.entries.extend(whole);
+        damaged
     }
 
-    /// Scans the next entry of the log: into the batch, unless its user lags.
-    pub fn scan(&mut self, batch: &mut Batch, entry: LogEntry) {
+    /// Scans the next entry of the log: into the batch, unless its user lags. Returns an entry that
+    /// is damaged, and that will not be read again.
+    pub fn scan(&mut self, batch: &mut Batch, entry: LogEntry) -> Option<LogEntry> {
         self.scanned = entry.cursor;
         if let Some(lag) = self.lags.get_mut(&entry.user) {
             let is_next = !lag.more && batch.entries.iter().any(|other| other.user == entry.user);
-            if is_next {
-                batch.entries.push(entry);
-            } else {
+            if !is_next {
                 lag.more = true;
                 lag.behind += 1;
+                return None;
             }
-            return;
+            if entry.is_damaged() {
+                return Some(entry);
+            }
+            batch.entries.push(entry);
+            return None;
+        }
+        if entry.is_damaged() {
+            return Some(entry);
         }
         let is_reviving = self.reviving.contains_key(&entry.user);
         let behind = usize::from(is_reviving);
@@ -200,6 +198,7 @@ impl Queue {
         } else {
             batch.entries.push(entry);
         }
+        None
     }
 
     /// Takes up a dead letter that was put back, unless it was already.
@@ -286,6 +285,9 @@ impl Queue {
             self.returned(&batch);
             return batch.entries.into_iter().map(|entry| entry.cursor).collect();
         }
+        if batch.is_scout {
+            self.hurry_suspects();
+        }
         for entry in batch.entries {
             if let Some(lag) = self.lags.get_mut(&entry.user) {
                 lag.from = lag.from.max(Cursor(entry.cursor.0 + 1));
@@ -309,24 +311,34 @@ impl Queue {
         }
     }
 
-    /// Has a batch that was not accepted wait for another attempt, whole or in halves; returns it
+    /// Has a batch that was not accepted wait for another attempt, whole or in parts; returns it
     /// where it is to be given up.
     pub fn set_back(&mut self, mut batch: Batch, why: &Setback, now: Timestamp) -> Option<Batch> {
         self.returned(&batch);
-        let first = *batch.refused.get_or_insert(now);
+        let first = *batch.refused.get_or_insert(First { at: now, worked: why.worked });
         batch.attempts += 1;
         batch.error = Arc::clone(&why.error);
-        let others_go = why.last_success.is_some_and(|success| success > first);
-        let is_over = others_go && now >= first + why.give_up_after;
+        let failed_before = std::mem::replace(&mut batch.failed_at, now);
+        let is_over = why.worked.saturating_sub(first.worked) >= why.give_up_after;
         let stands_alone = batch.entries.len() == 1;
         if is_over && stands_alone {
             return Some(batch);
         }
-        if (why.is_refusal || is_over) && !stands_alone {
+        if (why.blame == Blame::Event || is_over) && !stands_alone {
             self.halve(batch, now);
             return None;
         }
         batch.asked_until = now + why.retry_after.unwrap_or_default();
+        if why.blame == Blame::Unclear {
+            batch.suspicions += 1;
+            if batch.suspicions >= SUSPICIONS && batch.users() > 1 {
+                if why.last_success.is_some_and(|success| success >= failed_before) {
+                    self.part_users(batch);
+                    return None;
+                }
+                self.send_scout(&mut batch, now);
+            }
+        }
         batch.retry_at = now + batch.pauses.next(why.retry_after);
         self.wait(batch);
         None
@@ -358,32 +370,6 @@ impl Queue {
         self.waiting.push(batch);
     }
 
-    /// Makes two of a batch, no user in both. Of a single user's, the second half goes back to the
-    /// log.
-    fn halve(&mut self, batch: Batch, now: Timestamp) {
-        let Batch { mut entries, refused, attempts, error, .. } = batch;
-        let half = |entries| {
-            let error = Arc::clone(&error);
-            Batch { entries, refused, attempts, error, retry_at: now, ..Batch::default() }
-        };
-        entries.sort_by(|one, other| (&one.user, one.cursor).cmp(&(&other.user, other.cursor)));
-        let middle = entries.len() / 2;
-        let is_border = |place: &usize| entries[*place - 1].user != entries[*place].user;
-        let border = (1..entries.len()).filter(is_border);
-        let border = border.min_by_key(|place| place.abs_diff(middle));
-        let rest = entries.split_off(border.unwrap_or(middle));
-        if border.is_none() {
-            if let Some(lag) = self.lags.get_mut(&entries[0].user) {
-                lag.more = true;
-                lag.behind += rest.len();
-            }
-            drop(rest);
-        } else {
-            self.wait(half(rest));
-        }
-        self.wait(half(entries));
-    }
-
     // Progress.
 
     /// Up to where everything is dealt with, but for those who are held.
@@ -393,8 +379,14 @@ impl Queue {
         first.unwrap_or(self.scanned).min(self.scanned)
     }
 
-    /// What is to be saved, since the last time.
-    pub fn save(&mut self) -> Save {
+    /// Up to where everything is dealt with: the log is kept from there on.
+    pub fn kept_after(&self) -> Cursor {
+        let first = self.lags.values().map(|lag| Cursor(lag.from.0.saturating_sub(1))).min();
+        first.unwrap_or(self.scanned).min(self.scanned)
+    }
+
+    /// What is to be saved, since the last time, where the receiver has worked for so long.
+    pub fn save(&mut self, worked: Duration) -> Save {
         let mut save = Save { position: self.position(), ..Save::default() };
         for user in self.touched.drain() {
             let lag = self.lags.get(&user);
@@ -402,7 +394,8 @@ impl Queue {
                 Some((from, Refusal { first, attempts, error })) => save.held.push(Held {
                     user,
                     from,
-                    refused: *first,
+                    refused: first.at,
+                    worked_ms: millis(worked.saturating_sub(first.worked)),
                     attempts: *attempts,
                     last_error: error.to_string(),
                 }),
@@ -419,45 +412,6 @@ impl Queue {
     }
 }
 
-impl Batch {
-    /// How often it was tried.
-    pub const fn attempts(&self) -> u32 {
-        self.attempts
-    }
-
-    /// How many of its events were tried before.
-    pub const fn again(&self) -> usize {
-        if self.attempts > 0 { self.entries.len() } else { 0 }
-    }
-
-    /// The place of its first event.
-    fn first(&self) -> Option<Cursor> {
-        self.entries.first().map(|entry| entry.cursor)
-    }
-
-    /// About how many bytes it has.
-    pub fn bytes(&self) -> usize {
-        self.entries.iter().map(|entry| entry.bytes()).sum()
-    }
-
-    /// Its events, given up.
-    pub fn dead(&self, at: Timestamp) -> Vec<Dead> {
-        let dead = |entry: &LogEntry| Dead {
-            entry: entry.clone(),
-            at,
-            attempts: self.attempts,
-            last_error: Arc::clone(&self.error),
-        };
-        self.entries.iter().map(dead).collect()
-    }
-
-    /// Whether it is a dead letter that was put back.
-    pub const fn is_revived(&self) -> bool {
-        self.revived
-    }
-
-    /// Has it wait that long.
-    pub(super) fn again_at(&mut self, at: Timestamp) {
-        self.retry_at = at;
-    }
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,22 +2,24 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Client;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::batch::{Batch, Blame, Setback};
 use super::health::Health;
-use super::queue::{Batch, Queue, Setback};
-use super::sender::{self, Outcome};
+use super::queue::Queue;
+use super::throttle::Throttle;
+use super::transport::Outcome;
 use super::{Condition, FAILURES_SHOWN, Failure, Settings, Shown, Webhook};
+use crate::panics::{Panicked, caught, caught_now};
 use crate::presence::Timestamp;
-use crate::store::{Cursor, Dead, Part, Progress, StoreError};
+use crate::store::{Cursor, Dead, Progress, Save, StoreError};
 
 /// How often progress is saved while there is some.
 const SAVE_EVERY: Duration = Duration::from_millis(200);
 /// How long a store that fails is left alone.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// How many dead letters that were put back are taken up at once.
 const REVIVED_MAX: usize = 1000;
 /// How long requests that are under way are waited for when the hub stops.
@@ -31,36 +33,36 @@ pub(super) async fn run(
 ) {
     let Some(settings) = settings else {
         *webhook.shown.lock() = Shown::default();
+        let mut throttle = Throttle::default();
         while let Err(error) = webhook.outbox.clear().await {
-            tracing::warn!(%error, "the webhook's progress cannot be forgotten");
+            if let Some(suppressed) = throttle.admit(webhook.clock.now()) {
+                tracing::warn!(%error, suppressed, "webhook cannot forget its progress, retrying");
+            }
             sleep(STORE_PAUSE).await;
         }
         stop.wait_for(|stop| *stop).await.ok();
         return;
     };
-    let client = match sender::client() {
-        Ok(client) => client,
-        Err(error) => {
-            tracing::error!(%error, "no webhook can be sent");
-            stop.wait_for(|stop| *stop).await.ok();
-            return;
-        }
-    };
     let progress = begin(webhook).await;
+    // Nothing that is held has waited for longer.
+    let worked_ms = progress.held.iter().map(|held| held.worked_ms).max();
+    let worked = Duration::from_millis(worked_ms.unwrap_or_default());
     let mut worker = Worker {
         webhook,
+        health: Health::new(worked, settings.give_up_after),
         settings: Arc::new(settings),
-        client,
         head: webhook.store.head(),
-        queue: Queue::new(progress),
-        health: Health::default(),
+        queue: Queue::new(progress, worked),
         requests: JoinSet::new(),
         is_probe_new: false,
         save_at: None,
+        damaged: Vec::new(),
         revived: Vec::new(),
         more_to_revive: false,
+        is_revival_owed: false,
         under_way: 0,
         again: 0,
+        lines: Lines::default(),
     };
     worker.revive().await;
     worker.work(stop).await;
@@ -68,10 +70,15 @@ pub(super) async fn run(
 
 /// Where to begin, as soon as the store says.
 async fn begin(webhook: &Webhook) -> Progress {
+    let mut throttle = Throttle::default();
     loop {
         match webhook.begin().await {
             Ok(progress) => return progress,
-            Err(error) => tracing::warn!(%error, "the webhook waits for the store"),
+            Err(error) => {
+                if let Some(suppressed) = throttle.admit(webhook.clock.now()) {
+                    tracing::warn!(%error, suppressed, "webhook cannot read its progress, retrying");
+                }
+            }
         }
         sleep(STORE_PAUSE).await;
     }
@@ -85,30 +92,46 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-struct Worker<'a> {
-    webhook: &'a Webhook,
-    settings: Arc<Settings>,
-    client: Client,
+pub(super) struct Worker<'a> {
+    pub(super) webhook: &'a Webhook,
+    pub(super) settings: Arc<Settings>,
     head: watch::Receiver<Cursor>,
-    queue: Queue,
-    health: Health,
-    requests: JoinSet<(Batch, Outcome)>,
+    pub(super) queue: Queue,
+    pub(super) health: Health,
+    requests: JoinSet<(Batch, Result<Outcome, Panicked>)>,
     /// Whether the next probe of a receiver that is down is something new: one batch that is never
     /// accepted must not keep the hub from noticing that others would be.
-    is_probe_new: bool,
+    pub(super) is_probe_new: bool,
     save_at: Option<Instant>,
+    /// Entries that were damaged, as dead letters that are not yet saved.
+    pub(super) damaged: Vec<Dead>,
     /// Dead letters that are delivered, and not yet saved so.
     revived: Vec<Cursor>,
     /// Whether there may be more of them than were taken up.
     more_to_revive: bool,
+    /// Whether the store could not say which were put back.
+    is_revival_owed: bool,
     /// Events that are under way, and those of them that are for another time.
     under_way: usize,
     /// See [`Self::under_way`].
     again: usize,
+    lines: Lines,
+}
+
+/// What is logged at most once a minute.
+#[derive(Default)]
+struct Lines {
+    not_accepted: Throttle,
+    given_up: Throttle,
+    panicked: Throttle,
+    store: Throttle,
+    down: Throttle,
+    /// Whether the last time that the receiver went down was logged.
+    is_down_logged: bool,
 }
 
 impl Worker<'_> {
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         self.webhook.clock.now()
     }
 
@@ -119,7 +142,7 @@ impl Worker<'_> {
             let wake = self.wake_at();
             let save_at = self.save_at;
             tokio::select! {
-                Some(done) = self.requests.join_next() => self.settle(done).await,
+                Some(done) = self.requests.join_next() => self.finished(done).await,
                 Ok(()) = self.head.changed(), if is_caught_up => (),
                 () = until(wake) => (),
                 () = until(save_at) => self.save().await,
@@ -129,7 +152,7 @@ impl Worker<'_> {
         }
         let answered = async {
             while let Some(done) = self.requests.join_next().await {
-                self.settle(done).await;
+                self.finished(done).await;
             }
         };
         tokio::time::timeout(STOP_MAX, answered).await.ok();
@@ -166,138 +189,69 @@ impl Worker<'_> {
         false
     }
 
-    async fn next_batch(&mut self) -> Option<Batch> {
-        let is_new_first = self.health.is_down() && self.is_probe_new;
-        self.is_probe_new = !self.is_probe_new;
-        let now = self.now();
-        if !is_new_first && let Some(batch) = self.queue.due(now) {
-            return Some(batch);
-        }
-        if self.queue.has_room()
-            && let Some(batch) = self.new_batch().await
-        {
-            return Some(batch);
-        }
-        self.queue.due(now)
-    }
-
-    /// Makes a batch of what lags and of what is new in the log.
-    async fn new_batch(&mut self) -> Option<Batch> {
-        let mut batch = Batch::default();
-        let read = async {
-            if self.take_up(&mut batch).await? {
-                self.scan(&mut batch).await?;
-            }
-            Ok::<_, StoreError>(())
-        };
-        if let Err(error) = read.await {
-            tracing::warn!(%error, "the webhook cannot read the log");
-            sleep(STORE_PAUSE).await;
-        }
-        (!batch.entries.is_empty()).then_some(batch)
-    }
-
-    /// Reads what users lag behind with; returns whether there is room for more.
-    async fn take_up(&mut self, batch: &mut Batch) -> Result<bool, StoreError> {
-        let (events_max, bytes_max) = self.settings.format.limits();
-        while batch.entries.len() < events_max && batch.bytes() < bytes_max {
-            let Some((user, from, is_alone)) = self.queue.next_ready() else { return Ok(true) };
-            if is_alone && !batch.entries.is_empty() {
-                self.queue.not_yet(user);
-                return Ok(false);
-            }
-            let room = events_max - batch.entries.len();
-            let part = Part::After(Cursor(from.0.saturating_sub(1)));
-            let read = match self.webhook.store.history(&user, part, room).await {
-                Ok(read) => read,
-                Err(error) => {
-                    self.queue.not_yet(user);
-                    return Err(error);
-                }
-            };
-            let is_all = read.len() < room;
-            self.queue.take_up(batch, &user, read, is_all);
-            if is_alone && !batch.entries.is_empty() {
-                return Ok(false);
-            }
-        }
-        Ok(false)
-    }
-
-    async fn scan(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
-        let (events_max, bytes_max) = self.settings.format.limits();
-        while batch.entries.len() < events_max && batch.bytes() < bytes_max {
-            let room = events_max - batch.entries.len();
-            let read = self.webhook.store.log(Some(self.queue.scanned()), room).await;
-            let entries = match read {
-                Err(StoreError::CursorExpired) => {
-                    self.skip().await?;
-                    continue;
-                }
-                read => read?,
-            };
-            if entries.is_empty() {
-                return Ok(());
-            }
-            for entry in entries {
-                self.queue.scan(batch, entry);
-            }
-            self.save_soon();
-        }
-        Ok(())
-    }
-
-    /// Goes on with the oldest that is kept: so much waited that the log let go of the rest.
-    async fn skip(&mut self) -> Result<(), StoreError> {
-        let oldest = self.webhook.store.log(None, 1).await?;
-        let head = *self.webhook.store.head().borrow();
-        let next = oldest.first().map_or(head, |entry| Cursor(entry.cursor.0 - 1));
-        tracing::error!(from = %self.queue.scanned(), to = %next, "the webhook misses events");
-        self.queue.skip_to(next);
-        Ok(())
-    }
-
     fn start(&mut self, batch: Batch) {
         let Settings { format, url, timeout, .. } = &*self.settings;
-        let wall = self.webhook.clock.wall();
-        let (client, timeout) = (self.client.clone(), *timeout);
-        let Some(request) = format.request(url, &batch.entries, wall) else {
-            // Its receiver knows no such thing, and so has not accepted it either.
-            self.revived.extend(self.queue.done(batch));
-            return self.save_soon();
+        let (wall, timeout) = (self.webhook.clock.wall(), *timeout);
+        let made = match caught_now(|| format.request(url, &batch.entries, wall)) {
+            Ok(Some(request)) => Ok(request),
+            Ok(None) => {
+                // Its receiver knows no such thing, and so has not accepted it either.
+                self.revived.extend(self.queue.done(batch));
+                return self.save_soon();
+            }
+            Err(panic) => Err(panic),
         };
         self.under_way += batch.entries.len();
         self.again += batch.again();
+        let transport = Arc::clone(&self.webhook.transport);
         self.requests.spawn(async move {
-            let outcome = sender::send(&client, request, timeout, wall).await;
+            let outcome = match made {
+                Ok(request) => caught(async { transport.post(request, timeout, wall).await }).await,
+                Err(panic) => Err(panic),
+            };
             (batch, outcome)
         });
     }
 
-    async fn settle(&mut self, done: Result<(Batch, Outcome), tokio::task::JoinError>) {
-        let Ok((batch, outcome)) = done else {
-            // What it bore lags still, and nothing is lost: the next run posts it.
-            tracing::error!("a request of the webhook has failed");
-            return;
-        };
+    async fn finished(&mut self, done: Result<(Batch, Result<Outcome, Panicked>), JoinError>) {
+        match done {
+            Ok((batch, outcome)) => self.settle(batch, outcome).await,
+            // Panics are caught, so the runtime is stopping: the next run posts what it bore.
+            Err(error) => tracing::debug!(%error, "webhook request cancelled"),
+        }
+    }
+
+    async fn settle(&mut self, batch: Batch, outcome: Result<Outcome, Panicked>) {
         self.save_soon();
         self.under_way -= batch.entries.len();
         self.again -= batch.again();
-        let (error, is_refusal, retry_after) = match outcome {
-            Outcome::Accepted => return self.accepted(batch),
-            Outcome::Refused { error, retry_after } => (error, true, retry_after),
-            Outcome::Failed { error, retry_after } => (error, false, retry_after),
+        let (error, blame, retry_after, result) = match outcome {
+            Ok(Outcome::Accepted) => return self.accepted(batch),
+            Ok(Outcome::Refused { error, retry_after }) => {
+                (error, Blame::Event, retry_after, "refused")
+            }
+            Ok(Outcome::Failed { error, retry_after, blame }) => {
+                (error, blame, retry_after, "failed")
+            }
+            Err(panic) => {
+                if let Some(suppressed) = self.lines.panicked.admit(self.webhook.clock.now()) {
+                    tracing::error!(%panic, suppressed, "webhook request panicked, retrying");
+                }
+                let error = format!("the hub panicked while posting it: {panic}");
+                (error.into(), Blame::Unclear, None, "panicked")
+            }
         };
-        self.webhook.metrics.requested(if is_refusal { "refused" } else { "failed" });
-        self.note_failure(&batch, &error);
+        self.webhook.metrics.requested(result);
         let now = self.now();
-        let last_success = self.health.last_success;
+        let last_success = self.health.last_success();
         // What a receiver says of one request that it refuses is not said of the others.
-        if self.health.failed(now, retry_after.filter(|_| !is_refusal)) {
-            tracing::error!(%error, "the webhook's receiver is down: one request at a time tries it");
+        let asked = retry_after.filter(|_| blame != Blame::Event);
+        if let Some(failing_for) = self.health.failed(now, asked) {
+            self.log_down(&error, failing_for);
         }
-        let give_up_after = self.settings.give_up_after;
-        let why = Setback { error, is_refusal, retry_after, last_success, give_up_after };
+        self.note_failure(&batch, &error);
+        let (worked, give_up_after) = (self.health.worked(now), self.settings.give_up_after);
+        let why = Setback { error, blame, retry_after, last_success, worked, give_up_after };
         if let Some(batch) = self.queue.set_back(batch, &why, now) {
             self.give_up(batch).await;
         }
@@ -308,34 +262,54 @@ impl Worker<'_> {
         self.webhook.metrics.events.inc_by(batch.entries.len() as u64);
         let now = self.now();
         self.revived.extend(self.queue.done(batch));
-        if self.health.succeeded(now) {
-            tracing::info!("the webhook's receiver is there again");
+        if let Some(down_for) = self.health.succeeded(now) {
+            if self.lines.is_down_logged {
+                tracing::info!(?down_for, "webhook receiver accepts again");
+            }
             self.queue.hurry(now);
         }
     }
 
-    /// Buries what is never accepted, so that its user's later events can go on.
+    fn log_down(&mut self, error: &str, failing_for: Duration) {
+        let admitted = self.lines.down.admit(self.webhook.clock.now());
+        self.lines.is_down_logged = admitted.is_some();
+        if let Some(suppressed) = admitted {
+            tracing::error!(
+                %error, ?failing_for, suppressed,
+                "webhook receiver is down, probing it with one request at a time"
+            );
+        }
+    }
+
+    /// Makes a dead letter of what is never accepted, so that its user's later events can go on.
     async fn give_up(&mut self, mut batch: Batch) {
         let now = self.now();
-        let dead = batch.dead(now);
-        let count = dead.len() as u64;
-        let mut save = self.queue.save();
-        save.dead.clone_from(&dead);
+        let dead = batch.dead(self.webhook.clock.wall());
+        let mut save = self.take_unsaved();
+        save.dead.extend(dead.iter().cloned());
         match self.webhook.outbox.save(save.clone()).await {
             Ok(()) => {
-                for Dead { entry, last_error, .. } in &dead {
-                    tracing::error!(user = %entry.user, error = %last_error, "an event is given up");
+                self.saved();
+                for Dead { entry, attempts, last_error, .. } in &dead {
+                    self.webhook.metrics.dead.inc();
+                    if let Some(suppressed) = self.lines.given_up.admit(now) {
+                        tracing::error!(
+                            user = %entry.user, attempts, error = %last_error, suppressed,
+                            "webhook event given up: it is a dead letter now"
+                        );
+                    }
                 }
-                self.webhook.metrics.dead.inc_by(count);
-                // One that was put back is a dead letter again, and nobody waits for it.
-                if batch.is_revived() {
-                    self.revive_more().await;
-                } else {
+                let is_letter = batch.is_revived();
+                // One that was put back is a dead letter again, and holds up nobody.
+                if !is_letter {
                     self.queue.done(batch);
+                }
+                if is_letter || !save.revived.is_empty() {
+                    self.revive_more().await;
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "a dead letter waits for the store");
+                self.store_failed("save a dead letter", &error);
                 self.queue.unsaved(save);
                 batch.again_at(now + STORE_PAUSE);
                 self.queue.wait(batch);
@@ -348,6 +322,7 @@ impl Worker<'_> {
         let now = self.now();
         match self.webhook.outbox.dead(None, true, REVIVED_MAX).await {
             Ok(dead) => {
+                self.is_revival_owed = false;
                 self.more_to_revive = dead.len() == REVIVED_MAX;
                 for Dead { entry, .. } in dead {
                     if !self.revived.contains(&entry.cursor) {
@@ -355,7 +330,11 @@ impl Worker<'_> {
                     }
                 }
             }
-            Err(error) => tracing::warn!(%error, "dead letters cannot be read"),
+            Err(error) => {
+                self.store_failed("read the dead letters that were put back", &error);
+                self.is_revival_owed = true;
+                self.save_soon();
+            }
         }
     }
 
@@ -368,37 +347,63 @@ impl Worker<'_> {
 
     // Telling how it goes.
 
-    fn save_soon(&mut self) {
+    pub(super) fn save_soon(&mut self) {
         let at = self.webhook.clock.after(SAVE_EVERY);
         self.save_at.get_or_insert(at);
     }
 
+    /// What is to be saved now; [`Self::saved`] or [`Queue::unsaved`] takes it back.
+    fn take_unsaved(&mut self) -> Save {
+        let worked = self.health.worked(self.now());
+        let mut save = self.queue.save(worked);
+        save.dead.clone_from(&self.damaged);
+        save.revived.clone_from(&self.revived);
+        save
+    }
+
+    /// Notes that all of it was saved; nothing came to be saved meanwhile.
+    fn saved(&mut self) {
+        self.damaged.clear();
+        self.revived.clear();
+    }
+
     async fn save(&mut self) {
         self.save_at = None;
-        let mut save = self.queue.save();
-        save.revived.clone_from(&self.revived);
+        let save = self.take_unsaved();
         match self.webhook.outbox.save(save.clone()).await {
-            Ok(()) if self.revived.is_empty() => (),
             Ok(()) => {
-                self.revived.clear();
-                self.revive_more().await;
+                self.saved();
+                if self.is_revival_owed {
+                    self.revive().await;
+                } else if !save.revived.is_empty() {
+                    self.revive_more().await;
+                }
             }
             Err(error) => {
-                tracing::warn!(%error, "the webhook's progress cannot be saved");
+                self.store_failed("save its progress", &error);
                 self.queue.unsaved(save);
                 self.save_soon();
             }
         }
     }
 
-    fn note_failure(&self, batch: &Batch, error: &Arc<str>) {
-        let (events, attempts) = (batch.entries.len(), batch.attempts() + 1);
+    pub(super) fn store_failed(&mut self, what: &str, error: &StoreError) {
+        if let Some(suppressed) = self.lines.store.admit(self.webhook.clock.now()) {
+            tracing::warn!(%error, suppressed, "webhook cannot {what}, retrying");
+        }
+    }
+
+    fn note_failure(&mut self, batch: &Batch, error: &Arc<str>) {
+        let (now, events, attempts) = (self.now(), batch.entries.len(), batch.attempts() + 1);
         // Of a receiver that is down, it was said already.
-        if !self.health.is_down() {
-            tracing::warn!(events, attempts, %error, "the webhook was not accepted");
+        if !self.health.is_down()
+            && let Some(suppressed) = self.lines.not_accepted.admit(now)
+        {
+            tracing::warn!(events, attempts, %error, suppressed, "webhook delivery failed, retrying");
         }
         let mut shown = self.webhook.shown.lock();
-        shown.failures.push(Failure { at: self.now(), events, attempts, error: Arc::clone(error) });
+        let (at, error) = (self.webhook.clock.wall(), Arc::clone(error));
+        shown.failures.push(Failure { at, events, attempts, error });
         let excess = shown.failures.len().saturating_sub(FAILURES_SHOWN);
         shown.failures.drain(..excess);
     }
@@ -414,8 +419,12 @@ impl Worker<'_> {
         shown.waiting = self.queue.waiting_events() + self.again;
         shown.held_since = self.queue.held_since();
         shown.held = self.queue.held_users();
-        shown.last_success = self.health.last_success.or(shown.last_success);
-        shown.position = self.queue.position();
+        shown.last_success = self
+            .health
+            .last_success()
+            .map(|at| self.webhook.clock.shown(at))
+            .or(shown.last_success);
+        shown.kept_after = self.queue.kept_after();
         shown.scanned = self.queue.scanned();
         shown.pending = self.queue.waiting_events() + self.under_way + self.queue.left_in_log();
     }

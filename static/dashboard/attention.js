@@ -32,8 +32,7 @@ export function attentionOf(stats, points) {
   if (webhook.state === 'failing') tell('bad', 'attention_webhook_failing', 'webhooks', { count: number(outbox.depth) });
   if (webhook.state === 'up' && outbox.age_ms > BACKLOG_AGE_MS)
     tell('warn', 'attention_backlog', 'webhooks', { age: duration(outbox.age_ms), count: number(outbox.depth) });
-  if (grown(({ webhook }) => webhook.dead, own[0]) > 0)
-    tell('warn', 'attention_dead', 'webhooks', { count: number(grown(({ webhook }) => webhook.dead, own[0])) });
+  if (webhook.dead_waiting > 0) tell('warn', 'attention_dead', 'webhooks', { count: number(webhook.dead_waiting) });
 
   const commits = grown(({ store }) => store.commits);
   const took = commits > 0 ? grown(({ store }) => store.commit_us) / commits / 1000 : 0;

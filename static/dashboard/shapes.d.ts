@@ -37,7 +37,7 @@ export interface Point {
   stalls: number;
   accept_errors: number;
   store: { state: 'up' | 'failing'; commits: number; commit_us: number; slow_commits: number; failures: number };
-  webhook: { state: WebhookState; accepted: number; dead: number };
+  webhook: { state: WebhookState; accepted: number; dead: number; dead_waiting: number };
   outbox: { depth: number; bytes: number; age_ms: number };
 }
 
@@ -183,6 +183,7 @@ export interface Webhook {
     failures: { at: number; events: number; attempts: number; error: string }[];
   };
   backlog: { events: number; bytes: number; oldest: number | null; age_ms: number };
+  dead_waiting: number;
 }
 
 export interface Dead {

@@ -125,7 +125,7 @@ export const en = {
   attention_webhook_down: 'The webhook receiver accepts nothing. Events that wait: {count}, the oldest for {age}.',
   attention_webhook_failing: 'The webhook receiver did not accept the last request. Events that wait: {count}.',
   attention_backlog: 'Webhooks lag behind. Events that wait: {count}, the oldest for {age}.',
-  attention_dead: 'Webhook events given up in the last 15 minutes: {count}.',
+  attention_dead: 'Webhook events given up that wait to be retried or dropped: {count}.',
   attention_store_failing: 'The store does not answer.',
   attention_store_failed: 'Commits that the store did not take in the last minute: {count}.',
   attention_store_slow: 'The store is slow: a commit took {ms} ms on average in the last minute.',

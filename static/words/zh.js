@@ -125,7 +125,7 @@ export const zh = {
   attention_webhook_down: '回调接收方拒收所有请求；{count} 个事件在等待，最早的已等 {age}。',
   attention_webhook_failing: '回调接收方未接受上一个请求；{count} 个事件在等待。',
   attention_backlog: '回调滞后：{count} 个事件在等待，最早的已等 {age}。',
-  attention_dead: '最近 15 分钟放弃的回调事件：{count} 个。',
+  attention_dead: '已放弃、等待重试或丢弃的回调事件：{count} 个。',
   attention_store_failing: '存储没有响应。',
   attention_store_failed: '最近一分钟存储未接受的提交：{count} 次。',
   attention_store_slow: '存储缓慢：最近一分钟平均每次提交 {ms} 毫秒。',

@@ -62,6 +62,7 @@ async fn what_was_committed_is_there_in_the_next_run() {
         user: id("bo"),
         from: log[1].cursor,
         refused: EPOCH,
+        worked_ms: 0,
         attempts: 3,
         last_error: "no".into(),
     };
@@ -82,7 +83,9 @@ async fn what_was_committed_is_there_in_the_next_run() {
         *store.head().borrow() > log[1].cursor,
         "what a power cut may undo is not counted again"
     );
-    assert_eq!(store.progress().await, Ok(Some(Progress { position, held })));
+    let behind = [(id("bo"), 1)].into();
+    assert_eq!(store.progress().await, Ok(Some(Progress { position, held, behind })));
+    assert_eq!(store.dead_waiting().await, Ok(1));
     assert_eq!(store.dead(None, false, 10).await, Ok(dead));
     let backlog = store.backlog(log[0].cursor).await.expect("a backlog");
     assert_eq!((backlog.entries, backlog.bytes), (1, log[1].bytes() as u64));

@@ -1,6 +1,9 @@
 //! Webhooks: bad receivers, poisonous events, and what is left in the end.
 
 mod callbacks;
+mod health;
+mod kept;
+mod paused;
 mod queue;
 
 use std::collections::BTreeMap;
@@ -12,7 +15,7 @@ use presence_hub::presence::UserId;
 use presence_hub::store::{
     Cursor, Dead, Held, LogEntry, MemoryStore, Outbox, Retention, Save, Store, Which,
 };
-use presence_hub::webhook::{Condition, Format, Settings, Webhook};
+use presence_hub::webhook::{Condition, Format, HttpTransport, Settings, Webhook};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -150,8 +153,10 @@ async fn a_refused_event_holds_up_its_own_user_alone_until_it_is_dead_and_may_be
     assert!(!receiver.taken().iter().any(|event| event["user"] == "poison"), "it waits in order");
 
     // While others are accepted, it is given up when its time is over; what follows goes on.
+    let mut others = 0;
     until("the end of the poison", async || {
-        come_and_go(&server, "another").await;
+        others += 1;
+        come_and_go(&server, &format!("other-{}", others % 10)).await;
         sleep(Duration::from_millis(100)).await;
         receiver.taken().iter().any(|event| event["user"] == "poison")
     })
@@ -227,6 +232,7 @@ async fn what_there_is_to_post_is_told_before_anything_is_posted() {
         user: "ana".parse().expect("a user"),
         from: Cursor(3),
         refused: clock.now(),
+        worked_ms: 0,
         attempts: 1,
         last_error: "no".into(),
     };
@@ -234,10 +240,18 @@ async fn what_there_is_to_post_is_told_before_anything_is_posted() {
     store.save(save).await.expect("to save");
     let port: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
     let url = "http://127.0.0.1:1/hook".parse().expect("a URL");
-    let webhook = Webhook::new(port, store, clock, Some(settings(url)));
+    let webhook = Webhook::new(port, store, transport(), clock, Some(settings(url)));
     webhook.begin().await.expect("to begin");
     let shown = webhook.shown();
-    assert_eq!((shown.state, shown.scanned, shown.pending), (Condition::Up, Cursor(5), 1));
+    assert_eq!(
+        (shown.state, shown.scanned, shown.kept_after),
+        (Condition::Up, Cursor(5), Cursor(2))
+    );
+    assert_eq!((shown.held, shown.pending), (1, 0), "the log has nothing of ana's");
+}
+
+fn transport() -> Arc<HttpTransport> {
+    Arc::new(HttpTransport::new().expect("a client"))
 }
 
 fn settings(url: reqwest::Url) -> Settings {
@@ -270,7 +284,7 @@ async fn however_many_letters_are_put_back_each_is_posted_once() {
     let settings = settings(receiver.url().parse().expect("a URL"));
     let outbox: Arc<dyn Outbox> = Arc::<MemoryStore>::clone(&store);
     let port: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
-    let webhook = Webhook::new(port, outbox, clock, Some(settings));
+    let webhook = Webhook::new(port, outbox, transport(), clock, Some(settings));
     let running = tokio::spawn(Arc::clone(&webhook).run());
     until("all letters", async || receiver.taken().len() as u64 >= LETTERS).await;
     until("an end of them", async || {

@@ -174,7 +174,7 @@ describe('what needs attention', () => {
     stalls: 0,
     accept_errors: 0,
     store: { state: 'up', commits: 0, commit_us: 0, slow_commits: 0, failures: 0 },
-    webhook: { state: 'up', accepted: 0, dead: 0 },
+    webhook: { state: 'up', accepted: 0, dead: 0, dead_waiting: 0 },
     outbox: { depth: 0, bytes: 0, age_ms: 0 },
     nodes: [{ id: 'n', state: 'up' }],
     ...more,
@@ -184,11 +184,14 @@ describe('what needs attention', () => {
 
   test('nothing, while all is well', () => assert.deepEqual(keys({}), []));
   test('the webhook', () => {
-    assert.deepEqual(keys({ webhook: { state: 'down', accepted: 0, dead: 0 }, outbox: { depth: 3, bytes: 9, age_ms: 9000 } }), [
+    assert.deepEqual(keys({ webhook: { state: 'down', accepted: 0, dead: 0, dead_waiting: 0 }, outbox: { depth: 3, bytes: 9, age_ms: 9000 } }), [
       'attention_webhook_down',
     ]);
     assert.deepEqual(keys({ outbox: { depth: 3, bytes: 9, age_ms: 90_000 } }), ['attention_backlog']);
-    assert.deepEqual(keys({ webhook: { state: 'up', accepted: 0, dead: 2 } }), ['attention_dead']);
+    const webhook = { state: 'up', accepted: 0, dead: 0, dead_waiting: 2 };
+    assert.deepEqual(keys({ webhook }), ['attention_dead']);
+    assert.deepEqual(keys({ webhook }, []), ['attention_dead'], 'after a restart as well');
+    assert.deepEqual(keys({ webhook: { ...webhook, dead: 2, dead_waiting: 0 } }), [], 'all were seen to');
   });
   test('the store', () => {
     assert.deepEqual(keys({ store: { state: 'failing', commits: 0, commit_us: 0, slow_commits: 0, failures: 1 } }), [
@@ -211,7 +214,7 @@ describe('what needs attention', () => {
     assert.deepEqual(keys({ refusals: 20 }), [], 'few are none');
   });
   test('the worst first, and no count of a hub that was another', () => {
-    assert.deepEqual(keys({ stalls: 1, webhook: { state: 'failing', accepted: 0, dead: 0 } }), [
+    assert.deepEqual(keys({ stalls: 1, webhook: { state: 'failing', accepted: 0, dead: 0, dead_waiting: 0 } }), [
       'attention_webhook_failing',
       'attention_stalls',
     ]);

@@ -347,7 +347,12 @@ impl Store for EmbeddedStore {
 
 impl Outbox for EmbeddedStore {
     fn progress(&self) -> BoxFuture<'_, Result<Option<Progress>, StoreError>> {
-        self.readers.read(reader::progress).boxed()
+        async {
+            // So that the database counts what is committed; what it has is read in any case.
+            self.settle().await.ok();
+            self.readers.read(reader::progress_and_behind).await
+        }
+        .boxed()
     }
 
     fn save(&self, save: Save) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -366,6 +371,10 @@ impl Outbox for EmbeddedStore {
     ) -> BoxFuture<'_, Result<Vec<Dead>, StoreError>> {
         let read = move |connection: &Connection| reader::dead(connection, after, put_back, limit);
         self.readers.read(read).boxed()
+    }
+
+    fn dead_waiting(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.readers.read(reader::dead_waiting).boxed()
     }
 
     fn put_back(&self, which: Which) -> BoxFuture<'_, Result<u64, StoreError>> {

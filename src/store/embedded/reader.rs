@@ -365,7 +365,28 @@ pub(super) fn progress(connection: &Connection) -> Result<Option<Progress>, Read
             serde_json::from_str(&json).map_err(|_| damaged("what the webhook holds", &user))?;
         held.push(one);
     }
-    Ok(Some(Progress { position: Cursor(number(position)), held }))
+    let position = Cursor(number(position));
+    Ok(Some(Progress { position, held, ..Progress::default() }))
+}
+
+/// How far the webhook is, and how many events each user who is held is behind.
+pub(super) fn progress_and_behind(connection: &Connection) -> Result<Option<Progress>, ReadFault> {
+    let Some(mut progress) = progress(connection)? else { return Ok(None) };
+    let sql = "SELECT count(*) FROM log WHERE user = ?1 AND cursor BETWEEN ?2 AND ?3";
+    let mut counted = connection.prepare_cached(sql)?;
+    for Held { user, from, .. } in &progress.held {
+        let part = (user.as_str(), int(from.0), int(progress.position.0));
+        let count: i64 = counted.query_row(part, |row| row.get(0))?;
+        let count = usize::try_from(count).unwrap_or_default();
+        progress.behind.insert(user.clone(), count);
+    }
+    Ok(Some(progress))
+}
+
+/// Counts the dead letters that were not put back, by their index.
+pub(super) fn dead_waiting(connection: &Connection) -> Result<u64, ReadFault> {
+    let sql = "SELECT count(*) FROM dead WHERE put_back = 0";
+    Ok(number(connection.prepare_cached(sql)?.query_row((), |row| row.get(0))?))
 }
 
 /// Dead letters after a cursor.

@@ -64,10 +64,12 @@ const TABLES: &str = "
 ";
 
 /// What a database that was made by an earlier version may lack: who is in a state, in the order of
-/// their ids. An earlier version does without, if more slowly.
+/// their ids, and the dead letters that wait, to count them. An earlier version does without, if more
+/// slowly.
 const INDEXES: &str = "
     DROP INDEX IF EXISTS users_present;
     CREATE INDEX IF NOT EXISTS users_by_state ON users (state, user) WHERE state IS NOT NULL;
+    CREATE INDEX IF NOT EXISTS dead_waiting ON dead (put_back) WHERE put_back = 0;
 ";
 
 /// Makes a new database's tables, or checks those of an old one.

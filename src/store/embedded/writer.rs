@@ -118,7 +118,7 @@ impl Tail {
 }
 
 impl From<Progress> for Unread {
-    fn from(Progress { position, held }: Progress) -> Self {
+    fn from(Progress { position, held, .. }: Progress) -> Self {
         let held = held.into_iter().map(|held| (held.user, held.from)).collect();
         Self { position: Some(position), held }
     }

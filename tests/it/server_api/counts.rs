@@ -39,7 +39,7 @@ async fn the_statistics_say_why() {
         "slow_consumers": 0,
         "transitions": 6,
         "sessions_by_state": { "Online": 0, "PushOnline": 1 },
-        "webhook": { "state": "off", "accepted": 0, "dead": 0 },
+        "webhook": { "state": "off", "accepted": 0, "dead": 0, "dead_waiting": 0 },
         "stalls": 0,
         "accept_errors": 0,
     });

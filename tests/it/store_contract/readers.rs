@@ -133,7 +133,7 @@ pub(super) async fn a_backlog_is_measured_from_any_cursor(
 
 fn held(user: &str, from: Cursor) -> Held {
     let last_error = "no".into();
-    Held { user: id(user), from, refused: EPOCH, attempts: 1, last_error }
+    Held { user: id(user), from, refused: EPOCH, worked_ms: 5, attempts: 1, last_error }
 }
 
 #[expect(clippy::cognitive_complexity, reason = "one story, told in order")]
@@ -172,22 +172,41 @@ pub(super) async fn the_log_is_kept_for_the_webhook_up_to_a_size(
     }
 }
 
-pub(super) async fn progress_is_kept_and_forgotten(_: &Arc<dyn Store>, outbox: &Arc<dyn Outbox>) {
+pub(super) async fn progress_is_kept_and_forgotten(
+    store: &Arc<dyn Store>,
+    outbox: &Arc<dyn Outbox>,
+) {
     assert_eq!(outbox.progress().await, Ok(None));
     let position = Cursor(7);
     let (ana, bo) = (held("ana", Cursor(3)), held("bo", Cursor(5)));
     let save = Save { position, held: vec![ana.clone(), bo.clone()], ..Save::default() };
     outbox.save(save).await.expect("progress");
-    let held_now = vec![ana, bo.clone()];
-    assert_eq!(outbox.progress().await, Ok(Some(Progress { position, held: held_now })));
+    let behind = [(id("ana"), 0), (id("bo"), 0)].into();
+    let progress = Progress { position, held: vec![ana, bo.clone()], behind };
+    assert_eq!(outbox.progress().await, Ok(Some(progress)));
     let bo = Held { attempts: 9, ..bo };
-    let (freed, held) = (vec![id("ana")], vec![bo.clone()]);
-    let save = Save { position: Cursor(8), freed, held, ..Save::default() };
+    let (freed, held_now) = (vec![id("ana")], vec![bo.clone()]);
+    let save = Save { position: Cursor(8), freed, held: held_now, ..Save::default() };
     outbox.save(save).await.expect("progress");
-    let progress = Progress { position: Cursor(8), held: vec![bo] };
+    let behind = [(id("bo"), 0)].into();
+    let progress = Progress { position: Cursor(8), held: vec![bo], behind };
     assert_eq!(outbox.progress().await, Ok(Some(progress)));
     outbox.clear().await.expect("to forget");
     assert_eq!(outbox.progress().await, Ok(None));
+
+    // It comes with how much the log has of each user who is held.
+    for n in 0..10 {
+        let user = if n % 2 == 0 { "ana" } else { "bo" };
+        log_in(store, user, Platform::ALL[n % 8], EPOCH).await;
+    }
+    let all = store.log(None, 100).await.expect("the log");
+    let of_ana: Vec<_> = all.iter().filter(|entry| entry.user == id("ana")).collect();
+    let (second, fourth) = (of_ana[1].cursor, of_ana[3].cursor);
+    let save = Save { position: fourth, held: vec![held("ana", second)], ..Save::default() };
+    outbox.save(save).await.expect("progress");
+    let progress = outbox.progress().await.expect("progress").expect("some");
+    assert_eq!(progress.behind, [(id("ana"), 3)].into(), "from the second to the fourth");
+    assert_eq!(progress.kept_after(), Cursor(second.0 - 1));
 }
 
 #[expect(clippy::cognitive_complexity, reason = "one story, told in order")]
@@ -207,7 +226,10 @@ pub(super) async fn dead_letters_are_put_back_or_dropped(
     };
     let letters: Vec<_> = (0..4).map(|n| letter(n, 1)).collect();
     let save = Save { dead: letters.clone(), ..Save::default() };
-    outbox.save(save).await.expect("dead letters");
+    assert_eq!(outbox.dead_waiting().await, Ok(0));
+    outbox.save(save.clone()).await.expect("dead letters");
+    outbox.save(save).await.expect("the same once more");
+    assert_eq!(outbox.dead_waiting().await, Ok(4));
     assert_eq!(outbox.dead(None, false, 10).await, Ok(letters.clone()));
     assert_eq!(outbox.dead(Some(entries[0].cursor), false, 2).await, Ok(letters[1..3].to_vec()));
 
@@ -215,12 +237,14 @@ pub(super) async fn dead_letters_are_put_back_or_dropped(
     assert_eq!(outbox.put_back(first.clone()).await, Ok(2));
     assert_eq!(outbox.put_back(first.clone()).await, Ok(0), "they are back already");
     assert_eq!(outbox.drop_dead(first).await, Ok(0), "and no dead letters");
+    assert_eq!(outbox.dead_waiting().await, Ok(2));
     assert_eq!(outbox.dead(None, true, 10).await, Ok(letters[..2].to_vec()));
     assert_eq!(outbox.dead(None, false, 10).await, Ok(letters[2..].to_vec()));
     // One is delivered, one dies again.
     let again = letter(1, 7);
     let (revived, dead) = (vec![entries[0].cursor], vec![again.clone()]);
     outbox.save(Save { revived, dead, ..Save::default() }).await.expect("what came of them");
+    assert_eq!(outbox.dead_waiting().await, Ok(3));
     assert_eq!(outbox.dead(None, true, 10).await, Ok(Vec::new()));
     let left = vec![again, letters[2].clone(), letters[3].clone()];
     assert_eq!(outbox.dead(None, false, 10).await, Ok(left));
@@ -228,4 +252,5 @@ pub(super) async fn dead_letters_are_put_back_or_dropped(
     assert_eq!(outbox.drop_dead(third).await, Ok(1));
     assert_eq!(outbox.drop_dead(Which::All).await, Ok(2));
     assert_eq!(outbox.dead(None, false, 10).await, Ok(Vec::new()));
+    assert_eq!(outbox.dead_waiting().await, Ok(0));
 }

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use presence_hub::presence::Timestamp;
 use presence_hub::store::{Cursor, Held, LogEntry, Progress};
-use presence_hub::webhook::{Batch, Health, Queue, Setback};
+use presence_hub::webhook::{Batch, Blame, Queue, Setback};
 
 use crate::lab::{EPOCH, SECOND, id};
 
@@ -16,7 +15,7 @@ fn entry(cursor: u64, user: &str) -> LogEntry {
 }
 
 fn queue() -> Queue {
-    Queue::new(Progress::default())
+    Queue::new(Progress::default(), Duration::ZERO)
 }
 
 /// Scans entries into a batch: `(cursor, user)`.
@@ -32,9 +31,21 @@ fn cursors(batch: &Batch) -> Vec<u64> {
     batch.entries.iter().map(|entry| entry.cursor.0).collect()
 }
 
-fn setback(is_refusal: bool, last_success: Option<Timestamp>) -> Setback {
-    let (error, retry_after) = ("no".into(), None);
-    Setback { error, is_refusal, retry_after, last_success, give_up_after: DAY }
+/// What is known where nothing else is accepted.
+fn setback(blame: Blame) -> Setback {
+    Setback {
+        error: "no".into(),
+        blame,
+        retry_after: None,
+        last_success: None,
+        worked: Duration::ZERO,
+        give_up_after: DAY,
+    }
+}
+
+/// What is known where the receiver has worked for so long, and accepts others until now.
+fn worked(blame: Blame, worked: Duration) -> Setback {
+    Setback { worked, last_success: Some(EPOCH + worked), ..setback(blame) }
 }
 
 #[test]
@@ -93,7 +104,7 @@ fn halves_never_share_a_user_and_come_down_to_the_poison() {
         } else if batch.entries.len() == 1 {
             poisoned = Some(batch);
         } else {
-            assert!(queue.set_back(batch, &setback(true, None), EPOCH).is_none());
+            assert!(queue.set_back(batch, &setback(Blame::Event), EPOCH).is_none());
         }
     }
     assert_eq!(cursors(&poisoned.expect("the poison")), [poison]);
@@ -102,17 +113,17 @@ fn halves_never_share_a_user_and_come_down_to_the_poison() {
 }
 
 #[test]
-fn nothing_is_given_up_while_nothing_is_accepted() {
+fn time_in_which_the_receiver_does_not_work_gives_nothing_up() {
     let mut queue = queue();
     let batch = scan(&mut queue, &[(1, "ana")]);
-    assert!(queue.set_back(batch, &setback(false, None), EPOCH).is_none());
-    let later = EPOCH + 3 * DAY;
-    let batch = queue.due(later).expect("to try again");
-    let before = Some(EPOCH - SECOND);
-    assert!(queue.set_back(batch, &setback(false, before), later).is_none(), "it is down");
-    let batch = queue.due(later + DAY).expect("to try again");
-    let since = Some(EPOCH + SECOND);
-    let dead = queue.set_back(batch, &setback(false, since), later + DAY).expect("to be given up");
+    assert!(queue.set_back(batch, &setback(Blame::Receiver), EPOCH).is_none());
+    let back = EPOCH + 3 * DAY;
+    let batch = queue.due(back).expect("to try again");
+    let why = worked(Blame::Event, SECOND);
+    assert!(queue.set_back(batch, &why, back).is_none(), "it has only worked for a second");
+    let batch = queue.due(back + DAY).expect("to try again");
+    let dead = queue.set_back(batch, &worked(Blame::Event, DAY), back + DAY);
+    let dead = dead.expect("to be given up");
     assert_eq!((cursors(&dead), dead.attempts()), (vec![1], 3));
 }
 
@@ -120,40 +131,54 @@ fn nothing_is_given_up_while_nothing_is_accepted() {
 fn what_fails_whole_for_long_is_halved_so_that_only_the_poison_dies() {
     let mut queue = queue();
     let batch = scan(&mut queue, &[(1, "ana"), (2, "bo")]);
-    assert!(queue.set_back(batch, &setback(false, None), EPOCH).is_none());
+    assert!(queue.set_back(batch, &setback(Blame::Receiver), EPOCH).is_none());
     let later = EPOCH + DAY;
     let batch = queue.due(later).expect("to try again");
-    assert!(queue.set_back(batch, &setback(false, Some(EPOCH + SECOND)), later).is_none());
+    let over = worked(Blame::Receiver, DAY);
+    assert!(queue.set_back(batch, &over, later).is_none());
     let (one, other) = (queue.due(later).expect("a half"), queue.due(later).expect("a half"));
     assert_eq!((one.entries.len(), other.entries.len()), (1, 1));
     queue.done(one);
-    assert!(queue.set_back(other, &setback(false, Some(later)), later).is_some());
+    assert!(queue.set_back(other, &over, later).is_some());
 }
 
 #[test]
 fn progress_names_who_is_held_and_goes_on_from_there() {
     let mut queue = queue();
     let batch = scan(&mut queue, &[(1, "ana")]);
-    assert!(queue.set_back(batch, &setback(true, None), EPOCH).is_none());
+    assert!(queue.set_back(batch, &setback(Blame::Event), EPOCH).is_none());
     let accepted = scan(&mut queue, &[(2, "bo"), (3, "ana")]);
     queue.done(accepted);
-    let save = queue.save();
+    assert_eq!(queue.kept_after(), Cursor(0), "what is held is kept, and all that comes after it");
+    let save = queue.save(SECOND);
     assert_eq!(save.position, Cursor(3), "what is held does not hold up the rest");
-    let [Held { user, from, refused, attempts: 1, last_error }] = &save.held[..] else {
-        panic!("{save:?}")
+    let [held] = &save.held[..] else { panic!("{save:?}") };
+    let expected = Held {
+        user: id("ana"),
+        from: Cursor(1),
+        refused: EPOCH,
+        worked_ms: 1000,
+        attempts: 1,
+        last_error: "no".into(),
     };
-    assert_eq!((user, *from, *refused, &**last_error), (&id("ana"), Cursor(1), EPOCH, "no"));
-    assert_eq!(queue.save().held, [], "once");
+    assert_eq!(*held, expected);
+    assert_eq!(queue.save(SECOND).held, [], "once");
 
-    let mut next = Queue::new(Progress { position: save.position, held: save.held });
+    let behind = [(id("ana"), 2)].into();
+    let progress = Progress { position: save.position, held: save.held, behind };
+    assert_eq!(progress.kept_after(), Cursor(0));
+    let mut next = Queue::new(progress, SECOND);
+    assert_eq!((next.left_in_log(), next.kept_after()), (2, Cursor(0)));
     assert_eq!(next.next_ready(), Some((id("ana"), Cursor(1), true)), "it goes alone");
     let mut batch = Batch::default();
     next.take_up(&mut batch, &id("ana"), vec![entry(1, "ana"), entry(3, "ana")], true);
     let second = scan(&mut next, &[(4, "ana")]);
     assert!(second.entries.is_empty(), "its later events wait");
-    next.done(batch);
-    let save = next.save();
-    assert_eq!((save.freed, save.position), (vec![id("ana")], Cursor(3)));
+    // A second of its time had passed before.
+    let over = next.set_back(batch, &worked(Blame::Event, DAY - SECOND), EPOCH);
+    assert!(over.is_none());
+    let first = next.due(EPOCH).expect("the first half");
+    assert!(next.set_back(first, &worked(Blame::Event, DAY), EPOCH).is_some());
 }
 
 #[test]
@@ -169,13 +194,13 @@ fn so_much_may_wait_and_no_more() {
             cursor += 1;
             queue.scan(&mut batch, entry(cursor, user));
         }
-        assert!(queue.set_back(batch, &setback(false, None), EPOCH).is_none());
+        assert!(queue.set_back(batch, &setback(Blame::Receiver), EPOCH).is_none());
         assert!(cursor <= 10_000, "it is bounded");
     }
     assert_eq!(queue.waiting_events(), 10_000);
     queue.hurry(EPOCH);
     let batch = queue.due(EPOCH).expect("once the receiver is there, nothing waits longer");
-    let asked = Setback { retry_after: Some(60 * SECOND), ..setback(false, None) };
+    let asked = Setback { retry_after: Some(60 * SECOND), ..setback(Blame::Receiver) };
     assert!(queue.set_back(batch, &asked, EPOCH).is_none());
     queue.hurry(EPOCH);
     let mut due = 0;
@@ -205,7 +230,7 @@ fn letters_that_were_put_back_go_in_their_users_order_and_not_beside_the_users_e
     let beside = scan(&mut queue, &[(6, "ana"), (7, "cy"), (8, "ana")]);
     assert_eq!(cursors(&beside), [7]);
     assert_eq!(queue.next_ready(), None, "ana's new ones wait meanwhile");
-    assert!(queue.set_back(first, &setback(true, None), EPOCH).is_none());
+    assert!(queue.set_back(first, &setback(Blame::Event), EPOCH).is_none());
     assert_eq!(queue.next_ready(), Some((id("ana"), Cursor(6), false)), "but not for long");
     assert!(queue.due(EPOCH + DAY).is_none(), "now they are under way");
     let mut news = Batch::default();
@@ -215,19 +240,4 @@ fn letters_that_were_put_back_go_in_their_users_order_and_not_beside_the_users_e
     assert_eq!(queue.done(first), [Cursor(1)]);
     assert_eq!(cursors(&queue.due(EPOCH + DAY).expect("the second")), [2]);
     assert_eq!(queue.waiting_events(), 0);
-}
-
-#[test]
-fn a_receiver_that_will_not_have_one_users_events_is_soon_tried_with_anothers() {
-    let mut health = Health::default();
-    let mut went_down = 0;
-    for n in 0..1000 {
-        let now = EPOCH + n * SECOND;
-        went_down += u32::from(health.failed(now, None));
-        assert!(health.probe_at() <= now + 5 * SECOND);
-    }
-    assert_eq!((went_down, health.is_down()), (1, true));
-    health.failed(EPOCH, Some(60 * SECOND));
-    assert!(health.probe_at() >= EPOCH + 60 * SECOND, "as it asks");
-    assert!(health.succeeded(EPOCH) && !health.is_down());
 }

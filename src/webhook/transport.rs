@@ -1,9 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{BoxFuture, FutureExt};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 
+use super::batch::Blame;
 use super::format::Request;
 use crate::clock::timestamp;
 use crate::presence::Timestamp;
@@ -34,30 +36,61 @@ pub enum Outcome {
         error: Arc<str>,
         /// How long the receiver asks to be left alone.
         retry_after: Option<Duration>,
+        /// Whether something in it may be the cause.
+        blame: Blame,
     },
 }
 
-/// What posts requests: no redirect is followed, and no proxy of the environment's is used.
-pub(super) fn client() -> Result<Client, reqwest::Error> {
-    // Whoever comes first installs it; all install the same.
-    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    Client::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .user_agent(concat!("presence-hub/", env!("CARGO_PKG_VERSION")))
-        .build()
+/// Posts requests: the port to receivers.
+pub trait Transport: Send + Sync + 'static {
+    /// Posts a request, and waits for its answer for so long; `wall` is what an answer's dates are
+    /// compared with.
+    fn post(
+        &self,
+        request: Request,
+        timeout: Duration,
+        wall: Timestamp,
+    ) -> BoxFuture<'static, Outcome>;
 }
 
-/// Posts a request; `wall` is what an answer's dates are held against.
-pub(super) async fn send(
-    client: &Client,
-    request: Request,
-    timeout: Duration,
-    wall: Timestamp,
-) -> Outcome {
-    let posted = tokio::time::timeout(timeout, post(client, request, wall)).await;
-    posted.unwrap_or_else(|_| failed("no answer in time", None))
+/// Posts by HTTP: no redirect is followed, and no proxy of the environment's is used.
+#[derive(Debug, Clone)]
+pub struct HttpTransport(Client);
+
+impl HttpTransport {
+    /// Makes the client.
+    ///
+    /// # Errors
+    ///
+    /// Where the system's certificates cannot be read.
+    pub fn new() -> Result<Self, reqwest::Error> {
+        // Whoever comes first installs it; all install the same.
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let client = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .user_agent(concat!("presence-hub/", env!("CARGO_PKG_VERSION")));
+        client.build().map(Self)
+    }
+}
+
+impl Transport for HttpTransport {
+    fn post(
+        &self,
+        request: Request,
+        timeout: Duration,
+        wall: Timestamp,
+    ) -> BoxFuture<'static, Outcome> {
+        let client = self.0.clone();
+        let post = async move {
+            let posted = tokio::time::timeout(timeout, post(&client, request, wall)).await;
+            posted.unwrap_or_else(|_| {
+                failed(&format!("no answer within {timeout:?}"), None, Blame::Unclear)
+            })
+        };
+        post.boxed()
+    }
 }
 
 async fn post(client: &Client, request: Request, wall: Timestamp) -> Outcome {
@@ -65,13 +98,16 @@ async fn post(client: &Client, request: Request, wall: Timestamp) -> Outcome {
     let post = headers.into_iter().fold(client.post(url), |post, (k, v)| post.header(k, v));
     let answer = match post.body(body).send().await {
         Ok(answer) => answer,
-        Err(error) => return failed(&in_words(&error), None),
+        Err(error) => {
+            let blame = if error.is_connect() { Blame::Receiver } else { Blame::Unclear };
+            return failed(&in_words(&error), None, blame);
+        }
     };
     let status = answer.status();
     let retry_after = retry_after(answer.headers(), wall);
     if status.is_success() {
         if wants_json && !(status == StatusCode::OK && is_json(answer).await) {
-            return failed("the answer is no JSON", None);
+            return failed("the answer is not 200 with JSON", None, Blame::Unclear);
         }
         return Outcome::Accepted;
     }
@@ -79,11 +115,12 @@ async fn post(client: &Client, request: Request, wall: Timestamp) -> Outcome {
     if status.is_client_error() && !again.contains(&status) {
         return Outcome::Refused { error: format!("status {status}").into(), retry_after };
     }
-    failed(&format!("status {status}"), retry_after)
+    let blame = if status.is_server_error() { Blame::Unclear } else { Blame::Receiver };
+    failed(&format!("status {status}"), retry_after, blame)
 }
 
-fn failed(error: &str, retry_after: Option<Duration>) -> Outcome {
-    Outcome::Failed { error: error.into(), retry_after }
+fn failed(error: &str, retry_after: Option<Duration>, blame: Blame) -> Outcome {
+    Outcome::Failed { error: error.into(), retry_after, blame }
 }
 
 /// An error with its causes, without the URL, which may hold a secret.

@@ -1,0 +1,126 @@
+use std::sync::Arc;
+
+use tokio::time::sleep;
+
+use super::batch::Batch;
+use super::worker::{STORE_PAUSE, Worker};
+use crate::store::{Cursor, Dead, LogEntry, Part, StoreError};
+
+/// How batches are made of what the log has.
+impl Worker<'_> {
+    pub(super) async fn next_batch(&mut self) -> Option<Batch> {
+        let is_new_first = self.health.is_down() && self.is_probe_new;
+        self.is_probe_new = !self.is_probe_new;
+        let now = self.now();
+        if !is_new_first && let Some(batch) = self.queue.due(now) {
+            return Some(batch);
+        }
+        if self.queue.has_room()
+            && let Some(batch) = self.new_batch().await
+        {
+            return Some(batch);
+        }
+        self.queue.due(now)
+    }
+
+    /// Makes a batch of what lags and of what is new in the log.
+    async fn new_batch(&mut self) -> Option<Batch> {
+        let mut batch = Batch::default();
+        let read = async {
+            if self.take_up(&mut batch).await? {
+                self.scan(&mut batch).await?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        if let Err(error) = read.await {
+            self.store_failed("read the log", &error);
+            sleep(STORE_PAUSE).await;
+        }
+        (!batch.entries.is_empty()).then_some(batch)
+    }
+
+    /// Reads what users lag behind with; returns whether there is room for more.
+    async fn take_up(&mut self, batch: &mut Batch) -> Result<bool, StoreError> {
+        let (events_max, bytes_max) = self.settings.format.limits();
+        while batch.entries.len() < events_max && batch.bytes() < bytes_max {
+            let Some((user, from, is_alone)) = self.queue.next_ready() else { return Ok(true) };
+            if is_alone && !batch.entries.is_empty() {
+                self.queue.not_yet(user);
+                return Ok(false);
+            }
+            let room = events_max - batch.entries.len();
+            let part = Part::After(Cursor(from.0.saturating_sub(1)));
+            let read = match self.webhook.store.history(&user, part, room).await {
+                Ok(read) => read,
+                Err(error) => {
+                    self.queue.not_yet(user);
+                    return Err(error);
+                }
+            };
+            let is_all = read.len() < room;
+            let damaged = self.queue.take_up(batch, &user, read, is_all);
+            self.bury(damaged);
+            if is_alone && !batch.entries.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn scan(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
+        let (events_max, bytes_max) = self.settings.format.limits();
+        while batch.entries.len() < events_max && batch.bytes() < bytes_max {
+            let room = events_max - batch.entries.len();
+            let read = self.webhook.store.log(Some(self.queue.scanned()), room).await;
+            let entries = match read {
+                Err(StoreError::CursorExpired) => {
+                    self.skip().await?;
+                    continue;
+                }
+                read => read?,
+            };
+            if entries.is_empty() {
+                return Ok(());
+            }
+            for entry in entries {
+                let damaged = self.queue.scan(batch, entry);
+                self.bury(damaged);
+            }
+            self.save_soon();
+        }
+        Ok(())
+    }
+
+    /// Goes on with the oldest entry that is kept: the backlog had grown past `max_backlog`.
+    async fn skip(&mut self) -> Result<(), StoreError> {
+        let oldest = self.webhook.store.log(None, 1).await?;
+        let head = *self.webhook.store.head().borrow();
+        let next = oldest.first().map_or(head, |entry| Cursor(entry.cursor.0 - 1));
+        let from = self.queue.scanned();
+        tracing::error!(
+            %from, to = %next,
+            "webhook misses events: the log dropped them before they were posted"
+        );
+        self.queue.skip_to(next);
+        Ok(())
+    }
+
+    /// Makes dead letters of entries that are damaged on the disk, and can never be posted. They are
+    /// saved with the position that passes them.
+    fn bury(&mut self, damaged: impl IntoIterator<Item = LogEntry>) {
+        let at = self.webhook.clock.wall();
+        for entry in damaged {
+            let LogEntry { cursor, user, event } = &entry;
+            let Err(damage) = event else { continue };
+            tracing::error!(
+                %user, %cursor, error = %damage,
+                "webhook skipped a damaged log entry: it is a dead letter, its user's later events go on"
+            );
+            self.webhook.metrics.dead.inc();
+            let last_error =
+                Arc::from("the log entry is damaged on disk and cannot be posted; drop it");
+            self.damaged.push(Dead { entry, at, attempts: 0, last_error });
+            self.save_soon();
+        }
+    }
+}

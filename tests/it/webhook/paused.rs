@@ -1,0 +1,268 @@
+//! Receivers that fail for minutes, on paused time and without a network.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt};
+use parking_lot::Mutex;
+use presence_hub::clock::Clock;
+use presence_hub::presence::{Platform, Timestamp};
+use presence_hub::store::{MemoryStore, Outbox, Store};
+use presence_hub::webhook::{Blame, Condition, Outcome, Request, Settings, Transport, Webhook};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::settings;
+use crate::lab::{EPOCH, SECOND};
+use crate::store_contract::{RETENTION, log_in};
+
+/// How long each request takes.
+const LATENCY: Duration = Duration::from_millis(10);
+
+type Decide = dyn Fn(&BTreeSet<String>) -> Outcome + Send + Sync;
+
+/// A receiver that decides by the users whom a request is about.
+struct Scripted {
+    decide: Mutex<Arc<Decide>>,
+    posts: Mutex<Vec<Post>>,
+}
+
+/// A request that came.
+#[derive(Debug, Clone)]
+struct Post {
+    users: BTreeSet<String>,
+    accepted: bool,
+}
+
+impl Transport for Scripted {
+    fn post(&self, request: Request, _: Duration, _: Timestamp) -> BoxFuture<'static, Outcome> {
+        let body: Value = serde_json::from_str(&request.body).expect("JSON");
+        let events = body["events"].as_array().expect("events").iter();
+        let users = events.map(|event| event["user"].as_str().expect("a user").to_owned());
+        let users: BTreeSet<_> = users.collect();
+        let decide = Arc::clone(&self.decide.lock());
+        let outcome = decide(&users);
+        self.posts.lock().push(Post { users, accepted: outcome == Outcome::Accepted });
+        sleep(LATENCY).map(|()| outcome).boxed()
+    }
+}
+
+fn failed() -> Outcome {
+    let error = "status 500 Internal Server Error".into();
+    Outcome::Failed { error, retry_after: None, blame: Blame::Unclear }
+}
+
+fn refused() -> Outcome {
+    Outcome::Refused { error: "status 422 Unprocessable Entity".into(), retry_after: None }
+}
+
+/// A webhook over a store in memory, and its receiver.
+struct Bench {
+    clock: Clock,
+    store: Arc<MemoryStore>,
+    port: Arc<dyn Store>,
+    receiver: Arc<Scripted>,
+    webhook: Arc<Webhook>,
+    running: JoinHandle<()>,
+    give_up_after: Duration,
+}
+
+impl Bench {
+    fn start(
+        give_up_after: Duration,
+        decide: impl Fn(&BTreeSet<String>) -> Outcome + Send + Sync + 'static,
+    ) -> Self {
+        let decide: Arc<Decide> = Arc::new(decide);
+        let receiver = Scripted { decide: Mutex::new(decide), posts: Mutex::default() };
+        let (clock, receiver) = (Clock::simulated(EPOCH), Arc::new(receiver));
+        let store = Arc::new(MemoryStore::new(RETENTION, EPOCH));
+        let (webhook, running) = run(&store, &receiver, &clock, give_up_after);
+        let port: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
+        Self { clock, store, port, receiver, webhook, running, give_up_after }
+    }
+
+    fn set(&self, decide: impl Fn(&BTreeSet<String>) -> Outcome + Send + Sync + 'static) {
+        *self.receiver.decide.lock() = Arc::new(decide);
+    }
+
+    /// Stops the webhook, and starts it again on the same store.
+    async fn restart(&mut self) {
+        self.webhook.stop();
+        (&mut self.running).await.expect("to stop");
+        let again = run(&self.store, &self.receiver, &self.clock, self.give_up_after);
+        (self.webhook, self.running) = again;
+    }
+
+    async fn log_in(&self, user: &str) {
+        let count = self.posts().len();
+        log_in(&self.port, user, Platform::ALL[count % 8], self.clock.now()).await;
+    }
+
+    fn posts(&self) -> Vec<Post> {
+        self.receiver.posts.lock().clone()
+    }
+
+    fn posts_about(&self, user: &str) -> usize {
+        self.posts().iter().filter(|post| post.users.contains(user)).count()
+    }
+
+    fn accepted(&self) -> BTreeSet<String> {
+        let accepted = self.posts().into_iter().filter(|post| post.accepted);
+        accepted.flat_map(|post| post.users).collect()
+    }
+
+    async fn dead(&self) -> u64 {
+        self.store.dead_waiting().await.expect("a count")
+    }
+}
+
+fn run(
+    store: &Arc<MemoryStore>,
+    receiver: &Arc<Scripted>,
+    clock: &Clock,
+    give_up_after: Duration,
+) -> (Arc<Webhook>, JoinHandle<()>) {
+    let port: Arc<dyn Store> = Arc::<MemoryStore>::clone(store);
+    let outbox: Arc<dyn Outbox> = Arc::<MemoryStore>::clone(store);
+    let transport: Arc<dyn Transport> = Arc::<Scripted>::clone(receiver);
+    let url = "http://127.0.0.1:1/hook".parse().expect("a URL");
+    let settings = Settings { give_up_after, ..settings(url) };
+    let webhook = Webhook::new(port, outbox, transport, clock.clone(), Some(settings));
+    let running = tokio::spawn(Arc::clone(&webhook).run());
+    (webhook, running)
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+#[tokio::test(start_paused = true)]
+async fn users_that_a_receiver_fails_on_are_held_alone_though_nothing_else_is_posted() {
+    let is_poison = |user: &String| user.starts_with("poison");
+    let bench =
+        Bench::start(
+            DAY,
+            move |users| {
+                if users.iter().any(is_poison) { failed() } else { Outcome::Accepted }
+            },
+        );
+    sleep(SECOND).await;
+    for n in 0..40 {
+        bench.log_in(&format!("user-{n}")).await;
+        if n % 10 == 0 {
+            bench.log_in(&format!("poison-{n}")).await;
+        }
+    }
+    // With nothing but these 44 users, the receiver might be down as well.
+    sleep(5 * SECOND).await;
+    assert_eq!(bench.accepted().len(), 40, "{:?}", bench.posts());
+    let alone = bench.posts().iter().filter(|post| post.users.len() == 1).count();
+    assert!(alone < 120, "{alone} requests for one user each");
+    let before = bench.posts_about("poison-0");
+    sleep(600 * SECOND).await;
+    assert!(bench.posts_about("poison-0") > before, "it is tried again");
+    assert_eq!(bench.dead().await, 0);
+    bench.log_in("late").await;
+    sleep(6 * SECOND).await;
+    assert!(bench.accepted().contains("late"));
+    bench.set(|_| Outcome::Accepted);
+    sleep(600 * SECOND).await;
+    assert_eq!(bench.accepted().len(), 45);
+}
+
+#[tokio::test(start_paused = true)]
+async fn receiver_that_is_down_is_not_sent_each_user_alone() {
+    let bench = Bench::start(DAY, |_| failed());
+    sleep(SECOND).await;
+    for n in 0..1000 {
+        bench.log_in(&format!("user-{n}")).await;
+    }
+    sleep(3600 * SECOND).await;
+    let (state, while_down) = (bench.webhook.shown().state, bench.posts().len());
+    assert_eq!(state, Condition::Down);
+    assert!(while_down < 3000, "{while_down} requests in an hour");
+    bench.set(|_| Outcome::Accepted);
+    sleep(10 * SECOND).await;
+    assert_eq!(bench.accepted().len(), 1000);
+    let to_recover = bench.posts().len() - while_down;
+    assert!(to_recover < 50, "{to_recover} requests");
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_in_which_the_receiver_is_down_does_not_count_towards_giving_up() {
+    let bench = Bench::start(60 * SECOND, |_| failed());
+    sleep(SECOND).await;
+    bench.log_in("poison").await;
+    sleep(240 * SECOND).await;
+    bench.set(|users| if users.contains("poison") { refused() } else { Outcome::Accepted });
+    // The receiver is there again, and has something to accept each second.
+    let back = bench.clock.now();
+    while bench.dead().await == 0 {
+        assert!(bench.clock.now() - back < 600 * SECOND, "it is given up in the end");
+        bench.log_in("other").await;
+        sleep(SECOND).await;
+    }
+    let given_up_after = bench.clock.now() - back;
+    assert!(given_up_after >= 50 * SECOND, "{given_up_after:?}");
+    assert!(bench.posts_about("poison") > 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_that_counts_towards_giving_up_outlives_a_restart() {
+    let mut bench = Bench::start(600 * SECOND, |users| {
+        if users.contains("poison") { refused() } else { Outcome::Accepted }
+    });
+    sleep(SECOND).await;
+    bench.log_in("poison").await;
+    let begin = bench.clock.now();
+    let mut restarts = 0;
+    while bench.dead().await == 0 {
+        let since = bench.clock.now() - begin;
+        assert!(since < 1500 * SECOND, "it is given up in the end");
+        bench.log_in("other").await;
+        sleep(SECOND).await;
+        if since > (restarts + 1) * 200 * SECOND {
+            restarts += 1;
+            bench.restart().await;
+        }
+    }
+    assert!(restarts >= 2 && bench.clock.now() - begin >= 600 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_that_panics_is_retried_and_holds_up_its_own_user_alone() {
+    let bench = Bench::start(DAY, |users| {
+        assert!(!users.contains("poison"), "no request about poison");
+        Outcome::Accepted
+    });
+    sleep(SECOND).await;
+    for n in 0..20 {
+        bench.log_in(&format!("user-{n}")).await;
+    }
+    bench.log_in("poison").await;
+    sleep(5 * SECOND).await;
+    assert_eq!(bench.accepted().len(), 20);
+    let shown = bench.webhook.shown();
+    assert_eq!((shown.held, shown.pending), (1, 1));
+    let last = shown.failures.last().expect("a failure");
+    assert!(last.error.contains("no request about poison"), "{last:?}");
+    let metrics = bench.webhook.metrics().render();
+    assert!(metrics.contains("presence_hub_webhook_requests_total{result=\"panicked\"}"));
+    bench.set(|_| Outcome::Accepted);
+    sleep(600 * SECOND).await;
+    assert!(bench.accepted().contains("poison"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn receiver_that_fails_now_and_then_is_not_taken_for_down() {
+    let bench = Bench::start(DAY, |users| {
+        if users.iter().any(|user| user.starts_with("bad")) { failed() } else { Outcome::Accepted }
+    });
+    sleep(SECOND).await;
+    for n in 0..200 {
+        bench.log_in(&format!("bad-{}", n % 20)).await;
+        bench.log_in(&format!("user-{n}")).await;
+        sleep(SECOND / 10).await;
+        assert_ne!(bench.webhook.shown().state, Condition::Down);
+    }
+}

@@ -276,6 +276,10 @@ impl Settings {
                 tencent: config.tencent(),
                 development,
                 config: Arc::new(in_effect.config),
+                defaults: Arc::new(
+                    serde_json::to_value(Config::default())
+                        .map_err(|error| wrong(error.to_string()))?,
+                ),
                 metrics_apart: !config.server.metrics_listen.is_empty(),
                 data: (config.store.kind == StoreKind::Embedded).then(|| config.store.path.clone()),
                 cookie: http::cookie_name(&config.place()),

@@ -276,6 +276,14 @@ impl Serialize for Secret {
     }
 }
 
+impl Default for Config {
+    /// What the built-in default says.
+    fn default() -> Self {
+        toml::from_str(DEFAULT)
+            .unwrap_or_else(|error| unreachable!("the built-in default: {error}"))
+    }
+}
+
 impl Config {
     /// The rules in force.
     ///

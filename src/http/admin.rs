@@ -14,9 +14,9 @@ use utoipa::ToSchema;
 
 use super::Door;
 use super::api::JsonBody;
-use super::audit::{Deed, WRONG_KEYS, note_wrong_key};
+use super::audit::{Deed, WRONG_KEYS};
 use super::forwarded::Client;
-use super::keys::{Caller, MayRead, MaySeeAll, cookies};
+use super::keys::{MayRead, MaySeeAll, cookies};
 use super::openapi::{self, Refusals};
 use super::problem::Problem;
 use super::upgrade::household;
@@ -90,11 +90,11 @@ pub(super) async fn log_in(
         return Err(Problem::too_many_wrong_keys(WRONG_KEYS.pause()));
     }
     let Some(bearer) = door.settings().keys.bearer(&key) else {
-        note_wrong_key(address);
+        door.trail.note_wrong_key(address);
         return Err(Problem::unknown_key());
     };
     door.wrong_keys.put_back(&household);
-    let caller = Caller::by_key(bearer, address);
+    let caller = door.caller_by_key(bearer, address);
     if bearer.role == Role::Api {
         let refused = "this key is a back end's: the dashboard wants an admin's or a viewer's";
         caller.was_refused("log in", refused);
@@ -175,4 +175,19 @@ fn set_cookie(
 )]
 pub(super) async fn config(State(door): State<Arc<Door>>, _: MaySeeAll) -> Json<Arc<Value>> {
     Json(Arc::clone(&door.settings().config))
+}
+
+/// `GET /v1/config/defaults`: what every setting is where neither a file nor a variable sets it.
+#[utoipa::path(
+    get,
+    path = "/v1/config/defaults",
+    operation_id = "getConfigDefaults",
+    tag = "operation",
+    responses(
+        (status = 200, description = "Every setting, in the sections of `/v1/config`.", body = Object),
+        Refusals,
+    ),
+)]
+pub(super) async fn defaults(State(door): State<Arc<Door>>, _: MaySeeAll) -> Json<Arc<Value>> {
+    Json(Arc::clone(&door.settings().defaults))
 }

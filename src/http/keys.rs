@@ -6,6 +6,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 
 use super::Door;
+use super::audit::Trail;
 use super::forwarded::Client;
 use super::problem::Problem;
 use crate::auth::{Bearer, KeyMark, Role};
@@ -29,15 +30,17 @@ pub(super) struct MayAct(pub(super) Caller);
 pub(super) struct MaySeeAll;
 
 /// Whoever calls, by a key or as somebody who logged in with one.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Caller {
     pub(super) bearer: Bearer,
     pub(super) address: IpAddr,
     /// Of somebody who is logged in.
     login: Option<ById>,
+    /// Where deeds are noted.
+    pub(super) trail: Arc<Trail>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct ById {
     id: String,
     expires: Timestamp,
@@ -82,11 +85,6 @@ impl FromRequestParts<Arc<Door>> for MaySeeAll {
 }
 
 impl Caller {
-    /// Whoever has a key.
-    pub(super) const fn by_key(bearer: Bearer, address: IpAddr) -> Self {
-        Self { bearer, address, login: None }
-    }
-
     /// Until when somebody is logged in; a key by itself has no end.
     pub(super) fn expires(&self) -> Option<Timestamp> {
         self.login.as_ref().map(|login| login.expires)
@@ -94,13 +92,18 @@ impl Caller {
 }
 
 impl Door {
+    /// Whoever has a key.
+    pub(super) fn caller_by_key(&self, bearer: Bearer, address: IpAddr) -> Caller {
+        Caller { bearer, address, login: None, trail: Arc::clone(&self.trail) }
+    }
+
     /// Whoever calls. A key counts before the cookie, which counts under `/v1` alone.
     fn caller(&self, parts: &Parts) -> Result<Caller, Problem> {
         let address = Self::address(parts)?;
         if let Some(key) = offered_key(&parts.headers) {
             let bearer = self.settings().keys.bearer(key);
             let bearer = bearer.ok_or_else(|| self.wrong_key(address))?;
-            return Ok(Caller::by_key(bearer, address));
+            return Ok(self.caller_by_key(bearer, address));
         }
         let no_key = || match parts.headers.contains_key(header::AUTHORIZATION) {
             true => Problem::malformed_authorization(),
@@ -119,7 +122,7 @@ impl Door {
         let login = self.logins.find(id, self.hub.clock().now())?;
         let bearer = self.settings().keys.known(login.key)?;
         let login = Some(ById { id: id.to_owned(), expires: login.expires });
-        Some(Caller { bearer, address, login })
+        Some(Caller { bearer, address, login, trail: Arc::clone(&self.trail) })
     }
 
     /// Whether a caller is still who it was: a key may be taken out, and a login ends.

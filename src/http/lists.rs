@@ -25,6 +25,8 @@ use crate::store::{Among, Cursor};
 const USERS_READ: usize = 500;
 /// How many users one call looks at in search of sessions; a page may have fewer then, and a next.
 const USERS_READ_MAX: usize = 1000;
+/// How many users one call looks at in search of ids that contain a text.
+const IDS_READ_MAX: usize = 10_000;
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -80,6 +82,10 @@ pub(super) struct UsersRequest {
     /// What their ids begin with.
     #[serde(default)]
     prefix: String,
+    /// What their ids contain. A page may have fewer than `limit` then, and a `next`: one call looks
+    /// at 10,000 users at most.
+    #[serde(default)]
+    contains: String,
     #[param(value_type = Option<openapi::State>)]
     state: Option<UserState>,
     #[param(value_type = Option<String>)]
@@ -104,12 +110,48 @@ pub(super) struct UsersRequest {
 pub(super) async fn users(
     State(door): State<Arc<Door>>,
     _: MayRead,
-    Asked(UsersRequest { prefix, state, cursor, limit }): Asked<UsersRequest>,
+    Asked(UsersRequest { prefix, contains, state, cursor, limit }): Asked<UsersRequest>,
 ) -> Result<Response, Problem> {
     let all = || vec![UserState::Offline, UserState::PushOnline, UserState::Online];
     let states = state.map_or_else(all, |state| vec![state]);
     let after = cursor.map(|cursor| cursor.user);
-    statuses::<USERS>(&door.hub, &Among { after, prefix, states }, limit, None).await
+    let among = Among { after, prefix, states };
+    if contains.is_empty() {
+        return statuses::<USERS>(&door.hub, &among, limit, None).await;
+    }
+    containing(&door.hub, among, &contains, limit).await
+}
+
+/// Users whose ids contain a text, as far as one call looks for them.
+async fn containing(
+    hub: &Hub,
+    mut among: Among,
+    text: &str,
+    limit: Limit,
+) -> Result<Response, Problem> {
+    let mut found = Vec::new();
+    let mut next = None;
+    for _ in 0..IDS_READ_MAX / USERS_READ {
+        let users = hub.store().users(&among, USERS_READ).await?;
+        among.after = users.last().map(|(user, _)| user.clone());
+        // Where the last page was full, there may be more.
+        next = among.after.clone().filter(|_| users.len() == USERS_READ);
+        let room = limit.get() - found.len();
+        let mut matching = users.into_iter().filter(|(user, _)| user.as_str().contains(text));
+        found.extend(matching.by_ref().take(room));
+        if found.len() == limit.get() {
+            next = found
+                .last()
+                .map(|(user, _)| user.clone())
+                .filter(|_| matching.next().is_some() || next.is_some());
+        }
+        if next.is_none() || found.len() == limit.get() {
+            break;
+        }
+    }
+    let statuses = found.iter().map(|(user, record)| Detail::brief(user, record)).collect();
+    let next = next.map(|user| Place::<USERS>::after(user).to_string());
+    Ok(many(&StatusPage { statuses, next, cursor: None }))
 }
 
 async fn statuses<const LIST: u8>(
@@ -140,6 +182,9 @@ pub(super) struct SessionsRequest {
     node: String,
     #[param(value_type = Option<String>)]
     address: Option<IpAddr>,
+    /// What the text that its client gave at login begins with.
+    #[serde(default)]
+    app: String,
     #[param(value_type = Option<String>)]
     cursor: Option<Place<SESSIONS>>,
     #[serde(default)]
@@ -273,10 +318,11 @@ impl<'a> Found<'a> {
     }
 
     fn wants(&self, terminal: &Terminal) -> bool {
-        let SessionsRequest { platform, state, node, address, .. } = self.request;
+        let SessionsRequest { platform, state, node, address, app, .. } = self.request;
         platform.is_none_or(|platform| platform == terminal.platform)
             && state.is_none_or(|state| state == terminal.state())
             && address.is_none_or(|address| Some(address) == terminal.address)
+            && (app.is_empty() || terminal.app.as_deref().is_some_and(|it| it.starts_with(&**app)))
             && (node.is_empty() || *node == terminal.connection.node.to_string())
     }
 }

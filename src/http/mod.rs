@@ -1,5 +1,6 @@
 //! The door: what answers HTTP, and where WebSockets come in.
 
+mod addresses;
 mod admin;
 mod api;
 mod assets;
@@ -90,6 +91,9 @@ pub struct Door {
     wrong_keys_noted: Buckets<IpAddr>,
     /// The name of the dashboard's cookie.
     cookie: String,
+    trail: Arc<audit::Trail>,
+    /// How many WebSockets each address has open.
+    addresses: Arc<addresses::Addresses>,
     series: Series,
     /// Held while the process is looked at.
     looking: Arc<tokio::sync::Mutex<()>>,
@@ -123,6 +127,8 @@ pub struct Settings {
     pub cookie: String,
     /// The store's directory; `None` where it is kept in memory.
     pub data: Option<PathBuf>,
+    /// What every setting is where nobody sets it.
+    pub defaults: Arc<serde_json::Value>,
     /// How long a connection's first request may take to arrive.
     pub handshake_timeout: Duration,
     /// How long a connection is kept for its next request.
@@ -164,6 +170,8 @@ impl Door {
             logins: Logins::default(),
             wrong_keys: Buckets::default(),
             wrong_keys_noted: Buckets::default(),
+            trail: Arc::new(audit::Trail::new(hub.clock().clone())),
+            addresses: Arc::default(),
             series: Series::default(),
             looking: Arc::default(),
             started: hub.clock().wall(),
@@ -245,17 +253,12 @@ impl Door {
             .routes(routes!(lists::sessions))
             .routes(routes!(lists::snapshot))
             .routes(routes!(events::events))
-            .routes(routes!(stats::stats))
-            .routes(routes!(series::series))
-            .routes(routes!(refusals::refusals))
-            .routes(routes!(nodes::nodes))
-            .routes(routes!(admin::config))
-            .routes(routes!(admin::log_in, admin::who, admin::log_out))
             .routes(routes!(webhooks::state))
             .routes(routes!(webhooks::test))
             .routes(routes!(webhooks::dead))
             .routes(routes!(webhooks::retry))
             .routes(routes!(webhooks::drop_dead))
+            .merge(operators_calls())
             .split_for_parts();
         let document = Arc::new(document);
         api.route("/openapi.json", get(async move || Json(document)))
@@ -263,4 +266,18 @@ impl Door {
             .route("/v4/{*path}", any(tencent::call))
             .merge(assets::all())
     }
+}
+
+/// What operators ask of the hub itself.
+fn operators_calls() -> OpenApiRouter<Arc<Door>> {
+    OpenApiRouter::new()
+        .routes(routes!(stats::stats))
+        .routes(routes!(series::series))
+        .routes(routes!(refusals::refusals))
+        .routes(routes!(nodes::nodes))
+        .routes(routes!(admin::config))
+        .routes(routes!(admin::defaults))
+        .routes(routes!(audit::audit))
+        .routes(routes!(addresses::addresses))
+        .routes(routes!(admin::log_in, admin::who, admin::log_out))
 }

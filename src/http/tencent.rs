@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use self::fault::Fault;
 use super::Door;
 use super::api::{BODY_BYTES_MAX, end_terminals, read_body};
-use super::audit::{Deed, administrator_did};
+use super::audit::Deed;
 use super::problem::Problem;
 use crate::auth::UserSigVerifier;
 use crate::presence::{
@@ -221,7 +221,8 @@ async fn kick(door: &Door, administrator: &str, body: &Bytes) -> Result<(), Faul
     let ended = end_terminals(&door.hub, &user, everything, None).await;
     let (kicked, _) = ended.map_err(|_| Fault::KickFailed)?;
     let what = format!("everything: {} ended, tokens revoked", kicked.len());
-    administrator_did(administrator, &Deed { action: "kick", whom: Some(&user), why: None }, &what);
+    let deed = Deed { action: "kick", whom: Some(&user), why: None };
+    door.trail.administrator_did(administrator, &deed, &what);
     Ok(())
 }
 

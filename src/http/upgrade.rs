@@ -57,7 +57,8 @@ pub(super) async fn upgrade(
     }
     let upgrade = hyper::upgrade::on(&mut request);
     let sessions = Arc::clone(&door.sessions);
-    tokio::spawn(serve(sessions, upgrade, address, (place, held)));
+    let counted = door.addresses.count(address);
+    tokio::spawn(serve(sessions, upgrade, address, (place, held, counted)));
     Ok(response)
 }
 

@@ -119,6 +119,7 @@ impl Lab {
             data: None,
             config: Arc::default(),
             cookie: http::cookie_name("lab"),
+            defaults: Arc::default(),
             handshake_timeout: config.server.handshake_timeout,
             keep_alive: config.server.keep_alive,
         };

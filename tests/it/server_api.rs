@@ -6,6 +6,7 @@ mod dashboard;
 mod faces;
 mod kicks;
 mod log;
+mod operators;
 mod queries;
 mod refusals;
 mod tencent;

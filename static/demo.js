@@ -2,25 +2,33 @@
 //
 // The address may fill in the form and log in: ?user=alice&watch=bob,carol&platform=web&device=d1&ttl=75s&auto=1#key=…
 
-import { locale, speak, t } from './i18n.js';
+import { locale, named, speak, t } from './i18n.js';
 import { PresenceClient } from './presence.mjs';
 /** @import { Device, Kicked, Status, Terminal } from './presence.js' */
-import { badge, byId, clock, el, foreign, keepKey, keepTime, keptKey, moment } from './ui.js';
+import { badge, byId, clock, el, foreign, keepKey, keepTime, keptKey, moment, platformName } from './ui.js';
 
 const PLATFORMS = ['web', 'miniprogram', 'android', 'ios', 'ipad', 'windows', 'mac', 'linux'];
 /** What the address may fill in. */
 const FIELDS = { user: 'name', watch: 'watch', platform: 'platform', device: 'device', ttl: 'ttl' };
 const LOG_LINES = 200;
+/** Who is who at first: whoever opens the page needs to type nothing. */
+const NAMES = ['alice', 'bob'];
+/** Less time than this between the last word and the end is no silence. */
+const SILENCE_MS = 1000;
 
 /** @type {?PresenceClient} */
 let client = null;
 /** Whom the client watches, and how it ends. @type {Map<string, () => void>} */
 const people = new Map();
+/** What was last told of each, for what changed. @type {Map<string, Status>} */
+const told = new Map();
 /** @type {Terminal[]} */
 let sessions = [];
+/** When the hub will notice that this connection was cut off. @type {?number} */
+let cutUntil = null;
 /** @type {?{ key: string, values: object, message?: string | false, useHere: boolean }} */
 let notice = null;
-/** The newest first. @type {{ at: number, kind: string, key: string, values: () => object, data: object }[]} */
+/** The newest first. @type {{ at: number, kind: string, text: () => string, data: object }[]} */
 const log = [];
 
 // ---- the client
@@ -43,6 +51,8 @@ function newClient() {
     note('state', 'log_state', () => ({ state: t(`state_${state}`) }));
     if (state === 'connected') notice = null;
     if (state !== 'connected') sessions = [];
+    // It was noticed.
+    cutUntil = null;
     render();
   });
   it.on('session', ({ user, session, resumed, kicked }) => {
@@ -51,13 +61,15 @@ function newClient() {
     refreshSessions();
   });
   it.on('status', (status) => {
-    const { user, state, custom } = status;
-    note('status', custom ? 'log_status_custom' : 'log_status', () => ({ user, custom, state: t(state) }), { user, state });
+    const { user, state } = status;
+    const before = told.get(user);
+    told.set(user, status);
+    noteText('status', () => change(status, before), { user, state });
     if (user === it.user) refreshSessions();
     render();
   });
   it.on('kicked', ({ reason, by, message }) => {
-    note('kicked', 'log_kicked', () => ({ reason }));
+    note('kicked', 'log_kicked', () => ({ reason: named('kick_reason_', reason) }));
     const known = ['login_elsewhere', 'same_device', 'own_request', 'admin'].includes(reason);
     tell(known ? `notice_${reason}` : 'notice_other', { by: by ? deviceName(by) : '?' }, { message: reason === 'admin' && message, useHere: true });
   });
@@ -79,10 +91,11 @@ function start(how) {
   keepKey('dev-key', byId('key').value);
   client?.logout();
   people.clear();
+  told.clear();
   client = newClient();
   Object.assign(globalThis, { presence: client }); // to play with in the console
   notice = null;
-  byId('watch').value.split(/[,，]/).map((/** @type {string} */ name) => name.trim()).filter(Boolean).forEach(watch);
+  namesIn(byId('watch').value).forEach(watch);
   keepForm(true);
   client.connect(how);
   render();
@@ -98,6 +111,7 @@ function watch(user) {
 function unwatch(user) {
   people.get(user)?.();
   people.delete(user);
+  told.delete(user);
   peopleChanged();
 }
 
@@ -112,7 +126,7 @@ function peopleChanged() {
 async function ask(user) {
   const { statuses, errors } = await using().query(user);
   for (const { user, state } of statuses) note('asked', 'log_asked', () => ({ user, state: t(state) }), { user, state });
-  for (const { user, code } of errors) note('error', 'log_error', () => ({ message: `${user}: ${code}` }));
+  for (const { user, code } of errors) note('error', 'log_error', () => ({ message: `${user}: ${named('refused_', code)}` }));
 }
 
 /** @param {string} user @returns {Promise<string>} */
@@ -169,11 +183,36 @@ const setCustom = (text) => using().setStatus(text).catch(failed);
 // ---- the page
 
 /** @param {Device} it */
-const deviceName = ({ platform, device }) => `${platform} ${device}`;
+const deviceName = ({ platform, device }) => `${platformName(platform)} ${device}`;
+
+/** What changed, in words: "bob: Online → Offline, nothing heard for 60 s". @param {Status} now @param {Status} [before] */
+function change({ user, state, platforms, custom, since, last_seen }, before) {
+  const where = platforms.map(platformName).join(' · ');
+  const silence = since !== null && last_seen !== null && since - last_seen >= SILENCE_MS ? since - last_seen : null;
+  if (before?.state !== state) {
+    const how =
+      state === 'Online'
+        ? t('change_where', { where })
+        : silence !== null
+          ? t('change_silent', { time: t('unit_s', { n: Math.round(silence / 1000) }) })
+          : t(state === 'PushOnline' ? 'change_push' : 'change_left');
+    // At first nothing has changed yet.
+    if (!before) return state === 'Online' ? t('log_is_how', { user, state: t(state), how }) : t('log_is', { user, state: t(state) });
+    return t('log_change', { user, from: t(before.state), to: t(state), how });
+  }
+  if (before.custom !== custom) return custom === null ? t('log_custom_cleared', { user }) : t('log_custom', { user, custom });
+  if (before.platforms.join() !== platforms.join()) return t('log_where', { user, where });
+  return t('log_is', { user, state: t(state) });
+}
 
 /** @param {string} kind @param {string} key @param {() => object} [values] @param {object} [data] */
 function note(kind, key, values = () => ({}), data = {}) {
-  log.unshift({ at: Date.now(), kind, key, values, data });
+  noteText(kind, () => t(key, values()), data);
+}
+
+/** @param {string} kind @param {() => string} text in the language of the page, whichever that is later @param {object} [data] */
+function noteText(kind, text, data = {}) {
+  log.unshift({ at: Date.now(), kind, text, data });
   log.length = Math.min(log.length, LOG_LINES);
   renderLog();
 }
@@ -199,13 +238,47 @@ function render() {
   byId('notice-text').textContent = notice ? [t(notice.key, notice.values), notice.message && t('notice_message', notice)].filter(Boolean).join(' ') : '';
 
   byId('watched-none').hidden = people.size > 0;
-  show('watched', [...people.keys()].map((user) => ({ user, status: client?.get(user) ?? null })), person);
+  const stale = isStale();
+  byId('stale').hidden = !stale || people.size === 0;
+  byId('stale').textContent = stale ? t('stale') : '';
+  show('watched', [...people.keys()].map((user) => ({ user, status: client?.get(user) ?? null, stale })), person);
   show('sessions', sessions, sessionRow);
-
-  const other = new URLSearchParams({ user: byId('name').value, watch: byId('watch').value, platform: byId('platform').value });
-  other.set('device', `d-${Math.random().toString(36).slice(2, 8)}`);
-  byId('another').href = `demo.html?${other}#key=${encodeURIComponent(byId('key').value)}`;
+  renderLinks();
+  renderCountdown();
 }
+
+/** Whether what is shown of others may be out of date: the hub tells this client nothing. */
+function isStale() {
+  return client !== null && client.state === 'disconnected';
+}
+
+/** The links to other windows: as somebody else, and as the same user on another device. */
+function renderLinks() {
+  const user = byId('name').value.trim();
+  const [watched] = namesIn(byId('watch').value);
+  const somebody = watched && watched !== user ? watched : (NAMES.find((name) => name !== user) ?? NAMES[0]);
+  byId('other').textContent = t('open_as', { user: somebody });
+  byId('other').href = link({ user: somebody, watch: user, platform: 'web', auto: '1' });
+  byId('another').textContent = user ? t('another_of', { user }) : t('another');
+  byId('another').href = link({ user, watch: byId('watch').value, platform: byId('platform').value });
+  document.title = user ? `${user} · ${t('demo_title')}` : t('demo_title');
+}
+
+/** @param {Record<string, string>} query */
+function link(query) {
+  const device = `d-${Math.random().toString(36).slice(2, 8)}`;
+  return `demo.html?${new URLSearchParams({ ...query, device })}#key=${encodeURIComponent(byId('key').value)}`;
+}
+
+function renderCountdown() {
+  const left = cutUntil === null ? null : Math.max(0, Math.ceil((cutUntil - Date.now()) / 1000));
+  byId('countdown').hidden = left === null;
+  const words = left === null ? '' : left > 0 ? t('countdown', { time: t('unit_s', { n: left }) }) : t('countdown_over');
+  if (byId('countdown').textContent !== words) byId('countdown').textContent = words;
+}
+
+/** @param {string} text @returns {string[]} */
+const namesIn = (text) => text.split(/[,，]/).map((name) => name.trim()).filter(Boolean);
 
 /**
  * Shows a list anew only when it changed, so that nothing loses its focus or is read out again for nothing.
@@ -223,15 +296,21 @@ function show(id, items, make) {
   list.replaceChildren(...items.map(make));
 }
 
-/** @param {{ user: string, status: ?Status }} it */
-function person({ user, status }) {
+/** @param {{ user: string, status: ?Status, stale: boolean }} it */
+function person({ user, status, stale }) {
+  const remove = el('button', { 'aria-label': t('unwatch', { user }), on: { click: () => unwatch(user) } }, '×');
+  if (stale) {
+    const was = status ? t('was', { state: t(status.state) }) : '';
+    return el('li', { class: 'stale-person', data: { user, state: '' } },
+      el('span', { class: 'who' }, foreign(user)), el('span', { class: 'badge' }, t('unknown')), el('span', { class: 'hint' }, was), remove);
+  }
   return el('li', { data: { user, state: status?.state ?? '' } },
     el('span', { class: 'who' }, foreign(user)),
     status ? badge(status.state) : el('span', { class: 'hint' }, t('waiting')),
-    status && el('span', { class: 'where' }, status.platforms.join(' · ')),
+    status && el('span', { class: 'where' }, status.platforms.map(platformName).join(' · ')),
     status?.custom != null ? el('span', { class: 'custom' }, foreign(status.custom)) : null,
     status?.since != null ? el('span', { class: 'hint when' }, moment(status.since)) : null,
-    el('button', { 'aria-label': t('unwatch', { user }), on: { click: () => unwatch(user) } }, '×'),
+    remove,
   );
 }
 
@@ -239,7 +318,7 @@ function person({ user, status }) {
 function sessionRow({ platform, device, session, state, since, current }) {
   const kick = el('button', { class: 'danger', on: { click: () => kickSession(session) } }, t('kick'));
   return el('tr', { data: { session, current: String(!!current) } },
-    el('td', {}, platform),
+    el('td', {}, platformName(platform)),
     el('td', {}, foreign(device)),
     el('td', {}, badge(state)),
     el('td', {}, moment(since)),
@@ -253,8 +332,8 @@ function kickSession(session) {
 }
 
 function renderLog() {
-  byId('log').replaceChildren(...log.map(({ at, kind, key, values, data }) =>
-    el('li', { data: { kind, ...data } }, el('span', { class: 'at' }, clock(at)), el('span', {}, foreign(t(key, values()))))));
+  byId('log').replaceChildren(...log.map(({ at, kind, text, data }) =>
+    el('li', { data: { kind, ...data } }, el('span', { class: 'at' }, clock(at)), el('span', {}, foreign(text())))));
 }
 
 /** A reloaded tab goes on where it was. @param {boolean} active */
@@ -266,12 +345,13 @@ function keepForm(active) {
 
 // ---- begin
 
-byId('platform').append(...PLATFORMS.map((name) => el('option', { value: name }, name)));
+byId('platform').append(...PLATFORMS.map((name) => el('option', { value: name })));
 
 const asked = new URLSearchParams(location.search);
 for (const [name, id] of Object.entries(FIELDS)) {
   if (asked.has(name)) byId(id).value = asked.get(name);
 }
+if (!asked.has('user')) [byId('name').value, byId('watch').value] = NAMES;
 byId('key').value = keptKey('dev-key');
 
 byId('form').addEventListener('submit', (/** @type {Event} */ event) => {
@@ -299,17 +379,25 @@ act('hide', () => using().background('hide'));
 act('exit', () => using().background('exit'));
 act('foreground', () => using().foreground());
 act('renew', async () => using().refresh(await newToken(String(using().user))));
-act('cut', () => development('ignore', { user: using().user, session: using().session }));
+act('cut', async () => {
+  const { ends_in_ms } = await development('ignore', { user: using().user, session: using().session });
+  cutUntil = Date.now() + ends_in_ms;
+  renderCountdown();
+});
 act('logout', () => {
   const gone = using().logout();
   client = null;
   people.clear();
+  told.clear();
+  cutUntil = null;
   keepForm(false);
   render();
   return gone;
 });
 
+setInterval(renderCountdown, 250);
 speak(byId('language'), () => {
+  for (const option of byId('platform').options) option.textContent = platformName(option.value);
   render();
   renderLog();
 });

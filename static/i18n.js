@@ -25,6 +25,14 @@ export function t(key, values = {}) {
   return word.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
+/**
+ * The word for a code of the hub's: `named('closed_', 'lost')`. A code that has none is shown as it is.
+ *
+ * @param {string} prefix
+ * @param {string} code
+ */
+export const named = (prefix, code) => words[prefix + code.replace(/ /g, '_')] ?? code;
+
 export const locale = () => (words === zh ? 'zh-CN' : 'en');
 
 /**

@@ -1,6 +1,6 @@
 // What both pages need to show things. Everything that comes from outside becomes text, never markup.
 
-import { locale, t } from './i18n.js';
+import { locale, named, t } from './i18n.js';
 
 /** @type {Record<string, string>} */
 const SHAPES = { Online: '●', PushOnline: '◐', Offline: '○' };
@@ -28,6 +28,9 @@ export const byId = (id) => document.getElementById(id);
 export function badge(state) {
   return el('span', { class: 'badge', data: { state } }, `${SHAPES[state] ?? '?'} ${t(state)}`);
 }
+
+/** @param {string} platform */
+export const platformName = (platform) => named('platform_', platform);
 
 /** A text from outside, kept apart from the direction of what stands around it. @param {unknown} text */
 export const foreign = (text) => el('bdi', {}, String(text ?? ''));

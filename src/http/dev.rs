@@ -61,11 +61,16 @@ pub(super) async fn ignore(
 ) -> Result<Json<Value>, Problem> {
     allowed(&headers, door.settings().development.as_ref())?;
     let user: UserId = request.user.parse().map_err(|_| Problem::invalid_user(&request.user))?;
-    if door.hub.cut(&user, request.session).await? {
-        Ok(Json(json!({})))
-    } else {
-        Err(Problem::not_found())
+    if !door.hub.cut(&user, request.session).await? {
+        return Err(Problem::not_found());
     }
+    let record = door.hub.record(&user).await?;
+    let terminal = record.terminals.iter().find(|terminal| terminal.session == request.session);
+    let ends_in = terminal.map(|terminal| {
+        let heard = door.hub.heard(terminal.connection).unwrap_or(terminal.heard);
+        heard + door.hub.policy().windows.silence(terminal.platform) - door.hub.clock().now()
+    });
+    Ok(Json(json!({ "ends_in_ms": ends_in.unwrap_or_default().as_millis() })))
 }
 
 /// A loopback behind a proxy must not mint tokens for the world: the key is wanted, and a Host that

@@ -3,6 +3,8 @@
 
 const ANSWER_MS = 8000;
 const QUIET_MS = 40_000;
+/** See `pageOf`. */
+const CALLS_MAX = 20;
 /** What a page of another origin cannot send along unasked: without it, the hub takes no order by cookie. */
 const ACTS = { 'X-Presence-Hub': 'dashboard' };
 
@@ -127,6 +129,29 @@ export async function follow(after, signal, onEvent, onOpen) {
 export function withQuery(path, query) {
   const given = Object.entries(query).filter(([, value]) => value != null && value !== '');
   return given.length ? `${path}?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}` : path;
+}
+
+/**
+ * A page of a list, put together of several answers where the hub found too few in one: it looks at so many in a call
+ * and no more.
+ *
+ * @template T
+ * @param {(next: ?string, limit: number) => Promise<{ items: T[], next: ?string }>} ask
+ * @param {string} cursor where the page begins
+ * @param {number} size
+ */
+export async function pageOf(ask, cursor, size) {
+  /** @type {T[]} */
+  const all = [];
+  /** @type {?string} */
+  let next = cursor || null;
+  let calls = 0;
+  do {
+    const page = await ask(next, size - all.length);
+    all.push(...page.items);
+    next = page.next;
+  } while (next !== null && all.length < size && ++calls < CALLS_MAX);
+  return { items: all, next };
 }
 
 /** @param {string} user @param {string} [rest] */

@@ -1,6 +1,7 @@
 // What an operator should look at now, by the counts alone.
 
-import { duration, number } from './format.js';
+import { named } from '../i18n.js';
+import { duration, number, size } from './format.js';
 /** @import { Point, Stats } from './shapes.d.ts' */
 
 /** @typedef {{ level: 'bad' | 'warn', key: string, values: Record<string, string>, screen: string }} Attention */
@@ -8,6 +9,10 @@ import { duration, number } from './format.js';
 const LATELY_MS = 60_000;
 const BACKLOG_AGE_MS = 60_000;
 const SLOW_COMMIT_MS = 100;
+/** A disk is nearly full that has less than both of these free. */
+const DISK_LOW_BYTES = 2 * 1024 ** 3;
+const DISK_LOW_PART = 0.1;
+const FILES_HIGH_PART = 0.85;
 /** A spike is so many in a second and so many times what was before. */
 const SPIKE = { perSecond: 1, times: 4 };
 
@@ -43,9 +48,9 @@ export function attentionOf(stats, points) {
 
   const refused = spike(stats, own, ({ refusals }) => refusals);
   if (refused !== null)
-    tell('warn', 'attention_refusals', 'overview', {
+    tell('warn', 'attention_refusals', 'refusals', {
       rate: number(Math.round(refused)),
-      reason: most(stats.refusals_by_reason, lately?.refusals_by_reason),
+      reason: named('refused_', most(stats.refusals_by_reason, lately?.refusals_by_reason)),
     });
   const lost = spike(stats, own, ({ closes_by_reason }) => (closes_by_reason.lost ?? 0) + (closes_by_reason.silence ?? 0));
   if (lost !== null) tell('warn', 'attention_lost', 'feed', { rate: number(Math.round(lost)) });
@@ -58,6 +63,11 @@ export function attentionOf(stats, points) {
     tell('warn', 'attention_stalls', 'system', { count: number(grown(({ stalls }) => stalls, own[0])) });
   if (grown(({ accept_errors }) => accept_errors) > 0)
     tell('bad', 'attention_accept', 'system', { count: number(grown(({ accept_errors }) => accept_errors)) });
+  const { disk, open_files: files } = stats;
+  if (disk && disk.free_bytes < Math.min(DISK_LOW_BYTES, disk.total_bytes * DISK_LOW_PART))
+    tell('bad', 'attention_disk', 'system', { free: size(disk.free_bytes) });
+  if (files && files.used > files.limit * FILES_HIGH_PART)
+    tell('warn', 'attention_files', 'system', { used: number(files.used), limit: number(files.limit) });
   for (const { id, state } of stats.nodes) {
     if (state !== 'up') tell(state === 'full' ? 'bad' : 'warn', `attention_node_${state}`, 'system', { node: id.slice(0, 8) });
   }

@@ -1,6 +1,7 @@
 // Why a state changed, in words, from what the log says of it. What clients and operators wrote is in there: text only.
 
-import { t } from '../i18n.js';
+import { named, t } from '../i18n.js';
+import { platformName } from '../ui.js';
 import { duration } from './format.js';
 /** @import { HubEvent } from './shapes.d.ts' */
 
@@ -43,7 +44,7 @@ export function why(event) {
         ? t('why_node_lost')
         : t('why_node_lost_for', { time: duration(at - evidence.last_heard) });
     case 'close':
-      return evidence.close_code === undefined ? t('why_close') : t('why_close_code', { code: evidence.close_code });
+      return evidence.close_code === undefined ? t('why_close') : t('why_close_code', { code: closeCode(evidence.close_code) });
     case 'kicked':
       if (by?.kind === 'login') return t('why_kicked_login', { device: device(by) });
       if (by?.kind === 'own') return t('why_kicked_own', { device: device(by) });
@@ -51,7 +52,7 @@ export function why(event) {
     case 'custom':
       return status.custom == null ? t('why_custom_cleared') : t('why_custom', { custom: status.custom });
     default:
-      return t(`why_${cause}`);
+      return named('why_', cause);
   }
 }
 
@@ -61,8 +62,8 @@ export function evidenceOf({ evidence, terminal, by }) {
   const all = [
     ['last_heard', evidence.last_heard],
     ['deadline', evidence.deadline],
-    ['close_code', evidence.close_code === undefined ? null : String(evidence.close_code)],
-    ['background', evidence.background ? t(`background_${evidence.background}`) : null],
+    ['close_code', evidence.close_code === undefined ? null : closeCode(evidence.close_code)],
+    ['background', evidence.background ? named('background_', evidence.background) : null],
     ['address', evidence.address],
     ['session', terminal?.session.slice(0, 8)],
     ['by_session', by?.session?.slice(0, 8)],
@@ -70,5 +71,11 @@ export function evidenceOf({ evidence, terminal, by }) {
   return /** @type {[string, string | number][]} */ (all.filter(([, value]) => value != null));
 }
 
+/** "page left or app closed (1001)"; of a code that has no words, the code alone. @param {number} code */
+export function closeCode(code) {
+  const word = named('close_code_', String(code));
+  return word === String(code) ? word : t('with_code', { word, code });
+}
+
 /** @param {{ platform?: string, device?: string }} it */
-const device = ({ platform, device }) => [platform, device].filter(Boolean).join(' ');
+const device = ({ platform, device }) => [platform && platformName(platform), device].filter(Boolean).join(' ');

@@ -7,9 +7,11 @@ import { icon } from './icons.js';
 import { live } from './live.js';
 import { address, readRoute } from './router.js';
 import { begin, logIn, logInAgain, logOut, roleWord, tellProblem } from './session.js';
+import * as audit from './screens/audit.js';
 import * as feed from './screens/feed.js';
 import * as overview from './screens/overview.js';
 import * as policy from './screens/policy.js';
+import * as refusals from './screens/refusals.js';
 import * as sessions from './screens/sessions.js';
 import * as system from './screens/system.js';
 import * as user from './screens/user.js';
@@ -19,7 +21,7 @@ import * as webhooks from './screens/webhooks.js';
 /** @typedef {{ title: string, element: HTMLElement, close(): void }} Screen a title is a text, of whatever origin */
 
 /** Those of the navigation. @type {Record<string, { open(route: import('./router.js').Route): Screen }>} */
-const SCREENS = { overview, users, sessions, feed, policy, webhooks, system };
+const SCREENS = { overview, users, sessions, feed, refusals, policy, webhooks, audit, system };
 const THEMES = ['auto', 'light', 'dark'];
 
 let isIn = false;
@@ -60,7 +62,6 @@ function show({ again = false } = {}) {
   }
   const route = readRoute(location.hash);
   const next = location.hash;
-  if (shown && next === place && !again) return;
   const sameScreen = readRoute(place).screen === route.screen && shown !== null;
   close();
   const isUser = route.screen === 'users' && route.user !== null;
@@ -190,6 +191,12 @@ addEventListener('hashchange', () => {
 });
 link.addEventListener('change', tellLink);
 live.addEventListener('change', tellAttention);
+// Filters change the address without an event, so a click on the navigation may name the address that is there: the
+// screen is shown anew all the same, as the navigation names it, without a filter.
+byId('screens').addEventListener('click', (/** @type {MouseEvent} */ event) => {
+  const chosen = event.target instanceof Element ? event.target.closest('a') : null;
+  if (chosen && chosen.hash === location.hash && !event.ctrlKey && !event.metaKey && !event.shiftKey) show();
+});
 byId('theme').addEventListener('click', nextTheme);
 byId('skip').addEventListener('click', (/** @type {Event} */ event) => {
   event.preventDefault();

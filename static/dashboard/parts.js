@@ -1,13 +1,16 @@
 // What several screens are made of.
 
-import { t } from '../i18n.js';
-import { badge, byId, el, foreign, moment } from '../ui.js';
+import { named, t } from '../i18n.js';
+import { badge, byId, el, foreign, moment, number, platformName } from '../ui.js';
 import { deviceState, why } from './causes.js';
 import { address } from './router.js';
 /** @import { HubEvent, Platform, SessionDetail } from './shapes.d.ts' */
 
 /** @type {Platform[]} */
 export const PLATFORMS = ['ios', 'android', 'ipad', 'mac', 'windows', 'linux', 'web', 'miniprogram'];
+
+/** The choice of a platform, or any. @returns {[string, string][]} */
+export const platformOptions = () => [['', t('any')], ...PLATFORMS.map((name) => /** @type {[string, string]} */ ([name, platformName(name)]))];
 
 /**
  * @template T
@@ -93,6 +96,9 @@ export function table({ label, empty, columns, key, data = () => ({}) }) {
 /** @param {string} user */
 export const userLink = (user) => el('a', { href: address('users', {}, user) }, foreign(user));
 
+/** @param {{ platform: string, device: string }} it */
+export const deviceName = ({ platform, device }) => el('span', {}, el('b', {}, platformName(platform)), ' ', foreign(device));
+
 /** @param {HubEvent} event */
 export const whatHappened = (event) => el('span', { class: 'what' }, badge(deviceState(event)), foreign(why(event)));
 
@@ -112,7 +118,7 @@ export const shortId = (id) => el('code', { title: id }, id.length > 9 ? `${id.s
  */
 export function sessionColumns() {
   return [
-    { title: 'platform', value: ({ platform }) => platform },
+    { title: 'platform', value: ({ platform }) => platformName(platform) },
     { title: 'device', value: ({ device }) => device },
     { title: 'state', value: ({ state, background }) => [state, background], cell: stateCell },
     { title: 'since', value: ({ since }) => since, cell: ({ since }) => moment(since) },
@@ -144,7 +150,7 @@ function stateCell({ state, background }) {
     'span',
     { class: 'states' },
     badge(state),
-    el('span', { class: 'hint' }, t(`background_${reason}`), ' ', moment(since)),
+    el('span', { class: 'hint' }, named('background_', reason), ' ', moment(since)),
     deadline === null ? null : el('span', { class: 'hint' }, t('background_deadline')),
   );
 }
@@ -266,6 +272,23 @@ export function pager(turn, cursor) {
   };
 }
 
+/**
+ * How many of a page are shown, and of how many in all where that is known.
+ *
+ * @param {number} count
+ * @param {number} size of a full page
+ * @param {?string} next
+ * @param {?number} [all]
+ */
+export function shownOf(count, size, next, all = null) {
+  if (next !== null && count < size) return t('shown_so_far', { count: number(count) });
+  if (all !== null && all >= count) return t('shown_of', { count: number(count), all: number(all) });
+  return t(next === null ? 'shown' : 'shown_more', { count: number(count) });
+}
+
+/** What a screen asks so often that is costly for the hub: it rests so many times as long as it worked. */
+export const REST = 50;
+
 /** @param {string} label @param {string} value @param {[string, string][]} options value and word @param {(value: string) => void} onChange */
 export function choice(label, value, options, onChange) {
   const select = /** @type {HTMLSelectElement} */ (
@@ -286,7 +309,8 @@ export function field(label, value, onInput, how = {}) {
   let timer;
   input.addEventListener('input', () => {
     clearTimeout(timer);
-    timer = setTimeout(() => onInput(input.value), TYPING_MS);
+    // A screen that was left meanwhile asks for nothing, and must not change the address of the next one.
+    timer = setTimeout(() => input.isConnected && onInput(input.value), TYPING_MS);
   });
   return { element: el('label', {}, el('span', {}, label), input), input };
 }

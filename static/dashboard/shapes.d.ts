@@ -44,6 +44,48 @@ export interface Point {
 /** `GET /v1/stats`. */
 export interface Stats extends Point {
   nodes: Node[];
+  /** Of the data directory; null where the system does not say. */
+  disk?: { free_bytes: number; total_bytes: number } | null;
+  open_files?: { used: number; limit: number } | null;
+}
+
+/** `GET /v1/addresses`. */
+export interface AddressPage {
+  addresses: { address: string; connections: number }[];
+  count: number;
+}
+
+/** One of `GET /v1/refusals`. */
+export interface Refusal {
+  at: number;
+  reason: string;
+  user: string | null;
+  platform: Platform | null;
+  device: string | null;
+  address: string | null;
+  message?: string | null;
+}
+
+export interface RefusalPage {
+  refusals: Refusal[];
+}
+
+/** One of `GET /v1/audit`. */
+export interface AuditEntry {
+  at: number;
+  outcome: 'done' | 'failed' | 'refused';
+  role: 'viewer' | 'api' | 'admin' | 'tencent' | null;
+  key: string | null;
+  identifier: string | null;
+  address: string | null;
+  action: string;
+  whom: string | null;
+  what: string | null;
+  why: string | null;
+}
+
+export interface AuditPage {
+  entries: AuditEntry[];
 }
 
 /** `GET /v1/stats/series`. */
@@ -191,7 +233,7 @@ export interface Dead {
   at: number;
   attempts: number;
   last_error: string;
-  event: HubEvent;
+  event: HubEvent & { damaged?: true };
 }
 
 /** `GET /v1/webhooks/dead`. */
@@ -200,5 +242,5 @@ export interface DeadPage {
   next: string | null;
 }
 
-/** `GET /v1/config`: sections of settings. */
+/** `GET /v1/config`, `…/defaults`: sections of settings. */
 export type Config = Record<string, Record<string, unknown>>;

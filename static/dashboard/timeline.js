@@ -3,7 +3,7 @@
 // shows beside it says the same.
 
 import { locale, t } from '../i18n.js';
-import { badge, el, foreign } from '../ui.js';
+import { badge, el, foreign, platformName } from '../ui.js';
 import { deviceState, evidenceOf, sentence, why } from './causes.js';
 import { exactly } from './format.js';
 import { svg, widthObserver } from './svg.js';
@@ -70,8 +70,8 @@ export class HubTimeline extends HTMLElement {
 
   /** @param {Lane} lane @param {number} index */
   #lane({ platform, device, pieces, events }, index) {
-    const name = platform ? [el('b', {}, platform), ' ', foreign(device)] : [el('b', {}, t('lane_user'))];
-    const label = platform ? `${platform} ${device}` : t('lane_user');
+    const name = platform ? [el('b', {}, platformName(platform)), ' ', foreign(device)] : [el('b', {}, t('lane_user'))];
+    const label = platform ? `${platformName(platform)} ${device}` : t('lane_user');
     const picture = svg('svg', { width: this.#width, height: HEIGHT, role: 'group', 'aria-label': label });
     for (const at of this.#ticks())
       picture.append(svg('line', { class: 'grid', x1: this.#x(at), x2: this.#x(at), y1: 0, y2: HEIGHT }));
@@ -80,7 +80,7 @@ export class HubTimeline extends HTMLElement {
     picture.append(...marks.map((mark, i) => this.#mark(mark, index, i === marks.length - 1)));
     return el(
       'div',
-      { class: platform ? 'lane' : 'lane user', data: { lane: label } },
+      { class: platform ? 'lane' : 'lane user', data: { lane: platform ? `${platform} ${device}` : 'user' } },
       el('div', { class: 'name', title: label }, ...name),
       picture,
     );
@@ -220,7 +220,7 @@ export class HubTimeline extends HTMLElement {
           {},
           el('time', { datetime: new Date(event.at).toISOString(), class: 'num' }, exactly(event.at)),
           badge(isUser ? event.state.to : deviceState(event)),
-          event.terminal ? el('span', {}, event.terminal.platform, ' ', foreign(event.terminal.device)) : null,
+          event.terminal ? el('span', {}, platformName(event.terminal.platform), ' ', foreign(event.terminal.device)) : null,
           el('span', { class: 'why' }, foreign(why(event))),
           ...evidenceOf(event)
             .filter(([name]) => name === 'address' || name === 'last_heard')

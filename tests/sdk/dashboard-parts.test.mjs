@@ -108,18 +108,18 @@ test('each cause has its words, with what is known of it', () => {
   );
   assert.equal(
     sentence(of('close', 'PushOnline', { evidence: { close_code: 1001 } })),
-    'PushOnline: the connection was closed with code 1001',
+    'PushOnline: the client closed the connection: page left or app closed (1001)',
   );
   assert.equal(
     why(of('kicked', null, { by: { kind: 'login', platform: 'web', device: 'd9' } })),
-    'kicked by the newer login of web d9',
+    'kicked by the newer login of Web d9',
   );
   assert.equal(
     why(of('kicked', null, { by: { kind: 'own', platform: 'web', device: 'd9' } })),
-    'ended by its own user, on web d9',
+    'ended by its own user, on Web d9',
   );
   assert.equal(why(of('kicked', null, { by: { kind: 'admin', message: 'bye' } })), 'kicked by the back end: “bye”');
-  assert.equal(why(of('login', 'Online', { kicked: [{ platform: 'ios', device: 'x' }] })), 'logged in, and kicked ios x');
+  assert.equal(why(of('login', 'Online', { kicked: [{ platform: 'ios', device: 'x' }] })), 'logged in, and kicked iOS x');
   const causes = [
     'login',
     'resume',
@@ -207,7 +207,7 @@ describe('what needs attention', () => {
     assert.match(
       attentionOf(counts(600_000, { refusals: 300, refusals_by_reason: { kicked: 20, invalid_token: 280 } }), before)[0].values
         .reason,
-      /invalid_token/,
+      /token not accepted/,
     );
     const steady = Array.from({ length: 120 }, (_, i) => counts(i * 5000, { refusals: i * 25 }));
     assert.deepEqual(keys({ refusals: 3000 }, steady), []);

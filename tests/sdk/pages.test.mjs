@@ -23,7 +23,7 @@ test('every word that is asked for exists, and every word is asked for', () => {
     for (const key of keys) if (key && key !== 'login') assert.ok(key in en, key);
   }
   // Put together from a prefix: each of these prefixes is.
-  const made = [...all.matchAll(/`(\w+_)\$\{/g)].map(([, prefix]) => prefix);
+  const made = [...all.matchAll(/`(\w+_)\$\{|\bnamed\('(\w+_)'/g)].map(([, one, other]) => one ?? other);
   const isMade = (key) => /^(Online|PushOnline|Offline)$/.test(key) || made.some((prefix) => key.startsWith(prefix));
   for (const key of Object.keys(en)) assert.ok(isMade(key) || new RegExp(`["'\`]${key}["'\`]`).test(all), `${key} is never used`);
 });

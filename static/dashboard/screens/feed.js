@@ -1,11 +1,11 @@
 // What happens, as it happens.
 
 import { t } from '../../i18n.js';
-import { clock, el, foreign } from '../../ui.js';
+import { clock, el } from '../../ui.js';
 import { ApiError, follow, get } from '../api.js';
 import { CAUSES } from '../causes.js';
 import { exactly, number } from '../format.js';
-import { PLATFORMS, choice, field, heading, table, userChange, userLink, whatHappened } from '../parts.js';
+import { choice, deviceName, field, heading, platformOptions, table, userChange, userLink, whatHappened } from '../parts.js';
 import { address, remember } from '../router.js';
 import { Sampler } from '../sampler.js';
 /** @import { HubEvent, StatusPage } from '../shapes.d.ts' */
@@ -56,8 +56,7 @@ export function open({ query }) {
       {
         title: 'device',
         value: ({ id }) => id,
-        cell: ({ event }) =>
-          event?.terminal ? el('span', {}, el('b', {}, event.terminal.platform), ' ', foreign(event.terminal.device)) : null,
+        cell: ({ event }) => (event?.terminal ? deviceName(event.terminal) : null),
       },
       {
         title: 'what',
@@ -116,7 +115,7 @@ export function open({ query }) {
   /** @param {HubEvent} event */
   function matches({ user, terminal, state, cause }) {
     return (
-      (!wanted.user || user.startsWith(wanted.user)) &&
+      (!wanted.user || user.includes(wanted.user)) &&
       (!wanted.platform || terminal?.platform === wanted.platform) &&
       (!wanted.state || state.to === wanted.state) &&
       (!wanted.cause || cause === wanted.cause)
@@ -174,13 +173,8 @@ export function open({ query }) {
   const form = el(
     'form',
     { class: 'filters' },
-    field(t('user_prefix'), wanted.user, (user) => change({ user }), { maxlength: '128' }).element,
-    choice(
-      t('platform'),
-      wanted.platform,
-      [any, ...PLATFORMS.map((name) => /** @type {[string, string]} */ ([name, name]))],
-      (platform) => change({ platform }),
-    ).element,
+    field(t('user_contains'), wanted.user, (user) => change({ user }), { maxlength: '128' }).element,
+    choice(t('platform'), wanted.platform, platformOptions(), (platform) => change({ platform })).element,
     choice(
       t('becomes_state'),
       wanted.state,

@@ -1,17 +1,21 @@
 // How the hub does, now and in the last quarter of an hour, and what needs somebody.
 
-import { t } from '../../i18n.js';
-import { badge, clock, el } from '../../ui.js';
+import { named, t } from '../../i18n.js';
+import { badge, clock, el, platformName } from '../../ui.js';
+import { get } from '../api.js';
 import { shortNumber } from '../chart.js';
 import { duration, number, perSecond } from '../format.js';
 import { SERIES_MINUTES, live, rateBetween } from '../live.js';
-import { mark, once } from '../parts.js';
+import { REST, mark, once } from '../parts.js';
+import { repeat } from '../poll.js';
 import { address } from '../router.js';
 /** @import { HubChart, Look } from '../chart.js' */
-/** @import { Counts, Point, State, Stats } from '../shapes.d.ts' */
+/** @import { AddressPage, Counts, Point, State, Stats } from '../shapes.d.ts' */
 
 /** @type {State[]} */
 const STATES = ['Online', 'PushOnline', 'Offline'];
+const ADDRESSES_EVERY_MS = 5000;
+const ADDRESSES = 8;
 
 /**
  * A chart: what its lines are called and drawn like, and how a point is had. A rate is taken between two points.
@@ -89,7 +93,8 @@ export function open() {
   const attention = el('ul', { class: 'attention-list', 'aria-labelledby': 'attention-title' });
   const users = el('div', { class: 'card users-card' });
   const tiles = el('dl', { class: 'tiles' });
-  const lists = el('div', { class: 'columns three' });
+  const lists = el('div', { class: 'columns four' });
+  const byAddress = el('div', { class: 'by-address' });
   const drawn = charts().map((chart) => ({ chart, element: /** @type {HubChart} */ (el('hub-chart')) }));
   const element = el(
     'section',
@@ -132,8 +137,27 @@ export function open() {
         ),
       ),
     );
-    show(lists, [stats.sessions, stats.closes_by_reason, stats.refusals_by_reason, stats.kicks_by_reason], () => listsOf(stats));
+    show(lists, [stats.sessions, stats.closes_by_reason, stats.refusals_by_reason, stats.kicks_by_reason], () => [
+      ...listsOf(stats),
+      byAddress,
+    ]);
   };
+  let tookMs = 0;
+  const asking = repeat(
+    () => Math.max(ADDRESSES_EVERY_MS, REST * tookMs),
+    async (signal) => {
+      const began = performance.now();
+      /** @type {AddressPage} */
+      const page = await get(`addresses?limit=${ADDRESSES}`, signal);
+      tookMs = performance.now() - began;
+      show(byAddress, page, ({ addresses, count }) => [
+        bars('by_address', Object.fromEntries(addresses.map(({ address, connections }) => [address, connections])), 'no_connections', {
+          link: (from) => address('sessions', { address: from }),
+          note: count > addresses.length ? t('addresses_more', { count: number(count) }) : '',
+        }),
+      ]);
+    },
+  );
   const past = () => {
     for (const { chart, element } of drawn) element.show(lookOf(chart), pointsOf(chart, live.points));
   };
@@ -145,6 +169,7 @@ export function open() {
     title,
     element,
     close() {
+      asking.end();
       live.removeEventListener('change', now);
       live.removeEventListener('series', past);
     },
@@ -212,7 +237,7 @@ function tilesOf(stats) {
     [
       'backlog',
       stats.outbox.depth,
-      t('backlog_hint', { state: t(`webhook_${stats.webhook.state}`), age: duration(stats.outbox.age_ms) }),
+      t('backlog_hint', { state: named('webhook_', stats.webhook.state), age: duration(stats.outbox.age_ms) }),
     ],
   ];
 }
@@ -220,21 +245,32 @@ function tilesOf(stats) {
 /** @param {Stats} stats */
 function listsOf({ sessions, closes_by_reason, refusals_by_reason, kicks_by_reason }) {
   return [
-    bars('by_platform', sessions, 'no_sessions', (name) => name),
-    bars('closes_by_reason', closes_by_reason, 'no_closes', (name) => name),
-    bars('kicks_and_refusals', prefixed(kicks_by_reason, refusals_by_reason), 'no_kicks', (name) => name),
+    bars('by_platform', sessions, 'no_sessions', {
+      word: platformName,
+      link: (platform) => address('sessions', { platform }),
+    }),
+    bars('closes_by_reason', closes_by_reason, 'no_closes', { word: (reason) => named('closed_', reason) }),
+    el(
+      'div',
+      { class: 'stack' },
+      bars('kicks_by_reason', kicks_by_reason, 'no_kicks', { word: (reason) => named('kick_reason_', reason) }),
+      bars('refusals_by_reason', refusals_by_reason, 'no_refusals', {
+        word: (reason) => named('refused_', reason),
+        link: (reason) => address('refusals', { reason }),
+      }),
+    ),
   ];
 }
 
-/** @param {Counts} kicks @param {Counts} refusals */
-const prefixed = (kicks, refusals) =>
-  Object.fromEntries([
-    ...Object.entries(kicks).map(([name, count]) => [`${t('kick_word')} · ${name}`, count]),
-    ...Object.entries(refusals).map(([name, count]) => [`${t('refusal_word')} · ${name}`, count]),
-  ]);
-
-/** @param {string} title @param {Counts} counts @param {string} none @param {(name: string) => string} word */
-function bars(title, counts, none, word) {
+/**
+ * Counts as bars, the most first.
+ *
+ * @param {string} title
+ * @param {Counts} counts
+ * @param {string} none
+ * @param {{ word?: (name: string) => string, link?: (name: string) => string, note?: string }} [how]
+ */
+function bars(title, counts, none, { word = (name) => name, link, note = '' } = {}) {
   const all = Object.entries(counts)
     .filter(([, count]) => count > 0)
     .sort(([, a], [, b]) => b - a);
@@ -251,13 +287,14 @@ function bars(title, counts, none, word) {
             el(
               'li',
               { data: { name, value: count } },
-              el('span', { class: 'bar-name' }, word(name)),
+              el('span', { class: 'bar-name', title: name }, link ? el('a', { href: link(name) }, word(name)) : word(name)),
               el('progress', { max: most, value: count, 'aria-label': word(name) }),
               el('span', { class: 'num' }, number(count)),
             ),
           )
         : [el('li', { class: 'hint' }, t(none))]),
     ),
+    note ? el('p', { class: 'hint' }, note) : null,
   );
 }
 

@@ -1,7 +1,7 @@
 // Which devices may be logged in together. Every answer is the hub's own rule, asked for pair by pair.
 
-import { t } from '../../i18n.js';
-import { el, foreign } from '../../ui.js';
+import { named, t } from '../../i18n.js';
+import { el, platformName } from '../../ui.js';
 import { ApiError, get, withQuery } from '../api.js';
 import { written } from '../format.js';
 import { PLATFORMS, heading, mark, outcome } from '../parts.js';
@@ -47,7 +47,7 @@ export function open({ query }) {
       PLATFORMS.map((existing) => Promise.all(PLATFORMS.map((login) => explain(login, existing, signal)))),
     );
     const most = await Promise.all(PLATFORMS.map((platform) => explain(platform, `${platform}:${MOST}`, signal)));
-    name.textContent = rows[0][0].policy;
+    name.replaceChildren(...policyName(rows[0][0].policy));
     matrix.replaceChildren(matrixOf(rows, most));
     if (!isAdmin()) return settings.replaceWith(el('p', { class: 'hint' }, t('needs_admin')));
     /** @type {Config} */
@@ -57,7 +57,7 @@ export function open({ query }) {
     settings.replaceChildren(
       ...WINDOWS.map(([section, key]) => setting(`${section}.${key}`, t(`window_${key}`), written(config[section]?.[key]))),
       ...['on_conflict', 'web_tabs', 'miniprogram_as_web'].map((key) =>
-        setting(`login.${key}`, t(`login_${key}`), String(config.login?.[key])),
+        setting(`login.${key}`, t(`login_${key}`), named('setting_', String(config.login?.[key]))),
       ),
     );
   }
@@ -84,6 +84,12 @@ export function open({ query }) {
   };
 }
 
+/** The name in the configuration, and in words. @param {string} policy */
+const policyName = (policy) => [el('code', {}, policy), ' ', el('span', {}, policyWord(policy))];
+
+/** @param {string} policy */
+const policyWord = (policy) => named('policy_name_', policy);
+
 /** @param {string} login @param {string} existing @param {AbortSignal} signal @returns {Promise<Explained>} */
 const explain = (login, existing, signal) => get(withQuery('policy/explain', { login, existing }), signal);
 
@@ -99,7 +105,7 @@ function matrixOf(rows, most) {
         'tr',
         {},
         el('th', { scope: 'col', class: 'corner' }, t('policy_corner')),
-        ...PLATFORMS.map((name) => el('th', { scope: 'col' }, name)),
+        ...PLATFORMS.map((name) => el('th', { scope: 'col' }, platformName(name))),
       ),
     ),
     el(
@@ -109,7 +115,7 @@ function matrixOf(rows, most) {
         el(
           'tr',
           {},
-          el('th', { scope: 'row' }, PLATFORMS[i]),
+          el('th', { scope: 'row' }, platformName(PLATFORMS[i])),
           ...row.map(({ kicked, rejected }, j) => {
             const [verdict, word] = kicked.length
               ? ['kicked', `✕ ${t('cell_kicked')}`]
@@ -152,7 +158,7 @@ function simulator(query, signal) {
         min: '0',
         max: String(MOST),
         inputmode: 'numeric',
-        'aria-label': platform,
+        'aria-label': platformName(platform),
         data: { existing: platform },
       })
     );
@@ -170,7 +176,7 @@ function simulator(query, signal) {
         {
           type: 'button',
           class: 'small',
-          'aria-label': t(word, { platform }),
+          'aria-label': t(word, { platform: platformName(platform) }),
           on: { click: () => set((there.get(platform) ?? 0) + by) },
         },
         sign,
@@ -178,7 +184,7 @@ function simulator(query, signal) {
     return el(
       'div',
       { class: 'stepper' },
-      el('span', { class: 'name' }, platform),
+      el('span', { class: 'name' }, platformName(platform)),
       step(-1, '−', 'one_less'),
       input,
       step(1, '+', 'one_more'),
@@ -191,7 +197,7 @@ function simulator(query, signal) {
       login = platform;
       ask();
     });
-    return el('label', { class: 'chip' }, input, el('span', {}, platform));
+    return el('label', { class: 'chip' }, input, el('span', {}, platformName(platform)));
   });
 
   async function ask() {
@@ -219,13 +225,13 @@ function simulator(query, signal) {
     const inForce = el(
       'div',
       { class: 'result in-force', data: { policy: 'in-force' } },
-      el('h3', {}, t('in_force', { policy })),
-      rejected ? mark('bad', t('login_rejected', { login })) : verdict(kicked),
+      el('h3', {}, t('in_force', { policy: policyWord(policy) })),
+      rejected ? mark('bad', t('login_rejected', { login: platformName(login) })) : verdict(kicked),
     );
     return [
       inForce,
       ...PRESETS.map((name) =>
-        el('div', { class: 'result', data: { policy: name } }, el('h3', {}, el('code', {}, name)), verdict(presets[name])),
+        el('div', { class: 'result', data: { policy: name } }, el('h3', {}, ...policyName(name)), verdict(presets[name])),
       ),
     ];
   }
@@ -237,7 +243,7 @@ function simulator(query, signal) {
           'p',
           { class: 'victims' },
           ...victims.map(({ platform, count }) =>
-            el('span', { class: 'victim', data: { platform, count } }, '✕ ', foreign(platform), count > 1 ? ` × ${count}` : ''),
+            el('span', { class: 'victim', data: { platform, count } }, '✕ ', platformName(platform), count > 1 ? ` × ${count}` : ''),
           ),
         )
       : mark('good', t('nobody_kicked'));

@@ -1,10 +1,24 @@
 // Every session of every user, in pages that the hub makes, shown live.
 
 import { t } from '../../i18n.js';
-import { el } from '../../ui.js';
-import { ApiError, act, get, userPath, withQuery } from '../api.js';
+import { el, platformName } from '../../ui.js';
+import { ApiError, act, get, pageOf, userPath, withQuery } from '../api.js';
 import { live } from '../live.js';
-import { PLATFORMS, choice, confirm, field, heading, kickColumn, outcome, pager, sessionColumns, table, userLink } from '../parts.js';
+import {
+  REST,
+  choice,
+  confirm,
+  field,
+  heading,
+  kickColumn,
+  outcome,
+  pager,
+  platformOptions,
+  sessionColumns,
+  shownOf,
+  table,
+  userLink,
+} from '../parts.js';
 import { repeat } from '../poll.js';
 import { address, remember } from '../router.js';
 import { mayAct } from '../session.js';
@@ -12,15 +26,11 @@ import { mayAct } from '../session.js';
 
 const EVERY_MS = 3000;
 const PAGE = 50;
-/** What is costly is asked for more rarely: the hub rests so many times as long as it worked. */
-const REST = 50;
-/** The hub looks at so many users in a call and no more: where few match, a page is put together of several. */
-const CALLS_MAX = 20;
 
 /** @param {import('../router.js').Route} route @returns {import('../main.js').Screen} */
 export function open({ query }) {
   const asked = Object.fromEntries(
-    ['user', 'platform', 'state', 'node', 'address', 'cursor'].map((name) => [name, query.get(name) ?? '']),
+    ['user', 'platform', 'state', 'node', 'address', 'app', 'cursor'].map((name) => [name, query.get(name) ?? '']),
   );
   const title = t('screen_sessions');
   const told = outcome();
@@ -38,26 +48,34 @@ export function open({ query }) {
   });
   const pages = pager((cursor) => change({ cursor }), asked.cursor);
 
+  /** How many there are in all: the hub counts them by platform and by state, and by nothing else. */
+  function total() {
+    const { stats } = live;
+    const { user, node, address, app, platform, state } = asked;
+    if (!stats || user || node || address || app || (platform && state)) return null;
+    if (platform) return stats.sessions[platform] ?? null;
+    if (state) return stats.sessions_by_state[state] ?? null;
+    return Object.values(stats.sessions).reduce((sum, count) => sum + count, 0);
+  }
+
   /** How long the last answer took. */
   let tookMs = 0;
   const asking = repeat(
     () => Math.max(EVERY_MS, REST * tookMs),
     async (signal) => {
       const began = performance.now();
-      /** @type {SessionDetail[]} */
-      const sessions = [];
-      /** @type {?string} */
-      let next = asked.cursor || null;
-      let calls = 0;
-      do {
-        /** @type {SessionPage} */
-        const page = await get(withQuery('sessions', { ...asked, cursor: next, limit: PAGE - sessions.length }), signal);
-        sessions.push(...page.sessions);
-        next = page.next;
-      } while (next !== null && sessions.length < PAGE && ++calls < CALLS_MAX);
+      const { items, next } = await pageOf(
+        async (cursor, limit) => {
+          /** @type {SessionPage} */
+          const { sessions, next } = await get(withQuery('sessions', { ...asked, cursor, limit }), signal);
+          return { items: sessions, next };
+        },
+        asked.cursor,
+        PAGE,
+      );
       tookMs = performance.now() - began;
-      list.show(sessions);
-      pages.show(next, t(next !== null && sessions.length < PAGE ? 'shown_so_far' : 'shown', { count: sessions.length }));
+      list.show(items);
+      pages.show(next, shownOf(items.length, PAGE, next, total()));
       problem.tell('');
     },
     (error) => error.isOwn && problem.tell(t('failed', { message: error.message }), true),
@@ -77,9 +95,9 @@ export function open({ query }) {
   /** @param {SessionDetail} it */
   async function kick({ user, platform, device, session }) {
     const reason = await confirm({
-      title: t('confirm_session', { user, platform, device }),
+      title: t('confirm_session', { user, platform: platformName(platform), device }),
       hint: t('confirm_session_hint'),
-      action: t('kick'),
+      action: t('kick_session'),
       asksReason: true,
     });
     if (reason === null) return;
@@ -111,16 +129,12 @@ export function open({ query }) {
     'form',
     { class: 'filters' },
     field(t('user'), asked.user, (user) => change({ user }), { maxlength: '128', placeholder: t('whole_id') }).element,
-    choice(
-      t('platform'),
-      asked.platform,
-      [any, ...PLATFORMS.map((name) => /** @type {[string, string]} */ ([name, name]))],
-      (platform) => change({ platform }),
-    ).element,
+    choice(t('platform'), asked.platform, platformOptions(), (platform) => change({ platform })).element,
     choice(t('state'), asked.state, [any, ['Online', t('Online')], ['PushOnline', t('PushOnline')]], (state) => change({ state }))
       .element,
     node.element,
     field(t('address'), asked.address, (address) => change({ address: address.trim() }), { placeholder: '192.0.2.7' }).element,
+    field(t('app_prefix'), asked.app, (app) => change({ app }), { placeholder: 'shop 4' }).element,
   );
   form.addEventListener('submit', (event) => event.preventDefault());
 

@@ -1,6 +1,6 @@
 // The hubs themselves, and how they are set up.
 
-import { t } from '../../i18n.js';
+import { named, t } from '../../i18n.js';
 import { el, foreign, moment } from '../../ui.js';
 import { get } from '../api.js';
 import { duration, number, size } from '../format.js';
@@ -26,7 +26,7 @@ export function open() {
       {
         title: 'state',
         value: ({ state }) => state,
-        cell: ({ state }) => mark(state === 'up' ? 'good' : state === 'full' ? 'bad' : 'warn', t(`node_${state}`)),
+        cell: ({ state }) => mark(state === 'up' ? 'good' : state === 'full' ? 'bad' : 'warn', named('node_', state)),
       },
       { title: 'version', value: ({ version }) => version },
       { title: 'started', value: ({ started }) => started, cell: ({ started }) => moment(started) },
@@ -38,28 +38,56 @@ export function open() {
     ]),
   });
 
-  /** @type {Config} */
-  let config = {};
+  /** @type {Setting[]} */
+  let settings = [];
+  /** What the configuration file says that only a restart puts in effect. @type {string[]} */
+  let pending = [];
   let wanted = '';
+  let changedOnly = false;
   const list = table({
     label: t('configuration'),
     empty: 'settings_none',
     key: ({ key }) => key,
-    data: ({ key }) => ({ setting: key }),
-    columns: /** @type {import('../parts.js').Column<{ key: string, value: unknown }>[]} */ ([
-      { title: 'setting', value: ({ key }) => key, cell: ({ key }) => el('code', {}, foreign(key)), kind: 'main-cell' },
+    data: ({ key, isChanged }) => ({ setting: key, changed: String(isChanged) }),
+    columns: /** @type {import('../parts.js').Column<Setting>[]} */ ([
+      { title: 'setting', value: ({ key }) => key, cell: ({ key }) => el('code', { class: 'setting-name' }, ...breakable(key)), kind: 'main-cell' },
       {
         title: 'value',
-        value: ({ value }) => value,
-        cell: ({ value }) => el('code', { class: value === '(hidden)' ? 'hidden-value' : '' }, foreign(JSON.stringify(value))),
+        value: ({ key, value, isChanged }) => [value, isChanged, pending.includes(key)],
+        cell: ({ key, value, isChanged }) =>
+          el(
+            'span',
+            { class: 'what' },
+            el('code', { class: value === HIDDEN ? 'hidden-value' : '' }, foreign(written(value))),
+            isChanged ? el('span', { class: 'changed' }, t('setting_changed')) : null,
+            pending.includes(key) ? mark('warn', t('setting_pending')) : null,
+          ),
+        kind: 'wide-cell',
+      },
+      {
+        title: 'default_value',
+        value: ({ isChanged, initial }) => (isChanged ? [initial] : null),
+        cell: ({ isChanged, initial }) =>
+          isChanged ? el('code', { class: 'hidden-value' }, foreign(initial === undefined ? t('never') : written(initial))) : null,
         kind: 'wide-cell',
       },
     ]),
   });
-  const showConfig = () => list.show(settingsOf(config).filter(({ key }) => key.includes(wanted)));
+  const changedCount = el('p', { class: 'hint', id: 'settings-changed', role: 'status' });
+  const showConfig = () => {
+    list.show(settings.filter(({ key, isChanged }) => key.includes(wanted) && (isChanged || !changedOnly)));
+    changedCount.textContent = t('settings_changed', {
+      count: number(settings.filter(({ isChanged }) => isChanged).length),
+      all: number(settings.length),
+    });
+  };
   const asking = isAdmin()
     ? repeat(EVERY_MS, async (signal) => {
-        config = await get('config', signal);
+        /** @type {[Config, Config]} */
+        const [config, defaults] = await Promise.all([get('config', signal), get('config/defaults', signal)]);
+        const { pending_restart, ...sections } = config;
+        pending = Array.isArray(pending_restart) ? pending_restart : [];
+        settings = compared(sections, defaults);
         showConfig();
       })
     : null;
@@ -69,7 +97,8 @@ export function open() {
     const { stats } = live;
     if (!stats) return;
     nodes.show(stats.nodes);
-    show(facts, [stats.store, stats.stalls, stats.accept_errors, stats.memory_bytes], () => [
+    const { disk, open_files: files } = stats;
+    show(facts, [stats.store, stats.stalls, stats.accept_errors, stats.memory_bytes, disk, files], () => [
       fact('store', mark(stats.store.state === 'up' ? 'good' : 'bad', t(`store_${stats.store.state}`))),
       fact('commits', number(stats.store.commits)),
       fact(
@@ -80,6 +109,8 @@ export function open() {
       fact('stalls', number(stats.stalls)),
       fact('accept_errors', number(stats.accept_errors)),
       fact('memory', size(stats.memory_bytes)),
+      fact('disk', disk ? t('free_of', { free: size(disk.free_bytes), all: size(disk.total_bytes) }) : t('never')),
+      fact('open_files', files ? t('used_of', { used: number(files.used), limit: number(files.limit) }) : t('never')),
       fact('your_role', `${roleWord()} · ${keyName()}`),
     ]);
   };
@@ -89,7 +120,17 @@ export function open() {
     wanted = text.trim().toLowerCase();
     showConfig();
   });
-  const form = el('form', { class: 'filters' }, filter.element);
+  const only = /** @type {HTMLInputElement} */ (el('input', { type: 'checkbox', id: 'changed-only' }));
+  only.addEventListener('change', () => {
+    changedOnly = only.checked;
+    showConfig();
+  });
+  const form = el(
+    'form',
+    { class: 'filters' },
+    filter.element,
+    el('label', { class: 'check' }, only, el('span', {}, t('changed_only'))),
+  );
   form.addEventListener('submit', (event) => event.preventDefault());
   return {
     title,
@@ -103,7 +144,7 @@ export function open() {
         'section',
         { class: 'card' },
         el('h2', {}, t('configuration')),
-        ...(isAdmin() ? [form, list.element] : [el('p', { class: 'hint', id: 'config-refused' }, t('needs_admin'))]),
+        ...(isAdmin() ? [form, changedCount, list.element] : [el('p', { class: 'hint', id: 'config-refused' }, t('needs_admin'))]),
       ),
     ),
     close() {
@@ -113,10 +154,28 @@ export function open() {
   };
 }
 
-/** One line for each setting, by its whole name. @param {Config} config */
-function settingsOf(config) {
-  return Object.entries(config).flatMap(([section, settings]) => flat(section, settings));
+/** @typedef {{ key: string, value: unknown, initial: unknown, isChanged: boolean }} Setting `initial` is its default */
+
+/** One line for each setting, by its whole name. @param {Record<string, unknown>} config @param {Config} defaults @returns {Setting[]} */
+function compared(config, defaults) {
+  const initial = new Map(flatten(defaults).map(({ key, value }) => [key, value]));
+  return flatten(config).map(({ key, value }) => {
+    const other = initial.get(key);
+    return { key, value, initial: other, isChanged: JSON.stringify(value) !== JSON.stringify(other) };
+  });
 }
+
+/** @param {Record<string, unknown>} config */
+const flatten = (config) => Object.entries(config).flatMap(([section, settings]) => flat(section, settings));
+
+const HIDDEN = '(hidden)';
+
+/** As the configuration file has it; of a secret, that there is one. @param {unknown} value */
+const written = (value) => (value === HIDDEN ? t('secret_set') : JSON.stringify(value));
+
+/** A setting's name, which is broken between its words only. @param {string} key */
+const breakable = (key) =>
+  key.split(/(?<=[._])/).flatMap((part, i) => (i ? [el('wbr'), document.createTextNode(part)] : [document.createTextNode(part)]));
 
 /** @param {string} key @param {unknown} value @returns {{ key: string, value: unknown }[]} */
 function flat(key, value) {

@@ -1,23 +1,38 @@
 // One user: how they are and were, on which devices, why, and who watches.
 
 import { t } from '../../i18n.js';
-import { badge, el, foreign, moment } from '../../ui.js';
+import { badge, el, foreign, moment, platformName } from '../../ui.js';
 import { ApiError, act, get, userPath, withQuery } from '../api.js';
 import { evidenceOf, sentence } from '../causes.js';
-import { exactly } from '../format.js';
+import { exactly, number } from '../format.js';
 import { lanesOf } from '../lanes.js';
 import { live } from '../live.js';
-import { confirm, fact, kickColumn, once, outcome, sessionColumns, table, userChange, userLink, whatHappened } from '../parts.js';
+import {
+  confirm,
+  deviceName,
+  fact,
+  kickColumn,
+  once,
+  outcome,
+  sessionColumns,
+  table,
+  userChange,
+  userLink,
+  whatHappened,
+} from '../parts.js';
+import { refusalTable } from '../refusals.js';
 import { repeat } from '../poll.js';
 import { address, remember } from '../router.js';
 import { mayAct } from '../session.js';
 import '../timeline.js';
 /** @import { HubTimeline } from '../timeline.js' */
-/** @import { EventPage, HubEvent, Kicked, SessionDetail, Terminal, UserDetail, WatcherPage } from '../shapes.d.ts' */
+/** @import { EventPage, HubEvent, Kicked, RefusalPage, SessionDetail, Terminal, UserDetail, WatcherPage } from '../shapes.d.ts' */
 
 const EVERY_MS = 2000;
 const WATCHERS_EVERY_MS = 5000;
 const WATCHERS = 20;
+const REFUSALS_EVERY_MS = 5000;
+const REFUSALS = 20;
 const HOUR_MS = 3_600_000;
 /** @type {Record<string, number>} */
 const RANGES = { hour: HOUR_MS, shift: 6 * HOUR_MS, day: 24 * HOUR_MS, week: 7 * 24 * HOUR_MS };
@@ -57,6 +72,10 @@ export function open({ user: asked, query }) {
     ],
   });
 
+  const refusals = refusalTable({ ofUser: true });
+  /** How many devices are logged in. */
+  let terminals = 0;
+
   const timeline = timelineOf(user, query);
   const show = once();
   const asking = repeat(
@@ -67,11 +86,12 @@ export function open({ user: asked, query }) {
       await timeline.update(now, signal);
       show(state, now.state, (state) => [badge(state)]);
       unknown.hidden = now.version !== 0;
-      kickAll.toggleAttribute('disabled', !now.terminals.length);
+      terminals = now.terminals.length;
+      kickAll.toggleAttribute('disabled', !terminals);
       show(facts, { ...now, terminals: [] }, ({ since, state, last_seen, platforms, custom }) => [
         fact('since', moment(since)),
         fact('last_seen', state === 'Online' ? t('now') : moment(last_seen)),
-        fact('platforms', platforms.join(' · ') || t('never')),
+        fact('platforms', platforms.map(platformName).join(' · ') || t('never')),
         fact('custom', custom === null ? t('never') : foreign(custom)),
       ]);
       devices.show(now.terminals.map((terminal) => ({ user, ...terminal })));
@@ -83,15 +103,25 @@ export function open({ user: asked, query }) {
     const page = await get(withQuery(userPath(user, '/watchers'), { limit: WATCHERS }), signal);
     watchers.show(page.watchers);
     count.textContent =
-      page.count > page.watchers.length ? t('shown_of', { count: page.watchers.length, all: page.count }) : String(page.count);
+      page.count > page.watchers.length
+        ? t('shown_of', { count: number(page.watchers.length), all: number(page.count) })
+        : number(page.count);
+  });
+
+  const askingRefusals = repeat(REFUSALS_EVERY_MS, async (signal) => {
+    /** @type {RefusalPage} */
+    const page = await get(withQuery('refusals', { user, limit: REFUSALS }), signal);
+    refusals.show(page.refusals);
   });
 
   /** @param {Terminal} [one] else everything */
   async function kick(one) {
     const reason = await confirm({
-      title: one ? t('confirm_session', { user, platform: one.platform, device: one.device }) : t('confirm_all', { user }),
+      title: one
+        ? t('confirm_session', { user, platform: platformName(one.platform), device: one.device })
+        : t('confirm_all', { user }),
       hint: t(one ? 'confirm_session_hint' : 'confirm_all_hint'),
-      action: t(one ? 'kick' : 'kick_all'),
+      action: one ? t('kick_session') : t('kick_all_count', { count: number(terminals) }),
       asksReason: true,
     });
     if (reason === null) return;
@@ -123,11 +153,13 @@ export function open({ user: asked, query }) {
       timeline.element,
       el('section', { class: 'card' }, el('h2', {}, t('devices_and_sessions')), devices.element),
       timeline.changes,
+      el('section', { class: 'card', id: 'user-refusals' }, el('h2', {}, t('refused_logins')), refusals.element),
       el('section', { class: 'card' }, el('div', { class: 'title' }, el('h2', {}, t('watchers')), count), watchers.element),
     ),
     close() {
       asking.end();
       watching.end();
+      askingRefusals.end();
     },
   };
 }
@@ -177,8 +209,7 @@ function timelineOf(user, query) {
       {
         title: 'device',
         value: ({ terminal }) => terminal && [terminal.platform, terminal.device],
-        cell: ({ terminal }) =>
-          terminal ? el('span', {}, el('b', {}, terminal.platform), ' ', foreign(terminal.device)) : el('span', {}, t('never')),
+        cell: ({ terminal }) => (terminal ? deviceName(terminal) : el('span', {}, t('never'))),
       },
       { title: 'what', value: (event) => sentence(event), cell: whatHappened, kind: 'wide-cell' },
       { title: 'user_state', value: ({ state }) => state, cell: userChange },

@@ -1,10 +1,11 @@
 // How the back end is told: what it takes, what waits, and what was given up.
 
-import { t } from '../../i18n.js';
+import { named, t } from '../../i18n.js';
 import { badge, el, foreign, moment } from '../../ui.js';
 import { ApiError, act, get, withQuery } from '../api.js';
+import { groupsOf } from '../failures.js';
 import { duration, number, size } from '../format.js';
-import { confirm, fact, heading, mark, once, outcome, pager, table, userLink } from '../parts.js';
+import { confirm, fact, heading, mark, once, outcome, pager, shownOf, table, userLink } from '../parts.js';
 import { repeat } from '../poll.js';
 import { mayAct } from '../session.js';
 /** @import { Dead, DeadPage, Webhook } from '../shapes.d.ts' */
@@ -27,12 +28,15 @@ export function open() {
   const failures = table({
     label: t('failures'),
     empty: 'failures_none',
-    key: ({ key }) => key,
-    columns: /** @type {import('../parts.js').Column<Webhook['delivery']['failures'][number] & { key: string }>[]} */ ([
-      { title: 'at', value: ({ at }) => at, cell: ({ at }) => moment(at) },
+    key: ({ error }) => error,
+    data: ({ requests }) => ({ requests: String(requests) }),
+    columns: /** @type {import('../parts.js').Column<import('../failures.js').Failures>[]} */ ([
       { title: 'failure', value: ({ error }) => error, kind: 'wide-cell' },
-      { title: 'events_count', value: ({ events }) => events, cell: ({ events }) => number(events), kind: 'num' },
-      { title: 'attempts', value: ({ attempts }) => attempts, cell: ({ attempts }) => number(attempts), kind: 'num' },
+      { title: 'requests_count', value: ({ requests }) => requests, cell: ({ requests }) => number(requests), kind: 'num' },
+      { title: 'events_most', value: ({ events }) => events, cell: ({ events }) => number(events), kind: 'num' },
+      { title: 'attempts_most', value: ({ attempts }) => attempts, cell: ({ attempts }) => number(attempts), kind: 'num' },
+      { title: 'first_at', value: ({ first }) => first, cell: ({ first }) => moment(first) },
+      { title: 'last_at', value: ({ last }) => last, cell: ({ last }) => moment(last) },
     ]),
   });
 
@@ -54,8 +58,12 @@ export function open() {
       { title: 'user', value: ({ event }) => event.user, cell: ({ event }) => userLink(event.user), kind: 'main-cell' },
       {
         title: 'event',
-        value: ({ event }) => event.cause,
-        cell: ({ event }) => el('span', { class: 'from-to' }, badge(event.state.to), el('span', {}, t(`cause_${event.cause}`))),
+        value: ({ event }) => event.cause ?? null,
+        // What was damaged on disk says no more than whose it was.
+        cell: ({ event }) =>
+          event.damaged
+            ? mark('bad', t('event_damaged'))
+            : el('span', { class: 'from-to' }, badge(event.state.to), el('span', {}, named('cause_', event.cause))),
       },
       { title: 'happened', value: ({ event }) => event.at, cell: ({ event }) => moment(event.at) },
       { title: 'attempts', value: ({ attempts }) => attempts, cell: ({ attempts }) => number(attempts), kind: 'num' },
@@ -75,7 +83,6 @@ export function open() {
         data: { order: what, of: 'chosen' },
         on: { click: () => order(what, { ids: [...chosen] }, chosen.size) },
       },
-      t(`dead_${what}`),
     ),
     el(
       'button',
@@ -83,24 +90,26 @@ export function open() {
         type: 'button',
         class: what === 'drop' ? 'danger' : '',
         data: { order: what, of: 'all' },
-        on: { click: () => order(what, { all: true }) },
+        on: { click: () => order(what, { all: true }, total()) },
       },
-      t(`dead_${what}_all`),
     ),
   ]);
-  let any = false;
+  /** How many are shown, how many there are in all, and whether these are all. */
+  let shown = 0;
+  let waiting = 0;
+  let isWhole = false;
   const show = once();
 
   const asking = repeat(EVERY_MS, async (signal) => {
     /** @type {Webhook} */
     const now = await get('webhooks', signal);
     const { delivery, backlog } = now;
-    show(state, delivery.state, (state) => [mark(LEVELS[state], t(`webhook_${state}`))]);
-    hint.textContent = t(`webhook_${delivery.state}_hint`);
+    show(state, delivery.state, (state) => [mark(LEVELS[state] ?? 'quiet', named('webhook_', state))]);
+    hint.textContent = named('webhook_hint_', delivery.state);
     test.toggleAttribute('disabled', delivery.state === 'off');
     show(facts, [now.url, now.format, { ...delivery, failures: [] }, backlog], () => [
       fact('webhook_url', now.url ? foreign(now.url) : t('never')),
-      fact('webhook_format', now.format ?? t('never')),
+      fact('webhook_format', now.format ? named('format_', now.format) : t('never')),
       fact('last_success', moment(delivery.last_success)),
       fact('backlog', t('backlog_value', { count: number(backlog.events), size: size(backlog.bytes) })),
       fact('backlog_age', backlog.events ? duration(backlog.age_ms) : t('never')),
@@ -108,17 +117,18 @@ export function open() {
       fact('waiting_again', number(delivery.waiting)),
       fact('held_users', number(delivery.held)),
     ]);
-    failures.show(
-      [...delivery.failures].reverse().map((failure, i) => ({ ...failure, key: `${failure.at} ${i} ${failure.error}` })),
-    );
+    failures.show(groupsOf(delivery.failures));
+    waiting = now.dead_waiting ?? 0;
+    tellOrders();
   });
   const askingDead = repeat(DEAD_EVERY_MS, async (signal) => {
     /** @type {DeadPage} */
     const { dead: all, next } = await get(withQuery('webhooks/dead', { cursor, limit: PAGE }), signal);
     for (const id of chosen) if (!all.some((it) => it.id === id)) chosen.delete(id);
-    any = all.length > 0;
+    shown = all.length;
+    isWhole = !cursor && next === null;
     dead.show(all);
-    pages.show(next, t('shown', { count: all.length }));
+    pages.show(next, shownOf(shown, PAGE, next, total()));
     tellOrders();
   });
 
@@ -134,14 +144,27 @@ export function open() {
     return input;
   }
 
+  /** How many dead letters there are. */
+  const total = () => (isWhole ? shown : Math.max(waiting, shown));
+
   function tellOrders() {
-    for (const it of orders) it.toggleAttribute('disabled', it.dataset.of === 'all' ? !any : chosen.size === 0);
+    for (const it of orders) {
+      const ofAll = it.dataset.of === 'all';
+      const count = ofAll ? total() : chosen.size;
+      it.toggleAttribute('disabled', count === 0);
+      it.textContent = orderWord(it.dataset.order ?? '', ofAll, count);
+    }
   }
 
-  /** @param {'retry' | 'drop'} what @param {{ ids: string[] } | { all: true }} which @param {number} [count] */
+  /** "Drop all 312", "Drop 3 chosen": what the button does, and what the button that confirms it does. @param {string} what @param {boolean} ofAll @param {number} count */
+  const orderWord = (what, ofAll, count) =>
+    count ? t(`dead_${what}_${ofAll ? 'all' : 'chosen'}`, { count: number(count) }) : t(`dead_${what}_none_${ofAll ? 'all' : 'chosen'}`);
+
+  /** @param {'retry' | 'drop'} what @param {{ ids: string[] } | { all: true }} which @param {number} count */
   async function order(what, which, count) {
-    const title = count === undefined ? t(`confirm_${what}_all`) : t(`confirm_${what}`, { count });
-    if ((await confirm({ title, hint: t(`confirm_${what}_hint`), action: t(`dead_${what}`) })) === null) return;
+    const ofAll = 'all' in which;
+    const title = t(`confirm_${what}_${ofAll ? 'all' : 'chosen'}`, { count: number(count) });
+    if ((await confirm({ title, hint: t(`confirm_${what}_hint`), action: orderWord(what, ofAll, count) })) === null) return;
     try {
       /** @type {{ count: number }} */
       const { count } = await act('POST', `webhooks/dead/${what}`, which);
@@ -188,7 +211,7 @@ export function open() {
       el(
         'section',
         { class: 'card' },
-        el('div', { class: 'title' }, el('h2', {}, t('dead_letters'))),
+        el('h2', {}, t('dead_letters')),
         el('p', { class: 'hint' }, t('dead_hint')),
         mayAct() ? el('p', { class: 'buttons' }, ...orders) : null,
         told.element,

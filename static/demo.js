@@ -77,6 +77,10 @@ function newClient() {
     note('superseded', 'log_superseded');
     tell('notice_superseded', {}, { useHere: true });
   });
+  it.on('stale', (stale) => {
+    note(stale ? 'stale' : 'fresh', stale ? 'log_stale' : 'log_fresh');
+    render();
+  });
   it.on('tokenExpiring', () => note('expiring', 'log_expiring'));
   it.on('error', (error) => {
     failed(error);
@@ -238,18 +242,13 @@ function render() {
   byId('notice-text').textContent = notice ? [t(notice.key, notice.values), notice.message && t('notice_message', notice)].filter(Boolean).join(' ') : '';
 
   byId('watched-none').hidden = people.size > 0;
-  const stale = isStale();
+  const stale = client?.stale ?? false;
   byId('stale').hidden = !stale || people.size === 0;
   byId('stale').textContent = stale ? t('stale') : '';
   show('watched', [...people.keys()].map((user) => ({ user, status: client?.get(user) ?? null, stale })), person);
   show('sessions', sessions, sessionRow);
   renderLinks();
   renderCountdown();
-}
-
-/** Whether what is shown of others may be out of date: the hub tells this client nothing. */
-function isStale() {
-  return client !== null && client.state === 'disconnected';
 }
 
 /** The links to other windows: as somebody else, and as the same user on another device. */

@@ -51,7 +51,7 @@ for (const colorScheme of ['light', 'dark']) {
           await go(page, address);
           await page
             .locator('#screen')
-            .getByText(/alice|[●○✓]/)
+            .getByText(/alice|[●○✓]|refused|拒绝/)
             .first()
             .waitFor();
           if (address === '#/users/alice') await page.locator('hub-timeline .mark').first().waitFor();

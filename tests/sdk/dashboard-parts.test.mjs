@@ -8,6 +8,7 @@ const { lanesOf } = await page('dashboard/lanes.js');
 const { Sampler } = await page('dashboard/sampler.js');
 const { CAUSES, sentence, why } = await page('dashboard/causes.js');
 const { attentionOf } = await page('dashboard/attention.js');
+const { groupsOf } = await page('dashboard/failures.js');
 const { duration, written } = await page('dashboard/format.js');
 const { address, readRoute } = await page('dashboard/router.js');
 
@@ -140,6 +141,15 @@ test('each cause has its words, with what is known of it', () => {
   }
 });
 
+test('failures that say the same are one, with the first and the last of them', () => {
+  const failure = (at, error, attempts = 1, events = 1) => ({ at, error, attempts, events });
+  assert.deepEqual(groupsOf([]), []);
+  assert.deepEqual(groupsOf([failure(10, 'status 500', 1, 100), failure(20, 'status 422'), failure(30, 'status 500', 2, 7)]), [
+    { error: 'status 500', requests: 2, events: 100, attempts: 2, first: 10, last: 30 },
+    { error: 'status 422', requests: 1, events: 1, attempts: 1, first: 20, last: 20 },
+  ]);
+});
+
 test('lengths of time are said as people and configurations say them', () => {
   assert.deepEqual([400, 60_000, 60_900, 400_000, 7 * 86_400_000, 90_061_000].map(duration), [
     '400 ms',
@@ -212,6 +222,15 @@ describe('what needs attention', () => {
     const steady = Array.from({ length: 120 }, (_, i) => counts(i * 5000, { refusals: i * 25 }));
     assert.deepEqual(keys({ refusals: 3000 }, steady), []);
     assert.deepEqual(keys({ refusals: 20 }), [], 'few are none');
+  });
+  test('a disk that is nearly full, and open files near their limit', () => {
+    const GiB = 1024 ** 3;
+    assert.deepEqual(keys({ disk: null, open_files: null }), []);
+    assert.deepEqual(keys({ disk: { free_bytes: 50 * GiB, total_bytes: 1000 * GiB } }), [], 'a large disk has enough');
+    assert.deepEqual(keys({ disk: { free_bytes: GiB, total_bytes: 4 * GiB } }), [], 'so has a small one');
+    assert.deepEqual(keys({ disk: { free_bytes: GiB, total_bytes: 100 * GiB } }), ['attention_disk']);
+    assert.deepEqual(keys({ open_files: { used: 900, limit: 1000 } }), ['attention_files']);
+    assert.deepEqual(keys({ open_files: { used: 800, limit: 1000 } }), []);
   });
   test('the worst first, and no count of a hub that was another', () => {
     assert.deepEqual(keys({ stalls: 1, webhook: { state: 'failing', accepted: 0, dead: 0, dead_waiting: 0 } }), [

@@ -8,7 +8,9 @@ const { PresenceClient } = createRequire(import.meta.url)('../../static/presence
 
 export const HOSTILE = '<img src=x onerror="document.title=\'owned\'">';
 export const VIEWER_KEY = 'a-key-that-only-looks';
-export const SCREENS = ['overview', 'users', 'sessions', 'feed', 'policy', 'webhooks', 'system'];
+export const SCREENS = [
+  'overview', 'users', 'sessions', 'feed', 'refusals', 'policy', 'webhooks', 'audit', 'system',
+];
 
 /** The dashboard, logged in, on the screen of this address (`#/users/alice`). */
 export async function dashboard(browser, hub, address = '#/overview', { key = hub.adminKey, ...how } = {}) {

@@ -128,7 +128,7 @@ test('the timeline shows each device and the user, and says why', async () => {
   const page = await dashboard(browser, hub, '#/users/dora?range=hour');
   await page.locator('.lane[data-lane="ios phone"]').waitFor();
   await page.locator('.lane[data-lane="web tab"]').waitFor();
-  await page.locator('[data-fact="platforms"]', { hasText: 'ios · web' }).waitFor();
+  await page.locator('[data-fact="platforms"]', { hasText: 'iOS · Web' }).waitFor();
   await row(page, 'Watched by', '[data-user="fan"]').waitFor();
 
   await cut(hub, tab);
@@ -137,8 +137,8 @@ test('the timeline shows each device and the user, and says why', async () => {
   await changes.filter({ hasText: 'nothing heard for 2 s' }).waitFor();
   await tab.logout(); // or it comes back by itself
   const tablet = await client(hub, 'dora', 'ipad', 'tablet');
-  await changes.filter({ hasText: 'kicked by the newer login of ipad tablet' }).waitFor();
-  await changes.filter({ hasText: 'logged in, and kicked ios phone' }).waitFor();
+  await changes.filter({ hasText: 'kicked by the newer login of iPad tablet' }).waitFor();
+  await changes.filter({ hasText: 'logged in, and kicked iOS phone' }).waitFor();
   await tablet.lost();
   await page.locator('#user-state', { hasText: 'PushOnline' }).waitFor();
   const closed = page.locator('.lane.user .mark[aria-label*="PushOnline: the connection ended without a close frame"]');
@@ -146,7 +146,7 @@ test('the timeline shows each device and the user, and says why', async () => {
 
   // What stands close together is one mark in an hour's width; the last of it is said.
   assert.ok((await closed.count()) + (await silence.count()) >= 1);
-  for (const lane of ['User', 'ios phone', 'web tab', 'ipad tablet']) {
+  for (const lane of ['user', 'ios phone', 'web tab', 'ipad tablet']) {
     assert.ok((await page.locator(`[data-lane="${lane}"] .piece`).count()) >= 1, lane);
     const mark = page.locator(`[data-lane="${lane}"] .mark[tabindex="0"]`);
     await mark.focus();
@@ -167,6 +167,7 @@ test('a kick reaches the client with its reason; a kick of all refuses older tok
   const page = await dashboard(browser, hub, '#/users/erin');
   const kick = row(page, 'Devices and sessions', '[data-device="phone"]').getByRole('button', { name: 'Kick' });
   await kick.click();
+  assert.equal(await page.textContent('#confirm-yes'), 'Kick this session');
   await page.click('#confirm-no');
   await kick.click();
   await page.fill('#reason', 'x'.repeat(257));
@@ -179,6 +180,7 @@ test('a kick reaches the client with its reason; a kick of all refuses older tok
   assert.equal(desk.state, 'connected');
 
   await page.click('#kick-all');
+  assert.equal(await page.textContent('#confirm-yes'), 'Kick all 1 and revoke tokens');
   await page.fill('#reason', 'bye');
   await page.press('#reason', 'Enter');
   assert.equal((await desk.told).message, 'bye');

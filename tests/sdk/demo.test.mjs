@@ -9,6 +9,7 @@ import { startHub, startProxy } from './hub.mjs';
 const SHORT = {
   'liveness.web_ping': '500ms', 'liveness.web_silence': '1500ms', 'liveness.background': '2s', 'liveness.exit': '500ms',
 };
+const NAMES = { web: 'Web', android: 'Android', ios: 'iOS', windows: 'Windows', ipad: 'iPad', miniprogram: 'Mini-program' };
 let browser;
 let hub;
 
@@ -123,6 +124,57 @@ test('whom one watches changes at any time; one may ask without watching, and sh
   assert.equal(await jane.locator('#watched [data-user]').count(), 1, 'a reload goes on watching them');
 });
 
+test('whoever opens the page is alice, and opens bob beside her with one click', async () => {
+  const alice = await browser.open(hub.demo);
+  assert.deepEqual([await alice.inputValue('#name'), await alice.inputValue('#watch')], ['alice', 'bob']);
+  await alice.click('#login');
+  await connection(alice, 'connected');
+  assert.equal(await alice.textContent('#other'), 'Open as bob');
+  const [bob] = await Promise.all([alice.context().waitForEvent('page'), alice.click('#other')]);
+  await connection(bob, 'connected');
+  assert.match(await bob.title(), /^bob /);
+  await Promise.all([sees(alice, 'bob', 'Online'), sees(bob, 'alice', 'Online')]);
+  await logged(alice, 'status').filter({ hasText: 'bob: Offline → Online, on Web' }).waitFor();
+  await bob.fill('#custom', 'in a meeting');
+  await bob.click('#custom-set');
+  await logged(alice, 'status').filter({ hasText: 'bob: custom status “in a meeting”' }).waitFor();
+  await bob.click('#logout');
+  await logged(alice, 'status').filter({ hasText: 'bob: Online → Offline, logged out or closed' }).waitFor();
+});
+
+test('a device that was cut off says when the hub will notice, and others that nothing was heard', async () => {
+  const watcher = await browser.demo(hub, { user: 'watcher5', watch: 'mona' });
+  const mona = await browser.demo(hub, { user: 'mona' });
+  await sees(watcher, 'mona', 'Online');
+  assert.equal(await mona.locator('#countdown').isVisible(), false);
+  await mona.click('#cut');
+  await mona.locator('#countdown', { hasText: /notices in [12] s/ }).waitFor();
+  await sees(watcher, 'mona', 'Offline');
+  await logged(watcher, 'status').filter({ hasText: /mona: Online → Offline, after \d+ s without a word/ }).waitFor();
+  await mona.locator('#countdown').waitFor({ state: 'hidden' });
+});
+
+test('a window that was kicked claims nobody Online', async () => {
+  const own = await startHub({ 'login.policy': 'single' });
+  try {
+    const nina = await browser.demo(own, { user: 'nina', watch: 'oscar', device: 'd1' });
+    await browser.demo(own, { user: 'oscar' });
+    await sees(nina, 'oscar', 'Online');
+    await browser.demo(own, { user: 'nina', platform: 'ios', device: 'd2' });
+    await connection(nina, 'disconnected');
+    const oscar = nina.locator('#watched [data-user="oscar"]');
+    await oscar.filter({ hasText: 'Unknown' }).filter({ hasText: 'was Online' }).waitFor();
+    assert.equal(await nina.locator('[data-state="Online"].badge').count(), 0);
+    await nina.locator('#stale', { hasText: 'out of date' }).waitFor();
+    await logged(nina, 'kicked').filter({ hasText: 'logged in on another device' }).waitFor();
+    await nina.click('#use-here');
+    await sees(nina, 'oscar', 'Online');
+    assert.equal(await nina.locator('#stale').isVisible(), false);
+  } finally {
+    await own.stop();
+  }
+});
+
 test('one ends another of one\'s own sessions', async () => {
   const phone = await browser.demo(hub, { user: 'ines', device: 'd1' });
   const other = await browser.demo(hub, { user: 'ines', device: 'd1' });
@@ -155,8 +207,8 @@ describe('the login policy', () => {
           const first = await browser.demo(own, { user, platform: one, device: 'd1' });
           const second = await browser.demo(own, { user, platform: two, device: 'd2' });
           if (kicked) {
-            await staysKicked(first, `${two} d2`);
-            await useHere(first, second, `${one} d1`);
+            await staysKicked(first, `${NAMES[two]} d2`);
+            await useHere(first, second, `${NAMES[one]} d1`);
           } else {
             await second.click('#refresh');
             await second.locator('#sessions tr').nth(1).waitFor();

@@ -225,7 +225,7 @@ function simulator(query, signal) {
     const inForce = el(
       'div',
       { class: 'result in-force', data: { policy: 'in-force' } },
-      el('h3', {}, t('in_force', { policy: policyWord(policy) })),
+      el('h3', {}, t('in_force', { policy }), ' ', el('span', {}, policyWord(policy))),
       rejected ? mark('bad', t('login_rejected', { login: platformName(login) })) : verdict(kicked),
     );
     return [

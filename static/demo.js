@@ -247,6 +247,8 @@ function render() {
   byId('stale').textContent = stale ? t('stale') : '';
   show('watched', [...people.keys()].map((user) => ({ user, status: client?.get(user) ?? null, stale })), person);
   show('sessions', sessions, sessionRow);
+  byId('sessions-none').hidden = sessions.length > 0;
+  byId('sessions-table').hidden = sessions.length === 0;
   renderLinks();
   renderCountdown();
 }

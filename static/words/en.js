@@ -67,6 +67,7 @@ export const en = {
   was: 'was {state}',
   stale: 'This page hears nothing from the hub: what it knew may be out of date.',
   sessions: 'Your sessions',
+  sessions_none: 'None while this page is not connected.',
   refresh: 'Refresh',
   this_one: 'this one',
   kick: 'Kick',

@@ -67,6 +67,7 @@ export const zh = {
   was: '此前为{state}',
   stale: '此页面收不到服务的消息，之前的状态可能已过时。',
   sessions: '我的会话',
+  sessions_none: '此页面未连接，暂无会话。',
   refresh: '刷新',
   this_one: '当前',
   kick: '踢下线',

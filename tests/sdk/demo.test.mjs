@@ -125,7 +125,8 @@ test('whom one watches changes at any time; one may ask without watching, and sh
 });
 
 test('whoever opens the page is alice, and opens bob beside her with one click', async () => {
-  const alice = await browser.open(hub.demo);
+  const own = await startHub();
+  const alice = await browser.open(own.demo);
   assert.deepEqual([await alice.inputValue('#name'), await alice.inputValue('#watch')], ['alice', 'bob']);
   await alice.click('#login');
   await connection(alice, 'connected');
@@ -140,6 +141,7 @@ test('whoever opens the page is alice, and opens bob beside her with one click',
   await logged(alice, 'status').filter({ hasText: 'bob: custom status “in a meeting”' }).waitFor();
   await bob.click('#logout');
   await logged(alice, 'status').filter({ hasText: 'bob: Online → Offline, logged out or closed' }).waitFor();
+  await own.stop();
 });
 
 test('a device that was cut off says when the hub will notice, and others that nothing was heard', async () => {

@@ -583,6 +583,7 @@ export const en = {
   settings_changed: '{count} of {all} settings differ from their defaults.',
   changed_only: 'Changed only',
   secret_set: '(set, hidden)',
+  secrets_set: '({count} set, hidden)',
 
   unit_ms: '{n} ms',
   unit_s: '{n} s',

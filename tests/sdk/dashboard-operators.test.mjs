@@ -2,7 +2,9 @@
 // the defaults; and that nothing is stretched, cut or broken at any width.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { after, before, test } from 'node:test';
+import { WebSocket } from 'ws';
 import { startBrowser } from './browser.mjs';
 import { SCREENS, VIEWER_KEY, api, client, dashboard, go } from './dashboard.mjs';
 import { startHub } from './hub.mjs';
@@ -119,6 +121,29 @@ test('the audit log is shown to admins, and searched', async () => {
   assert.equal(await kick.count(), 1);
   const viewer = await dashboard(browser, hub, '#/audit', { key: VIEWER_KEY });
   await viewer.locator('#audit-refused').waitFor();
+});
+
+test('refused logins are listed with who and why, on the page of the user, too', async () => {
+  const answer = await fetch(`${hub.origin}/dev/token`, {
+    method: 'POST',
+    headers: { 'X-Dev-Key': hub.devKey },
+    body: JSON.stringify({ user: 'eve', platform: 'ios' }),
+  });
+  const { token } = await answer.json();
+  for (const said of [{ token, device: 'stolen' }, { token: 'x', device: 'd' }]) {
+    const socket = new WebSocket(`ws://127.0.0.1:${hub.port}/ws`);
+    socket.on('open', () => socket.send(JSON.stringify({ type: 'login', id: 1, platform: 'web', ...said })));
+    await once(socket, 'close');
+  }
+  const page = await dashboard(browser, hub, '#/refusals');
+  const refused = row(page, 'Refused logins');
+  await refused.filter({ hasText: 'token is for another platform' }).filter({ hasText: 'stolen' }).waitFor();
+  await refused.filter({ hasText: 'token not accepted' }).filter({ hasText: 'not readable' }).waitFor();
+  await page.getByRole('combobox', { name: 'Reason' }).selectOption('platform_not_allowed');
+  await refused.filter({ hasText: 'token not accepted' }).waitFor({ state: 'detached' });
+  await refused.getByRole('link', { name: 'eve' }).click();
+  await row(page, 'Refused logins').filter({ hasText: 'stolen' }).waitFor();
+  assert.equal(await row(page, 'Refused logins').count(), 1);
 });
 
 test('settings that differ from their defaults are marked, and names break between words only', async () => {

@@ -141,12 +141,16 @@ test('each cause has its words, with what is known of it', () => {
   }
 });
 
-test('failures that say the same are one, with the first and the last of them', () => {
+test('failures of one kind are one, with the first and the last of them', () => {
   const failure = (at, error, attempts = 1, events = 1) => ({ at, error, attempts, events });
   assert.deepEqual(groupsOf([]), []);
-  assert.deepEqual(groupsOf([failure(10, 'status 500', 1, 100), failure(20, 'status 422'), failure(30, 'status 500', 2, 7)]), [
-    { error: 'status 500', requests: 2, events: 100, attempts: 2, first: 10, last: 30 },
-    { error: 'status 422', requests: 1, events: 1, attempts: 1, first: 20, last: 20 },
+  assert.deepEqual(groupsOf([
+    failure(10, 'status 500: request 1', 1, 100),
+    failure(20, 'no answer within 5s'),
+    failure(30, 'status 500: request 2', 2, 7),
+  ]), [
+    { kind: 'status 500', error: 'status 500: request 2', requests: 2, events: 100, attempts: 2, first: 10, last: 30 },
+    { kind: 'no answer within 5s', error: 'no answer within 5s', requests: 1, events: 1, attempts: 1, first: 20, last: 20 },
   ]);
 });
 

@@ -1,7 +1,7 @@
 // Who did what: the latest entries of the hub's audit log.
 
 import { named, t } from '../../i18n.js';
-import { el, foreign, moment } from '../../ui.js';
+import { el, foreign, moment, number } from '../../ui.js';
 import { get, withQuery } from '../api.js';
 import { field, heading, mark, outcome, shownOf, table, userLink } from '../parts.js';
 import { repeat } from '../poll.js';
@@ -19,7 +19,7 @@ const LEVELS = { done: 'good', failed: 'warn', refused: 'bad' };
 /** @param {import('../router.js').Route} route @returns {import('../main.js').Screen} */
 export function open({ query }) {
   const title = t('screen_audit');
-  const lead = heading(title, t('audit_lead', { count: KEPT }));
+  const lead = heading(title, t('audit_lead', { count: number(KEPT) }));
   if (!isAdmin()) {
     const refused = el('p', { class: 'card hint', id: 'audit-refused' }, t('needs_admin'));
     return { title, element: el('section', { class: 'screen' }, lead, refused), close() {} };

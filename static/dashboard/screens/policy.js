@@ -76,6 +76,13 @@ export function open({ query }) {
         el('p', { class: 'hint' }, t('policy_table_hint')),
         problem.element,
         matrix,
+        el(
+          'p',
+          { class: 'hint matrix-legend', 'aria-hidden': 'true' },
+          Object.entries(SIGNS)
+            .map(([verdict, sign]) => `${sign} ${t(`cell_${verdict}`)}`)
+            .join('   '),
+        ),
       ),
       simulator(query, stop.signal),
       el('section', { class: 'card' }, el('h2', {}, t('windows')), settings),
@@ -83,6 +90,12 @@ export function open({ query }) {
     close: () => stop.abort(),
   };
 }
+
+/** @type {Record<string, string>} */
+const SIGNS = { kicked: '✕', stays: '✓', rejected: '■' };
+
+/** A sign and a word, of which a narrow table shows the sign alone. @param {string} verdict */
+const verdictWord = (verdict) => [SIGNS[verdict], ' ', el('span', { class: 'word' }, t(`cell_${verdict}`))];
 
 /** The name in the configuration, and in words. @param {string} policy */
 const policyName = (policy) => [el('code', {}, policy), ' ', el('span', {}, policyWord(policy))];
@@ -117,16 +130,12 @@ function matrixOf(rows, most) {
           {},
           el('th', { scope: 'row' }, platformName(PLATFORMS[i])),
           ...row.map(({ kicked, rejected }, j) => {
-            const [verdict, word] = kicked.length
-              ? ['kicked', `✕ ${t('cell_kicked')}`]
-              : rejected
-                ? ['rejected', `■ ${t('cell_rejected')}`]
-                : ['stays', `✓ ${t('cell_stays')}`];
+            const verdict = kicked.length ? 'kicked' : rejected ? 'rejected' : 'stays';
             const room = i === j && !most[i].rejected ? MOST + 1 - most[i].kicked.reduce((sum, { count }) => sum + count, 0) : 0;
             return el(
               'td',
               { class: `verdict ${verdict}`, data: { pair: `${PLATFORMS[i]} ${PLATFORMS[j]}`, verdict } },
-              word,
+              ...verdictWord(verdict),
               room > 1 ? el('span', { class: 'hint' }, t('cell_room', { count: room })) : null,
             );
           }),

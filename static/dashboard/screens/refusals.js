@@ -1,7 +1,7 @@
 // The latest logins that the hub refused: who, from where, and why.
 
 import { named, t } from '../../i18n.js';
-import { el } from '../../ui.js';
+import { el, number } from '../../ui.js';
 import { get, withQuery } from '../api.js';
 import { live } from '../live.js';
 import { choice, field, heading, outcome, shownOf } from '../parts.js';
@@ -83,7 +83,7 @@ export function open({ query }) {
     element: el(
       'section',
       { class: 'screen' },
-      heading(title, t('refusals_lead', { count: KEPT })),
+      heading(title, t('refusals_lead', { count: number(KEPT) })),
       el('div', { class: 'card' }, form, problem.element, list.element, count),
     ),
     close: asking.end,

@@ -58,7 +58,7 @@ export function open() {
           el(
             'span',
             { class: 'what' },
-            el('code', { class: value === HIDDEN ? 'hidden-value' : '' }, foreign(written(value))),
+            el('code', { class: JSON.stringify(value).includes(HIDDEN) ? 'hidden-value' : '' }, foreign(written(value))),
             isChanged ? el('span', { class: 'changed' }, t('setting_changed')) : null,
             pending.includes(key) ? mark('warn', t('setting_pending')) : null,
           ),
@@ -171,7 +171,12 @@ const flatten = (config) => Object.entries(config).flatMap(([section, settings])
 const HIDDEN = '(hidden)';
 
 /** As the configuration file has it; of a secret, that there is one. @param {unknown} value */
-const written = (value) => (value === HIDDEN ? t('secret_set') : JSON.stringify(value));
+function written(value) {
+  const isSecret = (/** @type {unknown} */ it) => it === HIDDEN;
+  if (isSecret(value)) return t('secret_set');
+  if (Array.isArray(value) && value.length && value.every(isSecret)) return t('secrets_set', { count: value.length });
+  return JSON.stringify(value);
+}
 
 /** A setting's name, which is broken between its words only. @param {string} key */
 const breakable = (key) =>

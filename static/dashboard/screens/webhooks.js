@@ -28,7 +28,7 @@ export function open() {
   const failures = table({
     label: t('failures'),
     empty: 'failures_none',
-    key: ({ error }) => error,
+    key: ({ kind }) => kind,
     data: ({ requests }) => ({ requests: String(requests) }),
     columns: /** @type {import('../parts.js').Column<import('../failures.js').Failures>[]} */ ([
       { title: 'failure', value: ({ error }) => error, kind: 'wide-cell' },

@@ -66,7 +66,7 @@ export function attentionOf(stats, points) {
   const { disk, open_files: files } = stats;
   if (disk && disk.free_bytes < Math.min(DISK_LOW_BYTES, disk.total_bytes * DISK_LOW_PART))
     tell('bad', 'attention_disk', 'system', { free: size(disk.free_bytes) });
-  if (files && files.used > files.limit * FILES_HIGH_PART)
+  if (files?.limit && files.used > files.limit * FILES_HIGH_PART)
     tell('warn', 'attention_files', 'system', { used: number(files.used), limit: number(files.limit) });
   for (const { id, state } of stats.nodes) {
     if (state !== 'up') tell(state === 'full' ? 'bad' : 'warn', `attention_node_${state}`, 'system', { node: id.slice(0, 8) });

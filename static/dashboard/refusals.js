@@ -30,8 +30,12 @@ export function refusalTable({ ofUser = false } = {}) {
         },
         !ofUser && {
           title: 'user',
-          value: ({ user }) => user,
-          cell: ({ user }) => (user === null ? el('span', { class: 'hint' }, t('user_unreadable')) : userLink(user)),
+          value: ({ user, verified }) => [user, verified],
+          // Anybody may write a name into a token that nobody signed.
+          cell: ({ user, verified }) =>
+            user === null
+              ? el('span', { class: 'hint' }, t('user_unreadable'))
+              : el('span', { class: 'what' }, userLink(user), verified ? null : el('span', { class: 'hint' }, t('user_unproved'))),
           kind: 'main-cell',
         },
         { title: 'platform', value: ({ platform }) => (platform ? platformName(platform) : t('never')) },

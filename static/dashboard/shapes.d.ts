@@ -46,7 +46,7 @@ export interface Stats extends Point {
   nodes: Node[];
   /** Of the data directory; null where the system does not say. */
   disk?: { free_bytes: number; total_bytes: number } | null;
-  open_files?: { used: number; limit: number } | null;
+  open_files?: { used: number; limit: number | null } | null;
 }
 
 /** `GET /v1/addresses`. */
@@ -60,6 +60,8 @@ export interface Refusal {
   at: number;
   reason: string;
   user: string | null;
+  /** Whether the token proved the user. */
+  verified: boolean;
   platform: Platform | null;
   device: string | null;
   address: string | null;

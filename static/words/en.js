@@ -420,6 +420,8 @@ export const en = {
   refusals_none: 'No login was refused.',
   refusals_none_of_user: 'No login of this user was refused since the hub started.',
   refused_why: 'Reason',
+  user_unproved: 'says an unproved token',
+  refused_login_timeout: 'no login in time',
   user_unreadable: 'not readable',
   audit_lead: 'Who did what through the server API and this dashboard: the latest {count} entries since the hub started.',
   audit_none: 'Nothing yet.',

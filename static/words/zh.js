@@ -420,6 +420,8 @@ export const zh = {
   refusals_none: '没有被拒绝的登录。',
   refusals_none_of_user: '服务启动以来，此用户没有登录被拒绝。',
   refused_why: '拒绝原因',
+  user_unproved: '令牌未经验证',
+  refused_login_timeout: '未及时登录',
   user_unreadable: '无法读取',
   audit_lead: '谁通过服务端 API 和控制台做了什么：服务启动以来最近 {count} 条。',
   audit_none: '暂无记录。',

@@ -235,6 +235,7 @@ describe('what needs attention', () => {
     assert.deepEqual(keys({ disk: { free_bytes: GiB, total_bytes: 100 * GiB } }), ['attention_disk']);
     assert.deepEqual(keys({ open_files: { used: 900, limit: 1000 } }), ['attention_files']);
     assert.deepEqual(keys({ open_files: { used: 800, limit: 1000 } }), []);
+    assert.deepEqual(keys({ open_files: { used: 800, limit: null } }), [], 'no limit');
   });
   test('the worst first, and no count of a hub that was another', () => {
     assert.deepEqual(keys({ stalls: 1, webhook: { state: 'failing', accepted: 0, dead: 0, dead_waiting: 0 } }), [

@@ -36,7 +36,7 @@ const CODES = {
   cause_: causes,
   why_: causes.filter((cause) => cause !== 'kicked'),
   closed_: [...reasons, 'peer', 'lost'],
-  refused_: [...errors, 'try_again_later', 'origin_not_allowed'],
+  refused_: [...errors, 'try_again_later', 'login_timeout', 'origin_not_allowed'],
   kick_reason_: kicks,
   close_code_: [...closeCodes, '1003', '1005', '1006', '1008', '1010', '1011', '1012', '1013', '1014', '1015'],
   platform_: platforms,

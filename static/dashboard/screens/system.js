@@ -110,7 +110,10 @@ export function open() {
       fact('accept_errors', number(stats.accept_errors)),
       fact('memory', size(stats.memory_bytes)),
       fact('disk', disk ? t('free_of', { free: size(disk.free_bytes), all: size(disk.total_bytes) }) : t('never')),
-      fact('open_files', files ? t('used_of', { used: number(files.used), limit: number(files.limit) }) : t('never')),
+      fact(
+        'open_files',
+        files?.limit ? t('used_of', { used: number(files.used), limit: number(files.limit) }) : files ? number(files.used) : t('never'),
+      ),
       fact('your_role', `${roleWord()} · ${keyName()}`),
     ]);
   };

@@ -195,6 +195,10 @@ for (const width of [375, 768, 1280, 1920]) {
       const { height } = await form.locator('#key-form').boundingBox();
       assert.ok(height < 330, `the form is ${height} px high`);
       assert.deepEqual(await faults(form), [], 'the form');
+      const demo = await browser.open(hub.demo, how);
+      await demo.locator('#platform option', { hasText: 'iPad' }).waitFor({ state: 'attached' });
+      assert.deepEqual(await faults(demo), [], 'the demo');
+      await demo.close();
 
       const page = await dashboard(browser, hub, '#/overview', how);
       for (const address of [...SCREENS.map((screen) => `#/${screen}`), '#/users/anna']) {

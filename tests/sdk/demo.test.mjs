@@ -126,22 +126,25 @@ test('whom one watches changes at any time; one may ask without watching, and sh
 
 test('whoever opens the page is alice, and opens bob beside her with one click', async () => {
   const own = await startHub();
-  const alice = await browser.open(own.demo);
-  assert.deepEqual([await alice.inputValue('#name'), await alice.inputValue('#watch')], ['alice', 'bob']);
-  await alice.click('#login');
-  await connection(alice, 'connected');
-  assert.equal(await alice.textContent('#other'), 'Open as bob');
-  const [bob] = await Promise.all([alice.context().waitForEvent('page'), alice.click('#other')]);
-  await connection(bob, 'connected');
-  assert.match(await bob.title(), /^bob /);
-  await Promise.all([sees(alice, 'bob', 'Online'), sees(bob, 'alice', 'Online')]);
-  await logged(alice, 'status').filter({ hasText: 'bob: Offline → Online, on Web' }).waitFor();
-  await bob.fill('#custom', 'in a meeting');
-  await bob.click('#custom-set');
-  await logged(alice, 'status').filter({ hasText: 'bob: custom status “in a meeting”' }).waitFor();
-  await bob.click('#logout');
-  await logged(alice, 'status').filter({ hasText: 'bob: Online → Offline, logged out or closed' }).waitFor();
-  await own.stop();
+  try {
+    const alice = await browser.open(own.demo);
+    assert.deepEqual([await alice.inputValue('#name'), await alice.inputValue('#watch')], ['alice', 'bob']);
+    await alice.click('#login');
+    await connection(alice, 'connected');
+    assert.equal(await alice.textContent('#other'), 'Open as bob');
+    const [bob] = await Promise.all([alice.context().waitForEvent('page'), alice.click('#other')]);
+    await connection(bob, 'connected');
+    assert.match(await bob.title(), /^bob /);
+    await Promise.all([sees(alice, 'bob', 'Online'), sees(bob, 'alice', 'Online')]);
+    await logged(alice, 'status').filter({ hasText: 'bob: Offline → Online, on Web' }).waitFor();
+    await bob.fill('#custom', 'in a meeting');
+    await bob.click('#custom-set');
+    await logged(alice, 'status').filter({ hasText: 'bob: custom status “in a meeting”' }).waitFor();
+    await bob.click('#logout');
+    await logged(alice, 'status').filter({ hasText: 'bob: Online → Offline, logged out or closed' }).waitFor();
+  } finally {
+    await own.stop();
+  }
 });
 
 test('a device that was cut off says when the hub will notice, and others that nothing was heard', async () => {

@@ -97,7 +97,7 @@ export class PresenceError extends Error {
   /** `evidence` is what else is known: the hub's answer, or what was thrown. */
   constructor(code: string, evidence?: unknown);
   /**
-   * The hub's error code, the reason of a close, or the client's own: `disconnected`, `timeout`, `token`,
+   * The hub's error code, the reason of a close, or the client's own: `unreachable`, `disconnected`, `timeout`, `token`,
    * `transport`, `logged_out`, `kicked`.
    */
   code: string;
@@ -117,6 +117,8 @@ export interface Events {
   session: Session;
   /** News of a user subscribed to, or of oneself. */
   status: Status;
+  /** `PresenceClient.stale` changed. */
+  stale: boolean;
   /** This session was ended by somebody; the client stays away until `connect({ force: true })` or `loginHere()`. */
   kicked: Kicked;
   /** Somebody else logged in while this client was away, which stays away until `loginHere()`. */
@@ -139,7 +141,7 @@ export interface SocketTask {
 
 /** A mini-program's host, `wx`, `my` or `tt`, or what others make of one: `uni`, `Taro`. */
 export interface MiniProgramHost {
-  connectSocket(options: { url: string; protocols?: string[]; multiple?: boolean; fail?: (error: any) => void }): any;
+  connectSocket(options: { url: string; protocols?: string[]; multiple?: boolean; timeout?: number; fail?: (error: any) => void }): any;
   onAppHide?(listener: (event?: any) => void): unknown;
   offAppHide?(listener: (event?: any) => void): unknown;
   onAppShow?(listener: (event?: any) => void): unknown;
@@ -169,7 +171,9 @@ export interface StorageLike {
 export interface Options {
   /** The hub: `wss://hub.example.com/ws`. */
   url: string;
-  /** Answers a token. `expired`: the last one has expired, or is about to. */
+  /**
+   * Answers a token. `expired`: the last one has expired, is about to, or was refused: one from a cache will not do.
+   */
   getToken?(how: { expired: boolean }): string | Promise<string>;
   /** A fixed token, where there is no `getToken`. */
   token?: string;
@@ -191,6 +195,8 @@ export interface Options {
   probeTimeout?: number;
   /** In a mini-program: how often to ask whether the connection lives, in ms; default 20000. */
   heartbeat?: number;
+  /** How long the hub may be out of reach before statuses count as stale, in ms; default 5000. */
+  staleAfter?: number;
   /** The host, where it is not the one that is found: `uni`, `Taro`, a test's. */
   adapter?: MiniProgramHost | WindowHost;
   /** A WebSocket of the browser's shape, where the host has none. */
@@ -198,7 +204,7 @@ export interface Options {
 }
 
 export class PresenceClient {
-  /** Does nothing before `connect()`. */
+  /** Does nothing before `connect()`. Throws a TypeError for a wrong or unknown option. */
   constructor(options: Options);
 
   readonly state: ConnectionState;
@@ -208,6 +214,11 @@ export class PresenceClient {
   readonly user: string | null;
   /** The session's id, while connected. */
   readonly session: string | null;
+  /**
+   * The statuses known may be out of date: the hub could not be heard for `staleAfter`, or the client stays away. False
+   * again when the hub has told them all anew.
+   */
+  readonly stale: boolean;
 
   /**
    * Connects and logs in, or resumes this tab's session, and stays connected. A tab that was kicked is refused until

@@ -27,7 +27,7 @@ class PresenceClient {
     /** @type {any} */
     const given = Object.assign({}, TIMES);
     for (const [name, value] of Object.entries(Object.assign({ url: null }, options))) {
-      check('the name of an option', oneOf([...Object.keys(RULES), ...Object.keys(TIMES)].join('|')), name);
+      check('option name', oneOf([...Object.keys(RULES), ...Object.keys(TIMES)].join('|')), name);
       if (value != null || name === 'url') given[name] = check(`option ${name}`, RULES[name] || [/^number [1-9]\d{0,7}\b/, 'milliseconds, 1 to 99999999'], value);
     }
     const mini = typeof wx === 'object' ? wx : typeof my === 'object' ? my : typeof tt === 'object' ? tt : root;
@@ -134,7 +134,7 @@ const methods = {
   },
 
   setStatus(custom) {
-    return this._request('set', { custom }).then((ok) => ok.status);
+    return attempt(() => this._request('set', { custom: custom && check('custom', RULES.app, custom) })).then((ok) => ok.status);
   },
 
   sessions() {
@@ -662,7 +662,6 @@ const RULES = {
   WebSocket: [/^function/, 'a function'],
 };
 
-const sdk = { PresenceClient, PresenceError };
-if (typeof module === 'object' && module.exports) module.exports = sdk;
-root.PresenceHub = sdk;
+root.PresenceHub = { PresenceClient, PresenceError };
+if (typeof module === 'object' && module.exports) module.exports = root.PresenceHub;
 }

@@ -43,7 +43,7 @@ const WRONG_OPTIONS = [
   [{ url, probeTimeout: NaN }, `option probeTimeout is NaN; ${MS}`],
   [{ url, heartbeat: Infinity }, `option heartbeat is Infinity; ${MS}`],
   [{ url, staleAfter: 2 ** 31 }, `option staleAfter is 2147483648; ${MS}`],
-  [{ url, getTokens: () => 'T' }, `the name of an option is "getTokens"; expected ${OPTIONS}`],
+  [{ url, getTokens: () => 'T' }, `option name is "getTokens"; expected ${OPTIONS}`],
   [undefined, `option url is null; ${ADDRESS}`],
 ];
 
@@ -82,6 +82,8 @@ test('wrong arguments are thrown as errors that name them', async () => {
     [() => client.on('error'), 'listener is undefined; expected a function'],
   ];
   for (const [call, message] of wrong) assert.throws(call, { name: 'TypeError', message: `PresenceClient: ${message}` });
+  await assert.rejects(client.setStatus(5), { name: 'TypeError', message: 'PresenceClient: custom is 5; expected text of at most 256 bytes' });
+  await assert.rejects(client.setStatus('half a character: \ud83d'), { name: 'TypeError' });
   await assert.rejects(client.query([{}]), { name: 'TypeError', message: 'PresenceClient: users is [object Object]; expected user ids' });
   await assert.rejects(client.refresh({ token: 'T' }), { name: 'TypeError', message: 'PresenceClient: token is [object Object]; expected a JWT as text' });
 });

@@ -63,12 +63,11 @@ export function attentionOf(stats, points) {
     tell('warn', 'attention_stalls', 'system', { count: number(grown(({ stalls }) => stalls, own[0])) });
   if (grown(({ accept_errors }) => accept_errors) > 0)
     tell('bad', 'attention_accept', 'system', { count: number(grown(({ accept_errors }) => accept_errors)) });
-  const { disk, open_files: files } = stats;
-  if (disk && disk.free_bytes < Math.min(DISK_LOW_BYTES, disk.total_bytes * DISK_LOW_PART))
-    tell('bad', 'attention_disk', 'system', { free: size(disk.free_bytes) });
-  if (files?.limit && files.used > files.limit * FILES_HIGH_PART)
-    tell('warn', 'attention_files', 'system', { used: number(files.used), limit: number(files.limit) });
-  for (const { id, state } of stats.nodes) {
+  for (const { id, state, disk, open_files: files } of stats.nodes) {
+    if (disk && disk.free_bytes < Math.min(DISK_LOW_BYTES, disk.total_bytes * DISK_LOW_PART))
+      tell('bad', 'attention_disk', 'system', { free: size(disk.free_bytes) });
+    if (files?.limit && files.used > files.limit * FILES_HIGH_PART)
+      tell('warn', 'attention_files', 'system', { used: number(files.used), limit: number(files.limit) });
     if (state !== 'up') tell(state === 'full' ? 'bad' : 'warn', `attention_node_${state}`, 'system', { node: id.slice(0, 8) });
   }
   return all.sort((a, b) => Number(b.level === 'bad') - Number(a.level === 'bad'));

@@ -44,9 +44,6 @@ export interface Point {
 /** `GET /v1/stats`. */
 export interface Stats extends Point {
   nodes: Node[];
-  /** Of the data directory; null where the system does not say. */
-  disk?: { free_bytes: number; total_bytes: number } | null;
-  open_files?: { used: number; limit: number | null } | null;
 }
 
 /** `GET /v1/addresses`. */
@@ -106,6 +103,9 @@ export interface Node {
   connections: number;
   subscriptions: number;
   memory_bytes: number | null;
+  open_files: { used: number; limit: number | null } | null;
+  /** Of the data directory. */
+  disk: { free_bytes: number; total_bytes: number } | null;
 }
 
 export interface Status {

@@ -229,13 +229,15 @@ describe('what needs attention', () => {
   });
   test('a disk that is nearly full, and open files near their limit', () => {
     const GiB = 1024 ** 3;
-    assert.deepEqual(keys({ disk: null, open_files: null }), []);
-    assert.deepEqual(keys({ disk: { free_bytes: 50 * GiB, total_bytes: 1000 * GiB } }), [], 'a large disk has enough');
-    assert.deepEqual(keys({ disk: { free_bytes: GiB, total_bytes: 4 * GiB } }), [], 'so has a small one');
-    assert.deepEqual(keys({ disk: { free_bytes: GiB, total_bytes: 100 * GiB } }), ['attention_disk']);
-    assert.deepEqual(keys({ open_files: { used: 900, limit: 1000 } }), ['attention_files']);
-    assert.deepEqual(keys({ open_files: { used: 800, limit: 1000 } }), []);
-    assert.deepEqual(keys({ open_files: { used: 800, limit: null } }), [], 'no limit');
+    const ofNode = (more) => keys({ nodes: [{ id: 'n', state: 'up', ...more }] });
+    const disk = (free, total) => ofNode({ disk: { free_bytes: free * GiB, total_bytes: total * GiB }, open_files: null });
+    assert.deepEqual(ofNode({ disk: null, open_files: null }), []);
+    assert.deepEqual(disk(50, 1000), [], 'a large disk has enough');
+    assert.deepEqual(disk(1, 4), [], 'so has a small one');
+    assert.deepEqual(disk(1, 100), ['attention_disk']);
+    assert.deepEqual(ofNode({ open_files: { used: 900, limit: 1000 } }), ['attention_files']);
+    assert.deepEqual(ofNode({ open_files: { used: 800, limit: 1000 } }), []);
+    assert.deepEqual(ofNode({ open_files: { used: 800, limit: null } }), [], 'no limit');
   });
   test('the worst first, and no count of a hub that was another', () => {
     assert.deepEqual(keys({ stalls: 1, webhook: { state: 'failing', accepted: 0, dead: 0, dead_waiting: 0 } }), [

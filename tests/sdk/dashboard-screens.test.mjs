@@ -216,6 +216,8 @@ test('the system shows nodes, store and configuration, without secrets', async (
   const cells = await row(page, 'Nodes', `[data-node="${node.id}"]`).locator('td').allTextContents();
   assert.deepEqual(cells.slice(0, 3), [node.id, '✓ up', node.version]);
   await row(page, 'Configuration in effect', '[data-setting="login.policy"]').filter({ hasText: 'dual' }).waitFor();
+  await page.locator('[data-fact="disk"]', { hasText: /free of/ }).waitFor();
+  await page.locator('[data-fact="open_files"]', { hasText: /\d/ }).waitFor();
   await page.getByLabel('Search settings').fill('secret');
   await row(page, 'Configuration in effect', '[data-setting="login.policy"]').waitFor({ state: 'detached' });
   await row(page, 'Configuration in effect', '[data-setting="auth.secret"]').waitFor();

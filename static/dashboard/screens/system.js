@@ -97,7 +97,7 @@ export function open() {
     const { stats } = live;
     if (!stats) return;
     nodes.show(stats.nodes);
-    const { disk, open_files: files } = stats;
+    const { disk, open_files: files } = stats.nodes[0] ?? { disk: null, open_files: null };
     show(facts, [stats.store, stats.stalls, stats.accept_errors, stats.memory_bytes, disk, files], () => [
       fact('store', mark(stats.store.state === 'up' ? 'good' : 'bad', t(`store_${stats.store.state}`))),
       fact('commits', number(stats.store.commits)),

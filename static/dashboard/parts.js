@@ -122,7 +122,7 @@ export function sessionColumns() {
     { title: 'device', value: ({ device }) => device },
     { title: 'state', value: ({ state, background }) => [state, background], cell: stateCell },
     { title: 'since', value: ({ since }) => since, cell: ({ since }) => moment(since) },
-    { title: 'address', value: ({ address }) => address ?? '—', kind: 'num' },
+    { title: 'address', value: ({ address }) => address ?? '—', kind: 'num address' },
     { title: 'app', value: ({ app }) => app ?? '—' },
     { title: 'last_heard', value: ({ last_heard }) => last_heard, cell: ({ last_heard }) => moment(last_heard) },
     { title: 'node', value: ({ node }) => node, cell: ({ node }) => shortId(node) },

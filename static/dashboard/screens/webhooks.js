@@ -107,7 +107,7 @@ export function open() {
     show(state, delivery.state, (state) => [mark(LEVELS[state] ?? 'quiet', named('webhook_', state))]);
     hint.textContent = named('webhook_hint_', delivery.state);
     test.toggleAttribute('disabled', delivery.state === 'off');
-    show(facts, [now.url, now.format, { ...delivery, failures: [] }, backlog], () => [
+    show(facts, [now.url, now.format, { ...delivery, failures: [] }, backlog, now.dead_waiting], () => [
       fact('webhook_url', now.url ? foreign(now.url) : t('never')),
       fact('webhook_format', now.format ? named('format_', now.format) : t('never')),
       fact('last_success', moment(delivery.last_success)),
@@ -116,6 +116,7 @@ export function open() {
       fact('under_way', number(delivery.under_way)),
       fact('waiting_again', number(delivery.waiting)),
       fact('held_users', number(delivery.held)),
+      fact('dead_letters', number(now.dead_waiting ?? 0)),
     ]);
     failures.show(groupsOf(delivery.failures));
     waiting = now.dead_waiting ?? 0;

@@ -27,13 +27,14 @@ export async function startSite() {
     elsewhere: `${origin}/elsewhere`,
     /**
      * Opens a page that logs in at once. `place` is the hub or a proxy before it; `tokens` says how
-     * long they last, the first and any later one; `back` is the client's back-off.
+     * long they last, the first and any later one; `back` is the client's back-off; `from` is the origin of the page;
+     * `state` is what to wait for.
      */
-    async open(browser, hub, user, { place = hub, watch = [], tokens = ['1h', '1h'], back = {} } = {}) {
+    async open(browser, hub, user, { place = hub, watch = [], tokens = ['1h', '1h'], back = {}, from = origin, state = 'connected' } = {}) {
       const visitor = visitors.push({ hub, user, tokens }) - 1;
       const wanted = { url: `${place.origin.replace('http', 'ws')}/ws`, visitor, watch, back };
-      const page = await browser.open(`${origin}/#${encodeURIComponent(JSON.stringify(wanted))}`);
-      await reaches(page, 'connected');
+      const page = await browser.open(`${from}/#${encodeURIComponent(JSON.stringify(wanted))}`);
+      await reaches(page, state);
       return page;
     },
     stop() {

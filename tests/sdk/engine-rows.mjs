@@ -24,6 +24,14 @@ export const rows = {
     assert.deepEqual(await log(usual, bob), ['login Online', 'logout Offline']);
   },
 
+  async 'a page whose origin the hub does not admit is told what to set'({ site, one, open }) {
+    const from = site.origin.replace('127.0.0.1', 'localhost');
+    const page = await open(one, 'stranger', { from, state: 'connecting' });
+    const error = await page.evaluate(() => new Promise((done) => client.on('error', ({ code, message }) => done([code, message]))));
+    assert.equal(error[0], 'unreachable');
+    assert.ok(error[1].includes(`server.allowed_origins has "${from}"`), error[1]);
+  },
+
   async 'a reload goes on with the session, and is seen by nobody'({ patient, one, other, open, name }) {
     const carol = name('carol');
     const watcher = await open(other, 'watcher', { hub: patient, watch: [carol] });

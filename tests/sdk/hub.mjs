@@ -1,7 +1,7 @@
 // A hub of its own for each test file: the real binary, in a directory that goes away with it.
 
 import { execFile, spawn } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,9 +14,12 @@ const START_MS = 20_000;
 /**
  * Starts a hub in development mode. `settings` are configuration keys: { 'login.policy': 'dual' }.
  * `dashboard` and `demo` are the links that it prints, with their keys. A `directory` that is given stays.
+ * `file` is the text of a configuration file with secrets and keys; such a hub is not in development mode.
  */
-export async function startHub(settings = {}, { directory, port = 0 } = {}) {
+export async function startHub(settings = {}, { directory, port = 0, file } = {}) {
   const home = directory ?? (await mkdtemp(join(tmpdir(), 'presence-hub-')));
+  const configure = (text) => writeFile(join(home, 'config.toml'), text);
+  if (file) await configure(file);
   let child;
   let exited;
   const start = (listen) => {
@@ -25,7 +28,7 @@ export async function startHub(settings = {}, { directory, port = 0 } = {}) {
     const [program, ...args] = process.platform === 'linux' ? ['setpriv', '--pdeathsig', 'KILL', BINARY] : [BINARY];
     child = spawn(program, args, { cwd: home, env, stdio: ['ignore', 'pipe', 'pipe'] });
     exited = new Promise((done) => child.once('close', done));
-    return links(child);
+    return printed(child, file ? address : links);
   };
   const hub = {
     /** Ends it by this signal, waits for `meanwhile`, and starts it again where it was, with the data it has. */
@@ -34,6 +37,13 @@ export async function startHub(settings = {}, { directory, port = 0 } = {}) {
       await exited;
       await meanwhile?.();
       Object.assign(hub, await start(hub.port));
+    },
+    /** Gives it another configuration file, and waits until it has read it. */
+    async reload(text) {
+      const read = printed(child, (output) => output.includes('the configuration was read again'));
+      await configure(text);
+      child.kill('SIGHUP');
+      await read;
     },
     async stop() {
       // The second signal stops it at once: nobody here waits to be sent away gently.
@@ -64,30 +74,44 @@ function environment(settings) {
   return Object.fromEntries([...own, ...set]);
 }
 
-/** The only reader of what the hub prints. */
-function links(child) {
+/** Waits until `find` finds something in what the hub prints from now on; answers with what it found. */
+function printed(child, find) {
   return new Promise((resolve, reject) => {
     let output = '';
-    const timer = setTimeout(() => reject(new Error(`the hub did not start in time:\n${output}`)), START_MS);
+    const end = (settle, value) => {
+      clearTimeout(timer);
+      for (const stream of [child.stdout, child.stderr]) stream.off('data', read);
+      child.off('error', failed).off('close', closed);
+      for (const stream of [child.stdout, child.stderr]) stream.resume(); // or the hub would wait for a reader
+      settle(value);
+    };
     const read = (chunk) => {
       output += chunk;
-      const [demo] = output.match(/http:\/\/\S+\/static\/demo\.html#key=\S+(?=\s)/) ?? [];
-      const [dashboard] = output.match(/http:\/\/\S+\/static\/#key=\S+(?=\s)/) ?? [];
-      if (!demo || !dashboard) return;
-      clearTimeout(timer);
-      const { origin, port } = new URL(demo);
-      const key = (link) => decodeURIComponent(new URL(link).hash.slice('#key='.length));
-      resolve({ demo, dashboard, origin, port: Number(port), devKey: key(demo), adminKey: key(dashboard) });
+      const found = find(output);
+      if (found) end(resolve, found);
     };
-    child.stdout.setEncoding('utf8').on('data', read);
-    child.stderr.setEncoding('utf8').on('data', read);
-    const failed = (error) => {
-      clearTimeout(timer);
-      reject(error);
-    };
-    child.once('error', failed);
-    child.once('close', (code) => failed(new Error(`the hub ended with ${code}:\n${output}`)));
+    const failed = (error) => end(reject, error);
+    const closed = (code) => failed(new Error(`the hub ended with ${code}:\n${output}`));
+    const timer = setTimeout(() => failed(new Error(`the hub did not print in time what was waited for:\n${output}`)), START_MS);
+    for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', read);
+    child.once('error', failed).once('close', closed);
   });
+}
+
+/** The links that a hub in development mode prints. */
+function links(output) {
+  const [demo] = output.match(/http:\/\/\S+\/static\/demo\.html#key=\S+(?=\s)/) ?? [];
+  const [dashboard] = output.match(/http:\/\/\S+\/static\/#key=\S+(?=\s)/) ?? [];
+  if (!demo || !dashboard) return null;
+  const { origin, port } = new URL(demo);
+  const key = (link) => decodeURIComponent(new URL(link).hash.slice('#key='.length));
+  return { demo, dashboard, origin, port: Number(port), devKey: key(demo), adminKey: key(dashboard) };
+}
+
+/** Where a hub listens. */
+function address(output) {
+  const [, port] = output.match(/listening address=127\.0\.0\.1:(\d+)/) ?? [];
+  return port && { origin: `http://127.0.0.1:${port}`, port: Number(port) };
 }
 
 /** A way to the hub that can be made to fail. Its users' own connections do not tell them. */

@@ -349,6 +349,27 @@ function inWeChat() {
     assert.deepEqual(await historyOf(it.user), ['login']);
   });
 
+  test('on a dead network never more than one socket is in use, and none is left over', async () => {
+    const it = await open({ options: { timeout: 3000, probeTimeout: 1000, minDelay: 500, maxDelay: 1000, heartbeat: 1000 } });
+    const inUse = [];
+    const { connect } = it.program;
+    it.program.connect = (...how) => {
+      const connection = connect.apply(it.program, how);
+      inUse.push(it.program.connections.size);
+      it.program.emit('dialled');
+      return connection;
+    };
+    it.phone.lose();
+    while (inUse.length < 8) {
+      await once(it.program, 'dialled');
+      it.program.fire('NetworkStatusChange', true); // hurries what waits
+    }
+    it.phone.find();
+    await reaches(it, 'connected');
+    assert.deepEqual(inUse, inUse.map(() => 1));
+    assert.equal(it.program.connections.size, 1);
+  });
+
   test('a connection that answers is kept', async () => {
     const it = await open();
     const count = it.program.sent.length;

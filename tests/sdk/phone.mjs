@@ -258,6 +258,7 @@ export class Connection extends EventEmitter {
   /** @type {import('node:net').Socket | undefined} */
   #socket;
   #heldBack = false;
+  #opened = false;
   #over = false;
 
   /** @param {MiniProgram} program @param {string} url @param {string[]} protocols */
@@ -270,6 +271,15 @@ export class Connection extends EventEmitter {
 
   get open() {
     return this.#ws?.readyState === WebSocket.OPEN && !this.#over;
+  }
+
+  get connecting() {
+    return !this.#opened && !this.#over;
+  }
+
+  /** Its host gives it up if it has not opened by then. @param {number} ms */
+  expireAfter(ms) {
+    setTimeout(() => this.connecting && this.#refused('timeout'), ms / this.#program.phone.speed).unref();
   }
 
   /** @param {string} text */
@@ -323,7 +333,10 @@ export class Connection extends EventEmitter {
       this.#socket = socket;
       if (this.#heldBack) socket.pause().cork();
     });
-    this.#ws.on('open', () => this.#tell('open'));
+    this.#ws.on('open', () => {
+      this.#opened = true;
+      this.#tell('open');
+    });
     this.#ws.on('message', (data) => this.#tell('message', String(data)));
     this.#ws.on('error', (error) => this.#tell('failure', error.message));
     this.#ws.on('close', (code, reason) => this.#end(code, String(reason)));

@@ -101,6 +101,23 @@ test('a reconnect that the hub never missed is seen by nobody, and subscriptions
   assert.deepEqual(seen, [null, 'while you were away', 'and after']);
 });
 
+test('statuses are stale while the hub is out of reach, and fresh again once it has told them all', async () => {
+  const frank = client('frank', 'd1', proxy, { staleAfter: 50 });
+  const grace = client('grace', 'd1');
+  await Promise.all([frank.connect(), grace.connect()]);
+  await watch(frank, 'grace', 'Online');
+  assert.equal(frank.stale, false);
+  const told = [];
+  frank.on('stale', (stale) => told.push([stale, frank.get('grace').custom]));
+  frank.subscribe('grace', () => {});
+  proxy.refuse();
+  await until(frank, 'stale');
+  await grace.setStatus('busy');
+  proxy.accept();
+  await until(frank, 'stale');
+  assert.deepEqual(told, [[true, null], [false, 'busy']]);
+});
+
 test('two tabs that hold the same session end side by side', async () => {
   const kept = new Map();
   const copy = () => {

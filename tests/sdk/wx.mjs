@@ -4,6 +4,7 @@
 /** @import { Connection, MiniProgram } from './phone.mjs' */
 
 const MAX_SOCKETS = 5;
+const CONNECT_MS = 60_000;
 
 /**
  * @typedef {Pick<WechatMiniprogram.Wx, 'connectSocket' | 'onAppHide' | 'offAppHide' | 'onAppShow' | 'offAppShow'
@@ -33,6 +34,7 @@ export function makeWx(program) {
     connectSocket(option) {
       const refusal = program.connections.size < MAX_SOCKETS ? '' : 'too many sockets';
       const connection = refusal ? null : program.connect(option.url, option.protocols);
+      connection?.expireAfter(option.timeout ?? CONNECT_MS);
       answer(program, 'connectSocket', refusal, option);
       return socketTask(program, connection);
     },
@@ -58,8 +60,10 @@ function socketTask(program, connection) {
   return {
     send: (option) => answer(program, 'sendSocketMessage', connection?.send(text(option.data)) ? '' : 'not connected', option),
     close(option) {
-      connection?.close(option.code, option.reason);
-      answer(program, 'closeSocket', connection ? '' : 'not connected', option);
+      // A socket that is still connecting is not closed, and goes on to take its place.
+      const refusal = connection && !connection.connecting ? '' : 'not connected';
+      if (!refusal) connection?.close(option.code, option.reason);
+      answer(program, 'closeSocket', refusal, option);
     },
     onOpen: (listener) => void connection?.on('open', () => listener({ header: {}, profile: time })),
     onMessage: (listener) => void connection?.on('message', (data) => listener({ data })),

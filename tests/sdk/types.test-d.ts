@@ -8,7 +8,7 @@ declare const Taro: { connectSocket(option: { url: string }): Promise<WechatMini
 const options: Options = { url: 'wss://hub.example.com/ws', getToken: async ({ expired }) => (expired ? 'new' : 'old') };
 const client = new PresenceClient(options);
 new PresenceClient({ url: 'wss://hub.example.com/ws', token: 'T', platform: 'ios', device: 'd1', app: 'test', user: 'alice' });
-new PresenceClient({ ...options, minDelay: 500, maxDelay: 20000, timeout: 10000, heartbeat: 20000 });
+new PresenceClient({ ...options, minDelay: 500, maxDelay: 20000, timeout: 10000, heartbeat: 20000, staleAfter: 5000 });
 for (const adapter of [window, wx, my, Taro]) new PresenceClient({ ...options, adapter });
 new PresenceClient({ ...options, WebSocket });
 new sdk.PresenceClient(options) satisfies Imported;
@@ -72,6 +72,9 @@ const off: () => void = client.on('state', ({ state, previous, code }) => consol
 client.on('session', ({ ping_ms, silence_ms, now, expires_at }) => console.log(ping_ms + silence_ms + now + expires_at));
 client.on('status', ({ last_seen }) => console.log(last_seen));
 client.on('kicked', ({ reason, by, at, message }) => console.log(reason === 'session_over', by?.device, at, message));
+client.on('stale', (stale: boolean) => console.log(stale === client.stale));
+// @ts-expect-error: read only
+client.stale = false;
 client.on('superseded', (error: PresenceError) => console.log(error.close === 4503));
 client.on('tokenExpiring', ({ expires_at }) => console.log(new Date(expires_at)));
 client.on('error', ({ code, message, close, devices }) => console.log(code, message, close, devices?.[0]?.platform));

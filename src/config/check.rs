@@ -50,9 +50,12 @@ impl Config {
         let short = pairs.into_iter().filter(|(_, silence, ping)| *silence <= *ping * 2);
         short
             .map(|(keys, ..)| {
-                let message = "the window must be longer than twice its ping interval, or one lost \
-                               ping ends a session";
-                (keys.to_vec(), message.to_owned())
+                let [window, interval] = keys;
+                let message = format!(
+                    "{window} must be longer than twice {interval}, or one lost ping ends a \
+                     session: make the window longer or the interval shorter"
+                );
+                (keys.to_vec(), message)
             })
             .collect()
     }
@@ -81,7 +84,9 @@ impl Config {
     fn login_faults(&self) -> Found {
         let mut found = Found::new();
         if !self.login.groups.is_empty() && self.login.policy != super::PolicyName::Custom {
-            let message = "groups are for policy = \"custom\" alone".to_owned();
+            let message = "login.groups counts only with login.policy = \"custom\": set that, or \
+                           remove the groups"
+                .to_owned();
             found.push((vec!["login.groups", "login.policy"], message));
         }
         found
@@ -99,7 +104,13 @@ impl Config {
         for (key, text) in addresses {
             match text.parse::<SocketAddr>() {
                 Err(_) if text.is_empty() && key != "server.listen" => (),
-                Err(_) => wrong(key, format!("`{text}` is no address: write 127.0.0.1:7800")),
+                Err(_) => {
+                    let message = format!(
+                        "`{text}` is not an IP address with a port: write it like 127.0.0.1:7800, or \
+                         0.0.0.0:7800 for every network"
+                    );
+                    wrong(key, message);
+                }
                 Ok(address) if self.is_development() && !address.ip().is_loopback() => {
                     let message = format!(
                         "other machines can reach `{text}`, and without a secret the hub is in \
@@ -123,10 +134,16 @@ impl Config {
             wrong("server.trusted_proxies", message);
         }
         if server.max_message_bytes < MESSAGE_BYTES_MIN {
-            wrong("server.max_message_bytes", "no login fits into less than 1024 bytes".into());
+            let message = format!("must be at least {MESSAGE_BYTES_MIN}, or no login fits into it");
+            wrong("server.max_message_bytes", message);
         }
         if let Err(error) = EnvFilter::try_new(&self.log.filter) {
-            wrong("log.filter", error.to_string());
+            let filter = &self.log.filter;
+            let message = format!(
+                "`{filter}` is not a filter ({error}): write a level, such as info, or one for each \
+                 module, such as presence_hub=debug,warn"
+            );
+            wrong("log.filter", message);
         }
         found
     }
@@ -136,7 +153,11 @@ impl Config {
         let message = match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
             (true, true) => None,
             (false, false) => tls(certificate, key).err().map(|fault| fault.to_string()),
-            _ => Some("TLS wants both tls_certificate and tls_key".into()),
+            _ => Some(
+                "server.tls_certificate and server.tls_key belong together, and one of them is \
+                 empty: set both, or neither"
+                    .into(),
+            ),
         };
         let keys = vec!["server.tls_certificate", "server.tls_key"];
         message.map(|message| (keys, message)).into_iter().collect()
@@ -155,21 +176,24 @@ impl Config {
             found.push((vec!["webhook.secrets", "webhook.url"], message.into()));
         }
         if !is_native && tencent.sdk_app_id == 0 {
-            let message = "format = \"tencent\" wants an app id";
+            let message = "webhook.format = \"tencent\" needs tencent.sdk_app_id, which every callback \
+                           names: set it, or use the format native";
             found.push((vec!["tencent.sdk_app_id", "webhook.format"], message.into()));
         }
         if tencent.sdk_app_id != 0 && tencent.secret_key.expose().is_empty() {
             // With an empty key anybody could sign.
-            let message = "the compatible API wants the application's secret_key";
+            let message = "tencent.sdk_app_id is set without tencent.secret_key, which verifies who \
+                           calls /v4: set the secret key of the application";
             found.push((vec!["tencent.sdk_app_id", "tencent.secret_key"], message.into()));
         }
         if webhook.parallel > PARALLEL_MAX {
-            found.push((vec!["webhook.parallel"], format!("must be at most {PARALLEL_MAX}")));
+            let message = format!("{} is too many: at most {PARALLEL_MAX}", webhook.parallel);
+            found.push((vec!["webhook.parallel"], message));
         }
         found
     }
 
-    /// What must not be nothing.
+    /// What must be greater than zero.
     fn positive(&self) -> Found {
         let (live, limits) = (&self.liveness, &self.limits);
         let durations = [
@@ -204,6 +228,6 @@ impl Config {
         let durations = durations.into_iter().map(|(key, value)| (key, value == Duration::ZERO));
         let counts = counts.into_iter().map(|(key, value)| (key, value == 0));
         let nothing = durations.chain(counts).filter(|(_, is_nothing)| *is_nothing);
-        nothing.map(|(key, _)| (vec![key], "must be more than nothing".to_owned())).collect()
+        nothing.map(|(key, _)| (vec![key], "must be greater than zero".to_owned())).collect()
     }
 }

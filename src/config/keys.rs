@@ -108,6 +108,14 @@ impl Config {
                            signed with it are to be accepted";
             wrong(&["auth.public_keys", "auth.public_key"], message.into());
         }
+        for (name, text) in [("auth.issuer", &auth.issuer), ("auth.audience", &auth.audience)] {
+            if text.trim() != text || text.chars().any(char::is_control) {
+                let message = format!(
+                    "{name} is {text:?}, which no token has: remove white space and line breaks"
+                );
+                wrong(&[name], message);
+            }
+        }
         let algorithm = auth.algorithm;
         if algorithm == Algorithm::HS256 {
             if !pems.is_empty() || !auth.jwks_url.is_empty() {

@@ -20,7 +20,7 @@ const LINES_OF_ADDRESS: Rate = Rate { burst: 20, per: 20, interval: Duration::fr
 /// How many lines all refusals together may have.
 const LINES: Rate = Rate { burst: 200, per: 200, interval: Duration::from_secs(60) };
 /// How long refusals without a line are counted before the log says how many there were.
-const LEFT_OUT_OVER: Duration = Duration::from_secs(60);
+const LEFT_OUT_OVER: Duration = Duration::from_secs(10);
 
 /// A login that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,8 +114,8 @@ impl RefusedLogins {
                 let count = this.left_out.swap(0, Ordering::Relaxed);
                 tracing::info!(
                     count,
-                    "refused logins were left out of the log within a minute; GET /v1/refusals has \
-                     the latest"
+                    within = ?LEFT_OUT_OVER,
+                    "refused logins left out of the log; GET /v1/refusals has the latest"
                 );
             });
         }

@@ -98,6 +98,19 @@ fn secrets_and_public_keys_must_fit_the_algorithm() {
 }
 
 #[test]
+fn an_issuer_or_an_audience_that_no_token_has_is_refused() {
+    for key in ["issuer", "audience"] {
+        for value in ["https://login.example.com ", "\\tpresence", "pre\\nsence"] {
+            let file = format!("[auth]\n{key} = \"{value}\"\n");
+            let found = faults(Some(&file), &[]);
+            let start = format!("config.toml:2:1: auth.{key}: auth.{key} is ");
+            assert!(found[0].starts_with(&start), "{found:#?}");
+            assert!(found[0].contains("remove white space"), "{found:#?}");
+        }
+    }
+}
+
+#[test]
 fn a_key_that_no_header_can_bear_is_refused_with_its_index() {
     let good = "an-api-key-of-25-letters";
     let rows = [

@@ -5,7 +5,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Config, WebhookFormat};
 use crate::http::{OriginRule, TrustedProxies, tls};
-use crate::presence::{Platform, PolicyFault};
+use crate::presence::{Platform, PolicyFault, duration};
 
 /// The smallest `max_message_bytes` that still takes a login with a token of a usual size.
 const MESSAGE_BYTES_MIN: usize = 1024;
@@ -49,11 +49,12 @@ impl Config {
         ];
         let short = pairs.into_iter().filter(|(_, silence, ping)| *silence <= *ping * 2);
         short
-            .map(|(keys, ..)| {
-                let [window, interval] = keys;
+            .map(|(keys, silence, ping)| {
+                let [silence_key, ping_key] = keys;
+                let (silence, twice) = (duration::format(silence), duration::format(ping * 2));
                 let message = format!(
-                    "{window} must be longer than twice {interval}, or one lost ping ends a \
-                     session: make the window longer or the interval shorter"
+                    "{silence_key} must be longer than twice {ping_key}, or one lost ping ends a \
+                     session: expected more than {twice}, got {silence}"
                 );
                 (keys.to_vec(), message)
             })
@@ -78,16 +79,25 @@ impl Config {
             entry.into_iter().chain(keys.map(str::to_owned)).collect()
         };
         let faults = self.policy().err().unwrap_or_default();
-        faults.iter().map(|fault| (keys(fault), fault.to_string())).collect()
+        let message = |fault: &PolicyFault| match fault {
+            PolicyFault::Instances(platform) => {
+                let given = self.login.max_instances.get(platform).copied().unwrap_or_default();
+                format!("{fault}, got {given}")
+            }
+            PolicyFault::Twice(_)
+            | PolicyFault::Missing(_)
+            | PolicyFault::PartedSlot
+            | PolicyFault::SharedInstances => fault.to_string(),
+        };
+        faults.iter().map(|fault| (keys(fault), message(fault))).collect()
     }
 
     fn login_faults(&self) -> Found {
         let mut found = Found::new();
         if !self.login.groups.is_empty() && self.login.policy != super::PolicyName::Custom {
-            let message = "login.groups counts only with login.policy = \"custom\": set that, or \
-                           remove the groups"
-                .to_owned();
-            found.push((vec!["login.groups", "login.policy"], message));
+            let message = "login.groups count only with login.policy = \"custom\": set that, or \
+                           remove the groups";
+            found.push((vec!["login.groups", "login.policy"], message.to_owned()));
         }
         found
     }
@@ -104,13 +114,13 @@ impl Config {
         for (key, text) in addresses {
             match text.parse::<SocketAddr>() {
                 Err(_) if text.is_empty() && key != "server.listen" => (),
-                Err(_) => {
-                    let message = format!(
-                        "`{text}` is not an IP address with a port: write it like 127.0.0.1:7800, or \
-                         0.0.0.0:7800 for every network"
-                    );
-                    wrong(key, message);
-                }
+                Err(_) => wrong(
+                    key,
+                    format!(
+                        "expected an IP address and a port such as \"127.0.0.1:7800\" or \
+                         \"[::]:7800\", got {text:?}"
+                    ),
+                ),
                 Ok(address) if self.is_development() && !address.ip().is_loopback() => {
                     let message = format!(
                         "other machines can reach `{text}`, and without a secret the hub is in \
@@ -134,14 +144,15 @@ impl Config {
             wrong("server.trusted_proxies", message);
         }
         if server.max_message_bytes < MESSAGE_BYTES_MIN {
-            let message = format!("must be at least {MESSAGE_BYTES_MIN}, or no login fits into it");
+            let given = server.max_message_bytes;
+            let message =
+                format!("expected {MESSAGE_BYTES_MIN} or more, for a login must fit, got {given}");
             wrong("server.max_message_bytes", message);
         }
         if let Err(error) = EnvFilter::try_new(&self.log.filter) {
-            let filter = &self.log.filter;
             let message = format!(
-                "`{filter}` is not a filter ({error}): write a level, such as info, or one for each \
-                 module, such as presence_hub=debug,warn"
+                "expected levels such as \"info\" or \"presence_hub=debug,warn\", got {:?} ({error})",
+                self.log.filter
             );
             wrong("log.filter", message);
         }
@@ -153,11 +164,8 @@ impl Config {
         let message = match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
             (true, true) => None,
             (false, false) => tls(certificate, key).err().map(|fault| fault.to_string()),
-            _ => Some(
-                "server.tls_certificate and server.tls_key belong together, and one of them is \
-                 empty: set both, or neither"
-                    .into(),
-            ),
+            (true, false) => Some("server.tls_certificate is missing: TLS needs both files".into()),
+            (false, true) => Some("server.tls_key is missing: TLS needs both files".into()),
         };
         let keys = vec!["server.tls_certificate", "server.tls_key"];
         message.map(|message| (keys, message)).into_iter().collect()
@@ -171,23 +179,23 @@ impl Config {
         let (webhook, tencent) = (&self.webhook, &self.tencent);
         let is_native = webhook.format == WebhookFormat::Native;
         if !webhook.url.is_empty() && is_native && webhook.secrets.is_empty() {
-            let message = "webhook.secrets is empty: receivers could not verify the sender. Add \
-                           one: `whsec_` followed by what `openssl rand -base64 32` prints";
+            let message = "webhook.secrets is empty, so receivers could not verify the sender: add \
+                           one, \"whsec_\" and what `openssl rand -base64 32` prints";
             found.push((vec!["webhook.secrets", "webhook.url"], message.into()));
         }
         if !is_native && tencent.sdk_app_id == 0 {
-            let message = "webhook.format = \"tencent\" needs tencent.sdk_app_id, which every callback \
-                           names: set it, or use the format native";
+            let message = "webhook.format = \"tencent\" needs the application's id: set \
+                           tencent.sdk_app_id, which is 0";
             found.push((vec!["tencent.sdk_app_id", "webhook.format"], message.into()));
         }
         if tencent.sdk_app_id != 0 && tencent.secret_key.expose().is_empty() {
             // With an empty key anybody could sign.
-            let message = "tencent.sdk_app_id is set without tencent.secret_key, which verifies who \
-                           calls /v4: set the secret key of the application";
+            let message = "the application's secret key is missing: set tencent.secret_key, or \
+                           tencent.sdk_app_id = 0 for no compatible API";
             found.push((vec!["tencent.sdk_app_id", "tencent.secret_key"], message.into()));
         }
         if webhook.parallel > PARALLEL_MAX {
-            let message = format!("{} is too many: at most {PARALLEL_MAX}", webhook.parallel);
+            let message = format!("expected 1 to {PARALLEL_MAX}, got {}", webhook.parallel);
             found.push((vec!["webhook.parallel"], message));
         }
         found
@@ -225,9 +233,10 @@ impl Config {
             ("limits.changes_per_user_per_minute", limits.changes_per_user_per_minute as usize),
             ("webhook.parallel", self.webhook.parallel),
         ];
-        let durations = durations.into_iter().map(|(key, value)| (key, value == Duration::ZERO));
-        let counts = counts.into_iter().map(|(key, value)| (key, value == 0));
-        let nothing = durations.chain(counts).filter(|(_, is_nothing)| *is_nothing);
-        nothing.map(|(key, _)| (vec![key], "must be greater than zero".to_owned())).collect()
+        let durations = durations.into_iter().filter(|(_, value)| *value == Duration::ZERO);
+        let durations = durations.map(|(key, _)| (key, "expected more than 0s, got 0s"));
+        let counts = counts.into_iter().filter(|(_, value)| *value == 0);
+        let counts = counts.map(|(key, _)| (key, "expected 1 or more, got 0"));
+        durations.chain(counts).map(|(key, message)| (vec![key], message.to_owned())).collect()
     }
 }

@@ -204,9 +204,11 @@ fn message(
         explain(wrong.path(), wrong.inner().message(), given.as_ref(), "the configuration");
     // The place says the key already.
     let message = message.strip_prefix(&format!("`{key}`: ")).unwrap_or(&message);
-    let message = message.strip_prefix(&format!("`{key}` ")).unwrap_or(message);
+    let message = message.strip_prefix(&format!("`{key}` is ")).unwrap_or(message);
+    // What JSON calls an object has another name in TOML.
+    let message = message.replace("expected an object", "expected a section");
     if !is_secret {
-        return message.to_owned();
+        return message;
     }
     let example = if key.ends_with('s') { r#"["...", "..."]"# } else { r#""...""# };
     format!("{message}; write {key} = {example} (what was given is not shown)")

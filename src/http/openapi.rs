@@ -16,6 +16,15 @@ use utoipa::{IntoResponses, OpenApi, ToSchema};
     info(title = "presence-hub", description = "Who is online: the server API for app back ends."),
     components(schemas(ProblemBody)),
     security(("bearer" = []), ("api_key" = []), ("cookie" = [])),
+    tags(
+        (name = "users", description = "Who is there, and what is done to them."),
+        (name = "sessions", description = "The devices that are logged in."),
+        (name = "events", description = "What changed, and the state to begin a copy with."),
+        (name = "policy", description = "Whom a login kicks."),
+        (name = "webhooks", description = "How webhooks go, and what was given up."),
+        (name = "operation", description = "Counts, hubs, settings."),
+        (name = "dashboard", description = "The dashboard's login."),
+    ),
 )]
 struct Frame;
 

@@ -63,6 +63,8 @@ struct RefusalEntry<'a> {
 #[utoipa::path(
     get,
     path = "/v1/refusals",
+    operation_id = "listRefusals",
+    tag = "sessions",
     params(RefusalsRequest),
     responses(
         (status = 200, description = "The refused logins, the latest first.", body = RefusalList<'static>),

@@ -63,28 +63,36 @@ pub(super) struct Counted {
     /// Open WebSockets.
     connections: i64,
     /// Sessions, by platform.
+    #[schema(value_type = BTreeMap<String, u64>)]
     sessions: By,
     /// Sessions that are Online, and PushOnline.
+    #[schema(value_type = BTreeMap<String, u64>)]
     sessions_by_state: By,
     /// Users remembered, by state.
+    #[schema(value_type = BTreeMap<String, u64>)]
     users: By,
     /// Users watched, summed over sessions.
     subscriptions: i64,
     logins: u64,
+    #[schema(value_type = BTreeMap<String, u64>)]
     logins_by_kind: By,
     /// Logins and upgrades refused.
     refusals: u64,
+    #[schema(value_type = BTreeMap<String, u64>)]
     refusals_by_reason: By,
     /// Kick notices sent.
     kicks: u64,
+    #[schema(value_type = BTreeMap<String, u64>)]
     kicks_by_reason: By,
     /// Connections ended.
     closes: u64,
+    #[schema(value_type = BTreeMap<String, u64>)]
     closes_by_reason: By,
     /// Of those, how many had read nothing for too long.
     slow_consumers: u64,
     /// Entries of the transition log.
     transitions: u64,
+    #[schema(value_type = BTreeMap<String, u64>)]
     transitions_by_cause: By,
     /// Statuses sent to watchers.
     deliveries: u64,

@@ -162,7 +162,7 @@ fn hexadecimal(id: u128, digits: &mut [u8; 32]) -> &str {
 
 /// A text that is not an id the hub could have given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an id of 32 hexadecimal digits")]
+#[error("expected an id of 32 hexadecimal digits")]
 pub struct NotAnId;
 
 id128! {

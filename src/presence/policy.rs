@@ -153,16 +153,16 @@ pub enum Groups {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyFault {
     /// L1 wants a partition.
-    #[error("{0} stands in two groups")]
+    #[error("{0} stands in two groups: each platform must stand in exactly one")]
     Twice(Platform),
     /// L1 wants a partition.
-    #[error("{0} stands in no group")]
+    #[error("{0} stands in no group: each platform must stand in exactly one")]
     Missing(Platform),
     /// They cannot share a slot and be in different groups.
     #[error("web and miniprogram share a slot, so they must stand in one group")]
     PartedSlot,
     /// L2.
-    #[error("max_instances of {0} must be from 1 to 100")]
+    #[error("expected 1 to 100 instances of {0}")]
     Instances(Platform),
     /// The number is that of the slot, which bears the web's name.
     #[error("miniprogram shares the web's slot: set max_instances of web")]

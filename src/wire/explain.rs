@@ -47,7 +47,7 @@ fn not_json(whole: &str, error: &serde_json::Error) -> String {
     let what = match what.split_once("EOF while parsing ") {
         Some((_, part)) => format!("it ends within {part}"),
         None => match what {
-            "expected value" => "expected a value".to_owned(),
+            "expected value" | "expected ident" => "expected a value".to_owned(),
             "trailing characters" => "something follows its end".to_owned(),
             _ => what.to_owned(),
         },
@@ -77,11 +77,15 @@ pub fn explain(path: &Path, error: &str, given: Option<&Value>, whole: &str) -> 
             None => format!("expected {expected}"),
         },
         Fault::Own(message) => {
-            match given.filter(|given| !given.is_object() && !given.is_array()) {
-                Some(given) if message.starts_with("expected ") => {
-                    format!("{message}, got {}", show_given(given))
+            // Only texts are read in ways of the hub's own: of anything else, its name was.
+            let name = || path.iter().next_back().and_then(key).map(Value::from);
+            let text = given
+                .and_then(|given| if given.is_string() { Some(given.clone()) } else { name() });
+            match text {
+                Some(text) if message.starts_with("expected ") => {
+                    format!("{message}, got {}", show_given(&text))
                 }
-                Some(given) => format!("{message}; got {}", show_given(given)),
+                Some(text) => format!("{message}; got {}", show_given(&text)),
                 None => message.to_owned(),
             }
         }
@@ -109,7 +113,7 @@ impl<'a> Fault<'a> {
             Some((field, rest.strip_prefix(", ").unwrap_or(rest)))
         };
         if let Some((field, _)) = named("missing field ") {
-            return Self::Field(field, "is missing".to_owned());
+            return Self::Field(field, "is missing, and is required".to_owned());
         }
         if let Some((field, _)) = named("duplicate field ") {
             return Self::Field(field, "is given twice".to_owned());
@@ -148,6 +152,8 @@ fn kind(expected: &str) -> &str {
         "a string" | "a borrowed string" | "string" | "str" | "a character" => "a text",
         "string or map" | "variant identifier" => "a text",
         "path string" => "a path",
+        // Of a size in bytes.
+        "parsable string" => "a size such as \"10GiB\"",
         "a boolean" => "true or false",
         "u8" => "a whole number from 0 to 255",
         "u16" => "a whole number from 0 to 65535",
@@ -165,6 +171,13 @@ fn kind(expected: &str) -> &str {
 fn without_place(error: &str) -> &str {
     let error = error.trim_end();
     error.rsplit_once(" at line ").map_or(error, |(error, _)| error)
+}
+
+fn key(segment: &Segment) -> Option<&str> {
+    match segment {
+        Segment::Map { key } => Some(key),
+        Segment::Seq { .. } | Segment::Enum { .. } | Segment::Unknown => None,
+    }
 }
 
 fn at<'a>(whole: &'a Value, path: &Path) -> Option<&'a Value> {

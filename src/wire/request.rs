@@ -166,7 +166,7 @@ pub fn parse(text: &str) -> Result<(u64, Request), Malformed> {
     let Text(name) = head
         .r#type
         .and_then(|raw| serde_json::from_str(raw.get()).ok())
-        .ok_or_else(|| malformed(id, format!("`type`: expected a text, {}", given(head.r#type))))?;
+        .ok_or_else(|| malformed(id, expected("type", "a text", head.r#type)))?;
 
     let wrong_field = |id, message: String| Malformed {
         id,
@@ -190,8 +190,7 @@ pub fn parse(text: &str) -> Result<(u64, Request), Malformed> {
     match id {
         Some(id) => Ok((id, request)),
         None => {
-            let given = given(head.id);
-            let message = format!("`id`: expected a whole number from 0 to 2^53 - 1, {given}");
+            let message = expected("id", "a whole number from 0 to 2^53 - 1", head.id);
             Err(wrong_field(None, message))
         }
     }
@@ -282,12 +281,12 @@ fn bounded(field: &str, text: Option<&str>) -> Result<(), Wrong> {
     }
 }
 
-/// What was given in place of what was expected.
-fn given(raw: Option<&RawValue>) -> String {
-    match raw.and_then(|raw| serde_json::from_str(raw.get()).ok()) {
-        Some(value) => format!("got {}", show_given(&value)),
-        None if raw.is_some() => "got something that cannot be read".to_owned(),
-        None => "and it is missing".to_owned(),
+/// Says what a field should be, and what it is.
+fn expected(field: &str, what: &str, raw: Option<&RawValue>) -> String {
+    let Some(raw) = raw else { return format!("`{field}` is missing: expected {what}") };
+    match serde_json::from_str(raw.get()) {
+        Ok(given) => format!("`{field}`: expected {what}, got {}", show_given(&given)),
+        Err(_) => format!("`{field}`: expected {what}, got what cannot be read"),
     }
 }
 

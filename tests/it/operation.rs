@@ -3,9 +3,11 @@
 mod commands;
 mod configuration;
 mod keys;
+mod log_escaping;
 mod output;
 mod reload;
 mod wall_clock;
+mod wrong_settings;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;

@@ -10,6 +10,7 @@ mod operators;
 mod queries;
 mod refusals;
 mod tencent;
+mod wrong_calls;
 
 use std::time::Duration;
 

@@ -62,6 +62,16 @@ test('the description is valid', async () => {
   assert.ok(result.valid, JSON.stringify(result.errors, null, 2));
 });
 
+test('generated clients get good names', () => {
+  const calls = Object.values(description.paths).flatMap((methods) => Object.values(methods));
+  const names = calls.map((call) => call.operationId);
+  for (const name of names) assert.match(name, /^[a-z]+([A-Z][a-z]+)+$/);
+  assert.equal(new Set(names).size, names.length);
+  for (const name of ['getUser', 'listUsers', 'kickUser', 'getStatuses', 'listEvents', 'getSnapshot']) assert.ok(names.includes(name), name);
+  for (const { operationId, tags } of calls) assert.equal(tags?.length, 1, operationId);
+  assert.equal(description.components.schemas.BTreeMap, undefined);
+});
+
 const CALLS = [
   ['post', '/v1/status', '/v1/status', 200, { users: ['ana', 'nobody', ' '], detail: true }],
   ['post', '/v1/status', '/v1/status', 400, { users: [] }],

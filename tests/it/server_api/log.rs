@@ -313,3 +313,37 @@ async fn the_description_lists_every_call() {
         assert!(paths.iter().any(|known| *known == path), "{path} in {paths:?}");
     }
 }
+
+#[tokio::test]
+async fn every_call_is_described_with_a_name_and_a_tag_for_generated_clients() {
+    let server = Server::start(&[]);
+    let answer = server.http("GET", "/openapi.json").send().await.expect("an answer");
+    let text = answer.text().await.expect("a body");
+    let document: Value = serde_json::from_str(&text).expect("JSON");
+    let tags = document["tags"].as_array().expect("tags").iter();
+    let tags: Vec<_> = tags.map(|tag| tag["name"].as_str().expect("a name")).collect();
+    let mut names = Vec::new();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, call) in methods.as_object().expect("methods") {
+            let name = call["operationId"].as_str().unwrap_or_else(|| panic!("{method} {path}"));
+            let (first, rest) = name.split_at(1);
+            let is_verb_and_noun = first.chars().all(|c| c.is_ascii_lowercase())
+                && rest.chars().all(|c| c.is_ascii_alphabetic())
+                && rest.contains(|c: char| c.is_ascii_uppercase());
+            assert!(is_verb_and_noun, "{method} {path}: {name}");
+            names.push(name.to_owned());
+            let tag = call["tags"][0].as_str().unwrap_or_else(|| panic!("{method} {path}: a tag"));
+            assert!(tags.contains(&tag), "{method} {path}: {tag} is not described");
+        }
+    }
+    let count = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), count, "each name is given once");
+    let schemas = document["components"]["schemas"].as_object().expect("schemas");
+    for name in schemas.keys() {
+        let is_of_rust =
+            ["BTreeMap", "HashMap", "Vec", "Option", "Arc", "Box"].contains(&name.as_str());
+        assert!(!is_of_rust && !name.contains('_'), "{name}");
+    }
+}

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::support::{API_KEY, SOON, Server};
 
 /// Every call with parameters, and the parameters that it knows.
-const CALLS: [(&str, &[&str]); 9] = [
+const CALLS: [(&str, &[&str]); 10] = [
+    ("/v1/refusals", &["user", "limit"]),
     ("/v1/users", &["prefix", "state", "cursor", "limit"]),
     ("/v1/sessions", &["user", "platform", "state", "node", "address", "cursor", "limit"]),
     ("/v1/snapshot", &["page", "limit"]),
@@ -52,7 +53,7 @@ async fn an_empty_parameter_is_absent_and_an_unknown_one_refused_in_every_call()
         }
     }
     let (status, body) = get(&server, "/v1/policy/explain?login=").await;
-    assert_eq!((status, message(&body)), (400, "`login` is missing"));
+    assert_eq!((status, message(&body)), (400, "`login` is missing, and is required"));
 }
 
 /// The `next` of each list, with another page to come.

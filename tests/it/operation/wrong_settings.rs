@@ -1,0 +1,146 @@
+//! Whoever sees only the message of a fault in the configuration knows what to change.
+
+use super::commands::{complained, run};
+
+/// Files that are wrong, and what is said of each.
+const FILES: [(&str, &str); 33] = [
+    (
+        "[liveness]\nweb_silence = 45\n",
+        r#"config.toml:2:1: liveness.web_silence: expected a duration such as "20s", "7d" or "1500ms", got the number 45"#,
+    ),
+    (
+        "[liveness]\nweb_silence = \"45\"\n",
+        r#"config.toml:2:1: liveness.web_silence: expected a duration such as "20s", "7d" or "1500ms", got "45""#,
+    ),
+    (
+        "[liveness]\nweb_ping = \"30s\"\n",
+        "config.toml:2:1: liveness.web_ping: liveness.web_silence must be longer than twice liveness.web_ping, or one lost ping ends a session: expected more than 1m, got 1m",
+    ),
+    (
+        "[server]\nlisten = \"localhost\"\n",
+        r#"config.toml:2:1: server.listen: expected an IP address and a port such as "127.0.0.1:7800" or "[::]:7800", got "localhost""#,
+    ),
+    (
+        "[server]\nlisten = \"0.0.0.0:7800\"\n",
+        r#"config.toml:2:1: server.listen: other machines can reach `0.0.0.0:7800`, and without a secret the hub is in development mode, which listens on loopback only: set auth.secrets, or listen on 127.0.0.1"#,
+    ),
+    (
+        "[server]\nproduction = \"yes\"\n",
+        r#"config.toml:2:1: server.production: expected true or false, got "yes""#,
+    ),
+    (
+        "[server]\nmax_connections = -1\n",
+        "config.toml:2:1: server.max_connections: expected a whole number, 0 or more, got the number -1",
+    ),
+    (
+        "[server]\nmax_connections = 0\n",
+        "config.toml:2:1: server.max_connections: expected 1 or more, got 0",
+    ),
+    (
+        "[server]\nmax_message_bytes = 100\n",
+        "config.toml:2:1: server.max_message_bytes: expected 1024 or more, for a login must fit, got 100",
+    ),
+    (
+        "[server]\nallowed_origins = \"https://app.example.com\"\n",
+        r#"config.toml:2:1: server.allowed_origins: expected a list, got "https://app.example.com""#,
+    ),
+    (
+        "[server]\nallowed_origins = [\"https://a.example\", \"https://app.example.com/path\"]\n",
+        r#"config.toml:2:1: server.allowed_origins: allowed_origins[1]: "https://app.example.com/path" is not an origin: it has no path; write "https://app.example.com""#,
+    ),
+    (
+        "[server]\nallowed_origins = [\"https://a.example\", 7]\n",
+        "config.toml:2:1: server.allowed_origins: `server.allowed_origins[1]`: expected a text, got the number 7",
+    ),
+    (
+        "[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"proxy.example\"]\n",
+        r#"config.toml:2:1: server.trusted_proxies: trusted_proxies[1]: expected an address or a network, such as "10.0.0.5" or "10.0.0.0/8", got "proxy.example""#,
+    ),
+    (
+        "[server]\nallowed_origin = [\"https://app.example.com\"]\n",
+        "config.toml:2:1: server.allowed_origin: not known here: expected one of `production`, `listen`, `allowed_origins`, `max_connections`, `max_message_bytes`, `handshake_timeout`, `keep_alive`, `drain`, `metrics_listen`, `admin_listen`, `trusted_proxies`, `tls_certificate`, `tls_key`",
+    ),
+    (
+        "[server]\ntls_key = \"key.pem\"\n",
+        "config.toml:2:1: server.tls_key: server.tls_certificate is missing: TLS needs both files",
+    ),
+    (
+        "[server]\nkeep_alive = \"0s\"\n",
+        "config.toml:2:1: server.keep_alive: expected more than 0s, got 0s",
+    ),
+    (
+        "[sever]\nlisten = \"127.0.0.1:1\"\n",
+        "config.toml:2:1: sever.listen: `sever` is not known here: expected one of `server`, `auth`, `login`, `liveness`, `limits`, `store`, `webhook`, `tencent`, `log`",
+    ),
+    (
+        "[login]\npolicy = \"singel\"\n",
+        r#"config.toml:2:1: login.policy: expected one of "single", "dual", "triple", "multi", "custom", got "singel""#,
+    ),
+    (
+        "[login]\npolicy = \"custom\"\ngroups = [[\"web\", \"toaster\"]]\n",
+        r#"config.toml:3:1: login.groups: `login.groups[0][1]`: a platform is one of android, ios, ipad, linux, mac, miniprogram, web, windows; got "toaster""#,
+    ),
+    (
+        "[login]\ngroups = [[\"web\"]]\n",
+        r#"config.toml:2:1: login.groups: login.groups count only with login.policy = "custom": set that, or remove the groups"#,
+    ),
+    (
+        "[login.max_instances]\nweb = 101\n",
+        "config.toml:2:1: login.max_instances.web: expected 1 to 100 instances of web, got 101",
+    ),
+    (
+        "[login.max_instances]\ntoaster = 1\n",
+        r#"config.toml:2:1: login.max_instances.toaster: a platform is one of android, ios, ipad, linux, mac, miniprogram, web, windows; got "toaster""#,
+    ),
+    (
+        "[auth]\nsecret = 12345678\n",
+        r#"config.toml:2:1: auth.secret: expected a text; write auth.secret = "..." (what was given is not shown)"#,
+    ),
+    (
+        "[auth]\nalgorithm = \"HS512\"\n",
+        r#"config.toml:2:1: auth.algorithm: expected one of "HS256", "RS256", "ES256", "EdDSA", got "HS512""#,
+    ),
+    (
+        "[webhook]\nurl = \"app.example.com/presence\"\n",
+        r#"config.toml:2:1: webhook.url: expected a whole URL, such as https://app.example.com/presence
+config.toml:2:1: webhook.url: webhook.secrets is empty, so receivers could not verify the sender: add one, "whsec_" and what `openssl rand -base64 32` prints"#,
+    ),
+    (
+        "[webhook]\nurl = \"https://app.example.com/presence\"\n",
+        r#"config.toml:2:1: webhook.url: webhook.secrets is empty, so receivers could not verify the sender: add one, "whsec_" and what `openssl rand -base64 32` prints"#,
+    ),
+    ("[webhook]\nparallel = 65\n", "config.toml:2:1: webhook.parallel: expected 1 to 64, got 65"),
+    (
+        "[webhook]\nmax_backlog = \"lots\"\n",
+        r#"config.toml:2:1: webhook.max_backlog: expected a size such as "10GiB", got "lots""#,
+    ),
+    (
+        "[tencent]\nsdk_app_id = 1400000000\n",
+        "config.toml:2:1: tencent.sdk_app_id: the application's secret key is missing: set tencent.secret_key, or tencent.sdk_app_id = 0 for no compatible API",
+    ),
+    (
+        "[log]\nformat = \"xml\"\n",
+        r#"config.toml:2:1: log.format: expected "text" or "json", got "xml""#,
+    ),
+    (
+        "[log]\nfilter = \"hub=lots\"\n",
+        r#"config.toml:2:1: log.filter: expected levels such as "info" or "presence_hub=debug,warn", got "hub=lots" (error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5)"#,
+    ),
+    ("[log\n", "config.toml:1:5: unclosed table, expected `]`"),
+    ("server = 5\n", "config.toml:1:1: server: expected a section, got the number 5"),
+];
+
+#[test]
+fn a_fault_names_the_key_what_was_given_and_what_was_expected() {
+    let mut wrong = Vec::new();
+    for (file, expected) in FILES {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::write(directory.path().join("config.toml"), file).expect("to write");
+        let output = run(directory.path(), &["check-config"], &[]);
+        assert_eq!(output.status.code(), Some(2), "{file}");
+        if complained(&output).trim_end() != expected {
+            wrong.push(format!("{file:?}: {}", complained(&output).trim_end()));
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}

@@ -1,0 +1,193 @@
+//! Whoever sees only the message of an error knows what to change.
+
+use futures::SinkExt;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::json_of;
+use crate::support::{API_KEY, Server};
+
+/// Calls that are wrong: method, path, body, and what is answered.
+const CALLS: [(&str, &str, &str, &str); 26] = [
+    ("POST", "/v1/status", r#"{"users":"bob"}"#, r#"`users`: expected a list, got "bob""#),
+    (
+        "POST",
+        "/v1/status",
+        r#"{"users":["bob",7]}"#,
+        "`users[1]`: expected a text, got the number 7",
+    ),
+    ("POST", "/v1/status", r#"{"users":[]}"#, "`users`: expected 1 to 500 ids, got 0"),
+    (
+        "POST",
+        "/v1/status",
+        r#"{"users":["bob"],"detail":"yes"}"#,
+        r#"`detail`: expected true or false, got "yes""#,
+    ),
+    ("POST", "/v1/status", r#"{"user":["bob"]}"#, "`users` is missing, and is required"),
+    ("POST", "/v1/status", r#"["bob"]"#, r#"the body must be a JSON object, got the list ["bob"]"#),
+    (
+        "POST",
+        "/v1/status",
+        r#"{"users":["bob",]}"#,
+        "the body is not valid JSON: trailing comma (line 1, column 17)",
+    ),
+    (
+        "POST",
+        "/v1/status",
+        r#"{"users":["bob""#,
+        "the body is not valid JSON: it ends within a list (line 1, column 15)",
+    ),
+    (
+        "POST",
+        "/v1/status",
+        r#"{"users":["bob"]} {}"#,
+        "the body is not valid JSON: something follows its end (line 1, column 19)",
+    ),
+    ("POST", "/v1/status", r#"{"users":["a"],"users":["b"]}"#, "`users` is given twice"),
+    ("PUT", "/v1/users/bob/custom", r#"{}"#, "`custom` is missing, and is required"),
+    (
+        "PUT",
+        "/v1/users/bob/custom",
+        r#"{"custom":{"text":"hi"}}"#,
+        r#"`custom`: expected a text, got the object {"text":"hi"}"#,
+    ),
+    (
+        "GET",
+        "/v1/users/%20bob",
+        r#""#,
+        r#"a user id has 1 to 128 bytes, no control characters, and no white space at its ends; `.` and `..` are not allowed, because clients remove them from a URL's path; got " bob""#,
+    ),
+    (
+        "GET",
+        "/v1/users?limit=many",
+        r#""#,
+        r#"`limit`: expected a whole number from 1 to 1000, got "many""#,
+    ),
+    (
+        "GET",
+        "/v1/users?limit=0",
+        r#""#,
+        r#"`limit`: expected a whole number from 1 to 1000, got "0""#,
+    ),
+    (
+        "GET",
+        "/v1/users?lmit=5",
+        r#""#,
+        "`lmit` is not known here: expected one of `prefix`, `state`, `cursor`, `limit`",
+    ),
+    (
+        "GET",
+        "/v1/users?state=online",
+        r#""#,
+        r#"`state`: expected one of "Offline", "PushOnline", "Online", got "online""#,
+    ),
+    (
+        "GET",
+        "/v1/sessions?address=localhost",
+        r#""#,
+        r#"`address`: expected an IP address such as 203.0.113.7 or 2001:db8::1, got "localhost""#,
+    ),
+    (
+        "GET",
+        "/v1/sessions?platform=toaster",
+        r#""#,
+        r#"`platform`: a platform is one of android, ios, ipad, linux, mac, miniprogram, web, windows; got "toaster""#,
+    ),
+    (
+        "GET",
+        "/v1/snapshot?page=xx",
+        r#""#,
+        r#"`page`: expected the `next` of a page of this list, as it was given out, got "xx""#,
+    ),
+    (
+        "GET",
+        "/v1/events?after=yesterday",
+        r#""#,
+        r#"`after`: expected a cursor of the log, as it was given out, or "now", got "yesterday""#,
+    ),
+    (
+        "GET",
+        "/v1/stats/series?minutes=90",
+        r#""#,
+        r#"`minutes`: expected a whole number from 1 to 60, got "90""#,
+    ),
+    ("GET", "/v1/policy/explain?existing=web", r#""#, "`login` is missing, and is required"),
+    (
+        "GET",
+        "/v1/policy/explain?login=ios&existing=web:many",
+        r#""#,
+        r#"`existing`: expected platforms with counts such as "web,android:2", got "web:many""#,
+    ),
+    (
+        "POST",
+        "/v1/webhooks/dead/retry",
+        r#"{}"#,
+        "`ids` is missing: expected a list of the ids of dead letters, or `all: true`",
+    ),
+    (
+        "POST",
+        "/v1/webhooks/dead/drop",
+        r#"{"ids":["x"]}"#,
+        r#"`ids[0]`: expected a cursor of the log, as it was given out, got "x""#,
+    ),
+];
+
+/// Messages that are wrong, and what is answered.
+const MESSAGES: [(&str, &str); 18] = [
+    (r#"nonsense"#, "the message is not valid JSON: expected a value (line 1, column 2)"),
+    (r#"["ping",3]"#, r#"the message must be a JSON object, got the list ["ping",3]"#),
+    (r#"{"id":3}"#, "`type` is missing: expected a text"),
+    (r#"{"id":3,"type":7}"#, "`type`: expected a text, got the number 7"),
+    (
+        r#"{"id":3,"type":"pong"}"#,
+        r#"`type`: expected one of login, subscribe, unsubscribe, query, background, foreground, set, refresh, ping, sessions, kick, logout; got "pong""#,
+    ),
+    (r#"{"type":"ping","id":"3"}"#, r#"`id`: expected a whole number from 0 to 2^53 - 1, got "3""#),
+    (r#"{"type":"ping"}"#, "`id` is missing: expected a whole number from 0 to 2^53 - 1"),
+    (r#"{"type":"subscribe","id":3}"#, "`users` is missing, and is required"),
+    (r#"{"type":"subscribe","id":3,"users":"bob"}"#, r#"`users`: expected a list, got "bob""#),
+    (
+        r#"{"type":"subscribe","id":3,"users":["bob",7]}"#,
+        "`users[1]`: expected a text, got the number 7",
+    ),
+    (r#"{"type":"query","id":3,"users":[]}"#, "`users`: expected 1 to 200 ids, got 0"),
+    (
+        r#"{"type":"unsubscribe","id":3}"#,
+        "`users` is missing: expected a list of user ids, or `all: true`",
+    ),
+    (r#"{"type":"unsubscribe","id":3,"all":"yes"}"#, r#"`all`: expected true or false, got "yes""#),
+    (
+        r#"{"type":"background","id":3,"reason":"sleep"}"#,
+        r#"`reason`: expected "hide" or "exit", got "sleep""#,
+    ),
+    (r#"{"type":"set","id":3}"#, "`custom` is missing, and is required"),
+    (r#"{"type":"set","id":3,"custom":7}"#, "`custom`: expected a text, got the number 7"),
+    (r#"{"type":"refresh","id":3,"token":12345}"#, "`token`: expected a text"),
+    (r#"{"type":"ping","id":3,"id":4}"#, "`id` is given twice"),
+];
+
+#[tokio::test]
+async fn an_error_names_the_field_what_was_given_and_what_was_expected() {
+    let server = Server::start(&[]);
+    let mut wrong = Vec::new();
+    for (method, path, body, expected) in CALLS {
+        let request = server.http(method, path).bearer_auth(API_KEY).body(body);
+        let answer = request.send().await.expect("an answer");
+        let (status, body) = (answer.status(), json_of(answer).await);
+        assert_eq!(status, 400, "{path}: {body}");
+        if body["error"]["message"] != expected {
+            wrong.push(format!("{method} {path}: {}", body["error"]["message"]));
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+#[tokio::test]
+async fn an_error_on_a_socket_names_the_field_what_was_given_and_what_was_expected() {
+    let server = Server::start(&[]);
+    for (n, (message, expected)) in MESSAGES.into_iter().enumerate() {
+        let (mut client, _) = server.login(&format!("user-{n}"), "linux").await;
+        client.socket.send(Message::text(message)).await.expect("to send");
+        let heard = client.message().await;
+        assert_eq!(heard["error"]["message"], expected, "{message}");
+    }
+}

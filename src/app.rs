@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Loaded, StoreKind, load};
 use crate::http::{self, Development, Door, Face, ListenFault, OriginRule, TrustedProxies};
 use crate::hub::{Hub, run_deadlines};
+use crate::presence::Timestamp;
 use crate::session::{self, Sessions};
 use crate::store::{EmbeddedStore, MemoryStore, OpenFault, Outbox, Store};
 use crate::webhook::{self, HttpTransport, Webhook};
@@ -39,6 +40,8 @@ const DESCRIPTORS_KEPT: u64 = 64;
 const POSTING_MAX: Duration = Duration::from_secs(10);
 /// The file with the secret that development mode signs with, in the store's directory.
 pub const DEVELOPMENT_SECRET: &str = "dev-secret";
+/// How far the wall clock may be behind the run before without a word.
+const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(1);
 /// How many bytes of chance the keys of development mode have.
 const KEY_BYTES: usize = 32;
 
@@ -89,6 +92,7 @@ pub async fn run(
 
     let clock = Clock::system();
     let Stores { store, outbox } = Stores::open(&config, &clock)?;
+    let clock = begin_after(clock, store.latest());
     let settings = Settings::of(&config, made.as_ref(), &at_start)?;
     let transport = HttpTransport::new().map_err(|error| AppFault::Setting(error.to_string()))?;
     let (transport, shared) = (Arc::new(transport), Arc::clone(&store));
@@ -183,6 +187,19 @@ fn left_as_it_was(fault: &impl std::fmt::Display) {
     tracing::error!(%fault, "the configuration is left as it was");
 }
 
+/// The clock of a run that goes on after another: never earlier, though the wall clock may be.
+fn begin_after(clock: Clock, latest: Timestamp) -> Clock {
+    let ahead = latest - clock.wall();
+    if ahead > CLOCK_BEHIND_MAX {
+        tracing::warn!(
+            ahead_ms = ahead.as_millis(),
+            "the wall clock is behind what the run before knew: versions go on from there, so that \
+             they only grow"
+        );
+    }
+    clock.not_before(latest + Duration::from_millis(1))
+}
+
 /// One adapter, by each of its ports.
 struct Stores {
     store: Arc<dyn Store>,
@@ -200,7 +217,16 @@ impl Stores {
                     store.map_err(|fault| AppFault::Store(path.display().to_string(), fault))?,
                 ))
             }
-            StoreKind::Memory => Ok(Self::of(MemoryStore::new(retention, present.wall))),
+            StoreKind::Memory => {
+                let store = || MemoryStore::new(retention, present.wall);
+                let directory = &config.store.path;
+                Ok(Self::of(store().with_floor(directory).unwrap_or_else(|error| {
+                    let directory = directory.display();
+                    let what = "versions may become smaller where the clock is set back before the next start";
+                    tracing::warn!(%directory, %error, "the time cannot be kept in store.path: {what}");
+                    store()
+                })))
+            }
         }
     }
 

@@ -3,14 +3,14 @@
 //! It rides on tokio's clock, so a test that pauses tokio's time drives every window of the hub.
 
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::presence::{Sign, Timestamp};
+use crate::presence::{Sign, Stall, Timestamp};
 
 /// How often the hub marks that it runs.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -21,6 +21,8 @@ const UPTIME: &str = "/proc/uptime";
 /// How far the wall clock may drift from the process's own time before it counts as set: a few
 /// milliseconds are not worth that a time is shown differently than before.
 const DRIFT_MAX_MS: i64 = 20;
+/// How many stalls are remembered one by one; each is longer than a second.
+const STALLS_MAX: usize = 1000;
 /// How late a tick may be before the hub counts as having stood still (T12).
 const STILL: Duration = Duration::from_secs(1);
 
@@ -41,16 +43,8 @@ pub struct Clock {
 struct Pulse {
     last_tick: Timestamp,
     stood_still: Duration,
-    last_stall_from: Timestamp,
-}
-
-/// For how long the hub has stood still.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StoodStill {
-    /// In all.
-    pub total: Duration,
-    /// The last moment before the latest time of it that the hub was known to run.
-    pub from: Timestamp,
+    /// The earliest first.
+    stalls: Arc<[Stall]>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one module that reads time")]
@@ -60,13 +54,22 @@ impl Clock {
         Self::anchored(wall(), Some(Arc::default()))
     }
 
+    /// The same clock, begun no earlier than that: what an earlier run said bears earlier times and
+    /// smaller versions, even where the wall clock was set back meanwhile (V2). To be called before
+    /// anybody asks what time it is.
+    #[must_use]
+    pub fn not_before(self, floor: Timestamp) -> Self {
+        let ahead = floor - self.now();
+        Self::anchored(self.epoch + ahead + self.started.elapsed(), self.ahead_ms)
+    }
+
     /// A clock for tests on paused time: it starts at `epoch`, and the wall clock follows it.
     pub fn simulated(epoch: Timestamp) -> Self {
         Self::anchored(epoch, None)
     }
 
     fn anchored(epoch: Timestamp, ahead_ms: Option<Arc<AtomicI64>>) -> Self {
-        let pulse = Pulse { last_tick: epoch, stood_still: Duration::ZERO, last_stall_from: epoch };
+        let pulse = Pulse { last_tick: epoch, stood_still: Duration::ZERO, stalls: Arc::default() };
         let pulse = Arc::new(Mutex::new(pulse));
         let boot = if ahead_ms.is_none() { None } else { fs::read_to_string(BOOT_ID).ok() };
         let boot = boot.unwrap_or_default().trim().into();
@@ -100,29 +103,39 @@ impl Clock {
     pub fn sign(&self) -> Sign {
         let up_ms = if self.boot.is_empty() { None } else { up_ms() };
         let boot = if up_ms.is_some() { (*self.boot).into() } else { Box::default() };
-        Sign { boot, up_ms: up_ms.unwrap_or_default(), wall: self.wall(), now: self.now() }
+        let (now, stalls) = self.present();
+        Sign { boot, up_ms: up_ms.unwrap_or_default(), wall: self.wall(), now, stalls }
     }
 
     /// The process's own time less the time in which the hub stood still: what silence is measured
     /// in. A stall is left out as soon as it is over, even before its late tick has come.
     pub fn running(&self) -> Timestamp {
         let (now, stood_still) = self.look();
-        now - stood_still.total
+        now - stood_still
     }
 
-    /// For how long the hub has stood still.
-    pub fn stood_still(&self) -> StoodStill {
+    /// For how long the hub has stood still in all.
+    pub fn stood_still(&self) -> Duration {
         self.look().1
     }
 
-    fn look(&self) -> (Timestamp, StoodStill) {
+    fn look(&self) -> (Timestamp, Duration) {
         let pulse = self.pulse.lock();
         let now = self.now();
-        let stood_still = match stall_of(now - pulse.last_tick) {
-            Some(by) => StoodStill { total: pulse.stood_still + by, from: pulse.last_tick },
-            None => StoodStill { total: pulse.stood_still, from: pulse.last_stall_from },
+        let by = stall_of(now - pulse.last_tick).unwrap_or_default();
+        (now, pulse.stood_still + by)
+    }
+
+    /// The process's own time, and when the hub stood still before: a stall is there as soon as it
+    /// is over, even before its late tick has come.
+    pub fn present(&self) -> (Timestamp, Arc<[Stall]>) {
+        let pulse = self.pulse.lock();
+        let now = self.now();
+        let stalls = match stall_of(now - pulse.last_tick) {
+            Some(by) => pulse.with(by),
+            None => Arc::clone(&pulse.stalls),
         };
-        (now, stood_still)
+        (now, stalls)
     }
 
     /// How long from now until the hub will have run until `running`.
@@ -155,11 +168,29 @@ impl Clock {
     pub fn tick(&self) -> Option<Duration> {
         let mut pulse = self.pulse.lock();
         let now = self.now();
-        let from = std::mem::replace(&mut pulse.last_tick, now);
-        let by = stall_of(now - from)?;
-        pulse.stood_still += by;
-        pulse.last_stall_from = from;
-        Some(by)
+        let by = stall_of(now - pulse.last_tick);
+        if let Some(by) = by {
+            pulse.stood_still += by;
+            pulse.stalls = pulse.with(by);
+        }
+        pulse.last_tick = now;
+        by
+    }
+}
+
+impl Pulse {
+    /// The stalls with one more, that began with the last tick: as many as windows may need, the two
+    /// earliest joined where there are more.
+    fn with(&self, by: Duration) -> Arc<[Stall]> {
+        let last = Stall { from: self.last_tick, until: self.last_tick + by };
+        let mut stalls = self.stalls.to_vec();
+        stalls.push(last);
+        if stalls.len() > STALLS_MAX {
+            let first = stalls.remove(0);
+            // The next begins as much earlier as the first took.
+            stalls[0].from = stalls[0].from - (first.until - first.from);
+        }
+        stalls.into()
     }
 }
 
@@ -179,6 +210,13 @@ fn stall_of(since_tick: Duration) -> Option<Duration> {
 #[expect(clippy::disallowed_methods, reason = "this is the one module that reads time")]
 fn wall() -> Timestamp {
     timestamp(SystemTime::now())
+}
+
+/// How long ago this was first asked: for what is said now and then, not for what is due.
+#[expect(clippy::disallowed_methods, reason = "this is the one module that reads time")]
+pub fn elapsed() -> Duration {
+    static BEGIN: OnceLock<Instant> = OnceLock::new();
+    BEGIN.get_or_init(Instant::now).elapsed()
 }
 
 /// A time of the system's.

@@ -23,6 +23,7 @@ use crate::presence::{
     Answer, Background, DeviceId, EventKind, Kicker, NodeId, Platform, Record, Refusal, SessionId,
     State as UserState, Status, Target, Terminal, Timestamp, UserId, Victim,
 };
+use crate::store::Damaged;
 use crate::wire::{ErrorCode, TEXT_BYTES_MAX, no_object, read_json, show_given};
 
 /// The most users that one call may name.
@@ -184,14 +185,16 @@ pub(super) async fn statuses(
         }
     }
     let records = door.hub.records(&users).await?;
-    let statuses = users
-        .iter()
-        .zip(&records)
-        .map(|(user, record)| match request.detail {
-            true => Detail::whole(&door.hub, user, record),
-            false => Detail::brief(user, record),
-        })
-        .collect();
+    let mut statuses = Vec::with_capacity(users.len());
+    for (user, record) in users.iter().zip(&records) {
+        match record {
+            Ok(record) if request.detail => statuses.push(Detail::whole(&door.hub, user, record)),
+            Ok(record) => statuses.push(Detail::brief(user, record)),
+            Err(Damaged) => {
+                errors.push(UserError { user: user.to_string(), code: ErrorCode::Damaged });
+            }
+        }
+    }
     Ok(many(&Statuses { statuses, errors }))
 }
 

@@ -19,7 +19,7 @@ use super::problem::Problem;
 use super::query::{Asked, Limit};
 use crate::hub::Hub;
 use crate::presence::{Platform, Record, State as UserState, Terminal, UserId};
-use crate::store::{Among, Cursor};
+use crate::store::{Among, Cursor, Damaged, Listed};
 
 /// How many users are read at once in search of sessions, once what was read had too few.
 const USERS_READ: usize = 500;
@@ -48,6 +48,10 @@ pub(super) struct StatusPage<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     cursor: Option<Cursor>,
+    /// Users who were left out because their records are damaged; absent where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Option<Vec<String>>)]
+    damaged: Vec<&'a UserId>,
 }
 
 /// `GET /v1/snapshot`: everybody who is not Offline. The cursor of the first page is from before it
@@ -149,9 +153,20 @@ async fn containing(
             break;
         }
     }
-    let statuses = found.iter().map(|(user, record)| Detail::brief(user, record)).collect();
     let next = next.map(|user| Place::<USERS>::after(user).to_string());
-    Ok(many(&StatusPage { statuses, next, cursor: None }))
+    Ok(page(&found, next, None))
+}
+
+/// A page of users, which names those whose records are damaged.
+fn page(users: &[Listed], next: Option<String>, cursor: Option<Cursor>) -> Response {
+    let (mut statuses, mut damaged) = (Vec::with_capacity(users.len()), Vec::new());
+    for (user, record) in users {
+        match record {
+            Ok(record) => statuses.push(Detail::brief(user, record)),
+            Err(Damaged) => damaged.push(user),
+        }
+    }
+    many(&StatusPage { statuses, next, cursor, damaged })
 }
 
 async fn statuses<const LIST: u8>(
@@ -163,8 +178,7 @@ async fn statuses<const LIST: u8>(
     let users = hub.store().users(among, limit.get()).await?;
     let next = users.last().filter(|_| users.len() == limit.get()).map(|(user, _)| user);
     let next = next.map(|user| Place::<LIST>::after(user.clone()).to_string());
-    let statuses = users.iter().map(|(user, record)| Detail::brief(user, record)).collect();
-    Ok(many(&StatusPage { statuses, next, cursor }))
+    Ok(page(&users, next, cursor))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -224,6 +238,10 @@ impl<'a> SessionDetail<'a> {
 pub(super) struct SessionPage<'a> {
     sessions: Vec<SessionDetail<'a>>,
     next: Option<String>,
+    /// Users who were left out because their records are damaged; absent where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Option<Vec<String>>)]
+    damaged: &'a Vec<UserId>,
 }
 
 /// `GET /v1/sessions`: the terminals of all users.
@@ -255,14 +273,17 @@ pub(super) async fn sessions(
         .iter()
         .map(|(user, record, index)| SessionDetail::of(&door.hub, user, &record.terminals[*index]));
     let sessions = sessions.collect();
-    let next = found.next.map(|place| place.to_string());
-    Ok(many(&SessionPage { sessions, next }))
+    let next = found.next.as_ref().map(ToString::to_string);
+    Ok(many(&SessionPage { sessions, next, damaged: &found.damaged }))
 }
 
 /// Reads users from the place on until the page is full.
 async fn search(hub: &Hub, found: &mut Found<'_>, mut among: Among) -> Result<(), Problem> {
     if let Some(Place { user, .. }) = found.request.cursor.clone() {
-        found.look_at(user.clone(), &hub.record(&user).await?);
+        match hub.record(&user).await {
+            Err(error) if error.is_damage() => found.damaged.push(user.clone()),
+            record => found.look_at(user.clone(), &record?),
+        }
         among.after = Some(user);
     }
     // Where everything is wanted, a page is full with as many users as it has lines, and the next
@@ -279,7 +300,10 @@ async fn search(hub: &Hub, found: &mut Found<'_>, mut among: Among) -> Result<()
                 return Ok(());
             }
             among.after = Some(user.clone());
-            found.look_at(user, &record);
+            match record {
+                Ok(record) => found.look_at(user, &record),
+                Err(Damaged) => found.damaged.push(user),
+            }
         }
         if is_end || found.next.is_some() {
             return Ok(());
@@ -294,11 +318,12 @@ struct Found<'a> {
     request: &'a SessionsRequest,
     sessions: Vec<(UserId, Arc<Record>, usize)>,
     next: Option<Place<SESSIONS>>,
+    damaged: Vec<UserId>,
 }
 
 impl<'a> Found<'a> {
     const fn new(request: &'a SessionsRequest) -> Self {
-        Self { request, sessions: Vec::new(), next: None }
+        Self { request, sessions: Vec::new(), next: None, damaged: Vec::new() }
     }
 
     /// Takes what is wanted of a user's terminals, as far as the page goes.

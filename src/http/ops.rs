@@ -64,6 +64,8 @@ async fn render(State(door): State<Arc<Door>>, headers: HeaderMap) -> Result<Res
     if let Ok(left) = Left::now(&door).await {
         metrics.set_left(&left.backlog, left.age, left.dead_waiting);
     }
+    let damaged = i64::try_from(door.hub.store().damaged()).unwrap_or(i64::MAX);
+    door.hub.metrics().damaged_rows.set(damaged);
     let hub = door.hub.metrics().render(&totals);
     let webhook = metrics.render();
     let process = Process::look(&door).await.render(&door);

@@ -5,7 +5,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::hub::Unavailable;
+use crate::hub::{Unavailable, store_failed};
 use crate::presence::InvalidUser;
 use crate::store::StoreError;
 use crate::wire::ErrorCode;
@@ -134,6 +134,12 @@ impl Problem {
         Self::new(StatusCode::GONE, "cursor_expired", message)
     }
 
+    pub(super) fn damaged() -> Self {
+        let message = "this user's record is damaged, so its status is unknown: it begins anew with the \
+                       user's next login, or with a kick";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Damaged.name(), message)
+    }
+
     pub(super) fn upgrade_required() -> Self {
         let message = "this is a WebSocket endpoint, of version 13";
         Self::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message)
@@ -160,8 +166,11 @@ impl Problem {
 
 impl From<Unavailable> for Problem {
     fn from(error: Unavailable) -> Self {
-        tracing::warn!(%error, "a request waits for the store");
-        Self::unavailable("the store cannot be reached now")
+        if error.is_damage() {
+            return Self::damaged();
+        }
+        store_failed("a request was refused: the store failed", &error, None);
+        Self::unavailable("the store cannot be reached now: try again")
     }
 }
 

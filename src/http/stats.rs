@@ -119,6 +119,8 @@ struct StoreStats {
     slow_commits: u64,
     /// Commits that it did not take.
     failures: u64,
+    /// Damaged rows that were found since the start and are still there.
+    damaged_rows: u64,
 }
 
 /// How the webhook does.
@@ -190,6 +192,7 @@ impl Counted {
                 commit_us: counts.store.commit_us,
                 slow_commits: counts.store.slow_commits,
                 failures: counts.store.failures,
+                damaged_rows: door.hub.store().damaged(),
             },
             webhook: WebhookStats {
                 state: door.webhook.shown().state,

@@ -21,6 +21,7 @@ use super::api::{BODY_BYTES_MAX, end_terminals, read_body};
 use super::audit::Deed;
 use super::problem::Problem;
 use crate::auth::UserSigVerifier;
+use crate::hub::store_failed;
 use crate::presence::{
     DeviceId, Platform, Record, State as UserState, Target, Terminal, Timestamp, UserId,
 };
@@ -29,6 +30,8 @@ use crate::presence::{
 const ACCOUNTS_MAX: usize = 500;
 /// The code of an account that there is not.
 const UNKNOWN_ACCOUNT: u32 = 70107;
+/// The code of a user whose record is damaged: nothing can be said of it.
+const DAMAGED_ACCOUNT: u32 = 90994;
 
 /// The Tencent Cloud IM application whose back end may call.
 #[derive(Clone)]
@@ -174,20 +177,27 @@ async fn query(door: &Door, tencent: &Tencent, body: &Bytes) -> Result<QueryRepl
         custom: is_set("IsReturnCustomStatus"),
     };
     let records = accounts.iter().map(async |account| match account.parse::<UserId>() {
-        Ok(user) => door.hub.record(&user).await.map(Some),
-        Err(_) => Ok(None),
+        Ok(user) => match door.hub.record(&user).await {
+            Err(error) if error.is_damage() => Ok(Err(DAMAGED_ACCOUNT)),
+            record => record.map(Ok),
+        },
+        Err(_) => Ok(Err(UNKNOWN_ACCOUNT)),
     });
     let records = try_join_all(records).await.map_err(|error| {
-        tracing::warn!(%error, "a request waits for the store");
+        store_failed("a request was refused: the store failed", &error, None);
         Fault::QueryFailed
     })?;
     let mut reply = QueryReply { query_result: Vec::new(), error_list: Vec::new() };
     for (account, record) in accounts.into_iter().zip(records) {
-        match record.filter(|record| record.version > 0 || !tencent.unknown_account_error) {
-            Some(record) => reply.query_result.push(Account::new(account, &record, wanted)),
-            None => {
-                let error = json!({ "To_Account": account, "ErrorCode": UNKNOWN_ACCOUNT });
-                reply.error_list.push(error);
+        let is_unknown = |record: &Record| record.version == 0 && tencent.unknown_account_error;
+        let record = record.and_then(|record| match is_unknown(&record) {
+            true => Err(UNKNOWN_ACCOUNT),
+            false => Ok(record),
+        });
+        match record {
+            Ok(record) => reply.query_result.push(Account::new(account, &record, wanted)),
+            Err(code) => {
+                reply.error_list.push(json!({ "To_Account": account, "ErrorCode": code }));
             }
         }
     }

@@ -75,9 +75,10 @@ pub(super) async fn watchers(
     let next = last.map(|(connection, _)| place(connection.serial).to_string());
     let users: Vec<_> = shown.iter().map(|(_, user)| user.clone()).collect();
     let records = door.hub.records(&users).await?;
-    // One whose session has just ended is left out.
+    // One whose session has just ended is left out, and one whose record is damaged.
     let watchers = shown.iter().zip(&records).filter_map(|((connection, user), record)| {
-        let terminal = record.terminals.iter().find(|terminal| terminal.is_on(*connection))?;
+        let mut terminals = record.as_ref().ok()?.terminals.iter();
+        let terminal = terminals.find(|terminal| terminal.is_on(*connection))?;
         Some(SessionDetail::of(&door.hub, user, terminal))
     });
     let watchers = watchers.collect();

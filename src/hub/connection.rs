@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Applied, Hub, Mailbox, Unavailable};
+use super::{Applied, Hub, Mailbox, Unavailable, store_failed};
 use crate::panics::caught;
 use crate::presence::{Event, EventId, EventKind, Status, UserId};
 
@@ -95,8 +95,7 @@ impl Connection {
         let places: Vec<_> = users.iter().map(|user| self.place(user)).collect();
         loop {
             let seen = self.mailbox.seen(&places);
-            let records = self.hub.records(users).await?;
-            let statuses: Vec<_> = records.iter().map(|record| record.status()).collect();
+            let statuses = self.hub.statuses(users).await?;
             let versions: Vec<_> = statuses.iter().map(|status| status.version).collect();
             if self.mailbox.post_snapshot(&places, &seen, &versions, frame(&statuses)) {
                 return Ok(());
@@ -137,7 +136,8 @@ impl Hub {
                 match caught(hub.apply_event(&user, &event, Some(&left), |_| ())).await {
                     Ok(Ok(_)) => break,
                     Ok(Err(error)) => {
-                        tracing::warn!(%user, %error, "store unavailable, end of a session postponed");
+                        let what = "the store did not take the end of a session: retrying";
+                        store_failed(what, &error, Some(&user));
                     }
                     Err(panic) => {
                         tracing::error!(%user, %panic, "end of a session panicked, retrying");

@@ -6,9 +6,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Hub;
+use super::{Hub, store_failed};
 use crate::clock::TICK;
-use crate::presence::{EventKind, UserId};
+use crate::presence::UserId;
 
 /// How many users are asked for at once.
 const USERS_MAX: usize = 4096;
@@ -28,6 +28,9 @@ pub async fn run(hub: Arc<Hub>) {
     tasks.spawn(mark(Arc::clone(&hub), Arc::clone(&beat)));
     tasks.spawn(Arc::clone(&hub).live());
     tasks.spawn(Arc::clone(&hub).trim());
+    // Until they are taken over, the deadlines of an earlier run are in the time of that run.
+    hub.find_lost().await;
+    tasks.spawn(Arc::clone(&hub).take_over());
     tasks.spawn(keep(hub, beat));
     tasks.join_next().await;
 }
@@ -39,68 +42,72 @@ async fn mark(hub: Arc<Hub>, beat: Arc<Notify>) {
     loop {
         ticks.tick().await;
         if let Some(by) = hub.clock.tick() {
-            tracing::warn!(ms = by.as_millis(), "the hub stood still");
+            tracing::warn!(
+                ms = by.as_millis(),
+                "the hub stood still: all windows are moved by as much"
+            );
             hub.metrics.stalls.inc();
         }
         beat.notify_one();
     }
 }
 
-/// A time in which the hub stood still moves every open window by as long (T12) before the next of
-/// them is looked at.
+/// Looks each tick at who is due. After a time in which the hub stood still, those who came back
+/// meanwhile are heard first; each tick of a record allows for that time (T12).
 async fn keep(hub: Arc<Hub>, beat: Arc<Notify>) {
-    // Until then the deadlines of an earlier run are in the time of that run.
-    hub.take_over().await;
-    let (mut moved, mut rest) = (Duration::ZERO, 0);
+    let (mut seen, mut rest) = (Duration::ZERO, 0);
     loop {
         beat.notified().await;
         let stood_still = hub.clock.stood_still();
-        if stood_still.total > moved {
-            let by = stood_still.total - moved;
-            moved = stood_still.total;
-            let users = due(&hub, hub.policy().windows.longest_in_record(), usize::MAX).await;
-            apply_all(&hub, users, &EventKind::StoodStill { from: stood_still.from, by }).await;
-            rest = ROUNDS_AFTER_STALL;
+        if stood_still > seen {
+            (seen, rest) = (stood_still, ROUNDS_AFTER_STALL);
         } else if rest > 0 {
             rest -= 1;
         } else {
-            round(&hub, moved).await;
+            round(&hub, seen).await;
         }
     }
 }
 
 /// Applies to everybody who is due, unless the hub stands still meanwhile.
-async fn round(hub: &Arc<Hub>, moved: Duration) {
+async fn round(hub: &Arc<Hub>, seen: Duration) {
     for _ in 0..BATCHES_MAX {
-        if hub.clock.stood_still().total > moved {
+        if hub.clock.stood_still() > seen {
             return;
         }
-        let users = due(hub, Duration::ZERO, USERS_MAX).await;
+        let mut users = due(hub).await;
         let may_be_more = users.len() == USERS_MAX;
-        let all_landed = apply_all(hub, users, &EventKind::Tick).await;
+        users.retain(|user| !hub.must_wait(user));
+        users.extend(hub.damaged_and_over());
+        let all_landed = tick_all(hub, users).await;
         if !may_be_more || !all_landed {
             return;
         }
     }
 }
 
-async fn due(hub: &Hub, ahead: Duration, limit: usize) -> Vec<UserId> {
-    let now = hub.clock.now() + ahead;
-    hub.store.due(now, hub.clock.wall(), limit).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the store cannot say what is due");
+async fn due(hub: &Hub) -> Vec<UserId> {
+    let due = hub.store.due(hub.clock.now(), hub.clock.wall(), USERS_MAX).await;
+    due.unwrap_or_else(|error| {
+        store_failed("the store could not say who is due: retrying", &error.into(), None);
         Vec::new()
     })
 }
 
-/// Applies an event to many users, each in a task of its own; returns whether all took it.
-async fn apply_all(hub: &Arc<Hub>, users: Vec<UserId>, kind: &EventKind) -> bool {
+/// Has many users' records looked at, each in a task of its own; returns whether all could be.
+async fn tick_all(hub: &Arc<Hub>, users: Vec<UserId>) -> bool {
     let apply = |user: UserId| {
-        let (hub, kind) = (Arc::clone(hub), kind.clone());
+        let hub = Arc::clone(hub);
         tokio::spawn(async move {
-            let applied = hub.apply(&user, kind).await;
-            applied
-                .inspect_err(|error| tracing::warn!(%user, %error, "a deadline must wait"))
-                .is_ok()
+            match hub.tick(&user).await {
+                Err(error) if !error.is_damage() => {
+                    let what = "the store did not take what a deadline brought: retrying";
+                    store_failed(what, &error, Some(&user));
+                    false
+                }
+                // A damaged record waits apart.
+                Ok(()) | Err(_) => true,
+            }
         })
     };
     let landed = stream::iter(users).map(apply).buffer_unordered(CONCURRENT);

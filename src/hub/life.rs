@@ -1,12 +1,14 @@
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Hub, Unavailable};
-use crate::presence::{EventKind, NodeId, Sign, State};
-use crate::store::Among;
+use super::{Hub, Unavailable, complaints, store_failed};
+use crate::panics::caught;
+use crate::presence::{EventKind, Record, State, UserId};
+use crate::store::{Among, Damaged};
 
 /// How often the hub gives a sign of life (T11), and begins to let go of old entries of the log.
 const EVERY: Duration = Duration::from_secs(1);
@@ -24,44 +26,114 @@ impl Hub {
         Ok(self.store.sign(self.node, self.clock.sign()).await?)
     }
 
-    /// Takes the sessions of hubs that are gone over: each is held until its own deadline (T11).
-    pub(super) async fn take_over(&self) {
-        while let Err(error) = self.try_to_take_over().await {
-            tracing::warn!(%error, "sessions of an earlier run wait for the store");
+    /// Finds the hubs that are gone.
+    pub(super) async fn find_lost(&self) {
+        loop {
+            match self.store.lost().await {
+                Ok(lost) => return self.lost.store(Arc::new(lost)),
+                Err(error) => {
+                    store_failed("sessions of an earlier run wait: retrying", &error.into(), None);
+                }
+            }
             tokio::time::sleep(EVERY).await;
         }
     }
 
-    async fn try_to_take_over(&self) -> Result<(), Unavailable> {
-        for (node, sign) in self.store.lost().await? {
-            let sessions = self.take_over_from(node, &sign).await?;
-            self.store.retire(node).await?;
-            tracing::info!(%node, sessions, "took over from a hub that is gone");
+    /// Takes the sessions of hubs that are gone over: each is held until its own deadline (T11). Beside
+    /// all else, and whoever cannot be taken over yet holds up nobody. Does not return.
+    pub(super) async fn take_over(self: Arc<Self>) {
+        let lost = self.lost.load_full();
+        let mut failed = if lost.is_empty() { Vec::new() } else { self.take_all_over().await };
+        while !failed.is_empty() {
+            tokio::time::sleep(EVERY).await;
+            failed = self.take_these_over(failed).await;
+        }
+        for (node, _) in &*lost {
+            while let Err(error) = self.store.retire(*node).await {
+                store_failed("an earlier run is not forgotten: retrying", &error.into(), None);
+                tokio::time::sleep(EVERY).await;
+            }
+            tracing::info!(%node, "took over the sessions of a hub that is gone");
+        }
+        self.lost.store(Arc::default());
+        pending().await
+    }
+
+    /// Takes over whoever there is; returns those for whom the store did not take it.
+    async fn take_all_over(&self) -> Vec<UserId> {
+        let mut among = Among { states: vec![State::Online], ..Among::default() };
+        let mut failed = Vec::new();
+        loop {
+            let users = match self.store.users(&among, USERS_MAX).await {
+                Ok(users) => users,
+                Err(error) => {
+                    store_failed("sessions of an earlier run wait: retrying", &error.into(), None);
+                    tokio::time::sleep(EVERY).await;
+                    continue;
+                }
+            };
+            let Some((last, _)) = users.last() else { return failed };
+            among.after = Some(last.clone());
+            let mut theirs = Vec::new();
+            for (user, record) in users {
+                match record {
+                    Ok(record) if self.is_lost(&record) => theirs.push(user),
+                    Ok(_) => (),
+                    Err(Damaged) => self.note_damaged(&user),
+                }
+            }
+            failed.extend(self.take_these_over(theirs).await);
+        }
+    }
+
+    /// Whether a user has sessions of hubs that are gone.
+    fn is_lost(&self, record: &Record) -> bool {
+        let lost = self.lost.load();
+        let online = record.terminals.iter().filter(|t| t.state() == State::Online);
+        online.into_iter().any(|t| lost.iter().any(|(node, _)| *node == t.connection.node))
+    }
+
+    /// Takes users over; returns those for whom the store did not take it.
+    async fn take_these_over(&self, users: Vec<UserId>) -> Vec<UserId> {
+        let take = async |user: UserId| match caught(self.take_user_over(&user)).await {
+            Err(panic) => {
+                tracing::error!(%user, %panic, "taking a user over panicked: retrying");
+                Some(user)
+            }
+            Ok(Err(error)) if !error.is_damage() => {
+                store_failed("sessions of an earlier run wait: retrying", &error, Some(&user));
+                Some(user)
+            }
+            // A damaged record waits apart.
+            Ok(Ok(()) | Err(_)) => None,
+        };
+        let taken = join_all(users.into_iter().map(take)).await;
+        taken.into_iter().flatten().collect()
+    }
+
+    /// Has a user's sessions of hubs that are gone counted in this hub's time from here on.
+    async fn take_user_over(&self, user: &UserId) -> Result<(), Unavailable> {
+        let present = self.clock.sign();
+        for (node, sign) in &**self.lost.load() {
+            let lost = EventKind::NodeLost {
+                node: *node,
+                successor: self.node,
+                last: sign.now,
+                at: present.now - sign.before(&present),
+                stalls: Arc::clone(&sign.stalls),
+            };
+            self.apply(user, lost).await?;
         }
         Ok(())
     }
 
-    async fn take_over_from(&self, node: NodeId, sign: &Sign) -> Result<usize, Unavailable> {
-        let present = self.clock.sign();
-        let at = present.now - sign.before(&present);
-        let lost = EventKind::NodeLost { node, successor: self.node, last: sign.now, at };
-        let mut among = Among { states: vec![State::Online], ..Among::default() };
-        let mut sessions = 0;
-        loop {
-            let users = self.store.users(&among, USERS_MAX).await?;
-            let Some((last, _)) = users.last() else { return Ok(sessions) };
-            among.after = Some(last.clone());
-            let applied = users.iter().filter_map(|(user, record)| {
-                let online = record.terminals.iter().filter(|t| t.state() == State::Online);
-                let theirs = online.filter(|terminal| terminal.connection.node == node).count();
-                sessions += theirs;
-                (theirs > 0).then(|| self.apply(user, lost.clone()))
-            });
-            let applied: Vec<_> = applied.collect();
-            for applied in join_all(applied).await {
-                applied?;
-            }
+    /// Looks at what a user's record may have come due for: in this hub's time, so a user who is not
+    /// taken over yet is first.
+    pub(super) async fn tick(&self, user: &UserId) -> Result<(), Unavailable> {
+        if !self.lost.load().is_empty() {
+            self.take_user_over(user).await?;
         }
+        self.apply(user, EventKind::Tick).await.map(|_| ())
     }
 
     /// Goes on living.
@@ -75,9 +147,10 @@ impl Hub {
             if let Err(error) = &done
                 && is_well
             {
-                tracing::error!(%error, "the store takes nothing: what happens now must wait");
+                tracing::error!(%error, "the store takes nothing: logins are refused, ends of sessions are retried");
             } else if done.is_ok() && !is_well {
-                tracing::info!("the store takes what happens again");
+                let left_out = complaints::over();
+                tracing::info!(left_out, "the store takes what happens again");
             }
             is_well = done.is_ok();
         }

@@ -57,6 +57,8 @@ pub struct Metrics {
     /// Commits that the store did not take.
     pub commit_failures: Counter,
     task_restarts: Family<Task, Counter>,
+    /// Damaged rows of the store that were found and are still there.
+    pub damaged_rows: Gauge,
     tallies: Tallies,
     sessions: Family<Session, Gauge<i64>>,
     users: Family<User, Gauge<u64, AtomicU64>>,
@@ -211,6 +213,7 @@ impl Default for Metrics {
             slow_commits: Counter::default(),
             commit_failures: Counter::default(),
             task_restarts: Family::default(),
+            damaged_rows: Gauge::default(),
             tallies: Tallies::default(),
             sessions: Family::default(),
             users: Family::default(),
@@ -253,6 +256,8 @@ impl Metrics {
         hub.register("store_commit_failures", "Commits that the store did not take", failures);
         let restarts = self.task_restarts.clone();
         hub.register("task_restarts", "Long-lived tasks restarted after a panic", restarts);
+        let damaged = self.damaged_rows.clone();
+        hub.register("store_damaged_rows", "Damaged rows of the store, still there", damaged);
     }
 
     /// Writes everything in Prometheus's text format, with the store's present totals, but for the

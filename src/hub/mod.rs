@@ -9,28 +9,33 @@
 //!                          both ─▶ bus ─▶ other nodes
 //! ```
 
+mod anew;
 mod backlog;
+mod complaints;
 mod connection;
 mod deadlines;
 mod life;
 mod listening;
 mod mailbox;
 mod metrics;
+mod questions;
 mod registry;
 mod sharded;
 mod tally;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use futures::future::try_join_all;
+use parking_lot::Mutex as SyncMutex;
 use smallvec::SmallVec;
 use tokio::sync::{Mutex, MutexGuard, Notify};
 
+pub use self::complaints::store_failed;
 pub use self::connection::Connection;
 pub use self::deadlines::run as run_deadlines;
 use self::mailbox::flush_all;
@@ -42,15 +47,13 @@ use crate::bus::{Bus, Word};
 use crate::clock::{Clock, TICK};
 use crate::presence::{
     Answer, Cause, ConnectionId, Effects, End, Event, EventId, EventKind, Kicker, Link, Moment,
-    NodeId, Policy, Record, SessionId, Status, Timestamp, UserId, Why, step,
+    NodeId, Outcome, Policy, Record, SessionId, Sign, Status, Timestamp, UserId, Why, step,
 };
-use crate::store::{Commit, Store, StoreError, Totals};
+use crate::store::{Commit, Store, StoreError};
 use crate::wire::{By, Close, KickNotice, KickReason, Push, UserStatus, text_frame};
 
 /// How many lanes there are: users share them by hash, at the cost of a wait now and then.
 const LANES: usize = 4096;
-/// How many records are asked for together: for more, joining them costs more than most take.
-const RECORDS_AT_ONCE: usize = 30;
 /// How often a step is decided again after a lost race before the caller hears of it.
 const COMMIT_ATTEMPTS_MAX: u32 = 64;
 
@@ -74,6 +77,10 @@ pub struct Hub {
     drained: Notify,
     /// Ends of sessions that the store has not taken yet.
     settling: AtomicU64,
+    /// Hubs that are gone and whose sessions are not all taken over.
+    lost: ArcSwap<Vec<(NodeId, Sign)>>,
+    /// Users whose record is damaged, and until when it may stay so, in running time.
+    damaged: SyncMutex<BTreeMap<UserId, Timestamp>>,
 }
 
 /// The store did not do what it was asked.
@@ -84,6 +91,13 @@ pub struct Unavailable {
     cause: StoreError,
     /// Whether it may have been written all the same.
     pub is_in_doubt: bool,
+}
+
+impl Unavailable {
+    /// Whether it is this user's record alone that cannot be read.
+    pub const fn is_damage(&self) -> bool {
+        matches!(self.cause, StoreError::Damaged { .. })
+    }
 }
 
 impl From<StoreError> for Unavailable {
@@ -125,6 +139,8 @@ impl Hub {
             is_full: AtomicBool::new(false),
             drained: Notify::new(),
             settling: AtomicU64::new(0),
+            lost: ArcSwap::default(),
+            damaged: SyncMutex::default(),
         })
     }
 
@@ -210,9 +226,14 @@ impl Hub {
         let (mut attempts, mut is_sent_again) = (0, false);
         loop {
             let failed = |cause| Unavailable { cause, is_in_doubt: is_sent_again };
-            let stored = self.store.load(user).await.map_err(failed)?;
-            let moment = self.moment(&stored.record, from);
-            let outcome = step(&stored.record, event, &policy, &moment);
+            let stored = match self.load_for(user, &event.kind).await {
+                Err(StoreError::Conflict) if attempts < COMMIT_ATTEMPTS_MAX => {
+                    attempts += 1;
+                    continue;
+                }
+                loaded => loaded.map_err(failed)?,
+            };
+            let outcome = self.decide(&stored.record, event, &policy, from);
             let record = Arc::new(outcome.record);
             let due = record.due(&policy);
             let reasons: SmallVec<[_; 1]> =
@@ -263,6 +284,17 @@ impl Hub {
         self.lanes[lane].lock().await
     }
 
+    /// What the rules make of an event now.
+    fn decide(
+        &self,
+        record: &Record,
+        event: &Event,
+        policy: &Policy,
+        from: Option<&Mailbox>,
+    ) -> Outcome {
+        step(record, event, policy, &self.moment(record, from))
+    }
+
     /// The present, with what is known of the user's connections here; the one that an event comes
     /// from may have given up its place already.
     fn moment(&self, record: &Record, from: Option<&Mailbox>) -> Moment {
@@ -272,8 +304,8 @@ impl Hub {
         let heard = here.map(|mailbox| (mailbox.id(), mailbox.heard()));
         let heard = heard.chain(from.map(|from| (from.id(), from.heard())));
         let heard = heard.map(|(id, at)| (id, self.clock.shown(at))).collect();
-        let now = self.clock.now();
-        Moment { now, wall: self.clock.shown(now), heard }
+        let (now, stalls) = self.clock.present();
+        Moment { now, wall: self.clock.shown(now), stalls, heard }
     }
 
     /// Counts transitions by their causes, and how late those were that a deadline brought.
@@ -335,91 +367,6 @@ impl Hub {
         if !unflushed.is_empty() {
             tokio::spawn(flush_all(unflushed));
         }
-    }
-
-    // Questions.
-
-    /// A user's record.
-    ///
-    /// # Errors
-    ///
-    /// The store's.
-    pub async fn record(&self, user: &UserId) -> Result<Arc<Record>, Unavailable> {
-        Ok(self.store.load(user).await?.record)
-    }
-
-    /// Many users' records, in the same order.
-    ///
-    /// # Errors
-    ///
-    /// The store's.
-    pub async fn records(&self, users: &[UserId]) -> Result<Vec<Arc<Record>>, Unavailable> {
-        let mut records = Vec::with_capacity(users.len());
-        for some in users.chunks(RECORDS_AT_ONCE) {
-            records.extend(try_join_all(some.iter().map(|user| self.record(user))).await?);
-        }
-        Ok(records)
-    }
-
-    /// A user's status.
-    ///
-    /// # Errors
-    ///
-    /// The store's.
-    pub async fn status(&self, user: &UserId) -> Result<Status, Unavailable> {
-        Ok(self.record(user).await?.status())
-    }
-
-    /// The records and the log, to be read: what changes them goes through [`apply`](Self::apply).
-    pub const fn store(&self) -> &Arc<dyn Store> {
-        &self.store
-    }
-
-    /// Counts terminals and users.
-    ///
-    /// # Errors
-    ///
-    /// The store's.
-    pub async fn totals(&self) -> Result<Totals, Unavailable> {
-        Ok(self.store.totals().await?)
-    }
-
-    /// Says whether the store can take what happens.
-    ///
-    /// # Errors
-    ///
-    /// The store's.
-    pub async fn check(&self) -> Result<(), Unavailable> {
-        Ok(self.store.check().await?)
-    }
-
-    /// When a connection of this node was last heard, on the wall clock.
-    pub fn heard(&self, connection: ConnectionId) -> Option<Timestamp> {
-        self.registry.get(connection).map(|mailbox| self.clock.shown(mailbox.heard()))
-    }
-
-    /// Who watches a user on this node: the connections, the earliest first, and whose sessions live
-    /// on them.
-    pub fn watchers(&self, user: &UserId) -> Vec<(ConnectionId, UserId)> {
-        let watched = self.watchers.get(user);
-        let watchers = watched.map(|watched| watched.watchers()).unwrap_or_default();
-        let known = watchers.iter().filter_map(|w| Some((w.id(), w.user()?.clone())));
-        let mut known: Vec<_> = known.collect();
-        known.sort_by_key(|(connection, _)| connection.serial);
-        known
-    }
-
-    /// In development: makes a session's connection look as if its network were cut; returns
-    /// whether it has one here.
-    ///
-    /// # Errors
-    ///
-    /// The store's.
-    pub async fn cut(&self, user: &UserId, session: SessionId) -> Result<bool, Unavailable> {
-        let record = self.record(user).await?;
-        let terminal = record.terminal(session).filter(|t| t.link == Link::Connected);
-        let mailbox = terminal.and_then(|terminal| self.registry.get(terminal.connection));
-        Ok(mailbox.inspect(|mailbox| mailbox.cut()).is_some())
     }
 
     // Draining.

@@ -214,11 +214,13 @@ pub enum Cause {
     NodeLost,
     /// The custom status changed.
     Custom,
+    /// The store had lost what it knew of the user.
+    Recovered,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Login,
         Self::Resume,
         Self::Logout,
@@ -231,6 +233,7 @@ impl Cause {
         Self::TokenExpired,
         Self::NodeLost,
         Self::Custom,
+        Self::Recovered,
     ];
 
     /// The name as the log writes it.
@@ -248,6 +251,7 @@ impl Cause {
             Self::TokenExpired => "token_expired",
             Self::NodeLost => "node_lost",
             Self::Custom => "custom",
+            Self::Recovered => "recovered",
         }
     }
 }

@@ -1,10 +1,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectionId, DeviceId, EventId, NodeId, Platform, SessionId, Terminal, Timestamp};
+use super::{
+    ConnectionId, DeviceId, EventId, NodeId, Platform, Revocation, SessionId, Stall, State,
+    Terminal, Timestamp,
+};
 
 /// Something that happened to one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,13 +86,17 @@ pub enum EventKind {
         last: Timestamp,
         /// The same moment on the successor's time, which counts from here on.
         at: Timestamp,
+        /// When that hub stood still, on its own time (T12).
+        stalls: Arc<[Stall]>,
     },
-    /// The hub itself stood still: windows that were open move by that long (T12).
-    StoodStill {
-        /// The last moment that it was known to run.
-        from: Timestamp,
-        /// For how long it did not.
-        by: Duration,
+    /// The user's record was damaged, and the user begins anew without any terminal.
+    Recovered {
+        /// The state that the log shows last.
+        was: State,
+        /// The version that the log shows last: the next is greater (V2).
+        version: u64,
+        /// The tokens that were refused, as far as that could still be read (L9).
+        revoked: Option<Revocation>,
     },
 }
 

@@ -54,4 +54,4 @@ pub use self::record::{
 };
 pub use self::status::{State, Status, UnknownState};
 pub use self::step::{Moment, step};
-pub use self::time::{Sign, Timestamp};
+pub use self::time::{Sign, Stall, Timestamp};

@@ -56,9 +56,9 @@ impl Windows {
         if platform.is_native() { self.native_ping } else { self.web_ping }
     }
 
-    /// The longest time between the start of a window of T3, T6 or T7 and its end.
-    pub fn longest_in_record(&self) -> Duration {
-        self.background.max(self.exit).max(self.web_close_grace)
+    /// The longest time for which a session whose connection is gone may be held.
+    pub fn longest_silence(&self) -> Duration {
+        self.web_silence.max(self.native_silence)
     }
 }
 

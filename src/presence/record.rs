@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Answer, BackgroundReason, Cause, ConnectionId, DeviceId, Effects, EventId, Platform, Policy,
-    SessionId, State, Status, Timestamp,
+    Answer, BackgroundReason, Cause, ConnectionId, DeviceId, Effects, EventId, Moment, Platform,
+    Policy, SessionId, Stall, State, Status, Timestamp,
 };
 
 /// How many ended sessions of a user are remembered, and for how long, so that a resume of one is
@@ -78,6 +78,9 @@ pub struct Terminal {
     pub background: Option<Background>,
     /// When its token has expired, leeway included (T10).
     pub token_until: Timestamp,
+    /// Up to when the deadlines above allow for stalls of the hub (T12).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stood: Option<Timestamp>,
 }
 
 /// How a terminal stands with its connection.
@@ -246,6 +249,12 @@ impl Record {
         due
     }
 
+    /// Whether it needs a tick now.
+    pub(super) fn is_due(&self, policy: &Policy, moment: &Moment) -> bool {
+        let Due { running, wall } = self.due(policy);
+        running.is_some_and(|at| at <= moment.now) || wall.is_some_and(|at| at <= moment.wall)
+    }
+
     /// When a user who is offline is forgotten, on the wall clock.
     pub(super) fn forget_at(&self, policy: &Policy) -> Option<Timestamp> {
         let since = self.since.filter(|_| self.terminals.is_empty())?;
@@ -279,6 +288,26 @@ impl Terminal {
     /// Whether it lives on this connection now.
     pub fn is_on(&self, connection: ConnectionId) -> bool {
         self.link == Link::Connected && self.connection == connection
+    }
+
+    /// Moves its open windows by the time in which its hub stood still (T12).
+    pub(super) fn allow_for(&mut self, stalls: &[Stall], now: Timestamp) {
+        let stood = self.stood.unwrap_or_default();
+        let mut is_moved = false;
+        let mut moved = |at: Timestamp, since: Timestamp| {
+            let lag = Stall::lag(stalls, since.max(stood));
+            is_moved |= !lag.is_zero();
+            at + lag
+        };
+        if let Link::Lost { since, until: Some(until), .. } = &mut self.link {
+            *until = moved(*until, *since);
+        }
+        if let Some(Background { since, deadline: Some(deadline), .. }) = &mut self.background {
+            *deadline = moved(*deadline, *since);
+        }
+        if is_moved {
+            self.stood = Some(now);
+        }
     }
 
     /// When it stops being `Online` unless something happens first, and why it will.

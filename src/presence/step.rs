@@ -1,12 +1,11 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::draft::{Draft, change};
 use super::login::judge;
 use super::{
     Answer, Background, BackgroundReason, Cause, ConnectionId, End, Event, EventKind, Evidence,
     Intent, Kicker, Link, Login, Loss, NodeId, Origin, Outcome, Platform, Policy, Record, Refusal,
-    SessionId, State, Target, Terminal, Timestamp, Victor, Why,
+    Revocation, SessionId, Stall, State, Target, Terminal, Timestamp, Victor, Why,
 };
 
 /// When a step happens, and what the actors know that the record does not.
@@ -16,6 +15,8 @@ pub struct Moment {
     pub now: Timestamp,
     /// The wall clock, for times that people read, and for what lasts days: push, tokens.
     pub wall: Timestamp,
+    /// When this hub stood still, the earliest first (T12).
+    pub stalls: Arc<[Stall]>,
     /// When connections were last heard, as far as this node knows, on the wall clock.
     pub heard: Vec<(ConnectionId, Timestamp)>,
 }
@@ -35,6 +36,13 @@ pub fn step(record: &Record, event: &Event, policy: &Policy, moment: &Moment) ->
         };
     }
     let mut draft = Draft::new(record, event.id, policy, moment);
+    // Windows are moved with the user's next event, which is a tick when they seem to be over, and not
+    // when the hub has stood still: so no failing store can lose the move.
+    if event.kind != EventKind::Tick || record.is_due(policy, moment) {
+        for terminal in &mut draft.record.terminals {
+            terminal.allow_for(&moment.stalls, moment.now);
+        }
+    }
     let answer = match &event.kind {
         EventKind::Login(login) => draft.login(login),
         EventKind::Logout(origin) => draft.logout(*origin),
@@ -48,10 +56,10 @@ pub fn step(record: &Record, event: &Event, policy: &Policy, moment: &Moment) ->
         EventKind::Set { origin, custom } => draft.set(*origin, custom.as_ref()),
         EventKind::Kick { target, by } => draft.kick(target, by),
         EventKind::Tick => draft.tick(),
-        EventKind::NodeLost { node, successor, last, at } => {
-            draft.node_lost(*node, *successor, *last, *at)
+        EventKind::NodeLost { node, successor, last, at, stalls } => {
+            draft.node_lost(*node, *successor, *last, *at, stalls)
         }
-        EventKind::StoodStill { from, by } => draft.stood_still(*from, *by),
+        EventKind::Recovered { was, version, revoked } => draft.recovered(*was, *version, *revoked),
     };
     draft.finish(answer)
 }
@@ -120,6 +128,7 @@ impl Draft<'_> {
             heard: self.wall,
             background: None,
             token_until: login.token_until,
+            stood: None,
         };
         let evidence = Evidence { address: login.address, ..Evidence::default() };
         self.log(Cause::Login, Some(change(&terminal, from, Some(State::Online))), evidence);
@@ -323,6 +332,7 @@ impl Draft<'_> {
         successor: NodeId,
         last: Timestamp,
         at: Timestamp,
+        stalls: &[Stall],
     ) -> Answer {
         let moved =
             |then: Timestamp| if then < last { at - (last - then) } else { at + (then - last) };
@@ -332,6 +342,8 @@ impl Draft<'_> {
             if terminal.connection.node != node || terminal.state() != State::Online {
                 continue;
             }
+            terminal.allow_for(stalls, last);
+            terminal.stood = None;
             match &mut terminal.link {
                 Link::Lost { since, until, .. } => {
                     *since = moved(*since);
@@ -354,18 +366,19 @@ impl Draft<'_> {
         Answer::Done
     }
 
-    fn stood_still(&mut self, from: Timestamp, by: Duration) -> Answer {
-        // A window that was opened meanwhile moves by the rest alone, one opened afterwards not.
-        let moved = |at: Timestamp, since: Timestamp| at + by.saturating_sub(since - from);
-        for terminal in &mut self.record.terminals {
-            if let Link::Lost { since, until: Some(until), .. } = &mut terminal.link {
-                *until = moved(*until, *since);
-            }
-            if let Some(Background { since, deadline: Some(deadline), .. }) =
-                &mut terminal.background
-            {
-                *deadline = moved(*deadline, *since);
-            }
+    fn recovered(&mut self, was: State, version: u64, revoked: Option<Revocation>) -> Answer {
+        // Somebody may have begun it anew already.
+        if *self.original != Record::default() {
+            return Answer::Stale;
+        }
+        self.record.revoked = revoked;
+        if was != State::Offline {
+            self.before.state = was;
+            self.record.version = version;
+            self.log(Cause::Recovered, None, Evidence::default());
+        } else if version > 0 {
+            self.record.version = version + 1;
+            self.record.since = Some(self.wall);
         }
         Answer::Done
     }

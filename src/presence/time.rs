@@ -1,5 +1,6 @@
 use std::fmt;
 use std::ops::{Add, Sub};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,26 @@ pub struct Sign {
     pub wall: Timestamp,
     /// The hub's own time.
     pub now: Timestamp,
+    /// When the hub stood still before, as far as an open window may need it.
+    #[serde(default, skip_serializing_if = "<[Stall]>::is_empty")]
+    pub stalls: Arc<[Stall]>,
+}
+
+/// A time in which the hub stood still: it counts for no window that was open (T12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stall {
+    /// The last moment that the hub was known to run.
+    pub from: Timestamp,
+    /// When it ran again.
+    pub until: Timestamp,
+}
+
+impl Stall {
+    /// By how much these stalls move the end of a window that is open since then: by all of a stall
+    /// that came later, by the rest of one in which the window was opened.
+    pub fn lag(stalls: &[Self], since: Timestamp) -> Duration {
+        stalls.iter().map(|stall| stall.until - stall.from.max(since)).sum()
+    }
 }
 
 impl Sign {

@@ -83,7 +83,7 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
         address: Option<IpAddr>,
     ) -> Self {
         let clock = shared.hub().clock();
-        let (since, stood_still) = (clock.now(), clock.stood_still().total);
+        let (since, stood_still) = (clock.now(), clock.stood_still());
         let login = Patience::new(settings.login_timeout, clock.running());
         Self {
             shared,
@@ -258,8 +258,7 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
     /// What time brings.
     fn wake(&mut self) -> Option<End> {
         let (now, running) = (self.now(), self.hub().clock().running());
-        let (stood_still, is_overfull) =
-            (self.hub().clock().stood_still().total, self.is_overfull());
+        let (stood_still, is_overfull) = (self.hub().clock().stood_still(), self.is_overfull());
         if self.blocked.as_mut().is_some_and(|patience| patience.over(running).is_some()) {
             return Some(End::Expelled(Close::SlowConsumer));
         }

@@ -6,7 +6,7 @@ use tokio::io::AsyncRead;
 use super::actor::{Actor, End, notice_at};
 use super::refusals::{Applicant, RefusedLogin};
 use crate::auth::{Identity, TokenFault, claimed_user};
-use crate::hub::{Applied, Hub, Mailbox, Unavailable};
+use crate::hub::{Applied, Hub, Mailbox, Unavailable, store_failed};
 use crate::presence::{
     Answer, DeviceId, EventKind, Intent, Liveness, Login, Origin, Platform, Refusal, SessionId,
     Status, Timestamp, UserId, Victim,
@@ -281,6 +281,6 @@ pub(super) fn refused(refusal: Refusal) -> ErrorBody {
 
 /// What a client is told when the store does not answer.
 pub(super) fn unavailable(error: &Unavailable) -> ErrorBody {
-    tracing::warn!(%error, "a request waits for the store");
-    ErrorBody::new(ErrorCode::Unavailable, "the hub cannot do this now")
+    store_failed("a client's request was refused: the store failed", error, None);
+    ErrorBody::new(ErrorCode::Unavailable, "the hub cannot do this now: try again")
 }

@@ -73,10 +73,10 @@ pub struct LogEntry {
     pub event: Result<Arc<str>, Damaged>,
 }
 
-/// The event of an entry was damaged, for example by the disk. The entry keeps its place, so its
-/// readers can name the hole and go on.
+/// An event or a record was damaged, for example by the disk. It keeps its place in logs and lists,
+/// so that their readers can name the hole and go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the event is damaged and cannot be read")]
+#[error("it is damaged and cannot be read")]
 pub struct Damaged;
 
 /// What stands for a damaged event.

@@ -1,18 +1,21 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::future::ready;
+use std::io;
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::floor::Floor;
 use super::{
     Among, Backlog, Commit, Cursor, Dead, Held, Listed, LogEntry, Outbox, Part, Progress,
     Retention, Revision, Save, Store, StoreError, Stored, Totals, Which,
 };
-use crate::presence::{NodeId, Record, Sign, Timestamp, UserId};
+use crate::presence::{NodeId, Sign, Timestamp, UserId};
 
 /// The most entries that the log in memory holds.
 pub const LOG_ENTRIES_MAX: usize = 100_000;
@@ -24,6 +27,10 @@ pub struct MemoryStore {
     state: Mutex<Inner>,
     head: watch::Sender<Cursor>,
     retention: Retention,
+    /// The latest time of the run before, where one left it.
+    latest: Timestamp,
+    /// Where this run leaves its own.
+    floor: Option<Floor>,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +64,20 @@ impl MemoryStore {
     pub fn new(retention: Retention, wall: Timestamp) -> Self {
         let begin = Cursor::of_new_run(Cursor::default(), wall);
         let state = Inner { log_before: begin, ..Inner::default() };
-        Self { state: Mutex::new(state), head: watch::Sender::new(begin), retention }
+        let head = watch::Sender::new(begin);
+        let (latest, floor) = (Timestamp::default(), None);
+        Self { state: Mutex::new(state), head, retention, latest, floor }
+    }
+
+    /// Leaves in a directory what time it is, and nothing else, so that the next run's versions are
+    /// greater even where the clock was set back meanwhile (V2).
+    ///
+    /// # Errors
+    ///
+    /// Where that cannot be written.
+    pub fn with_floor(self, directory: &Path) -> io::Result<Self> {
+        let (floor, latest) = Floor::open(directory)?;
+        Ok(Self { floor: Some(floor), latest, ..self })
     }
 
     fn swap(&self, user: &UserId, expected: Revision, commit: Commit) -> Result<(), StoreError> {
@@ -163,7 +183,7 @@ impl Inner {
         users.filter(|user| seen.insert(user.clone())).take(limit).collect()
     }
 
-    fn list(&self, among: &Among, limit: usize) -> Vec<(UserId, Arc<Record>)> {
+    fn list(&self, among: &Among, limit: usize) -> Vec<Listed> {
         let from = match &among.after {
             Some(after) if *after.as_str() >= *among.prefix => Bound::Excluded(after.as_str()),
             _ => Bound::Included(among.prefix.as_str()),
@@ -173,7 +193,9 @@ impl Inner {
         let meant = users.filter(|(_, stored)| {
             stored.record.version > 0 && among.states.contains(&stored.record.state())
         });
-        meant.take(limit).map(|(user, stored)| (user.clone(), Arc::clone(&stored.record))).collect()
+        let listed =
+            |(user, stored): (&UserId, &Stored)| (user.clone(), Ok(Arc::clone(&stored.record)));
+        meant.take(limit).map(listed).collect()
     }
 
     fn history(&self, user: &UserId, part: Part, limit: usize) -> Vec<LogEntry> {
@@ -265,6 +287,14 @@ impl Store for MemoryStore {
         ready(Ok(())).boxed()
     }
 
+    fn damaged(&self) -> u64 {
+        0
+    }
+
+    fn latest(&self) -> Timestamp {
+        self.latest
+    }
+
     fn head(&self) -> watch::Receiver<Cursor> {
         self.head.subscribe()
     }
@@ -294,7 +324,11 @@ impl Store for MemoryStore {
         ready(Ok(self.state.lock().trim(&self.retention, now))).boxed()
     }
 
-    fn sign(&self, _: NodeId, _: Sign) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn sign(&self, _: NodeId, sign: Sign) -> BoxFuture<'_, Result<(), StoreError>> {
+        if let Some(floor) = &self.floor {
+            // Without it all goes on: only a clock that is set back between two runs is not noticed.
+            floor.write(sign.now).ok();
+        }
         ready(Ok(())).boxed()
     }
 

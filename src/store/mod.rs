@@ -6,6 +6,7 @@
 //! `tests/it/store_contract.rs`.
 
 mod embedded;
+mod floor;
 mod log;
 mod memory;
 mod outbox;
@@ -22,7 +23,7 @@ pub use self::log::{Backlog, Cursor, Damaged, LogEntry};
 pub use self::memory::{LOG_ENTRIES_MAX, MemoryStore};
 pub use self::outbox::{Dead, Held, Outbox, Progress, Save, Which};
 use crate::presence::{
-    Census, Due, NodeId, Platform, Record, Sign, State, Timestamp, Transition, UserId,
+    Census, Due, NodeId, Platform, Record, Revocation, Sign, State, Timestamp, Transition, UserId,
 };
 
 /// Keeps each user's record, the one log of all transitions, and the hubs' signs of life.
@@ -31,10 +32,11 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Damaged`] where it can no longer be read. [`StoreError::Unavailable`].
     fn load<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Stored, StoreError>>;
 
-    /// Stores a record and what it adds to the log, both or neither.
+    /// Stores a record and what it adds to the log, both or neither. A record that takes the place
+    /// of a damaged one begins the user anew; what is left of the damaged one is kept aside.
     ///
     /// # Errors
     ///
@@ -60,7 +62,8 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>>;
 
-    /// Lists up to `limit` users with their records, in the order of their ids' bytes.
+    /// Lists up to `limit` users with their records, in the order of their ids' bytes. A damaged
+    /// record keeps its place among them, by the state that it was last known to be in.
     ///
     /// # Errors
     ///
@@ -78,12 +81,20 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>>;
 
-    /// Says whether it can take a commit.
+    /// Says whether it can take a commit: after one that failed, not before writes were proved to
+    /// work again. A sign of life proves them, or not.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
     fn check(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// How many damaged rows were found, in this run, and are still there.
+    fn damaged(&self) -> u64;
+
+    /// The latest time that anything in it bears: a new run's own time begins no earlier, so that
+    /// times and versions only grow (V2).
+    fn latest(&self) -> Timestamp;
 
     // The log.
 
@@ -95,8 +106,8 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::CursorExpired`] when entries after it are no longer kept, or it is none of this
-    /// log's.
+    /// [`StoreError::CursorExpired`] when entries after it are no longer kept, or this log never gave
+    /// it out: one of another log, or of a time that a power cut or an older copy undid.
     fn log(
         &self,
         after: Option<Cursor>,
@@ -156,8 +167,8 @@ pub trait Store: Send + Sync + 'static {
     fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
-/// A user in a list.
-pub type Listed = (UserId, Arc<Record>);
+/// A user in a list, and the record where it can be read.
+pub type Listed = (UserId, Result<Arc<Record>, Damaged>);
 
 /// A record, as it was committed.
 #[derive(Debug, Clone, Default)]
@@ -253,9 +264,17 @@ pub enum StoreError {
     /// Somebody else committed first; nothing was written.
     #[error("the record was changed by somebody else")]
     Conflict,
-    /// The log no longer reaches back that far.
-    #[error("the log no longer reaches back that far")]
+    /// The log no longer reaches back that far, or never gave that cursor out.
+    #[error("the log does not reach back that far, or never gave this cursor out")]
     CursorExpired,
+    /// The record can no longer be read. Nothing else is affected.
+    #[error("the user's record is damaged")]
+    Damaged {
+        /// The revision to expect of a commit that begins the user anew.
+        revision: Revision,
+        /// The tokens that were refused, as far as that could still be read (L9).
+        revoked: Option<Revocation>,
+    },
     /// It cannot be reached now.
     #[error("the store is unavailable: {cause}")]
     Unavailable {

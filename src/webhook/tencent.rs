@@ -104,7 +104,7 @@ fn action(tencent: &Tencent, transition: &Transition) -> Option<(&'static str, &
             | Cause::TokenExpired,
             _,
         ) => Some(("Disconnect", "LinkClose")),
-        (Cause::Expired, _) => None,
+        (Cause::Expired | Cause::Recovered, _) => None,
         (Cause::Custom, _) => Some(("CustomStatusChange", "SetCustomStatus")),
     }
 }

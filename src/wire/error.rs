@@ -41,6 +41,8 @@ pub enum ErrorCode {
     InvalidUser,
     /// Past the session's limit of subscriptions.
     TooMany,
+    /// What the store has of this user is damaged; only back ends are told so.
+    Damaged,
 }
 
 impl ErrorCode {
@@ -64,6 +66,7 @@ impl ErrorCode {
             Self::Unavailable => "unavailable",
             Self::InvalidUser => "invalid_user",
             Self::TooMany => "too_many",
+            Self::Damaged => "damaged",
         }
     }
 
@@ -86,7 +89,8 @@ impl ErrorCode {
             | Self::InvalidDevice
             | Self::Forbidden
             | Self::InvalidUser
-            | Self::TooMany => Close::InvalidToken,
+            | Self::TooMany
+            | Self::Damaged => Close::InvalidToken,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The embedded store's database, and what becomes of it: closed, damaged, removed, full.
 
+mod damage;
 mod journal;
 mod names;
+mod restored;
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -239,8 +241,8 @@ async fn a_flipped_byte_is_never_read_as_a_state() {
     }
     fs::write(&path, bytes).expect("to write");
     let store = reopen(directory.path());
-    let damaged = |error: StoreError| assert!(error.to_string().contains("is damaged"), "{error}");
-    damaged(Store::load(&store, &id("user-1")).await.expect_err("damage"));
+    let loaded = Store::load(&store, &id("user-1")).await;
+    assert!(matches!(loaded, Err(StoreError::Damaged { .. })), "{loaded:?}");
     for entries in
         [store.history(&id("user-1"), Part::Before(None), 1).await, store.log(None, 1).await]
     {
@@ -386,13 +388,45 @@ fn on_a_small_disk() -> Server {
     Server::under(&["unshare", "-m", "sh", "-c", script], &[])
 }
 
+/// Looks for so long whether the hub ever says that it is ready.
+async fn stays_unready(server: &Server, millis: u64) {
+    let begun = now_millis();
+    until("that time to pass", async || {
+        assert!(!is_ready(server).await);
+        now_millis() > begun + millis
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_up_while_nothing_is_committed_shows_within_seconds() {
+    assert!(may_mount(), "this test mounts a file system in a namespace of its own, and may not");
+    let server = on_a_small_disk();
+    let (_ana, _) = server.login("ana", "mac").await;
+    until("ready", async || is_ready(&server).await).await;
+    let fill = "head -c 2000000 /dev/zero > data/other; true";
+    in_its_namespace(&server, fill);
+    let begun = now_millis();
+    until("not ready", async || !is_ready(&server).await).await;
+    assert!(now_millis() - begun < 15_000, "{} ms", now_millis() - begun);
+    stays_unready(&server, 3000).await;
+    in_its_namespace(&server, "rm data/other");
+    until("ready again", async || is_ready(&server).await).await;
+    let (_bo, _) = server.login("bo", "mac").await;
+    server.until_logged(&["INFO", "takes what happens again"]).await;
+}
+
+/// Runs a command where the hub's file system is mounted, in the directory that the hub runs in.
+fn in_its_namespace(server: &Server, command: &str) {
+    let command = format!("cd {} && {command}", server.directory.path().display());
+    let pid = server.pid().to_string();
+    let done = Command::new("nsenter").args(["-t", &pid, "-m", "sh", "-c", &command]).status();
+    assert!(done.expect("nsenter").success(), "{command}");
+}
+
 /// Gives that file system more room.
 fn enlarge(server: &Server) {
-    let data = server.directory.path().join("data");
-    let mount = format!("mount -o remount,size=64m {}", data.display());
-    let pid = server.pid().to_string();
-    let done = Command::new("nsenter").args(["-t", &pid, "-m", "sh", "-c", &mount]).status();
-    assert!(done.expect("nsenter").success(), "{mount}");
+    in_its_namespace(server, "mount -o remount,size=64m data");
 }
 
 #[test]
@@ -420,12 +454,12 @@ async fn a_full_disk_is_told_and_outlived() {
     assert_eq!(server.user(&refused).await["state"], "Offline", "no false state");
     assert_eq!(server.user("user-0").await["state"], "Online");
     // A sign of life, each second, takes little room, and makes nothing well.
-    let begun = now_millis();
-    until("three signs later", async || {
-        assert!(!is_ready(&server).await);
-        now_millis() > begun + 3000
-    })
-    .await;
+    stays_unready(&server, 3000).await;
+    let mut late = server.connect().await;
+    assert_eq!(try_login(&mut late, &refused).await.as_deref(), Some("unavailable"));
+    stays_unready(&server, 2000).await;
+    let warnings = |log: &str| log.lines().filter(|l| l.contains("the store failed")).count();
+    assert!(warnings(&server.log()) <= 2, "once a minute of each kind: {}", server.log());
     assert!(!server.log().contains("takes what happens again"), "{}", server.log());
 
     enlarge(&server);

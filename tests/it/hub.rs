@@ -1,8 +1,11 @@
 //! The hub over the memory store: races, several nodes, and stores that fail.
 
+mod damage;
 mod deadlines;
 mod fanout;
 mod faults;
+mod frail;
+mod held;
 mod nodes;
 mod races;
 mod tasks;
@@ -11,17 +14,28 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use presence_hub::hub::Hub;
 use presence_hub::presence::{
-    ConnectionId, EventKind, Intent, Login, Platform, SessionId, State, UserId,
+    ConnectionId, EventKind, Intent, Login, NodeId, Platform, SessionId, State, UserId,
 };
 use presence_hub::store::Store;
 
 /// A login of a device on a platform, by a connection without an actor.
 fn login(hub: &Hub, platform: Platform, device: &str, serial: u64) -> (SessionId, EventKind) {
+    login_at(hub, hub.node(), platform, device, serial)
+}
+
+/// The same on a hub of another name.
+fn login_at(
+    hub: &Hub,
+    node: NodeId,
+    platform: Platform,
+    device: &str,
+    serial: u64,
+) -> (SessionId, EventKind) {
     let session = hub.new_session();
     let now = hub.clock().now();
     let login = Login {
         session,
-        connection: ConnectionId { node: hub.node(), serial },
+        connection: ConnectionId { node, serial },
         address: None,
         platform,
         device: device.parse().expect("a device"),

@@ -202,7 +202,12 @@ impl Lab {
 
     /// Somebody who watches users and hears all that happens to them.
     pub(crate) async fn watcher(&self, users: &[&str]) -> Listener {
-        let (mut client, _) = self.login("watcher", "linux").await;
+        self.watcher_named("watcher", users).await
+    }
+
+    /// Another who does.
+    pub(crate) async fn watcher_named(&self, name: &str, users: &[&str]) -> Listener {
+        let (mut client, _) = self.login(name, "linux").await;
         client.ok(json!({ "type": "subscribe", "users": users })).await;
         self.listen(client)
     }

@@ -90,7 +90,7 @@ fn memory() -> Made {
 
 /// A moment of a machine's life.
 pub(crate) fn present() -> Sign {
-    Sign { boot: "a".into(), up_ms: 0, wall: EPOCH, now: EPOCH }
+    Sign { boot: "a".into(), up_ms: 0, wall: EPOCH, now: EPOCH, stalls: Arc::default() }
 }
 
 fn embedded() -> Made {
@@ -112,7 +112,7 @@ fn policy() -> Policy {
 
 fn happens(record: &Record, kind: EventKind, at: Timestamp) -> (Record, Vec<Transition>) {
     let event = Event { id: EventId(rand::random()), kind };
-    let moment = Moment { now: at, wall: at, heard: Vec::new() };
+    let moment = Moment { now: at, wall: at, stalls: Arc::default(), heard: Vec::new() };
     let outcome = step(record, &event, &policy(), &moment);
     assert!(!outcome.transitions.is_empty(), "nothing came of {event:?}");
     (outcome.record, outcome.transitions)

@@ -78,11 +78,20 @@ enum Harm {
     Truncated,
 }
 
+/// What writes go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Commits.
+    Journal,
+    /// All else, and in the end commits too.
+    Database,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Condition {
-    Well,
-    /// The last write failed; the next may not.
-    Failing(StoreError),
+    /// The last writes to the journal and to the database may have failed; the next may not. One of
+    /// the two that works proves nothing about the other.
+    Open([Option<StoreError>; 2]),
     /// Nothing more is committed; what is committed can be carried over.
     Closed(StoreError),
     /// What was written may be lost: nothing that is written from here on could be relied on.
@@ -111,7 +120,7 @@ impl Disk {
             wal_path,
             wal,
             journal,
-            condition: Mutex::new(Condition::Well),
+            condition: Mutex::new(Condition::Open([None, None])),
             wishes,
             is_dirty: AtomicBool::new(false),
             is_asleep: AtomicBool::new(true),
@@ -152,17 +161,17 @@ impl Disk {
     /// Whether writes are well.
     pub(super) fn condition(&self) -> Result<(), StoreError> {
         match &*self.condition.lock() {
-            Condition::Well => Ok(()),
-            Condition::Failing(error) | Condition::Closed(error) | Condition::Broken(error) => {
-                Err(error.clone())
+            Condition::Open(failing) => {
+                failing.iter().flatten().next().cloned().map_or(Ok(()), Err)
             }
+            Condition::Closed(error) | Condition::Broken(error) => Err(error.clone()),
         }
     }
 
     /// Whether anything may be committed at all.
     pub(super) fn takes_commits(&self) -> Result<(), StoreError> {
         match &*self.condition.lock() {
-            Condition::Well | Condition::Failing(_) => Ok(()),
+            Condition::Open(_) => Ok(()),
             Condition::Closed(error) | Condition::Broken(error) => Err(error.clone()),
         }
     }
@@ -196,18 +205,22 @@ impl Disk {
         Err(self.broke(&file.harmed(harm)))
     }
 
-    pub(super) fn failed(&self, error: &StoreError) {
-        let mut condition = self.condition.lock();
-        if !matches!(*condition, Condition::Closed(_) | Condition::Broken(_)) {
-            *condition = Condition::Failing(error.clone());
+    pub(super) fn failed(&self, part: Part, error: &StoreError) {
+        if let Condition::Open(failing) = &mut *self.condition.lock() {
+            failing[part as usize] = Some(error.clone());
         }
     }
 
-    pub(super) fn succeeded(&self) {
-        let mut condition = self.condition.lock();
-        if matches!(*condition, Condition::Failing(_)) {
-            *condition = Condition::Well;
+    /// Notes that a part takes what there is to write.
+    pub(super) fn succeeded(&self, part: Part) {
+        if let Condition::Open(failing) = &mut *self.condition.lock() {
+            failing[part as usize] = None;
         }
+    }
+
+    /// Whether the last write to a part failed.
+    pub(super) fn is_failing(&self, part: Part) -> bool {
+        matches!(&*self.condition.lock(), Condition::Open(failing) if failing[part as usize].is_some())
     }
 
     /// Forces to the disk what was written.
@@ -348,14 +361,20 @@ fn keep_synced(disk: &Weak<Disk>, wishes: &Receiver<Wish>, every: Duration) {
 /// Keeps the write-ahead log short, for as long as it is whole: half of one that is not would make
 /// the database neither old nor new.
 fn keep_short(disk: &Weak<Disk>, connection: &Connection, due: &Receiver<()>) {
+    let mut is_failing = false;
     while due.recv_timeout(IDLE) != Err(RecvTimeoutError::Disconnected) {
         let Some(disk) = disk.upgrade() else { return };
         if matches!(*disk.condition.lock(), Condition::Broken(_)) {
             return;
         }
-        if let Err(error) = checkpoint(connection) {
-            tracing::warn!(%error, "the store's write-ahead log waits");
+        let done = checkpoint(connection);
+        // Each second would be too often.
+        if let Err(error) = &done
+            && !is_failing
+        {
+            tracing::warn!(%error, "checkpoint failed, retrying: the write-ahead log grows");
         }
+        is_failing = done.is_err();
     }
 }
 

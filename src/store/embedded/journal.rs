@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crc32fast::Hasher;
-use rustix::fs::fstat;
+use rustix::fs::{FallocateFlags, fallocate, fstat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -21,6 +22,9 @@ const TITLE: &str = "presence-hub journal";
 const SUM_BYTES: usize = 9;
 /// How long a file grows, at least, before it is the other's turn.
 const TURN_BYTES: u64 = 1024 * 1024;
+/// How much room is kept for the next commits, so that a disk that has become full shows before one
+/// of them fails.
+const ROOM_BYTES: usize = 64 * 1024;
 
 /// Commits as they are made, a line each: a commit is answered once the kernel has its line.
 ///
@@ -37,6 +41,8 @@ pub(super) struct Journal {
     last: [u64; 2],
     /// Where a line is written before it goes to its file.
     draft: Vec<u8>,
+    /// How many bytes a line had, at most.
+    longest: usize,
 }
 
 /// The files, for whoever syncs them.
@@ -83,7 +89,8 @@ impl Journal {
         lines.sort_by_key(|line| line.revision);
         let files = Arc::new(JournalFiles { files, is_dirty: Default::default() });
         let turn = rand::random();
-        let journal = Self { files, active: 0, turn, length: 0, last: [0; 2], draft: Vec::new() };
+        let journal =
+            Self { files, active: 0, turn, length: 0, last: [0; 2], draft: Vec::new(), longest: 0 };
         Ok((journal, lines))
     }
 
@@ -124,11 +131,27 @@ impl Journal {
             writeln!(self.draft, "{TITLE} {:016x}", self.turn)?;
         }
         let record_bytes = write_line(&mut self.draft, self.turn, entry)?;
+        self.longest = self.longest.max(self.draft.len());
         self.files.files[self.active].write_all_at(&self.draft, self.length)?;
         self.files.is_dirty[self.active].store(true, Ordering::Release);
         self.length += self.draft.len() as u64;
         self.last[self.active] = entry.revision;
         Ok(record_bytes)
+    }
+}
+
+impl Journal {
+    /// Takes the room for the next commits, and proves so that the disk has it; after a commit that
+    /// failed, writes as much there as a commit would, which no reader takes for one.
+    pub(super) fn probe(&mut self, is_failing: bool) -> io::Result<()> {
+        let room = ROOM_BYTES.max(2 * self.longest);
+        let file = &self.files.files[self.active];
+        let taken = fallocate(file, FallocateFlags::KEEP_SIZE, self.length, room as u64);
+        match taken {
+            Ok(()) if !is_failing => Ok(()),
+            Ok(()) | Err(Errno::OPNOTSUPP) => file.write_all_at(&vec![0; room], self.length),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

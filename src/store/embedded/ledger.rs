@@ -38,6 +38,21 @@ pub(super) struct Draft {
     events: SmallVec<[(Timestamp, Arc<str>); 1]>,
 }
 
+/// What a commit takes the place of.
+pub(super) struct Current {
+    /// The record; an empty one with the revision of a damaged one.
+    pub(super) stored: Stored,
+    /// What it adds to the counts.
+    pub(super) census: Census,
+    pub(super) is_damaged: bool,
+}
+
+impl Current {
+    pub(super) fn whole(stored: Stored) -> Self {
+        Self { census: stored.record.census(), stored, is_damaged: false }
+    }
+}
+
 /// A commit.
 pub(super) struct Entry {
     pub(super) user: UserId,
@@ -50,6 +65,8 @@ pub(super) struct Entry {
     pub(super) stored: Stored,
     /// Whether it is due at another time than before.
     pub(super) is_due_anew: bool,
+    /// Whether that record was damaged, and is to be kept aside.
+    pub(super) replaces_damaged: bool,
     /// How many bytes its record has as JSON.
     pub(super) record_bytes: usize,
     pub(super) events: SmallVec<[(Timestamp, Arc<str>); 1]>,
@@ -89,7 +106,7 @@ impl Ledger {
     pub(super) fn commit(
         &mut self,
         draft: Draft,
-        current: &Stored,
+        current: &Current,
         safe: u64,
     ) -> io::Result<Arc<Entry>> {
         let Draft { user, record, due, events } = draft;
@@ -97,10 +114,11 @@ impl Ledger {
         let mut entry = Entry {
             user,
             revision,
-            expected: current.revision,
-            before: current.record.census(),
+            expected: current.stored.revision,
+            before: current.census,
             after: record.census(),
-            is_due_anew: due != current.due,
+            is_due_anew: due != current.stored.due,
+            replaces_damaged: current.is_damaged,
             stored: Entry::stored(record, due, revision),
             record_bytes: 0,
             events,
@@ -114,6 +132,11 @@ impl Ledger {
         self.latest.insert(entry.user.clone(), Arc::clone(&entry));
         self.waiting.push_back(Arc::clone(&entry));
         Ok(entry)
+    }
+
+    /// Proves that the journal takes commits.
+    pub(super) fn probe(&mut self, is_failing: bool) -> io::Result<()> {
+        self.journal.probe(is_failing)
     }
 
     /// What somebody else did to the journal.

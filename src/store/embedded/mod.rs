@@ -20,14 +20,17 @@
 //! after a kill, and is one file that operators can look into.
 
 mod cache;
+mod damage;
 mod disk;
 mod handoff;
 mod journal;
 mod ledger;
 mod mark;
+mod notes;
 mod open;
 mod pen;
 mod reader;
+mod runs;
 mod schema;
 mod wal;
 mod writer;
@@ -45,16 +48,18 @@ use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use self::cache::Cache;
-use self::disk::Disk;
+use self::damage::Damage;
+use self::disk::{Disk, Part};
 use self::handoff::Giver;
-use self::ledger::{Draft, Ledger, Tail};
+use self::ledger::{Current, Draft, Ledger, Tail};
 pub use self::open::OpenFault;
 use self::pen::MORE_TO_TRIM;
 use self::reader::{ReadFault, Readers};
+use self::runs::Runs;
 use self::writer::{Job, Write};
 use super::log::json;
 use super::{
-    Among, Backlog, Commit, Cursor, Dead, Listed, LogEntry, Outbox, Part, Progress, Revision, Save,
+    Among, Backlog, Commit, Cursor, Dead, Listed, LogEntry, Outbox, Progress, Revision, Save,
     Store, StoreError, Stored, Totals, Which,
 };
 use crate::presence::{NodeId, Sign, Timestamp, UserId};
@@ -76,6 +81,11 @@ pub struct EmbeddedStore {
     readers: Arc<Readers>,
     /// The hubs that had signed when it was opened: they are gone.
     lost: Mutex<Vec<(NodeId, Sign)>>,
+    /// The latest time that an earlier run left.
+    latest: Timestamp,
+    /// The cursors that each run gave out.
+    runs: Runs,
+    damage: Arc<Damage>,
     /// Held for as long as the database is open.
     _lock: Arc<File>,
 }
@@ -113,8 +123,8 @@ impl EmbeddedStore {
                 self.write(Write::Nothing).await?;
             }
             let mark = self.cache.mark(user);
-            let current = self.load(user).await?;
-            if current.revision != expected {
+            let current = self.current(user, expected).await?;
+            if current.stored.revision != expected {
                 return Err(StoreError::Conflict);
             }
             let mut ledger = self.ledger.lock();
@@ -131,8 +141,26 @@ impl EmbeddedStore {
         Ok(())
     }
 
+    /// What a commit takes the place of: the user's record, or what is left of it.
+    async fn current(&self, user: &UserId, expected: Revision) -> Result<Current, StoreError> {
+        match self.load(user).await {
+            Ok(stored) => Ok(Current::whole(stored)),
+            Err(StoreError::Damaged { revision, .. }) if revision == expected => {
+                let whose = user.clone();
+                let wreck = self.readers.read(move |c| reader::wreck(c, &whose)).await?;
+                let wreck = wreck.ok_or(StoreError::Conflict)?;
+                Ok(Current {
+                    census: wreck.census(),
+                    stored: Stored { due: wreck.due, revision, ..Stored::default() },
+                    is_damaged: true,
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Commits; what is committed is shown before anybody is told that it was.
-    fn add(&self, ledger: &mut Ledger, draft: Draft, current: &Stored) -> Result<(), StoreError> {
+    fn add(&self, ledger: &mut Ledger, draft: Draft, current: &Current) -> Result<(), StoreError> {
         let unavailable = |error| StoreError::unavailable(&error);
         self.disk.takes_commits()?;
         if let Some(harm) = ledger.harm().map_err(unavailable)? {
@@ -140,7 +168,10 @@ impl EmbeddedStore {
         }
         let before = ledger.tail().head;
         let added = ledger.commit(draft, current, self.disk.safe()).map_err(unavailable);
-        let entry = added.inspect_err(|error| self.disk.failed(error))?;
+        let entry = added.inspect_err(|error| self.disk.failed(Part::Journal, error))?;
+        if current.is_damaged {
+            self.damage.mended("users", entry.user.as_str());
+        }
         self.disk.committed(entry.revision);
         self.cache.overtake(&entry.user);
         let head = ledger.tail().head;
@@ -149,6 +180,20 @@ impl EmbeddedStore {
         }
         if ledger.asks_to_be_carried() {
             self.jobs.give(Job { write: Write::Nothing, done: oneshot::channel().0 });
+        }
+        Ok(())
+    }
+
+    /// Proves that the journal takes commits, or finds out that it does not.
+    fn probe(&self) -> Result<(), StoreError> {
+        let is_failing = self.disk.is_failing(Part::Journal);
+        let probed = self.ledger.lock().probe(is_failing);
+        match probed.map_err(|error| StoreError::unavailable(&error)) {
+            Ok(()) => self.disk.succeeded(Part::Journal),
+            Err(error) => {
+                self.disk.failed(Part::Journal, &error);
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -183,7 +228,9 @@ impl EmbeddedStore {
         if is_carried_due {
             // Of whom something waits, the database knows only what was before.
             let most = limit.saturating_add(waiting);
-            let read = move |connection: &Connection| reader::due(connection, now, wall, most);
+            let damage = Arc::clone(&self.damage);
+            let read =
+                move |connection: &Connection| reader::due(connection, now, wall, most, &damage);
             let mut carried = self.readers.read(read).await?;
             let found = carried.len();
             {
@@ -214,7 +261,7 @@ impl EmbeddedStore {
             (tail, ledger.log(after.unwrap_or(tail.log_before), limit))
         };
         let after = after.unwrap_or(log_before);
-        if after < log_before || after > head {
+        if after < log_before || after > head || !self.runs.gave_out(after) {
             return Err(StoreError::CursorExpired);
         }
         if let Some(entries) = waiting {
@@ -222,8 +269,9 @@ impl EmbeddedStore {
         }
         // What the database has is read though it takes no more.
         self.settle().await.ok();
+        let damage = Arc::clone(&self.damage);
         let read = move |connection: &Connection| {
-            let entries = reader::log(connection, after, head, limit)?;
+            let entries = reader::log(connection, after, head, limit, &damage)?;
             Ok((entries, reader::log_before(connection)?))
         };
         let (entries, log_before) = self.readers.read(read).await?;
@@ -282,8 +330,8 @@ impl Store for EmbeddedStore {
         among: &'a Among,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
-        let among = among.clone();
-        self.ask(move |connection| reader::users(connection, &among, limit)).boxed()
+        let (among, damage) = (among.clone(), Arc::clone(&self.damage));
+        self.ask(move |connection| reader::users(connection, &among, limit, &damage)).boxed()
     }
 
     fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>> {
@@ -292,6 +340,14 @@ impl Store for EmbeddedStore {
 
     fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         ready(self.disk.condition()).boxed()
+    }
+
+    fn damaged(&self) -> u64 {
+        self.damage.count()
+    }
+
+    fn latest(&self) -> Timestamp {
+        self.latest
     }
 
     fn head(&self) -> watch::Receiver<Cursor> {
@@ -309,11 +365,13 @@ impl Store for EmbeddedStore {
     fn history<'a>(
         &'a self,
         user: &'a UserId,
-        part: Part,
+        part: super::Part,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<LogEntry>, StoreError>> {
-        let user = user.clone();
-        self.ask(move |connection| reader::history(connection, &user, part, limit)).boxed()
+        let (user, damage) = (user.clone(), Arc::clone(&self.damage));
+        let read =
+            move |connection: &Connection| reader::history(connection, &user, part, limit, &damage);
+        self.ask(read).boxed()
     }
 
     fn backlog(&self, after: Cursor) -> BoxFuture<'_, Result<Backlog, StoreError>> {
@@ -328,7 +386,12 @@ impl Store for EmbeddedStore {
 
     fn sign(&self, node: NodeId, sign: Sign) -> BoxFuture<'_, Result<(), StoreError>> {
         let sign = Write::Sign { node: node.to_string(), sign: json(&sign) };
-        self.write(sign).map(done).boxed()
+        async move {
+            let probed = self.probe();
+            self.write(sign).await?;
+            probed
+        }
+        .boxed()
     }
 
     fn lost(&self) -> BoxFuture<'_, Result<Vec<(NodeId, Sign)>, StoreError>> {
@@ -347,10 +410,13 @@ impl Store for EmbeddedStore {
 
 impl Outbox for EmbeddedStore {
     fn progress(&self) -> BoxFuture<'_, Result<Option<Progress>, StoreError>> {
-        async {
+        let (latest, damage) = (self.latest, Arc::clone(&self.damage));
+        let read =
+            move |connection: &Connection| notes::progress_and_behind(connection, latest, &damage);
+        async move {
             // So that the database counts what is committed; what it has is read in any case.
             self.settle().await.ok();
-            self.readers.read(reader::progress_and_behind).await
+            self.readers.read(read).await
         }
         .boxed()
     }
@@ -369,12 +435,14 @@ impl Outbox for EmbeddedStore {
         put_back: bool,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Dead>, StoreError>> {
-        let read = move |connection: &Connection| reader::dead(connection, after, put_back, limit);
+        let damage = Arc::clone(&self.damage);
+        let read =
+            move |connection: &Connection| notes::dead(connection, after, put_back, limit, &damage);
         self.readers.read(read).boxed()
     }
 
     fn dead_waiting(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.readers.read(reader::dead_waiting).boxed()
+        self.readers.read(notes::dead_waiting).boxed()
     }
 
     fn put_back(&self, which: Which) -> BoxFuture<'_, Result<u64, StoreError>> {

@@ -11,15 +11,17 @@ use tokio::sync::watch;
 
 use super::EmbeddedStore;
 use super::cache::Cache;
+use super::damage::Damage;
 use super::disk::{self, Disk};
 use super::handoff::handoff;
 use super::journal::Journal;
 use super::ledger::{Ledger, Tail};
 use super::mark::{MARK, Marker};
 use super::reader::{self, ReadFault, Readers};
+use super::runs::Runs;
 use super::writer::{self, Unread, Writer};
-use super::{schema, wal};
-use crate::presence::Sign;
+use super::{notes, schema, wal};
+use crate::presence::{NodeId, Sign, Timestamp};
 use crate::store::Retention;
 
 /// The database's name in its directory.
@@ -69,7 +71,7 @@ impl From<ReadFault> for OpenFault {
     fn from(fault: ReadFault) -> Self {
         match fault {
             ReadFault::Database(error) => error.into(),
-            ReadFault::Damaged(_) => Self::Damaged(fault.to_string()),
+            ReadFault::Damaged(_) => Self::Damaged("a user's record".into()),
         }
     }
 }
@@ -101,16 +103,9 @@ impl EmbeddedStore {
         }
         // Before it is opened, which may begin the log anew.
         let lost_pages = wal::lost_pages(&disk::wal_of(&database))?;
-        // Who was where is nobody else's business; the files beside it are made with the same mode.
-        File::options().create(true).append(true).mode(0o600).open(&database)?;
-        let mut connection = connect(&database)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        // Syncs are the sync thread's, unless nobody may be answered before them.
-        let synchronous = if sync.is_zero() { "FULL" } else { "NORMAL" };
-        connection.pragma_update(None, "synchronous", synchronous)?;
-        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-        schema::prepare(&mut connection)?;
-        let lost = reader::signs(&connection)?;
+        let mut connection = connect_to_write(&database, sync)?;
+        let damage = Arc::new(Damage::default());
+        let lost = notes::signs(&connection, present, &damage)?;
         if lost_pages > 0 {
             let is_same_boot = lost.iter().any(|(_, sign)| is_same(&sign.boot, &present.boot));
             let damage = format!("its -wal file has {lost_pages} pages that can no longer be read");
@@ -125,8 +120,10 @@ impl EmbeddedStore {
             );
             mourn(damage, is_same(&mark.boot, &present.boot))?;
         }
-        tail.begin(&connection, present.wall)?;
-        let unread = reader::progress(&connection)?.map(Unread::from).unwrap_or_default();
+        let latest = latest(&connection, &lost)?;
+        let runs = Runs::begin(&connection, &mut tail, present.wall.max(latest))?;
+        let progress = notes::progress(&connection, latest, &damage)?;
+        let unread = progress.map(Unread::from).unwrap_or_default();
 
         File::open(disk::wal_of(&database))?.sync_data()?;
         journal.begin()?;
@@ -159,8 +156,11 @@ impl EmbeddedStore {
             disk,
             syncs_each: sync.is_zero(),
             jobs,
-            readers: Readers::new(database)?,
+            readers: Readers::new(database, Arc::clone(&damage))?,
             lost: Mutex::new(lost),
+            latest,
+            runs,
+            damage,
             _lock: lock,
         })
     }
@@ -198,6 +198,26 @@ fn is_empty(file: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(error),
     }
+}
+
+/// Opens the database for the one who writes, and makes its tables where there are none.
+fn connect_to_write(database: &Path, sync: Duration) -> Result<Connection, OpenFault> {
+    // Who was where is nobody else's business; the files beside it are made with the same mode.
+    File::options().create(true).append(true).mode(0o600).open(database)?;
+    let mut connection = connect(database)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // Syncs are the sync thread's, unless nobody may be answered before them.
+    let synchronous = if sync.is_zero() { "FULL" } else { "NORMAL" };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    schema::prepare(&mut connection)?;
+    Ok(connection)
+}
+
+/// The latest time that earlier runs left.
+fn latest(connection: &Connection, lost: &[(NodeId, Sign)]) -> Result<Timestamp, ReadFault> {
+    let signed = lost.iter().map(|(_, sign)| sign.now).max().unwrap_or_default();
+    Ok(signed.max(reader::last_entry(connection)?))
 }
 
 pub(super) fn connect(database: &Path) -> rusqlite::Result<Connection> {

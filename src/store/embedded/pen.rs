@@ -3,14 +3,14 @@ use std::sync::Arc;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::journal::Line;
-use super::ledger::{Entry, Tail};
+use super::ledger::{Current, Entry, Tail};
 use super::open::OpenFault;
 use super::reader;
 use super::schema::{int, number};
 use super::writer::{Unread, Write};
 use crate::presence::{Record, Timestamp};
 use crate::store::log::json;
-use crate::store::{Cursor, Held, LogEntry, Retention, Revision, Save, Which};
+use crate::store::{Cursor, Held, LogEntry, Retention, Revision, Save, Stored, Which};
 
 /// How many entries of the log are let go in one job, that others need not wait long: each is on a
 /// page of its own in the index by user.
@@ -61,14 +61,22 @@ impl Pen<'_> {
         let damaged = |_| OpenFault::Damaged(format!("the record of {user:?} in the journal"));
         let record_bytes = record.get().len();
         let record: Record = serde_json::from_str(record.get()).map_err(damaged)?;
-        let current = reader::load(&self.begin, &user)?.unwrap_or_default().0;
+        let current = match reader::wreck(&self.begin, &user)? {
+            Some(wreck) => Current {
+                census: wreck.census(),
+                stored: Stored { revision: wreck.revision, ..Stored::default() },
+                is_damaged: true,
+            },
+            None => Current::whole(reader::load(&self.begin, &user)?.unwrap_or_default().0),
+        };
         let events = events.into_iter().map(|(at, event)| (at, event.get().into())).collect();
         Ok(Entry {
             revision,
-            expected: current.revision,
-            before: current.record.census(),
+            expected: current.stored.revision,
+            before: current.census,
             after: record.census(),
             is_due_anew: true,
+            replaces_damaged: current.is_damaged,
             stored: Entry::stored(Arc::new(record), due, revision),
             user,
             record_bytes,
@@ -89,6 +97,13 @@ impl Pen<'_> {
         let user = user.as_str();
         let (due_running, due_wall) = (stored.due.running.map(millis), stored.due.wall.map(millis));
         let state = after.state.map(|state| state as i64);
+        if first.replaces_damaged {
+            self.execute(
+                "INSERT INTO damaged (user, revision, record, crc)
+                 SELECT user, revision, record, crc FROM users WHERE user = ?1",
+                (user,),
+            )?;
+        }
         let changed = match (is_new, stored.record.is_empty()) {
             (true, true) => self.is_absent(user)?,
             (false, true) => self

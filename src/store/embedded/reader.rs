@@ -5,17 +5,18 @@ use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rusqlite::types::FromSqlError;
 use rusqlite::{Connection, OptionalExtension, Row, Rows, params};
 use tokio::sync::{Semaphore, oneshot};
 
+use super::damage::{Damage, Wreck};
 use super::handoff::{Giver, handoff};
 use super::open::{OpenFault, connect};
 use super::schema::{int, number};
 use crate::panics::caught_now;
-use crate::presence::{Due, NodeId, Record, Sign, Timestamp, UserId};
+use crate::presence::{Census, Due, Record, Timestamp, UserId};
 use crate::store::{
-    Among, Backlog, Cursor, Damaged, Dead, Held, Listed, LogEntry, Part, Progress, Revision,
-    StoreError, Stored,
+    Among, Backlog, Cursor, Damaged, Listed, LogEntry, Part, Revision, StoreError, Stored, Totals,
 };
 
 /// How many records are looked up at once.
@@ -46,12 +47,12 @@ struct Load {
 }
 
 impl Readers {
-    pub(super) fn new(database: PathBuf) -> Result<Arc<Self>, OpenFault> {
+    pub(super) fn new(database: PathBuf, damage: Arc<Damage>) -> Result<Arc<Self>, OpenFault> {
         let (loads, wanted) = handoff();
         let connection = connect_to_read(&database)?;
         let work = move || {
             while let Some(loads) = wanted.take(LOADS_MAX) {
-                if let Err(panic) = caught_now(|| look_up(&connection, loads)) {
+                if let Err(panic) = caught_now(|| look_up(&connection, loads, &damage)) {
                     tracing::error!(%panic, "store-reader panicked: the lookups under way failed");
                 }
             }
@@ -89,7 +90,7 @@ impl Readers {
         });
         let answer = answer.await.map_err(|error| unavailable(&error))?;
         drop(place);
-        answer.map_err(|fault: ReadFault| unavailable(&fault))
+        answer.map_err(|fault: ReadFault| StoreError::from(fault))
     }
 }
 
@@ -101,12 +102,15 @@ fn connect_to_read(database: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Looks records up as of one moment, and tells each what came of it.
-fn look_up(connection: &Connection, loads: Vec<Load>) {
+fn look_up(connection: &Connection, loads: Vec<Load>, damage: &Damage) {
     // Where none can begin, each begins its own, and says what is wrong.
     let begun = connection.unchecked_transaction();
     for Load { user, done } in loads {
         let found = load(connection, &user).map(Option::unwrap_or_default);
-        done.send(found.map_err(|fault| StoreError::unavailable(&fault))).ok();
+        if let Err(ReadFault::Damaged(_)) = found {
+            damage.found("users", user.as_str());
+        }
+        done.send(found.map_err(StoreError::from)).ok();
     }
     drop(begun);
 }
@@ -116,16 +120,29 @@ fn look_up(connection: &Connection, loads: Vec<Load>) {
 pub(super) enum ReadFault {
     #[error(transparent)]
     Database(#[from] rusqlite::Error),
-    #[error("{0} is damaged")]
-    Damaged(String),
+    #[error("a user's record is damaged")]
+    Damaged(Box<Wreck>),
 }
 
-fn damaged(what: &str, whose: &str) -> ReadFault {
-    ReadFault::Damaged(format!("{what} of {whose:?}"))
+impl From<FromSqlError> for ReadFault {
+    fn from(error: FromSqlError) -> Self {
+        Self::Database(rusqlite::Error::from(error))
+    }
+}
+
+impl From<ReadFault> for StoreError {
+    fn from(fault: ReadFault) -> Self {
+        match fault {
+            ReadFault::Database(error) => error.into(),
+            ReadFault::Damaged(wreck) => {
+                Self::Damaged { revision: wreck.revision, revoked: wreck.revoked() }
+            }
+        }
+    }
 }
 
 /// A text and its CRC-32, where the two still fit.
-fn whole(row: &Row<'_>, text: usize, crc: usize) -> Result<Option<String>, ReadFault> {
+pub(super) fn whole(row: &Row<'_>, text: usize, crc: usize) -> Result<Option<String>, ReadFault> {
     let text = bytes(row, text)?;
     let is_whole = row.get_ref(crc)?.as_i64() == Ok(crc32fast::hash(text).into());
     Ok(if is_whole { String::from_utf8(text.to_vec()).ok() } else { None })
@@ -136,34 +153,53 @@ pub(super) fn load(
     connection: &Connection,
     user: &UserId,
 ) -> Result<Option<(Stored, usize)>, ReadFault> {
-    let sql = "SELECT record, crc, revision, due_running, due_wall FROM users WHERE user = ?1";
+    let sql = "SELECT crc, record, revision, due_running, due_wall, state FROM users
+               WHERE user = ?1";
     let mut found = connection.prepare_cached(sql)?;
     let mut rows = found.query((user.as_str(),))?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let (record, bytes) = record(row, user.as_str(), 0)?;
+    let Some((record, bytes)) = parsed(whole(row, 1, 0)?) else {
+        return Err(ReadFault::Damaged(Box::new(Wreck::read(row, 1)?)));
+    };
     let due = Due { running: timestamp(row, 3)?, wall: timestamp(row, 4)? };
     let revision = Revision(number(row.get(2)?));
     Ok(Some((Stored { record: Arc::new(record), due, revision }, bytes)))
 }
 
-/// The record in a column, with its CRC-32 in the next.
-fn record(row: &Row<'_>, user: &str, column: usize) -> Result<(Record, usize), ReadFault> {
-    parsed(whole(row, column, column + 1)?, user)
+/// A record and its size.
+pub(super) fn parsed(json: Option<String>) -> Option<(Record, usize)> {
+    let json = json?;
+    Some((serde_json::from_str(&json).ok()?, json.len()))
 }
 
-fn parsed(json: Option<String>, user: &str) -> Result<(Record, usize), ReadFault> {
-    let json = json.ok_or_else(|| damaged("the record", user))?;
-    let record = serde_json::from_str(&json).map_err(|_| damaged("the record", user))?;
-    Ok((record, json.len()))
+/// What is left of a user's damaged record; nothing where it is whole.
+pub(super) fn wreck(connection: &Connection, user: &UserId) -> Result<Option<Wreck>, ReadFault> {
+    match load(connection, user) {
+        Ok(_) => Ok(None),
+        Err(ReadFault::Damaged(wreck)) => Ok(Some(*wreck)),
+        Err(fault @ ReadFault::Database(_)) => Err(fault),
+    }
+}
+
+/// Counts everything anew, where the counts themselves were damaged.
+pub(super) fn recount(connection: &Connection) -> Result<Totals, ReadFault> {
+    let sql = "SELECT crc, record, revision, due_running, due_wall, state FROM users";
+    let mut found = connection.prepare(sql)?;
+    let mut rows = found.query(())?;
+    let mut totals = Totals::default();
+    while let Some(row) = rows.next()? {
+        let census = match parsed(whole(row, 1, 0)?) {
+            Some((record, _)) => record.census(),
+            None => Wreck::read(row, 1)?.census(),
+        };
+        totals.replace(&Census::default(), &census);
+    }
+    Ok(totals)
 }
 
 fn timestamp(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, ReadFault> {
     let millis: Option<i64> = row.get(column)?;
     Ok(millis.map(|millis| Timestamp::from_millis(number(millis))))
-}
-
-fn user(text: &str) -> Result<UserId, ReadFault> {
-    UserId::stored(text).map_err(|_| damaged("the id", text))
 }
 
 /// When the first record is due.
@@ -182,6 +218,7 @@ pub(super) fn due(
     now: Timestamp,
     wall: Timestamp,
     limit: usize,
+    damage: &Damage,
 ) -> Result<Vec<(Duration, UserId)>, ReadFault> {
     let mut overdue = Vec::new();
     for (column, at) in [("due_running", now), ("due_wall", wall)] {
@@ -194,7 +231,9 @@ pub(super) fn due(
             && let Some(row) = rows.next()?
         {
             let by = Duration::from_millis(number(row.get(0)?));
-            overdue.push((by, user(&row.get::<_, String>(1)?)?));
+            if let Some(user) = known(row, 1, damage)? {
+                overdue.push((by, user));
+            }
         }
     }
     Ok(overdue)
@@ -206,6 +245,7 @@ pub(super) fn users(
     connection: &Connection,
     among: &Among,
     limit: usize,
+    damage: &Damage,
 ) -> Result<Vec<Listed>, ReadFault> {
     // Of two lower bounds the database would use one, and look at everything between them.
     let (beyond, from) = match &among.after {
@@ -223,21 +263,23 @@ pub(super) fn users(
         while candidates.len() < most
             && let Some(row) = rows.next()?
         {
-            let id: String = row.get(0)?;
-            if !id.starts_with(&among.prefix) {
+            let Some(user) = known(row, 0, damage)? else { continue };
+            if !user.as_str().starts_with(&among.prefix) {
                 break;
             }
-            let json = whole(row, 1, 2)?;
-            candidates.push((id, json));
+            candidates.push((user, whole(row, 1, 2)?));
         }
     }
     candidates.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     candidates.truncate(limit);
-    let users = candidates.into_iter().map(|(id, json)| {
-        let (record, _) = parsed(json, &id)?;
-        Ok((user(&id)?, Arc::new(record)))
+    let listed = candidates.into_iter().map(|(user, json)| {
+        let record = parsed(json).map(|(record, _)| Arc::new(record)).ok_or(Damaged);
+        if record.is_err() {
+            damage.found("users", user.as_str());
+        }
+        (user, record)
     });
-    users.collect()
+    Ok(listed.collect())
 }
 
 /// Entries of the log after a cursor, up to another, oldest first.
@@ -246,12 +288,13 @@ pub(super) fn log(
     after: Cursor,
     head: Cursor,
     limit: usize,
+    damage: &Damage,
 ) -> Result<Vec<LogEntry>, ReadFault> {
     let mut found = connection.prepare_cached(
         "SELECT cursor, user, event, crc FROM log
          WHERE cursor > ?1 AND cursor <= ?2 ORDER BY cursor",
     )?;
-    entries(found.query((int(after.0), int(head.0)))?, limit)
+    entries(found.query((int(after.0), int(head.0)))?, limit, damage)
 }
 
 /// The place before the first entry that is kept.
@@ -266,6 +309,7 @@ pub(super) fn history(
     user: &UserId,
     part: Part,
     limit: usize,
+    damage: &Damage,
 ) -> Result<Vec<LogEntry>, ReadFault> {
     let (sql, cursor) = match part {
         Part::After(cursor) => (
@@ -280,15 +324,19 @@ pub(super) fn history(
         ),
     };
     let mut found = connection.prepare_cached(sql)?;
-    entries(found.query((user.as_str(), cursor))?, limit)
+    entries(found.query((user.as_str(), cursor))?, limit, damage)
 }
 
-fn entries(mut rows: Rows<'_>, limit: usize) -> Result<Vec<LogEntry>, ReadFault> {
+fn entries(mut rows: Rows<'_>, limit: usize, damage: &Damage) -> Result<Vec<LogEntry>, ReadFault> {
     let mut entries = Vec::new();
     while entries.len() < limit
         && let Some(row) = rows.next()?
     {
-        entries.push(entry(row)?);
+        let entry = entry(row)?;
+        if entry.is_damaged() {
+            damage.found("log", &format!("{} of {}", entry.cursor, entry.user));
+        }
+        entries.push(entry);
     }
     Ok(entries)
 }
@@ -300,10 +348,19 @@ fn entry(row: &Row<'_>) -> Result<LogEntry, ReadFault> {
     Ok(LogEntry { cursor, user, event: event.map(Arc::from).ok_or(Damaged) })
 }
 
+/// A user's id in a column; one that was damaged is noted, and nobody's.
+fn known(row: &Row<'_>, column: usize, damage: &Damage) -> Result<Option<UserId>, ReadFault> {
+    let (user, is_whole) = shown(row, column)?;
+    if !is_whole {
+        damage.found("users", user.as_str());
+    }
+    Ok(is_whole.then_some(user))
+}
+
 /// A user's id in a column, and whether it is one; of one that was damaged, what can be shown of it.
-fn shown(row: &Row<'_>, column: usize) -> Result<(UserId, bool), ReadFault> {
+pub(super) fn shown(row: &Row<'_>, column: usize) -> Result<(UserId, bool), ReadFault> {
     let text = String::from_utf8_lossy(bytes(row, column)?);
-    if let Ok(user) = text.parse() {
+    if let Ok(user) = UserId::stored(&text) {
         return Ok((user, true));
     }
     let letters: String = text.chars().filter(char::is_ascii_graphic).take(64).collect();
@@ -312,7 +369,7 @@ fn shown(row: &Row<'_>, column: usize) -> Result<(UserId, bool), ReadFault> {
 }
 
 /// What a column holds, whatever that is; nothing where it is no text.
-fn bytes<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a [u8], ReadFault> {
+pub(super) fn bytes<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a [u8], ReadFault> {
     Ok(row.get_ref(column)?.as_bytes().unwrap_or_default())
 }
 
@@ -337,83 +394,9 @@ pub(super) fn backlog(
     Ok(first.optional()?.unwrap_or_default())
 }
 
-/// Every hub's last sign of life.
-pub(super) fn signs(connection: &Connection) -> Result<Vec<(NodeId, Sign)>, ReadFault> {
-    let mut found = connection.prepare_cached("SELECT node, sign FROM nodes")?;
-    let mut rows = found.query(())?;
-    let mut signs = Vec::new();
-    while let Some(row) = rows.next()? {
-        let (node, sign): (String, String) = (row.get(0)?, row.get(1)?);
-        let id = u64::from_str_radix(&node, 16).map_err(|_| damaged("the name", &node))?;
-        let sign = serde_json::from_str(&sign).map_err(|_| damaged("the sign of life", &node))?;
-        signs.push((NodeId(id), sign));
-    }
-    Ok(signs)
-}
-
-/// How far the webhook is.
-pub(super) fn progress(connection: &Connection) -> Result<Option<Progress>, ReadFault> {
-    let position: Option<i64> =
-        connection.query_row("SELECT position FROM state", (), |row| row.get(0))?;
-    let Some(position) = position else { return Ok(None) };
-    let mut found = connection.prepare_cached("SELECT user, held FROM held ORDER BY user")?;
-    let mut rows = found.query(())?;
-    let mut held = Vec::new();
-    while let Some(row) = rows.next()? {
-        let (user, json): (String, String) = (row.get(0)?, row.get(1)?);
-        let one: Held =
-            serde_json::from_str(&json).map_err(|_| damaged("what the webhook holds", &user))?;
-        held.push(one);
-    }
-    let position = Cursor(number(position));
-    Ok(Some(Progress { position, held, ..Progress::default() }))
-}
-
-/// How far the webhook is, and how many events each user who is held is behind.
-pub(super) fn progress_and_behind(connection: &Connection) -> Result<Option<Progress>, ReadFault> {
-    let Some(mut progress) = progress(connection)? else { return Ok(None) };
-    let sql = "SELECT count(*) FROM log WHERE user = ?1 AND cursor BETWEEN ?2 AND ?3";
-    let mut counted = connection.prepare_cached(sql)?;
-    for Held { user, from, .. } in &progress.held {
-        let part = (user.as_str(), int(from.0), int(progress.position.0));
-        let count: i64 = counted.query_row(part, |row| row.get(0))?;
-        let count = usize::try_from(count).unwrap_or_default();
-        progress.behind.insert(user.clone(), count);
-    }
-    Ok(Some(progress))
-}
-
-/// Counts the dead letters that were not put back, by their index.
-pub(super) fn dead_waiting(connection: &Connection) -> Result<u64, ReadFault> {
-    let sql = "SELECT count(*) FROM dead WHERE put_back = 0";
-    Ok(number(connection.prepare_cached(sql)?.query_row((), |row| row.get(0))?))
-}
-
-/// Dead letters after a cursor.
-pub(super) fn dead(
-    connection: &Connection,
-    after: Option<Cursor>,
-    put_back: bool,
-    limit: usize,
-) -> Result<Vec<Dead>, ReadFault> {
-    let mut found = connection.prepare_cached(
-        "SELECT cursor, user, event, at, attempts, last_error FROM dead
-         WHERE cursor > ?1 AND put_back = ?2 ORDER BY cursor",
-    )?;
-    let after = after.map_or(-1, |after| int(after.0));
-    let mut rows = found.query((after, put_back))?;
-    let mut dead = Vec::new();
-    while dead.len() < limit
-        && let Some(row) = rows.next()?
-    {
-        let event: Arc<str> = row.get(2)?;
-        let entry = LogEntry {
-            cursor: Cursor(number(row.get(0)?)),
-            user: user(&row.get::<_, String>(1)?)?,
-            event: if event.is_empty() { Err(Damaged) } else { Ok(event) },
-        };
-        let at = Timestamp::from_millis(number(row.get(3)?));
-        dead.push(Dead { entry, at, attempts: row.get(4)?, last_error: row.get(5)? });
-    }
-    Ok(dead)
+/// When the last entry of the log happened.
+pub(super) fn last_entry(connection: &Connection) -> Result<Timestamp, ReadFault> {
+    let sql = "SELECT at FROM log ORDER BY cursor DESC LIMIT 1";
+    let at: Option<i64> = connection.query_row(sql, (), |row| row.get(0)).optional()?;
+    Ok(Timestamp::from_millis(number(at.unwrap_or_default())))
 }

@@ -64,12 +64,14 @@ const TABLES: &str = "
 ";
 
 /// What a database that was made by an earlier version may lack: who is in a state, in the order of
-/// their ids, and the dead letters that wait, to count them. An earlier version does without, if more
-/// slowly.
+/// their ids; the dead letters that wait, to count them; the cursors that each run gave out, from its first to its last; and damaged records
+/// whose users began anew, for whoever wants to look into them. An earlier version does without.
 const INDEXES: &str = "
     DROP INDEX IF EXISTS users_present;
     CREATE INDEX IF NOT EXISTS users_by_state ON users (state, user) WHERE state IS NOT NULL;
     CREATE INDEX IF NOT EXISTS dead_waiting ON dead (put_back) WHERE put_back = 0;
+    CREATE TABLE IF NOT EXISTS runs (first INTEGER PRIMARY KEY, last INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS damaged (user TEXT, revision INTEGER, record BLOB, crc INTEGER);
 ";
 
 /// Makes a new database's tables, or checks those of an old one.

@@ -3,22 +3,20 @@ use std::fs::File;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rusqlite::Error::FromSqlConversionFailure;
-use rusqlite::types::Type;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::cache::Cache;
-use super::disk::Disk;
+use super::disk::{Disk, Part};
 use super::handoff::Taker;
 use super::journal::Line;
 use super::ledger::{Entry, Ledger, Tail};
 use super::open::OpenFault;
 use super::pen::Pen;
-use super::reader;
-use super::schema::{int, number};
+use super::reader::{self, ReadFault};
+use super::schema::number;
 use crate::presence::{Due, Timestamp, UserId};
-use crate::store::{Cursor, Progress, Retention, Save, StoreError, Which};
+use crate::store::{Cursor, Progress, Retention, Save, StoreError, Totals, Which};
 
 /// How many jobs share a transaction at most.
 const JOBS_MAX: usize = 512;
@@ -83,37 +81,24 @@ pub(super) struct Unread {
 
 impl Tail {
     /// Reads where the database is.
-    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
+    pub(super) fn read(connection: &Connection) -> Result<Self, ReadFault> {
         let sql = "SELECT revision, head, entries, bytes, log_before, totals FROM state";
-        connection.query_row(sql, (), |row| {
-            let totals: String = row.get(5)?;
-            let totals = serde_json::from_str(&totals)
-                .map_err(|error| FromSqlConversionFailure(5, Type::Text, error.into()))?;
-            Ok(Self {
+        let (mut tail, is_counted) = connection.query_row(sql, (), |row| {
+            let totals = serde_json::from_slice(row.get_ref(5)?.as_bytes().unwrap_or_default());
+            let tail = Self {
                 revision: number(row.get(0)?),
                 head: Cursor(number(row.get(1)?)),
-                totals,
+                totals: *totals.as_ref().unwrap_or(&Totals::default()),
                 entries: number(row.get(2)?),
                 bytes: number(row.get(3)?),
                 log_before: Cursor(number(row.get(4)?)),
-            })
-        })
-    }
-
-    /// Goes on in a new run.
-    pub(super) fn begin(
-        &mut self,
-        connection: &Connection,
-        wall: Timestamp,
-    ) -> rusqlite::Result<()> {
-        let is_new = self.head == Cursor::default();
-        self.head = Cursor::of_new_run(self.head, wall);
-        if is_new {
-            self.log_before = self.head;
+            };
+            Ok((tail, totals.is_ok()))
+        })?;
+        if !is_counted {
+            tail.totals = reader::recount(connection)?;
         }
-        let (head, log_before) = (int(self.head.0), int(self.log_before.0));
-        connection.execute("UPDATE state SET head = ?1, log_before = ?2", (head, log_before))?;
-        Ok(())
+        Ok(tail)
     }
 }
 
@@ -141,7 +126,9 @@ pub(super) fn replay(
             pen.log(&entry)?;
         }
     }
-    pen.save(reader::progress(&pen.begin)?.map(|progress| progress.position))?;
+    let sql = "SELECT position FROM state";
+    let position: Option<i64> = pen.begin.query_row(sql, (), |row| row.get(0))?;
+    pen.save(position.map(|position| Cursor(number(position))))?;
     Ok(pen.begin.commit()?)
 }
 
@@ -160,7 +147,7 @@ impl Writer {
         let unread = jobs.iter().any(Job::is_progress).then(|| self.unread.clone());
         match self.try_to_write(&jobs) {
             Ok(results) => {
-                self.disk.succeeded();
+                self.disk.succeeded(Part::Database);
                 for (job, result) in jobs.into_iter().zip(results) {
                     job.done.send(Ok(result)).ok();
                 }
@@ -172,10 +159,10 @@ impl Writer {
                 }
                 // What is committed waits for nothing that is wrong with a job.
                 if self.try_to_write(&[]).is_ok() {
-                    self.disk.succeeded();
+                    self.disk.succeeded(Part::Database);
                 } else {
                     self.tail = tail;
-                    self.disk.failed(&error);
+                    self.disk.failed(Part::Database, &error);
                 }
                 for job in jobs {
                     job.done.send(Err(error.clone())).ok();

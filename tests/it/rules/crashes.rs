@@ -41,7 +41,7 @@ fn lose_hub(life: &mut Life, node: NodeId, successor: NodeId, jump: Jump) {
     };
     let at = life.now;
     life.wait(GONE);
-    life.apply(EventKind::NodeLost { node, successor, last, at });
+    life.apply(EventKind::NodeLost { node, successor, last, at, stalls: Arc::default() });
     assert!(life.causes().is_empty(), "nobody sees it: {:?}", life.last);
     assert!(!life.last.effects.announce);
 }
@@ -90,7 +90,13 @@ fn t11_sessions_of_other_hubs_are_left_alone() {
     let (mut life, seat) = logged_in(Platform::Web);
     life.wait(SECOND);
     let last = life.now;
-    life.apply(EventKind::NodeLost { node: NodeId(77), successor: SUCCESSOR, last, at: last });
+    life.apply(EventKind::NodeLost {
+        node: NodeId(77),
+        successor: SUCCESSOR,
+        last,
+        at: last,
+        stalls: Arc::default(),
+    });
     life.wait(DAY / 2);
     life.apply(EventKind::Tick);
     assert!(life.stands(seat), "it lives on another hub than the one that is gone");
@@ -135,6 +141,7 @@ fn t11_a_takeover_that_was_cut_short_by_a_crash_is_finished_by_the_next() {
             successor: NodeId(3),
             last: now - GONE,
             at: now,
+            stalls: Arc::default(),
         };
         life.apply(again);
         assert_eq!(life.record.terminals, record.terminals);
@@ -162,6 +169,7 @@ fn t11_the_time_between_two_runs_is_the_machines_own_where_it_stayed_up() {
         up_ms: up_secs * 1000,
         wall: Timestamp::from_millis(wall_secs * 1000),
         now: Timestamp::from_millis(0),
+        stalls: Arc::default(),
     };
     let before = sign("a", 100, 10_000);
     // Whatever the wall clock did.

@@ -26,6 +26,7 @@ enum Deed {
     Act(Act),
     Hear(Index),
     Wait(Duration),
+    Stall(Duration),
     Repeat(Index),
     Reconfigure(Rules),
 }
@@ -42,7 +43,6 @@ enum Act {
     Kick { who: Index, names: Names, own: bool },
     Refresh { who: Index, card: Card },
     Tick,
-    Stall { ago: Duration, by: Duration },
 }
 
 /// What a login shows beside its device.
@@ -107,6 +107,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         4 => i().prop_map(Deed::Hear),
         8 => short().prop_map(Deed::Wait),
         2 => long().prop_map(Deed::Wait),
+        1 => short().prop_map(Deed::Stall),
         2 => i().prop_map(Deed::Repeat),
     ]
 }
@@ -126,7 +127,6 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(who, names, own)| Act::Kick { who, names, own }),
         1 => (i(), card()).prop_map(|(who, card)| Act::Refresh { who, card }),
         5 => Just(Act::Tick),
-        1 => (short(), short()).prop_map(|(ago, by)| Act::Stall { ago, by }),
     ]
 }
 
@@ -186,6 +186,12 @@ impl Lived {
                 }
             }
             Deed::Wait(by) => self.life.wait(*by),
+            Deed::Stall(by) => {
+                let from = self.life.now;
+                self.life.stall(from, *by);
+                self.model.stood_still(from, *by);
+                self.life.wait(*by);
+            }
             Deed::Repeat(which) => self.repeat(which),
             Deed::Reconfigure(rules) => {
                 self.life.policy.login = policy_of(*rules);
@@ -231,7 +237,6 @@ impl Lived {
                 issued_at_secs: (self.life.wall() - card.issued_ago).as_secs(),
             },
             Act::Tick => EventKind::Tick,
-            Act::Stall { ago, by } => EventKind::StoodStill { from: now - *ago, by: *by },
         })
     }
 

@@ -9,12 +9,13 @@ mod transitions;
 mod views;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use presence_hub::presence::{
     Answer, BackgroundReason, Cause, ConnectionId, DeviceId, Event, EventId, EventKind, Intent,
     Kicker, Login, LoginPolicy, Moment, NodeId, Origin, Outcome, Platform, Policy, Preset, Record,
-    Refusal, SessionId, State, Target, Timestamp, Why, Windows, step,
+    Refusal, SessionId, Stall, State, Target, Timestamp, Why, Windows, step,
 };
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -55,6 +56,7 @@ struct Life {
     /// How far the wall clock is ahead of the process's own time.
     ahead: Duration,
     heard: Vec<(ConnectionId, Timestamp)>,
+    stalls: Vec<Stall>,
     serial: u64,
     /// What the last event led to.
     last: Outcome,
@@ -78,6 +80,7 @@ impl Life {
             now: Timestamp::from_millis(1_780_000_000_000),
             ahead: 3 * 3600 * SECOND,
             heard: Vec::new(),
+            stalls: Vec::new(),
             serial: 0,
             last: Outcome {
                 record: nothing.clone(),
@@ -94,7 +97,12 @@ impl Life {
     }
 
     fn moment(&self) -> Moment {
-        Moment { now: self.now, wall: self.wall(), heard: self.heard.clone() }
+        Moment {
+            now: self.now,
+            wall: self.wall(),
+            stalls: self.stalls.as_slice().into(),
+            heard: self.heard.clone(),
+        }
     }
 
     fn number(&mut self) -> u64 {
@@ -104,6 +112,11 @@ impl Life {
 
     fn wait(&mut self, by: Duration) {
         self.now = self.now + by;
+    }
+
+    /// The hub stands still from then on.
+    fn stall(&mut self, from: Timestamp, by: Duration) {
+        self.stalls.push(Stall { from, until: from + by });
     }
 
     /// Lets a window pass: it ends at its instant, not before, and a late tick finds it over, too.

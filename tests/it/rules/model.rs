@@ -200,8 +200,9 @@ impl Model {
             }
             EventKind::Kick { target, by } => return self.kick(target, by),
             EventKind::Tick => return self.tick(),
-            EventKind::StoodStill { from, by } => return self.stood_still(*from, *by),
-            EventKind::NodeLost { .. } => unreachable!("no life here outlives its hub"),
+            EventKind::NodeLost { .. } | EventKind::Recovered { .. } => {
+                unreachable!("no life here outlives its hub or its record")
+            }
         };
         let lives = |h: &Held| {
             let Origin { session, connection } = origin;
@@ -256,7 +257,7 @@ impl Model {
             | EventKind::Kick { .. }
             | EventKind::Tick
             | EventKind::NodeLost { .. }
-            | EventKind::StoodStill { .. } => unreachable!("no session does {kind:?}"),
+            | EventKind::Recovered { .. } => unreachable!("no session does {kind:?}"),
         }
         Answer::Done
     }
@@ -473,7 +474,7 @@ impl Model {
         Answer::Done
     }
 
-    fn stood_still(&mut self, from: Timestamp, by: Duration) -> Answer {
+    pub(super) fn stood_still(&mut self, from: Timestamp, by: Duration) {
         for held in &mut self.held {
             if let Link::Gone { since, until: Some(until) } = &mut held.link {
                 *until = *until + by.saturating_sub(*since - from);
@@ -482,6 +483,5 @@ impl Model {
                 *until = *until + by.saturating_sub(*since - from);
             }
         }
-        Answer::Done
     }
 }

@@ -371,10 +371,7 @@ fn t6_t10_of_several_deadlines_the_earliest_counts() {
 #[test]
 fn t12_a_stall_moves_the_windows_that_were_open_when_it_began() {
     let stall = 5 * SECOND;
-    let still = |life: &mut Life, from| {
-        life.apply(EventKind::StoodStill { from, by: stall });
-        assert!(life.causes().is_empty());
-    };
+    let still = |life: &mut Life, from| life.stall(from, stall);
     let (mut open, _) = suspended(Hide);
     open.wait(10 * SECOND);
     let from = open.now;

@@ -1,0 +1,119 @@
+//! Users whose record was damaged: they begin anew, and hold up nobody else.
+
+use std::sync::Arc;
+
+use super::{Ending, Hub, Unavailable};
+use crate::presence::{
+    Event, EventId, EventKind, Record, Revocation, State, Status, Timestamp, Transition, UserId,
+};
+use crate::store::{Commit, Part, Revision, StoreError, Stored};
+use crate::wire::Close;
+
+/// How many entries of the log are looked at for the last that is whole.
+const ENTRIES_MAX: usize = 10;
+
+impl Hub {
+    /// Loads a user's record for an event. Where it is damaged, the user begins anew with whatever
+    /// happens next; what only time brings waits for as long as a session may be held.
+    pub(super) async fn load_for(
+        &self,
+        user: &UserId,
+        kind: &EventKind,
+    ) -> Result<Stored, StoreError> {
+        let loaded = self.store.load(user).await;
+        let Err(StoreError::Damaged { revision, revoked }) = loaded else { return loaded };
+        let may_begin = match kind {
+            EventKind::Tick => self.is_over(user),
+            EventKind::NodeLost { .. } => false,
+            EventKind::Login(_)
+            | EventKind::Logout(_)
+            | EventKind::Closed { .. }
+            | EventKind::Silent { .. }
+            | EventKind::Background { .. }
+            | EventKind::Foreground(_)
+            | EventKind::Refresh { .. }
+            | EventKind::Set { .. }
+            | EventKind::Kick { .. }
+            | EventKind::Recovered { .. } => true,
+        };
+        if !may_begin {
+            self.note_damaged(user);
+            return loaded;
+        }
+        self.begin_anew(user, revision, revoked).await?;
+        self.store.load(user).await
+    }
+
+    /// Gives a user a new record in place of one that was damaged: Offline until the next login, with a
+    /// version above all that the log knows.
+    async fn begin_anew(
+        &self,
+        user: &UserId,
+        revision: Revision,
+        revoked: Option<Revocation>,
+    ) -> Result<(), StoreError> {
+        let last = self.last_logged(user).await?;
+        let (was, version) = last.map_or((State::Offline, 0), |last| (last.to, last.version));
+        let kind = EventKind::Recovered { was, version, revoked };
+        let event = Event { id: EventId(rand::random()), kind };
+        let (nothing, policy) = (Record::default(), self.policy());
+        let outcome = self.decide(&nothing, &event, &policy, None);
+        let record = Arc::new(outcome.record);
+        let due = record.due(&policy);
+        let causes: Vec<_> = outcome.transitions.iter().map(|t| (t.cause, None)).collect();
+        let commit = Commit {
+            record: Arc::clone(&record),
+            due,
+            transitions: outcome.transitions,
+            sync: revoked.is_some(),
+        };
+        self.store.commit(user, revision, commit).await?;
+        self.damaged.lock().remove(user);
+        tracing::warn!(%user, was = was.name(), "a damaged record began anew: the user is Offline");
+        self.count(&causes);
+        // Whoever is logged in does so anew, with a session that the record knows.
+        for mailbox in self.registry.all().iter().filter(|mailbox| mailbox.user() == Some(user)) {
+            mailbox.end(Ending { close: Close::Unavailable }, None);
+        }
+        if outcome.effects.announce {
+            self.tell(user, record.status());
+        }
+        Ok(())
+    }
+
+    /// The last entry of a user in the log that can be read.
+    async fn last_logged(&self, user: &UserId) -> Result<Option<Transition>, StoreError> {
+        let entries = self.store.history(user, Part::Before(None), ENTRIES_MAX).await?;
+        Ok(entries.iter().find_map(|entry| entry.transition().ok()))
+    }
+
+    /// What watchers are shown of a user whose record is damaged: what they were told last.
+    pub(super) async fn last_shown(&self, user: &UserId) -> Result<Status, Unavailable> {
+        let last = self.last_logged(user).await?;
+        Ok(last.map(|last| last.status).unwrap_or_default())
+    }
+
+    /// Notes that a user's record is damaged, and until when it may stay so.
+    pub(super) fn note_damaged(&self, user: &UserId) {
+        let until = self.clock.running() + self.policy().windows.longest_silence();
+        self.damaged.lock().entry(user.clone()).or_insert(until);
+    }
+
+    /// The users whose damaged records have waited long enough.
+    pub(super) fn damaged_and_over(&self) -> Vec<UserId> {
+        let running = self.clock.running();
+        let damaged = self.damaged.lock();
+        let over = damaged.iter().filter(|(_, until): &(_, &Timestamp)| **until <= running);
+        over.map(|(user, _)| user.clone()).collect()
+    }
+
+    /// Whether a user's damaged record has waited long enough.
+    fn is_over(&self, user: &UserId) -> bool {
+        self.damaged.lock().get(user).is_some_and(|until| *until <= self.clock.running())
+    }
+
+    /// Whether a user's record is damaged, and must wait.
+    pub(super) fn must_wait(&self, user: &UserId) -> bool {
+        self.damaged.lock().get(user).is_some_and(|until| *until > self.clock.running())
+    }
+}

@@ -1,0 +1,121 @@
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+
+use super::{Hub, Unavailable};
+use crate::presence::{ConnectionId, Link, Record, SessionId, Status, Timestamp, UserId};
+use crate::store::{Damaged, Store, StoreError, Totals};
+
+/// How many records are asked for together: for more, joining them costs more than most take.
+const RECORDS_AT_ONCE: usize = 30;
+
+/// What is asked of the hub, and changes nothing.
+impl Hub {
+    /// A user's record.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn record(&self, user: &UserId) -> Result<Arc<Record>, Unavailable> {
+        Ok(self.store.load(user).await?.record)
+    }
+
+    /// Many users' records, in the same order; [`Damaged`] in place of one that cannot be read.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn records(
+        &self,
+        users: &[UserId],
+    ) -> Result<Vec<Result<Arc<Record>, Damaged>>, Unavailable> {
+        let mut records = Vec::with_capacity(users.len());
+        let load = async |user: &UserId| match self.store.load(user).await {
+            Ok(stored) => Ok(Ok(stored.record)),
+            Err(StoreError::Damaged { .. }) => Ok(Err(Damaged)),
+            Err(error) => Err(Unavailable::from(error)),
+        };
+        for some in users.chunks(RECORDS_AT_ONCE) {
+            records.extend(try_join_all(some.iter().map(load)).await?);
+        }
+        Ok(records)
+    }
+
+    /// Many users' statuses as watchers see them, in the same order.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn statuses(&self, users: &[UserId]) -> Result<Vec<Status>, Unavailable> {
+        let mut statuses = Vec::with_capacity(users.len());
+        for (user, record) in users.iter().zip(self.records(users).await?) {
+            statuses.push(match record {
+                Ok(record) => record.status(),
+                Err(Damaged) => self.last_shown(user).await?,
+            });
+        }
+        Ok(statuses)
+    }
+
+    /// A user's status.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn status(&self, user: &UserId) -> Result<Status, Unavailable> {
+        let statuses = self.statuses(std::slice::from_ref(user)).await?;
+        Ok(statuses.into_iter().next().unwrap_or_default())
+    }
+
+    /// The records and the log, to be read: what changes them goes through [`apply`](Self::apply).
+    pub const fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Counts terminals and users.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn totals(&self) -> Result<Totals, Unavailable> {
+        Ok(self.store.totals().await?)
+    }
+
+    /// Says whether the store can take what happens.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn check(&self) -> Result<(), Unavailable> {
+        Ok(self.store.check().await?)
+    }
+
+    /// When a connection of this node was last heard, on the wall clock.
+    pub fn heard(&self, connection: ConnectionId) -> Option<Timestamp> {
+        self.registry.get(connection).map(|mailbox| self.clock.shown(mailbox.heard()))
+    }
+
+    /// Who watches a user on this node: the connections, the earliest first, and whose sessions live
+    /// on them.
+    pub fn watchers(&self, user: &UserId) -> Vec<(ConnectionId, UserId)> {
+        let watched = self.watchers.get(user);
+        let watchers = watched.map(|watched| watched.watchers()).unwrap_or_default();
+        let known = watchers.iter().filter_map(|w| Some((w.id(), w.user()?.clone())));
+        let mut known: Vec<_> = known.collect();
+        known.sort_by_key(|(connection, _)| connection.serial);
+        known
+    }
+
+    /// In development: makes a session's connection look as if its network were cut; returns
+    /// whether it has one here.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub async fn cut(&self, user: &UserId, session: SessionId) -> Result<bool, Unavailable> {
+        let record = self.record(user).await?;
+        let terminal = record.terminal(session).filter(|t| t.link == Link::Connected);
+        let mailbox = terminal.and_then(|terminal| self.registry.get(terminal.connection));
+        Ok(mailbox.inspect(|mailbox| mailbox.cut()).is_some())
+    }
+}

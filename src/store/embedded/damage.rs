@@ -1,0 +1,102 @@
+use std::collections::HashSet;
+
+use parking_lot::Mutex;
+use rusqlite::Row;
+
+use super::reader::ReadFault;
+use super::schema::number;
+use crate::presence::{Census, Due, Platform, Revocation, State, Timestamp};
+use crate::store::Revision;
+
+/// How many damaged rows are remembered, so that each is logged once.
+const REMEMBERED_MAX: usize = 100_000;
+
+/// The damaged rows that were found and are still there, by table and key.
+#[derive(Debug, Default)]
+pub(super) struct Damage(Mutex<HashSet<(&'static str, String)>>);
+
+impl Damage {
+    /// Notes a damaged row; each is logged once, with what is done about it.
+    pub(super) fn found(&self, table: &'static str, key: &str) {
+        let mut rows = self.0.lock();
+        if rows.len() == REMEMBERED_MAX || !rows.insert((table, key.to_owned())) {
+            return;
+        }
+        let then = match table {
+            "users" => {
+                "the user's status is unknown; the record begins anew with the user's next login, \
+                 with a kick or a change by the back end, or when the session would have been held \
+                 no longer"
+            }
+            "log" => "readers of the log skip the event and are told its user",
+            "held" => "the webhook posts this user's events of the log again",
+            "dead" => "the dead letter can be dropped, not retried",
+            _ => "the sessions of that run are held as if it had run until now",
+        };
+        tracing::error!(table, key, then, "the store has a damaged row: check the disk");
+    }
+
+    /// Notes that a row is no longer damaged.
+    pub(super) fn mended(&self, table: &'static str, key: &str) {
+        self.0.lock().remove(&(table, key.to_owned()));
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.0.lock().len() as u64
+    }
+}
+
+/// What is left of a user's damaged record.
+#[derive(Debug)]
+pub(super) struct Wreck {
+    pub(super) revision: Revision,
+    pub(super) due: Due,
+    state: Option<State>,
+    text: String,
+}
+
+impl Wreck {
+    /// Reads the columns `record`, `revision`, `due_running`, `due_wall`, `state`, from this one on.
+    pub(super) fn read(row: &Row<'_>, first: usize) -> Result<Self, ReadFault> {
+        let int = |column| -> Result<Option<u64>, ReadFault> {
+            Ok(row.get_ref(first + column)?.as_i64_or_null().ok().flatten().map(number))
+        };
+        let time = |column| Ok::<_, ReadFault>(int(column)?.map(Timestamp::from_millis));
+        let text = row.get_ref(first)?.as_bytes().unwrap_or_default();
+        let state = match int(4)? {
+            Some(0) => Some(State::Offline),
+            Some(1) => Some(State::PushOnline),
+            Some(2) => Some(State::Online),
+            Some(_) | None => None,
+        };
+        Ok(Self {
+            revision: Revision(int(1)?.unwrap_or_default()),
+            due: Due { running: time(2)?, wall: time(3)? },
+            state,
+            text: String::from_utf8_lossy(text).into_owned(),
+        })
+    }
+
+    /// What it added to the counts, as far as its text still says.
+    pub(super) fn census(&self) -> Census {
+        let mut census = Census { state: self.state, ..Census::default() };
+        let terminals = self.text.split("\"ended\":").next().unwrap_or_default();
+        let counts = match self.state {
+            Some(State::Online) => &mut census.online,
+            Some(State::PushOnline) => &mut census.push_online,
+            Some(State::Offline) | None => return census,
+        };
+        for platform in Platform::ALL {
+            let named = format!("\"platform\":\"{}\"", platform.name());
+            let count = terminals.matches(&named).count();
+            counts[platform as usize] = u32::try_from(count).unwrap_or(u32::MAX);
+        }
+        census
+    }
+
+    /// Which tokens were refused, as far as its text still says: a ban should outlive the damage.
+    pub(super) fn revoked(&self) -> Option<Revocation> {
+        let (_, rest) = self.text.split_once("\"revoked\":")?;
+        serde_json::Deserializer::from_str(rest).into_iter().next()?.ok()
+    }
+}

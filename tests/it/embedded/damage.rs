@@ -1,0 +1,207 @@
+//! Damaged rows: each is named and skipped, and holds up nothing else.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use presence_hub::presence::{Due, NodeId, Platform, Record, State};
+use presence_hub::store::{
+    Among, Commit, Damaged, Dead, EmbeddedStore, Held, Outbox, Part, Progress, Revision, Save,
+    Store, StoreError, Which,
+};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{close, is_ready, open, reopen};
+use crate::lab::{EPOCH, SECOND, id};
+use crate::store_contract::{log_in, present};
+use crate::support::{Server, now_millis, until};
+
+const DATABASE: &str = "presence.db";
+
+/// Changes what a closed store's database has.
+fn change(directory: &Path, sql: &str) {
+    let connection = Connection::open(directory.join(DATABASE)).expect("the database");
+    connection.busy_timeout(20 * SECOND).expect("a time");
+    connection.execute_batch(sql).expect("a change");
+}
+
+/// A store with two users that was closed, and then changed.
+async fn changed(sql: &str) -> (TempDir, EmbeddedStore) {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    let port: Arc<dyn Store> = Arc::clone(&store) as _;
+    log_in(&port, "ana", Platform::Mac, EPOCH).await;
+    log_in(&port, "bo", Platform::Mac, EPOCH).await;
+    port.sign(NodeId(7), present()).await.expect("a sign of life");
+    let log = port.log(None, 10).await.expect("the log");
+    let (user, from, last_error) = (id("ana"), log[0].cursor, "no".to_owned());
+    let held = vec![Held { user, from, refused: EPOCH, worked_ms: 0, attempts: 3, last_error }];
+    let dead = log.iter().map(|entry| Dead {
+        entry: entry.clone(),
+        at: EPOCH,
+        attempts: 2,
+        last_error: "no".into(),
+    });
+    let save = Save { position: log[1].cursor, held, dead: dead.collect(), ..Save::default() };
+    store.save(save).await.expect("progress");
+    drop(port);
+    close(store, directory.path());
+    change(directory.path(), sql);
+    let store = reopen(directory.path());
+    (directory, store)
+}
+
+fn commit(version: u64) -> Commit {
+    Commit {
+        record: Arc::new(Record { version, ..Record::default() }),
+        due: Due::default(),
+        transitions: Vec::new(),
+        sync: false,
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_named_and_its_user_begins_anew() {
+    for sql in [
+        "UPDATE users SET record = replace(record, 'mac', 'mad') WHERE user = 'ana'",
+        "UPDATE users SET crc = crc + 1 WHERE user = 'ana'",
+        "UPDATE users SET record = CAST(x'ff7b00' AS TEXT) WHERE user = 'ana'",
+    ] {
+        let (directory, store) = changed(sql).await;
+        let loaded = Store::load(&store, &id("ana")).await;
+        let Err(StoreError::Damaged { revision, .. }) = loaded else { panic!("{sql}: {loaded:?}") };
+        assert_eq!(Store::load(&store, &id("bo")).await.expect("bo").record.terminals.len(), 1);
+        let among = Among { states: vec![State::Online], ..Among::default() };
+        let users = store.users(&among, 10).await.expect("a list");
+        assert_eq!((&users[0].0, &users[0].1), (&id("ana"), &Err(Damaged)), "{sql}");
+        assert!(users[1].1.is_ok());
+        assert_eq!(store.damaged(), 1, "{sql}");
+
+        let stale = Store::commit(&store, &id("ana"), Revision(99), commit(5)).await;
+        assert!(stale.is_err(), "not by whoever knows of nothing");
+        Store::commit(&store, &id("ana"), revision, commit(5)).await.expect("a commit");
+        assert_eq!(Store::load(&store, &id("ana")).await.expect("ana").record.version, 5);
+        assert_eq!(store.damaged(), 0);
+        let totals = store.totals().await.expect("totals");
+        assert_eq!(totals.users, [1, 0, 1], "{sql}");
+        close(Arc::new(store), directory.path());
+        let again = reopen(directory.path());
+        assert_eq!(Store::load(&again, &id("ana")).await.expect("ana").record.version, 5);
+        let database = Connection::open(directory.path().join(DATABASE)).expect("the database");
+        let kept = "SELECT count(*) FROM damaged WHERE user = 'ana'";
+        let kept: u32 = database.query_row(kept, (), |row| row.get(0)).expect("a count");
+        assert_eq!(kept, 1, "what is left of it is kept aside");
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_outlives_the_damage_around_it() {
+    let revoked = r#"'{"terminals":[{"x],"revoked":{"before_secs":7,"until":9}}'"#;
+    let sql = format!("UPDATE users SET record = {revoked} WHERE user = 'ana'");
+    let (_directory, store) = changed(&sql).await;
+    let loaded = Store::load(&store, &id("ana")).await;
+    let Err(StoreError::Damaged { revoked: Some(revoked), .. }) = loaded else {
+        panic!("{loaded:?}")
+    };
+    assert_eq!(revoked.before_secs, 7);
+}
+
+#[tokio::test]
+async fn a_damaged_entry_stops_no_reader_of_the_log() {
+    let (_directory, store) =
+        changed("UPDATE log SET event = CAST(x'ff00' AS TEXT) WHERE user = 'ana'").await;
+    let log = store.log(None, 10).await.expect("the log");
+    assert_eq!((&log[0].user, &log[0].event), (&id("ana"), &Err(Damaged)));
+    assert!(log[1].event.is_ok());
+    let history = store.history(&id("ana"), Part::Before(None), 10).await.expect("a history");
+    assert!(history[0].is_damaged());
+    assert_eq!(store.damaged(), 1, "counted once");
+}
+
+#[tokio::test]
+async fn what_the_webhook_noted_may_be_damaged_and_nothing_is_lost() {
+    let (_directory, store) = changed("UPDATE held SET held = '{'").await;
+    let Progress { held, .. } = store.progress().await.expect("progress").expect("a webhook");
+    let first = store.log(None, 1).await.expect("the log")[0].cursor;
+    assert_eq!((&held[0].user, held[0].from <= first), (&id("ana"), true), "from the oldest on");
+    assert_eq!(store.damaged(), 1);
+
+    let (_directory, store) = changed("UPDATE dead SET event = '{' WHERE user = 'ana'").await;
+    let dead = store.dead(None, false, 10).await.expect("dead letters");
+    assert_eq!((dead.len(), &dead[0].entry.event), (2, &Err(Damaged)));
+    assert!(dead[1].entry.event.is_ok());
+    let all = store.drop_dead(Which::All).await.expect("a count");
+    assert_eq!(all, 2, "they can be dropped");
+}
+
+#[tokio::test]
+async fn sessions_of_a_run_whose_sign_of_life_is_damaged_are_held_from_now_on() {
+    for (sql, node) in [
+        ("UPDATE nodes SET sign = 'x'", NodeId(7)),
+        // Its name can be found in the records.
+        ("UPDATE nodes SET node = 'xyz'", NodeId(1)),
+    ] {
+        let (_directory, store) = changed(sql).await;
+        let lost = store.lost().await.expect("who is gone");
+        let (_, sign) = lost.iter().find(|(lost, _)| *lost == node).expect("it to be known");
+        assert_eq!(sign.now, EPOCH, "{sql}");
+        assert_eq!(store.damaged(), 1);
+    }
+}
+
+#[tokio::test]
+async fn counts_that_are_damaged_are_counted_anew() {
+    let (_directory, store) = changed("UPDATE state SET totals = 'x'").await;
+    assert_eq!(store.totals().await.expect("totals").users, [0, 0, 2]);
+}
+
+/// Damages a user's record in the files of a hub that is stopped.
+fn damage(server: &Server, user: &str) {
+    let data = server.directory.path().join("data");
+    let sql = format!(
+        "UPDATE users SET record = replace(record, 'version', 'versiom') WHERE user = '{user}'"
+    );
+    change(&data, &sql);
+}
+
+#[tokio::test]
+async fn one_damaged_record_stops_no_deadline_and_its_user_logs_in_again() {
+    let windows = [("liveness.web_silence", "3s"), ("liveness.web_ping", "1s")];
+    let mut server = Server::start(&windows);
+    let (_ana, ok) = server.login("ana", "web").await;
+    let (_bo, _) = server.login("bo", "web").await;
+    server.signal(rustix::process::Signal::TERM);
+    server.until_exit().await;
+    // What waits in the journal is taken by the next run, which is stopped, too.
+    server.restart_dead(&windows);
+    server.call("GET", "/v1/snapshot", None).await;
+    server.signal(rustix::process::Signal::TERM);
+    server.until_exit().await;
+    damage(&server, "ana");
+    server.restart_dead(&windows);
+    server.until_logged(&["ERROR", "damaged row", "ana"]).await;
+    assert!(is_ready(&server).await);
+    let (status, page) = server.call("GET", "/v1/snapshot", None).await;
+    assert_eq!((status, &page["damaged"]), (200, &json!(["ana"])), "{page}");
+    let (status, _) = server.call("GET", "/v1/users/ana", None).await;
+    assert_eq!(status, 500);
+    server.until_state("bo", "Offline").await;
+    let (_, stats) = server.call("GET", "/v1/stats", None).await;
+    assert_eq!(stats["store"]["damaged_rows"], 1, "{stats}");
+    let (_ana, again) = server.login("ana", "web").await;
+    let version = |status: &Value| status["version"].as_u64();
+    assert!(version(&again["status"]) > version(&ok["status"]));
+    assert_eq!(server.user("ana").await["state"], "Online");
+    let (_, history) = server.call("GET", "/v1/users/ana/history", None).await;
+    let causes: Vec<_> = history["events"].as_array().expect("events").iter().collect();
+    let causes: Vec<_> = causes.iter().map(|event| &event["cause"]).collect();
+    assert_eq!(causes, ["login", "recovered", "login"]);
+    let begun = now_millis();
+    until("a metric", async || {
+        let metrics = server.http("GET", "/metrics").send().await.expect("an answer");
+        let text = metrics.text().await.expect("a text");
+        text.contains("presence_hub_store_damaged_rows 0") && begun > 0
+    })
+    .await;
+}

@@ -1,0 +1,98 @@
+//! A store whose files were brought back from a copy, and clocks that were set back.
+
+use std::fs;
+use std::sync::Arc;
+
+use presence_hub::presence::{NodeId, Platform, Sign};
+use presence_hub::store::{Cursor, EmbeddedStore, Outbox, Save, Store, StoreError};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{copy_of, open};
+use crate::lab::{EPOCH, SECOND};
+use crate::store_contract::{RETENTION, log_in, present};
+use crate::support::{Server, now_millis};
+
+fn open_at(directory: &TempDir, present: &Sign) -> EmbeddedStore {
+    EmbeddedStore::open(directory.path(), RETENTION, SECOND / 20, present).expect("a store")
+}
+
+#[tokio::test]
+async fn a_cursor_that_the_log_never_gave_out_has_expired() {
+    let directory = TempDir::new().expect("a directory");
+    let store = Arc::new(open(directory.path()).expect("a store"));
+    let port: Arc<dyn Store> = Arc::clone(&store) as _;
+    let begin = *port.head().borrow();
+    log_in(&port, "ana", Platform::Mac, EPOCH).await;
+    let copied = *port.head().borrow();
+    let copy = copy_of(directory.path());
+    log_in(&port, "bo", Platform::Mac, EPOCH).await;
+    let lost = *port.head().borrow();
+
+    let later = Sign { wall: EPOCH + 3600 * SECOND, now: EPOCH + 3600 * SECOND, ..present() };
+    for round in 0..3 {
+        let restored = open_at(&copy, &later);
+        let head = *restored.head().borrow();
+        assert!(head > lost);
+        for cursor in [begin, copied, head] {
+            let read = restored.log(Some(cursor), 10).await;
+            assert!(read.is_ok(), "{round}: {cursor} was given out: {read:?}");
+        }
+        let never =
+            [Cursor(0), lost, Cursor(copied.0 + 100), Cursor(head.0 - 1), Cursor(head.0 + 1)];
+        for cursor in never {
+            let read = restored.log(Some(cursor), 10).await;
+            assert_eq!(read, Err(StoreError::CursorExpired), "{round}: {cursor}");
+        }
+        super::close(Arc::new(restored), copy.path());
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_that_noted_what_a_power_cut_undid_goes_on_at_the_end_of_what_is_left() {
+    let directory = TempDir::new().expect("a directory");
+    let store = open(directory.path()).expect("a store");
+    let beyond = Cursor(store.head().borrow().0 + 5);
+    store.save(Save { position: beyond, ..Save::default() }).await.expect("progress");
+    let copy = copy_of(directory.path());
+    let restored = open_at(&copy, &present());
+    let position = restored.progress().await.expect("progress").expect("a webhook").position;
+    assert!(position < beyond);
+    assert_eq!(restored.log(Some(position), 10).await, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_store_knows_the_latest_time_that_an_earlier_run_left() {
+    let directory = TempDir::new().expect("a directory");
+    let store = open(directory.path()).expect("a store");
+    let ahead = Sign { now: EPOCH + 3600 * SECOND, ..present() };
+    store.sign(NodeId(1), ahead.clone()).await.expect("a sign of life");
+    let copy = copy_of(directory.path());
+    assert_eq!(open_at(&copy, &present()).latest(), ahead.now);
+}
+
+#[tokio::test]
+async fn v2_versions_grow_over_a_clock_that_was_set_back_whatever_the_store() {
+    for kind in ["memory", "embedded"] {
+        let settings = [("store.kind", kind)];
+        let mut server = Server::start(&settings);
+        let (_ana, _) = server.login("ana", "mac").await;
+        server.signal(rustix::process::Signal::TERM);
+        server.until_exit().await;
+        // As if the clock had been an hour ahead.
+        let hour_ahead = now_millis() + 3_600_000;
+        let data = server.directory.path().join("data");
+        if kind == "memory" {
+            fs::write(data.join("presence.time"), format!("{hour_ahead:020}\n")).expect("to write");
+        } else {
+            let database = rusqlite::Connection::open(data.join("presence.db")).expect("it");
+            let sql = "UPDATE nodes SET sign = json_set(sign, '$.now', ?1)";
+            assert_eq!(database.execute(sql, (hour_ahead as i64,)).expect("a sign"), 1);
+        }
+        server.restart_dead(&settings);
+        server.until_logged(&["WARN", "the wall clock is behind"]).await;
+        let (_bo, ok) = server.login("bo", "mac").await;
+        let version = |value: &Value| value["status"]["version"].as_u64().expect("a version");
+        assert!(version(&ok) > hour_ahead, "{kind}: {ok}");
+    }
+}

@@ -1,0 +1,135 @@
+//! Users whose record is damaged: they begin anew, are named, and hold up nobody else.
+
+use presence_hub::presence::{Cause, EventKind, Kicker, Platform, State, Target};
+use presence_hub::store::{Store, StoreError};
+use serde_json::{Value, json};
+
+use super::assert_chained;
+use super::frail::Frail;
+use super::held::left_by_an_earlier_run;
+use crate::lab::{EPOCH, Lab, SECOND, assert_kept, id};
+use crate::support::http;
+
+const KEY: &str = "a-key-for-damaged-users";
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_record_of_an_earlier_run_is_offline_when_no_session_would_be_held_any_more() {
+    let users = [("ana", Platform::Web), ("bo", Platform::Web)];
+    let store = left_by_an_earlier_run(&users).await;
+    store.damaged.lock().insert(id("ana"));
+    let lab = Frail::restart(&store);
+    let mut watcher = lab.watcher(&["ana", "bo"]).await;
+    let (at, _) = watcher.state("bo", "Offline").await;
+    assert_kept(60 * SECOND, at - EPOCH, "whoever is whole");
+    let (at, status) = watcher.state("ana", "Offline").await;
+    assert_kept(400 * SECOND, at - EPOCH, "whoever is damaged");
+    assert_eq!((&status["platforms"], &status["custom"]), (&json!([]), &Value::Null));
+    assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Recovered]);
+    assert_eq!(store.damaged(), 0);
+    assert_chained(&*lab.store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn v2_a_login_begins_a_damaged_record_anew_with_a_greater_version() {
+    let (store, lab) = Frail::lab();
+    let mut watcher = lab.watcher(&["ana"]).await;
+    let (mut first, ok) = lab.login("ana", "linux").await;
+    let (_, online) = watcher.state("ana", "Online").await;
+    store.damaged.lock().insert(id("ana"));
+    watcher.hears_nothing_for(SECOND).await;
+    let (_second, again) = lab.resume("ana", "linux", &ok).await;
+    assert_eq!(again["resumed"], json!(false), "the session is not known any more");
+    let (_, gone) = watcher.state("ana", "Offline").await;
+    let (_, back) = watcher.state("ana", "Online").await;
+    let version = |status: &Value| status["version"].as_u64().expect("a version");
+    assert!(version(&online) < version(&gone) && version(&gone) < version(&back));
+    assert_eq!(first.until_closed().await.1, Some(4006), "it has no session any more");
+    assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Recovered, Cause::Login]);
+    assert_chained(&*lab.store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn watchers_of_a_damaged_user_are_shown_what_they_were_told_last() {
+    let (store, lab) = Frail::lab();
+    let mut ana = lab.listener("ana", "linux").await;
+    ana.send(json!({ "type": "set", "custom": "busy" })).await;
+    ana.message().await;
+    store.damaged.lock().insert(id("ana"));
+    let (mut watcher, _) = lab.login("watcher", "linux").await;
+    for kind in ["subscribe", "query"] {
+        let users = json!({ "type": kind, "users": ["ana", "nobody"] });
+        let answer = watcher.ok(users).await;
+        assert_eq!(answer["errors"], json!([]), "{answer}");
+        let [ana, nobody] = [&answer["statuses"][0], &answer["statuses"][1]];
+        assert_eq!((&ana["state"], &ana["custom"]), (&json!("Online"), &json!("busy")), "{answer}");
+        assert_eq!(nobody["version"], 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l9_a_kick_of_a_damaged_user_revokes_and_what_was_revoked_stays_so() {
+    let (store, lab) = Frail::lab();
+    let kick =
+        || EventKind::Kick { target: Target::default(), by: Kicker::Admin { message: None } };
+    for _ in 0..2 {
+        store.damaged.lock().insert(id("ana"));
+        lab.hub.apply(&id("ana"), kick()).await.expect("a kick");
+        assert!(lab.record("ana").await.revoked.is_some());
+    }
+    store.damaged.lock().insert(id("ana"));
+    let event = EventKind::Set { origin: None, custom: None };
+    lab.hub.apply(&id("ana"), event).await.expect("an answer");
+    assert!(lab.record("ana").await.revoked.is_some(), "as far as it can be read");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tick_leaves_a_damaged_record_alone_while_its_session_may_be_held() {
+    let (store, lab) = Frail::lab();
+    let _ana = lab.login("ana", "linux").await;
+    store.damaged.lock().insert(id("ana"));
+    let applied = lab.hub.apply(&id("ana"), EventKind::Tick).await;
+    assert!(applied.expect_err("damage").is_damage());
+    let loaded = lab.store.load(&id("ana")).await;
+    assert!(matches!(loaded, Err(StoreError::Damaged { .. })));
+}
+
+async fn get(lab: &Lab, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+    let (address, _door) = lab.open_door(|settings| {
+        settings.keys = presence_hub::auth::ApiKeys::new(&[], &[], &[KEY.to_owned()]);
+    });
+    let mut request = http(address, method, path).bearer_auth(KEY);
+    if let Some(body) = body {
+        request = request.json(&body);
+    }
+    let answer = request.send().await.expect("an answer");
+    (answer.status().as_u16(), answer.json().await.expect("JSON"))
+}
+
+#[tokio::test]
+async fn the_server_api_names_whom_it_leaves_out_because_of_damage() {
+    let (store, lab) = Frail::lab();
+    let _clients = [lab.login("ana", "linux").await, lab.login("bo", "linux").await];
+    store.damaged.lock().insert(id("ana"));
+    for path in ["/v1/users", "/v1/snapshot", "/v1/sessions", "/v1/users?limit=1"] {
+        let (status, page) = get(&lab, "GET", path, None).await;
+        assert_eq!((status, &page["damaged"]), (200, &json!(["ana"])), "{path}: {page}");
+        let listed = page.to_string();
+        assert!(listed.contains("bo") || path.ends_with("limit=1"), "{path}: {page}");
+    }
+    let (status, answer) = get(&lab, "GET", "/v1/users/ana", None).await;
+    assert_eq!((status, &answer["error"]["code"]), (500, &json!("damaged")), "{answer}");
+    let users = json!({ "users": ["ana", "bo"] });
+    let (status, answer) = get(&lab, "POST", "/v1/status", Some(users)).await;
+    assert_eq!(status, 200);
+    assert_eq!(answer["errors"], json!([{ "user": "ana", "code": "damaged" }]));
+    assert_eq!(answer["statuses"][0]["user"], "bo");
+    let (_, stats) = get(&lab, "GET", "/v1/stats", None).await;
+    assert_eq!(stats["store"]["damaged_rows"], 1);
+
+    let (status, kicked) =
+        get(&lab, "POST", "/v1/users/ana/kick", Some(json!({ "all": true }))).await;
+    assert_eq!((status, &kicked["revoked"]), (200, &json!(true)), "{kicked}");
+    assert_eq!(lab.state("ana").await, State::Offline);
+    let (_, page) = get(&lab, "GET", "/v1/users", None).await;
+    assert_eq!(page["damaged"], Value::Null, "nobody is left out: {page}");
+}

@@ -1,0 +1,251 @@
+//! A store that fails on demand.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use futures::future::{BoxFuture, FutureExt};
+use parking_lot::Mutex;
+use presence_hub::bus::LocalBus;
+use presence_hub::presence::{NodeId, Sign, Timestamp, UserId};
+use presence_hub::store::{
+    Among, Backlog, Commit, Cursor, Damaged, Listed, LogEntry, MemoryStore, Part, Revision, Store,
+    StoreError, Stored, Totals,
+};
+use tokio::sync::{RwLock, watch};
+
+use crate::lab::{Lab, memory_store};
+
+/// What happens to a commit.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fault {
+    /// Somebody else was faster, it seems.
+    Conflict,
+    /// It is not written.
+    Unavailable,
+    /// It is written, and nobody hears so.
+    AnswerLost,
+    /// The same, and from then on the store is down.
+    AnswerLostAndDown,
+    /// It is written, but cannot be relied on.
+    Unsafe,
+    /// It panics.
+    Panic,
+}
+
+/// A memory store with faults on demand.
+pub(super) struct Frail {
+    inner: MemoryStore,
+    faults: Mutex<VecDeque<Fault>>,
+    down: AtomicBool,
+    /// Whether what is written cannot be relied on.
+    is_unsafe: AtomicBool,
+    /// Who writes it stalls the store.
+    pub(super) gate: RwLock<()>,
+    /// Whose commits fail.
+    pub(super) refused: Mutex<HashSet<UserId>>,
+    /// Whose records are damaged.
+    pub(super) damaged: Mutex<HashSet<UserId>>,
+    /// The hubs that are gone.
+    pub(super) lost: Mutex<Vec<(NodeId, Sign)>>,
+    /// Who writes it stalls the trimming of the log.
+    pub(super) trims: RwLock<()>,
+    pub(super) signs: AtomicU64,
+}
+
+impl Frail {
+    pub(super) fn lab() -> (Arc<Self>, Lab) {
+        let store = Self::new();
+        let lab = Self::restart(&store);
+        (store, lab)
+    }
+
+    /// A hub that begins on what an earlier one left.
+    pub(super) fn restart(store: &Arc<Self>) -> Lab {
+        Lab::node(Arc::clone(store) as _, Arc::new(LocalBus::default()), |_| ())
+    }
+
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: memory_store(),
+            faults: Mutex::default(),
+            down: AtomicBool::new(false),
+            is_unsafe: AtomicBool::new(false),
+            gate: RwLock::new(()),
+            refused: Mutex::default(),
+            damaged: Mutex::default(),
+            lost: Mutex::default(),
+            trims: RwLock::new(()),
+            signs: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.faults.lock().extend(faults);
+    }
+
+    pub(super) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
+    }
+
+    async fn up(&self) -> Result<(), StoreError> {
+        drop(self.gate.read().await);
+        if self.down.load(Ordering::Relaxed) { Err(unavailable()) } else { Ok(()) }
+    }
+}
+
+fn unavailable() -> StoreError {
+    StoreError::Unavailable { cause: "a test wants it so".into() }
+}
+
+impl Store for Frail {
+    fn load<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Stored, StoreError>> {
+        async move {
+            self.up().await?;
+            let stored = self.inner.load(user).await?;
+            if self.damaged.lock().contains(user) {
+                let (revision, revoked) = (stored.revision, stored.record.revoked);
+                return Err(StoreError::Damaged { revision, revoked });
+            }
+            Ok(stored)
+        }
+        .boxed()
+    }
+
+    fn commit<'a>(
+        &'a self,
+        user: &'a UserId,
+        expected: Revision,
+        commit: Commit,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            self.up().await?;
+            if self.refused.lock().contains(user) {
+                return Err(unavailable());
+            }
+            let fault = self.faults.lock().pop_front();
+            match fault {
+                None => {
+                    self.inner.commit(user, expected, commit).await?;
+                    self.damaged.lock().remove(user);
+                    Ok(())
+                }
+                Some(Fault::Conflict) => Err(StoreError::Conflict),
+                Some(Fault::Unavailable) => Err(unavailable()),
+                Some(Fault::Panic) => panic!("a test wants it so"),
+                Some(fault) => {
+                    self.inner.commit(user, expected, commit).await?;
+                    self.is_unsafe.store(matches!(fault, Fault::Unsafe), Ordering::Relaxed);
+                    self.set_down(matches!(fault, Fault::AnswerLostAndDown));
+                    Err(unavailable())
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn due(
+        &self,
+        now: Timestamp,
+        wall: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>> {
+        async move {
+            self.up().await?;
+            self.inner.due(now, wall, limit).await
+        }
+        .boxed()
+    }
+
+    fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>> {
+        self.inner.totals()
+    }
+
+    fn users<'a>(
+        &'a self,
+        among: &'a Among,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
+        async move {
+            self.up().await?;
+            let mut users = self.inner.users(among, limit).await?;
+            let damaged = self.damaged.lock();
+            for (user, record) in &mut users {
+                if damaged.contains(user) {
+                    *record = Err(Damaged);
+                }
+            }
+            drop(damaged);
+            Ok(users)
+        }
+        .boxed()
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            self.up().await?;
+            if self.is_unsafe.load(Ordering::Relaxed) { Err(unavailable()) } else { Ok(()) }
+        }
+        .boxed()
+    }
+
+    fn damaged(&self) -> u64 {
+        self.damaged.lock().len() as u64
+    }
+
+    fn latest(&self) -> Timestamp {
+        self.inner.latest()
+    }
+
+    fn head(&self) -> watch::Receiver<Cursor> {
+        self.inner.head()
+    }
+
+    fn log(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LogEntry>, StoreError>> {
+        self.inner.log(after, limit)
+    }
+
+    fn history<'a>(
+        &'a self,
+        user: &'a UserId,
+        part: Part,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<LogEntry>, StoreError>> {
+        self.inner.history(user, part, limit)
+    }
+
+    fn backlog(&self, after: Cursor) -> BoxFuture<'_, Result<Backlog, StoreError>> {
+        self.inner.backlog(after)
+    }
+
+    fn trim(&self, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
+        async move {
+            drop(self.trims.read().await);
+            self.inner.trim(now).await
+        }
+        .boxed()
+    }
+
+    fn sign(&self, node: NodeId, sign: Sign) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.signs.fetch_add(1, Ordering::Relaxed);
+        self.inner.sign(node, sign)
+    }
+
+    fn lost(&self) -> BoxFuture<'_, Result<Vec<(NodeId, Sign)>, StoreError>> {
+        let lost = self.lost.lock().clone();
+        async move {
+            self.up().await?;
+            Ok(lost)
+        }
+        .boxed()
+    }
+
+    fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.lost.lock().retain(|(lost, _)| *lost != node);
+        self.inner.retire(node)
+    }
+}

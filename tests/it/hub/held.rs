@@ -1,0 +1,155 @@
+//! Sessions of an earlier run: held until their own deadlines, whatever happens meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use presence_hub::bus::LocalBus;
+use presence_hub::clock::Clock;
+use presence_hub::hub::Hub;
+use presence_hub::presence::{Cause, EventKind, NodeId, Platform, Stall, Timestamp};
+use tokio::time::advance;
+
+use super::frail::{Fault, Frail};
+use super::{assert_chained, login_at};
+use crate::lab::{EPOCH, Lab, Listener, SECOND, assert_kept, defaults, id};
+use crate::store_contract::present;
+
+/// The run before.
+pub(super) const BEFORE: NodeId = NodeId(77);
+
+/// A store with users who were logged in on a run that gave its last sign of life at the epoch.
+pub(super) async fn left_by_an_earlier_run(users: &[(&str, Platform)]) -> Arc<Frail> {
+    let store = Frail::new();
+    let earlier = hub_without_time(&store);
+    for (serial, (user, platform)) in (0..).zip(users) {
+        let (_, event) = login_at(&earlier, BEFORE, *platform, platform.name(), serial);
+        earlier.apply(&id(user), event).await.expect("a login");
+    }
+    store.lost.lock().push((BEFORE, present()));
+    store
+}
+
+/// A hub that brings nothing about by itself, as one that is gone.
+fn hub_without_time(store: &Arc<Frail>) -> Arc<Hub> {
+    let policy = defaults().policy().expect("a policy");
+    let bus = Arc::new(LocalBus::default());
+    Hub::new(Arc::clone(store) as _, bus, policy, Clock::simulated(EPOCH))
+}
+
+async fn offline(watcher: &mut Listener, user: &str) -> Timestamp {
+    watcher.state(user, "Offline").await.0
+}
+
+#[tokio::test(start_paused = true)]
+async fn t12_sessions_held_after_a_restart_are_moved_by_a_stall_whatever_their_window() {
+    for (platform, window) in [(Platform::Web, 60 * SECOND), (Platform::Linux, 400 * SECOND)] {
+        let store = left_by_an_earlier_run(&[("ana", platform)]).await;
+        let lab = Frail::restart(&store);
+        let mut watcher = lab.watcher(&["ana"]).await;
+        watcher.hears_nothing_for(20 * SECOND).await;
+        // Long before its end, and longer than what is left of it.
+        advance(window).await;
+        watcher.hears_nothing_for(window - 21 * SECOND).await;
+        let at = offline(&mut watcher, "ana").await;
+        let running = at - EPOCH - window;
+        assert!(running >= window - SECOND / 5, "ended after {running:?} of running time");
+        assert!(running <= window + SECOND, "ended after {running:?} of running time");
+        assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::NodeLost]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t12_a_store_that_fails_during_a_stall_loses_no_move() {
+    let store = left_by_an_earlier_run(&[("ana", Platform::Web)]).await;
+    let lab = Frail::restart(&store);
+    let mut watcher = lab.watcher(&["ana"]).await;
+    watcher.hears_nothing_for(50 * SECOND).await;
+    store.set_down(true);
+    advance(30 * SECOND).await;
+    watcher.hears_nothing_for(5 * SECOND).await;
+    store.set_down(false);
+    // And of the first attempts nothing lands.
+    store.fail([Fault::Unavailable; 4]);
+    watcher.hears_nothing_for(4 * SECOND).await;
+    let at = offline(&mut watcher, "ana").await;
+    let running = at - EPOCH - 30 * SECOND;
+    assert!(running >= 60 * SECOND - SECOND / 5, "ended after {running:?} of running time");
+    assert!(running <= 61 * SECOND, "ended after {running:?} of running time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn t12_every_stall_of_many_moves_a_held_session() {
+    let store = left_by_an_earlier_run(&[("ana", Platform::Web)]).await;
+    let lab = Frail::restart(&store);
+    let mut watcher = lab.watcher(&["ana"]).await;
+    for _ in 0..5 {
+        watcher.hears_nothing_for(10 * SECOND).await;
+        advance(50 * SECOND).await;
+    }
+    watcher.hears_nothing_for(8 * SECOND).await;
+    let at = offline(&mut watcher, "ana").await;
+    let running = at - EPOCH - 250 * SECOND;
+    assert!(running >= 59 * SECOND && running <= 61 * SECOND, "{running:?} of running time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn t11_t12_a_stall_of_the_run_before_counts_for_a_session_that_it_held() {
+    let store = left_by_an_earlier_run(&[("ana", Platform::Web)]).await;
+    let (since, stall) = (EPOCH + 10 * SECOND, 30 * SECOND);
+    // It was held already by the run that stood still.
+    let between = hub_without_time(&store);
+    let (node, successor) = (BEFORE, between.node());
+    let lost =
+        EventKind::NodeLost { node, successor, last: EPOCH, at: EPOCH, stalls: Arc::default() };
+    between.apply(&id("ana"), lost).await.expect("a session that is held");
+    let mut sign = present();
+    sign.stalls = [Stall { from: since, until: since + stall }].into();
+    sign.now = EPOCH + 50 * SECOND;
+    *store.lost.lock() = vec![(successor, sign)];
+    let lab = Frail::restart(&store);
+    let mut watcher = lab.watcher(&["ana"]).await;
+    let from = lab.now();
+    let at = offline(&mut watcher, "ana").await;
+    // Its window was over at 60 s, moved to 90 s, of which 50 s had passed.
+    assert_kept(40 * SECOND, at - from, "the rest of the window");
+}
+
+#[tokio::test(start_paused = true)]
+async fn t11_who_cannot_be_taken_over_yet_holds_up_nobody() {
+    let users = [("ana", Platform::Web), ("bo", Platform::Web)];
+    let store = left_by_an_earlier_run(&users).await;
+    store.refused.lock().insert(id("ana"));
+    let lab = Frail::restart(&store);
+    let mut watcher = lab.watcher(&["ana", "bo"]).await;
+    let mut page = lab.watcher_named("second", &["cy"]).await;
+    let (cy, _) = lab.login("cy", "web").await;
+    page.state("cy", "Online").await;
+    let from = lab.now();
+    drop(cy);
+    let (at, _) = page.state("cy", "Offline").await;
+    assert_kept(SECOND, at - from, "the grace of a page");
+    store.refused.lock().clear();
+    let mut ended = Vec::new();
+    for _ in 0..2 {
+        let (at, status) = watcher.message().await;
+        assert_kept(Duration::from_secs(60), at - EPOCH, "a held session");
+        ended.push(status["user"].to_string());
+    }
+    ended.sort_unstable();
+    assert_eq!(ended, ["\"ana\"", "\"bo\""]);
+    assert_chained(&*lab.store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn deadlines_run_while_sessions_wait_to_be_taken_over() {
+    let store = left_by_an_earlier_run(&[("ana", Platform::Web)]).await;
+    store.damaged.lock().insert(id("ana"));
+    let lab: Lab = Frail::restart(&store);
+    let mut watcher = lab.watcher(&["bo"]).await;
+    let (bo, _) = lab.login("bo", "web").await;
+    watcher.state("bo", "Online").await;
+    let from = lab.now();
+    drop(bo);
+    let (at, _) = watcher.state("bo", "Offline").await;
+    assert_kept(SECOND, at - from, "the grace of a page");
+}

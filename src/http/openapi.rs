@@ -144,6 +144,18 @@ pub(super) struct Events {
     events: Vec<Event>,
     /// Where the next page goes on.
     next: Option<String>,
+    /// Events that were left out because they are damaged; absent where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damaged: Option<Vec<DamagedEvent>>,
+}
+
+/// An event of the log that can no longer be read.
+#[derive(Serialize, ToSchema)]
+struct DamagedEvent {
+    user: String,
+    cursor: String,
+    /// True.
+    damaged: bool,
 }
 
 /// A change of a user's state, or of one of its devices'.
@@ -154,7 +166,7 @@ struct Event {
     user: String,
     at: u64,
     /// `login`, `resume`, `logout`, `close`, `silence`, `background`, `exit`, `expired`, `kicked`,
-    /// `token_expired`, `node_lost` or `custom`.
+    /// `token_expired`, `node_lost`, `custom` or `recovered`.
     cause: String,
     version: u64,
     /// The user's state before and after.

@@ -132,3 +132,21 @@ async fn t11_a_window_that_was_over_before_the_restart_ends_at_once() {
     assert!(lies_between(&status["since"], restarted, 0));
     assert_eq!(causes(&server, "gone").await, ["node_lost", "login"]);
 }
+
+#[tokio::test]
+async fn t11_t12_a_hub_that_is_stopped_after_a_restart_ends_nobody_early() {
+    let windows = [("liveness.web_silence", "4s"), ("liveness.web_ping", "1900ms")];
+    let mut server = Server::start(&windows);
+    let (_gone, _) = server.login("gone", "web").await;
+    let killed = now_millis();
+    server.restart(&windows);
+    assert_eq!(server.user("gone").await["state"], "Online", "it is held");
+    server.signal(Signal::STOP);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    server.signal(Signal::CONT);
+    let status = server.until_state("gone", "Offline").await;
+    let held = status["since"].as_u64().expect("a time") - killed;
+    // The last sign of life is at most a second old, and the stop moves the rest of the window.
+    assert!(held >= 4000 - 1000 + 6000 - 300, "ended {held} ms after the kill");
+    assert_eq!(causes(&server, "gone").await, ["node_lost", "login"]);
+}

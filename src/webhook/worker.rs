@@ -417,7 +417,7 @@ impl Worker<'_> {
         };
         shown.under_way = self.requests.len();
         shown.waiting = self.queue.waiting_events() + self.again;
-        shown.held_since = self.queue.held_since();
+        shown.held_since = self.queue.held_since().map(|at| self.webhook.clock.shown(at));
         shown.held = self.queue.held_users();
         shown.last_success = self
             .health

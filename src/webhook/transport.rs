@@ -15,6 +15,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How much of an answer is read, where it matters: more than any means to say, and little enough for
 /// as many as are under way.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// How much of what a receiver says beside a status is kept: enough for a reason.
+const SAID_BYTES_MAX: usize = 200;
+/// How long that is waited for; the status alone decides what becomes of the events.
+const SAID_TIMEOUT: Duration = Duration::from_millis(500);
 /// The longest pause that a receiver may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
@@ -84,39 +88,66 @@ impl Transport for HttpTransport {
     ) -> BoxFuture<'static, Outcome> {
         let client = self.0.clone();
         let post = async move {
-            let posted = tokio::time::timeout(timeout, post(&client, request, wall)).await;
-            posted.unwrap_or_else(|_| {
-                failed(&format!("no answer within {timeout:?}"), None, Blame::Unclear)
-            })
+            match tokio::time::timeout(timeout, post(&client, request)).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(answer)) => not_accepted(*answer, wall).await,
+                Err(_) => failed(&format!("no answer within {timeout:?}"), None, Blame::Unclear),
+            }
         };
         post.boxed()
     }
 }
 
-async fn post(client: &Client, request: Request, wall: Timestamp) -> Outcome {
+/// Posts a request; an answer that does not accept it is the error.
+async fn post(client: &Client, request: Request) -> Result<Outcome, Box<Response>> {
     let Request { url, headers, body, wants_json } = request;
     let post = headers.into_iter().fold(client.post(url), |post, (k, v)| post.header(k, v));
     let answer = match post.body(body).send().await {
         Ok(answer) => answer,
         Err(error) => {
             let blame = if error.is_connect() { Blame::Receiver } else { Blame::Unclear };
-            return failed(&in_words(&error), None, blame);
+            return Ok(failed(&in_words(&error), None, blame));
         }
     };
     let status = answer.status();
-    let retry_after = retry_after(answer.headers(), wall);
-    if status.is_success() {
-        if wants_json && !(status == StatusCode::OK && is_json(answer).await) {
-            return failed("the answer is not 200 with JSON", None, Blame::Unclear);
-        }
-        return Outcome::Accepted;
+    if !status.is_success() {
+        return Err(Box::new(answer));
     }
+    if wants_json && !(status == StatusCode::OK && is_json(answer).await) {
+        return Ok(failed("the answer is not 200 with JSON", None, Blame::Unclear));
+    }
+    Ok(Outcome::Accepted)
+}
+
+/// What an answer means that accepts nothing; its reason is the status and what the receiver says.
+async fn not_accepted(answer: Response, wall: Timestamp) -> Outcome {
+    let status = answer.status();
+    let retry_after = retry_after(answer.headers(), wall);
+    let said = said(answer).await;
+    let colon = if said.is_empty() { "" } else { ": " };
+    let error = format!("status {status}{colon}{said}");
     let again = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
     if status.is_client_error() && !again.contains(&status) {
-        return Outcome::Refused { error: format!("status {status}").into(), retry_after };
+        return Outcome::Refused { error: error.into(), retry_after };
     }
     let blame = if status.is_server_error() { Blame::Unclear } else { Blame::Receiver };
-    failed(&format!("status {status}"), retry_after, blame)
+    failed(&error, retry_after, blame)
+}
+
+/// The beginning of an answer's body in one line, as far as it comes soon.
+async fn said(mut answer: Response) -> String {
+    let mut read = Vec::new();
+    let reading = async {
+        while read.len() < SAID_BYTES_MAX
+            && let Ok(Some(chunk)) = answer.chunk().await
+        {
+            read.extend_from_slice(&chunk[..chunk.len().min(SAID_BYTES_MAX)]);
+        }
+    };
+    tokio::time::timeout(SAID_TIMEOUT, reading).await.ok();
+    read.truncate(SAID_BYTES_MAX);
+    let text = String::from_utf8_lossy(&read).replace(char::is_control, " ");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn failed(error: &str, retry_after: Option<Duration>, blame: Blame) -> Outcome {

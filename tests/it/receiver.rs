@@ -23,6 +23,8 @@ pub(crate) enum Act {
     TakeAtLength(usize),
     /// Answers with this status, and takes nothing.
     Refuse(u16),
+    /// Answers with this status and says why, and takes nothing.
+    RefuseFor(u16, &'static str),
     /// Takes nothing, and never answers.
     Hang,
     /// Takes the events, and answers when nobody waits any more.
@@ -116,6 +118,7 @@ async fn receive(State(receiver): State<Receiver>, request: Request) -> Response
             format!("[\"{}\"]", "x".repeat(bytes)).into_response()
         }
         Act::Refuse(code) => status(code).into_response(),
+        Act::RefuseFor(code, why) => (status(code), why).into_response(),
         Act::Hang => std::future::pending().await,
         Act::TakeLate => {
             take();

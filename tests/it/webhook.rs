@@ -5,6 +5,7 @@ mod health;
 mod kept;
 mod paused;
 mod queue;
+mod said;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

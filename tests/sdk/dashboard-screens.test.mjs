@@ -39,7 +39,8 @@ async function startReceiver() {
     for await (const chunk of request) body += chunk;
     const { events } = JSON.parse(body);
     if (!events.length) it.tests++;
-    response.writeHead(it.isDown ? 503 : events.some(({ user }) => it.refuses.test(user)) ? 422 : 204).end();
+    const isRefused = events.some(({ user }) => it.refuses.test(user));
+    response.writeHead(it.isDown ? 503 : isRefused ? 422 : 204).end(isRefused && !it.isDown ? `no such user, request ${Math.random()}` : undefined);
   });
   await new Promise((done) => server.listen(0, '127.0.0.1', done));
   it.url = `http://127.0.0.1:${server.address().port}/hook`;
@@ -172,7 +173,7 @@ test('the webhook’s troubles are told, tested, retried and dropped', async () 
   const dead = row(page, 'Dead letters');
   await page.waitForFunction(() => document.querySelectorAll('[aria-label="Dead letters"] tbody tr').length === 3, null, PATIENT);
   clearInterval(others);
-  await row(page, 'Last failures').first().filter({ hasText: '422' }).waitFor();
+  await row(page, 'Last failures').first().filter({ hasText: '422' }).filter({ hasText: 'no such user' }).waitFor();
   assert.equal(await row(page, 'Last failures').count(), 1, 'those that say the same are one');
   assert.ok(Number(await row(page, 'Last failures').getAttribute('data-requests')) >= 3);
   await dead.filter({ hasText: 'refused-a' }).getByRole('checkbox').check();

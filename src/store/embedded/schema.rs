@@ -64,8 +64,9 @@ const TABLES: &str = "
 ";
 
 /// What a database that was made by an earlier version may lack: who is in a state, in the order of
-/// their ids; the dead letters that wait, to count them; the cursors that each run gave out, from its first to its last; and damaged records
-/// whose users began anew, for whoever wants to look into them. An earlier version does without.
+/// their ids; the dead letters that wait, to count them; the cursors that each run gave out, from its
+/// first to its last; and damaged records whose users began anew, for whoever wants to look into
+/// them. An earlier version does without.
 const INDEXES: &str = "
     DROP INDEX IF EXISTS users_present;
     CREATE INDEX IF NOT EXISTS users_by_state ON users (state, user) WHERE state IS NOT NULL;

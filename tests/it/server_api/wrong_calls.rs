@@ -72,7 +72,7 @@ const CALLS: [(&str, &str, &str, &str); 26] = [
         "GET",
         "/v1/users?lmit=5",
         r#""#,
-        "`lmit` is not known here: expected one of `prefix`, `state`, `cursor`, `limit`",
+        "`lmit` is not known here: expected one of `prefix`, `contains`, `state`, `cursor`, `limit`",
     ),
     (
         "GET",

@@ -44,6 +44,7 @@ export function attentionOf(stats, points) {
   if (store.state === 'failing') tell('bad', 'attention_store_failing', 'system');
   else if (grown(({ store }) => store.failures) > 0)
     tell('bad', 'attention_store_failed', 'system', { count: number(grown(({ store }) => store.failures)) });
+  if (store.damaged_rows > 0) tell('bad', 'attention_damaged', 'system', { count: number(store.damaged_rows) });
   if (took > SLOW_COMMIT_MS) tell('warn', 'attention_store_slow', 'system', { ms: number(Math.round(took)) });
 
   const refused = spike(stats, own, ({ refusals }) => refusals);

@@ -19,6 +19,7 @@ export const CAUSES = [
   'token_expired',
   'node_lost',
   'custom',
+  'recovered',
 ];
 
 /** "Offline: nothing heard for 60 s": of the device, or of the user. @param {HubEvent} event @param {boolean} [ofUser] */

@@ -36,7 +36,14 @@ export interface Point {
   conflated: number;
   stalls: number;
   accept_errors: number;
-  store: { state: 'up' | 'failing'; commits: number; commit_us: number; slow_commits: number; failures: number };
+  store: {
+    state: 'up' | 'failing';
+    commits: number;
+    commit_us: number;
+    slow_commits: number;
+    failures: number;
+    damaged_rows: number;
+  };
   webhook: { state: WebhookState; accepted: number; dead: number; dead_waiting: number };
   outbox: { depth: number; bytes: number; age_ms: number };
 }
@@ -160,7 +167,7 @@ export interface WatcherPage {
 
 export type Cause =
   | 'login' | 'resume' | 'logout' | 'close' | 'silence' | 'background' | 'exit' | 'expired' | 'kicked'
-  | 'token_expired' | 'node_lost' | 'custom';
+  | 'token_expired' | 'node_lost' | 'custom' | 'recovered';
 
 export interface Device {
   platform: Platform;

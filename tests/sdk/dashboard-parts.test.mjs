@@ -134,6 +134,7 @@ test('each cause has its words, with what is known of it', () => {
     'token_expired',
     'node_lost',
     'custom',
+    'recovered',
   ];
   assert.deepEqual(CAUSES, causes);
   for (const cause of causes) {
@@ -187,7 +188,7 @@ describe('what needs attention', () => {
     slow_consumers: 0,
     stalls: 0,
     accept_errors: 0,
-    store: { state: 'up', commits: 0, commit_us: 0, slow_commits: 0, failures: 0 },
+    store: { state: 'up', commits: 0, commit_us: 0, slow_commits: 0, failures: 0, damaged_rows: 0 },
     webhook: { state: 'up', accepted: 0, dead: 0, dead_waiting: 0 },
     outbox: { depth: 0, bytes: 0, age_ms: 0 },
     nodes: [{ id: 'n', state: 'up' }],
@@ -203,18 +204,20 @@ describe('what needs attention', () => {
     ]);
     assert.deepEqual(keys({ outbox: { depth: 3, bytes: 9, age_ms: 90_000 } }), ['attention_backlog']);
     const webhook = { state: 'up', accepted: 0, dead: 0, dead_waiting: 2 };
+    const damaged = { state: 'up', commits: 0, commit_us: 0, slow_commits: 0, failures: 0, damaged_rows: 2 };
+    assert.deepEqual(keys({ store: damaged }), ['attention_damaged']);
     assert.deepEqual(keys({ webhook }), ['attention_dead']);
     assert.deepEqual(keys({ webhook }, []), ['attention_dead'], 'after a restart as well');
     assert.deepEqual(keys({ webhook: { ...webhook, dead: 2, dead_waiting: 0 } }), [], 'all were seen to');
   });
   test('the store', () => {
-    assert.deepEqual(keys({ store: { state: 'failing', commits: 0, commit_us: 0, slow_commits: 0, failures: 1 } }), [
+    assert.deepEqual(keys({ store: { state: 'failing', commits: 0, commit_us: 0, slow_commits: 0, failures: 1, damaged_rows: 0 } }), [
       'attention_store_failing',
     ]);
-    assert.deepEqual(keys({ store: { state: 'up', commits: 10, commit_us: 2_000_000, slow_commits: 9, failures: 0 } }), [
+    assert.deepEqual(keys({ store: { state: 'up', commits: 10, commit_us: 2_000_000, slow_commits: 9, failures: 0, damaged_rows: 0 } }), [
       'attention_store_slow',
     ]);
-    assert.deepEqual(keys({ store: { state: 'up', commits: 10, commit_us: 20_000, slow_commits: 0, failures: 0 } }), []);
+    assert.deepEqual(keys({ store: { state: 'up', commits: 10, commit_us: 20_000, slow_commits: 0, failures: 0, damaged_rows: 0 } }), []);
   });
   test('refusals that rise, not those that are as ever', () => {
     assert.deepEqual(keys({ refusals: 300, refusals_by_reason: { invalid_token: 280, kicked: 20 } }), ['attention_refusals']);

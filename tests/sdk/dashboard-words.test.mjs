@@ -21,9 +21,9 @@ function namesOf(text, type, least) {
 }
 
 const closes = source('wire/close.rs');
-const causes = namesOf(source('presence/effect.rs'), 'Cause', 12);
+const causes = namesOf(source('presence/effect.rs'), 'Cause', 13);
 const reasons = namesOf(closes, 'Close', 19);
-const errors = namesOf(source('wire/error.rs'), 'ErrorCode', 17);
+const errors = namesOf(source('wire/error.rs'), 'ErrorCode', 18);
 const kicks = namesOf(source('wire/push.rs'), 'KickReason', 4);
 const platforms = namesOf(source('presence/platform.rs'), 'Platform', 8);
 const closeCodes = [...closes.matchAll(/^ {4}\w+ = (\d+),$/gm)].map(([, code]) => code);

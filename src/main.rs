@@ -173,6 +173,11 @@ fn print_token(token: &Token) -> Result<ExitCode, Stop> {
     };
     let (rules, wall) = (config.token_rules(), Clock::system().wall());
     let Token { user, platform, ttl, watch, .. } = token;
+    if *ttl < Duration::from_secs(1) || *ttl > rules.max_ttl {
+        let max = duration::format(rules.max_ttl);
+        let message = format!("--ttl: expected 1s to auth.max_token_ttl, which is {max}");
+        return Err(failed(message));
+    }
     let minted = mint(secret.as_bytes(), &rules, user, *platform, watch, wall, *ttl);
     let minted = minted.map_err(failed)?;
     // Standard output has the token alone, so that it can be taken from there.

@@ -6,6 +6,7 @@ use jsonwebtoken::dangerous::insecure_decode_claims;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::WatchList;
 use super::jwks::Jwks;
@@ -69,9 +70,12 @@ pub enum TokenFault {
     /// Its time is over.
     #[error("the token has expired")]
     Expired,
-    /// Anything else.
+    /// It cannot be read, or none of the hub's keys signed it.
     #[error("{0}")]
     Invalid(String),
+    /// One of the hub's keys signed it, and what it says is not accepted.
+    #[error("{0}")]
+    Unacceptable(String),
     /// The keys cannot be fetched now.
     #[error("the keys cannot be fetched now")]
     KeysUnavailable,
@@ -178,7 +182,9 @@ impl Verifier {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(invalid("the token is longer than 8 KiB"));
         }
-        let header = decode_header(token).map_err(|_| invalid("not a JWT that can be read"))?;
+        let header = decode_header(token).map_err(|_| {
+            invalid("the token is not a JWT, or its `alg` is none that the hub knows")
+        })?;
         self.check_header(&header)?;
         let claims = match &self.keys {
             Keys::Fixed(keys) => self.signed_claims(token, keys)?,
@@ -215,7 +221,7 @@ impl Verifier {
                 Ok(decoded) => return Ok(Some(decoded.claims)),
                 // Another key may have signed it: several are in use while they are rotated.
                 Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => (),
-                Err(error) => return Err(unreadable(error.kind())),
+                Err(error) => return Err(unreadable(token, error.kind())),
             }
         }
         Ok(None)
@@ -261,26 +267,26 @@ impl Verifier {
             return Err(TokenFault::Expired);
         }
         if expires_at > wall + self.rules.max_ttl + self.rules.leeway {
-            return Err(invalid("the token lives longer than max_token_ttl allows"));
+            return Err(unacceptable("the token lives longer than max_token_ttl allows"));
         }
         // One that was issued in the future would outlive the next revocation (L9).
         let latest = wall + self.rules.leeway;
         if let Some(ahead) = claims.iat.filter(|iat| iat.at() > latest) {
             let ahead = (ahead.at() - wall).as_millis().div_ceil(1000);
-            return Err(invalid(&format!(
+            return Err(unacceptable(&format!(
                 "the token's `iat` lies {ahead} s ahead: the clock of whoever signs is ahead of the \
                  hub's by more than auth.leeway"
             )));
         }
         if claims.nbf.is_some_and(|nbf| nbf.at() > latest) {
-            return Err(invalid("the token's `nbf` lies ahead by more than auth.leeway"));
+            return Err(unacceptable("the token's `nbf` lies ahead by more than auth.leeway"));
         }
         let platforms = claims.platform.map(|platforms| match platforms {
             OneOrMany::One(platform) => BTreeSet::from([platform]),
             OneOrMany::Many(platforms) => platforms.into_iter().collect(),
         });
         Ok(Identity {
-            user: claims.sub.parse().map_err(|error| invalid(&format!("`sub`: {error}")))?,
+            user: claims.sub.parse().map_err(|error| unacceptable(&format!("`sub`: {error}")))?,
             expires_at,
             issued_at_secs: claims.iat.map_or(0, |iat| iat.0),
             platforms,
@@ -371,25 +377,57 @@ fn is_jwt(typ: &str) -> bool {
 
 /// Says what is wrong with a token whose signature is right, or cannot be read.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the library may name more kinds")]
-fn unreadable(kind: &ErrorKind) -> TokenFault {
+fn unreadable(token: &str, kind: &ErrorKind) -> TokenFault {
     match kind {
         ErrorKind::MissingRequiredClaim(claim) => {
-            invalid(&format!("the token has no `{claim}` that can be read"))
+            unacceptable(&format!("the token has no `{claim}` that can be read"))
         }
-        ErrorKind::InvalidIssuer => invalid("the token's `iss` is not the configured auth.issuer"),
+        ErrorKind::InvalidIssuer => {
+            unacceptable("the token's `iss` is not the configured auth.issuer")
+        }
         ErrorKind::InvalidAudience => {
-            invalid("the token's `aud` does not name the configured auth.audience")
+            unacceptable("the token's `aud` does not name the configured auth.audience")
         }
-        ErrorKind::Json(error) => {
-            // Lines and columns of a decoded token help nobody.
-            let message = error.to_string();
-            let message = message.split(" at line ").next().unwrap_or_default();
-            invalid(&format!("the token's claims cannot be read: {message}"))
-        }
+        ErrorKind::Json(_) => unacceptable(&wrong_claim(token)),
         _ => invalid("the token is not a JWT that can be read"),
     }
 }
 
+/// Finds the claim that is not of its type.
+fn wrong_claim(token: &str) -> String {
+    let is_texts =
+        |value: &Value| value.as_array().is_some_and(|values| values.iter().all(Value::is_string));
+    let is_platforms = |value: &Value| OneOrMany::<Platform>::deserialize(value).is_ok();
+    let is_time = |value: &Value| NumericDate::deserialize(value).is_ok();
+    type Check<'a> = (&'a str, bool, &'a dyn Fn(&Value) -> bool, &'a str);
+    let checks: [Check<'_>; 7] = [
+        ("sub", true, &Value::is_string, "a text, the user's id"),
+        ("exp", true, &is_time, "a time in seconds since 1970"),
+        ("nbf", false, &is_time, "a time in seconds since 1970"),
+        ("iat", false, &is_time, "a time in seconds since 1970"),
+        ("platform", false, &is_platforms, "a platform, or a list of them"),
+        ("device", false, &Value::is_string, "a text"),
+        ("watch", false, &is_texts, "a list of user ids, or prefixes ending in *"),
+    ];
+    let Ok(Value::Object(claims)) = insecure_decode_claims::<Value>(token) else {
+        return "the token's claims are not a JSON object".into();
+    };
+    for (name, is_required, is_right, expected) in checks {
+        match claims.get(name) {
+            None if is_required => return format!("the token has no `{name}`"),
+            Some(value) if !(is_right(value) || value.is_null() && !is_required) => {
+                return format!("the token's `{name}` must be {expected}");
+            }
+            _ => (),
+        }
+    }
+    "the token has a claim twice".into()
+}
+
 fn invalid(message: &str) -> TokenFault {
     TokenFault::Invalid(message.to_owned())
+}
+
+fn unacceptable(message: &str) -> TokenFault {
+    TokenFault::Unacceptable(message.to_owned())
 }

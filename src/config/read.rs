@@ -27,6 +27,9 @@ const SECRETS: [&str; 8] = [
     "tencent.callback_token",
 ];
 
+/// Keys whose values may have a password in them.
+const URLS: [&str; 2] = ["webhook.url", "auth.jwks_url"];
+
 /// A configuration that holds, and where it comes from.
 #[derive(Debug, Clone)]
 pub struct Loaded {
@@ -194,7 +197,7 @@ fn message(
     path: &[String],
     value: Value,
 ) -> String {
-    let is_secret = may_be_secret(key);
+    let is_secret = may_be_secret(key) || URLS.iter().any(|url| key.starts_with(url));
     let mut given = Table::new();
     if !is_secret {
         put(&mut given, path, value);

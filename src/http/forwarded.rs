@@ -1,5 +1,5 @@
-//! What trusted proxies say of a request: `X-Forwarded-For`, `-Proto`, `-Host`, and `Forwarded`
-//! (RFC 7239).
+//! What trusted proxies say of a request: `X-Forwarded-For`, `-Proto`, `-Host`, `Forwarded`
+//! (RFC 7239), and `X-Real-IP` where neither says the address.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
@@ -64,7 +64,7 @@ impl TrustedProxies {
         format!("[server] trusted_proxies = [{}]", list.join(", "))
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 
@@ -110,6 +110,10 @@ impl TrustedProxies {
                 node(by)
             };
             hops = elements.iter().map(element).collect();
+            if elements.is_empty() {
+                // It has one address, which the proxy that the hub trusts has set.
+                hops.extend(text(headers, "x-real-ip").map(node));
+            }
         }
         let mut client = own;
         while self.trusts(client) {

@@ -64,7 +64,18 @@ impl Unlisted {
         noted.refused += 1;
         let refused = noted.refused;
         drop(addresses);
-        if refused >= REFUSED_OFTEN && self.may_warn(address, now) {
+        if refused < REFUSED_OFTEN || !self.may_warn(address, now) {
+            return;
+        }
+        if proxies.trusts(address) {
+            tracing::warn!(
+                %address,
+                refused,
+                "many connections from one proxy are refused: it is listed in \
+                 server.trusted_proxies, but sends no X-Forwarded-For, Forwarded or X-Real-IP, so \
+                 all its clients count as one address; make it send one of them"
+            );
+        } else {
             let line = proxies.line_with(address);
             tracing::warn!(
                 %address,

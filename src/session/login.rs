@@ -72,11 +72,7 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
             return Some(End::Expelled(close));
         }
         let (is_verified, admitted) = match self.identify(&request).await {
-            // These two are found out when the signature has been checked.
-            Err(error) => (
-                matches!(error.code, ErrorCode::TokenExpired | ErrorCode::PlatformNotAllowed),
-                Err(error),
-            ),
+            Err(Unidentified { error, is_verified }) => (is_verified, Err(error)),
             Ok((device, identity)) => (true, self.admit(id, &request, device, identity).await),
         };
         let error = admitted.err()?;
@@ -95,11 +91,12 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
     }
 
     /// Finds out who logs in, and on which device.
-    async fn identify(&self, request: &LoginRequest) -> Result<(DeviceId, Identity), ErrorBody> {
+    async fn identify(&self, request: &LoginRequest) -> Result<(DeviceId, Identity), Unidentified> {
         let device = request.device.as_deref().unwrap_or_default();
-        let device: DeviceId = device
-            .parse()
-            .map_err(|error| ErrorBody::new(ErrorCode::InvalidDevice, format!("{error}")))?;
+        let device: DeviceId = device.parse().map_err(|error| Unidentified {
+            error: ErrorBody::new(ErrorCode::InvalidDevice, format!("{error}")),
+            is_verified: false,
+        })?;
         let identity = self.verify(&request.token, request.platform, &device).await?;
         Ok((device, identity))
     }
@@ -203,24 +200,26 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
         token: &str,
         platform: Platform,
         device: &DeviceId,
-    ) -> Result<Identity, ErrorBody> {
+    ) -> Result<Identity, Unidentified> {
         let wall = self.hub().clock().wall();
         let identity =
             self.shared.settings().verifier.verify(token, wall).await.map_err(|fault| {
-                let code = match &fault {
-                    TokenFault::Expired => ErrorCode::TokenExpired,
-                    TokenFault::Invalid(_) => ErrorCode::InvalidToken,
-                    TokenFault::KeysUnavailable => ErrorCode::Unavailable,
+                let (code, is_verified) = match &fault {
+                    TokenFault::Expired => (ErrorCode::TokenExpired, true),
+                    TokenFault::Unacceptable(_) => (ErrorCode::InvalidToken, true),
+                    TokenFault::Invalid(_) => (ErrorCode::InvalidToken, false),
+                    TokenFault::KeysUnavailable => (ErrorCode::Unavailable, false),
                 };
-                ErrorBody::new(code, fault.to_string())
+                Unidentified { error: ErrorBody::new(code, fault.to_string()), is_verified }
             })?;
+        let wrong = |code, message: &str| {
+            Err(Unidentified { error: ErrorBody::new(code, message), is_verified: true })
+        };
         if !identity.allows_platform(platform) {
-            let message = "the token is not for this platform";
-            return Err(ErrorBody::new(ErrorCode::PlatformNotAllowed, message));
+            return wrong(ErrorCode::PlatformNotAllowed, "the token is not for this platform");
         }
         if !identity.allows_device(device) {
-            let message = "the token is not for this device";
-            return Err(ErrorBody::new(ErrorCode::InvalidDevice, message));
+            return wrong(ErrorCode::InvalidDevice, "the token is not for this device");
         }
         Ok(identity)
     }
@@ -239,6 +238,13 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
         let leeway = self.shared.settings().verifier.leeway();
         self.hub().clock().from_wall(identity.expires_at + leeway)
     }
+}
+
+/// Why nobody could be identified by a token.
+pub(super) struct Unidentified {
+    pub(super) error: ErrorBody,
+    /// Whether one of the hub's keys signed the token.
+    is_verified: bool,
 }
 
 /// Who asks for a login, and whether the token has proved it.

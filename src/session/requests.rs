@@ -194,7 +194,10 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
     async fn refresh(&mut self, id: u64, token: &str) -> Result<(), ErrorBody> {
         let session = self.session()?;
         self.may_change(&session.identity.user)?;
-        let identity = self.verify(token, session.platform, &session.device).await?;
+        let identity = self
+            .verify(token, session.platform, &session.device)
+            .await
+            .map_err(|unidentified| unidentified.error)?;
         if identity.user != session.identity.user {
             let message = "the token is another user's";
             return Err(ErrorBody::new(ErrorCode::InvalidToken, message));

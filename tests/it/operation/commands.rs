@@ -65,6 +65,21 @@ async fn the_token_command_mints_what_the_hub_takes() {
     }
 }
 
+#[test]
+fn a_token_that_no_hub_would_accept_is_not_made() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let settings = [("auth.secret", SECRET), ("auth.max_token_ttl", "1h")];
+    for ttl in ["0s", "2h", "9999d"] {
+        let output = run(directory.path(), &["token", "--user", "a", "--ttl", ttl], &settings);
+        assert_eq!((output.status.code(), said(&output)), (Some(1), String::new()));
+        let message = complained(&output);
+        assert!(
+            message.contains("--ttl: expected 1s to auth.max_token_ttl, which is 1h"),
+            "{message}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn the_token_command_knows_the_secret_of_development_mode() {
     let server = Server::start(&[("auth.secret", "")]);

@@ -218,3 +218,13 @@ async fn what_may_be_secret_in_a_url_is_hidden_everywhere() {
         assert!(!found.concat().contains("canary"), "{found:#?}");
     }
 }
+
+#[test]
+fn what_may_have_a_password_in_it_is_not_shown_where_it_is_of_the_wrong_type() {
+    for setting in ["[webhook]\nurl", "[auth]\njwks_url"] {
+        for wrong in ["[\"http://u:canary@x/?token=canary\"]", "{ a = \"canary\" }"] {
+            let found = faults(Some(&format!("{setting} = {wrong}\n")), &[]);
+            assert!(!found.join("\n").contains("canary"), "{found:#?}");
+        }
+    }
+}

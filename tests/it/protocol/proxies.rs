@@ -57,6 +57,9 @@ async fn the_address_of_a_client_is_read_however_proxies_write_it() {
         (xff("203.0.113.7, 10.1.2.3:"), "127.0.0.1"),
         (xff("203.0.113.7.8"), "127.0.0.1"),
         (xff(""), "127.0.0.1"),
+        (vec![("X-Real-IP", "203.0.113.7")], "203.0.113.7"),
+        (vec![("X-Real-IP", "10.1.2.3"), ("X-Forwarded-For", "203.0.113.7")], "203.0.113.7"),
+        (vec![("X-Real-IP", "203.0.113.7"), ("Forwarded", "for=198.51.100.1")], "198.51.100.1"),
         (rfc("for=203.0.113.7"), "203.0.113.7"),
         (rfc("For=\"203.0.113.7:4711\";Proto=https;Host=a.example"), "203.0.113.7"),
         (rfc("for=\"[2001:db8::1]:4711\";proto=https"), "2001:db8::1"),
@@ -145,6 +148,22 @@ async fn a_crowd_behind_an_unlisted_proxy_is_warned_of_once_and_let_in_once_it_i
     let answers = crowd(&server, CLIENTS, "10.0.0.5").await;
     assert!(answers.iter().all(|(_, head)| head.status == 101));
     assert_eq!(warnings(&server).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_listed_proxy_that_does_not_say_whom_it_forwards_for_is_named_as_such() {
+    let proxies = r#"["127.0.0.1", "10.0.0.5"]"#;
+    let server = Server::start(&[("server.trusted_proxies", proxies)]);
+    let silent = [("X-Forwarded-For", "10.0.0.5")];
+    let connect = async |_: usize| {
+        let mut raw = Raw::connect(server.address).await;
+        raw.send(handshake(&server, &silent).as_bytes()).await;
+        raw.head().await.status
+    };
+    let statuses = join_all((0..200).map(connect)).await;
+    assert!(statuses.contains(&429));
+    let said = server.until_logged(&["WARN", "sends no X-Forwarded-For", "address=10.0.0.5"]).await;
+    assert!(!said.contains("set: "), "{said}");
 }
 
 #[tokio::test]

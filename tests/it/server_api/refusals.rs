@@ -44,6 +44,7 @@ async fn each_refused_login_is_listed_and_logged_with_what_can_be_read() {
     let expired = token_with(json!({ "sub": "old", "exp": 1000 }));
     let mobile = token_with(json!({ "sub": "mob", "exp": exp, "platform": "ios" }));
     let tied = token_with(json!({ "sub": "tied", "exp": exp, "device": "other" }));
+    let early = token_with(json!({ "sub": "early", "exp": exp, "nbf": exp - 1 }));
     let revoked = token_with(json!({ "sub": "zoe", "exp": exp, "iat": 1000 }));
     let resume = json!({
         "token": token("bob"), "platform": "linux", "device": "linux",
@@ -56,7 +57,8 @@ async fn each_refused_login_is_listed_and_logged_with_what_can_be_read() {
         (login(&forged, "d1"), "invalid_token", Some("eve"), false),
         (login(&expired, "d2"), "token_expired", Some("old"), true),
         (login(&mobile, "d3"), "platform_not_allowed", Some("mob"), true),
-        (login(&tied, "d4"), "invalid_device", Some("tied"), false),
+        (login(&tied, "d4"), "invalid_device", Some("tied"), true),
+        (login(&early, "d7"), "invalid_token", Some("early"), true),
         (login(&revoked, "d5"), "token_revoked", Some("zoe"), true),
         (login(&token(ann), "d6"), "login_conflict", Some("ann"), true),
         (resume, "kicked", Some("bob"), true),
@@ -86,8 +88,8 @@ async fn each_refused_login_is_listed_and_logged_with_what_can_be_read() {
     let metrics = server.http("GET", "/metrics").send().await.expect("an answer");
     let metrics = metrics.text().await.expect("a body");
     for line in [
-        "presence_hub_login_refusals_total{reason=\"invalid_token\"} 2",
-        "presence_hub_refusals_total{reason=\"invalid_token\"} 2",
+        "presence_hub_login_refusals_total{reason=\"invalid_token\"} 3",
+        "presence_hub_refusals_total{reason=\"invalid_token\"} 3",
         "presence_hub_login_refusals_total{reason=\"bad_request\"} 1",
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");

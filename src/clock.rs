@@ -3,8 +3,8 @@
 //! It rides on tokio's clock, so a test that pauses tokio's time drives every window of the hub.
 
 use std::fs;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -18,8 +18,8 @@ pub const TICK: Duration = Duration::from_millis(100);
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// See [`BOOT_ID`].
 const UPTIME: &str = "/proc/uptime";
-/// How far the wall clock may drift from the process's own time before it counts as set: a few
-/// milliseconds are not worth that a time is shown differently than before.
+/// How far the wall clock may drift from the process's own time before it counts as set:
+/// smaller corrections would only make the times that are shown jump.
 const DRIFT_MAX_MS: i64 = 20;
 /// How many stalls are remembered one by one; each is longer than a second.
 const STALLS_MAX: usize = 1000;
@@ -54,9 +54,9 @@ impl Clock {
         Self::anchored(wall(), Some(Arc::default()))
     }
 
-    /// The same clock, begun no earlier than that: what an earlier run said bears earlier times and
-    /// smaller versions, even where the wall clock was set back meanwhile (V2). To be called before
-    /// anybody asks what time it is.
+    /// The same clock, but it begins no earlier than `floor`, the latest time of an earlier run: times
+    /// and versions grow even after the wall clock was set back (V2). To be called before anything
+    /// reads the clock.
     #[must_use]
     pub fn not_before(self, floor: Timestamp) -> Self {
         let ahead = floor - self.now();
@@ -179,8 +179,8 @@ impl Clock {
 }
 
 impl Pulse {
-    /// The stalls with one more, that began with the last tick: as many as windows may need, the two
-    /// earliest joined where there are more.
+    /// The stalls with one more, which began at the last tick. Where there are more than
+    /// [`STALLS_MAX`], the two earliest are joined.
     fn with(&self, by: Duration) -> Arc<[Stall]> {
         let last = Stall { from: self.last_tick, until: self.last_tick + by };
         let mut stalls = self.stalls.to_vec();
@@ -210,13 +210,6 @@ fn stall_of(since_tick: Duration) -> Option<Duration> {
 #[expect(clippy::disallowed_methods, reason = "this is the one module that reads time")]
 fn wall() -> Timestamp {
     timestamp(SystemTime::now())
-}
-
-/// How long ago this was first asked: for what is said now and then, not for what is due.
-#[expect(clippy::disallowed_methods, reason = "this is the one module that reads time")]
-pub fn elapsed() -> Duration {
-    static BEGIN: OnceLock<Instant> = OnceLock::new();
-    BEGIN.get_or_init(Instant::now).elapsed()
 }
 
 /// A time of the system's.

@@ -7,6 +7,8 @@ pub mod clock;
 
 pub mod panics;
 
+pub mod throttle;
+
 pub mod wire;
 
 pub mod auth;

@@ -12,6 +12,7 @@ use super::Door;
 use super::forwarded::Client;
 use super::peer::Peer;
 use super::problem::Problem;
+use crate::hub::Unavailable;
 
 /// Checks a request's Host, finds out where it comes from, and gives each answer the headers that
 /// none goes without.
@@ -29,6 +30,9 @@ pub(super) async fn pass(
             next.run(request).await
         }
     };
+    if let Some(cause) = response.extensions().get::<Unavailable>() {
+        door.hub.store_failed("a request was refused: the store failed", cause, None);
+    }
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let headers = response.headers_mut();
         let no_sniffing = HeaderValue::from_static("nosniff");

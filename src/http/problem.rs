@@ -5,7 +5,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::hub::{Unavailable, store_failed};
+use crate::hub::Unavailable;
 use crate::presence::InvalidUser;
 use crate::store::StoreError;
 use crate::wire::ErrorCode;
@@ -17,11 +17,13 @@ pub(super) struct Problem {
     code: &'static str,
     message: String,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// What the store said, where it failed: for the log, not for the client.
+    cause: Option<Unavailable>,
 }
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), headers: Vec::new() }
+        Self { status, code, message: message.into(), headers: Vec::new(), cause: None }
     }
 
     fn with(mut self, name: HeaderName, value: &'static str) -> Self {
@@ -169,8 +171,8 @@ impl From<Unavailable> for Problem {
         if error.is_damage() {
             return Self::damaged();
         }
-        store_failed("a request was refused: the store failed", &error, None);
-        Self::unavailable("the store cannot be reached now: try again")
+        let problem = Self::unavailable("the store cannot be reached now: try again");
+        Self { cause: Some(error), ..problem }
     }
 }
 
@@ -188,6 +190,9 @@ impl IntoResponse for Problem {
         let body = json!({ "error": { "code": self.code, "message": self.message } });
         let mut response = (self.status, Json(body)).into_response();
         response.headers_mut().extend(self.headers);
+        if let Some(cause) = self.cause {
+            response.extensions_mut().insert(cause);
+        }
         response
     }
 }

@@ -21,7 +21,6 @@ use super::api::{BODY_BYTES_MAX, end_terminals, read_body};
 use super::audit::Deed;
 use super::problem::Problem;
 use crate::auth::UserSigVerifier;
-use crate::hub::store_failed;
 use crate::presence::{
     DeviceId, Platform, Record, State as UserState, Target, Terminal, Timestamp, UserId,
 };
@@ -184,7 +183,7 @@ async fn query(door: &Door, tencent: &Tencent, body: &Bytes) -> Result<QueryRepl
         Err(_) => Ok(Err(UNKNOWN_ACCOUNT)),
     });
     let records = try_join_all(records).await.map_err(|error| {
-        store_failed("a request was refused: the store failed", &error, None);
+        door.hub.store_failed("a request was refused: the store failed", &error, None);
         Fault::QueryFailed
     })?;
     let mut reply = QueryReply { query_result: Vec::new(), error_list: Vec::new() };

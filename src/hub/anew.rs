@@ -1,4 +1,4 @@
-//! Users whose record was damaged: they begin anew, and hold up nobody else.
+//! Replaces damaged records, so that a damaged one blocks no other user.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::presence::{
 use crate::store::{Commit, Part, Revision, StoreError, Stored};
 use crate::wire::Close;
 
-/// How many entries of the log are looked at for the last that is whole.
+/// How many of a user's log entries are searched for one that can be read.
 const ENTRIES_MAX: usize = 10;
 
 impl Hub {
-    /// Loads a user's record for an event. Where it is damaged, the user begins anew with whatever
-    /// happens next; what only time brings waits for as long as a session may be held.
+    /// Loads a user's record for an event. An event replaces a damaged record; a tick does so only
+    /// after the longest time for which a session may be held.
     pub(super) async fn load_for(
         &self,
         user: &UserId,
@@ -71,7 +71,7 @@ impl Hub {
         self.damaged.lock().remove(user);
         tracing::warn!(%user, was = was.name(), "a damaged record began anew: the user is Offline");
         self.count(&causes);
-        // Whoever is logged in does so anew, with a session that the record knows.
+        // The new record knows none of the user's sessions: their clients must log in again.
         for mailbox in self.registry.all().iter().filter(|mailbox| mailbox.user() == Some(user)) {
             mailbox.end(Ending { close: Close::Unavailable }, None);
         }
@@ -87,13 +87,13 @@ impl Hub {
         Ok(entries.iter().find_map(|entry| entry.transition().ok()))
     }
 
-    /// What watchers are shown of a user whose record is damaged: what they were told last.
+    /// The status that watchers are shown while a user's record is damaged: the last in the log.
     pub(super) async fn last_shown(&self, user: &UserId) -> Result<Status, Unavailable> {
         let last = self.last_logged(user).await?;
         Ok(last.map(|last| last.status).unwrap_or_default())
     }
 
-    /// Notes that a user's record is damaged, and until when it may stay so.
+    /// Notes a damaged record, and when a tick may replace it.
     pub(super) fn note_damaged(&self, user: &UserId) {
         let until = self.clock.running() + self.policy().windows.longest_silence();
         self.damaged.lock().entry(user.clone()).or_insert(until);

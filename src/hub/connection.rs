@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Applied, Hub, Mailbox, Unavailable, store_failed};
+use super::{Applied, Hub, Mailbox, Unavailable};
 use crate::panics::caught;
 use crate::presence::{Event, EventId, EventKind, Status, UserId};
 
@@ -132,12 +132,12 @@ impl Hub {
         tokio::spawn(async move {
             let [mut pause, longest] = SETTLE_RETRY;
             loop {
-                // Nobody else would end the session: its user would be Online for ever.
+                // Without a retry the user would stay Online for ever.
                 match caught(hub.apply_event(&user, &event, Some(&left), |_| ())).await {
                     Ok(Ok(_)) => break,
                     Ok(Err(error)) => {
-                        let what = "the store did not take the end of a session: retrying";
-                        store_failed(what, &error, Some(&user));
+                        let what = "cannot store the end of a session, retrying";
+                        hub.store_failed(what, &error, Some(&user));
                     }
                     Err(panic) => {
                         tracing::error!(%user, %panic, "end of a session panicked, retrying");

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Hub, store_failed};
+use super::Hub;
 use crate::clock::TICK;
 use crate::presence::UserId;
 
@@ -52,8 +52,8 @@ async fn mark(hub: Arc<Hub>, beat: Arc<Notify>) {
     }
 }
 
-/// Looks each tick at who is due. After a time in which the hub stood still, those who came back
-/// meanwhile are heard first; each tick of a record allows for that time (T12).
+/// Applies due deadlines each tick. After a stall the sockets first report what arrived meanwhile; the
+/// rules extend each deadline by the stall (T12).
 async fn keep(hub: Arc<Hub>, beat: Arc<Notify>) {
     let (mut seen, mut rest) = (Duration::ZERO, 0);
     loop {
@@ -89,23 +89,23 @@ async fn round(hub: &Arc<Hub>, seen: Duration) {
 async fn due(hub: &Hub) -> Vec<UserId> {
     let due = hub.store.due(hub.clock.now(), hub.clock.wall(), USERS_MAX).await;
     due.unwrap_or_else(|error| {
-        store_failed("the store could not say who is due: retrying", &error.into(), None);
+        hub.store_failed("cannot read which users are due, retrying", &error.into(), None);
         Vec::new()
     })
 }
 
-/// Has many users' records looked at, each in a task of its own; returns whether all could be.
+/// Ticks many users' records, each in a task of its own; returns whether all succeeded.
 async fn tick_all(hub: &Arc<Hub>, users: Vec<UserId>) -> bool {
     let apply = |user: UserId| {
         let hub = Arc::clone(hub);
         tokio::spawn(async move {
             match hub.tick(&user).await {
                 Err(error) if !error.is_damage() => {
-                    let what = "the store did not take what a deadline brought: retrying";
-                    store_failed(what, &error, Some(&user));
+                    let what = "cannot store what a deadline changed, retrying";
+                    hub.store_failed(what, &error, Some(&user));
                     false
                 }
-                // A damaged record waits apart.
+                // `note_damaged` has set when to replace it.
                 Ok(()) | Err(_) => true,
             }
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Hub, Unavailable, complaints, store_failed};
+use super::{Hub, Unavailable};
 use crate::panics::caught;
 use crate::presence::{EventKind, Record, State, UserId};
 use crate::store::{Among, Damaged};
@@ -14,6 +14,7 @@ use crate::store::{Among, Damaged};
 const EVERY: Duration = Duration::from_secs(1);
 /// How many users are taken over at once.
 const USERS_MAX: usize = 1024;
+const CANNOT_TAKE_OVER: &str = "cannot take over sessions of an earlier run, retrying";
 
 /// The hub's own life: it says that it lives, and takes over from those that live no longer.
 impl Hub {
@@ -32,15 +33,15 @@ impl Hub {
             match self.store.lost().await {
                 Ok(lost) => return self.lost.store(Arc::new(lost)),
                 Err(error) => {
-                    store_failed("sessions of an earlier run wait: retrying", &error.into(), None);
+                    self.store_failed(CANNOT_TAKE_OVER, &error.into(), None);
                 }
             }
             tokio::time::sleep(EVERY).await;
         }
     }
 
-    /// Takes the sessions of hubs that are gone over: each is held until its own deadline (T11). Beside
-    /// all else, and whoever cannot be taken over yet holds up nobody. Does not return.
+    /// Takes over the sessions of hubs that are gone; each is held until its own deadline (T11). A user
+    /// who cannot be taken over yet is retried, and blocks no other. Does not return.
     pub(super) async fn take_over(self: Arc<Self>) {
         let lost = self.lost.load_full();
         let mut failed = if lost.is_empty() { Vec::new() } else { self.take_all_over().await };
@@ -50,7 +51,11 @@ impl Hub {
         }
         for (node, _) in &*lost {
             while let Err(error) = self.store.retire(*node).await {
-                store_failed("an earlier run is not forgotten: retrying", &error.into(), None);
+                self.store_failed(
+                    "cannot remove an earlier run from the store, retrying",
+                    &error.into(),
+                    None,
+                );
                 tokio::time::sleep(EVERY).await;
             }
             tracing::info!(%node, "took over the sessions of a hub that is gone");
@@ -59,7 +64,7 @@ impl Hub {
         pending().await
     }
 
-    /// Takes over whoever there is; returns those for whom the store did not take it.
+    /// Takes over all users with such sessions; returns those to retry.
     async fn take_all_over(&self) -> Vec<UserId> {
         let mut among = Among { states: vec![State::Online], ..Among::default() };
         let mut failed = Vec::new();
@@ -67,7 +72,7 @@ impl Hub {
             let users = match self.store.users(&among, USERS_MAX).await {
                 Ok(users) => users,
                 Err(error) => {
-                    store_failed("sessions of an earlier run wait: retrying", &error.into(), None);
+                    self.store_failed(CANNOT_TAKE_OVER, &error.into(), None);
                     tokio::time::sleep(EVERY).await;
                     continue;
                 }
@@ -93,7 +98,7 @@ impl Hub {
         online.into_iter().any(|t| lost.iter().any(|(node, _)| *node == t.connection.node))
     }
 
-    /// Takes users over; returns those for whom the store did not take it.
+    /// Takes users over; returns those to retry.
     async fn take_these_over(&self, users: Vec<UserId>) -> Vec<UserId> {
         let take = async |user: UserId| match caught(self.take_user_over(&user)).await {
             Err(panic) => {
@@ -101,17 +106,17 @@ impl Hub {
                 Some(user)
             }
             Ok(Err(error)) if !error.is_damage() => {
-                store_failed("sessions of an earlier run wait: retrying", &error, Some(&user));
+                self.store_failed(CANNOT_TAKE_OVER, &error, Some(&user));
                 Some(user)
             }
-            // A damaged record waits apart.
+            // `note_damaged` has set when to replace it.
             Ok(Ok(()) | Err(_)) => None,
         };
         let taken = join_all(users.into_iter().map(take)).await;
         taken.into_iter().flatten().collect()
     }
 
-    /// Has a user's sessions of hubs that are gone counted in this hub's time from here on.
+    /// Moves the deadlines of a user's sessions on hubs that are gone to this hub's clock.
     async fn take_user_over(&self, user: &UserId) -> Result<(), Unavailable> {
         let present = self.clock.sign();
         for (node, sign) in &**self.lost.load() {
@@ -127,8 +132,8 @@ impl Hub {
         Ok(())
     }
 
-    /// Looks at what a user's record may have come due for: in this hub's time, so a user who is not
-    /// taken over yet is first.
+    /// Applies what is due for a user. A user who is not taken over yet is taken over first: deadlines
+    /// are compared on this hub's clock.
     pub(super) async fn tick(&self, user: &UserId) -> Result<(), Unavailable> {
         if !self.lost.load().is_empty() {
             self.take_user_over(user).await?;
@@ -149,8 +154,8 @@ impl Hub {
             {
                 tracing::error!(%error, "the store takes nothing: logins are refused, ends of sessions are retried");
             } else if done.is_ok() && !is_well {
-                let left_out = complaints::over();
-                tracing::info!(left_out, "the store takes what happens again");
+                let suppressed = self.end_complaints();
+                tracing::info!(suppressed, "the store takes what happens again");
             }
             is_well = done.is_ok();
         }
@@ -162,7 +167,7 @@ impl Hub {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            // The earlier of both: a wall clock that jumps ahead for a while takes nothing away.
+            // The earlier of both: a wall clock that jumps ahead must not delete entries too early.
             let now = self.clock.now().min(self.clock.wall());
             match self.store.trim(now).await {
                 Ok(0) => (),
@@ -171,7 +176,7 @@ impl Hub {
                     "the webhook has lost events: its backlog was over its limit"
                 ),
                 // Where the store takes nothing, that was said already.
-                Err(error) => tracing::debug!(%error, "the log is as long as it was"),
+                Err(error) => tracing::debug!(%error, "cannot trim the log, retrying"),
             }
         }
     }

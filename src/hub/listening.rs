@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Ending, Hub, Mailbox, store_failed};
+use super::{Ending, Hub, Mailbox};
 use crate::bus::{Heard, Word};
 use crate::presence::Record;
 use crate::wire::Close;
@@ -26,14 +26,14 @@ impl Hub {
         for user in self.watchers.all() {
             match self.status(&user).await {
                 Ok(status) => self.announce(&user, &status),
-                Err(error) => store_failed("a watched user could not be read", &error, Some(&user)),
+                Err(error) => self.store_failed("cannot read a watched user", &error, Some(&user)),
             }
         }
         for mailbox in self.registry.all() {
             let Some(user) = mailbox.user() else { continue };
             match self.record(user).await {
                 Ok(record) => self.end_if_astray(&mailbox, &record),
-                Err(error) => store_failed("a user could not be read", &error, Some(user)),
+                Err(error) => self.store_failed("cannot read a user", &error, Some(user)),
             }
         }
     }

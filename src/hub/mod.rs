@@ -35,7 +35,6 @@ use parking_lot::Mutex as SyncMutex;
 use smallvec::SmallVec;
 use tokio::sync::{Mutex, MutexGuard, Notify};
 
-pub use self::complaints::store_failed;
 pub use self::connection::Connection;
 pub use self::deadlines::run as run_deadlines;
 use self::mailbox::flush_all;
@@ -50,6 +49,7 @@ use crate::presence::{
     NodeId, Outcome, Policy, Record, SessionId, Sign, Status, Timestamp, UserId, Why, step,
 };
 use crate::store::{Commit, Store, StoreError};
+use crate::throttle::Throttle;
 use crate::wire::{By, Close, KickNotice, KickReason, Push, UserStatus, text_frame};
 
 /// How many lanes there are: users share them by hash, at the cost of a wait now and then.
@@ -81,6 +81,8 @@ pub struct Hub {
     lost: ArcSwap<Vec<(NodeId, Sign)>>,
     /// Users whose record is damaged, and until when it may stay so, in running time.
     damaged: SyncMutex<BTreeMap<UserId, Timestamp>>,
+    /// When the log last had each kind of warning that the store failed.
+    complaints: SyncMutex<BTreeMap<&'static str, Throttle>>,
 }
 
 /// The store did not do what it was asked.
@@ -141,6 +143,7 @@ impl Hub {
             settling: AtomicU64::new(0),
             lost: ArcSwap::default(),
             damaged: SyncMutex::default(),
+            complaints: SyncMutex::default(),
         })
     }
 

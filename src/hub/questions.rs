@@ -6,10 +6,10 @@ use super::{Hub, Unavailable};
 use crate::presence::{ConnectionId, Link, Record, SessionId, Status, Timestamp, UserId};
 use crate::store::{Damaged, Store, StoreError, Totals};
 
-/// How many records are asked for together: for more, joining them costs more than most take.
+/// How many records are loaded concurrently: joining more futures costs more than it saves.
 const RECORDS_AT_ONCE: usize = 30;
 
-/// What is asked of the hub, and changes nothing.
+/// Queries, which change nothing.
 impl Hub {
     /// A user's record.
     ///

@@ -6,7 +6,7 @@ use tokio::io::AsyncRead;
 use super::actor::{Actor, End, notice_at};
 use super::refusals::{Applicant, RefusedLogin};
 use crate::auth::{Identity, TokenFault, claimed_user};
-use crate::hub::{Applied, Hub, Mailbox, Unavailable, store_failed};
+use crate::hub::{Applied, Hub, Mailbox, Unavailable};
 use crate::presence::{
     Answer, DeviceId, EventKind, Intent, Liveness, Login, Origin, Platform, Refusal, SessionId,
     Status, Timestamp, UserId, Victim,
@@ -136,7 +136,7 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
                 if error.is_in_doubt {
                     self.take_back(&identity.user, fresh, intent);
                 }
-                return Err(unavailable(&error));
+                return Err(unavailable(&hub, &error));
             }
         };
         let session = admitted(applied.answer)?;
@@ -286,7 +286,7 @@ pub(super) fn refused(refusal: Refusal) -> ErrorBody {
 }
 
 /// What a client is told when the store does not answer.
-pub(super) fn unavailable(error: &Unavailable) -> ErrorBody {
-    store_failed("a client's request was refused: the store failed", error, None);
+pub(super) fn unavailable(hub: &Hub, error: &Unavailable) -> ErrorBody {
+    hub.store_failed("a client's request was refused: the store failed", error, None);
     ErrorBody::new(ErrorCode::Unavailable, "the hub cannot do this now: try again")
 }

@@ -162,7 +162,10 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
                 .collect();
             text_frame(&Reply { id, outcome: Outcome::Ok(Statuses { statuses, errors }) })
         };
-        self.connection.send_snapshot(users, frame).await.map_err(|error| unavailable(&error))
+        self.connection
+            .send_snapshot(users, frame)
+            .await
+            .map_err(|error| unavailable(self.hub(), &error))
     }
 
     async fn background(&self, id: u64, reason: BackgroundReason) -> Result<(), ErrorBody> {
@@ -188,7 +191,7 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
             text_frame(&Reply { id, outcome: Outcome::Ok(OwnStatus { status }) })
         };
         let sent = self.connection.send_status(user, &applied.record.status(), frame).await;
-        sent.map_err(|error| unavailable(&error))
+        sent.map_err(|error| unavailable(self.hub(), &error))
     }
 
     async fn refresh(&mut self, id: u64, token: &str) -> Result<(), ErrorBody> {
@@ -220,8 +223,11 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
 
     async fn sessions(&self, id: u64) -> Result<(), ErrorBody> {
         let session = self.session()?;
-        let record =
-            self.hub().record(&session.identity.user).await.map_err(|error| unavailable(&error))?;
+        let record = self
+            .hub()
+            .record(&session.identity.user)
+            .await
+            .map_err(|error| unavailable(self.hub(), &error))?;
         let terminals = record.terminals.iter().map(|terminal| Own {
             platform: terminal.platform,
             device: terminal.device.clone(),
@@ -259,8 +265,11 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
     /// Applies an event of this session.
     async fn apply(&self, event: EventKind) -> Result<Applied, ErrorBody> {
         let user = &self.session()?.identity.user;
-        let applied =
-            self.connection.apply(user, event).await.map_err(|error| unavailable(&error))?;
+        let applied = self
+            .connection
+            .apply(user, event)
+            .await
+            .map_err(|error| unavailable(self.hub(), &error))?;
         // The answer goes out beside what the watchers are told: what is sent in one go costs less than
         // what is sent now and then.
         pending_once().await;

@@ -8,7 +8,6 @@ mod metrics;
 mod parts;
 mod queue;
 mod tencent;
-mod throttle;
 mod transport;
 mod worker;
 
@@ -218,7 +217,7 @@ impl Webhook {
         Ok(progress)
     }
 
-    /// Whoever asks before anything was posted is told what there is to post.
+    /// Shows what is pending before anything was posted.
     fn show_begin(&self, progress: &Progress) {
         let mut shown = self.shown.lock();
         shown.state = self.settings.borrow().as_ref().map_or(Condition::Off, |_| Condition::Up);

@@ -9,12 +9,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::batch::{Batch, Blame, Setback};
 use super::health::Health;
 use super::queue::Queue;
-use super::throttle::Throttle;
 use super::transport::Outcome;
 use super::{Condition, FAILURES_SHOWN, Failure, Settings, Shown, Webhook};
 use crate::panics::{Panicked, caught, caught_now};
 use crate::presence::Timestamp;
 use crate::store::{Cursor, Dead, Progress, Save, StoreError};
+use crate::throttle::Throttle;
 
 /// How often progress is saved while there is some.
 const SAVE_EVERY: Duration = Duration::from_millis(200);
@@ -109,9 +109,9 @@ pub(super) struct Worker<'a> {
     revived: Vec<Cursor>,
     /// Whether there may be more of them than were taken up.
     more_to_revive: bool,
-    /// Whether the store could not say which were put back.
+    /// Whether those that were put back could not be read, and must be read again.
     is_revival_owed: bool,
-    /// Events that are under way, and those of them that are for another time.
+    /// Events that are under way, and those of them that were tried before.
     under_way: usize,
     /// See [`Self::under_way`].
     again: usize,
@@ -195,7 +195,7 @@ impl Worker<'_> {
         let made = match caught_now(|| format.request(url, &batch.entries, wall)) {
             Ok(Some(request)) => Ok(request),
             Ok(None) => {
-                // Its receiver knows no such thing, and so has not accepted it either.
+                // This format has no such event: nothing is sent, which proves nothing about the receiver.
                 self.revived.extend(self.queue.done(batch));
                 return self.save_soon();
             }
@@ -244,7 +244,7 @@ impl Worker<'_> {
         self.webhook.metrics.requested(result);
         let now = self.now();
         let last_success = self.health.last_success();
-        // What a receiver says of one request that it refuses is not said of the others.
+        // The `Retry-After` of a refused event concerns that event alone.
         let asked = retry_after.filter(|_| blame != Blame::Event);
         if let Some(failing_for) = self.health.failed(now, asked) {
             self.log_down(&error, failing_for);
@@ -300,7 +300,7 @@ impl Worker<'_> {
                     }
                 }
                 let is_letter = batch.is_revived();
-                // One that was put back is a dead letter again, and holds up nobody.
+                // One that was put back is simply a dead letter again: the queue holds nobody for it.
                 if !is_letter {
                     self.queue.done(batch);
                 }
@@ -338,7 +338,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Takes up the rest, where so much was put back that not all of it was.
+    /// Takes up more dead letters, where the last read did not take all.
     async fn revive_more(&mut self) {
         if self.more_to_revive {
             self.revive().await;
@@ -395,7 +395,7 @@ impl Worker<'_> {
 
     fn note_failure(&mut self, batch: &Batch, error: &Arc<str>) {
         let (now, events, attempts) = (self.now(), batch.entries.len(), batch.attempts() + 1);
-        // Of a receiver that is down, it was said already.
+        // While the receiver is down, the log has said so already.
         if !self.health.is_down()
             && let Some(suppressed) = self.lines.not_accepted.admit(now)
         {

@@ -9,13 +9,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("presence", &[]),
     ("clock", &["presence"]),
     ("panics", &[]),
+    ("throttle", &["presence"]),
     ("wire", &["presence"]),
     ("auth", &["presence", "clock"]),
     ("store", &["presence", "panics"]),
     ("bus", &["presence", "wire"]),
-    ("hub", &["presence", "clock", "panics", "wire", "store", "bus"]),
+    ("hub", &["presence", "clock", "panics", "throttle", "wire", "store", "bus"]),
     ("session", &["presence", "clock", "wire", "auth", "hub"]),
-    ("webhook", &["presence", "clock", "panics", "wire", "store"]),
+    ("webhook", &["presence", "clock", "panics", "throttle", "wire", "store"]),
     ("http", &["presence", "clock", "wire", "auth", "store", "hub", "session", "webhook"]),
 ];
 

@@ -138,7 +138,10 @@ impl Hub {
         if !self.lost.load().is_empty() {
             self.take_user_over(user).await?;
         }
-        self.apply(user, EventKind::Tick).await.map(|_| ())
+        self.apply(user, EventKind::Tick).await?;
+        // Its record can be read, even if a query that ran before its replacement noted it again.
+        self.damaged.lock().remove(user);
+        Ok(())
     }
 
     /// Goes on living.

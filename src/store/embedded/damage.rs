@@ -6,7 +6,7 @@ use rusqlite::Row;
 use super::reader::ReadFault;
 use super::schema::number;
 use crate::presence::{Census, Due, Platform, Revocation, State, Timestamp};
-use crate::store::Revision;
+use crate::store::{Cursor, Revision};
 
 /// How many damaged rows are remembered, so that each is logged once.
 const REMEMBERED_MAX: usize = 100_000;
@@ -36,9 +36,15 @@ impl Damage {
         tracing::error!(table, key, then, "the store has a damaged row: check the disk");
     }
 
-    /// Notes that a row is no longer damaged.
+    /// Notes that a row was replaced or deleted.
     pub(super) fn mended(&self, table: &'static str, key: &str) {
         self.0.lock().remove(&(table, key.to_owned()));
+    }
+
+    /// Notes that rows were deleted; the keys of their table begin with a cursor.
+    pub(super) fn gone(&self, table: &'static str, is_gone: impl Fn(Cursor) -> bool) {
+        let cursor = |key: &str| key.split(' ').next()?.parse().ok();
+        self.0.lock().retain(|(of, key)| *of != table || !cursor(key).is_some_and(&is_gone));
     }
 
     pub(super) fn count(&self) -> u64 {

@@ -78,9 +78,9 @@ enum Harm {
     Truncated,
 }
 
-/// What writes go to.
+/// What a write goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum Target {
     /// Commits.
     Journal,
     /// All else, and in the end commits too.
@@ -205,22 +205,22 @@ impl Disk {
         Err(self.broke(&file.harmed(harm)))
     }
 
-    pub(super) fn failed(&self, part: Part, error: &StoreError) {
+    pub(super) fn failed(&self, target: Target, error: &StoreError) {
         if let Condition::Open(failing) = &mut *self.condition.lock() {
-            failing[part as usize] = Some(error.clone());
+            failing[target as usize] = Some(error.clone());
         }
     }
 
-    /// Notes that a part takes what there is to write.
-    pub(super) fn succeeded(&self, part: Part) {
+    /// Notes that a write to a target worked.
+    pub(super) fn succeeded(&self, target: Target) {
         if let Condition::Open(failing) = &mut *self.condition.lock() {
-            failing[part as usize] = None;
+            failing[target as usize] = None;
         }
     }
 
-    /// Whether the last write to a part failed.
-    pub(super) fn is_failing(&self, part: Part) -> bool {
-        matches!(&*self.condition.lock(), Condition::Open(failing) if failing[part as usize].is_some())
+    /// Whether the last write to a target failed.
+    pub(super) fn is_failing(&self, target: Target) -> bool {
+        matches!(&*self.condition.lock(), Condition::Open(failing) if failing[target as usize].is_some())
     }
 
     /// Forces to the disk what was written.

@@ -49,7 +49,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::cache::Cache;
 use self::damage::Damage;
-use self::disk::{Disk, Part};
+use self::disk::{Disk, Target};
 use self::handoff::Giver;
 use self::ledger::{Current, Draft, Ledger, Tail};
 pub use self::open::OpenFault;
@@ -59,7 +59,7 @@ use self::runs::Runs;
 use self::writer::{Job, Write};
 use super::log::json;
 use super::{
-    Among, Backlog, Commit, Cursor, Dead, Listed, LogEntry, Outbox, Progress, Revision, Save,
+    Among, Backlog, Commit, Cursor, Dead, Listed, LogEntry, Outbox, Part, Progress, Revision, Save,
     Store, StoreError, Stored, Totals, Which,
 };
 use crate::presence::{NodeId, Sign, Timestamp, UserId};
@@ -168,7 +168,7 @@ impl EmbeddedStore {
         }
         let before = ledger.tail().head;
         let added = ledger.commit(draft, current, self.disk.safe()).map_err(unavailable);
-        let entry = added.inspect_err(|error| self.disk.failed(Part::Journal, error))?;
+        let entry = added.inspect_err(|error| self.disk.failed(Target::Journal, error))?;
         if current.is_damaged {
             self.damage.mended("users", entry.user.as_str());
         }
@@ -186,12 +186,12 @@ impl EmbeddedStore {
 
     /// Proves that the journal takes commits, or finds out that it does not.
     fn probe(&self) -> Result<(), StoreError> {
-        let is_failing = self.disk.is_failing(Part::Journal);
+        let is_failing = self.disk.is_failing(Target::Journal);
         let probed = self.ledger.lock().probe(is_failing);
         match probed.map_err(|error| StoreError::unavailable(&error)) {
-            Ok(()) => self.disk.succeeded(Part::Journal),
+            Ok(()) => self.disk.succeeded(Target::Journal),
             Err(error) => {
-                self.disk.failed(Part::Journal, &error);
+                self.disk.failed(Target::Journal, &error);
                 return Err(error);
             }
         }
@@ -292,6 +292,8 @@ impl EmbeddedStore {
             }
             tokio::time::sleep(TRIM_PAUSE).await;
         }
+        let log_before = self.ledger.lock().tail().log_before;
+        self.damage.gone("log", |cursor| cursor <= log_before);
         Ok(lost)
     }
 }
@@ -365,7 +367,7 @@ impl Store for EmbeddedStore {
     fn history<'a>(
         &'a self,
         user: &'a UserId,
-        part: super::Part,
+        part: Part,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<LogEntry>, StoreError>> {
         let (user, damage) = (user.clone(), Arc::clone(&self.damage));
@@ -401,6 +403,7 @@ impl Store for EmbeddedStore {
     fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
             self.write(Write::Retire { node: node.to_string() }).await?;
+            self.damage.mended("nodes", &node.to_string());
             self.lost.lock().retain(|(lost, _)| *lost != node);
             Ok(())
         }
@@ -450,7 +453,15 @@ impl Outbox for EmbeddedStore {
     }
 
     fn drop_dead(&self, which: Which) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.write(Write::DropDead(which)).boxed()
+        async move {
+            let dropped = self.write(Write::DropDead(which.clone())).await?;
+            self.damage.gone("dead", |cursor| match &which {
+                Which::These(these) => these.contains(&cursor),
+                Which::All => true,
+            });
+            Ok(dropped)
+        }
+        .boxed()
     }
 }
 

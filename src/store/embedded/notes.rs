@@ -11,8 +11,7 @@ use super::schema::{int, number};
 use crate::presence::{NodeId, Sign, Timestamp};
 use crate::store::{Cursor, Damaged, Dead, Held, LogEntry, Progress};
 
-/// Every hub's last sign of life. A hub whose sign is damaged has lived until now, as far as anybody
-/// knows: so nobody is ended early.
+/// Every hub's last sign of life. A damaged sign counts as one of now, so that no session ends early.
 pub(super) fn signs(
     connection: &Connection,
     present: &Sign,
@@ -55,8 +54,8 @@ fn nodes_in_records(connection: &Connection) -> Result<HashSet<NodeId>, ReadFaul
     Ok(nodes)
 }
 
-/// How far the webhook is. A user whom it holds since nobody knows when is held from the oldest
-/// entry on: what is posted twice is better than what is never posted.
+/// The webhook's progress. A held user whose row is damaged is held from the oldest entry on: posting
+/// twice is better than never.
 pub(super) fn progress(
     connection: &Connection,
     latest: Timestamp,

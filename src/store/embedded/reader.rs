@@ -348,7 +348,7 @@ fn entry(row: &Row<'_>) -> Result<LogEntry, ReadFault> {
     Ok(LogEntry { cursor, user, event: event.map(Arc::from).ok_or(Damaged) })
 }
 
-/// A user's id in a column; one that was damaged is noted, and nobody's.
+/// A user's id in a column; a damaged one is noted, and left out.
 fn known(row: &Row<'_>, column: usize, damage: &Damage) -> Result<Option<UserId>, ReadFault> {
     let (user, is_whole) = shown(row, column)?;
     if !is_whole {
@@ -357,7 +357,7 @@ fn known(row: &Row<'_>, column: usize, damage: &Damage) -> Result<Option<UserId>
     Ok(is_whole.then_some(user))
 }
 
-/// A user's id in a column, and whether it is one; of one that was damaged, what can be shown of it.
+/// A user's id in a column, and whether it is whole; of a damaged one, what can be printed.
 pub(super) fn shown(row: &Row<'_>, column: usize) -> Result<(UserId, bool), ReadFault> {
     let text = String::from_utf8_lossy(bytes(row, column)?);
     if let Ok(user) = UserId::stored(&text) {
@@ -368,7 +368,7 @@ pub(super) fn shown(row: &Row<'_>, column: usize) -> Result<(UserId, bool), Read
     Ok((user.unwrap_or_else(|_| unreachable!("it is an id")), false))
 }
 
-/// What a column holds, whatever that is; nothing where it is no text.
+/// A column's bytes; none where it holds a number or NULL.
 pub(super) fn bytes<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a [u8], ReadFault> {
     Ok(row.get_ref(column)?.as_bytes().unwrap_or_default())
 }

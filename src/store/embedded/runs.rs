@@ -37,7 +37,7 @@ impl Runs {
         begin.execute(sql, (int(last.0),))?;
         let before = "SELECT first FROM runs ORDER BY first DESC LIMIT 1";
         let before: Option<i64> = begin.query_row(before, (), |row| row.get(0)).optional()?;
-        // A version that noted no runs had one, as far as anybody knows.
+        // Files of a version that noted no runs count as one run.
         let before = before.unwrap_or(log_before);
         if !is_new {
             begin.execute("INSERT OR REPLACE INTO runs VALUES (?1, ?2)", (before, int(last.0)))?;
@@ -53,7 +53,7 @@ impl Runs {
         Ok(Self { current: tail.head, earlier })
     }
 
-    /// Whether some run gave out this cursor, if none after the last.
+    /// Whether a run gave out this cursor; the caller compares it with the head.
     pub(super) fn gave_out(&self, cursor: Cursor) -> bool {
         let is_within = |(first, last): &(Cursor, Cursor)| (*first..=*last).contains(&cursor);
         cursor >= self.current || self.earlier.iter().any(is_within)

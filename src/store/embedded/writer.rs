@@ -7,7 +7,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::cache::Cache;
-use super::disk::{Disk, Part};
+use super::disk::{Disk, Target};
 use super::handoff::Taker;
 use super::journal::Line;
 use super::ledger::{Entry, Ledger, Tail};
@@ -147,7 +147,7 @@ impl Writer {
         let unread = jobs.iter().any(Job::is_progress).then(|| self.unread.clone());
         match self.try_to_write(&jobs) {
             Ok(results) => {
-                self.disk.succeeded(Part::Database);
+                self.disk.succeeded(Target::Database);
                 for (job, result) in jobs.into_iter().zip(results) {
                     job.done.send(Ok(result)).ok();
                 }
@@ -159,10 +159,10 @@ impl Writer {
                 }
                 // What is committed waits for nothing that is wrong with a job.
                 if self.try_to_write(&[]).is_ok() {
-                    self.disk.succeeded(Part::Database);
+                    self.disk.succeeded(Target::Database);
                 } else {
                     self.tail = tail;
-                    self.disk.failed(Part::Database, &error);
+                    self.disk.failed(Target::Database, &error);
                 }
                 for job in jobs {
                     job.done.send(Err(error.clone())).ok();

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::header_list::{items, quoted, split};
 use super::peer::Peer;
 
-/// Headers that only a proxy has reason to send.
+/// Headers that only a proxy has reason to send, and that say where a request comes from.
 const BY_PROXY: [&str; 5] =
     ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "forwarded"];
 
@@ -29,6 +29,11 @@ pub(super) struct Client {
     pub(super) host: Option<String>,
     /// Whether the address is likely to be a proxy's that `server.trusted_proxies` does not list.
     pub(super) is_unlisted_proxy: bool,
+}
+
+/// Whether a request bears a header that only a proxy has reason to send.
+pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
+    BY_PROXY.iter().any(|name| headers.contains_key(*name))
 }
 
 impl TrustedProxies {
@@ -76,7 +81,7 @@ impl TrustedProxies {
                 address: own,
                 is_secure: peer.is_tls,
                 host: text(headers, header::HOST.as_str()).map(str::to_owned),
-                is_unlisted_proxy: BY_PROXY.iter().any(|name| headers.contains_key(*name)),
+                is_unlisted_proxy: is_forwarded(headers),
             };
         }
         let elements = elements(headers);

@@ -9,15 +9,12 @@ use serde_json::json;
 
 use super::Door;
 use super::exposition::Format;
+use super::forwarded::is_forwarded;
 use super::keys::MayRead;
 use super::peer::Peer;
 use super::problem::Problem;
 use super::process::Process;
 use super::webhooks::Left;
-
-/// Headers that say that a proxy stands between.
-const FORWARDED: [&str; 6] =
-    ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "forwarded", "via"];
 
 /// `/health` and `/ready`.
 pub(super) fn routes() -> Router<Arc<Door>> {
@@ -50,8 +47,8 @@ async fn metrics(
     headers: HeaderMap,
     key: Result<MayRead, Problem>,
 ) -> Result<Response, Problem> {
-    let forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
-    if forwarded || !peer.address.ip().to_canonical().is_loopback() {
+    let is_by_proxy = is_forwarded(&headers) || headers.contains_key(header::VIA);
+    if is_by_proxy || !peer.address.ip().to_canonical().is_loopback() {
         key?;
     }
     render(state, headers).await

@@ -342,7 +342,7 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
             session = %session.id,
             platform = %session.platform,
             device = ?session.device.as_str(),
-            address = ?self.address,
+            address = self.address.map(tracing::field::display),
             cause = end.cause(),
             close = code,
             by,

@@ -40,7 +40,7 @@ const DESCRIPTORS_KEPT: u64 = 64;
 const POSTING_MAX: Duration = Duration::from_secs(10);
 /// The file with the secret that development mode signs with, in the store's directory.
 pub const DEVELOPMENT_SECRET: &str = "dev-secret";
-/// How far the wall clock may be behind the run before without a word.
+/// How far the wall clock may be behind the last run before the hub warns.
 const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(1);
 /// How many bytes of chance the keys of development mode have.
 const KEY_BYTES: usize = 32;
@@ -59,8 +59,8 @@ pub enum AppFault {
     Store(String, OpenFault),
     /// A task that the deadlines need has panicked.
     #[error(
-        "a task that keeps the deadlines panicked: nobody would go Offline any more, so the hub \
-         stops; restart it"
+        "a task that keeps the deadlines panicked: without it no user goes Offline, so the hub stops; \
+         restart it"
     )]
     TimeStopped,
     /// A setting that only shows when it is used.
@@ -148,7 +148,7 @@ pub async fn run(
     Ok(())
 }
 
-/// What a reload changes.
+/// The parts of the running hub that a reload changes.
 struct Running {
     made: Option<Made>,
     at_start: AtStart,
@@ -187,7 +187,7 @@ fn left_as_it_was(fault: &impl std::fmt::Display) {
     tracing::error!(%fault, "the configuration is left as it was");
 }
 
-/// The clock of a run that goes on after another: never earlier, though the wall clock may be.
+/// Begins the clock after the last time that the store knows, even if the wall clock was set back.
 fn begin_after(clock: Clock, latest: Timestamp) -> Clock {
     let ahead = latest - clock.wall();
     if ahead > CLOCK_BEHIND_MAX {
@@ -332,7 +332,9 @@ fn listen(config: &Config, door: &Arc<Door>, tasks: &Tasks) -> Result<Addresses,
         Some(http::tls(&server.tls_certificate, &server.tls_key)?)
     };
     let open = |text: &str, face, tls| -> Result<SocketAddr, AppFault> {
-        let address = text.parse().map_err(|_| AppFault::Setting(format!("{text}: no address")))?;
+        let address = text
+            .parse()
+            .map_err(|_| AppFault::Setting(format!("`{text}` is not a valid address")))?;
         let listener = http::bind(address, tls)?;
         let address = listener.address().map_err(|e| AppFault::Io(text.to_owned(), e))?;
         tracing::info!(%address, ?face, "listening");

@@ -54,7 +54,7 @@ impl AtStart {
         self.max_connections
     }
 
-    /// Lays what cannot change over a configuration that was read later.
+    /// Replaces what only a restart changes with the values from the start.
     pub(super) fn in_effect(&self, config: &Config) -> InEffect {
         let read = plain(config);
         let has_changed = |key: &&str| {

@@ -1,4 +1,4 @@
-//! Keeps what others wrote from changing how a log looks.
+//! Escapes characters that could change how a log line looks.
 //!
 //! A user id may have letters that turn the direction of a line around (U+202E), break it (U+2028), or
 //! are not seen at all. Wherever in a line such a character stands, it is written as its number.
@@ -65,7 +65,7 @@ fn escape(line: &str, format: LogFormat) -> String {
     escaped
 }
 
-/// Whether a character is not seen, or moves what is: a control character, or of Unicode's categories
+/// Whether a character is invisible or moves visible text: a control character, or of Unicode's categories
 /// Cf, Zl and Zp.
 fn is_unseen(c: char) -> bool {
     c.is_control()

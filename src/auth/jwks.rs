@@ -15,7 +15,7 @@ use crate::presence::Timestamp;
 
 /// How old a set may become before it is fetched again.
 const SET_TTL: Duration = Duration::from_secs(3600);
-/// How long the knowledge is good that there is no key of a name, or that no key signed a token.
+/// How long a miss is remembered: no key of that name, or none that signed the token.
 const UNKNOWN_TTL: Duration = Duration::from_secs(60);
 /// How many unknown key ids are remembered, for anybody can make them up.
 const UNKNOWN_MAX: u64 = 1000;
@@ -32,7 +32,7 @@ const CANDIDATES_MAX: usize = 16;
 /// A JWK set at a URL: fetched when a token names a key that is not known, and when it has become old.
 ///
 /// What was fetched last stays in use while it cannot be fetched again, so that an identity provider
-/// that is down for a while keeps nobody out whose key is known.
+/// that is down for a while locks out no token whose key is known.
 #[derive(Debug)]
 pub(super) struct Jwks {
     url: reqwest::Url,
@@ -40,7 +40,7 @@ pub(super) struct Jwks {
     client: reqwest::Client,
     set: ArcSwapOption<KeySet>,
     unknown: Cache<String, ()>,
-    /// When it was last tried to fetch it. Held while fetching, so that many tokens ask once.
+    /// When a fetch was last tried. Locked while fetching, so that many tokens cause one fetch.
     tried: Mutex<Option<Timestamp>>,
 }
 
@@ -199,7 +199,7 @@ impl Jwks {
                 return Err("the set is larger than 1 MiB".into());
             }
         }
-        let mut set: Value = serde_json::from_slice(&body).map_err(|_| "the answer is no JSON")?;
+        let mut set: Value = serde_json::from_slice(&body).map_err(|_| "the answer is not JSON")?;
         match set.get_mut("keys").map(Value::take) {
             Some(Value::Array(entries)) => Ok(entries),
             _ => Err("the answer has no list of `keys`".into()),
@@ -246,7 +246,7 @@ fn in_words(error: reqwest::Error) -> String {
 /// Reads one entry of a set.
 fn jwk(entry: &Value) -> Option<Jwk> {
     let jwk: Jwk = serde_json::from_value(entry.clone()).ok()?;
-    // The library takes an entry that lacks what its `kty` wants for one of a `kty` to come.
+    // The library takes an incomplete entry for one of an unknown `kty`.
     let is_of_a_known_kind = || KINDS.iter().any(|kind| entry["kty"] == *kind);
     let is_other = matches!(jwk.algorithm, AlgorithmParameters::Other(_));
     (!is_other || !is_of_a_known_kind()).then_some(jwk)

@@ -40,7 +40,7 @@ impl Algorithm {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFault {
     /// Not a PEM of a public key for the algorithm.
-    #[error("no public key for {0:?}: {1}")]
+    #[error("not a public key for {0:?}: {1}")]
     Key(Algorithm, String),
     /// Not a URL to fetch from.
     #[error("{0}")]

@@ -274,8 +274,8 @@ impl Verifier {
         if let Some(ahead) = claims.iat.filter(|iat| iat.at() > latest) {
             let ahead = (ahead.at() - wall).as_millis().div_ceil(1000);
             return Err(unacceptable(&format!(
-                "the token's `iat` lies {ahead} s ahead: the clock of whoever signs is ahead of the \
-                 hub's by more than auth.leeway"
+                "the token's `iat` lies {ahead} s ahead: the signer's clock is ahead of the hub's by \
+                 more than auth.leeway"
             )));
         }
         if claims.nbf.is_some_and(|nbf| nbf.at() > latest) {
@@ -313,7 +313,7 @@ impl Identity {
     }
 }
 
-/// Whom a token says that it is for, which nobody has checked: to be shown, never to be trusted.
+/// The user that a token claims to be for, unverified: to be shown, never to be trusted.
 pub fn claimed_user(token: &str) -> Option<UserId> {
     #[derive(Deserialize)]
     struct Claimed {

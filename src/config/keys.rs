@@ -11,13 +11,13 @@ use crate::auth::{Algorithm, ApiKeys, KeySource, SECRET_BYTES_MIN, Verifier};
 
 /// The fewest characters that an API key may have.
 const KEY_CHARS_MIN: usize = 16;
-/// The most secrets or public keys: a token that nobody signed is checked against each of them.
+/// The most secrets or public keys: a token with a wrong signature is checked against each.
 const SIGNERS_MAX: usize = 16;
 /// What makes a new secret or key.
 const MAKE: &str = "make one with `openssl rand -base64 32`";
 
 impl Config {
-    /// Whether nobody signs tokens yet, so that the hub makes its own secret and keys.
+    /// Whether no key is configured, so that the hub makes its own secret and keys.
     pub fn is_development(&self) -> bool {
         let auth = &self.auth;
         auth.algorithm == Algorithm::HS256
@@ -280,7 +280,7 @@ pub(super) fn malformed(text: &str) -> Option<String> {
     ))
 }
 
-/// What makes a text that no HTTP header can bear as the hub compares it.
+/// Why clients cannot send a text in an HTTP header.
 fn unsendable(text: &str) -> Option<String> {
     let at = text.chars().position(|c| !c.is_ascii())?;
     Some(format!(

@@ -219,7 +219,7 @@ pub(super) async fn user(
     Ok(Json(Detail::whole(&door.hub, &user, &record)).into_response())
 }
 
-/// What a kick's body looks like, for whoever sent another one.
+/// The bodies that a kick takes, for its errors.
 const KICK_BODIES: &str = "a kick names what it ends: {\"platform\":\"web\"}, {\"device\":\"d1\"} or \
                            {\"session\":\"...\"} (several of them narrow it down), or \
                            {\"all\":true}, which ends everything and revokes the user's tokens; \
@@ -227,7 +227,7 @@ const KICK_BODIES: &str = "a kick names what it ends: {\"platform\":\"web\"}, {\
 
 /// Whom to kick: one or more of `platform`, `device` and `session`, or `all`.
 ///
-/// There is no unknown field, for a mistyped one would change what is kicked.
+/// Unknown fields are refused: a mistyped one would change what is kicked.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KickRequest {

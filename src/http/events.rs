@@ -157,7 +157,7 @@ async fn stream(
 ) -> Result<Response, Problem> {
     let first = door.hub.store().log(after, READ_MAX).await?;
     let at = first.last().map(|entry| entry.cursor).or(after);
-    // Who is cut before the first event goes on from here, too.
+    // A client that is cut off before the first event resumes from here, too.
     let begin = match at.filter(|_| first.is_empty()) {
         Some(at) => Bytes::from(format!("id: {at}\n\n")),
         None => frames(&first),

@@ -12,7 +12,7 @@ use super::problem::Problem;
 use crate::auth::{Bearer, KeyMark, Role};
 use crate::presence::Timestamp;
 
-/// How the name of the cookie begins that whoever is logged in at the dashboard has.
+/// How the name of the dashboard's cookie begins.
 const COOKIE: &str = "presence_hub_session";
 /// Where it counts.
 const COOKIE_PATHS: &str = "/v1/";
@@ -92,7 +92,7 @@ impl Caller {
 }
 
 impl Door {
-    /// Whoever has a key.
+    /// The caller who sent a key.
     pub(super) fn caller_by_key(&self, bearer: Bearer, address: IpAddr) -> Caller {
         Caller { bearer, address, login: None, trail: Arc::clone(&self.trail) }
     }

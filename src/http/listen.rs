@@ -164,7 +164,7 @@ where
     let asked = Mutex::new(Some(asked));
     let service = service_fn(move |request: Request<Incoming>| {
         if let Some(asked) = asked.lock().take() {
-            // Whoever waited for it may have given up.
+            // Fails where the time is over.
             asked.send(()).ok();
         }
         let mut router = router.clone();

@@ -127,7 +127,7 @@ pub struct Settings {
     pub cookie: String,
     /// The store's directory; `None` where it is kept in memory.
     pub data: Option<PathBuf>,
-    /// What every setting is where nobody sets it.
+    /// The defaults of all settings.
     pub defaults: Arc<serde_json::Value>,
     /// How long a connection's first request may take to arrive.
     pub handshake_timeout: Duration,

@@ -1,6 +1,6 @@
 //! Places in lists, as calls give them out in `next` and take them back.
 //!
-//! Whoever reads page by page passes them on unread. A place says which list it is of, and bears a
+//! Clients pass them on unread. A place says which list it is of, and bears a
 //! checksum, so that a mistyped one, or another list's, is refused: a page that silently begins
 //! somewhere else would look like the end, or leave users out.
 

@@ -103,7 +103,7 @@ impl Unlisted {
     }
 }
 
-/// What is noted of an address; nothing where too many others are.
+/// What is noted of an address; `None` while too many others are remembered.
 fn note(
     addresses: &mut BTreeMap<IpAddr, Noted>,
     address: IpAddr,

@@ -159,7 +159,7 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {
     }
     for name in HANDSHAKE {
         if headers.get_all(name).iter().any(|value| value.to_str().is_err()) {
-            return Err(Problem::bad_request(format!("the {name} header is no text")));
+            return Err(Problem::bad_request(format!("the {name} header is not text")));
         }
     }
     let body = headers.contains_key(header::TRANSFER_ENCODING)

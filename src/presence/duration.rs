@@ -37,7 +37,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
     deserializer.deserialize_str(Written)
 }
 
-/// Reads what is written, and says how that looks.
+/// Reads a duration, and says in errors how one is written.
 struct Written;
 
 impl fmt::Display for Written {

@@ -367,7 +367,7 @@ impl Draft<'_> {
     }
 
     fn recovered(&mut self, was: State, version: u64, revoked: Option<Revocation>) -> Answer {
-        // Somebody may have begun it anew already.
+        // Another event may have replaced the record already.
         if *self.original != Record::default() {
             return Answer::Stale;
         }

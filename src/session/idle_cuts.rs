@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use crate::presence::Timestamp;
 
-/// How long a connection was idle when a proxy cuts it that gives up after a minute, the default of
-/// most.
+/// How long a connection was idle that a proxy cut after a minute, the usual timeout.
 const AT_A_MINUTE: RangeInclusive<Duration> = Duration::from_secs(55)..=Duration::from_secs(65);
-/// How long connections are idle that are compared with those: of networks that come and go, three
-/// times as many are cut then.
+/// The range that cuts at a minute are compared with: networks that come and go cut connections
+/// anywhere in it.
 const NEARBY: RangeInclusive<Duration> = Duration::from_secs(40)..=Duration::from_secs(80);
-/// How many are cut at a minute, within how long, when it is no accident.
+/// How many cuts at a minute, within [`WITHIN`], show that a proxy does it.
 const CUTS: usize = 10;
 /// See [`CUTS`].
 const WITHIN: Duration = Duration::from_secs(600);

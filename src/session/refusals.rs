@@ -53,7 +53,7 @@ pub(super) struct Applicant {
 }
 
 impl Applicant {
-    /// Whoever sent a login that is malformed.
+    /// What can be read of a malformed login.
     pub(super) fn who_sent(login: Legible) -> Self {
         Self {
             user: login.token.as_deref().and_then(claimed_user),
@@ -70,7 +70,7 @@ pub struct RefusedLogins {
     kept: Mutex<VecDeque<Arc<RefusedLogin>>>,
     lines: Mutex<Bucket>,
     lines_of_address: Buckets<Option<IpAddr>>,
-    /// How many had no line since the log last said so.
+    /// How many had no line since the log last counted them.
     left_out: AtomicU64,
 }
 

@@ -1,8 +1,8 @@
-//! What is wrong with a value that somebody wrote, in words for whoever wrote it: the field, what was
-//! expected, and what was given.
+//! Explains to users what is wrong with a value that they wrote: the field, what was expected, and what
+//! was given.
 //!
-//! Serde says what it says in words of its own ("invalid type: map, expected a sequence"). They are
-//! put into others here, in one place, for bodies, queries, messages and the configuration alike.
+//! Serde's messages ("invalid type: map, expected a sequence") are for programmers. They are put into
+//! plain words here, in one place, for bodies, queries, messages and the configuration alike.
 
 use serde::Deserialize;
 use serde_json::Value;

@@ -208,7 +208,7 @@ async fn the_refusal_of_a_token_says_what_is_wrong_with_it() {
     };
     let rows = [
         (with(json!({ "iat": now_secs() + 90 })), "`iat` lies "),
-        (with(json!({ "iat": now_secs() + 90 })), "the clock of whoever signs is ahead"),
+        (with(json!({ "iat": now_secs() + 90 })), "the signer's clock is ahead"),
         (with(json!({ "nbf": now_secs() + 90 })), "`nbf`"),
         (with(json!({ "exp": null })), "has no `exp`"),
         (with(json!({ "exp": "1795" })), "`exp` must be a time in seconds"),

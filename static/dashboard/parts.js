@@ -273,6 +273,24 @@ export function pager(turn, cursor) {
 }
 
 /**
+ * Entries without an id, each with a key for `table`: those that are the same are told apart by their number.
+ *
+ * @template T
+ * @param {T[]} entries
+ * @returns {{ key: string, entry: T }[]}
+ */
+export function keyed(entries) {
+  /** @type {Map<string, number>} */
+  const seen = new Map();
+  return entries.map((entry) => {
+    const same = JSON.stringify(entry);
+    const count = (seen.get(same) ?? 0) + 1;
+    seen.set(same, count);
+    return { key: `${same} ${count}`, entry };
+  });
+}
+
+/**
  * How many of a page are shown, and of how many in all where that is known.
  *
  * @param {number} count

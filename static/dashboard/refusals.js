@@ -2,7 +2,7 @@
 
 import { named, t } from '../i18n.js';
 import { el, foreign, moment, platformName } from '../ui.js';
-import { table, userLink } from './parts.js';
+import { keyed, table, userLink } from './parts.js';
 import { address } from './router.js';
 /** @import { Refusal } from './shapes.d.ts' */
 
@@ -12,56 +12,46 @@ export function refusalTable({ ofUser = false } = {}) {
     label: t('refused_logins'),
     empty: ofUser ? 'refusals_none_of_user' : 'refusals_none',
     key: ({ key }) => key,
-    data: ({ reason, user }) => ({ reason, user: user ?? '' }),
-    columns: /** @type {(import('./parts.js').Column<Refusal & { key: string }> | false)[]} */ ([
-
-        { title: 'at', value: ({ at }) => at, cell: ({ at }) => moment(at) },
-        {
-          title: 'refused_why',
-          value: ({ reason, message }) => [reason, message],
-          cell: ({ reason, message }) =>
-            el(
-              'span',
-              { class: 'what' },
-              el('b', { title: reason }, named('refused_', reason)),
-              message ? el('span', { class: 'hint' }, foreign(message)) : null,
-            ),
-          kind: 'wide-cell',
-        },
-        !ofUser && {
-          title: 'user',
-          value: ({ user, verified }) => [user, verified],
-          // Anybody may write a name into a token that nobody signed.
-          cell: ({ user, verified }) =>
-            user === null
-              ? el('span', { class: 'hint' }, t('user_unreadable'))
-              : el('span', { class: 'what' }, userLink(user), verified ? null : el('span', { class: 'hint' }, t('user_unproved'))),
-          kind: 'main-cell',
-        },
-        { title: 'platform', value: ({ platform }) => (platform ? platformName(platform) : t('never')) },
-        { title: 'device', value: ({ device }) => device || t('never') },
-        {
-          title: 'address',
-          value: ({ address }) => address,
-          cell: ({ address: from }) =>
-            from ? el('a', { class: 'num', href: address('sessions', { address: from }) }, from) : t('never'),
-        },
+    data: ({ entry: { reason, user } }) => ({ reason, user: user ?? '' }),
+    columns: /** @type {(import('./parts.js').Column<{ key: string, entry: Refusal }> | false)[]} */ ([
+      { title: 'at', value: ({ entry }) => entry.at, cell: ({ entry }) => moment(entry.at) },
+      {
+        title: 'refused_why',
+        value: ({ entry: { reason, message } }) => [reason, message],
+        cell: ({ entry: { reason, message } }) =>
+          el(
+            'span',
+            { class: 'what' },
+            el('b', { title: reason }, named('refused_', reason)),
+            message ? el('span', { class: 'hint' }, foreign(message)) : null,
+          ),
+        kind: 'wide-cell',
+      },
+      !ofUser && {
+        title: 'user',
+        value: ({ entry: { user, verified } }) => [user, verified],
+        // Anybody may write a name into a token whose signature is wrong.
+        cell: ({ entry: { user, verified } }) =>
+          user === null
+            ? el('span', { class: 'hint' }, t('user_unreadable'))
+            : el('span', { class: 'what' }, userLink(user), verified ? null : el('span', { class: 'hint' }, t('user_unproved'))),
+        kind: 'main-cell',
+      },
+      { title: 'platform', value: ({ entry: { platform } }) => (platform ? platformName(platform) : t('never')) },
+      { title: 'device', value: ({ entry: { device } }) => device || t('never') },
+      {
+        title: 'address',
+        value: ({ entry }) => entry.address,
+        cell: ({ entry: { address: from } }) =>
+          from ? el('a', { class: 'num', href: address('sessions', { address: from }) }, from) : t('never'),
+      },
     ]),
   });
   return {
     element: list.element,
     /** @param {Refusal[]} refusals the latest first */
     show(refusals) {
-      /** Those of the same moment are told apart by their number. @type {Map<string, number>} */
-      const seen = new Map();
-      list.show(
-        refusals.map((refusal) => {
-          const key = JSON.stringify(refusal);
-          const count = (seen.get(key) ?? 0) + 1;
-          seen.set(key, count);
-          return { ...refusal, key: `${key} ${count}` };
-        }),
-      );
+      list.show(keyed(refusals));
     },
   };
 }

@@ -3,7 +3,7 @@
 import { named, t } from '../../i18n.js';
 import { el, foreign, moment, number } from '../../ui.js';
 import { get, withQuery } from '../api.js';
-import { field, heading, mark, outcome, shownOf, table, userLink } from '../parts.js';
+import { field, heading, keyed, mark, outcome, shownOf, table, userLink } from '../parts.js';
 import { repeat } from '../poll.js';
 import { address, remember } from '../router.js';
 import { isAdmin } from '../session.js';
@@ -88,15 +88,7 @@ export function open({ query }) {
     const text = wanted.toLowerCase();
     const found = all.filter((entry) => !text || textOf(entry).includes(text));
     const shown = found.slice(0, ROWS);
-    /** Those that are the same are told apart by their number. @type {Map<string, number>} */
-    const seen = new Map();
-    list.show(
-      shown.map((entry) => {
-        const same = JSON.stringify(entry);
-        seen.set(same, (seen.get(same) ?? 0) + 1);
-        return { key: `${same} ${seen.get(same)}`, entry };
-      }),
-    );
+    list.show(keyed(shown));
     count.textContent = shown.length ? shownOf(shown.length, ROWS, null, found.length) : '';
   }
 

@@ -458,6 +458,8 @@ async fn a_full_disk_is_told_and_outlived() {
     let mut late = server.connect().await;
     assert_eq!(try_login(&mut late, &refused).await.as_deref(), Some("unavailable"));
     stays_unready(&server, 2000).await;
+    server.until_logged(&["WARN", "a request was refused: the store failed"]).await;
+    server.until_logged(&["WARN", "a client's request was refused: the store failed"]).await;
     let warnings = |log: &str| log.lines().filter(|l| l.contains("the store failed")).count();
     assert!(warnings(&server.log()) <= 2, "once a minute of each kind: {}", server.log());
     assert!(!server.log().contains("takes what happens again"), "{}", server.log());

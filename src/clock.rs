@@ -203,8 +203,8 @@ fn up_ms() -> Option<u64> {
 }
 
 fn stall_of(since_tick: Duration) -> Option<Duration> {
-    let lag = since_tick.saturating_sub(TICK);
-    (lag > STILL).then_some(lag)
+    // All of it, the tick included: a window must not end early, and may end a little late (T14).
+    (since_tick > STILL + TICK).then_some(since_tick)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one module that reads time")]

@@ -2,6 +2,7 @@
 
 #![expect(unused_qualifications, reason = "utoipa's macro writes them")]
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::api::Named;
 use super::header_list::weight;
 use super::keys::{Caller, MayRead};
 use super::openapi::{self, Refusals};
-use super::place::{After, LogPlace};
+use super::place::{After, HISTORY, LogPlace, Place};
 use super::problem::Problem;
 use super::query::{Asked, Limit};
 use crate::store::{Cursor, LogEntry, Part, StoreError};
@@ -40,7 +41,7 @@ const QUIET_MAX: Duration = Duration::from_secs(15);
 pub(super) struct HistoryRequest {
     /// Where the page before ended: its `next`.
     #[param(value_type = Option<String>)]
-    before: Option<LogPlace>,
+    before: Option<Place<HISTORY>>,
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
@@ -67,10 +68,16 @@ pub(super) async fn history(
     Named(user): Named,
     Asked(HistoryRequest { before, limit }): Asked<HistoryRequest>,
 ) -> Result<Response, Problem> {
-    let part = Part::Before(before.map(|LogPlace(cursor)| cursor));
+    if before.as_ref().is_some_and(|place| place.user != user) {
+        return Err(Problem::bad_request(
+            "`before`: expected the `next` of a page of this user's history, got another's",
+        ));
+    }
+    let part = Part::Before(before.map(|place| Cursor(place.read)));
     let entries = door.hub.store().history(&user, part, limit.get()).await?;
     let more = entries.last().filter(|_| entries.len() == limit.get());
-    Ok(page(&entries, more.map(|entry| entry.cursor)))
+    let place = |entry: &LogEntry| Place::<HISTORY> { user: user.clone(), read: entry.cursor.0 };
+    Ok(page(&entries, more.map(place)))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -126,7 +133,7 @@ pub(super) async fn events(
     Ok(page(&entries, Some(next)))
 }
 
-fn page(entries: &[LogEntry], next: Option<Cursor>) -> Response {
+fn page(entries: &[LogEntry], next: Option<impl fmt::Display>) -> Response {
     let next = next.map_or("null".to_owned(), |next| format!("\"{next}\""));
     let events = LogEntry::array(entries);
     let holes = LogEntry::holes(entries).map(|holes| format!(",\"damaged\":{holes}"));

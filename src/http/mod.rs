@@ -41,8 +41,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use axum::body::Bytes;
+use axum::http::header;
 use axum::routing::{any, get, post};
-use axum::{Json, Router, middleware};
+use axum::{Router, middleware};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
@@ -260,11 +262,17 @@ impl Door {
             .routes(routes!(webhooks::drop_dead))
             .merge(operators_calls())
             .split_for_parts();
-        let document = Arc::new(document);
-        api.route("/openapi.json", get(async move || Json(document)))
-            .route("/v1/{*path}", any(api::unknown))
-            .route("/v4/{*path}", any(tencent::call))
-            .merge(assets::all())
+        // As it is sent: the document itself takes some ten times as much memory.
+        let document = serde_json::to_vec(&document)
+            .unwrap_or_else(|error| unreachable!("a description makes JSON: {error}"));
+        let document = Bytes::from(document);
+        api.route(
+            "/openapi.json",
+            get(async move || ([(header::CONTENT_TYPE, "application/json")], document)),
+        )
+        .route("/v1/{*path}", any(api::unknown))
+        .route("/v4/{*path}", any(tencent::call))
+        .merge(assets::all())
     }
 }
 

@@ -25,13 +25,15 @@ pub(super) const SNAPSHOT: u8 = b's';
 pub(super) const USERS: u8 = b'u';
 pub(super) const SESSIONS: u8 = b't';
 pub(super) const WATCHERS: u8 = b'w';
+pub(super) const HISTORY: u8 = b'h';
+pub(super) const DEAD: u8 = b'd';
 
 /// A place in one of the lists above.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place<const LIST: u8> {
-    /// The last user that was read; of watchers, who is watched.
+    /// The last user that was read; of watchers, who is watched; of a history, whose it is.
     pub(super) user: UserId,
-    /// How much of that user's was read.
+    /// How much of that user's was read; of what is in the log, the last cursor.
     pub(super) read: u64,
 }
 
@@ -69,7 +71,7 @@ impl<const LIST: u8> FromStr for Place<LIST> {
             .strip_prefix(&[FORM, LIST])
             .and_then(<[u8]>::split_first_chunk::<8>)
             .ok_or(NoPlace)?;
-        let user = str::from_utf8(user).ok().and_then(|user| user.parse().ok());
+        let user = str::from_utf8(user).ok().and_then(|user| UserId::stored(user).ok());
         Ok(Self { user: user.ok_or(NoPlace)?, read: u64::from_be_bytes(*read) })
     }
 }

@@ -17,7 +17,7 @@ use super::api::JsonBody;
 use super::audit::Deed;
 use super::keys::{MayAct, MayRead};
 use super::openapi::{self, Refusals};
-use super::place::LogPlace;
+use super::place::{DEAD, LogPlace, Place};
 use super::problem::Problem;
 use super::query::{Asked, Limit};
 use crate::presence::Timestamp;
@@ -173,7 +173,7 @@ pub(super) async fn test(
 #[serde(deny_unknown_fields)]
 pub(super) struct DeadRequest {
     #[param(value_type = Option<String>)]
-    cursor: Option<LogPlace>,
+    cursor: Option<Place<DEAD>>,
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
@@ -184,7 +184,7 @@ pub(super) struct DeadRequest {
 pub(super) struct DeadLetters {
     dead: Vec<DeadLetter>,
     #[schema(value_type = Option<String>)]
-    next: Option<Cursor>,
+    next: Option<Place<DEAD>>,
 }
 
 /// An event that was given up.
@@ -219,9 +219,12 @@ pub(super) async fn dead(
     _: MayRead,
     Asked(DeadRequest { cursor, limit }): Asked<DeadRequest>,
 ) -> Result<Response, Problem> {
-    let cursor = cursor.map(|LogPlace(cursor)| cursor);
+    let cursor = cursor.map(|place| Cursor(place.read));
     let dead = door.webhook.outbox().dead(cursor, false, limit.get()).await?;
-    let next = dead.last().filter(|_| dead.len() == limit.get()).map(|dead| dead.entry.cursor);
+    let next = dead
+        .last()
+        .filter(|_| dead.len() == limit.get())
+        .map(|Dead { entry, .. }| Place { user: entry.user.clone(), read: entry.cursor.0 });
     let dead = dead.into_iter().filter_map(letter).collect();
     Ok(Json(DeadLetters { dead, next }).into_response())
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
@@ -19,6 +20,10 @@ use crate::presence::{NodeId, Sign, Timestamp, UserId};
 
 /// The most entries that the log in memory holds.
 pub const LOG_ENTRIES_MAX: usize = 100_000;
+
+/// How far ahead this run leaves its time for the next: it does so each second, and versions are made
+/// meanwhile.
+const FLOOR_AHEAD: Duration = Duration::from_secs(2);
 
 /// Keeps everything in this process, and loses it on exit.
 #[derive(Debug)]
@@ -327,7 +332,7 @@ impl Store for MemoryStore {
     fn sign(&self, _: NodeId, sign: Sign) -> BoxFuture<'_, Result<(), StoreError>> {
         if let Some(floor) = &self.floor {
             // Without it all goes on: only a clock that is set back between two runs is not noticed.
-            floor.write(sign.now).ok();
+            floor.write(sign.now + FLOOR_AHEAD).ok();
         }
         ready(Ok(())).boxed()
     }

@@ -6,6 +6,9 @@ use super::batch::Batch;
 use super::worker::{STORE_PAUSE, Worker};
 use crate::store::{Cursor, Dead, LogEntry, Part, StoreError};
 
+/// How many entries are looked at together where the scan has to go on further on.
+const SKIPPED_AT_ONCE: usize = 1000;
+
 /// How batches are made of what the log has.
 impl Worker<'_> {
     pub(super) async fn next_batch(&mut self) -> Option<Batch> {
@@ -93,9 +96,7 @@ impl Worker<'_> {
 
     /// Goes on with the oldest entry that is kept: the backlog had grown past `max_backlog`.
     async fn skip(&mut self) -> Result<(), StoreError> {
-        let oldest = self.webhook.store.log(None, 1).await?;
-        let head = *self.webhook.store.head().borrow();
-        let next = oldest.first().map_or(head, |entry| Cursor(entry.cursor.0 - 1));
+        let next = self.next_kept().await?;
         let from = self.queue.scanned();
         tracing::error!(
             %from, to = %next,
@@ -103,6 +104,22 @@ impl Worker<'_> {
         );
         self.queue.skip_to(next);
         Ok(())
+    }
+
+    /// The place before the first entry past the scan that is kept; the log's end where there is none.
+    async fn next_kept(&self) -> Result<Cursor, StoreError> {
+        let mut after = None;
+        loop {
+            let entries = self.webhook.store.log(after, SKIPPED_AT_ONCE).await?;
+            let next = entries.iter().find(|entry| entry.cursor > self.queue.scanned());
+            if let Some(next) = next {
+                return Ok(Cursor(next.cursor.0 - 1));
+            }
+            let Some(last) = entries.last() else {
+                return Ok(*self.webhook.store.head().borrow());
+            };
+            after = Some(last.cursor);
+        }
     }
 
     /// Makes dead letters of entries that are damaged on the disk, and can never be posted. They are

@@ -270,9 +270,11 @@ impl Queue {
             && !self.waiting.iter().any(waits)
     }
 
-    /// Has nothing wait any longer than the receiver asked for: it is there again.
+    /// Has nothing wait any longer than the receiver asked for: it is there again, and what failed
+    /// while it was not says nothing of how long to wait after the next failure.
     pub fn hurry(&mut self, now: Timestamp) {
         for batch in self.waiting.iter_mut().chain(&mut self.letters) {
+            batch.attempts = 0;
             batch.retry_at = batch.retry_at.min(batch.asked_until.max(now));
         }
     }

@@ -133,10 +133,15 @@ pub(super) fn dead(
             damage.found("dead", &format!("{cursor} of {user}"));
         }
         let event = json.map(|json| json.get().into()).ok_or(Damaged);
-        let at = Timestamp::from_millis(number(row.get(3)?));
+        // A number that is damaged says nothing; the letter is still there.
+        let count = |column| -> rusqlite::Result<u64> {
+            Ok(row.get_ref(column)?.as_i64().map(number).unwrap_or_default())
+        };
+        let at = Timestamp::from_millis(count(3)?);
+        let attempts = count(4).map(|count| u32::try_from(count).unwrap_or(u32::MAX))?;
         let last_error = String::from_utf8_lossy(bytes(row, 5)?).into();
         let entry = LogEntry { cursor, user, event };
-        dead.push(Dead { entry, at, attempts: row.get(4)?, last_error });
+        dead.push(Dead { entry, at, attempts, last_error });
     }
     Ok(dead)
 }

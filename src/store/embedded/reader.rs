@@ -198,7 +198,8 @@ pub(super) fn recount(connection: &Connection) -> Result<Totals, ReadFault> {
 }
 
 fn timestamp(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, ReadFault> {
-    let millis: Option<i64> = row.get(column)?;
+    // What is of another type is damaged, and as good as not there.
+    let millis = row.get_ref(column)?.as_i64_or_null().ok().flatten();
     Ok(millis.map(|millis| Timestamp::from_millis(number(millis))))
 }
 

@@ -107,6 +107,11 @@ impl Hub {
         over.map(|(user, _)| user.clone()).collect()
     }
 
+    /// How many users have damaged records.
+    pub(super) fn damaged_users(&self) -> usize {
+        self.damaged.lock().len()
+    }
+
     /// Whether a user's damaged record has waited long enough.
     fn is_over(&self, user: &UserId) -> bool {
         self.damaged.lock().get(user).is_some_and(|until| *until <= self.clock.running())

@@ -75,8 +75,10 @@ async fn round(hub: &Arc<Hub>, seen: Duration) {
         if hub.clock.stood_still() > seen {
             return;
         }
-        let mut users = due(hub).await;
-        let may_be_more = users.len() == USERS_MAX;
+        // Those who must wait are due all the while, and take nobody's place.
+        let most = USERS_MAX + hub.damaged_users();
+        let mut users = due(hub, most).await;
+        let may_be_more = users.len() == most;
         users.retain(|user| !hub.must_wait(user));
         users.extend(hub.damaged_and_over());
         let all_landed = tick_all(hub, users).await;
@@ -86,8 +88,8 @@ async fn round(hub: &Arc<Hub>, seen: Duration) {
     }
 }
 
-async fn due(hub: &Hub) -> Vec<UserId> {
-    let due = hub.store.due(hub.clock.now(), hub.clock.wall(), USERS_MAX).await;
+async fn due(hub: &Hub, most: usize) -> Vec<UserId> {
+    let due = hub.store.due(hub.clock.now(), hub.clock.wall(), most).await;
     due.unwrap_or_else(|error| {
         hub.store_failed("cannot read which users are due, retrying", &error.into(), None);
         Vec::new()

@@ -130,6 +130,7 @@ impl EmbeddedStore {
         let (files, revision) = (Arc::clone(journal.files()), tail.revision);
         let checkpoints = connect(&database)?;
         let disk = Disk::watch(database.clone(), checkpoints, files, marker, revision, sync)?;
+        reader::mend_due(&connection)?;
         let due = reader::first_due(&connection)?;
         let ledger = Arc::new(Mutex::new(Ledger::new(journal, tail, due)));
         let cache = Arc::new(Cache::new());

@@ -203,6 +203,24 @@ fn timestamp(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, ReadFaul
     Ok(millis.map(|millis| Timestamp::from_millis(number(millis))))
 }
 
+/// Makes users due at once whose due times are damaged: those are made of the record, which is whole,
+/// as soon as somebody looks. A text counts as greater than any number here.
+pub(super) fn mend_due(connection: &Connection) -> rusqlite::Result<()> {
+    let mend = |column| {
+        let is_damaged = format!("{column} > {}", i64::MAX);
+        let sql = format!("UPDATE users SET {column} = 0 WHERE {is_damaged}");
+        connection.execute(&sql, ())
+    };
+    let users = mend("due_running")? + mend("due_wall")?;
+    if users > 0 {
+        tracing::error!(
+            users,
+            "the store has damaged due times: check the disk; they are made anew"
+        );
+    }
+    Ok(())
+}
+
 /// When the first record is due.
 pub(super) fn first_due(connection: &Connection) -> rusqlite::Result<Due> {
     let first = |column| {

@@ -208,3 +208,18 @@ async fn one_damaged_record_stops_no_deadline_and_its_user_logs_in_again() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_number_of_another_type_holds_up_nobody() {
+    let sql = "UPDATE users SET due_running = 'zzz', due_wall = 'zzz' WHERE user = 'ana'; \
+               UPDATE dead SET at = 'zzz', attempts = 'zzz' WHERE user = 'ana'";
+    let (_directory, store) = changed(sql).await;
+    let loaded = Store::load(&store, &id("ana")).await.expect("the record, which is whole");
+    assert_eq!(loaded.record.terminals.len(), 1);
+    assert!(Store::load(&store, &id("bo")).await.is_ok());
+    let due = store.due(EPOCH, EPOCH, 10).await.expect("who is due");
+    assert!(due.contains(&id("ana")), "the record says when: {due:?}");
+    let dead = store.dead(None, false, 10).await.expect("the letters");
+    let attempts: Vec<_> = dead.iter().map(|dead| dead.attempts).collect();
+    assert_eq!(attempts, [0, 2]);
+}

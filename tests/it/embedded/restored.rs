@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use presence_hub::presence::{NodeId, Platform, Sign};
-use presence_hub::store::{Cursor, EmbeddedStore, Outbox, Save, Store, StoreError};
+use presence_hub::store::{Cursor, EmbeddedStore, MemoryStore, Outbox, Save, Store, StoreError};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -95,4 +95,12 @@ async fn v2_versions_grow_over_a_clock_that_was_set_back_whatever_the_store() {
         let version = |value: &Value| value["status"]["version"].as_u64().expect("a version");
         assert!(version(&ok) > hour_ahead, "{kind}: {ok}");
     }
+}
+
+#[tokio::test]
+async fn the_time_that_a_store_in_memory_leaves_is_past_what_it_shows_until_it_leaves_it_again() {
+    let directory = TempDir::new().expect("a directory");
+    let open = || MemoryStore::new(RETENTION, EPOCH).with_floor(directory.path()).expect("a store");
+    open().sign(NodeId(1), present()).await.expect("a sign of life");
+    assert!(open().latest() > present().now + SECOND);
 }

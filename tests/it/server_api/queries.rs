@@ -106,6 +106,7 @@ async fn a_place_that_this_list_did_not_give_out_is_refused() {
         } else {
             let (head, tail) = next.split_at(next.len() / 2);
             let other = if tail.starts_with('A') { 'B' } else { 'A' };
+            wrong.extend(["0", "5", "9999999999999999999"].map(str::to_owned));
             wrong.extend([
                 head.to_owned(),
                 format!("{next}A"),

@@ -69,7 +69,11 @@ impl Hub {
         };
         self.store.commit(user, revision, commit).await?;
         self.damaged.lock().remove(user);
-        tracing::warn!(%user, was = was.name(), "a damaged record began anew: the user is Offline");
+        tracing::warn!(
+            user = user.as_str(),
+            was = was.name(),
+            "a damaged record began anew: the user is Offline"
+        );
         self.count(&causes);
         // The new record knows none of the user's sessions: their clients must log in again.
         for mailbox in self.registry.all().iter().filter(|mailbox| mailbox.user() == Some(user)) {

@@ -8,7 +8,7 @@ impl Hub {
     pub fn store_failed(&self, what: &'static str, error: &Unavailable, user: Option<&UserId>) {
         let admitted = self.complaints.lock().entry(what).or_default().admit(self.clock.now());
         let Some(suppressed) = admitted else { return };
-        let user = user.map(tracing::field::display);
+        let user = user.map(UserId::as_str);
         tracing::warn!(%error, user, suppressed, "{what}");
     }
 

@@ -140,7 +140,7 @@ impl Hub {
                         hub.store_failed(what, &error, Some(&user));
                     }
                     Err(panic) => {
-                        tracing::error!(%user, %panic, "end of a session panicked, retrying");
+                        tracing::error!(user = user.as_str(), %panic, "end of a session panicked, retrying");
                     }
                 }
                 tokio::time::sleep(pause).await;

@@ -102,7 +102,7 @@ impl Hub {
     async fn take_these_over(&self, users: Vec<UserId>) -> Vec<UserId> {
         let take = async |user: UserId| match caught(self.take_user_over(&user)).await {
             Err(panic) => {
-                tracing::error!(%user, %panic, "taking a user over panicked: retrying");
+                tracing::error!(user = user.as_str(), %panic, "taking a user over panicked: retrying");
                 Some(user)
             }
             Ok(Err(error)) if !error.is_damage() => {

@@ -338,7 +338,7 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
             self.note_cut(&hub);
         }
         tracing::info!(
-            user = %session.identity.user,
+            user = session.identity.user.as_str(),
             session = %session.id,
             platform = %session.platform,
             device = ?session.device.as_str(),

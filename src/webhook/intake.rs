@@ -130,7 +130,7 @@ impl Worker<'_> {
             let LogEntry { cursor, user, event } = &entry;
             let Err(damage) = event else { continue };
             tracing::error!(
-                %user, %cursor, error = %damage,
+                user = user.as_str(), %cursor, error = %damage,
                 "webhook skipped a damaged log entry: it is a dead letter, its user's later events go on"
             );
             self.webhook.metrics.dead.inc();

@@ -294,7 +294,7 @@ impl Worker<'_> {
                     self.webhook.metrics.dead.inc();
                     if let Some(suppressed) = self.lines.given_up.admit(now) {
                         tracing::error!(
-                            user = %entry.user, attempts, error = %last_error, suppressed,
+                            user = entry.user.as_str(), attempts, error = %last_error, suppressed,
                             "webhook event given up: it is a dead letter now"
                         );
                     }

@@ -264,7 +264,7 @@ async fn each_session_leaves_one_line_with_its_cause() {
     let log = server.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("session ended")).collect();
     assert_eq!(lines.len(), ended.len(), "{lines:#?}");
-    for part in ["user=", "platform=linux", "device=\"linux\"", "address=", "close=", "by="] {
+    for part in ["user=\"", "platform=linux", "device=\"linux\"", "address=", "close=", "by="] {
         assert!(lines.iter().all(|line| line.contains(part)), "{part}: {lines:#?}");
     }
 }

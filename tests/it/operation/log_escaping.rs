@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::{API_KEY, Server};
 
 /// Characters that turn a line around, break it, or are not seen.
-const UNSEEN: &str = "\u{202e}\u{2028}\u{2066}\u{200b}\u{feff}\u{85}\u{e0041}\u{61c}\u{ad}";
+const UNSEEN: &str = "\u{202e}\u{2028}\u{2066}\u{200b}\u{feff}\u{85}\u{e0041}\u{61c}\u{ad}\u{3164}\u{34f}\u{e000}\u{a0}\u{3000}\u{fe0f}";
 
 #[tokio::test]
 async fn unseen_characters_are_escaped_wherever_a_line_has_them() {

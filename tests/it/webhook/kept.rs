@@ -152,7 +152,7 @@ async fn damaged_log_entry_becomes_a_dead_letter_and_stops_nobody() {
         let error = letter["last_error"].as_str().expect("an error");
         assert!(error.contains("damaged on disk"), "{error}");
     }
-    let user = format!("user={}", events[17]["user"].as_str().expect("a user"));
+    let user = format!("user={}", events[17]["user"]);
     server.until_logged(&["ERROR", "damaged log entry", &user]).await;
 
     // It cannot be posted any more, so it is not put back; dropped it can be.

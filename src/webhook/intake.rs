@@ -124,7 +124,7 @@ impl Worker<'_> {
 
     /// Makes dead letters of entries that are damaged on the disk, and can never be posted. They are
     /// saved with the position that passes them.
-    fn bury(&mut self, damaged: impl IntoIterator<Item = LogEntry>) {
+    pub(super) fn bury(&mut self, damaged: impl IntoIterator<Item = LogEntry>) {
         let at = self.webhook.clock.wall();
         for entry in damaged {
             let LogEntry { cursor, user, event } = &entry;

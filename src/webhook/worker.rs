@@ -325,7 +325,14 @@ impl Worker<'_> {
                 self.is_revival_owed = false;
                 self.more_to_revive = dead.len() == REVIVED_MAX;
                 for Dead { entry, .. } in dead {
-                    if !self.revived.contains(&entry.cursor) {
+                    let is_buried = self.damaged.iter().any(|dead| dead.entry == entry);
+                    if is_buried || self.revived.contains(&entry.cursor) {
+                        continue;
+                    }
+                    if entry.is_damaged() {
+                        // Since it was put back. Saved as damaged, it is put back no more.
+                        self.bury([entry]);
+                    } else {
                         self.queue.revive(entry, now);
                     }
                 }

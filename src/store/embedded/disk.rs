@@ -78,20 +78,22 @@ enum Harm {
     Truncated,
 }
 
-/// What a write goes to.
+/// What may fail apart from the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
-    /// Commits.
+    /// Commits are written to it.
     Journal,
-    /// All else, and in the end commits too.
+    /// All else is written to it, and in the end commits too.
     Database,
+    /// Records are read from the database.
+    Reads,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Condition {
-    /// The last writes to the journal and to the database may have failed; the next may not. One of
-    /// the two that works proves nothing about the other.
-    Open([Option<StoreError>; 2]),
+    /// What was tried last of each [`Target`] may have failed; the next time it may not. One that
+    /// works proves nothing about the others.
+    Open([Option<StoreError>; 3]),
     /// Nothing more is committed; what is committed can be carried over.
     Closed(StoreError),
     /// What was written may be lost: nothing that is written from here on could be relied on.
@@ -120,7 +122,7 @@ impl Disk {
             wal_path,
             wal,
             journal,
-            condition: Mutex::new(Condition::Open([None, None])),
+            condition: Mutex::new(Condition::Open([None, None, None])),
             wishes,
             is_dirty: AtomicBool::new(false),
             is_asleep: AtomicBool::new(true),
@@ -158,7 +160,7 @@ impl Disk {
         thread::Builder::new().name(name.into()).spawn(work).map(drop)
     }
 
-    /// Whether writes are well.
+    /// Whether reads and writes are well.
     pub(super) fn condition(&self) -> Result<(), StoreError> {
         match &*self.condition.lock() {
             Condition::Open(failing) => {
@@ -211,14 +213,14 @@ impl Disk {
         }
     }
 
-    /// Notes that a write to a target worked.
+    /// Notes that a target worked.
     pub(super) fn succeeded(&self, target: Target) {
         if let Condition::Open(failing) = &mut *self.condition.lock() {
             failing[target as usize] = None;
         }
     }
 
-    /// Whether the last write to a target failed.
+    /// Whether a target failed the last time.
     pub(super) fn is_failing(&self, target: Target) -> bool {
         matches!(&*self.condition.lock(), Condition::Open(failing) if failing[target as usize].is_some())
     }

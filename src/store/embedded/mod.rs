@@ -20,12 +20,14 @@
 //! after a kill, and is one file that operators can look into.
 
 mod cache;
+mod checked;
 mod damage;
 mod disk;
 mod handoff;
 mod journal;
 mod ledger;
 mod mark;
+mod mend;
 mod notes;
 mod open;
 mod pen;
@@ -48,6 +50,7 @@ use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use self::cache::Cache;
+use self::checked::note;
 use self::damage::Damage;
 use self::disk::{Disk, Target};
 use self::handoff::Giver;
@@ -57,7 +60,6 @@ use self::pen::MORE_TO_TRIM;
 use self::reader::{ReadFault, Readers};
 use self::runs::Runs;
 use self::writer::{Job, Write};
-use super::log::json;
 use super::{
     Among, Backlog, Commit, Cursor, Dead, Listed, LogEntry, Outbox, Part, Progress, Revision, Save,
     Store, StoreError, Stored, Totals, Which,
@@ -184,8 +186,22 @@ impl EmbeddedStore {
         Ok(())
     }
 
+    /// Proves that records can be read, or finds out that they cannot.
+    async fn probe_reads(&self) -> Result<(), StoreError> {
+        // Nobody is logged in under this id, and nobody need be.
+        let nobody = UserId::stored(".").map_err(|error| StoreError::unavailable(&error))?;
+        match self.readers.load(&nobody).await {
+            Ok(_) | Err(StoreError::Damaged { .. }) => self.disk.succeeded(Target::Reads),
+            Err(error) => {
+                self.disk.failed(Target::Reads, &error);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// Proves that the journal takes commits, or finds out that it does not.
-    fn probe(&self) -> Result<(), StoreError> {
+    fn probe_journal(&self) -> Result<(), StoreError> {
         let is_failing = self.disk.is_failing(Target::Journal);
         let probed = self.ledger.lock().probe(is_failing);
         match probed.map_err(|error| StoreError::unavailable(&error)) {
@@ -387,11 +403,12 @@ impl Store for EmbeddedStore {
     }
 
     fn sign(&self, node: NodeId, sign: Sign) -> BoxFuture<'_, Result<(), StoreError>> {
-        let sign = Write::Sign { node: node.to_string(), sign: json(&sign) };
+        let sign = Write::Sign { node: node.to_string(), sign: note(&sign) };
         async move {
-            let probed = self.probe();
+            let can_read = self.probe_reads().await;
+            let can_commit = self.probe_journal();
             self.write(sign).await?;
-            probed
+            can_read.and(can_commit)
         }
         .boxed()
     }

@@ -1,15 +1,20 @@
 //! What hubs and the webhook noted for the next run.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 use serde_json::value::RawValue;
 
+use super::checked::{bytes, number_at, read_note, user_at, whole};
 use super::damage::Damage;
-use super::reader::{ReadFault, bytes, log_before, parsed, shown, whole};
+use super::reader::{ReadFault, each_record, log_before};
 use super::schema::{int, number};
 use crate::presence::{NodeId, Sign, Timestamp};
 use crate::store::{Cursor, Damaged, Dead, Held, LogEntry, Progress};
+
+/// The columns that [`dead_at`] reads.
+pub(super) const DEAD: &str = "cursor, user, event, at, attempts, last_error, crc";
 
 /// Every hub's last sign of life. A damaged sign counts as one of now, so that no session ends early.
 pub(super) fn signs(
@@ -23,13 +28,13 @@ pub(super) fn signs(
     let (mut signs, mut is_any_nameless) = (Vec::new(), false);
     while let Some(row) = rows.next()? {
         let name = String::from_utf8_lossy(bytes(row, 0)?).into_owned();
-        let sign = serde_json::from_slice(bytes(row, 1)?);
+        let sign = read_note(bytes(row, 1)?);
         let node = u64::from_str_radix(&name, 16).map(NodeId);
-        if sign.is_err() || node.is_err() {
+        if sign.is_none() || node.is_err() {
             damage.found("nodes", &name);
         }
         match node {
-            Ok(node) => signs.push((node, sign.unwrap_or_else(|_| unknown()))),
+            Ok(node) => signs.push((node, sign.unwrap_or_else(unknown))),
             Err(_) => is_any_nameless = true,
         }
     }
@@ -43,14 +48,11 @@ pub(super) fn signs(
 
 /// The hubs that records name.
 fn nodes_in_records(connection: &Connection) -> Result<HashSet<NodeId>, ReadFault> {
-    let mut found = connection.prepare("SELECT record, crc FROM users WHERE state > 0")?;
-    let mut rows = found.query(())?;
     let mut nodes = HashSet::new();
-    while let Some(row) = rows.next()? {
-        if let Some((record, _)) = parsed(whole(row, 0, 1)?) {
-            nodes.extend(record.terminals.iter().map(|terminal| terminal.connection.node));
-        }
-    }
+    each_record(connection, |record| {
+        let terminals = record.into_iter().flat_map(|record| &record.terminals);
+        nodes.extend(terminals.map(|terminal| terminal.connection.node));
+    })?;
     Ok(nodes)
 }
 
@@ -68,11 +70,12 @@ pub(super) fn progress(
     let mut rows = found.query(())?;
     let mut held = Vec::new();
     while let Some(row) = rows.next()? {
-        if let Ok(one) = serde_json::from_slice::<Held>(bytes(row, 1)?) {
+        let (user, is_whole) = user_at(row, 0)?;
+        let noted = read_note::<Held>(bytes(row, 1)?);
+        if let Some(one) = noted.filter(|one| is_whole && one.user == user) {
             held.push(one);
             continue;
         }
-        let (user, is_whole) = shown(row, 0)?;
         damage.found("held", user.as_str());
         if is_whole {
             let from = Cursor(log_before(connection)?.0 + 1);
@@ -116,32 +119,37 @@ pub(super) fn dead(
     limit: usize,
     damage: &Damage,
 ) -> Result<Vec<Dead>, ReadFault> {
-    let mut found = connection.prepare_cached(
-        "SELECT cursor, user, event, at, attempts, last_error FROM dead
-         WHERE cursor > ?1 AND put_back = ?2 ORDER BY cursor",
-    )?;
+    let mut found = connection.prepare_cached(&format!(
+        "SELECT {DEAD} FROM dead WHERE cursor > ?1 AND put_back = ?2 ORDER BY cursor"
+    ))?;
     let after = after.map_or(-1, |after| int(after.0));
     let mut rows = found.query((after, put_back))?;
-    let mut dead = Vec::new();
-    while dead.len() < limit
+    let mut letters = Vec::new();
+    while letters.len() < limit
         && let Some(row) = rows.next()?
     {
-        let cursor = Cursor(number(row.get(0)?));
-        let (user, event) = (shown(row, 1)?.0, bytes(row, 2)?);
-        let json = serde_json::from_slice::<&RawValue>(event).ok();
-        if json.is_none() && !event.is_empty() {
-            damage.found("dead", &format!("{cursor} of {user}"));
+        let dead = dead_at(row)?;
+        if dead.entry.is_damaged() && !bytes(row, 2)?.is_empty() {
+            damage.found("dead", &format!("{} of {}", dead.entry.cursor, dead.entry.user));
         }
-        let event = json.map(|json| json.get().into()).ok_or(Damaged);
-        // A number that is damaged says nothing; the letter is still there.
-        let count = |column| -> rusqlite::Result<u64> {
-            Ok(row.get_ref(column)?.as_i64().map(number).unwrap_or_default())
-        };
-        let at = Timestamp::from_millis(count(3)?);
-        let attempts = count(4).map(|count| u32::try_from(count).unwrap_or(u32::MAX))?;
-        let last_error = String::from_utf8_lossy(bytes(row, 5)?).into();
-        let entry = LogEntry { cursor, user, event };
-        dead.push(Dead { entry, at, attempts, last_error });
+        letters.push(dead);
     }
-    Ok(dead)
+    Ok(letters)
+}
+
+/// A dead letter in the columns of [`DEAD`]. An empty event stands for one that was damaged in the
+/// log; a number that is damaged counts as 0.
+pub(super) fn dead_at(row: &Row<'_>) -> rusqlite::Result<Dead> {
+    let cursor = Cursor(number(row.get(0)?));
+    let (user, is_whole) = user_at(row, 1)?;
+    let event = whole(row, 2, 6)?.filter(|event| is_whole && is_json(event));
+    let at = Timestamp::from_millis(number_at(row, 3)?.unwrap_or_default());
+    let attempts = u32::try_from(number_at(row, 4)?.unwrap_or_default()).unwrap_or(u32::MAX);
+    let last_error = String::from_utf8_lossy(bytes(row, 5)?).into();
+    let entry = LogEntry { cursor, user, event: event.map(Arc::from).ok_or(Damaged) };
+    Ok(Dead { entry, at, attempts, last_error })
+}
+
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<&RawValue>(text).is_ok()
 }

@@ -20,7 +20,7 @@ use super::mark::{MARK, Marker};
 use super::reader::{self, ReadFault, Readers};
 use super::runs::Runs;
 use super::writer::{self, Unread, Writer};
-use super::{notes, schema, wal};
+use super::{mend, notes, schema, wal};
 use crate::presence::{NodeId, Sign, Timestamp};
 use crate::store::Retention;
 
@@ -59,11 +59,14 @@ pub enum OpenFault {
 
 impl From<rusqlite::Error> for OpenFault {
     fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::Error::{FromSqlConversionFailure, InvalidColumnType};
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-        match error.sqlite_error_code() {
-            Some(DatabaseCorrupt | NotADatabase) => Self::Damaged(error.to_string()),
-            _ => Self::Database(error),
+        let is_corrupt = matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase));
+        let is_mistyped = matches!(error, InvalidColumnType(..) | FromSqlConversionFailure(..));
+        if is_corrupt || is_mistyped {
+            return Self::Damaged(error.to_string());
         }
+        Self::Database(error)
     }
 }
 
@@ -120,6 +123,7 @@ impl EmbeddedStore {
             );
             mourn(damage, is_same(&mark.boot, &present.boot))?;
         }
+        tail.totals = mend::mend(&mut connection, &damage)?.unwrap_or(tail.totals);
         let latest = latest(&connection, &lost)?;
         let runs = Runs::begin(&connection, &mut tail, present.wall.max(latest))?;
         let progress = notes::progress(&connection, latest, &damage)?;
@@ -130,7 +134,6 @@ impl EmbeddedStore {
         let (files, revision) = (Arc::clone(journal.files()), tail.revision);
         let checkpoints = connect(&database)?;
         let disk = Disk::watch(database.clone(), checkpoints, files, marker, revision, sync)?;
-        reader::mend_due(&connection)?;
         let due = reader::first_due(&connection)?;
         let ledger = Arc::new(Mutex::new(Ledger::new(journal, tail, due)));
         let cache = Arc::new(Cache::new());

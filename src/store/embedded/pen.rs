@@ -1,16 +1,18 @@
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 
+use super::checked::{crc, note, number_at};
 use super::journal::Line;
 use super::ledger::{Current, Entry, Tail};
+use super::notes;
 use super::open::OpenFault;
-use super::reader;
+use super::reader::{self, happened};
 use super::schema::{int, number};
 use super::writer::{Unread, Write};
 use crate::presence::{Record, Timestamp};
 use crate::store::log::json;
-use crate::store::{Cursor, Held, LogEntry, Retention, Revision, Save, Stored, Which};
+use crate::store::{Cursor, Dead, Held, LogEntry, Retention, Revision, Save, Stored, Which};
 
 /// How many entries of the log are let go in one job, that others need not wait long: each is on a
 /// page of its own in the index by user.
@@ -43,9 +45,13 @@ impl Pen<'_> {
                 *self.unread = Unread::default();
             }
             Write::PutBack(which) => {
-                return self.dead("UPDATE dead SET put_back = 1 WHERE event <> ''", which);
+                let whole = self.idle_dead(which, |dead| !dead.entry.is_damaged())?;
+                return self.each_dead("UPDATE dead SET put_back = 1 WHERE cursor = ?1", &whole);
             }
-            Write::DropDead(which) => return self.dead("DELETE FROM dead WHERE true", which),
+            Write::DropDead(which) => {
+                let all = self.idle_dead(which, |_| true)?;
+                return self.each_dead("DELETE FROM dead WHERE cursor = ?1", &all);
+            }
         }
         Ok(0)
     }
@@ -93,7 +99,7 @@ impl Pen<'_> {
         let json = &*json(&*stored.record);
         let (expected, revision) = (int(first.expected.0), int(*revision));
         let is_due_anew = commits.iter().any(|commit| commit.is_due_anew);
-        let is_new = first.expected == Revision::default();
+        let is_new = first.expected == Revision::default() || first.replaces_damaged;
         let user = user.as_str();
         let (due_running, due_wall) = (stored.due.running.map(millis), stored.due.wall.map(millis));
         let state = after.state.map(|state| state as i64);
@@ -103,6 +109,7 @@ impl Pen<'_> {
                  SELECT user, revision, record, crc FROM users WHERE user = ?1",
                 (user,),
             )?;
+            self.execute("DELETE FROM users WHERE user = ?1", (user,))?;
         }
         let changed = match (is_new, stored.record.is_empty()) {
             (true, true) => self.is_absent(user)?,
@@ -158,16 +165,20 @@ impl Pen<'_> {
         let (mut lost, mut gone, mut count) = (0, None, 0);
         {
             let mut oldest = self.begin.prepare_cached(
-                "SELECT cursor, at, bytes - octet_length(event) FROM log ORDER BY cursor",
+                "SELECT cursor, at, bytes - octet_length(event), event, crc FROM log
+                 ORDER BY cursor",
             )?;
             let mut rows = oldest.query(())?;
             while count < TRIMMED_MAX
                 && let Some(row) = rows.next()?
             {
-                let (cursor, at, before): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                let is_aged = Timestamp::from_millis(number(at)) < now - self.retention.log_ttl;
+                let cursor: i64 = row.get(0)?;
+                let at = number_at(row, 1)?.map(Timestamp::from_millis);
+                // A time that cannot be is damaged, and must not keep the log for ever.
+                let at = if at.is_some_and(|at| at <= now) { at } else { happened(row, 3, 4)? };
+                let is_aged = at.is_none_or(|at| at < now - self.retention.log_ttl);
                 let is_unread = unread.is_some_and(|unread| number(cursor) >= unread.0);
-                let from_it = tail.bytes.saturating_sub(number(before));
+                let from_it = tail.bytes.saturating_sub(number_at(row, 2)?.unwrap_or(tail.bytes));
                 let is_wanted = is_unread && from_it <= self.retention.backlog_bytes_max;
                 if !is_aged || is_wanted {
                     break;
@@ -207,7 +218,7 @@ impl Pen<'_> {
         for held in &save.held {
             let Held { user, from, .. } = held;
             self.unread.held.insert(user.clone(), *from);
-            let values = (user.as_str(), json(held));
+            let values = (user.as_str(), note(held));
             self.execute("INSERT OR REPLACE INTO held VALUES (?1, ?2)", values)?;
         }
         for cursor in &save.revived {
@@ -219,28 +230,52 @@ impl Pen<'_> {
             let event = event.as_deref().unwrap_or_default();
             self.execute(
                 "INSERT OR REPLACE INTO dead
-                 (cursor, user, event, at, attempts, last_error, put_back)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
+                 (cursor, user, event, at, attempts, last_error, put_back, crc)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7)",
                 params![
                     int(cursor.0),
                     user.as_str(),
                     event,
                     millis(dead.at),
                     dead.attempts,
-                    dead.last_error
+                    dead.last_error,
+                    crc(event)
                 ],
             )?;
         }
         Ok(())
     }
 
-    /// Does something to those dead letters that are meant and were not put back.
-    fn dead(&self, what: &str, which: &Which) -> rusqlite::Result<u64> {
-        let Which::These(these) = which else {
-            return Ok(self.execute(&format!("{what} AND put_back = 0"), ())? as u64);
+    /// Those of the dead letters meant that were not put back.
+    fn idle_dead(&self, which: &Which, is_wanted: fn(&Dead) -> bool) -> rusqlite::Result<Vec<i64>> {
+        let sql = format!("SELECT {} FROM dead WHERE put_back = 0", notes::DEAD);
+        let mut wanted = Vec::new();
+        let mut add = |row: &Row<'_>| {
+            let dead = notes::dead_at(row)?;
+            wanted.extend(is_wanted(&dead).then(|| int(dead.entry.cursor.0)));
+            Ok::<_, rusqlite::Error>(())
         };
-        let one = format!("{what} AND put_back = 0 AND cursor = ?1");
-        let done = these.iter().map(|cursor| self.execute(&one, (int(cursor.0),)));
+        match which {
+            Which::All => {
+                let mut all = self.begin.prepare_cached(&sql)?;
+                let mut rows = all.query(())?;
+                while let Some(row) = rows.next()? {
+                    add(row)?;
+                }
+            }
+            Which::These(these) => {
+                let mut one = self.begin.prepare_cached(&format!("{sql} AND cursor = ?1"))?;
+                for cursor in these {
+                    one.query_row((int(cursor.0),), |row| add(row)).optional()?;
+                }
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Does something to each of these dead letters; returns to how many.
+    fn each_dead(&self, sql: &str, cursors: &[i64]) -> rusqlite::Result<u64> {
+        let done = cursors.iter().map(|cursor| self.execute(sql, (cursor,)));
         Ok(done.sum::<rusqlite::Result<usize>>()? as u64)
     }
 
@@ -256,7 +291,7 @@ impl Pen<'_> {
                 int(*entries),
                 int(*bytes),
                 int(log_before.0),
-                json(totals),
+                note(totals),
                 position.map(|position| int(position.0)),
             ],
         )?;
@@ -266,8 +301,4 @@ impl Pen<'_> {
 
 fn millis(at: Timestamp) -> i64 {
     int(at.as_millis())
-}
-
-fn crc(text: &str) -> u32 {
-    crc32fast::hash(text.as_bytes())
 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rusqlite::types::FromSqlError;
 use rusqlite::{Connection, OptionalExtension, Row, Rows, params};
+use serde::Deserialize;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::checked::{number_at, user_at, whole};
 use super::damage::{Damage, Wreck};
 use super::handoff::{Giver, handoff};
 use super::open::{OpenFault, connect};
@@ -23,8 +25,6 @@ use crate::store::{
 const LOADS_MAX: usize = 512;
 /// How many other questions are answered at once.
 const QUESTIONS_MAX: usize = 4;
-/// Stands for a user's id that was damaged so that nothing of it can be shown.
-const UNREADABLE: &str = "unreadable-id";
 /// How much of the database a connection that reads keeps in memory.
 const READER_KIB: i32 = 512;
 
@@ -141,33 +141,37 @@ impl From<ReadFault> for StoreError {
     }
 }
 
-/// A text and its CRC-32, where the two still fit.
-pub(super) fn whole(row: &Row<'_>, text: usize, crc: usize) -> Result<Option<String>, ReadFault> {
-    let text = bytes(row, text)?;
-    let is_whole = row.get_ref(crc)?.as_i64() == Ok(crc32fast::hash(text).into());
-    Ok(if is_whole { String::from_utf8(text.to_vec()).ok() } else { None })
-}
+/// The columns that [`record_at`] reads.
+const RECORD: &str = "crc, record, revision, due_running, due_wall, state";
 
-/// A user's record with its size, where it is known.
+/// A user's record with its size; `None` if there is none.
 pub(super) fn load(
     connection: &Connection,
     user: &UserId,
 ) -> Result<Option<(Stored, usize)>, ReadFault> {
-    let sql = "SELECT crc, record, revision, due_running, due_wall, state FROM users
-               WHERE user = ?1";
-    let mut found = connection.prepare_cached(sql)?;
+    let sql = format!("SELECT {RECORD} FROM users WHERE user = ?1");
+    let mut found = connection.prepare_cached(&sql)?;
     let mut rows = found.query((user.as_str(),))?;
-    let Some(row) = rows.next()? else { return Ok(None) };
-    let Some((record, bytes)) = parsed(whole(row, 1, 0)?) else {
-        return Err(ReadFault::Damaged(Box::new(Wreck::read(row, 1)?)));
-    };
-    let due = Due { running: timestamp(row, 3)?, wall: timestamp(row, 4)? };
-    let revision = Revision(number(row.get(2)?));
-    Ok(Some((Stored { record: Arc::new(record), due, revision }, bytes)))
+    rows.next()?.map(|row| record_at(row, 0)).transpose()
+}
+
+/// The record and its size in the columns of [`RECORD`], from this one on. Where one of them is
+/// damaged, all are.
+fn record_at(row: &Row<'_>, first: usize) -> Result<(Stored, usize), ReadFault> {
+    let record = parsed(whole(row, first + 1, first)?);
+    let revision = number_at(row, first + 2)?.map(Revision);
+    let due = Due { running: timestamp(row, first + 3)?, wall: timestamp(row, first + 4)? };
+    let state = number_at(row, first + 5)?;
+    if let (Some((record, bytes)), Some(revision)) = (record, revision)
+        && state == record.census().state.map(|state| state as u64)
+    {
+        return Ok((Stored { record: Arc::new(record), due, revision }, bytes));
+    }
+    Err(ReadFault::Damaged(Box::new(Wreck::read(row, first + 1)?)))
 }
 
 /// A record and its size.
-pub(super) fn parsed(json: Option<String>) -> Option<(Record, usize)> {
+fn parsed(json: Option<String>) -> Option<(Record, usize)> {
     let json = json?;
     Some((serde_json::from_str(&json).ok()?, json.len()))
 }
@@ -183,50 +187,40 @@ pub(super) fn wreck(connection: &Connection, user: &UserId) -> Result<Option<Wre
 
 /// Counts everything anew, where the counts themselves were damaged.
 pub(super) fn recount(connection: &Connection) -> Result<Totals, ReadFault> {
-    let sql = "SELECT crc, record, revision, due_running, due_wall, state FROM users";
-    let mut found = connection.prepare(sql)?;
-    let mut rows = found.query(())?;
     let mut totals = Totals::default();
-    while let Some(row) = rows.next()? {
-        let census = match parsed(whole(row, 1, 0)?) {
-            Some((record, _)) => record.census(),
-            None => Wreck::read(row, 1)?.census(),
-        };
+    each_record(connection, |record| {
+        let census = record.map_or_else(|wreck| wreck.census(), Record::census);
         totals.replace(&Census::default(), &census);
-    }
+    })?;
     Ok(totals)
 }
 
-fn timestamp(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, ReadFault> {
-    // What is of another type is damaged, and as good as not there.
-    let millis = row.get_ref(column)?.as_i64_or_null().ok().flatten();
-    Ok(millis.map(|millis| Timestamp::from_millis(number(millis))))
-}
-
-/// Makes users due at once whose due times are damaged: those are made of the record, which is whole,
-/// as soon as somebody looks. A text counts as greater than any number here.
-pub(super) fn mend_due(connection: &Connection) -> rusqlite::Result<()> {
-    let mend = |column| {
-        let is_damaged = format!("{column} > {}", i64::MAX);
-        let sql = format!("UPDATE users SET {column} = 0 WHERE {is_damaged}");
-        connection.execute(&sql, ())
-    };
-    let users = mend("due_running")? + mend("due_wall")?;
-    if users > 0 {
-        tracing::error!(
-            users,
-            "the store has damaged due times: check the disk; they are made anew"
-        );
+/// Looks at every record, or at what is left of it.
+pub(super) fn each_record(
+    connection: &Connection,
+    mut look: impl FnMut(Result<&Record, &Wreck>),
+) -> Result<(), ReadFault> {
+    let mut found = connection.prepare(&format!("SELECT {RECORD} FROM users"))?;
+    let mut rows = found.query(())?;
+    while let Some(row) = rows.next()? {
+        match record_at(row, 0) {
+            Ok((stored, _)) => look(Ok(&stored.record)),
+            Err(ReadFault::Damaged(wreck)) => look(Err(&wreck)),
+            Err(fault @ ReadFault::Database(_)) => return Err(fault),
+        }
     }
     Ok(())
+}
+
+fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(number_at(row, column)?.map(Timestamp::from_millis))
 }
 
 /// When the first record is due.
 pub(super) fn first_due(connection: &Connection) -> rusqlite::Result<Due> {
     let first = |column| {
         let sql = format!("SELECT min({column}) FROM users WHERE {column} IS NOT NULL");
-        let at = connection.prepare_cached(&sql)?.query_row((), |row| row.get(0));
-        at.map(|at: Option<i64>| at.map(|at| Timestamp::from_millis(number(at))))
+        connection.prepare_cached(&sql)?.query_row((), |row| timestamp(row, 0))
     };
     Ok(Due { running: first("due_running")?, wall: first("due_wall")? })
 }
@@ -249,7 +243,7 @@ pub(super) fn due(
         while overdue.len() < most
             && let Some(row) = rows.next()?
         {
-            let by = Duration::from_millis(number(row.get(0)?));
+            let by = Duration::from_millis(number_at(row, 0)?.unwrap_or_default());
             if let Some(user) = known(row, 1, damage)? {
                 overdue.push((by, user));
             }
@@ -272,33 +266,33 @@ pub(super) fn users(
         Some(_) | None => (">=", &*among.prefix),
     };
     let mut found = connection.prepare_cached(&format!(
-        "SELECT user, record, crc FROM users
-         WHERE state = ?1 AND user {beyond} ?2 ORDER BY user"
+        "SELECT user, {RECORD} FROM users WHERE state = ?1 AND user {beyond} ?2 ORDER BY user"
     ))?;
-    let mut candidates = Vec::new();
+    let mut listed = Vec::new();
     for state in &among.states {
         let mut rows = found.query(params![*state as i64, from])?;
-        let most = candidates.len().saturating_add(limit);
-        while candidates.len() < most
+        let most = listed.len().saturating_add(limit);
+        while listed.len() < most
             && let Some(row) = rows.next()?
         {
             let Some(user) = known(row, 0, damage)? else { continue };
             if !user.as_str().starts_with(&among.prefix) {
                 break;
             }
-            candidates.push((user, whole(row, 1, 2)?));
+            let record = match record_at(row, 1) {
+                Ok((stored, _)) => Ok(stored.record),
+                Err(ReadFault::Damaged(_)) => {
+                    damage.found("users", user.as_str());
+                    Err(Damaged)
+                }
+                Err(fault @ ReadFault::Database(_)) => return Err(fault),
+            };
+            listed.push((user, record));
         }
     }
-    candidates.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    candidates.truncate(limit);
-    let listed = candidates.into_iter().map(|(user, json)| {
-        let record = parsed(json).map(|(record, _)| Arc::new(record)).ok_or(Damaged);
-        if record.is_err() {
-            damage.found("users", user.as_str());
-        }
-        (user, record)
-    });
-    Ok(listed.collect())
+    listed.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    listed.truncate(limit);
+    Ok(listed)
 }
 
 /// Entries of the log after a cursor, up to another, oldest first.
@@ -362,34 +356,18 @@ fn entries(mut rows: Rows<'_>, limit: usize, damage: &Damage) -> Result<Vec<LogE
 
 fn entry(row: &Row<'_>) -> Result<LogEntry, ReadFault> {
     let cursor = Cursor(number(row.get(0)?));
-    let (user, is_user_whole) = shown(row, 1)?;
+    let (user, is_user_whole) = user_at(row, 1)?;
     let event = whole(row, 2, 3)?.filter(|_| is_user_whole);
     Ok(LogEntry { cursor, user, event: event.map(Arc::from).ok_or(Damaged) })
 }
 
 /// A user's id in a column; a damaged one is noted, and left out.
 fn known(row: &Row<'_>, column: usize, damage: &Damage) -> Result<Option<UserId>, ReadFault> {
-    let (user, is_whole) = shown(row, column)?;
+    let (user, is_whole) = user_at(row, column)?;
     if !is_whole {
         damage.found("users", user.as_str());
     }
     Ok(is_whole.then_some(user))
-}
-
-/// A user's id in a column, and whether it is whole; of a damaged one, what can be printed.
-pub(super) fn shown(row: &Row<'_>, column: usize) -> Result<(UserId, bool), ReadFault> {
-    let text = String::from_utf8_lossy(bytes(row, column)?);
-    if let Ok(user) = UserId::stored(&text) {
-        return Ok((user, true));
-    }
-    let letters: String = text.chars().filter(char::is_ascii_graphic).take(64).collect();
-    let user = letters.parse().or_else(|_| UNREADABLE.parse());
-    Ok((user.unwrap_or_else(|_| unreachable!("it is an id")), false))
-}
-
-/// A column's bytes; none where it holds a number or NULL.
-pub(super) fn bytes<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a [u8], ReadFault> {
-    Ok(row.get_ref(column)?.as_bytes().unwrap_or_default())
 }
 
 /// What comes after a cursor, where the log has so many entries and bytes from the first ever on.
@@ -403,19 +381,39 @@ pub(super) fn backlog(
          WHERE cursor > ?1 ORDER BY cursor LIMIT 1",
     )?;
     let first = first.query_row((int(after.0),), |row| {
-        let (at, entry, before): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        // A damaged number counts as the last one: it makes the backlog no longer than it is.
+        let (entry, before) = (number_at(row, 1)?, number_at(row, 2)?);
         Ok(Backlog {
-            entries: (entries + 1).saturating_sub(number(entry)),
-            bytes: bytes.saturating_sub(number(before)),
-            oldest: Some(Timestamp::from_millis(number(at))),
+            entries: (entries + 1).saturating_sub(entry.unwrap_or(entries)),
+            bytes: bytes.saturating_sub(before.unwrap_or(bytes)),
+            oldest: timestamp(row, 0)?,
         })
     });
     Ok(first.optional()?.unwrap_or_default())
 }
 
-/// When the last entry of the log happened.
+/// When the last entry of the log that is whole happened.
 pub(super) fn last_entry(connection: &Connection) -> Result<Timestamp, ReadFault> {
-    let sql = "SELECT at FROM log ORDER BY cursor DESC LIMIT 1";
-    let at: Option<i64> = connection.query_row(sql, (), |row| row.get(0)).optional()?;
-    Ok(Timestamp::from_millis(number(at.unwrap_or_default())))
+    let mut found = connection.prepare("SELECT event, crc FROM log ORDER BY cursor DESC")?;
+    let mut rows = found.query(())?;
+    while let Some(row) = rows.next()? {
+        if let Some(at) = happened(row, 0, 1)? {
+            return Ok(at);
+        }
+    }
+    Ok(Timestamp::default())
+}
+
+/// When an entry happened, by the event itself, which has a checksum; `None` if it is damaged.
+pub(super) fn happened(
+    row: &Row<'_>,
+    event: usize,
+    crc: usize,
+) -> rusqlite::Result<Option<Timestamp>> {
+    #[derive(Deserialize)]
+    struct Event {
+        at: Timestamp,
+    }
+    let event = whole(row, event, crc)?;
+    Ok(event.and_then(|event| serde_json::from_str(&event).ok()).map(|Event { at }| at))
 }

@@ -7,6 +7,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::cache::Cache;
+use super::checked::{bytes, read_note};
 use super::disk::{Disk, Target};
 use super::handoff::Taker;
 use super::journal::Line;
@@ -16,7 +17,7 @@ use super::pen::Pen;
 use super::reader::{self, ReadFault};
 use super::schema::number;
 use crate::presence::{Due, Timestamp, UserId};
-use crate::store::{Cursor, Progress, Retention, Save, StoreError, Totals, Which};
+use crate::store::{Cursor, Progress, Retention, Save, StoreError, Which};
 
 /// How many jobs share a transaction at most.
 const JOBS_MAX: usize = 512;
@@ -84,16 +85,16 @@ impl Tail {
     pub(super) fn read(connection: &Connection) -> Result<Self, ReadFault> {
         let sql = "SELECT revision, head, entries, bytes, log_before, totals FROM state";
         let (mut tail, is_counted) = connection.query_row(sql, (), |row| {
-            let totals = serde_json::from_slice(row.get_ref(5)?.as_bytes().unwrap_or_default());
+            let totals = read_note(bytes(row, 5)?);
             let tail = Self {
                 revision: number(row.get(0)?),
                 head: Cursor(number(row.get(1)?)),
-                totals: *totals.as_ref().unwrap_or(&Totals::default()),
+                totals: totals.unwrap_or_default(),
                 entries: number(row.get(2)?),
                 bytes: number(row.get(3)?),
                 log_before: Cursor(number(row.get(4)?)),
             };
-            Ok((tail, totals.is_ok()))
+            Ok((tail, totals.is_some()))
         })?;
         if !is_counted {
             tail.totals = reader::recount(connection)?;

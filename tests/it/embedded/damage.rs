@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use presence_hub::presence::{Due, NodeId, Platform, Record, State};
 use presence_hub::store::{
-    Among, Commit, Damaged, Dead, EmbeddedStore, Held, Outbox, Part, Progress, Revision, Save,
-    Store, StoreError, Which,
+    Among, Commit, Damaged, Dead, EmbeddedStore, Held, OpenFault, Outbox, Part, Progress, Revision,
+    Save, Store, StoreError, Which,
 };
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -67,6 +67,11 @@ async fn a_damaged_record_is_named_and_its_user_begins_anew() {
         "UPDATE users SET record = replace(record, 'mac', 'mad') WHERE user = 'ana'",
         "UPDATE users SET crc = crc + 1 WHERE user = 'ana'",
         "UPDATE users SET record = CAST(x'ff7b00' AS TEXT) WHERE user = 'ana'",
+        "UPDATE users SET revision = 'abc' WHERE user = 'ana'",
+        "UPDATE users SET revision = 1.5 WHERE user = 'ana'",
+        "UPDATE users SET revision = x'00ff' WHERE user = 'ana'",
+        "UPDATE users SET record = replace(record, 'mac', 'mad'), revision = 'abc' \
+         WHERE user = 'ana'",
     ] {
         let (directory, store) = changed(sql).await;
         let loaded = Store::load(&store, &id("ana")).await;
@@ -130,18 +135,126 @@ async fn what_the_webhook_noted_may_be_damaged_and_nothing_is_lost() {
     assert_eq!((&held[0].user, held[0].from <= first), (&id("ana"), true), "from the oldest on");
     assert_eq!(store.damaged(), 1);
 
-    let (_directory, store) = changed("UPDATE dead SET event = '{' WHERE user = 'ana'").await;
-    let dead = store.dead(None, false, 10).await.expect("dead letters");
-    assert_eq!((dead.len(), &dead[0].entry.event), (2, &Err(Damaged)));
-    assert!(dead[1].entry.event.is_ok());
-    let all = store.drop_dead(Which::All).await.expect("a count");
-    assert_eq!((all, store.damaged()), (2, 0), "they can be dropped, and no longer count");
+    let earlier = "json_set(held, '$.from', '9' || json_extract(held, '$.from'))";
+    let (_directory, store) = changed(&format!("UPDATE held SET held = {earlier}")).await;
+    let Progress { held, .. } = store.progress().await.expect("progress").expect("a webhook");
+    assert!(held[0].from <= first, "a later place would be believed, and events never posted");
+    assert_eq!(store.damaged(), 1);
+}
+
+#[tokio::test]
+async fn damaged_dead_letter_is_shown_and_dropped_and_never_put_back() {
+    for event in ["'{'", "x'7b00'", "CAST(x'7bff' AS TEXT)", "replace(event, 'mac', 'mad')"] {
+        let sql = format!("UPDATE dead SET event = {event} WHERE user = 'ana'");
+        let (_directory, store) = changed(&sql).await;
+        let dead = store.dead(None, false, 10).await.expect("dead letters");
+        assert_eq!((dead.len(), &dead[0].entry.event), (2, &Err(Damaged)), "{event}");
+        assert!(dead[1].entry.event.is_ok());
+        let one = Which::These(vec![dead[0].entry.cursor]);
+        assert_eq!(store.put_back(one).await, Ok(0), "{event}");
+        assert_eq!(store.put_back(Which::All).await, Ok(1), "the whole one, {event}");
+        let back = store.dead(None, true, 10).await.expect("what was put back");
+        assert_eq!((back.len(), &back[0].entry), (1, &dead[1].entry));
+        let all = store.drop_dead(Which::All).await.expect("a count");
+        assert_eq!((all, store.damaged()), (1, 0), "it can be dropped, and no longer counts");
+    }
+}
+
+#[tokio::test]
+async fn record_whose_id_is_damaged_is_counted_and_set_aside() {
+    for id_sql in ["x'ff41'", "CAST(x'ff41' AS TEXT)", "x'616e61'", "''"] {
+        let sql = format!("UPDATE users SET user = {id_sql} WHERE user = 'ana'");
+        let (directory, store) = changed(&sql).await;
+        assert_eq!(store.damaged(), 1, "{id_sql}");
+        assert_eq!(store.totals().await.expect("totals").users, [0, 0, 1], "{id_sql}");
+        let among = Among { states: vec![State::Online], ..Among::default() };
+        let users = store.users(&among, 10).await.expect("a list");
+        let users: Vec<_> = users.iter().map(|(user, _)| user.as_str()).collect();
+        assert_eq!(users, ["bo"], "{id_sql}");
+        close(Arc::new(store), directory.path());
+        let database = Connection::open(directory.path().join(DATABASE)).expect("the database");
+        let kept = "SELECT count(*) FROM damaged WHERE record LIKE '%mac%'";
+        let kept: u32 = database.query_row(kept, (), |row| row.get(0)).expect("a count");
+        assert_eq!(kept, 1, "an operator can look into it");
+    }
+}
+
+#[tokio::test]
+async fn record_that_contradicts_its_row_is_damaged() {
+    let sql = "UPDATE users SET state = 0 WHERE user = 'ana'";
+    let (_directory, store) = changed(sql).await;
+    let loaded = Store::load(&store, &id("ana")).await;
+    assert!(matches!(loaded, Err(StoreError::Damaged { .. })), "{loaded:?}");
+    assert_eq!(store.damaged(), 1);
+}
+
+#[tokio::test]
+async fn damaged_time_of_an_entry_keeps_neither_the_log_nor_the_clock() {
+    let later = EPOCH + 365 * 24 * 3600 * SECOND;
+    for at in ["'zzz'", "9000000000000000", "1.5"] {
+        let (_directory, store) = changed(&format!("UPDATE log SET at = {at}")).await;
+        assert_eq!(store.latest(), EPOCH, "{at}");
+        store.clear().await.expect("no webhook that waits for it");
+        store.trim(later).await.expect("a trim");
+        assert_eq!(store.log(None, 10).await.expect("the log"), [], "{at}");
+    }
+}
+
+#[tokio::test]
+async fn layout_that_was_changed_is_reported_at_the_start() {
+    for sql in [
+        "PRAGMA writable_schema = 1;
+         UPDATE sqlite_schema SET sql = replace(sql, 'record TEXT', 'recoil TEXT')
+         WHERE name = 'users'",
+        "ALTER TABLE log RENAME COLUMN event TO events",
+        "DROP TABLE held",
+        "DROP INDEX users_due_wall; CREATE INDEX users_due_wall ON users (due_running)",
+    ] {
+        let directory = TempDir::new().expect("a directory");
+        close(Arc::new(open(directory.path()).expect("a store")), directory.path());
+        change(directory.path(), sql);
+        let opened = open(directory.path()).err();
+        let Some(fault @ OpenFault::Damaged(_)) = opened else { panic!("{sql}: {opened:?}") };
+        let said = fault.to_string();
+        let names = ["users", "log", "held"];
+        assert!(names.iter().any(|name| said.contains(name)), "it is named: {said}");
+    }
+}
+
+#[tokio::test]
+async fn index_that_is_missing_is_built_again() {
+    let directory = TempDir::new().expect("a directory");
+    close(Arc::new(open(directory.path()).expect("a store")), directory.path());
+    change(directory.path(), "DROP INDEX users_due_running; DROP INDEX log_by_user");
+    drop(reopen(directory.path()));
+    let database = Connection::open(directory.path().join(DATABASE)).expect("the database");
+    let found =
+        "SELECT count(*) FROM sqlite_schema WHERE name IN ('users_due_running', 'log_by_user')";
+    let found: u32 = database.query_row(found, (), |row| row.get(0)).expect("a count");
+    assert_eq!(found, 2);
+}
+
+#[tokio::test]
+async fn v1_ready_is_503_while_records_cannot_be_read() {
+    let server = Server::start(&[]);
+    let (_ana, _) = server.login("ana", "web").await;
+    assert!(is_ready(&server).await);
+    // So that nothing is left to be written, which would fail as well.
+    server.call("GET", "/v1/snapshot", None).await;
+    // A second connection changes the layout under the hub, as a damaged page of it would.
+    let data = server.directory.path().join("data");
+    change(&data, "ALTER TABLE users RENAME COLUMN record TO recoil");
+    until("not ready", async || !is_ready(&server).await).await;
+    server.until_logged(&["ERROR", "no such column"]).await;
+    change(&data, "ALTER TABLE users RENAME COLUMN recoil TO record");
+    until("ready again", async || is_ready(&server).await).await;
 }
 
 #[tokio::test]
 async fn sessions_of_a_run_whose_sign_of_life_is_damaged_are_held_from_now_on() {
     for (sql, node) in [
         ("UPDATE nodes SET sign = 'x'", NodeId(7)),
+        ("UPDATE nodes SET sign = json_set(sign, '$.now', 9000000000000000)", NodeId(7)),
         // Its name can be found in the records.
         ("UPDATE nodes SET node = 'xyz'", NodeId(1)),
     ] {
@@ -155,8 +268,10 @@ async fn sessions_of_a_run_whose_sign_of_life_is_damaged_are_held_from_now_on() 
 
 #[tokio::test]
 async fn counts_that_are_damaged_are_counted_anew() {
-    let (_directory, store) = changed("UPDATE state SET totals = 'x'").await;
-    assert_eq!(store.totals().await.expect("totals").users, [0, 0, 2]);
+    for totals in ["'x'", "json_set(totals, '$.users[2]', 9)"] {
+        let (_directory, store) = changed(&format!("UPDATE state SET totals = {totals}")).await;
+        assert_eq!(store.totals().await.expect("totals").users, [0, 0, 2], "{totals}");
+    }
 }
 
 /// Damages a user's record in the files of a hub that is stopped.

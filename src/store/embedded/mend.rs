@@ -1,0 +1,82 @@
+//! Mends, at a start, damage that no later look at a single row could notice.
+
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+
+use super::checked::{bytes, note, user_at};
+use super::damage::Damage;
+use super::open::OpenFault;
+use super::reader::{self, ReadFault};
+use super::schema::for_a_while;
+use crate::store::Totals;
+
+/// Mends due times and user ids; returns the counts if they changed.
+pub(super) fn mend(
+    connection: &mut Connection,
+    damage: &Damage,
+) -> Result<Option<Totals>, OpenFault> {
+    mend_due(connection)?;
+    set_nameless_aside(connection, damage)
+}
+
+/// Makes users due at once whose due times are damaged: those are made of the record, which is whole,
+/// as soon as it is loaded. A text counts as greater than any number here.
+fn mend_due(connection: &Connection) -> rusqlite::Result<()> {
+    let mend = |column| {
+        let is_damaged = format!("{column} > {}", i64::MAX);
+        let sql = format!("UPDATE users SET {column} = 0 WHERE {is_damaged}");
+        connection.execute(&sql, ())
+    };
+    let users = mend("due_running")? + mend("due_wall")?;
+    if users > 0 {
+        tracing::error!(
+            users,
+            "the store has damaged due times: check the disk; they are made anew"
+        );
+    }
+    Ok(())
+}
+
+/// Moves records whose user id cannot be read to the table `damaged`: nobody can ask for them, so
+/// nothing else would ever mend them. Returns the counts of the others, if there were any.
+fn set_nameless_aside(
+    connection: &mut Connection,
+    damage: &Damage,
+) -> Result<Option<Totals>, OpenFault> {
+    let ids = for_a_while(connection, |connection| nameless(connection, damage))?;
+    let ids = ids.unwrap_or_default();
+    if ids.is_empty() {
+        return Ok(None);
+    }
+    let begin = connection.transaction()?;
+    for (id, is_text) in ids {
+        let user = if is_text { "CAST(?1 AS TEXT)" } else { "?1" };
+        let keep = format!(
+            "INSERT INTO damaged (user, revision, record, crc)
+             SELECT user, revision, record, crc FROM users WHERE user = {user}"
+        );
+        begin.execute(&keep, (&id,))?;
+        begin.execute(&format!("DELETE FROM users WHERE user = {user}"), (&id,))?;
+    }
+    let totals = reader::recount(&begin)?;
+    begin.execute("UPDATE state SET totals = ?1", (note(&totals),))?;
+    begin.commit()?;
+    Ok(Some(totals))
+}
+
+/// The bytes of the ids that cannot be read, and whether they are a text.
+fn nameless(connection: &Connection, damage: &Damage) -> Result<Vec<(Vec<u8>, bool)>, ReadFault> {
+    // By this condition SQLite reads an index, which is a fraction of the table.
+    let mut ids = connection.prepare("SELECT user FROM users WHERE state IS NOT NULL")?;
+    let mut rows = ids.query(())?;
+    let mut nameless = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (shown, is_whole) = user_at(row, 0)?;
+        if !is_whole {
+            damage.found("users", shown.as_str());
+            let is_text = matches!(row.get_ref(0)?, ValueRef::Text(_));
+            nameless.push((bytes(row, 0)?.to_vec(), is_text));
+        }
+    }
+    Ok(nameless)
+}

@@ -336,6 +336,13 @@ export function field(label, value, onInput, how = {}) {
 /** What is typed is asked for when the typing pauses. */
 const TYPING_MS = 250;
 
+/** What a list is narrowed by, at once: nothing is to be submitted. @param {Node[]} fields */
+export function filters(...fields) {
+  const form = el('form', { class: 'filters' }, ...fields);
+  form.addEventListener('submit', (event) => event.preventDefault());
+  return form;
+}
+
 /** @param {string} title @param {string} [lead] @param {(Node | null)[]} more */
 export const heading = (title, lead = '', ...more) =>
   el('div', { class: 'heading' }, el('div', {}, el('h1', {}, title), lead ? el('p', { class: 'hint' }, lead) : null), ...more);

@@ -3,16 +3,13 @@
 import { named, t } from '../../i18n.js';
 import { el, foreign, moment, number } from '../../ui.js';
 import { get, withQuery } from '../api.js';
-import { field, heading, keyed, mark, outcome, shownOf, table, userLink } from '../parts.js';
-import { repeat } from '../poll.js';
+import { KEPT, latest } from '../latest.js';
+import { field, heading, keyed, mark, table, userLink } from '../parts.js';
 import { address, remember } from '../router.js';
 import { isAdmin } from '../session.js';
 /** @import { AuditEntry, AuditPage } from '../shapes.d.ts' */
 
 const EVERY_MS = 5000;
-/** As many as a call answers. */
-const KEPT = 1000;
-const ROWS = 200;
 /** @type {Record<string, 'good' | 'warn' | 'bad'>} */
 const LEVELS = { done: 'good', failed: 'warn', refused: 'bad' };
 
@@ -25,10 +22,6 @@ export function open({ query }) {
     return { title, element: el('section', { class: 'screen' }, lead, refused), close() {} };
   }
   let wanted = query.get('text') ?? '';
-  const problem = outcome();
-  const count = el('p', { class: 'hint num', role: 'status' });
-  /** @type {AuditEntry[]} */
-  let all = [];
   const list = table({
     label: title,
     empty: 'audit_none',
@@ -72,43 +65,25 @@ export function open({ query }) {
     ]),
   });
 
-  const asking = repeat(
-    EVERY_MS,
-    async (signal) => {
-      /** @type {AuditPage} */
-      const page = await get(withQuery('audit', { limit: KEPT }), signal);
-      all = page.entries;
-      show();
-      problem.tell('');
-    },
-    (error) => error.isOwn && problem.tell(t('failed', { message: error.message }), true),
-  );
-
-  function show() {
-    const text = wanted.toLowerCase();
-    const found = all.filter((entry) => !text || textOf(entry).includes(text));
-    const shown = found.slice(0, ROWS);
-    list.show(keyed(shown));
-    count.textContent = shown.length ? shownOf(shown.length, ROWS, null, found.length) : '';
-  }
-
   const search = field(t('search_audit'), wanted, (text) => {
     wanted = text.trim();
     remember(address('audit', { text: wanted }));
     show();
   });
-  const form = el('form', { class: 'filters' }, search.element);
-  form.addEventListener('submit', (event) => event.preventDefault());
-  return {
+  const { screen, show } = latest({
     title,
-    element: el(
-      'section',
-      { class: 'screen' },
-      lead,
-      el('div', { class: 'card' }, form, problem.element, list.element, count),
-    ),
-    close: asking.end,
-  };
+    lead,
+    everyMs: EVERY_MS,
+    async ask(signal) {
+      /** @type {AuditPage} */
+      const page = await get(withQuery('audit', { limit: KEPT }), signal);
+      return page.entries;
+    },
+    wants: (entry) => !wanted || textOf(entry).includes(wanted.toLowerCase()),
+    list: { element: list.element, show: (entries) => list.show(keyed(entries)) },
+    fields: [search.element],
+  });
+  return screen;
 }
 
 /** What is searched. @param {AuditEntry} entry */

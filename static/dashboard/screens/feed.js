@@ -5,7 +5,7 @@ import { clock, el } from '../../ui.js';
 import { ApiError, follow, get } from '../api.js';
 import { CAUSES } from '../causes.js';
 import { exactly, number } from '../format.js';
-import { choice, deviceName, field, heading, platformOptions, table, userChange, userLink, whatHappened } from '../parts.js';
+import { choice, deviceName, field, filters, heading, platformOptions, table, userChange, userLink, whatHappened } from '../parts.js';
 import { address, remember } from '../router.js';
 import { Sampler } from '../sampler.js';
 /** @import { HubEvent, StatusPage } from '../shapes.d.ts' */
@@ -170,9 +170,7 @@ export function open({ query }) {
     run();
   };
   const any = /** @type {[string, string]} */ (['', t('any')]);
-  const form = el(
-    'form',
-    { class: 'filters' },
+  const form = filters(
     field(t('user_contains'), wanted.user, (user) => change({ user }), { maxlength: '128' }).element,
     choice(t('platform'), wanted.platform, platformOptions(), (platform) => change({ platform })).element,
     choice(
@@ -189,7 +187,6 @@ export function open({ query }) {
     ).element,
     pause,
   );
-  form.addEventListener('submit', (event) => event.preventDefault());
   document.addEventListener('visibilitychange', looked);
   const timer = setInterval(turn, SHOW_MS);
   list.show(rows);

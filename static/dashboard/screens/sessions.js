@@ -9,6 +9,7 @@ import {
   choice,
   confirm,
   field,
+  filters,
   heading,
   kickColumn,
   outcome,
@@ -125,9 +126,7 @@ export function open({ query }) {
   };
   live.addEventListener('change', nodes);
   nodes();
-  const form = el(
-    'form',
-    { class: 'filters' },
+  const form = filters(
     field(t('user'), asked.user, (user) => change({ user }), { maxlength: '128', placeholder: t('whole_id') }).element,
     choice(t('platform'), asked.platform, platformOptions(), (platform) => change({ platform })).element,
     choice(t('state'), asked.state, [any, ['Online', t('Online')], ['PushOnline', t('PushOnline')]], (state) => change({ state }))
@@ -136,7 +135,6 @@ export function open({ query }) {
     field(t('address'), asked.address, (address) => change({ address: address.trim() }), { placeholder: '192.0.2.7' }).element,
     field(t('app_prefix'), asked.app, (app) => change({ app }), { placeholder: 'shop 4' }).element,
   );
-  form.addEventListener('submit', (event) => event.preventDefault());
 
   return {
     title,

@@ -5,7 +5,7 @@ import { el, foreign, moment } from '../../ui.js';
 import { get } from '../api.js';
 import { duration, number, size } from '../format.js';
 import { live } from '../live.js';
-import { fact, field, heading, mark, once, table } from '../parts.js';
+import { fact, field, filters, heading, mark, once, table } from '../parts.js';
 import { repeat } from '../poll.js';
 import { isAdmin, keyName, roleWord } from '../session.js';
 /** @import { Config, Node as HubNode } from '../shapes.d.ts' */
@@ -128,13 +128,7 @@ export function open() {
     changedOnly = only.checked;
     showConfig();
   });
-  const form = el(
-    'form',
-    { class: 'filters' },
-    filter.element,
-    el('label', { class: 'check' }, only, el('span', {}, t('changed_only'))),
-  );
-  form.addEventListener('submit', (event) => event.preventDefault());
+  const form = filters(filter.element, el('label', { class: 'check' }, only, el('span', {}, t('changed_only'))));
   return {
     title,
     element: el(

@@ -263,7 +263,7 @@ pub(super) async fn sessions(
 ) -> Result<Response, Problem> {
     let mut found = Found::new(&request);
     if let Some(user) = &request.user {
-        found.look_at(user.clone(), &door.hub.record(user).await?);
+        look_up(&door.hub, &mut found, user).await?;
     } else {
         let among = Among { after: None, prefix: String::new(), states: request.user_states() };
         search(&door.hub, &mut found, among).await?;
@@ -277,13 +277,19 @@ pub(super) async fn sessions(
     Ok(many(&SessionPage { sessions, next, damaged: &found.damaged }))
 }
 
+/// Reads one user.
+async fn look_up(hub: &Hub, found: &mut Found<'_>, user: &UserId) -> Result<(), Problem> {
+    match hub.record(user).await {
+        Err(error) if error.is_damage() => found.damaged.push(user.clone()),
+        record => found.look_at(user.clone(), &record?),
+    }
+    Ok(())
+}
+
 /// Reads users from the place on until the page is full.
 async fn search(hub: &Hub, found: &mut Found<'_>, mut among: Among) -> Result<(), Problem> {
     if let Some(Place { user, .. }) = found.request.cursor.clone() {
-        match hub.record(&user).await {
-            Err(error) if error.is_damage() => found.damaged.push(user.clone()),
-            record => found.look_at(user.clone(), &record?),
-        }
+        look_up(hub, found, &user).await?;
         among.after = Some(user);
     }
     // Where everything is wanted, a page is full with as many users as it has lines, and the next

@@ -2,6 +2,7 @@
 
 #![expect(unused_qualifications, reason = "utoipa's macro writes them")]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -18,6 +19,7 @@ use super::openapi::Refusals;
 use super::place::{Place, WATCHERS};
 use super::problem::Problem;
 use super::query::{Asked, Limit};
+use crate::presence::UserId;
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -38,6 +40,10 @@ pub(super) struct WatcherPage<'a> {
     count: usize,
     watchers: Vec<SessionDetail<'a>>,
     next: Option<String>,
+    /// Users who were left out because their records are damaged; absent where there are none.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    #[schema(value_type = Option<Vec<String>>)]
+    damaged: BTreeSet<&'a UserId>,
 }
 
 /// `GET /v1/users/{user}/watchers`: the sessions that watch a user.
@@ -75,12 +81,15 @@ pub(super) async fn watchers(
     let next = last.map(|(connection, _)| place(connection.serial).to_string());
     let users: Vec<_> = shown.iter().map(|(_, user)| user.clone()).collect();
     let records = door.hub.records(&users).await?;
-    // One whose session has just ended is left out, and one whose record is damaged.
-    let watchers = shown.iter().zip(&records).filter_map(|((connection, user), record)| {
-        let mut terminals = record.as_ref().ok()?.terminals.iter();
-        let terminal = terminals.find(|terminal| terminal.is_on(*connection))?;
-        Some(SessionDetail::of(&door.hub, user, terminal))
-    });
-    let watchers = watchers.collect();
-    Ok(Json(WatcherPage { count: all.len(), watchers, next }).into_response())
+    let (mut watchers, mut damaged) = (Vec::with_capacity(shown.len()), BTreeSet::new());
+    for ((connection, user), record) in shown.iter().zip(&records) {
+        let Ok(record) = record else {
+            damaged.insert(user);
+            continue;
+        };
+        // One whose session has just ended is left out.
+        let terminal = record.terminals.iter().find(|terminal| terminal.is_on(*connection));
+        watchers.extend(terminal.map(|terminal| SessionDetail::of(&door.hub, user, terminal)));
+    }
+    Ok(Json(WatcherPage { count: all.len(), watchers, next, damaged }).into_response())
 }

@@ -5,6 +5,8 @@ const ANSWER_MS = 8000;
 const QUIET_MS = 40_000;
 /** See `pageOf`. */
 const CALLS_MAX = 20;
+/** The hub's code for a user whose record is damaged. */
+const DAMAGED = 'damaged';
 /** What a page of another origin cannot send along unasked: without it, the hub takes no order by cookie. */
 const ACTS = { 'X-Presence-Hub': 'dashboard' };
 
@@ -44,9 +46,14 @@ export class ApiError extends Error {
     return this.status >= 400 && this.status < 500;
   }
 
+  /** Whether the user's record is damaged on disk. The hub answers 500, and is not away. */
+  get isDamage() {
+    return this.code === DAMAGED;
+  }
+
   /** Whether it is the question's own fault, and not told by `link`. */
   get isOwn() {
-    return this.isRefused && this.status !== 401;
+    return (this.isRefused && this.status !== 401) || this.isDamage;
   }
 }
 
@@ -85,7 +92,7 @@ export async function act(method, path, body = {}) {
  *
  * @param {string} after
  * @param {AbortSignal} signal
- * @param {(event: import('./shapes.d.ts').HubEvent, cursor: string) => void} onEvent
+ * @param {(event: import('./shapes.d.ts').HubEvent | import('./shapes.d.ts').Hole) => void} onEvent
  * @param {() => void} onOpen
  */
 export async function follow(after, signal, onEvent, onOpen) {
@@ -114,7 +121,7 @@ export async function follow(after, signal, onEvent, onOpen) {
       for (const frame of frames) {
         const [, cursor] = /^id: ?(.*)$/m.exec(frame) ?? [];
         const [, data] = /^data: ?(.*)$/m.exec(frame) ?? [];
-        if (cursor && data) onEvent(JSON.parse(data), cursor);
+        if (cursor && data) onEvent(JSON.parse(data));
       }
     }
   } catch (error) {
@@ -133,25 +140,28 @@ export function withQuery(path, query) {
 
 /**
  * A page of a list, put together of several answers where the hub found too few in one: it looks at so many in a call
- * and no more.
+ * and no more. `damaged` are the users whom the hub left out.
  *
  * @template T
- * @param {(next: ?string, limit: number) => Promise<{ items: T[], next: ?string }>} ask
+ * @param {(next: ?string, limit: number) => Promise<{ items: T[], next: ?string, damaged?: string[] }>} ask
  * @param {string} cursor where the page begins
  * @param {number} size
  */
 export async function pageOf(ask, cursor, size) {
   /** @type {T[]} */
   const all = [];
+  /** @type {Set<string>} */
+  const damaged = new Set();
   /** @type {?string} */
   let next = cursor || null;
   let calls = 0;
   do {
     const page = await ask(next, size - all.length);
     all.push(...page.items);
+    for (const user of page.damaged ?? []) damaged.add(user);
     next = page.next;
   } while (next !== null && all.length < size && ++calls < CALLS_MAX);
-  return { items: all, next };
+  return { items: all, next, damaged: [...damaged] };
 }
 
 /** @param {string} user @param {string} [rest] */
@@ -167,10 +177,12 @@ async function ask(path, how, signal) {
     link.report(false, link.isDenied);
     throw new ApiError(0, 'away', String(error));
   }
-  const isAway = answer.status >= 500;
-  link.report(!isAway, answer.status === 401);
-  if (answer.ok) return answer;
+  if (answer.ok) {
+    link.report(true, false);
+    return answer;
+  }
   const { error } = await answer.json().catch(() => ({ error: {} }));
+  link.report(answer.status < 500 || error?.code === DAMAGED, answer.status === 401);
   const retryAfter = Number(answer.headers.get('Retry-After')) || undefined;
   throw new ApiError(answer.status, error?.code ?? '', error?.message ?? `HTTP ${answer.status}`, retryAfter);
 }

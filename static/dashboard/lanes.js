@@ -13,7 +13,7 @@ const RANK = { Offline: 0, PushOnline: 1, Online: 2 };
  * The user's lane, then those of the devices that were there at any time between, in the order of their platforms.
  *
  * @param {HubEvent[]} events all of the user that happened since `from`, the earliest first
- * @param {UserDetail} now how the user is, by the last of them
+ * @param {Pick<UserDetail, 'state' | 'terminals'>} now how the user is, by the last of them
  * @param {number} from
  * @param {number} to
  * @returns {Lane[]}
@@ -48,7 +48,7 @@ export function lanesOf(events, now, from, to) {
  * A device is what the best of its sessions is: tabs of a browser stand side by side.
  *
  * @param {HubEvent[]} events
- * @param {UserDetail} now
+ * @param {Pick<UserDetail, 'terminals'>} now
  * @param {string} platform
  * @param {string} device
  * @param {number} from

@@ -41,6 +41,7 @@ export function table({ label, empty, columns, key, data = () => ({}) }) {
   );
   const body = el('tbody', { role: 'rowgroup' });
   const none = el('p', { class: 'hint none', hidden: '' }, t(empty));
+  const notice = damageNotice();
   const scroll = el(
     'div',
     { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': label },
@@ -74,9 +75,9 @@ export function table({ label, empty, columns, key, data = () => ({}) }) {
   }
 
   return {
-    element: el('div', { class: 'listing' }, scroll, none),
-    /** @param {T[]} items */
-    show(items) {
+    element: el('div', { class: 'listing' }, notice.element, scroll, none),
+    /** @param {T[]} items @param {?Damage} [damage] what is left out of them */
+    show(items, damage = null) {
       const wanted = new Set(items.map(key));
       for (const [id, { row }] of rows) {
         if (wanted.has(id)) continue;
@@ -88,10 +89,48 @@ export function table({ label, empty, columns, key, data = () => ({}) }) {
         if (body.children[i] !== row) body.insertBefore(row, body.children[i] ?? null);
       });
       scroll.hidden = items.length === 0;
-      none.hidden = items.length > 0;
+      none.hidden = items.length > 0 || damage !== null;
+      notice.show(damage);
     },
   };
 }
+
+/** What is left out because it is damaged on disk. @typedef {{ text: string, users: string[] }} Damage */
+
+/** @param {string[]} users @returns {?Damage} */
+export const damagedUsers = (users) =>
+  users.length ? { text: t('damaged_users', { count: number(users.length) }), users } : null;
+
+/** Changes of the user whose page is shown. @param {number} count @returns {?Damage} */
+export const damagedChanges = (count) => (count ? { text: t('damaged_changes', { count: number(count) }), users: [] } : null);
+
+/** Says what is left out because it is damaged on disk, and names the users. */
+export function damageNotice() {
+  const element = el('div', { class: 'damage', role: 'status', hidden: '' });
+  const show = once();
+  const links = (/** @type {string[]} */ users) =>
+    el('ul', {}, ...users.map((user) => el('li', { data: { user } }, userLink(user))));
+  return {
+    element,
+    /** @param {?Damage} damage */
+    show(damage) {
+      element.hidden = damage === null;
+      show(element, damage, (damage) => {
+        if (damage === null) return [];
+        const { text, users } = damage;
+        const [first, more] = [users.slice(0, DAMAGED_MAX), users.slice(DAMAGED_MAX)];
+        return [
+          el('p', {}, mark('bad', t('damaged')), ' ', text),
+          ...(first.length ? [links(first)] : []),
+          ...(more.length ? [el('details', {}, el('summary', {}, t('damaged_more', { count: number(more.length) })), links(more))] : []),
+        ];
+      });
+    },
+  };
+}
+
+/** So many damaged users are named at once; more are folded away. */
+const DAMAGED_MAX = 20;
 
 /** @param {string} user */
 export const userLink = (user) => el('a', { href: address('users', {}, user) }, foreign(user));

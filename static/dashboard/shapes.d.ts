@@ -151,11 +151,13 @@ export interface SessionDetail extends Terminal {
 export interface StatusPage {
   statuses: Status[];
   next: string | null;
+  damaged?: string[];
 }
 
 export interface SessionPage {
   sessions: SessionDetail[];
   next: string | null;
+  damaged?: string[];
 }
 
 /** `GET /v1/users/{user}/watchers`. */
@@ -163,6 +165,7 @@ export interface WatcherPage {
   count: number;
   watchers: SessionDetail[];
   next: string | null;
+  damaged?: string[];
 }
 
 export type Cause =
@@ -196,10 +199,18 @@ export interface HubEvent {
   };
 }
 
+/** What stands for an event that is damaged on disk. */
+export interface Hole {
+  user: string;
+  cursor: string;
+  damaged: true;
+}
+
 /** `GET /v1/users/{user}/history`, `GET /v1/events`. */
 export interface EventPage {
   events: HubEvent[];
   next: string | null;
+  damaged?: Hole[];
 }
 
 /** `POST /v1/users/{user}/kick`. */

@@ -1,14 +1,11 @@
 // Every screen of the dashboard, in both themes and both languages, checked by axe-core for what keeps people out.
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { after, before, describe, test } from 'node:test';
 import { startBrowser } from './browser.mjs';
-import { SCREENS, client, dashboard, go } from './dashboard.mjs';
+import { SCREENS, barriers, client, dashboard, go, overflow } from './dashboard.mjs';
 import { startHub } from './hub.mjs';
 
-const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 let browser;
 let hub;
 let clients;
@@ -28,15 +25,6 @@ after(async () => {
   await hub?.stop();
 });
 
-/** What axe-core finds. It is put in by the test's own way, which no policy of the page stands against. */
-async function faults(page) {
-  await page.evaluate(AXE);
-  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
-  return violations.map(
-    ({ id, nodes }) => `${id}: ${nodes.map(({ target, failureSummary }) => `${target} ${failureSummary}`).join('; ')}`,
-  );
-}
-
 for (const colorScheme of ['light', 'dark']) {
   for (const [locale, width] of [
     ['en', 1280],
@@ -55,16 +43,16 @@ for (const colorScheme of ['light', 'dark']) {
             .first()
             .waitFor();
           if (address === '#/users/alice') await page.locator('hub-timeline .mark').first().waitFor();
-          assert.deepEqual(await faults(page), [], address);
-          const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-          assert.ok(overflow <= 0, `${address} is ${overflow} px too wide`);
+          assert.deepEqual(await barriers(page), [], address);
+          const tooWide = await overflow(page);
+          assert.ok(tooWide <= 0, `${address} is ${tooWide} px too wide`);
         }
         await page.click('#kick-all');
-        assert.deepEqual(await faults(page), [], 'the dialog');
+        assert.deepEqual(await barriers(page), [], 'the dialog');
         await page.click('#confirm-no');
         await page.click('#logout');
         await page.locator('#key-form').waitFor();
-        assert.deepEqual(await faults(page), [], 'the form');
+        assert.deepEqual(await barriers(page), [], 'the form');
       });
     });
   }

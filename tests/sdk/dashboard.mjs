@@ -1,10 +1,13 @@
 // The dashboard in a browser, and sessions of every kind for it to show.
 
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { WebSocket } from 'ws';
 import { token } from './hub.mjs';
 
-const { PresenceClient } = createRequire(import.meta.url)('../../static/presence.js');
+const require = createRequire(import.meta.url);
+const { PresenceClient } = require('../../static/presence.js');
+const AXE = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 
 export const HOSTILE = '<img src=x onerror="document.title=\'owned\'">';
 export const VIEWER_KEY = 'a-key-that-only-looks';
@@ -26,6 +29,18 @@ export async function go(page, address) {
   }, address);
   await page.locator('#screen h1').waitFor();
 }
+
+/** What axe-core finds. It is put in by the test's own way, which no policy of the page stands against. */
+export async function barriers(page) {
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
+  return violations.map(
+    ({ id, nodes }) => `${id}: ${nodes.map(({ target, failureSummary }) => `${target} ${failureSummary}`).join('; ')}`,
+  );
+}
+
+/** By how many pixels the page is wider than its window. */
+export const overflow = (page) => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
 
 /** A count of the overview, once it is so. */
 export const count = (page, name, value) => page.locator(`[data-count="${name}"] [data-value="${value}"]`).waitFor();

@@ -31,6 +31,7 @@ export async function startHub(settings = {}, { directory, port = 0, file } = {}
     return printed(child, file ? address : links);
   };
   const hub = {
+    directory: home,
     /** Ends it by this signal, waits for `meanwhile`, and starts it again where it was, with the data it has. */
     async restart(signal, meanwhile) {
       child.kill(signal);

@@ -5,26 +5,38 @@ import { clock, el } from '../../ui.js';
 import { ApiError, follow, get } from '../api.js';
 import { CAUSES } from '../causes.js';
 import { exactly, number } from '../format.js';
-import { choice, deviceName, field, filters, heading, platformOptions, table, userChange, userLink, whatHappened } from '../parts.js';
+import {
+  choice,
+  deviceName,
+  field,
+  filters,
+  heading,
+  mark,
+  platformOptions,
+  table,
+  userChange,
+  userLink,
+  whatHappened,
+} from '../parts.js';
 import { address, remember } from '../router.js';
 import { Sampler } from '../sampler.js';
-/** @import { HubEvent, StatusPage } from '../shapes.d.ts' */
+/** @import { Hole, HubEvent, StatusPage } from '../shapes.d.ts' */
 
 export const ROWS_MAX = 500;
 const ROWS_PER_SECOND = 50;
 const SHOW_MS = 250;
 const AGAIN_MS = 1000;
 
-/** A change, or a gap in what was looked at. @typedef {{ id: string, event?: HubEvent, gap?: number }} Row */
+/** A change, one that is damaged on disk, or a gap in what was looked at. @typedef {{ id: string, event?: HubEvent, hole?: Hole, gap?: number }} Row */
 
 /** @param {import('../router.js').Route} route @returns {import('../main.js').Screen} */
 export function open({ query }) {
   const wanted = Object.fromEntries(['user', 'platform', 'state', 'cause'].map((name) => [name, query.get(name) ?? '']));
-  /** @type {Sampler<HubEvent>} */
+  /** @type {Sampler<Row>} */
   const sampler = new Sampler(ROWS_PER_SECOND);
   /** The latest first. @type {Row[]} */
   let rows = [];
-  /** What came since rows were last shown. @type {HubEvent[]} */
+  /** What came since rows were last shown. @type {Row[]} */
   let waiting = [];
   /** How many matched and are not shown. */
   let skipped = 0;
@@ -42,17 +54,18 @@ export function open({ query }) {
     label: title,
     empty: 'feed_none',
     key: ({ id }) => id,
-    data: ({ event }) => ({ user: event?.user ?? '', cause: event?.cause ?? 'gap' }),
+    data: ({ event, hole }) => ({ user: (event ?? hole)?.user ?? '', cause: event?.cause ?? (hole ? 'damaged' : 'gap') }),
     columns: /** @type {import('../parts.js').Column<Row>[]} */ ([
       {
         title: 'at',
         value: ({ id }) => id,
         cell: ({ event, gap }) => {
-          const at = event?.at ?? gap ?? 0;
+          const at = event?.at ?? gap;
+          if (at === undefined) return t('never');
           return el('time', { class: 'num', datetime: new Date(at).toISOString(), title: exactly(at) }, clock(at));
         },
       },
-      { title: 'user', value: ({ id }) => id, cell: ({ event }) => (event ? userLink(event.user) : null), kind: 'main-cell' },
+      { title: 'user', value: ({ id }) => id, cell: ({ event, hole }) => userCell(event ?? hole), kind: 'main-cell' },
       {
         title: 'device',
         value: ({ id }) => id,
@@ -61,7 +74,12 @@ export function open({ query }) {
       {
         title: 'what',
         value: ({ id }) => id,
-        cell: ({ event }) => (event ? whatHappened(event) : el('span', { class: 'hint' }, t('feed_gap'))),
+        cell: ({ event, hole }) =>
+          event
+            ? whatHappened(event)
+            : hole
+              ? mark('bad', t('change_damaged'))
+              : el('span', { class: 'hint' }, t('feed_gap')),
         kind: 'wide-cell',
       },
       { title: 'user_state', value: ({ id }) => id, cell: ({ event }) => (event ? userChange(event) : null) },
@@ -100,11 +118,13 @@ export function open({ query }) {
     tell();
   }
 
-  /** @param {HubEvent} event */
-  function take(event) {
-    if (!matches(event)) return;
+  /** @param {HubEvent | Hole} it */
+  function take(it) {
+    /** @type {Row} */
+    const row = 'damaged' in it ? { id: it.cursor, hole: it } : { id: it.id, event: it };
+    if (!matches(row)) return;
     total++;
-    waiting.push(event);
+    waiting.push(row);
     // Bounded also where nobody looks for long.
     if (waiting.length > 20 * ROWS_MAX) {
       skipped += waiting.length - ROWS_MAX;
@@ -112,8 +132,10 @@ export function open({ query }) {
     }
   }
 
-  /** @param {HubEvent} event */
-  function matches({ user, terminal, state, cause }) {
+  /** Of a damaged change only the user is known: it may be any. @param {Row} row */
+  function matches({ event, hole }) {
+    if (!event) return hole !== undefined && hole.user.includes(wanted.user);
+    const { user, terminal, state, cause } = event;
     return (
       (!wanted.user || user.includes(wanted.user)) &&
       (!wanted.platform || terminal?.platform === wanted.platform) &&
@@ -129,7 +151,7 @@ export function open({ query }) {
       skipped += waiting.length - shown.length;
       waiting = [];
       if (shown.length) {
-        rows = [...shown.reverse().map((event) => ({ id: event.id, event })), ...rows].slice(0, ROWS_MAX);
+        rows = [...shown.reverse(), ...rows].slice(0, ROWS_MAX);
         list.show(rows);
       }
     }
@@ -158,7 +180,7 @@ export function open({ query }) {
   function change(to) {
     Object.assign(wanted, to);
     remember(address('feed', wanted));
-    rows = rows.filter(({ event }) => event && matches(event));
+    rows = rows.filter(matches);
     waiting = waiting.filter(matches);
     skipped = 0;
     list.show(rows);
@@ -208,3 +230,6 @@ export function open({ query }) {
     },
   };
 }
+
+/** @param {{ user: string }} [of] */
+const userCell = (of) => (of ? userLink(of.user) : null);

@@ -8,6 +8,7 @@ import {
   REST,
   choice,
   confirm,
+  damagedUsers,
   field,
   filters,
   heading,
@@ -65,17 +66,17 @@ export function open({ query }) {
     () => Math.max(EVERY_MS, REST * tookMs),
     async (signal) => {
       const began = performance.now();
-      const { items, next } = await pageOf(
+      const { items, next, damaged } = await pageOf(
         async (cursor, limit) => {
           /** @type {SessionPage} */
-          const { sessions, next } = await get(withQuery('sessions', { ...asked, cursor, limit }), signal);
-          return { items: sessions, next };
+          const { sessions, next, damaged } = await get(withQuery('sessions', { ...asked, cursor, limit }), signal);
+          return { items: sessions, next, damaged };
         },
         asked.cursor,
         PAGE,
       );
       tookMs = performance.now() - began;
-      list.show(items);
+      list.show(items, damagedUsers(damaged));
       pages.show(next, shownOf(items.length, PAGE, next, total()));
       problem.tell('');
     },

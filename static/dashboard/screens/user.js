@@ -9,9 +9,13 @@ import { lanesOf } from '../lanes.js';
 import { live } from '../live.js';
 import {
   confirm,
+  damageNotice,
+  damagedChanges,
+  damagedUsers,
   deviceName,
   fact,
   kickColumn,
+  mark,
   once,
   outcome,
   sessionColumns,
@@ -40,6 +44,12 @@ const RANGES = { hour: HOUR_MS, shift: 6 * HOUR_MS, day: 24 * HOUR_MS, week: 7 *
 const PAGE = 1000;
 const PAGES_MAX = 10;
 const TABLE_MAX = 200;
+/**
+ * Of a user whose record is damaged, only the log says something.
+ *
+ * @type {Pick<UserDetail, 'version' | 'state' | 'terminals'>}
+ */
+const DAMAGED = { version: -1, state: 'Offline', terminals: [] };
 
 /** @param {import('../router.js').Route} route @returns {import('../main.js').Screen} */
 export function open({ user: asked, query }) {
@@ -47,6 +57,12 @@ export function open({ user: asked, query }) {
   const state = el('span', { id: 'user-state', 'aria-live': 'polite' });
   const facts = el('dl', { class: 'facts-row' });
   const unknown = el('p', { class: 'hint', hidden: '' }, t('user_unknown'));
+  const damage = el(
+    'div',
+    { class: 'damage', id: 'user-damaged', role: 'status', hidden: '' },
+    el('p', {}, mark('bad', t('damaged')), ' ', t('user_damaged')),
+    el('p', {}, t('user_damaged_mended')),
+  );
   const told = outcome();
   const kickAll = el('button', { class: 'danger', id: 'kick-all', type: 'button', on: { click: () => kick() } }, t('kick_all'));
 
@@ -73,7 +89,8 @@ export function open({ user: asked, query }) {
   });
 
   const refusals = refusalTable({ ofUser: true });
-  /** How many devices are logged in. */
+  const devicesCard = el('section', { class: 'card' }, el('h2', {}, t('devices_and_sessions')), devices.element);
+  /** How many devices are logged in; null: not known, for the record is damaged. @type {?number} */
   let terminals = 0;
 
   const timeline = timelineOf(user, query);
@@ -81,13 +98,15 @@ export function open({ user: asked, query }) {
   const asking = repeat(
     EVERY_MS,
     async (signal) => {
-      /** @type {UserDetail} */
-      const now = await get(userPath(user), signal);
+      const now = await detailOf(user, signal);
       await timeline.update(now, signal);
-      show(state, now.state, (state) => [badge(state)]);
-      unknown.hidden = now.version !== 0;
-      terminals = now.terminals.length;
-      kickAll.toggleAttribute('disabled', !terminals);
+      show(state, now?.state ?? null, (state) => [state === null ? mark('bad', t('damaged')) : badge(state)]);
+      damage.hidden = now !== null;
+      facts.hidden = devicesCard.hidden = now === null;
+      unknown.hidden = now?.version !== 0;
+      terminals = now && now.terminals.length;
+      kickAll.toggleAttribute('disabled', terminals === 0);
+      if (now === null) return;
       show(facts, { ...now, terminals: [] }, ({ since, state, last_seen, platforms, custom }) => [
         fact('since', moment(since)),
         fact('last_seen', state === 'Online' ? t('now') : moment(last_seen)),
@@ -101,7 +120,7 @@ export function open({ user: asked, query }) {
   const watching = repeat(WATCHERS_EVERY_MS, async (signal) => {
     /** @type {WatcherPage} */
     const page = await get(withQuery(userPath(user, '/watchers'), { limit: WATCHERS }), signal);
-    watchers.show(page.watchers);
+    watchers.show(page.watchers, damagedUsers(page.damaged ?? []));
     count.textContent =
       page.count > page.watchers.length
         ? t('shown_of', { count: number(page.watchers.length), all: number(page.count) })
@@ -121,7 +140,11 @@ export function open({ user: asked, query }) {
         ? t('confirm_session', { user, platform: platformName(one.platform), device: one.device })
         : t('confirm_all', { user }),
       hint: t(one ? 'confirm_session_hint' : 'confirm_all_hint'),
-      action: one ? t('kick_session') : t('kick_all_count', { count: number(terminals) }),
+      action: one
+        ? t('kick_session')
+        : terminals === null
+          ? t('kick_all_unknown')
+          : t('kick_all_count', { count: number(terminals) }),
       asksReason: true,
     });
     if (reason === null) return;
@@ -148,10 +171,11 @@ export function open({ user: asked, query }) {
       el('p', { class: 'crumb' }, el('a', { href: address('users') }, t('screen_users'))),
       el('div', { class: 'heading' }, el('div', { class: 'title' }, name, state), mayAct() ? kickAll : null),
       unknown,
+      damage,
       told.element,
       facts,
       timeline.element,
-      el('section', { class: 'card' }, el('h2', {}, t('devices_and_sessions')), devices.element),
+      devicesCard,
       timeline.changes,
       el('section', { class: 'card', id: 'user-refusals' }, el('h2', {}, t('refused_logins')), refusals.element),
       el('section', { class: 'card' }, el('div', { class: 'title' }, el('h2', {}, t('watchers')), count), watchers.element),
@@ -164,6 +188,16 @@ export function open({ user: asked, query }) {
   };
 }
 
+/** Null where the user's record is damaged. @param {string} user @param {AbortSignal} signal @returns {Promise<?UserDetail>} */
+async function detailOf(user, signal) {
+  try {
+    return await get(userPath(user), signal);
+  } catch (error) {
+    if (error instanceof ApiError && error.isDamage) return null;
+    throw error;
+  }
+}
+
 /** The timeline with its choice of time, and the same as a table. @param {string} user @param {URLSearchParams} query */
 function timelineOf(user, query) {
   let range = query.get('range') ?? 'day';
@@ -174,12 +208,15 @@ function timelineOf(user, query) {
   let events = [];
   /** How far back they reach; nothing older is known to have happened. */
   let reach = Infinity;
-  /** @type {?UserDetail} */
+  /** How many more were found damaged when they were read. */
+  let holes = 0;
+  /** @type {?typeof DAMAGED} */
   let now = null;
   let isCut = false;
 
   const drawn = /** @type {HubTimeline} */ (el('hub-timeline'));
   const note = el('p', { class: 'hint', hidden: '' });
+  const notice = damageNotice();
   const buttons = Object.keys(RANGES).map((name) =>
     el(
       'button',
@@ -265,14 +302,18 @@ function timelineOf(user, query) {
     note.hidden = begin === from;
     note.textContent = t('history_cut', { at: exactly(begin) });
     const known = events.filter(({ at }) => at >= from);
-    drawn.show(lanesOf(known, now, from, to), from, to);
+    // Of a damaged record it is not known how the user is after the last change: nothing is drawn there.
+    const until = now === DAMAGED ? Math.min(to, known[known.length - 1]?.at ?? from) : to;
+    drawn.show(lanesOf(known, now, from, until), from, to);
+    const damage = damagedChanges(holes);
+    notice.show(damage);
     const shown = known.filter(({ at }) => at <= to).reverse();
-    list.show(shown.slice(0, TABLE_MAX));
+    list.show(shown.slice(0, TABLE_MAX), damage);
     listNote.hidden = shown.length <= TABLE_MAX;
     listNote.textContent = t('shown_of', { count: TABLE_MAX, all: shown.length });
   }
 
-  /** Reads the history back to where the timeline begins. @param {UserDetail} status @param {AbortSignal} [signal] */
+  /** Reads the history back to where the timeline begins. @param {typeof DAMAGED} status @param {AbortSignal} [signal] */
   async function reachBack(status, signal) {
     const { from } = limits();
     if (reach <= from) return;
@@ -280,6 +321,7 @@ function timelineOf(user, query) {
     const read = [];
     /** @type {?string} */
     let before = null;
+    let damagedCount = 0;
     isCut = false;
     for (let page = 0; ; page++) {
       if (page === PAGES_MAX) {
@@ -287,12 +329,14 @@ function timelineOf(user, query) {
         break;
       }
       /** @type {EventPage} */
-      const { events, next } = await get(withQuery(userPath(user, '/history'), { limit: PAGE, before }), signal);
+      const { events, next, damaged } = await get(withQuery(userPath(user, '/history'), { limit: PAGE, before }), signal);
       read.push(...events);
+      damagedCount += damaged?.length ?? 0;
       before = next;
       if (next === null || (events.length && events[events.length - 1].at < from)) break;
     }
     events = read.reverse();
+    holes = damagedCount;
     reach = isCut && events.length ? events[0].at : from;
     now = status;
   }
@@ -309,6 +353,7 @@ function timelineOf(user, query) {
         el('div', { class: 'segments' }, earlier, later, toNow),
         span,
       ),
+      notice.element,
       drawn,
       note,
       el(
@@ -320,8 +365,9 @@ function timelineOf(user, query) {
     ),
     changes: el('section', { class: 'card' }, el('h2', {}, t('changes')), list.element, listNote),
 
-    /** @param {UserDetail} status @param {AbortSignal} signal */
-    async update(status, signal) {
+    /** @param {?UserDetail} detail null: damaged @param {AbortSignal} signal */
+    async update(detail, signal) {
+      const status = detail ?? DAMAGED;
       // Nothing new without a new version.
       if (!now || reach > limits().from || status.version !== now.version) {
         reach = Infinity;

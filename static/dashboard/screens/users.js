@@ -4,7 +4,7 @@ import { t } from '../../i18n.js';
 import { badge, el, foreign, moment, platformName } from '../../ui.js';
 import { get, pageOf, withQuery } from '../api.js';
 import { live } from '../live.js';
-import { REST, choice, field, heading, outcome, pager, shownOf, table, userLink } from '../parts.js';
+import { REST, choice, damagedUsers, field, heading, outcome, pager, shownOf, table, userLink } from '../parts.js';
 import { repeat } from '../poll.js';
 import { address, remember } from '../router.js';
 /** @import { State, Status, StatusPage } from '../shapes.d.ts' */
@@ -53,19 +53,19 @@ export function open({ query }) {
     () => Math.max(EVERY_MS, REST * tookMs),
     async (signal) => {
       const began = performance.now();
-      const { items, next } = await pageOf(
+      const { items, next, damaged } = await pageOf(
         async (cursor, limit) => {
           /** @type {StatusPage} */
-          const { statuses, next } = await get(withQuery('users', { ...wanted(), cursor, limit }), signal);
-          return { items: statuses, next };
+          const { statuses, next, damaged } = await get(withQuery('users', { ...wanted(), cursor, limit }), signal);
+          return { items: statuses, next, damaged };
         },
         asked.cursor,
         PAGE,
       );
       tookMs = performance.now() - began;
-      list.show(items);
+      list.show(items, damagedUsers(damaged));
       pages.show(next, shownOf(items.length, PAGE, next, total()));
-      within.hidden = match === 'contains' || !asked.text || items.length > 0;
+      within.hidden = match === 'contains' || !asked.text || items.length + damaged.length > 0;
       problem.tell('');
     },
     (error) => error.isOwn && problem.tell(t('failed', { message: error.message }), true),

@@ -109,6 +109,7 @@ pub struct Login {
     pub timeout: Duration,
     pub web_tabs: WebTabs,
     pub miniprogram_as_web: bool,
+    #[serde(deserialize_with = "read::instances")]
     pub max_instances: BTreeMap<Platform, u8>,
 }
 

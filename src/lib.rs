@@ -7,6 +7,8 @@ pub mod clock;
 
 pub mod panics;
 
+pub mod causes;
+
 pub mod throttle;
 
 pub mod wire;

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use super::TokenFault;
 use super::public_key::{Algorithm, verifies};
+use crate::causes::with_causes;
 use crate::presence::Timestamp;
 
 /// How old a set may become before it is fetched again.
@@ -113,9 +114,15 @@ impl Jwks {
         if self.unknown.contains_key(name) {
             return Err(absent());
         }
-        if tried.is_some_and(|at| apart(wall, at) < FETCH_EVERY) {
-            // Nobody knows yet whether there is such a key: its bearer is to come again.
-            return Err(TokenFault::KeysUnavailable);
+        if let Some(at) = tried.filter(|at| apart(wall, *at) < FETCH_EVERY) {
+            // Nobody knows yet whether there is such a key, which may be new: its bearer is to come again.
+            // Anybody can cause a fetch with a made-up `kid`, and must not so lock out a new key.
+            let is_fetched = self.set.load().as_ref().is_some_and(|set| set.fetched == at);
+            return Err(if is_fetched {
+                TokenFault::KeyNotFetched
+            } else {
+                TokenFault::KeysUnavailable
+            });
         }
         self.fetch(&mut tried, wall).await.ok_or(TokenFault::KeysUnavailable)?;
         self.known(kid).ok_or_else(|| {
@@ -231,16 +238,9 @@ impl KeySet {
     }
 }
 
-/// An error with its causes, without the URL, which may have a password in it.
+/// An error without the URL, which may have a password in it.
 fn in_words(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut words = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
-    }
-    words
+    with_causes(&error.without_url())
 }
 
 /// Reads one entry of a set.

@@ -77,8 +77,14 @@ pub enum TokenFault {
     #[error("{0}")]
     Unacceptable(String),
     /// The keys cannot be fetched now.
-    #[error("the keys cannot be fetched now")]
+    #[error("the JWK set cannot be fetched now: try again later")]
     KeysUnavailable,
+    /// The keys that were fetched a moment ago do not have the one it names, which may be new.
+    #[error(
+        "the JWK set that was fetched a few seconds ago has no key for this token's `kid`: if the key is \
+         new, try again in a few seconds"
+    )]
+    KeyNotFetched,
 }
 
 /// Turns tokens into identities.

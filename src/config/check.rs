@@ -79,17 +79,7 @@ impl Config {
             entry.into_iter().chain(keys.map(str::to_owned)).collect()
         };
         let faults = self.policy().err().unwrap_or_default();
-        let message = |fault: &PolicyFault| match fault {
-            PolicyFault::Instances(platform) => {
-                let given = self.login.max_instances.get(platform).copied().unwrap_or_default();
-                format!("{fault}, got {given}")
-            }
-            PolicyFault::Twice(_)
-            | PolicyFault::Missing(_)
-            | PolicyFault::PartedSlot
-            | PolicyFault::SharedInstances => fault.to_string(),
-        };
-        faults.iter().map(|fault| (keys(fault), message(fault))).collect()
+        faults.iter().map(|fault| (keys(fault), fault.to_string())).collect()
     }
 
     fn login_faults(&self) -> Found {
@@ -173,12 +163,14 @@ impl Config {
 
     fn webhook_faults(&self) -> Found {
         let mut found = Found::new();
-        if let Err((key, message)) = self.webhook() {
+        let made = self.webhook();
+        let is_url_right = !matches!(made, Err(("webhook.url", _)));
+        if let Err((key, message)) = made {
             found.push((vec![key], message));
         }
         let (webhook, tencent) = (&self.webhook, &self.tencent);
         let is_native = webhook.format == WebhookFormat::Native;
-        if !webhook.url.is_empty() && is_native && webhook.secrets.is_empty() {
+        if !webhook.url.is_empty() && is_url_right && is_native && webhook.secrets.is_empty() {
             let message = "webhook.secrets is empty, so receivers could not verify the sender: add \
                            one, \"whsec_\" and what `openssl rand -base64 32` prints";
             found.push((vec!["webhook.secrets", "webhook.url"], message.into()));

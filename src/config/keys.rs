@@ -165,8 +165,8 @@ impl Config {
                 found.push((vec![key], format!("{name}: {message}")));
             }
         }
-        for (n, (name, path)) in pems.iter().enumerate() {
-            if let Some((first, _)) = pems[..n].iter().find(|(_, earlier)| earlier == path) {
+        for (n, (name, _)) in pems.iter().enumerate() {
+            if let Some(first) = same_before(pems, n) {
                 let message = format!("{name} is the same file as {first}: remove one of them");
                 found.push((vec!["auth.public_keys"], message));
             }
@@ -246,12 +246,12 @@ fn secret_faults(secrets: &[(String, &Secret)]) -> Found {
     for (n, (name, secret)) in secrets.iter().enumerate() {
         let key = setting_of(name, "auth.secret", "auth.secrets");
         let text = secret.expose();
-        let same = secrets[..n].iter().find(|(_, earlier)| *earlier == *secret);
+        let same = same_before(secrets, n);
         let fault = malformed(text).or_else(|| match (text.len(), same) {
             (bytes, _) if bytes < SECRET_BYTES_MIN => Some(format!(
                 "has {bytes} bytes; an HS256 secret needs at least {SECRET_BYTES_MIN}: {MAKE}"
             )),
-            (_, Some((first, _))) => Some(format!("is the same as {first}: remove one of them")),
+            (_, Some(first)) => Some(format!("is the same as {first}: remove one of them")),
             (_, None) => None,
         });
         found.extend(fault.map(|fault| (vec![key], format!("{name} {fault}"))));
@@ -296,6 +296,13 @@ pub(super) fn entries<'a, T>(
     entries: &'a [T],
 ) -> impl Iterator<Item = (String, &'a T)> {
     entries.iter().enumerate().map(move |(n, entry)| (format!("{list}[{n}]"), entry))
+}
+
+/// The name of an earlier entry of the same list that is the same. The setting for a single one beside
+/// a list is a fault by itself, whatever they hold.
+fn same_before<T: PartialEq>(all: &[(String, T)], n: usize) -> Option<&str> {
+    let is_same = |(name, value): &&(String, T)| name.ends_with(']') && *value == all[n].1;
+    all[..n].iter().find(is_same).map(|(name, _)| name.as_str())
 }
 
 /// Which of two settings an entry stands in.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
@@ -14,17 +15,19 @@ use utoipa::ToSchema;
 
 use super::Door;
 use super::api::JsonBody;
-use super::audit::{Deed, WRONG_KEYS};
+use super::audit::Deed;
 use super::forwarded::Client;
 use super::keys::{MayRead, MaySeeAll, cookies};
-use super::openapi::{self, Refusals};
+use super::openapi::{self, BodyRefusals, Refusals};
 use super::problem::Problem;
 use super::upgrade::household;
-use crate::auth::{LOGIN_TTL, Role};
+use crate::auth::{LOGIN_TTL, Rate, Role};
 use crate::presence::Timestamp;
 
 /// The most bytes of what anybody may send to log in.
 const LOGIN_BYTES_MAX: usize = 4 * 1024;
+/// How often wrong keys of one address are looked at.
+const WRONG_KEYS: Rate = Rate { burst: 5, per: 5, interval: Duration::from_secs(60) };
 
 /// A key to log in with.
 #[derive(Deserialize, ToSchema)]
@@ -34,9 +37,9 @@ pub(super) struct LoginRequest {
     key: String,
 }
 
-/// Who somebody is.
+/// Who is logged in, or has a key.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Who {
+pub(super) struct Identity {
     /// `viewer`, `api` or `admin`.
     role: &'static str,
     /// When the login ends; null for a key by itself.
@@ -73,9 +76,10 @@ impl FromRequestParts<Arc<Door>> for Way {
     security(()),
     request_body = LoginRequest,
     responses(
-        (status = 200, description = "Who one is; a cookie for what follows.", body = Who),
+        (status = 200, description = "Who one is; a cookie for what follows.", body = Identity),
         (status = 429, description = "Too many wrong keys from this address.", body = openapi::ProblemBody),
         Refusals,
+        BodyRefusals,
     ),
 )]
 pub(super) async fn log_in(
@@ -90,21 +94,21 @@ pub(super) async fn log_in(
         return Err(Problem::too_many_wrong_keys(WRONG_KEYS.pause()));
     }
     let Some(bearer) = door.settings().keys.bearer(&key) else {
-        door.trail.note_wrong_key(address);
-        return Err(Problem::unknown_key());
+        return Err(door.wrong_key(address));
     };
     door.wrong_keys.put_back(&household);
     let caller = door.caller_by_key(bearer, address);
     if bearer.role == Role::Api {
-        let refused = "this key is a back end's: the dashboard wants an admin's or a viewer's";
+        let refused = "a key of auth.api_keys does not open the dashboard: log in with one of auth.admin_keys or \
+                       auth.viewer_keys";
         caller.was_refused("log in", refused);
         return Err(Problem::forbidden(refused));
     }
     let id = door.logins.begin(bearer.mark, now);
     caller.did(&Deed::of("log in"), Ok("for 8 hours"));
     let expires = Some(door.hub.clock().wall() + LOGIN_TTL);
-    let who = Who { role: bearer.role.name(), expires, key: bearer.mark.to_string() };
-    Ok((set_cookie(&door.cookie, &id, LOGIN_TTL.as_secs(), way.is_secure), Json(who))
+    let identity = Identity { role: bearer.role.name(), expires, key: bearer.mark.to_string() };
+    Ok((set_cookie(&door.cookie, &id, LOGIN_TTL.as_secs(), way.is_secure), Json(identity))
         .into_response())
 }
 
@@ -115,16 +119,16 @@ pub(super) async fn log_in(
     operation_id = "getLogin",
     tag = "dashboard",
     responses(
-        (status = 200, description = "Who one is.", body = Who),
+        (status = 200, description = "Who one is.", body = Identity),
         Refusals,
     ),
 )]
-pub(super) async fn who(State(door): State<Arc<Door>>, MayRead(caller): MayRead) -> Json<Who> {
+pub(super) async fn who(State(door): State<Arc<Door>>, MayRead(caller): MayRead) -> Json<Identity> {
     let clock = door.hub.clock();
     // As the wall clock will show it.
     let expires = caller.expires().map(|at| clock.wall() + (at - clock.now()));
     let bearer = caller.bearer;
-    Json(Who { role: bearer.role.name(), expires, key: bearer.mark.to_string() })
+    Json(Identity { role: bearer.role.name(), expires, key: bearer.mark.to_string() })
 }
 
 /// `DELETE /v1/admin/session`: logs out, whoever was logged in. It wants no further header: no form

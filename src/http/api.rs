@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::Door;
 use super::audit::Deed;
 use super::keys::{MayAct, MayRead};
-use super::openapi::{self, Refusals};
+use super::openapi::{self, BodyRefusals, DamageRefusal, Refusals};
 use super::problem::Problem;
 use crate::clock::Clock;
 use crate::hub::{Applied, Hub};
@@ -165,6 +165,7 @@ pub(super) struct TerminalDetail<'a> {
     responses(
         (status = 200, description = "The statuses, in the order asked.", body = Statuses<'static>),
         Refusals,
+        BodyRefusals,
     ),
 )]
 pub(super) async fn statuses(
@@ -208,6 +209,7 @@ pub(super) async fn statuses(
     responses(
         (status = 200, description = "The status.", body = Detail<'static>),
         Refusals,
+        DamageRefusal,
     ),
 )]
 pub(super) async fn user(
@@ -281,6 +283,7 @@ pub(super) struct Kicked {
     responses(
         (status = 200, description = "Who was kicked.", body = Kicked),
         Refusals,
+        BodyRefusals,
     ),
 )]
 pub(super) async fn kick(
@@ -351,6 +354,7 @@ pub(super) struct CustomRequest {
         (status = 200, description = "The status.", body = Detail<'static>),
         (status = 409, description = "The user is not logged in.", body = openapi::ProblemBody),
         Refusals,
+        BodyRefusals,
     ),
 )]
 pub(super) async fn set_custom(

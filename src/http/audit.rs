@@ -21,9 +21,9 @@ use super::openapi::Refusals;
 use super::problem::Problem;
 use super::query::{Asked, Limit};
 use super::upgrade::household;
-use crate::auth::Rate;
 use crate::clock::Clock;
 use crate::presence::{Timestamp, UserId};
+use crate::throttle::Lines;
 
 /// What the lines can be told by, and filtered.
 const TARGET: &str = "audit";
@@ -33,8 +33,9 @@ const ENTRIES_MAX: usize = 1000;
 const STRANGERS_MAX: usize = 200;
 /// The longest text that an entry keeps; a path that was refused may be longer.
 const TEXT_BYTES_MAX: usize = 512;
-/// How often wrong keys of one address are looked at where somebody logs in, and noted elsewhere.
-pub(super) const WRONG_KEYS: Rate = Rate { burst: 5, per: 5, interval: Duration::from_secs(60) };
+/// How many wrong keys are noted.
+pub(super) const WRONG_KEYS_NOTED: Lines =
+    Lines { of_each: 5, of_all: 100, within: Duration::from_secs(60) };
 
 /// Something that a caller did, or meant to do.
 #[derive(Clone, Copy)]
@@ -129,10 +130,10 @@ impl Trail {
         }
     }
 
-    /// Notes a wrong key.
-    pub(super) fn note_wrong_key(&self, address: IpAddr) {
+    /// Notes a wrong key; some were not noted before.
+    fn note_wrong_key(&self, address: IpAddr, suppressed: u64) {
         let action = "wrong key";
-        tracing::warn!(target: TARGET, %address, action, "refused");
+        tracing::warn!(target: TARGET, %address, action, suppressed, "refused");
         self.note(Entry { address: Some(address), ..self.entry("refused", action) });
     }
 
@@ -212,12 +213,11 @@ impl Caller {
 }
 
 impl Door {
-    /// Notes a wrong key, which itself is noted nowhere, unless there were many from that address;
-    /// returns the refusal.
+    /// Notes a wrong key, which itself is noted nowhere, unless there were many; returns the refusal.
     pub(super) fn wrong_key(&self, address: IpAddr) -> Problem {
         let now = self.hub.clock().now();
-        if self.wrong_keys_noted.take(&household(address), &WRONG_KEYS, now) {
-            self.trail.note_wrong_key(address);
+        if let Some(suppressed) = self.wrong_keys_noted.admit(household(address), now) {
+            self.trail.note_wrong_key(address, suppressed);
         }
         Problem::unknown_key()
     }

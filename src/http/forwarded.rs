@@ -14,6 +14,9 @@ use super::peer::Peer;
 const BY_PROXY: [&str; 5] =
     ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "forwarded"];
 
+/// How many bits stand before the IPv4 address in one written as IPv6, `::ffff:10.0.0.1`.
+const V4_MAPPED_BITS: u8 = 96;
+
 /// The proxies whose word on where a request comes from counts.
 #[derive(Debug, Clone, Default)]
 pub struct TrustedProxies(Vec<IpNet>);
@@ -42,17 +45,14 @@ impl TrustedProxies {
     ///
     /// # Errors
     ///
-    /// Says which entries are neither.
+    /// Says which entries are neither, and what to write instead.
     pub fn parse(texts: &[String]) -> Result<Self, Vec<String>> {
         let mut wrong = Vec::new();
         let mut networks = Vec::new();
         for (index, text) in texts.iter().enumerate() {
             match network(text) {
-                Some(network) => networks.push(network),
-                None => wrong.push(format!(
-                    "trusted_proxies[{index}]: expected an address or a network, such as \
-                     \"10.0.0.5\" or \"10.0.0.0/8\", got {text:?}"
-                )),
+                Ok(network) => networks.push(network),
+                Err(message) => wrong.push(format!("trusted_proxies[{index}]: {message}")),
             }
         }
         if wrong.is_empty() { Ok(Self(networks)) } else { Err(wrong) }
@@ -183,19 +183,27 @@ fn v6(text: &str) -> Option<IpAddr> {
 }
 
 /// Reads a network or an address; bits beyond the prefix do not count, as `10.0.0.1/8` is `10.0.0.0/8`.
-fn network(text: &str) -> Option<IpNet> {
-    let network =
-        text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()?;
-    let (address, length) = (network.addr(), network.prefix_len());
-    let mapped = match address {
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().filter(|_| length >= 96),
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let network = network.map_err(|_| {
+        format!(
+            "expected an address or a network, such as \"10.0.0.5\" or \"10.0.0.0/8\", got {text:?}"
+        )
+    })?;
+    let mapped = match network.addr() {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped(),
         IpAddr::V4(_) => None,
     };
-    let network = match mapped {
-        Some(v4) => IpNet::new(v4.into(), length - 96).ok()?,
-        None => network,
-    };
-    Some(network.trunc())
+    let Some(v4) = mapped else { return Ok(network.trunc()) };
+    // Peers that speak IPv4 are compared as IPv4: a wider network of IPv6 would have none of them.
+    let length = network.prefix_len();
+    let bits = length.checked_sub(V4_MAPPED_BITS);
+    if let Some(Ok(network)) = bits.map(|bits| IpNet::new(v4.into(), bits)) {
+        return Ok(network.trunc());
+    }
+    let meant = IpNet::new(v4.into(), length).map(|network| network.trunc().to_string());
+    let meant = meant.unwrap_or_else(|_| v4.to_string());
+    Err(format!("{text:?} matches no IPv4 address: write IPv4 networks as IPv4, such as {meant:?}"))
 }
 
 /// Whether only a neighbour has such an address, so that no client on the internet can claim it.

@@ -68,11 +68,22 @@ fn check_host(request: &Request) -> Result<(), Problem> {
         (Some(_), Some(_)) => Err(bad("there are two Host headers: send one")),
         (Some(host), None) => {
             let authority = Authority::try_from(host.as_bytes());
-            let is_host =
-                authority.is_ok_and(|a| !a.host().is_empty() && !a.as_str().contains('@'));
-            is_host.then_some(()).ok_or_else(|| {
+            authority.ok().filter(is_host).map(drop).ok_or_else(|| {
                 bad("the Host header is not a host: expected one like hub.example.com or 10.0.0.5:7800")
             })
         }
     }
+}
+
+/// Whether it is a host, with a port or without (RFC 9110, section 7.2).
+fn is_host(authority: &Authority) -> bool {
+    let host = authority.host();
+    let port = authority.as_str().strip_prefix(host);
+    !host.is_empty()
+        && !authority.as_str().contains('@')
+        && port.is_some_and(|rest| match rest.strip_prefix(':') {
+            // A port may be empty, and then is the default one.
+            Some(port) => port.is_empty() || authority.port_u16().is_some(),
+            None => rest.is_empty(),
+        })
 }

@@ -60,11 +60,12 @@ impl FromRequestParts<Arc<Door>> for MayAct {
     async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
         let caller = door.caller(parts)?;
         let refused = match caller.bearer.role {
-            Role::Viewer => "a viewer's key may only read",
+            Role::Viewer => "this key may only read: use one of auth.api_keys or auth.admin_keys",
             Role::Api | Role::Admin
                 if caller.login.is_some() && !parts.headers.contains_key(ACT_HEADER) =>
             {
-                "whoever acts by the cookie sends X-Presence-Hub, too"
+                "the header X-Presence-Hub is missing: a request that acts by the dashboard's cookie \
+                 must have it"
             }
             Role::Api | Role::Admin => return Ok(Self(caller)),
         };
@@ -78,7 +79,9 @@ impl FromRequestParts<Arc<Door>> for MaySeeAll {
 
     async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
         match door.caller(parts)?.bearer.role {
-            Role::Viewer | Role::Api => Err(Problem::forbidden("an admin's key is wanted")),
+            Role::Viewer | Role::Api => {
+                Err(Problem::forbidden("this call needs a key of auth.admin_keys"))
+            }
             Role::Admin => Ok(Self),
         }
     }

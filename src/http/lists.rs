@@ -13,10 +13,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::Door;
 use super::api::{Detail, TerminalDetail, many};
 use super::keys::MayRead;
-use super::openapi::{self, Refusals};
+use super::openapi::{self, DamageRefusal, Refusals};
 use super::place::{Place, SESSIONS, SNAPSHOT, USERS};
 use super::problem::Problem;
-use super::query::{Asked, Limit};
+use super::query::{self, Asked, Limit};
 use crate::hub::Hub;
 use crate::presence::{Platform, Record, State as UserState, Terminal, UserId};
 use crate::store::{Among, Cursor, Damaged, Listed};
@@ -185,6 +185,7 @@ async fn statuses<const LIST: u8>(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SessionsRequest {
+    #[serde(default, deserialize_with = "query::user")]
     #[param(value_type = Option<String>)]
     user: Option<UserId>,
     #[param(value_type = Option<openapi::Platform>)]
@@ -254,6 +255,7 @@ pub(super) struct SessionPage<'a> {
     responses(
         (status = 200, description = "A page of sessions.", body = SessionPage<'static>),
         Refusals,
+        DamageRefusal,
     ),
 )]
 pub(super) async fn sessions(

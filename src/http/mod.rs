@@ -34,7 +34,6 @@ mod upgrade;
 mod watchers;
 mod webhooks;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,7 +44,6 @@ use axum::body::Bytes;
 use axum::http::header;
 use axum::routing::{any, get, post};
 use axum::{Router, middleware};
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -65,6 +63,7 @@ use crate::auth::{ApiKeys, Buckets, Logins, Rate, TokenRules};
 use crate::hub::Hub;
 use crate::presence::Timestamp;
 use crate::session::Sessions;
+use crate::throttle::{KeyedThrottle, Lines};
 use crate::webhook::Webhook;
 
 /// How many sockets there may be for plain requests while every WebSocket is taken.
@@ -81,16 +80,16 @@ pub struct Door {
     /// The sockets there may be, those of plain requests among them.
     sockets: Arc<Semaphore>,
     by_address: Buckets<IpAddr>,
-    /// When each origin's refusal was last logged.
-    refused_origins: Mutex<BTreeMap<String, Timestamp>>,
+    /// Limits the warnings of refused origins.
+    refused_origins: KeyedThrottle<String>,
     unlisted: Unlisted,
     compressed: Compressed,
     /// Who is logged in at the dashboard.
     logins: Logins,
-    /// How many wrong keys each address has to log in with, and may have noted elsewhere.
+    /// How many wrong keys each address has to log in with.
     wrong_keys: Buckets<IpAddr>,
-    /// See [`wrong_keys`](Self::wrong_keys).
-    wrong_keys_noted: Buckets<IpAddr>,
+    /// Limits the notes of wrong keys.
+    wrong_keys_noted: KeyedThrottle<IpAddr>,
     /// The name of the dashboard's cookie.
     cookie: String,
     trail: Arc<audit::Trail>,
@@ -171,7 +170,7 @@ impl Door {
             cookie: settings.cookie.clone(),
             logins: Logins::default(),
             wrong_keys: Buckets::default(),
-            wrong_keys_noted: Buckets::default(),
+            wrong_keys_noted: KeyedThrottle::new(audit::WRONG_KEYS_NOTED),
             trail: Arc::new(audit::Trail::new(hub.clock().clone())),
             addresses: Arc::default(),
             series: Series::default(),
@@ -185,7 +184,7 @@ impl Door {
             places: Arc::new(Semaphore::new(places)),
             sockets: Arc::new(Semaphore::new(places + REQUESTS_SPARE)),
             by_address,
-            refused_origins: Mutex::default(),
+            refused_origins: KeyedThrottle::new(Lines::EACH_ONCE),
             unlisted: Unlisted::default(),
             compressed: Compressed::default(),
         })

@@ -47,22 +47,47 @@ pub(super) struct Refusals;
 
 impl IntoResponses for Refusals {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let refusals = [
+        refusals([
             ("400", "Something about the request is wrong."),
             ("401", "No key that is known."),
-            ("403", "The key may only read."),
+            ("403", "The key may not do this."),
+            ("404", "There is no such path, as where a user's id was not percent-encoded."),
+            ("405", "The path does not take this method; Allow lists those it takes."),
             ("503", "The store cannot be reached now; Retry-After says when to ask again."),
-        ];
-        let refusals = refusals.map(|(status, description)| {
-            let body = utoipa::openapi::ContentBuilder::new()
-                .schema(Some(Ref::from_schema_name("ProblemBody")));
-            let response = ResponseBuilder::new()
-                .description(description)
-                .content("application/json", body.build());
-            (status.to_owned(), response.build().into())
-        });
-        refusals.into()
+        ])
     }
+}
+
+/// The refusals of every call that takes a body.
+pub(super) struct BodyRefusals;
+
+impl IntoResponses for BodyRefusals {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        refusals([("408", "The body took too long to arrive."), ("413", "The body is too large.")])
+    }
+}
+
+/// The refusal of every call that reads one user's record.
+pub(super) struct DamageRefusal;
+
+impl IntoResponses for DamageRefusal {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        refusals([("500", "The user's record is damaged (`damaged`): the status is unknown.")])
+    }
+}
+
+fn refusals<const N: usize>(
+    refusals: [(&'static str, &'static str); N],
+) -> BTreeMap<String, RefOr<Response>> {
+    let refusals = refusals.map(|(status, description)| {
+        let body = utoipa::openapi::ContentBuilder::new()
+            .schema(Some(Ref::from_schema_name("ProblemBody")));
+        let response = ResponseBuilder::new()
+            .description(description)
+            .content("application/json", body.build());
+        (status.to_owned(), response.build().into())
+    });
+    refusals.into()
 }
 
 /// A refusal.

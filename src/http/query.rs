@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use super::Door;
 use super::problem::Problem;
+use crate::presence::UserId;
 use crate::wire::explain;
 
 /// How many of anything a page has, and may have at most.
@@ -102,6 +103,12 @@ impl<'de> Deserializer<'de> for Text<'_> {
         bool i8 i16 i32 i64 i128 u8 u16 u128 f32 f64 char str string bytes byte_buf unit
         unit_struct seq tuple tuple_struct map struct identifier ignored_any
     }
+}
+
+/// Reads the id of a user; one that nobody can have is refused.
+pub(super) fn user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<UserId>, D::Error> {
+    let text = Cow::<str>::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(D::Error::custom)
 }
 
 /// How much of a list is wanted: 1 to 1,000, 100 where it is not said.

@@ -15,7 +15,7 @@ use super::api::many;
 use super::keys::MayRead;
 use super::openapi::{self, Refusals};
 use super::problem::Problem;
-use super::query::{Asked, Limit};
+use super::query::{self, Asked, Limit};
 use crate::presence::{DeviceId, Platform, Timestamp, UserId};
 use crate::session::RefusedLogin;
 
@@ -24,6 +24,7 @@ use crate::session::RefusedLogin;
 #[into_params(parameter_in = Query)]
 pub(super) struct RefusalsRequest {
     /// Whose logins; everybody's where it is left out.
+    #[serde(default, deserialize_with = "query::user")]
     #[param(value_type = Option<String>)]
     user: Option<UserId>,
     #[serde(default)]

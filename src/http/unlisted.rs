@@ -8,11 +8,11 @@ use parking_lot::Mutex;
 
 use super::forwarded::{Client, TrustedProxies};
 use crate::presence::Timestamp;
+use crate::throttle::{KeyedThrottle, Lines};
 
-/// How often one address is warned of.
-const WARNED_EVERY: Duration = Duration::from_secs(3600);
-/// How many addresses are warned of in that time: anybody may send headers like a proxy's.
-const WARNED_MAX: usize = 20;
+/// How many warnings there are. An address is warned of once an hour; anybody may send headers like a
+/// proxy's.
+const WARNINGS: Lines = Lines { within: Duration::from_secs(3600), ..Lines::EACH_ONCE };
 /// How many connections of one address must be refused, within how long, to be worth a warning.
 const REFUSED_OFTEN: u32 = 50;
 /// See [`REFUSED_OFTEN`].
@@ -21,33 +21,42 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(60);
 const ADDRESSES_MAX: usize = 1000;
 
 /// The addresses that may be those of proxies.
-#[derive(Default)]
-pub(super) struct Unlisted(Mutex<BTreeMap<IpAddr, Noted>>);
+pub(super) struct Unlisted {
+    warned: KeyedThrottle<IpAddr>,
+    refused: Mutex<BTreeMap<IpAddr, Refused>>,
+}
 
-#[derive(Default)]
-struct Noted {
-    /// Connections refused since then.
-    refused: u32,
+/// How many connections of an address were refused since then.
+struct Refused {
+    count: u32,
     since: Timestamp,
-    warned: Option<Timestamp>,
+}
+
+impl Default for Unlisted {
+    fn default() -> Self {
+        Self { warned: KeyedThrottle::new(WARNINGS), refused: Mutex::default() }
+    }
 }
 
 impl Unlisted {
     /// Notes a request; warns where its sender forwards for others and is not trusted.
     pub(super) fn forwarded(&self, client: &Client, proxies: &TrustedProxies, now: Timestamp) {
-        if !client.is_unlisted_proxy || !self.may_warn(client.address, now) {
+        if !client.is_unlisted_proxy {
             return;
         }
+        let Some(suppressed) = self.warned.admit(client.address, now) else { return };
         let (address, line) = (client.address, proxies.line_with(client.address));
         if address.is_loopback() {
             tracing::warn!(
                 %address,
+                suppressed,
                 "a proxy on this machine is not listed in server.trusted_proxies: its clients' \
                  addresses, https and host names are not seen; set: {line}"
             );
         } else {
             tracing::warn!(
                 %address,
+                suppressed,
                 "a proxy is not listed in server.trusted_proxies: all its clients count as one \
                  address and share its limit of connections; if it is your proxy, set: {line}"
             );
@@ -56,21 +65,16 @@ impl Unlisted {
 
     /// Notes that a connection was refused for its address; warns where that happens often.
     pub(super) fn refused(&self, address: IpAddr, proxies: &TrustedProxies, now: Timestamp) {
-        let mut addresses = self.0.lock();
-        let Some(noted) = note(&mut addresses, address, now) else { return };
-        if now - noted.since > REFUSED_WITHIN {
-            (noted.refused, noted.since) = (0, now);
-        }
-        noted.refused += 1;
-        let refused = noted.refused;
-        drop(addresses);
-        if refused < REFUSED_OFTEN || !self.may_warn(address, now) {
+        let refused = self.count(address, now);
+        if refused < REFUSED_OFTEN {
             return;
         }
+        let Some(suppressed) = self.warned.admit(address, now) else { return };
         if proxies.trusts(address) {
             tracing::warn!(
                 %address,
                 refused,
+                suppressed,
                 "many connections from one proxy are refused: it is listed in \
                  server.trusted_proxies, but sends no X-Forwarded-For, Forwarded or X-Real-IP, so \
                  all its clients count as one address; make it send one of them"
@@ -80,6 +84,7 @@ impl Unlisted {
             tracing::warn!(
                 %address,
                 refused,
+                suppressed,
                 "many connections from one address are refused \
                  (limits.connections_per_address_per_second, limits.connection_burst); if it is \
                  your proxy, set: {line}"
@@ -87,36 +92,22 @@ impl Unlisted {
         }
     }
 
-    fn may_warn(&self, address: IpAddr, now: Timestamp) -> bool {
-        let mut addresses = self.0.lock();
-        let is_recent = |noted: &Noted| noted.warned.is_some_and(|at| now - at < WARNED_EVERY);
-        let Some(noted) = note(&mut addresses, address, now) else { return false };
-        if is_recent(noted)
-            || addresses.values().filter(|noted| is_recent(noted)).count() >= WARNED_MAX
-        {
-            return false;
+    /// Counts a refused connection; returns how many there were lately. While too many other addresses
+    /// are remembered, it is not counted.
+    fn count(&self, address: IpAddr, now: Timestamp) -> u32 {
+        let mut addresses = self.refused.lock();
+        let is_recent = |refused: &Refused| now - refused.since <= REFUSED_WITHIN;
+        if addresses.len() >= ADDRESSES_MAX && !addresses.contains_key(&address) {
+            addresses.retain(|_, refused| is_recent(refused));
+            if addresses.len() >= ADDRESSES_MAX {
+                return 0;
+            }
         }
-        if let Some(noted) = addresses.get_mut(&address) {
-            noted.warned = Some(now);
+        let refused = addresses.entry(address).or_insert(Refused { count: 0, since: now });
+        if !is_recent(refused) {
+            *refused = Refused { count: 0, since: now };
         }
-        true
+        refused.count += 1;
+        refused.count
     }
-}
-
-/// What is noted of an address; `None` while too many others are remembered.
-fn note(
-    addresses: &mut BTreeMap<IpAddr, Noted>,
-    address: IpAddr,
-    now: Timestamp,
-) -> Option<&mut Noted> {
-    if addresses.len() >= ADDRESSES_MAX && !addresses.contains_key(&address) {
-        addresses.retain(|_, noted| {
-            noted.warned.is_some_and(|at| now - at < WARNED_EVERY)
-                || now - noted.since <= REFUSED_WITHIN
-        });
-        if addresses.len() >= ADDRESSES_MAX {
-            return None;
-        }
-    }
-    Some(addresses.entry(address).or_insert_with(|| Noted { since: now, ..Noted::default() }))
 }

@@ -1,6 +1,5 @@
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
@@ -24,10 +23,6 @@ use crate::hub::Wire;
 use crate::session::Sessions;
 use crate::wire::SUBPROTOCOL;
 
-/// How often the refusal of one origin is logged.
-const ORIGIN_LOGGED_EVERY: Duration = Duration::from_secs(60);
-/// How many refused origins are remembered for that.
-const ORIGINS_MAX: usize = 1000;
 /// The headers that a handshake is made of: each must be text.
 const HANDSHAKE: [&str; 4] =
     ["connection", "upgrade", "sec-websocket-key", "sec-websocket-version"];
@@ -89,20 +84,19 @@ impl Door {
         self.hub.metrics().refused(problem.code());
     }
 
+    /// Warns of an origin that was refused.
     fn log_origin(&self, origins: &OriginRule, origin: &str) {
         let now = self.hub.clock().now();
-        let mut refused = self.refused_origins.lock();
-        refused.retain(|_, at| now - *at < ORIGIN_LOGGED_EVERY);
-        if refused.len() < ORIGINS_MAX && !refused.contains_key(origin) {
-            refused.insert(origin.to_owned(), now);
-            drop(refused);
-            match origins.line_for(origin) {
-                Some(line) => tracing::warn!(origin, "a page may not connect; to admit it: {line}"),
-                None => tracing::warn!(
-                    origin,
-                    "a client may not connect: its Origin is none that a browser sends"
-                ),
+        let Some(suppressed) = self.refused_origins.admit(origin.to_owned(), now) else { return };
+        match origins.line_for(origin) {
+            Some(line) => {
+                tracing::warn!(origin, suppressed, "a page may not connect; to admit it: {line}");
             }
+            None => tracing::warn!(
+                origin,
+                suppressed,
+                "a client may not connect: its Origin is none that a browser sends"
+            ),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::Door;
 use super::api::JsonBody;
 use super::audit::Deed;
 use super::keys::{MayAct, MayRead};
-use super::openapi::{self, Refusals};
+use super::openapi::{self, BodyRefusals, Refusals};
 use super::place::{DEAD, LogPlace, Place};
 use super::problem::Problem;
 use super::query::{Asked, Limit};
@@ -272,6 +272,7 @@ impl TryFrom<Meant> for Which {
     responses(
         (status = 200, description = "How many.", body = Count),
         Refusals,
+        BodyRefusals,
     ),
 )]
 pub(super) async fn retry(
@@ -295,6 +296,7 @@ pub(super) async fn retry(
     responses(
         (status = 200, description = "How many.", body = Count),
         Refusals,
+        BodyRefusals,
     ),
 )]
 pub(super) async fn drop_dead(

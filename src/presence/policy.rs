@@ -153,10 +153,10 @@ pub enum Groups {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyFault {
     /// L1 wants a partition.
-    #[error("{0} stands in two groups: each platform must stand in exactly one")]
+    #[error("{0} is listed twice: each platform must stand in exactly one group, once")]
     Twice(Platform),
     /// L1 wants a partition.
-    #[error("{0} stands in no group: each platform must stand in exactly one")]
+    #[error("{0} stands in no group: each platform must stand in exactly one group, once")]
     Missing(Platform),
     /// They cannot share a slot and be in different groups.
     #[error("web and miniprogram share a slot, so they must stand in one group")]

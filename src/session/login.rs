@@ -208,7 +208,9 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
                     TokenFault::Expired => (ErrorCode::TokenExpired, true),
                     TokenFault::Unacceptable(_) => (ErrorCode::InvalidToken, true),
                     TokenFault::Invalid(_) => (ErrorCode::InvalidToken, false),
-                    TokenFault::KeysUnavailable => (ErrorCode::Unavailable, false),
+                    TokenFault::KeysUnavailable | TokenFault::KeyNotFetched => {
+                        (ErrorCode::Unavailable, false)
+                    }
                 };
                 Unidentified { error: ErrorBody::new(code, fault.to_string()), is_verified }
             })?;

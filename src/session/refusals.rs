@@ -1,26 +1,21 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::sleep;
 
-use crate::auth::{Bucket, Buckets, Rate, claimed_user};
+use crate::auth::claimed_user;
 use crate::presence::{DeviceId, Platform, Timestamp, UserId};
+use crate::throttle::{KeyedThrottle, Lines};
 use crate::wire::Legible;
 
 /// How many refusals are kept; of more the oldest go.
 const KEPT_MAX: usize = 1000;
 /// The most bytes of a refusal's message that are kept and logged: parts of it may be the client's.
 const MESSAGE_BYTES_MAX: usize = 256;
-/// How many lines the refusals of one address may have in the log.
-const LINES_OF_ADDRESS: Rate = Rate { burst: 20, per: 20, interval: Duration::from_secs(60) };
-/// How many lines all refusals together may have.
-const LINES: Rate = Rate { burst: 200, per: 200, interval: Duration::from_secs(60) };
-/// How long refusals without a line are counted before the log says how many there were.
-const LEFT_OUT_OVER: Duration = Duration::from_secs(10);
+/// How many lines the refusals of one address have in the log, and all together.
+const LINES: Lines = Lines { of_each: 20, of_all: 200, within: Duration::from_secs(60) };
 
 /// A login that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,13 +60,15 @@ impl Applicant {
 }
 
 /// The latest refused logins, in memory, each with a line in the log unless there are too many.
-#[derive(Default)]
 pub struct RefusedLogins {
     kept: Mutex<VecDeque<Arc<RefusedLogin>>>,
-    lines: Mutex<Bucket>,
-    lines_of_address: Buckets<Option<IpAddr>>,
-    /// How many had no line since the log last counted them.
-    left_out: AtomicU64,
+    lines: KeyedThrottle<Option<IpAddr>>,
+}
+
+impl Default for RefusedLogins {
+    fn default() -> Self {
+        Self { kept: Mutex::default(), lines: KeyedThrottle::new(LINES) }
+    }
 }
 
 impl RefusedLogins {
@@ -84,19 +81,8 @@ impl RefusedLogins {
     }
 
     /// Keeps a refusal and logs it; `now` is the process's own time.
-    pub(super) fn note(self: &Arc<Self>, refusal: RefusedLogin, now: Timestamp) {
-        self.log(&refusal, now);
-        let mut kept = self.kept.lock();
-        if kept.len() == KEPT_MAX {
-            kept.pop_front();
-        }
-        kept.push_back(Arc::new(refusal));
-    }
-
-    fn log(self: &Arc<Self>, refusal: &RefusedLogin, now: Timestamp) {
-        let has_line = self.lines_of_address.take(&refusal.address, &LINES_OF_ADDRESS, now)
-            && self.lines.lock().take(&LINES, now);
-        if has_line {
+    pub(super) fn note(&self, refusal: RefusedLogin, now: Timestamp) {
+        if let Some(suppressed) = self.lines.admit(refusal.address, now) {
             tracing::info!(
                 reason = refusal.reason,
                 detail = refusal.message,
@@ -105,20 +91,15 @@ impl RefusedLogins {
                 platform = refusal.platform.map(Platform::name),
                 device = refusal.device.as_ref().map(DeviceId::as_str),
                 address = refusal.address.map(tracing::field::display),
+                suppressed = (suppressed > 0).then_some(suppressed),
                 "login refused"
             );
-        } else if self.left_out.fetch_add(1, Ordering::Relaxed) == 0 {
-            let this = Arc::clone(self);
-            tokio::spawn(async move {
-                sleep(LEFT_OUT_OVER).await;
-                let count = this.left_out.swap(0, Ordering::Relaxed);
-                tracing::info!(
-                    count,
-                    within = ?LEFT_OUT_OVER,
-                    "refused logins left out of the log; GET /v1/refusals has the latest"
-                );
-            });
         }
+        let mut kept = self.kept.lock();
+        if kept.len() == KEPT_MAX {
+            kept.pop_front();
+        }
+        kept.push_back(Arc::new(refusal));
     }
 }
 

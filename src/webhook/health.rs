@@ -37,11 +37,12 @@ impl Pauses {
         Self(pauses.with_min_delay(PAUSE).with_max_delay(most).build())
     }
 
-    /// The next pause; at least as long as the receiver asked for.
-    pub(super) fn next(&mut self, asked: Option<Duration>) -> Duration {
-        let most = self.0.next().unwrap_or(PAUSE_MAX);
-        let millis = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
-        Duration::from_millis(rand::random_range(0..=millis)).max(asked.unwrap_or_default())
+    /// The next pause. It is no longer than `most`, so that an event is given up in time, unless that
+    /// would be less than the first pause.
+    pub(super) fn next(&mut self, most: Duration) -> Duration {
+        let pause = self.0.next().unwrap_or(PAUSE_MAX);
+        let millis = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(rand::random_range(0..=millis)).min(most.max(PAUSE))
     }
 }
 
@@ -99,7 +100,7 @@ impl Health {
         let was_down = self.is_down;
         self.is_down |= self.failures >= DOWN_FAILURES && failing_for >= DOWN_AFTER;
         if self.is_down {
-            self.probe_at = now + self.pauses.next(asked);
+            self.probe_at = now + self.pauses.next(PROBE_PAUSE_MAX).max(asked.unwrap_or_default());
         }
         (self.is_down && !was_down).then_some(failing_for)
     }

@@ -94,13 +94,15 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Goes on with the oldest entry that is kept: the backlog had grown past `max_backlog`.
+    /// Goes on with the next entry that is kept: the backlog had grown past `max_backlog`, or no run of
+    /// this log gave out the position, as after a restore.
     async fn skip(&mut self) -> Result<(), StoreError> {
         let next = self.next_kept().await?;
         let from = self.queue.scanned();
         tracing::error!(
             %from, to = %next,
-            "webhook misses events: the log dropped them before they were posted"
+            "webhook misses events: the log no longer has them, because of a restore or because the \
+             backlog was over webhook.max_backlog"
         );
         self.queue.skip_to(next);
         Ok(())

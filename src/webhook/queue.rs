@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::{Batch, Blame, First, Setback};
+use super::health::Pauses;
 use crate::presence::{Timestamp, UserId};
 use crate::store::{Cursor, Held, LogEntry, Progress, Save};
 
@@ -270,11 +271,11 @@ impl Queue {
             && !self.waiting.iter().any(waits)
     }
 
-    /// Has nothing wait any longer than the receiver asked for: it is there again, and what failed
-    /// while it was not says nothing of how long to wait after the next failure.
+    /// Has nothing wait any longer than the receiver asked for: it is there again. Back-off begins
+    /// anew, because failures while it was down say nothing about the next one.
     pub fn hurry(&mut self, now: Timestamp) {
         for batch in self.waiting.iter_mut().chain(&mut self.letters) {
-            batch.attempts = 0;
+            batch.pauses = Pauses::default();
             batch.retry_at = batch.retry_at.min(batch.asked_until.max(now));
         }
     }
@@ -341,7 +342,8 @@ impl Queue {
                 self.send_scout(&mut batch, now);
             }
         }
-        batch.retry_at = now + batch.pauses.next(why.retry_after);
+        let left = why.give_up_after.saturating_sub(why.worked.saturating_sub(first.worked));
+        batch.retry_at = now + batch.pauses.next(left).max(why.retry_after.unwrap_or_default());
         self.wait(batch);
         None
     }

@@ -7,6 +7,7 @@ use reqwest::{Client, Response, StatusCode};
 
 use super::batch::Blame;
 use super::format::Request;
+use crate::causes::with_causes;
 use crate::clock::timestamp;
 use crate::presence::Timestamp;
 
@@ -106,7 +107,8 @@ async fn post(client: &Client, request: Request) -> Result<Outcome, Box<Response
         Ok(answer) => answer,
         Err(error) => {
             let blame = if error.is_connect() { Blame::Receiver } else { Blame::Unclear };
-            return Ok(failed(&in_words(&error), None, blame));
+            // Without the URL, which may hold a secret.
+            return Ok(failed(&with_causes(&error.without_url()), None, blame));
         }
     };
     let status = answer.status();
@@ -152,17 +154,6 @@ async fn said(mut answer: Response) -> String {
 
 fn failed(error: &str, retry_after: Option<Duration>, blame: Blame) -> Outcome {
     Outcome::Failed { error: error.into(), retry_after, blame }
-}
-
-/// An error with its causes, without the URL, which may hold a secret.
-fn in_words(error: &reqwest::Error) -> String {
-    let mut words = String::from("the request failed");
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
-    }
-    words
 }
 
 /// For how long a receiver asks to be left alone (RFC 9110, section 10.2.3).

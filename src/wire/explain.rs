@@ -46,13 +46,31 @@ fn not_json(whole: &str, error: &serde_json::Error) -> String {
     let what = without_place(&error);
     let what = match what.split_once("EOF while parsing ") {
         Some((_, part)) => format!("it ends within {part}"),
-        None => match what {
-            "expected value" | "expected ident" => "expected a value".to_owned(),
-            "trailing characters" => "something follows its end".to_owned(),
-            _ => what.to_owned(),
-        },
+        None => syntax(what).to_owned(),
     };
     format!("{whole} is not valid JSON: {what} (line {line}, column {column})")
+}
+
+/// What serde_json calls an error of syntax, in words that everybody knows.
+fn syntax(what: &str) -> &str {
+    match what {
+        "expected value" | "expected ident" => "expected a value",
+        "trailing characters" => "something follows its end",
+        "trailing comma" => "a comma stands before the end of a list or an object",
+        "key must be a string" => "the name of a field must be a text in quotes",
+        "invalid number" => "a number is malformed",
+        "number out of range" => "a number is too large",
+        "invalid escape" => "a text has an escape that JSON does not know",
+        // Half of a pair of surrogates, which is no character by itself.
+        "lone leading surrogate in hex escape"
+        | "unexpected end of hex escape"
+        | "invalid unicode code point" => "a text has an escape that is not a whole character",
+        "recursion limit exceeded" => "it is nested too deeply",
+        _ if what.starts_with("control character ") => {
+            "a text has a control character: write it as an escape, such as \\n"
+        }
+        _ => what,
+    }
 }
 
 /// Says what is wrong at a place within a value; `error` is what serde says, `given` the whole value.

@@ -1,5 +1,6 @@
 //! A hub without a network: its actors over sockets in memory, on whatever time the test runs on.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use tracing::subscriber::{DefaultGuard, set_default};
 
 use crate::support::{Client, Heard, SECRET, token_with};
 
@@ -233,6 +235,43 @@ impl Lab {
 
     pub(crate) async fn causes(&self, user: &str) -> Vec<Cause> {
         self.log(user).await.iter().map(|transition| transition.cause).collect()
+    }
+}
+
+/// What is logged on this thread, as long as it is there.
+pub(crate) struct Logged {
+    text: Arc<Mutex<Vec<u8>>>,
+    _guard: DefaultGuard,
+}
+
+/// Writes to what is logged.
+struct LogWriter(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Logged {
+    /// Begins to listen.
+    pub(crate) fn here() -> Self {
+        let text = Arc::<Mutex<Vec<u8>>>::default();
+        let written = Arc::clone(&text);
+        let writer = move || LogWriter(Arc::clone(&written));
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+        Self { text, _guard: set_default(subscriber) }
+    }
+
+    /// The lines with this text.
+    pub(crate) fn lines(&self, text: &str) -> Vec<String> {
+        let log = String::from_utf8(self.text.lock().clone()).expect("a text");
+        log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
     }
 }
 

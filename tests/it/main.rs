@@ -15,6 +15,7 @@ mod rules;
 mod server_api;
 mod store_contract;
 mod support;
+mod throttle;
 mod tidy;
 mod usersig;
 mod webhook;

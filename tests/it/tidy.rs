@@ -9,15 +9,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("presence", &[]),
     ("clock", &["presence"]),
     ("panics", &[]),
+    ("causes", &[]),
     ("throttle", &["presence"]),
     ("wire", &["presence"]),
-    ("auth", &["presence", "clock"]),
+    ("auth", &["presence", "clock", "causes"]),
     ("store", &["presence", "panics"]),
     ("bus", &["presence", "wire"]),
     ("hub", &["presence", "clock", "panics", "throttle", "wire", "store", "bus"]),
-    ("session", &["presence", "clock", "wire", "auth", "hub"]),
-    ("webhook", &["presence", "clock", "panics", "throttle", "wire", "store"]),
-    ("http", &["presence", "clock", "wire", "auth", "store", "hub", "session", "webhook"]),
+    ("session", &["presence", "clock", "throttle", "wire", "auth", "hub"]),
+    ("webhook", &["presence", "clock", "panics", "causes", "throttle", "wire", "store"]),
+    (
+        "http",
+        &["presence", "clock", "throttle", "wire", "auth", "store", "hub", "session", "webhook"],
+    ),
 ];
 
 /// Where everything comes together.

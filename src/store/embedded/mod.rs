@@ -34,6 +34,8 @@ mod pen;
 mod reader;
 mod runs;
 mod schema;
+#[cfg(test)]
+mod thread_panics;
 mod wal;
 mod writer;
 

@@ -1,43 +1,18 @@
 //! A proxy that cuts idle connections before the hub's ping comes.
 
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use presence_hub::session::IdleCuts;
 use tokio::time::sleep;
 
-use crate::lab::{EPOCH, Lab, SECOND};
+use crate::lab::{EPOCH, Lab, Logged, SECOND};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What is logged on this thread.
-#[derive(Clone, Default)]
-struct Logged(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Logged {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn native_connections_cut_at_a_minute_again_and_again_are_told_of_once() {
-    let logged = Logged::default();
-    let writer = logged.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let told = || {
-        let log = String::from_utf8(logged.0.lock().clone()).expect("a text");
-        log.lines().filter(|line| line.contains("proxy's idle timeout")).count()
-    };
+    let logged = Logged::here();
+    let told = || logged.lines("proxy's idle timeout");
     let lab = Lab::new();
     for n in 0..25 {
         let (client, _) = lab.login(&format!("user-{n}"), "android").await;
@@ -47,10 +22,9 @@ async fn native_connections_cut_at_a_minute_again_and_again_are_told_of_once() {
         // Of a page it means nothing: it is pinged more often.
         let (page, _) = lab.login(&format!("page-{n}"), "web").await;
         drop(page);
-        assert_eq!(told(), usize::from(n >= 9), "after {n}");
+        assert_eq!(told().len(), usize::from(n >= 9), "after {n}");
     }
-    let log = String::from_utf8(logged.0.lock().clone()).expect("a text");
-    let line = log.lines().find(|line| line.contains("proxy's idle timeout")).expect("it");
+    let line = &told()[0];
     for part in ["WARN", "native_ping=2m", "liveness.native_ping", "proxy_read_timeout"] {
         assert!(line.contains(part), "{part}: {line}");
     }

@@ -3,17 +3,40 @@
 use std::time::Duration;
 
 use futures::SinkExt;
-use presence_hub::presence::{Cause, Platform};
+use presence_hub::clock::{Clock, TICK};
+use presence_hub::presence::{Cause, Platform, Stall};
 use serde_json::json;
 use tokio::time::{advance, sleep};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::lab::{AT_ONCE, Lab, SECOND, assert_kept};
+use crate::lab::{AT_ONCE, EPOCH, Lab, SECOND, assert_kept};
 
 /// How long the hub stands still: longer than any window but those of native apps.
 const STALL: Duration = Duration::from_secs(70);
-/// By how much less than the stall a deadline may move: the tick before it, and the one after.
+/// How soon after a stall its tick and one more have come.
 const TICKS: Duration = Duration::from_millis(200);
+
+#[tokio::test(start_paused = true)]
+async fn t12_a_stall_counts_from_the_last_tick_to_the_next_and_a_late_tick_does_not() {
+    let clock = Clock::simulated(EPOCH);
+    let late = SECOND + TICK;
+    advance(late).await;
+    assert_eq!(clock.tick(), None, "late by a second at most");
+    assert_eq!((clock.running(), clock.stood_still()), (EPOCH + late, Duration::ZERO));
+
+    let whole = late + Duration::from_millis(1);
+    let stall = Stall { from: EPOCH + late, until: EPOCH + late + whole };
+    advance(whole).await;
+    // Already before its tick has come, and as much after it.
+    for tick in [None, Some(whole)] {
+        assert!(tick.is_none() || clock.tick() == tick);
+        assert_eq!((clock.running(), clock.stood_still()), (EPOCH + late, whole));
+        assert_eq!(*clock.present().1, [stall]);
+    }
+    advance(TICK).await;
+    assert_eq!(clock.running(), EPOCH + late + TICK, "time goes on");
+    assert_eq!(clock.tick(), None);
+}
 
 #[tokio::test(start_paused = true)]
 async fn t12_what_waited_while_the_hub_stood_still_was_heard_in_time() {
@@ -48,7 +71,7 @@ async fn t12_a_stall_moves_the_deadlines_of_silence_and_pings_fall_due_at_once()
     let resumed = lab.now();
     let (at, _) = watcher.state("ana", "Offline").await;
     let took = at - from;
-    let moved = 60 * SECOND + STALL - TICKS..=61 * SECOND + STALL;
+    let moved = 60 * SECOND + STALL..=61 * SECOND + STALL;
     assert!(moved.contains(&took), "{took:?}");
     let first = bo.pings()[0];
     assert!(first - resumed <= TICKS, "pinged {:?} after the stall", first - resumed);
@@ -91,7 +114,7 @@ async fn t12_a_stall_moves_the_windows_of_the_background_and_of_the_grace() {
         sleep(Duration::from_millis(500)).await;
         advance(STALL).await;
         let (at, _) = watcher.state("ana", "Offline").await;
-        let moved = window + STALL - TICKS..=window + STALL + SECOND;
+        let moved = window + STALL..=window + STALL + SECOND;
         assert!(moved.contains(&(at - from)), "{reason:?}: {:?}", at - from);
     }
 }

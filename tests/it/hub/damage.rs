@@ -1,12 +1,14 @@
 //! Users whose record is damaged: they begin anew, are named, and hold up nobody else.
 
+use presence_hub::clock::TICK;
 use presence_hub::presence::{Cause, EventKind, Kicker, Platform, State, Target};
 use presence_hub::store::{Store, StoreError};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
-use super::assert_chained;
 use super::frail::Frail;
 use super::held::left_by_an_earlier_run;
+use super::{assert_chained, login};
 use crate::lab::{EPOCH, Lab, SECOND, assert_kept, id};
 use crate::support::http;
 
@@ -91,6 +93,33 @@ async fn a_tick_leaves_a_damaged_record_alone_while_its_session_may_be_held() {
     assert!(applied.expect_err("damage").is_damage());
     let loaded = lab.store.load(&id("ana")).await;
     assert!(matches!(loaded, Err(StoreError::Damaged { .. })));
+}
+
+/// More than two questions of one round of deadlines ask for.
+const CROWD: u64 = 2 * 4096 + 100;
+
+#[tokio::test(start_paused = true)]
+async fn damaged_users_who_are_due_by_the_thousand_delay_nobody_else_who_is() {
+    let (store, lab) = Frail::lab();
+    let mut watcher = lab.watcher(&["bo"]).await;
+    let (bo, _) = lab.login("bo", "web").await;
+    watcher.state("bo", "Online").await;
+    // Between two ticks, so that what follows is due in one round.
+    sleep(TICK / 2).await;
+    for serial in 0..CROWD {
+        let user = id(&format!("crowd-{serial}"));
+        let (_, event) = login(&lab.hub, Platform::Web, "page", 1_000_000 + serial);
+        lab.hub.apply(&user, event).await.expect("a login");
+        store.damaged.lock().insert(user);
+    }
+    let (silence, grace) = (60 * SECOND, SECOND);
+    // A little later than the crowd, which so is found first.
+    watcher.hears_nothing_for(silence - grace + TICK / 10).await;
+    drop(bo);
+    let from = lab.now();
+    let (at, _) = watcher.state("bo", "Offline").await;
+    assert!((grace..=grace + TICK).contains(&(at - from)), "{:?}", at - from);
+    assert_eq!(store.damaged(), CROWD, "they wait for their own time");
 }
 
 async fn get(lab: &Lab, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::assert_chained;
 use super::frail::{Fault, Frail};
-use crate::lab::{AT_ONCE, EPOCH, SECOND, id};
+use crate::lab::{AT_ONCE, EPOCH, Logged, SECOND, id};
 use crate::support::http;
 use crate::usersig::{SDK_APP_ID, SECRET_KEY, UserSig, query};
 
@@ -44,6 +44,27 @@ async fn a_request_that_the_store_cannot_take_is_refused_and_the_session_lives()
     }
     store.set_down(false);
     assert_eq!(client.ok(json!({ "type": "set", "custom": "y" })).await["status"]["custom"], "y");
+}
+
+#[tokio::test]
+async fn ready_is_503_while_the_store_takes_nothing_and_the_log_says_why() {
+    let logged = Logged::here();
+    let (store, lab) = Frail::lab();
+    let (hub, _door) = lab.open_door(|_| ());
+    let ready = async || {
+        let answer = http(hub, "GET", "/ready").send().await.expect("an answer");
+        answer.status().as_u16()
+    };
+    assert_eq!(ready().await, 200);
+    store.set_down(true);
+    for _ in 0..3 {
+        assert_eq!(ready().await, 503);
+    }
+    let lines = logged.lines("a request was refused: the store failed");
+    let [line] = &lines[..] else { panic!("{lines:?}") };
+    assert!(line.contains("WARN") && line.contains("a test wants it so"), "{line}");
+    store.set_down(false);
+    assert_eq!(ready().await, 200);
 }
 
 #[tokio::test(start_paused = true)]

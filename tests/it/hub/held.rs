@@ -52,7 +52,7 @@ async fn t12_sessions_held_after_a_restart_are_moved_by_a_stall_whatever_their_w
         watcher.hears_nothing_for(window - 21 * SECOND).await;
         let at = offline(&mut watcher, "ana").await;
         let running = at - EPOCH - window;
-        assert!(running >= window - SECOND / 5, "ended after {running:?} of running time");
+        assert!(running >= window, "ended after {running:?} of running time");
         assert!(running <= window + SECOND, "ended after {running:?} of running time");
         assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::NodeLost]);
     }
@@ -73,7 +73,7 @@ async fn t12_a_store_that_fails_during_a_stall_loses_no_move() {
     watcher.hears_nothing_for(4 * SECOND).await;
     let at = offline(&mut watcher, "ana").await;
     let running = at - EPOCH - 30 * SECOND;
-    assert!(running >= 60 * SECOND - SECOND / 5, "ended after {running:?} of running time");
+    assert!(running >= 60 * SECOND, "ended after {running:?} of running time");
     assert!(running <= 61 * SECOND, "ended after {running:?} of running time");
 }
 
@@ -89,7 +89,7 @@ async fn t12_every_stall_of_many_moves_a_held_session() {
     watcher.hears_nothing_for(8 * SECOND).await;
     let at = offline(&mut watcher, "ana").await;
     let running = at - EPOCH - 250 * SECOND;
-    assert!(running >= 59 * SECOND && running <= 61 * SECOND, "{running:?} of running time");
+    assert!(running >= 60 * SECOND && running <= 61 * SECOND, "{running:?} of running time");
 }
 
 #[tokio::test(start_paused = true)]

@@ -148,11 +148,31 @@ async fn known_keys_stay_in_use_while_the_set_cannot_be_fetched() {
         assert_eq!(keys.asked(), asked + 1, "one of them asked");
         let unknown = reader.verify(&new.sign("ann", Some("two")), later + 5).await;
         assert_eq!(unknown, Err(TokenFault::KeysUnavailable), "nobody knows");
+        let again = reader.verify(&new.sign("ann", Some("three")), later + 6).await;
+        assert_eq!(again, Err(TokenFault::KeysUnavailable), "the last fetch failed");
     }
     // What is removed goes with the next set that can be fetched.
     keys.offer(&[new.jwk("two")]);
     assert!(reader.refuses(&token, 10_000).await);
     assert_eq!(reader.verify(&new.sign("ann", Some("two")), 10_000).await, Ok(()));
+}
+
+/// Anybody can make up a `kid`, and cause a fetch with it: a key that is published just afterwards must
+/// not be refused for good.
+#[tokio::test]
+async fn a_key_that_is_not_in_a_set_fetched_a_moment_ago_is_looked_up_again_before_it_is_unknown() {
+    let (old, new) = (Pair::new(Kind::Ed), Pair::new(Kind::Ed));
+    let keys = KeyServer::start(&[old.jwk("old")]).await;
+    let reader = Reader::new(&keys, Algorithm::EdDSA);
+    assert_eq!(reader.verify(&old.sign("ann", Some("old")), 0).await, Ok(()));
+    keys.offer(&[old.jwk("old"), new.jwk("new")]);
+    let unknown = reader.verify(&new.sign("ann", Some("new")), 4).await;
+    assert_eq!(unknown, Err(TokenFault::KeyNotFetched));
+    assert!(unknown.expect_err("it").to_string().contains("fetched a few seconds ago"));
+    assert_eq!(keys.asked(), 1, "at most every 5 s");
+    assert_eq!(reader.verify(&new.sign("ann", Some("new")), 5).await, Ok(()));
+    assert_eq!(keys.asked(), 2);
+    assert!(reader.refuses(&new.sign("ann", Some("made up")), 10).await, "looked up, and unknown");
 }
 
 #[tokio::test]

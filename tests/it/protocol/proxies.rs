@@ -113,6 +113,22 @@ async fn crowd(server: &Server, clients: usize, proxy: &str) -> Vec<(Raw, Head)>
     join_all((0..clients).map(connect)).await
 }
 
+#[tokio::test]
+async fn bits_beyond_the_prefix_of_a_trusted_network_do_not_count() {
+    // Written as the whole network or as one address of it, and as IPv4 or as IPv6.
+    for (proxies, client) in [
+        (r#"["127.0.0.1", "10.0.0.0/8"]"#, "203.0.113.7"),
+        (r#"["127.0.0.1", "10.9.9.9/8"]"#, "203.0.113.7"),
+        (r#"["::ffff:127.9.9.9/104", "::ffff:10.9.9.9/104"]"#, "203.0.113.7"),
+        (r#"["127.0.0.1", "10.9.9.9"]"#, "10.1.2.3"),
+        (r#"["127.0.0.1", "10.1.3.3/24"]"#, "10.1.2.3"),
+    ] {
+        let server = Server::start(&[("server.trusted_proxies", proxies)]);
+        let rows = [vec![("X-Forwarded-For", "203.0.113.7, 10.1.2.3")]];
+        assert_eq!(addresses(&server, &rows).await, [client], "{proxies}");
+    }
+}
+
 /// What was logged about proxies until now.
 async fn warnings(server: &Server) -> Vec<String> {
     // The log is written in its own time, but in order: once this line is there, so are those before.

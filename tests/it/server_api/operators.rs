@@ -59,7 +59,7 @@ async fn audit_entries_are_listed_latest_first_with_who_and_what() {
             "viewer",
             "POST /v1/users/bob/kick",
             null,
-            "a viewer's key may only read",
+            "this key may only read: use one of auth.api_keys or auth.admin_keys",
             null
         ]),
         json!(["failed", "api", "test the webhook", null, "off", null]),

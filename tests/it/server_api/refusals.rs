@@ -174,10 +174,6 @@ async fn a_flood_of_refusals_neither_fills_the_log_nor_the_memory() {
     assert_eq!(refusals(&server, "?user=first").await, Vec::<Value>::new());
     let lines = server.log().matches("login refused").count();
     assert!((20..=200).contains(&lines), "{lines} lines");
-    let line = server.until_logged(&["refused logins left out of the log"]).await;
-    let count = line.split("count=").nth(1).and_then(|rest| rest.split(' ').next());
-    let count: usize = count.and_then(|count| count.parse().ok()).expect("a count");
-    assert!((1..=1011 - 20).contains(&count), "{line}");
 }
 
 #[tokio::test]

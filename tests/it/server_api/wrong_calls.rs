@@ -1,13 +1,24 @@
 //! Whoever sees only the message of an error knows what to change.
 
 use futures::SinkExt;
+use reqwest::RequestBuilder;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::json_of;
+use super::{ADMIN_KEY, VIEWER_KEY, json_of};
 use crate::support::{API_KEY, Server};
 
+/// JSON that is nested too deeply to be read.
+const DEEP: &str = "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\
+                    [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[";
+const NOT_AN_ID: &str = "`user`: a user id has 1 to 128 bytes, no control characters, and no white \
+                         space at its ends; `.` and `..` are not allowed, because clients remove \
+                         them from a URL's path; got \".\"";
+const NOT_AN_ID_EITHER: &str = "`user`: a user id has 1 to 128 bytes, no control characters, and no \
+                                white space at its ends; `.` and `..` are not allowed, because \
+                                clients remove them from a URL's path; got \"..\"";
+
 /// Calls that are wrong: method, path, body, and what is answered.
-const CALLS: [(&str, &str, &str, &str); 26] = [
+const CALLS: &[(&str, &str, &str, &str)] = &[
     ("POST", "/v1/status", r#"{"users":"bob"}"#, r#"`users`: expected a list, got "bob""#),
     (
         "POST",
@@ -28,7 +39,7 @@ const CALLS: [(&str, &str, &str, &str); 26] = [
         "POST",
         "/v1/status",
         r#"{"users":["bob",]}"#,
-        "the body is not valid JSON: trailing comma (line 1, column 17)",
+        "the body is not valid JSON: a comma stands before the end of a list or an object (line 1, column 17)",
     ),
     (
         "POST",
@@ -42,7 +53,51 @@ const CALLS: [(&str, &str, &str, &str); 26] = [
         r#"{"users":["bob"]} {}"#,
         "the body is not valid JSON: something follows its end (line 1, column 19)",
     ),
+    (
+        "POST",
+        "/v1/status",
+        r#"{"\ud800":1}"#,
+        "the body is not valid JSON: a text has an escape that is not a whole character (line 1, column 9)",
+    ),
+    (
+        "POST",
+        "/v1/status",
+        r#"{"users":["\x"]}"#,
+        "the body is not valid JSON: a text has an escape that JSON does not know (line 1, column 13)",
+    ),
+    (
+        "POST",
+        "/v1/status",
+        "{\"users\":[\"a\tb\"]}",
+        "the body is not valid JSON: a text has a control character: write it as an escape, such as \\n (line 1, column 13)",
+    ),
+    (
+        "POST",
+        "/v1/status",
+        r#"{users:["bob"]}"#,
+        "the body is not valid JSON: the name of a field must be a text in quotes (line 1, column 2)",
+    ),
+    (
+        "PUT",
+        "/v1/users/bob/custom",
+        r#"{"custom":1e999}"#,
+        "the body is not valid JSON: a number is too large (line 1, column 15)",
+    ),
+    (
+        "POST",
+        "/v1/status",
+        r#"{"users":["bob"],"n":-}"#,
+        "the body is not valid JSON: a number is malformed (line 1, column 23)",
+    ),
+    (
+        "POST",
+        "/v1/status",
+        DEEP,
+        "the body is not valid JSON: it is nested too deeply (line 1, column 128)",
+    ),
     ("POST", "/v1/status", r#"{"users":["a"],"users":["b"]}"#, "`users` is given twice"),
+    ("GET", "/v1/sessions?user=.", "", NOT_AN_ID),
+    ("GET", "/v1/refusals?user=..", "", NOT_AN_ID_EITHER),
     ("PUT", "/v1/users/bob/custom", r#"{}"#, "`custom` is missing, and is required"),
     (
         "PUT",
@@ -170,15 +225,70 @@ async fn an_error_names_the_field_what_was_given_and_what_was_expected() {
     let server = Server::start(&[]);
     let mut wrong = Vec::new();
     for (method, path, body, expected) in CALLS {
-        let request = server.http(method, path).bearer_auth(API_KEY).body(body);
+        let request = server.http(method, path).bearer_auth(API_KEY).body(*body);
         let answer = request.send().await.expect("an answer");
         let (status, body) = (answer.status(), json_of(answer).await);
         assert_eq!(status, 400, "{path}: {body}");
-        if body["error"]["message"] != expected {
+        if body["error"]["message"] != *expected {
             wrong.push(format!("{method} {path}: {}", body["error"]["message"]));
         }
     }
     assert_eq!(wrong, [""; 0]);
+}
+
+/// Requests whose key is missing, wrong or not allowed: headers, method, path, status and what is said.
+const KEYS: &[(&[(&str, &str)], &str, &str, u16, &str)] = &[
+    (&[], "GET", "/v1/stats", 401, MISSING),
+    (&[("authorization", "Bearer ")], "GET", "/v1/stats", 401, UNREADABLE),
+    (&[("authorization", "Basic YTpi")], "GET", "/v1/stats", 401, UNREADABLE),
+    (&[("authorization", "Bearer not-a-key-of-this-hub")], "GET", "/v1/stats", 401, UNKNOWN),
+    (&[("x-api-key", "not-a-key-of-this-hub")], "GET", "/v1/stats", 401, UNKNOWN),
+    (
+        &[("x-api-key", VIEWER_KEY)],
+        "POST",
+        "/v1/users/bob/kick",
+        403,
+        "this key may only read: use one of auth.api_keys or auth.admin_keys",
+    ),
+    (&[("x-api-key", VIEWER_KEY)], "GET", "/v1/config", 403, ADMINS_ONLY),
+    (&[("x-api-key", API_KEY)], "GET", "/v1/audit", 403, ADMINS_ONLY),
+];
+const MISSING: &str = "missing API key: send \"Authorization: Bearer <key>\" or \"X-API-Key: <key>\", \
+                       with a key of auth.api_keys, auth.admin_keys or auth.viewer_keys";
+const UNREADABLE: &str =
+    "the Authorization header cannot be read: expected \"Authorization: Bearer <key>\"";
+const UNKNOWN: &str = "unknown API key: it is not one of auth.api_keys, auth.admin_keys or \
+                       auth.viewer_keys of this hub";
+const ADMINS_ONLY: &str = "this call needs a key of auth.admin_keys";
+
+#[tokio::test]
+async fn an_error_of_an_api_key_says_whether_it_is_missing_unknown_or_not_allowed() {
+    let (viewers, admins) = (format!("[\"{VIEWER_KEY}\"]"), format!("[\"{ADMIN_KEY}\"]"));
+    let server = Server::start(&[("auth.viewer_keys", &viewers), ("auth.admin_keys", &admins)]);
+    let said = async |request: RequestBuilder| {
+        let answer = request.send().await.expect("an answer");
+        let challenge = answer.headers().contains_key("www-authenticate");
+        let (status, body) = (answer.status().as_u16(), json_of(answer).await);
+        assert_eq!(challenge, status == 401, "{body}");
+        (status, body["error"]["message"].as_str().expect("a message").to_owned())
+    };
+    for (headers, method, path, status, message) in KEYS {
+        let request = headers.iter().fold(server.http(method, path), |r, (k, v)| r.header(*k, *v));
+        assert_eq!(said(request).await, (*status, (*message).to_owned()), "{headers:?} {path}");
+    }
+    let log_in = |key: &str| {
+        server.http("POST", "/v1/admin/session").json(&serde_json::json!({ "key": key }))
+    };
+    let message = "a key of auth.api_keys does not open the dashboard: log in with one of \
+                   auth.admin_keys or auth.viewer_keys";
+    assert_eq!(said(log_in(API_KEY)).await, (403, message.to_owned()));
+    let answer = log_in(ADMIN_KEY).send().await.expect("an answer");
+    let cookie = answer.headers()["set-cookie"].to_str().expect("a text").to_owned();
+    let cookie = cookie.split(';').next().expect("a cookie");
+    let message = "the header X-Presence-Hub is missing: a request that acts by the dashboard's cookie \
+                   must have it";
+    let kick = server.http("POST", "/v1/users/bob/kick").header("cookie", cookie);
+    assert_eq!(said(kick).await, (403, message.to_owned()));
 }
 
 #[tokio::test]

@@ -179,6 +179,40 @@ fn damage(server: &Server, places: &[usize]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn webhook_at_a_position_that_no_run_gave_out_goes_on_with_the_next_entry_that_is_kept() {
+    let (receiver, mut server) = start(&[]).await;
+    let (url, secrets) = (receiver.url(), format!("[\"{WEBHOOK_SECRET}\"]"));
+    let settings = [("webhook.url", url.as_str()), ("webhook.secrets", &secrets)];
+    come_and_go(&server, "ana").await;
+    until_delivered(&server).await;
+    // Another run, whose cursors begin far beyond those of the first.
+    receiver.set(|_| Act::Refuse(503));
+    server.restart(&settings);
+    come_and_go(&server, "bo").await;
+    // And one more, so that everything is in the database.
+    server.restart(&settings);
+    server.signal(Signal::KILL);
+    server.wait();
+    // As after a restore: the position is one that is between the two runs.
+    let database = server.directory.path().join("data/presence.db");
+    let database = Connection::open(database).expect("the database");
+    let lost = "UPDATE state SET position = (SELECT min(last) FROM runs) + 7; DELETE FROM held;";
+    database.execute_batch(lost).expect("a position");
+    drop(database);
+    receiver.set(|_| Act::Take(200));
+    server.restart_dead(&settings);
+    until_delivered(&server).await;
+    let taken: Vec<_> = receiver.taken().iter().map(|event| event["user"].clone()).collect();
+    assert_eq!(taken, ["ana", "ana", "bo", "bo"], "nothing is posted twice or left out");
+    let line = server.until_logged(&["ERROR", "webhook misses events"]).await;
+    assert!(line.contains("from=") && line.contains("to="), "{line}");
+    assert_eq!(server.log().matches("webhook misses events").count(), 1, "once");
+    come_and_go(&server, "cy").await;
+    until_delivered(&server).await;
+    assert!(receiver.taken().iter().any(|event| event["user"] == "cy"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_in_one_request_with_an_event_that_ends_in_500_are_not_held_up_by_it() {
     let receiver =
         Receiver::start(

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use presence_hub::presence::Timestamp;
 use presence_hub::store::{Cursor, Held, LogEntry, Progress};
 use presence_hub::webhook::{Batch, Blame, Queue, Setback};
 
@@ -240,4 +241,67 @@ fn letters_that_were_put_back_go_in_their_users_order_and_not_beside_the_users_e
     assert_eq!(queue.done(first), [Cursor(1)]);
     assert_eq!(cursors(&queue.due(EPOCH + DAY).expect("the second")), [2]);
     assert_eq!(queue.waiting_events(), 0);
+}
+
+/// A batch of one event that was set back this often while nothing was accepted; with the time.
+fn tried(queue: &mut Queue, attempts: u32) -> (Batch, Timestamp) {
+    let (mut batch, mut now) = (scan(queue, &[(1, "ana")]), EPOCH);
+    for _ in 0..attempts {
+        assert!(queue.set_back(batch, &setback(Blame::Receiver), now).is_none());
+        now = queue.next_due().expect("an attempt");
+        batch = queue.due(now).expect("an attempt");
+    }
+    (batch, now)
+}
+
+#[test]
+fn back_off_begins_anew_once_the_receiver_is_back() {
+    // A pause is a random part of the longest, so many are looked at.
+    for _ in 0..40 {
+        let mut queue = queue();
+        let (batch, now) = tried(&mut queue, 12);
+        assert!(queue.set_back(batch, &setback(Blame::Receiver), now).is_none());
+        queue.hurry(now);
+        let batch = queue.due(now).expect("to be due: the receiver is back");
+        assert_eq!(batch.attempts(), 13, "attempts count all the same");
+        assert!(queue.set_back(batch, &setback(Blame::Unclear), now).is_none());
+        let pause = queue.next_due().expect("an attempt") - now;
+        assert!(pause <= SECOND, "{pause:?} is not a first pause");
+    }
+}
+
+#[test]
+fn last_attempt_is_made_as_soon_as_the_time_to_give_up_has_passed() {
+    for left in [10 * SECOND, 60 * SECOND] {
+        for _ in 0..40 {
+            let mut queue = queue();
+            let (batch, now) = tried(&mut queue, 12);
+            let late = worked(Blame::Event, DAY - left);
+            assert!(queue.set_back(batch, &late, now).is_none());
+            let due = queue.next_due().expect("an attempt");
+            assert!(due - now <= left, "{:?} instead of the {left:?} left", due - now);
+            let batch = queue.due(due).expect("the attempt");
+            // Only a receiver that asks for it is left alone for longer.
+            let asked = Setback { retry_after: Some(2 * left), ..late };
+            assert!(queue.set_back(batch, &asked, due).is_none());
+            assert!(queue.next_due() >= Some(due + 2 * left));
+            let batch = queue.due(due + DAY).expect("the last attempt");
+            assert!(queue.set_back(batch, &worked(Blame::Event, DAY), due + DAY).is_some());
+        }
+    }
+}
+
+#[test]
+fn event_that_is_almost_given_up_is_not_tried_without_a_pause() {
+    let mut queue = queue();
+    let (mut batch, mut now) = tried(&mut queue, 12);
+    let from = now;
+    // The receiver accepts nothing else, so the time that counts stands still just before its end.
+    let stuck = worked(Blame::Event, DAY - SECOND / 1000);
+    for _ in 0..200 {
+        assert!(queue.set_back(batch, &stuck, now).is_none());
+        now = queue.next_due().expect("an attempt");
+        batch = queue.due(now).expect("an attempt");
+    }
+    assert!(now - from > 50 * SECOND, "200 attempts within {:?}", now - from);
 }

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api::JsonBody;
+use super::calls::users::act::JsonBody;
 use super::problem::Problem;
 use super::{Development, Door};
 use crate::auth::mint;

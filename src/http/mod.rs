@@ -1,38 +1,15 @@
 //! The door: what answers HTTP, and where WebSockets come in.
 
-mod addresses;
-mod admin;
-mod api;
-mod assets;
-mod audit;
-mod compressed;
+mod access;
+mod calls;
 mod dev;
-mod events;
-mod exposition;
-mod forwarded;
-mod gate;
-mod header_list;
-mod keys;
-mod listen;
-mod lists;
-mod nodes;
+mod extract;
+mod net;
 mod openapi;
-mod ops;
-mod origin;
-mod peer;
-mod place;
-mod policy;
+mod pages;
+mod probes;
 mod problem;
-mod process;
-mod query;
-mod refusals;
-mod series;
-mod stats;
 mod tencent;
-mod unlisted;
-mod upgrade;
-mod watchers;
-mod webhooks;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -50,17 +27,23 @@ use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::compressed::Compressed;
-pub use self::forwarded::TrustedProxies;
-pub use self::keys::cookie_name;
-pub use self::listen::{ListenFault, Listener, bind, serve, tls};
-pub use self::origin::OriginRule;
-pub use self::policy::explanation;
+pub use self::access::keys::cookie_name;
+use self::access::audit;
+use self::calls::operation::series::Series;
+pub use self::calls::operation::series::keep_series;
+use self::calls::operation::{nodes, series, stats};
+pub use self::calls::policy::explanation;
+use self::calls::users::{act, read};
+use self::calls::{dashboard, events, policy, refusals, sessions, webhooks};
+use self::net::addresses;
+pub use self::net::forwarded::TrustedProxies;
+pub use self::net::listen::{ListenFault, Listener, bind, serve, tls};
+pub use self::net::origin::OriginRule;
+use self::net::unlisted::Unlisted;
+use self::net::{gate, upgrade};
+use self::pages::compressed::Compressed;
 use self::problem::Problem;
-use self::series::Series;
-pub use self::series::keep_series;
 pub use self::tencent::Tencent;
-use self::unlisted::Unlisted;
 use crate::auth::{ApiKeys, Buckets, Logins, Rate, TokenRules};
 use crate::hub::Hub;
 use crate::presence::Timestamp;
@@ -213,18 +196,18 @@ impl Door {
         let settings = self.settings();
         let metrics = || match settings.metrics_apart {
             true => Router::new(),
-            false => ops::metrics_route(),
+            false => probes::metrics_route(),
         };
         // The demo goes with the development calls.
         let pages = || match settings.development {
-            Some(_) => assets::demo(),
-            None => assets::sdk(),
+            Some(_) => pages::demo(),
+            None => pages::sdk(),
         };
         let routes = match face {
             Face::Whole => self.clients().merge(self.admin()).merge(metrics()),
             Face::Clients => self.clients().merge(pages()).merge(metrics()),
-            Face::Admin => self.admin().merge(ops::routes()),
-            Face::Metrics => ops::open_metrics_route(),
+            Face::Admin => self.admin().merge(probes::routes()),
+            Face::Metrics => probes::open_metrics_route(),
         };
         routes
             .fallback(async || Problem::not_found())
@@ -234,7 +217,7 @@ impl Door {
     }
 
     fn clients(self: &Arc<Self>) -> Router<Arc<Self>> {
-        let routes = Router::new().route("/ws", get(upgrade::upgrade)).merge(ops::routes());
+        let routes = Router::new().route("/ws", get(upgrade::upgrade)).merge(probes::routes());
         if self.settings().development.is_none() {
             return routes;
         }
@@ -244,16 +227,16 @@ impl Door {
     /// The server API, and its description, which is made of the same list.
     fn admin(self: &Arc<Self>) -> Router<Arc<Self>> {
         let (api, document) = OpenApiRouter::with_openapi(openapi::frame(&self.cookie))
-            .routes(routes!(api::statuses))
-            .routes(routes!(lists::users))
-            .routes(routes!(api::user))
+            .routes(routes!(act::statuses))
+            .routes(routes!(sessions::users))
+            .routes(routes!(act::user))
             .routes(routes!(events::history))
-            .routes(routes!(watchers::watchers))
-            .routes(routes!(api::kick))
-            .routes(routes!(api::set_custom))
+            .routes(routes!(read::watchers))
+            .routes(routes!(act::kick))
+            .routes(routes!(act::set_custom))
             .routes(routes!(policy::explain))
-            .routes(routes!(lists::sessions))
-            .routes(routes!(lists::snapshot))
+            .routes(routes!(sessions::sessions))
+            .routes(routes!(sessions::snapshot))
             .routes(routes!(events::events))
             .routes(routes!(webhooks::state))
             .routes(routes!(webhooks::test))
@@ -270,9 +253,9 @@ impl Door {
             "/openapi.json",
             get(async move || ([(header::CONTENT_TYPE, "application/json")], document)),
         )
-        .route("/v1/{*path}", any(api::unknown))
+        .route("/v1/{*path}", any(act::unknown))
         .route("/v4/{*path}", any(tencent::call))
-        .merge(assets::all())
+        .merge(pages::all())
     }
 }
 
@@ -283,9 +266,9 @@ fn operators_calls() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(series::series))
         .routes(routes!(refusals::refusals))
         .routes(routes!(nodes::nodes))
-        .routes(routes!(admin::config))
-        .routes(routes!(admin::defaults))
+        .routes(routes!(dashboard::config))
+        .routes(routes!(dashboard::defaults))
         .routes(routes!(audit::audit))
         .routes(routes!(addresses::addresses))
-        .routes(routes!(admin::log_in, admin::who, admin::log_out))
+        .routes(routes!(dashboard::log_in, dashboard::who, dashboard::log_out))
 }

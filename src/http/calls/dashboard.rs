@@ -1,0 +1,193 @@
+//! Who is logged in at the dashboard, and what only its administrators see.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{FromRequestParts, State};
+use axum::http::header;
+use axum::http::request::Parts;
+use axum::response::{AppendHeaders, IntoResponse, IntoResponseParts, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use crate::http::Door;
+use crate::http::calls::users::act::JsonBody;
+use crate::http::access::audit::{Deed, WRONG_KEYS};
+use crate::http::net::forwarded::Client;
+use crate::http::access::keys::{MayRead, MaySeeAll, cookies};
+use crate::http::openapi::{self, Refusals};
+use crate::http::problem::Problem;
+use crate::http::net::upgrade::household;
+use crate::auth::{LOGIN_TTL, Role};
+use crate::presence::Timestamp;
+
+/// The most bytes of what anybody may send to log in.
+const LOGIN_BYTES_MAX: usize = 4 * 1024;
+
+/// A key to log in with.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LoginRequest {
+    /// One of `auth.admin_keys` or `auth.viewer_keys`.
+    key: String,
+}
+
+/// Who somebody is.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Who {
+    /// `viewer`, `api` or `admin`.
+    role: &'static str,
+    /// When the login ends; null for a key by itself.
+    #[schema(value_type = Option<u64>)]
+    expires: Option<Timestamp>,
+    /// What stands for the key in the audit log.
+    key: String,
+}
+
+/// How a request came in.
+pub(crate) struct Way {
+    caller_at: IpAddr,
+    is_secure: bool,
+    ids: Vec<String>,
+}
+
+impl FromRequestParts<Arc<Door>> for Way {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
+        let caller_at = Door::address(parts)?;
+        let is_secure = parts.extensions.get::<Client>().is_some_and(|client| client.is_secure);
+        let ids = cookies(&parts.headers, &door.cookie).map(str::to_owned).collect();
+        Ok(Self { caller_at, is_secure, ids })
+    }
+}
+
+/// `POST /v1/admin/session`: logs in at the dashboard.
+#[utoipa::path(
+    post,
+    path = "/v1/admin/session",
+    operation_id = "logIn",
+    tag = "dashboard",
+    security(()),
+    request_body = LoginRequest,
+    responses(
+        (status = 200, description = "Who one is; a cookie for what follows.", body = Who),
+        (status = 429, description = "Too many wrong keys from this address.", body = openapi::ProblemBody),
+        Refusals,
+    ),
+)]
+pub(crate) async fn log_in(
+    State(door): State<Arc<Door>>,
+    way: Way,
+    JsonBody(LoginRequest { key }): JsonBody<LoginRequest, LOGIN_BYTES_MAX>,
+) -> Result<Response, Problem> {
+    let (address, now) = (way.caller_at, door.hub.clock().now());
+    let household = household(address);
+    // A key that is right costs nothing.
+    if !door.wrong_keys.take(&household, &WRONG_KEYS, now) {
+        return Err(Problem::too_many_wrong_keys(WRONG_KEYS.pause()));
+    }
+    let Some(bearer) = door.settings().keys.bearer(&key) else {
+        door.trail.note_wrong_key(address);
+        return Err(Problem::unknown_key());
+    };
+    door.wrong_keys.put_back(&household);
+    let caller = door.caller_by_key(bearer, address);
+    if bearer.role == Role::Api {
+        let refused = "this key is a back end's: the dashboard wants an admin's or a viewer's";
+        caller.was_refused("log in", refused);
+        return Err(Problem::forbidden(refused));
+    }
+    let id = door.logins.begin(bearer.mark, now);
+    caller.did(&Deed::of("log in"), Ok("for 8 hours"));
+    let expires = Some(door.hub.clock().wall() + LOGIN_TTL);
+    let who = Who { role: bearer.role.name(), expires, key: bearer.mark.to_string() };
+    Ok((set_cookie(&door.cookie, &id, LOGIN_TTL.as_secs(), way.is_secure), Json(who))
+        .into_response())
+}
+
+/// `GET /v1/admin/session`: who one is.
+#[utoipa::path(
+    get,
+    path = "/v1/admin/session",
+    operation_id = "getLogin",
+    tag = "dashboard",
+    responses(
+        (status = 200, description = "Who one is.", body = Who),
+        Refusals,
+    ),
+)]
+pub(crate) async fn who(State(door): State<Arc<Door>>, MayRead(caller): MayRead) -> Json<Who> {
+    let clock = door.hub.clock();
+    // As the wall clock will show it.
+    let expires = caller.expires().map(|at| clock.wall() + (at - clock.now()));
+    let bearer = caller.bearer;
+    Json(Who { role: bearer.role.name(), expires, key: bearer.mark.to_string() })
+}
+
+/// `DELETE /v1/admin/session`: logs out, whoever was logged in. It wants no further header: no form
+/// can send it, and no page of another origin may.
+#[utoipa::path(
+    delete,
+    path = "/v1/admin/session",
+    operation_id = "logOut",
+    tag = "dashboard",
+    security(()),
+    responses(
+        (status = 200, description = "Nobody is logged in any more.", body = Object),
+        Refusals,
+    ),
+)]
+pub(crate) async fn log_out(State(door): State<Arc<Door>>, way: Way) -> Response {
+    for id in &way.ids {
+        if let Some(caller) = door.logged_in(id, way.caller_at) {
+            door.logins.end(id);
+            caller.did(&Deed::of("log out"), Ok("at once"));
+        }
+    }
+    (set_cookie(&door.cookie, "", 0, way.is_secure), Json(json!({}))).into_response()
+}
+
+fn set_cookie(
+    name: &str,
+    id: &str,
+    ttl_secs: u64,
+    is_secure: bool,
+) -> impl IntoResponseParts + use<> {
+    let secure = if is_secure { "; Secure" } else { "" };
+    let cookie =
+        format!("{name}={id}; Path=/v1; HttpOnly; SameSite=Strict; Max-Age={ttl_secs}{secure}");
+    AppendHeaders([(header::SET_COOKIE, cookie), (header::CACHE_CONTROL, "no-store".to_owned())])
+}
+
+/// `GET /v1/config`: the configuration in force, secrets hidden.
+#[utoipa::path(
+    get,
+    path = "/v1/config",
+    operation_id = "getConfig",
+    tag = "operation",
+    responses(
+        (status = 200, description = "Every setting, as `check-config` prints it.", body = Object),
+        Refusals,
+    ),
+)]
+pub(crate) async fn config(State(door): State<Arc<Door>>, _: MaySeeAll) -> Json<Arc<Value>> {
+    Json(Arc::clone(&door.settings().config))
+}
+
+/// `GET /v1/config/defaults`: what every setting is where neither a file nor a variable sets it.
+#[utoipa::path(
+    get,
+    path = "/v1/config/defaults",
+    operation_id = "getConfigDefaults",
+    tag = "operation",
+    responses(
+        (status = 200, description = "Every setting, in the sections of `/v1/config`.", body = Object),
+        Refusals,
+    ),
+)]
+pub(crate) async fn defaults(State(door): State<Arc<Door>>, _: MaySeeAll) -> Json<Arc<Value>> {
+    Json(Arc::clone(&door.settings().defaults))
+}

@@ -27,7 +27,9 @@ use crate::auth::{ApiKeys, KeySource, Verifier};
 use crate::bus::LocalBus;
 use crate::clock::Clock;
 use crate::config::{Config, Loaded, StoreKind, load};
-use crate::http::{self, Development, Door, Face, ListenFault, OriginRule, TrustedProxies};
+use crate::http::{
+    self, Development, Door, Face, ListenFault, OriginRule, TlsFault, TrustedProxies,
+};
 use crate::hub::{Hub, run_deadlines};
 use crate::presence::Timestamp;
 use crate::session::{self, Sessions};
@@ -48,9 +50,12 @@ const KEY_BYTES: usize = 32;
 /// Why the hub did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum AppFault {
-    /// An address or a certificate.
+    /// An address that cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenFault),
+    /// A certificate or its key.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
     /// A file or a signal.
     #[error("{0}: {1}")]
     Io(String, io::Error),
@@ -114,7 +119,7 @@ pub async fn run(
     let door = Door::new(Arc::clone(&sessions), Arc::clone(&webhook), settings.http);
 
     let shared = Arc::clone(&door);
-    tasks.spawn("series", move || http::keep_series(Arc::clone(&shared)));
+    tasks.spawn("series", move || http::keep_points(Arc::clone(&shared)));
 
     // Whoever reads the greeting may send a signal at once.
     let mut signals = Signals::new()?;
@@ -339,7 +344,10 @@ fn listen(config: &Config, door: &Arc<Door>, tasks: &Tasks) -> Result<Addresses,
         let address = listener.address().map_err(|e| AppFault::Io(text.to_owned(), e))?;
         tracing::info!(%address, ?face, "listening");
         let (listener, door) = (Arc::new(listener), Arc::clone(door));
-        tasks.spawn("accept", move || http::serve(Arc::clone(&listener), Arc::clone(&door), face));
+        tasks.spawn("accept", move || {
+            let router = http::router(&door, face);
+            http::serve(Arc::clone(&listener), Arc::clone(&door), router)
+        });
         Ok(address)
     };
     if !server.metrics_listen.is_empty() {

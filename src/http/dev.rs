@@ -1,3 +1,5 @@
+//! What development mode adds: tokens on demand, and connections that fall silent.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,9 +9,10 @@ use axum::http::{HeaderMap, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::calls::users::act::JsonBody;
+use super::door::Door;
+use super::extract::JsonBody;
 use super::problem::Problem;
-use super::{Development, Door};
+use super::settings::Development;
 use crate::auth::mint;
 use crate::presence::{Platform, SessionId, UserId, duration};
 

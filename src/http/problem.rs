@@ -1,3 +1,5 @@
+//! Refusals by HTTP: which status, code and headers fit which error.
+
 use std::time::Duration;
 
 use axum::Json;
@@ -10,7 +12,7 @@ use crate::presence::InvalidUser;
 use crate::store::StoreError;
 use crate::wire::ErrorCode;
 
-/// A refusal by HTTP: the one place that knows which status fits which error.
+/// A refusal by HTTP.
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,

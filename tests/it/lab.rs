@@ -132,8 +132,9 @@ impl Lab {
         let (store, clock) = (Arc::clone(&self.store), self.clock.clone());
         let webhook = Webhook::new(store, outbox, transport, clock, None);
         let door = Door::new(Arc::clone(&self.sessions), webhook, settings);
-        tokio::spawn(http::keep_series(Arc::clone(&door)));
-        tokio::spawn(http::serve(Arc::new(listener), Arc::clone(&door), Face::Whole));
+        tokio::spawn(http::keep_points(Arc::clone(&door)));
+        let router = http::router(&door, Face::Whole);
+        tokio::spawn(http::serve(Arc::new(listener), Arc::clone(&door), router));
         (address, door)
     }
 

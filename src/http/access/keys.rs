@@ -1,24 +1,29 @@
+//! Who calls, and what they may: a key in a header, or the dashboard's cookie.
+
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 
-use crate::http::Door;
-use super::audit::Trail;
+use super::caller::{ById, Caller};
+use super::cookie::cookies;
+use crate::auth::{Bearer, Rate, Role};
+use crate::http::door::Door;
 use crate::http::net::forwarded::Client;
+use crate::http::net::household::household;
 use crate::http::problem::Problem;
-use crate::auth::{Bearer, KeyMark, Role};
-use crate::presence::Timestamp;
 
-/// How the name of the dashboard's cookie begins.
-const COOKIE: &str = "presence_hub_session";
-/// Where it counts.
+/// Where the dashboard's cookie counts.
 const COOKIE_PATHS: &str = "/v1/";
 /// What a request that acts by the cookie must bear: a header that no page of another origin can
 /// send without being asked first, which the hub never grants.
-pub(crate) const ACT_HEADER: HeaderName = HeaderName::from_static("x-presence-hub");
+const ACT_HEADER: HeaderName = HeaderName::from_static("x-presence-hub");
+
+/// How often wrong keys of one address are looked at where somebody logs in, and noted elsewhere.
+pub(crate) const WRONG_KEYS: Rate = Rate { burst: 5, per: 5, interval: Duration::from_secs(60) };
 
 /// Proof that the caller may read.
 pub(crate) struct MayRead(pub(crate) Caller);
@@ -28,23 +33,6 @@ pub(crate) struct MayAct(pub(crate) Caller);
 
 /// Proof that the caller may see how the hub is configured.
 pub(crate) struct MaySeeAll;
-
-/// Whoever calls, by a key or as somebody who logged in with one.
-#[derive(Clone)]
-pub(crate) struct Caller {
-    pub(crate) bearer: Bearer,
-    pub(crate) address: IpAddr,
-    /// Of somebody who is logged in.
-    login: Option<ById>,
-    /// Where deeds are noted.
-    pub(crate) trail: Arc<Trail>,
-}
-
-#[derive(Clone)]
-struct ById {
-    id: String,
-    expires: Timestamp,
-}
 
 impl FromRequestParts<Arc<Door>> for MayRead {
     type Rejection = Problem;
@@ -81,13 +69,6 @@ impl FromRequestParts<Arc<Door>> for MaySeeAll {
             Role::Viewer | Role::Api => Err(Problem::forbidden("an admin's key is wanted")),
             Role::Admin => Ok(Self),
         }
-    }
-}
-
-impl Caller {
-    /// Until when somebody is logged in; a key by itself has no end.
-    pub(crate) fn expires(&self) -> Option<Timestamp> {
-        self.login.as_ref().map(|login| login.expires)
     }
 }
 
@@ -133,18 +114,21 @@ impl Door {
         }
     }
 
+    /// Notes a wrong key, which itself is noted nowhere, unless there were many from that address;
+    /// returns the refusal.
+    pub(crate) fn wrong_key(&self, address: IpAddr) -> Problem {
+        let now = self.hub.clock().now();
+        if self.wrong_keys_noted.take(&household(address), &WRONG_KEYS, now) {
+            self.trail.note_wrong_key(address);
+        }
+        Problem::unknown_key()
+    }
+
     /// Where a request comes from.
     pub(crate) fn address(parts: &Parts) -> Result<IpAddr, Problem> {
         let client = parts.extensions.get::<Client>().ok_or_else(Problem::missing_key)?;
         Ok(client.address)
     }
-}
-
-/// The name of the dashboard's cookie at a hub, which this text tells from others on the same host:
-/// browsers send a cookie to every port of a host, so with one name for all, a login at one hub would
-/// end the login at another.
-pub fn cookie_name(hub: &str) -> String {
-    format!("{COOKIE}_{}", KeyMark::of(hub))
 }
 
 /// The key that a request bears.
@@ -157,11 +141,4 @@ fn offered_key(headers: &HeaderMap) -> Option<&str> {
     });
     let own = || headers.get("x-api-key").and_then(|value| value.to_str().ok());
     bearer.or_else(own)
-}
-
-/// The ids in a request's cookies of this name; there may be more than one.
-pub(crate) fn cookies<'a>(headers: &'a HeaderMap, wanted: &str) -> impl Iterator<Item = &'a str> {
-    let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let pairs = all.flat_map(|cookies| cookies.split(';')).filter_map(|one| one.split_once('='));
-    pairs.filter(move |(name, _)| name.trim() == wanted).map(|(_, id)| id.trim())
 }

@@ -1,30 +1,36 @@
-//! Who is logged in at the dashboard, and what only its administrators see.
+//! The dashboard's login.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
-use axum::http::header;
 use axum::http::request::Parts;
-use axum::response::{AppendHeaders, IntoResponse, IntoResponseParts, Response};
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use crate::http::Door;
-use crate::http::calls::users::act::JsonBody;
-use crate::http::access::audit::{Deed, WRONG_KEYS};
+use crate::auth::{LOGIN_TTL, Role};
+use crate::http::access::audit::Deed;
+use crate::http::access::cookie::{cookies, set_cookie};
+use crate::http::access::{MayRead, WRONG_KEYS};
+use crate::http::door::Door;
+use crate::http::extract::JsonBody;
 use crate::http::net::forwarded::Client;
-use crate::http::access::keys::{MayRead, MaySeeAll, cookies};
+use crate::http::net::household::household;
 use crate::http::openapi::{self, Refusals};
 use crate::http::problem::Problem;
-use crate::http::net::upgrade::household;
-use crate::auth::{LOGIN_TTL, Role};
 use crate::presence::Timestamp;
 
 /// The most bytes of what anybody may send to log in.
 const LOGIN_BYTES_MAX: usize = 4 * 1024;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+    OpenApiRouter::new().routes(routes!(log_in, who, log_out))
+}
 
 /// A key to log in with.
 #[derive(Deserialize, ToSchema)]
@@ -148,46 +154,4 @@ pub(crate) async fn log_out(State(door): State<Arc<Door>>, way: Way) -> Response
         }
     }
     (set_cookie(&door.cookie, "", 0, way.is_secure), Json(json!({}))).into_response()
-}
-
-fn set_cookie(
-    name: &str,
-    id: &str,
-    ttl_secs: u64,
-    is_secure: bool,
-) -> impl IntoResponseParts + use<> {
-    let secure = if is_secure { "; Secure" } else { "" };
-    let cookie =
-        format!("{name}={id}; Path=/v1; HttpOnly; SameSite=Strict; Max-Age={ttl_secs}{secure}");
-    AppendHeaders([(header::SET_COOKIE, cookie), (header::CACHE_CONTROL, "no-store".to_owned())])
-}
-
-/// `GET /v1/config`: the configuration in force, secrets hidden.
-#[utoipa::path(
-    get,
-    path = "/v1/config",
-    operation_id = "getConfig",
-    tag = "operation",
-    responses(
-        (status = 200, description = "Every setting, as `check-config` prints it.", body = Object),
-        Refusals,
-    ),
-)]
-pub(crate) async fn config(State(door): State<Arc<Door>>, _: MaySeeAll) -> Json<Arc<Value>> {
-    Json(Arc::clone(&door.settings().config))
-}
-
-/// `GET /v1/config/defaults`: what every setting is where neither a file nor a variable sets it.
-#[utoipa::path(
-    get,
-    path = "/v1/config/defaults",
-    operation_id = "getConfigDefaults",
-    tag = "operation",
-    responses(
-        (status = 200, description = "Every setting, in the sections of `/v1/config`.", body = Object),
-        Refusals,
-    ),
-)]
-pub(crate) async fn defaults(State(door): State<Arc<Door>>, _: MaySeeAll) -> Json<Arc<Value>> {
-    Json(Arc::clone(&door.settings().defaults))
 }

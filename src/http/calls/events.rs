@@ -1,8 +1,7 @@
-//! The transition log as HTTP shows it: one user's history, and all events in pages or live.
+//! The calls about events: everybody's, in pages or live, and the state to begin a copy with.
 
 #![expect(unused_qualifications, reason = "utoipa's macro writes them")]
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,16 +13,19 @@ use futures::{Stream, stream};
 use serde::Deserialize;
 use tokio::time::timeout;
 use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use crate::http::Door;
-use crate::http::calls::users::act::Named;
+use super::answer::log_page;
+use super::views::{self, StatusPage};
+use crate::http::access::{Caller, MayRead};
+use crate::http::door::Door;
+use crate::http::extract::{After, Asked, Limit, LogPlace, Place, SNAPSHOT};
 use crate::http::net::header_list::weight;
-use crate::http::access::keys::{Caller, MayRead};
 use crate::http::openapi::{self, Refusals};
-use crate::http::extract::place::{After, HISTORY, LogPlace, Place};
 use crate::http::problem::Problem;
-use crate::http::extract::query::{Asked, Limit};
-use crate::store::{Cursor, LogEntry, Part, StoreError};
+use crate::presence::State as UserState;
+use crate::store::{Among, Cursor, LogEntry, StoreError};
 use crate::wire::show_given;
 
 /// The header by which an event stream goes on where it broke off.
@@ -35,49 +37,44 @@ const READ_MAX: usize = 256;
 /// How often a stream that has nothing to say shows that it is there, so that nobody between cuts it.
 const QUIET_MAX: Duration = Duration::from_secs(15);
 
+pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+    OpenApiRouter::new().routes(routes!(snapshot)).routes(routes!(events))
+}
+
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct HistoryRequest {
-    /// Where the page before ended: its `next`.
+pub(crate) struct SnapshotRequest {
     #[param(value_type = Option<String>)]
-    before: Option<Place<HISTORY>>,
+    page: Option<Place<SNAPSHOT>>,
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Limit,
 }
 
-/// `GET /v1/users/{user}/history`: what happened to one user, the latest first.
+/// `GET /v1/snapshot`: everybody who is not Offline. The cursor of the first page is from before it
+/// was read: whatever a page misses comes after it in the log.
 #[utoipa::path(
     get,
-    path = "/v1/users/{user}/history",
-    operation_id = "getUserHistory",
-    tag = "users",
-    params(
-        ("user" = String, Path, description = "The user, percent-encoded"),
-        HistoryRequest,
-    ),
+    path = "/v1/snapshot",
+    operation_id = "getSnapshot",
+    tag = "events",
+    params(SnapshotRequest),
     responses(
-        (status = 200, description = "The events.", body = openapi::Events),
+        (status = 200, description = "A page of statuses.", body = StatusPage<'static>),
         Refusals,
     ),
 )]
-pub(crate) async fn history(
+pub(crate) async fn snapshot(
     State(door): State<Arc<Door>>,
     _: MayRead,
-    Named(user): Named,
-    Asked(HistoryRequest { before, limit }): Asked<HistoryRequest>,
+    Asked(SnapshotRequest { page, limit }): Asked<SnapshotRequest>,
 ) -> Result<Response, Problem> {
-    if before.as_ref().is_some_and(|place| place.user != user) {
-        return Err(Problem::bad_request(
-            "`before`: expected the `next` of a page of this user's history, got another's",
-        ));
-    }
-    let part = Part::Before(before.map(|place| Cursor(place.read)));
-    let entries = door.hub.store().history(&user, part, limit.get()).await?;
-    let more = entries.last().filter(|_| entries.len() == limit.get());
-    let place = |entry: &LogEntry| Place::<HISTORY> { user: user.clone(), read: entry.cursor.0 };
-    Ok(page(&entries, more.map(place)))
+    let cursor = page.is_none().then(|| *door.hub.store().head().borrow());
+    let states = vec![UserState::PushOnline, UserState::Online];
+    let after = page.map(|page| page.user);
+    let among = Among { after, states, ..Among::default() };
+    views::statuses::<SNAPSHOT>(&door.hub, &among, limit, cursor).await
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -125,21 +122,12 @@ pub(crate) async fn events(
         return stream(door, caller, last_event_id(&headers)?.or(after)).await;
     }
     if is_from_now {
-        return Ok(page(&[], Some(head)));
+        return Ok(log_page(&[], Some(head)));
     }
     let entries = door.hub.store().log(after, limit.get()).await?;
     // Where there is nothing, one may go on from where one was.
     let next = entries.last().map(|entry| entry.cursor).or(after).unwrap_or(head);
-    Ok(page(&entries, Some(next)))
-}
-
-fn page(entries: &[LogEntry], next: Option<impl fmt::Display>) -> Response {
-    let next = next.map_or("null".to_owned(), |next| format!("\"{next}\""));
-    let events = LogEntry::array(entries);
-    let holes = LogEntry::holes(entries).map(|holes| format!(",\"damaged\":{holes}"));
-    let holes = holes.unwrap_or_default();
-    let body = format!("{{\"events\":{events},\"next\":{next}{holes}}}");
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+    Ok(log_page(&entries, Some(next)))
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {

@@ -9,14 +9,20 @@ use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use crate::http::Door;
-use crate::http::access::keys::MayRead;
+use crate::http::access::MayRead;
+use crate::http::door::Door;
+use crate::http::extract::Asked;
 use crate::http::openapi::{self, Refusals};
 use crate::http::problem::Problem;
-use crate::http::extract::query::Asked;
 use crate::presence::{LoginPolicy, Platform, SESSIONS_MAX, explain as explain_login};
 use crate::wire::show_given;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+    OpenApiRouter::new().routes(routes!(explain))
+}
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -1,4 +1,4 @@
-//! Many users and sessions, in pages.
+//! The calls about sessions: those there are, and the logins that were refused lately.
 
 #![expect(unused_qualifications, reason = "utoipa's macro writes them")]
 
@@ -9,176 +9,29 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use crate::http::Door;
-use crate::http::calls::users::act::{Detail, TerminalDetail, many};
-use crate::http::access::keys::MayRead;
+use super::answer::many;
+use super::views::SessionDetail;
+use crate::http::access::MayRead;
+use crate::http::door::Door;
+use crate::http::extract::{Asked, Limit, Place, SESSIONS};
 use crate::http::openapi::{self, Refusals};
-use crate::http::extract::place::{Place, SESSIONS, SNAPSHOT, USERS};
 use crate::http::problem::Problem;
-use crate::http::extract::query::{Asked, Limit};
 use crate::hub::Hub;
-use crate::presence::{Platform, Record, State as UserState, Terminal, UserId};
-use crate::store::{Among, Cursor, Damaged, Listed};
+use crate::presence::{
+    DeviceId, Platform, Record, State as UserState, Terminal, Timestamp, UserId,
+};
+use crate::session::RefusedLogin;
+use crate::store::{Among, Damaged};
 
 /// How many users are read at once in search of sessions, once what was read had too few.
 const USERS_READ: usize = 500;
 /// How many users one call looks at in search of sessions; a page may have fewer then, and a next.
 const USERS_READ_MAX: usize = 1000;
-/// How many users one call looks at in search of ids that contain a text.
-const IDS_READ_MAX: usize = 10_000;
-
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SnapshotRequest {
-    #[param(value_type = Option<String>)]
-    page: Option<Place<SNAPSHOT>>,
-    #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Limit,
-}
-
-/// Statuses, in the order of their users' ids.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct StatusPage<'a> {
-    statuses: Vec<Detail<'a>>,
-    next: Option<String>,
-    /// Of a snapshot's first page: the place in the log that it stands for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    cursor: Option<Cursor>,
-    /// Users who were left out because their records are damaged; absent where there are none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Option<Vec<String>>)]
-    damaged: Vec<&'a UserId>,
-}
-
-/// `GET /v1/snapshot`: everybody who is not Offline. The cursor of the first page is from before it
-/// was read: whatever a page misses comes after it in the log.
-#[utoipa::path(
-    get,
-    path = "/v1/snapshot",
-    operation_id = "getSnapshot",
-    tag = "events",
-    params(SnapshotRequest),
-    responses(
-        (status = 200, description = "A page of statuses.", body = StatusPage<'static>),
-        Refusals,
-    ),
-)]
-pub(crate) async fn snapshot(
-    State(door): State<Arc<Door>>,
-    _: MayRead,
-    Asked(SnapshotRequest { page, limit }): Asked<SnapshotRequest>,
-) -> Result<Response, Problem> {
-    let cursor = page.is_none().then(|| *door.hub.store().head().borrow());
-    let states = vec![UserState::PushOnline, UserState::Online];
-    let after = page.map(|page| page.user);
-    let among = Among { after, states, ..Among::default() };
-    statuses::<SNAPSHOT>(&door.hub, &among, limit, cursor).await
-}
-
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct UsersRequest {
-    /// What their ids begin with.
-    #[serde(default)]
-    prefix: String,
-    /// What their ids contain. A page may have fewer than `limit` then, and a `next`: one call looks
-    /// at 10,000 users at most.
-    #[serde(default)]
-    contains: String,
-    #[param(value_type = Option<openapi::State>)]
-    state: Option<UserState>,
-    #[param(value_type = Option<String>)]
-    cursor: Option<Place<USERS>>,
-    #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Limit,
-}
-
-/// `GET /v1/users`: those who are remembered.
-#[utoipa::path(
-    get,
-    path = "/v1/users",
-    operation_id = "listUsers",
-    tag = "users",
-    params(UsersRequest),
-    responses(
-        (status = 200, description = "A page of statuses.", body = StatusPage<'static>),
-        Refusals,
-    ),
-)]
-pub(crate) async fn users(
-    State(door): State<Arc<Door>>,
-    _: MayRead,
-    Asked(UsersRequest { prefix, contains, state, cursor, limit }): Asked<UsersRequest>,
-) -> Result<Response, Problem> {
-    let all = || vec![UserState::Offline, UserState::PushOnline, UserState::Online];
-    let states = state.map_or_else(all, |state| vec![state]);
-    let after = cursor.map(|cursor| cursor.user);
-    let among = Among { after, prefix, states };
-    if contains.is_empty() {
-        return statuses::<USERS>(&door.hub, &among, limit, None).await;
-    }
-    containing(&door.hub, among, &contains, limit).await
-}
-
-/// Users whose ids contain a text, as far as one call looks for them.
-async fn containing(
-    hub: &Hub,
-    mut among: Among,
-    text: &str,
-    limit: Limit,
-) -> Result<Response, Problem> {
-    let mut found = Vec::new();
-    let mut next = None;
-    for _ in 0..IDS_READ_MAX / USERS_READ {
-        let users = hub.store().users(&among, USERS_READ).await?;
-        among.after = users.last().map(|(user, _)| user.clone());
-        // Where the last page was full, there may be more.
-        next = among.after.clone().filter(|_| users.len() == USERS_READ);
-        let room = limit.get() - found.len();
-        let mut matching = users.into_iter().filter(|(user, _)| user.as_str().contains(text));
-        found.extend(matching.by_ref().take(room));
-        if found.len() == limit.get() {
-            next = found
-                .last()
-                .map(|(user, _)| user.clone())
-                .filter(|_| matching.next().is_some() || next.is_some());
-        }
-        if next.is_none() || found.len() == limit.get() {
-            break;
-        }
-    }
-    let next = next.map(|user| Place::<USERS>::after(user).to_string());
-    Ok(page(&found, next, None))
-}
-
-/// A page of users, which names those whose records are damaged.
-fn page(users: &[Listed], next: Option<String>, cursor: Option<Cursor>) -> Response {
-    let (mut statuses, mut damaged) = (Vec::with_capacity(users.len()), Vec::new());
-    for (user, record) in users {
-        match record {
-            Ok(record) => statuses.push(Detail::brief(user, record)),
-            Err(Damaged) => damaged.push(user),
-        }
-    }
-    many(&StatusPage { statuses, next, cursor, damaged })
-}
-
-async fn statuses<const LIST: u8>(
-    hub: &Hub,
-    among: &Among,
-    limit: Limit,
-    cursor: Option<Cursor>,
-) -> Result<Response, Problem> {
-    let users = hub.store().users(among, limit.get()).await?;
-    let next = users.last().filter(|_| users.len() == limit.get()).map(|(user, _)| user);
-    let next = next.map(|user| Place::<LIST>::after(user.clone()).to_string());
-    Ok(page(&users, next, cursor))
+pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+    OpenApiRouter::new().routes(routes!(sessions)).routes(routes!(refusals))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -215,21 +68,6 @@ impl SessionsRequest {
             Some(UserState::PushOnline) | None => vec![UserState::PushOnline, UserState::Online],
             Some(UserState::Offline) => Vec::new(),
         }
-    }
-}
-
-/// A session with its user.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct SessionDetail<'a> {
-    #[schema(value_type = String)]
-    user: &'a UserId,
-    #[serde(flatten)]
-    terminal: TerminalDetail<'a>,
-}
-
-impl<'a> SessionDetail<'a> {
-    pub(crate) fn of(hub: &Hub, user: &'a UserId, terminal: &'a Terminal) -> Self {
-        Self { user, terminal: TerminalDetail::of(hub, terminal) }
     }
 }
 
@@ -355,5 +193,82 @@ impl<'a> Found<'a> {
             && address.is_none_or(|address| Some(address) == terminal.address)
             && (app.is_empty() || terminal.app.as_deref().is_some_and(|it| it.starts_with(&**app)))
             && (node.is_empty() || *node == terminal.connection.node.to_string())
+    }
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RefusalsRequest {
+    /// Whose logins; everybody's where it is left out.
+    #[param(value_type = Option<String>)]
+    user: Option<UserId>,
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Limit,
+}
+
+/// The latest refused logins of this hub, the latest first.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RefusalList<'a> {
+    refusals: Vec<RefusalEntry<'a>>,
+}
+
+/// A login that was refused.
+#[derive(Serialize, ToSchema)]
+struct RefusalEntry<'a> {
+    #[schema(value_type = u64)]
+    at: Timestamp,
+    /// An error code, `try_again_later` or `login_timeout`.
+    reason: &'static str,
+    /// For people.
+    message: &'a str,
+    /// Whose token it was, or null where it does not say.
+    #[schema(value_type = Option<String>)]
+    user: Option<&'a UserId>,
+    /// Whether the token proved the user; otherwise anybody may have written the name.
+    verified: bool,
+    #[schema(value_type = Option<openapi::Platform>)]
+    platform: Option<Platform>,
+    #[schema(value_type = Option<String>)]
+    device: Option<&'a DeviceId>,
+    #[schema(value_type = Option<String>)]
+    address: Option<IpAddr>,
+}
+
+/// `GET /v1/refusals`: the latest refused logins of this hub, kept in memory.
+#[utoipa::path(
+    get,
+    path = "/v1/refusals",
+    operation_id = "listRefusals",
+    tag = "sessions",
+    params(RefusalsRequest),
+    responses(
+        (status = 200, description = "The refused logins, the latest first.", body = RefusalList<'static>),
+        Refusals,
+    ),
+)]
+pub(crate) async fn refusals(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+    Asked(RefusalsRequest { user, limit }): Asked<RefusalsRequest>,
+) -> Result<Response, Problem> {
+    let latest = door.sessions.refusals().latest(user.as_ref(), limit.get());
+    let refusals = latest.iter().map(|refusal| RefusalEntry::of(refusal)).collect();
+    Ok(many(&RefusalList { refusals }))
+}
+
+impl<'a> RefusalEntry<'a> {
+    fn of(refusal: &'a RefusedLogin) -> Self {
+        Self {
+            at: refusal.at,
+            reason: refusal.reason,
+            message: &refusal.message,
+            user: refusal.user.as_ref(),
+            verified: refusal.is_verified,
+            platform: refusal.platform,
+            device: refusal.device.as_ref(),
+            address: refusal.address,
+        }
     }
 }

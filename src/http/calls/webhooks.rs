@@ -1,4 +1,4 @@
-//! How the webhook does, and what it gave up.
+//! The calls about webhooks: how the delivery goes, and what was given up.
 
 #![expect(unused_qualifications, reason = "utoipa's macro writes them")]
 
@@ -11,48 +11,20 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use crate::http::Door;
-use crate::http::calls::users::act::JsonBody;
 use crate::http::access::audit::Deed;
-use crate::http::access::keys::{MayAct, MayRead};
+use crate::http::access::{MayAct, MayRead};
+use crate::http::door::Door;
+use crate::http::extract::JsonBody;
+use crate::http::extract::{Asked, Limit};
+use crate::http::extract::{DEAD, LogPlace, Place};
 use crate::http::openapi::{self, Refusals};
-use crate::http::extract::place::{DEAD, LogPlace, Place};
 use crate::http::problem::Problem;
-use crate::http::extract::query::{Asked, Limit};
 use crate::presence::Timestamp;
 use crate::store::{Backlog, Cursor, Dead, Which};
 use crate::webhook::{Condition, Format, Outcome, Shown};
-
-/// What the webhook has left to do.
-pub(crate) struct Left {
-    /// The events that are pending, those that wait for another attempt included; the bytes that the
-    /// log keeps for the webhook, from the first pending event on; and when that event happened.
-    pub(crate) backlog: Backlog,
-    /// How long ago that was.
-    pub(crate) age: Duration,
-    /// Dead letters that wait for a decision, whether there is a webhook now or not.
-    pub(crate) dead_waiting: u64,
-}
-
-impl Left {
-    pub(crate) async fn now(door: &Door) -> Result<Self, Problem> {
-        let dead_waiting = door.webhook.dead_waiting().await;
-        let shown = door.webhook.shown();
-        if shown.state == Condition::Off {
-            return Ok(Self { backlog: Backlog::default(), age: Duration::ZERO, dead_waiting });
-        }
-        let mut backlog = door.hub.store().backlog(shown.kept_after).await?;
-        let unscanned = door.hub.store().backlog(shown.scanned).await?;
-        backlog.entries = unscanned.entries + shown.pending as u64;
-        let age = backlog.oldest.map(|oldest| door.hub.clock().wall() - oldest);
-        Ok(Self { backlog, age: age.unwrap_or_default(), dead_waiting })
-    }
-
-    pub(crate) fn age_ms(&self) -> u64 {
-        u64::try_from(self.age.as_millis()).unwrap_or(u64::MAX)
-    }
-}
 
 /// `GET /v1/webhooks`: how the delivery goes.
 #[utoipa::path(
@@ -65,11 +37,20 @@ impl Left {
         Refusals,
     ),
 )]
+pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+    OpenApiRouter::new()
+        .routes(routes!(state))
+        .routes(routes!(test))
+        .routes(routes!(dead))
+        .routes(routes!(retry))
+        .routes(routes!(drop_dead))
+}
+
 pub(crate) async fn state(
     State(door): State<Arc<Door>>,
     _: MayRead,
 ) -> Result<Json<WebhookState>, Problem> {
-    let left = Left::now(&door).await?;
+    let undelivered = Undelivered::now(&door).await?;
     let settings = door.webhook.settings();
     // What stands after the question mark may be a secret.
     let url = settings.as_ref().map(|settings| {
@@ -83,12 +64,12 @@ pub(crate) async fn state(
         Format::Tencent(_) => "tencent",
     });
     let backlog = BacklogState {
-        events: left.backlog.entries,
-        bytes: left.backlog.bytes,
-        oldest: left.backlog.oldest,
-        age_ms: left.age_ms(),
+        events: undelivered.backlog.entries,
+        bytes: undelivered.backlog.bytes,
+        oldest: undelivered.backlog.oldest,
+        age_ms: undelivered.age_ms(),
     };
-    let (delivery, dead_waiting) = (door.webhook.shown(), left.dead_waiting);
+    let (delivery, dead_waiting) = (door.webhook.shown(), undelivered.dead_waiting);
     Ok(Json(WebhookState { url, format, delivery, backlog, dead_waiting }))
 }
 

@@ -1,6 +1,4 @@
-//! Where the open WebSockets come from.
-
-#![expect(unused_qualifications, reason = "utoipa's macro writes them")]
+//! Counts the open WebSockets of each client address.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -8,16 +6,9 @@ use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::State;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
-
-use crate::http::Door;
-use crate::http::access::keys::MayRead;
-use crate::http::openapi::Refusals;
-use crate::http::extract::query::{Asked, Limit};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 /// How many addresses are looked at under one lock, so that no handshake waits long for it.
 const LOOKED_AT: usize = 10_000;
@@ -40,7 +31,7 @@ impl Addresses {
     }
 
     /// The addresses with the most WebSockets, the most first, and how many addresses there are.
-    fn most(&self, limit: usize) -> AddressPage {
+    pub(crate) fn most(&self, limit: usize) -> AddressPage {
         let mut most = BinaryHeap::with_capacity(limit + 1);
         let mut count = 0;
         let mut from = Bound::Unbounded;
@@ -77,15 +68,6 @@ impl Drop for Counted {
     }
 }
 
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct AddressesRequest {
-    #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Limit,
-}
-
 /// The client addresses with the most open WebSockets, the most first.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AddressPage {
@@ -101,24 +83,4 @@ struct AddressConnections {
     address: IpAddr,
     /// Open WebSockets, logged in or not.
     connections: u64,
-}
-
-/// `GET /v1/addresses`: the client addresses with the most open WebSockets of this hub.
-#[utoipa::path(
-    get,
-    path = "/v1/addresses",
-    operation_id = "listAddresses",
-    tag = "operation",
-    params(AddressesRequest),
-    responses(
-        (status = 200, description = "The addresses, the most first.", body = AddressPage),
-        Refusals,
-    ),
-)]
-pub(crate) async fn addresses(
-    State(door): State<Arc<Door>>,
-    _: MayRead,
-    Asked(AddressesRequest { limit }): Asked<AddressesRequest>,
-) -> Json<AddressPage> {
-    Json(door.addresses.most(limit.get()))
 }

@@ -8,9 +8,9 @@ use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::http::Door;
 use super::forwarded::Client;
 use super::peer::Peer;
+use crate::http::door::Door;
 use crate::http::problem::Problem;
 use crate::hub::Unavailable;
 

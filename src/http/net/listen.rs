@@ -1,7 +1,8 @@
+//! Accepts connections, bounds how many there are, and answers their requests over HTTP/1.1.
+
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
@@ -22,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::peer::{Held, Peer};
-use crate::http::{Door, Face};
+use crate::http::door::Door;
 
 /// How many connections the kernel holds that were not accepted yet.
 const BACKLOG: u32 = 4096;
@@ -41,14 +40,8 @@ pub struct Listener {
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-pub enum ListenFault {
-    /// It is taken, or not this machine's.
-    #[error("cannot listen on {0}: {1}")]
-    Bind(SocketAddr, io::Error),
-    /// A PEM file cannot be used.
-    #[error("{0}: {1}")]
-    Pem(String, String),
-}
+#[error("cannot listen on {0}: {1}")]
+pub struct ListenFault(SocketAddr, io::Error);
 
 impl Listener {
     /// The address, its port chosen where it was 0.
@@ -65,7 +58,7 @@ impl Listener {
 ///
 /// # Errors
 ///
-/// [`ListenFault::Bind`].
+/// Where the address is taken, or not this machine's.
 pub fn bind(address: SocketAddr, tls: Option<TlsAcceptor>) -> Result<Listener, ListenFault> {
     let bind = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -75,33 +68,12 @@ pub fn bind(address: SocketAddr, tls: Option<TlsAcceptor>) -> Result<Listener, L
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    let listener = bind().map_err(|error| ListenFault::Bind(address, error))?;
+    let listener = bind().map_err(|error| ListenFault(address, error))?;
     Ok(Listener { listener, tls })
 }
 
-/// Reads the files that TLS needs.
-///
-/// # Errors
-///
-/// [`ListenFault::Pem`].
-pub fn tls(certificate: &Path, key: &Path) -> Result<TlsAcceptor, ListenFault> {
-    let fault = |path: &Path, error: String| ListenFault::Pem(path.display().to_string(), error);
-    let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect)
-        .map_err(|error| fault(certificate, error.to_string()))?;
-    let private =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| fault(key, error.to_string()))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
-        .map_err(|error| fault(certificate, error.to_string()))?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-/// Accepts connections and answers their requests, for as long as the process lives.
-pub async fn serve(listener: Arc<Listener>, door: Arc<Door>, face: Face) {
-    let router = door.router(face);
+/// Accepts connections and answers their requests by a router, for as long as the process lives.
+pub async fn serve(listener: Arc<Listener>, door: Arc<Door>, router: Router) {
     let [first_pause, longest_pause] = ACCEPT_PAUSE;
     let mut pause = first_pause;
     loop {

@@ -1,3 +1,5 @@
+//! What the listener knows of a connection, for the requests that come on it.
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 

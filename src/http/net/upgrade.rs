@@ -1,3 +1,5 @@
+//! `GET /ws`: admits a client, answers its handshake, and hands the connection to its actor.
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +16,12 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
-use crate::http::Door;
 use super::forwarded::Client;
 use super::header_list::{has, items};
+use super::household::household;
 use super::origin::OriginRule;
 use super::peer::Held;
+use crate::http::door::Door;
 use crate::http::problem::Problem;
 use crate::hub::Wire;
 use crate::session::Sessions;
@@ -104,14 +107,6 @@ impl Door {
                 ),
             }
         }
-    }
-}
-
-/// What one household has: an IPv4 address, or the network that an IPv6 address is chosen from.
-pub(crate) fn household(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => (u128::from(address) >> 64 << 64).to_be_bytes().into(),
     }
 }
 

@@ -14,8 +14,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use rust_embed::{EmbeddedFile, RustEmbed};
 
-use crate::http::Door;
 use self::compressed::Coding;
+use crate::http::door::Door;
 use crate::http::net::header_list::items;
 use crate::http::problem::Problem;
 

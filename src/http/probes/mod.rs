@@ -1,6 +1,6 @@
 //! What probes and scrapers ask, without a key of the server API: `/health`, `/ready`, `/metrics`.
 
-pub(super) mod exposition;
+mod exposition;
 pub(super) mod process;
 
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 
-use crate::http::Door;
 use self::exposition::Format;
+use self::process::Process;
+use crate::http::access::MayRead;
+use crate::http::door::Door;
 use crate::http::net::forwarded::is_forwarded;
-use crate::http::access::keys::MayRead;
 use crate::http::net::peer::Peer;
 use crate::http::problem::Problem;
-use self::process::Process;
-use crate::http::calls::webhooks::Left;
+use crate::http::undelivered::Undelivered;
 
 /// `/health` and `/ready`.
 pub(crate) fn routes() -> Router<Arc<Door>> {
@@ -63,8 +63,8 @@ async fn render(State(door): State<Arc<Door>>, headers: HeaderMap) -> Result<Res
     let totals = door.hub.totals().await?;
     let metrics = door.webhook.metrics();
     // While the store cannot be read, the rest must be seen all the more.
-    if let Ok(left) = Left::now(&door).await {
-        metrics.set_left(&left.backlog, left.age, left.dead_waiting);
+    if let Ok(undelivered) = Undelivered::now(&door).await {
+        metrics.set_left(&undelivered.backlog, undelivered.age, undelivered.dead_waiting);
     }
     let damaged = i64::try_from(door.hub.store().damaged()).unwrap_or(i64::MAX);
     door.hub.metrics().damaged_rows.set(damaged);

@@ -14,7 +14,7 @@ use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::http::Door;
+use crate::http::door::Door;
 
 /// How long a look may take; a disk that hangs is not waited for.
 const LOOK_MAX: Duration = Duration::from_secs(1);

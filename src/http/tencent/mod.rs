@@ -1,29 +1,29 @@
 //! The server API of Tencent Cloud IM, as far as it is about presence, so that a back end written
 //! for it keeps working: the truth is in the body, and the HTTP status is always 200.
 
+pub(super) mod application;
 mod fault;
 
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Query, Request, State};
-use axum::http::Uri;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use axum::{Json, Router};
 use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use self::application::{Command, Tencent};
 use self::fault::Fault;
-use crate::http::Door;
-use crate::http::calls::users::act::{BODY_BYTES_MAX, end_terminals, read_body};
-use crate::http::access::audit::Deed;
-use crate::http::problem::Problem;
-use crate::auth::UserSigVerifier;
-use crate::presence::{
-    DeviceId, Platform, Record, State as UserState, Target, Terminal, Timestamp, UserId,
-};
+use super::access::audit::Deed;
+use super::calls::users::end_terminals;
+use super::door::Door;
+use super::extract::{BODY_BYTES_MAX, read_body};
+use super::problem::Problem;
+use crate::presence::{DeviceId, Platform, Record, State as UserState, Target, Terminal, UserId};
 
 /// The most accounts that one query may name.
 const ACCOUNTS_MAX: usize = 500;
@@ -31,33 +31,6 @@ const ACCOUNTS_MAX: usize = 500;
 const UNKNOWN_ACCOUNT: u32 = 70107;
 /// The code of a user whose record is damaged: nothing can be said of it.
 const DAMAGED_ACCOUNT: u32 = 90994;
-
-/// The Tencent Cloud IM application whose back end may call.
-#[derive(Clone)]
-pub struct Tencent {
-    /// Verifies its signatures.
-    pub verifier: UserSigVerifier,
-    /// Who may call.
-    pub administrators: Vec<String>,
-    /// Whether a query says which users are not remembered, who else are `Offline`.
-    pub unknown_account_error: bool,
-}
-
-#[derive(Clone, Copy)]
-enum Command {
-    Query,
-    Kick,
-}
-
-/// Who calls, as each URL says it.
-#[derive(Deserialize)]
-struct Caller {
-    sdkappid: Option<String>,
-    #[serde(default)]
-    identifier: String,
-    #[serde(default)]
-    usersig: String,
-}
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -107,8 +80,12 @@ struct Wanted {
     custom: bool,
 }
 
+pub(super) fn routes() -> Router<Arc<Door>> {
+    Router::new().route("/v4/{*path}", any(call))
+}
+
 /// `POST /v4/{service}/{command}`: whatever a back end written for Tencent Cloud IM calls.
-pub(crate) async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
+async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
     let settings = door.settings();
     let Some(tencent) = &settings.tencent else { return Problem::not_found().into_response() };
     let answer = answer(&door, tencent, request).await;
@@ -137,31 +114,6 @@ async fn answer(
     match command {
         Command::Query => query(door, tencent, &body).await.map(Some),
         Command::Kick => kick(door, &administrator, &body).await.map(|()| None),
-    }
-}
-
-impl Command {
-    fn of(request: &Request) -> Result<Self, Fault> {
-        match (request.method().as_str(), request.uri().path()) {
-            ("POST", "/v4/openim/query_online_status" | "/v4/openim/querystate") => Ok(Self::Query),
-            ("POST", "/v4/im_open_login_svc/kick") => Ok(Self::Kick),
-            _ => Err(Fault::Url),
-        }
-    }
-}
-
-impl Tencent {
-    /// Lets in whoever is an administrator of the application, and shows it; returns who it is.
-    fn admit(&self, command: Command, uri: &Uri, wall: Timestamp) -> Result<String, Fault> {
-        let caller = Query::<Caller>::try_from_uri(uri);
-        let Query(Caller { sdkappid, identifier, usersig }) = caller.map_err(|_| Fault::Url)?;
-        let sdk_app_id = sdkappid.and_then(|id| id.parse().ok()).ok_or(Fault::NoSdkAppId)?;
-        self.verifier.verify(&usersig, sdk_app_id, &identifier, wall)?;
-        match command {
-            _ if self.administrators.contains(&identifier) => Ok(identifier),
-            Command::Query => Err(Fault::MayNotQuery),
-            Command::Kick => Err(Fault::MayNotKick),
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The hubs.
+//! `GET /v1/nodes`: the hubs.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::http::Door;
-use crate::http::access::keys::MayRead;
+use crate::http::access::MayRead;
+use crate::http::door::Door;
 use crate::http::openapi::Refusals;
-use crate::http::problem::Problem;
 use crate::http::probes::process::Process;
+use crate::http::problem::Problem;
 use crate::presence::Timestamp;
 use crate::store::Totals;
 

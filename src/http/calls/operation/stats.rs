@@ -1,4 +1,4 @@
-//! What is counted.
+//! `GET /v1/stats`: what is counted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::http::Door;
-use crate::http::access::keys::MayRead;
 use super::nodes::Node;
+use crate::http::access::MayRead;
+use crate::http::door::Door;
 use crate::http::openapi::Refusals;
-use crate::http::problem::Problem;
 use crate::http::probes::process::memory_bytes;
-use crate::http::calls::webhooks::Left;
+use crate::http::problem::Problem;
+use crate::http::undelivered::Undelivered;
 use crate::presence::{Platform, State as UserState, Timestamp};
 use crate::store::Totals;
 use crate::webhook::Condition;
@@ -151,7 +151,7 @@ struct OutboxStats {
 impl Counted {
     /// Counts what is there now.
     pub(crate) async fn now(door: &Door, totals: &Totals) -> Result<Self, Problem> {
-        let left = Left::now(door).await?;
+        let undelivered = Undelivered::now(door).await?;
         let counts = door.hub.metrics().counts();
         let slow = counts.closes.get(Close::SlowConsumer.reason());
         let state = if door.hub.check().await.is_ok() { "up" } else { "failing" };
@@ -198,12 +198,12 @@ impl Counted {
                 state: door.webhook.shown().state,
                 accepted: door.webhook.metrics().events.get(),
                 dead: door.webhook.metrics().dead.get(),
-                dead_waiting: left.dead_waiting,
+                dead_waiting: undelivered.dead_waiting,
             },
             outbox: OutboxStats {
-                depth: left.backlog.entries,
-                bytes: left.backlog.bytes,
-                age_ms: left.age_ms(),
+                depth: undelivered.backlog.entries,
+                bytes: undelivered.backlog.bytes,
+                age_ms: undelivered.age_ms(),
             },
         })
     }

@@ -12,8 +12,7 @@ use presence_hub::auth::{Algorithm, mint};
 use presence_hub::bench;
 use presence_hub::clock::Clock;
 use presence_hub::config::{Config, Faults, Loaded, load};
-use presence_hub::http::explanation;
-use presence_hub::presence::{Platform, UserId, duration};
+use presence_hub::presence::{Devices, Platform, UserId, duration, explain};
 
 /// What the system's own keeps for each thread grows while many come and go; this gives it back.
 #[global_allocator]
@@ -78,7 +77,7 @@ struct Token {
 struct Explain {
     /// What is logged in, in this order: web,android:2.
     #[arg(long, default_value = "")]
-    existing: String,
+    existing: Devices,
     /// What comes.
     #[arg(long)]
     login: Platform,
@@ -92,7 +91,7 @@ fn main() -> ExitCode {
         Action::Serve(source) => serve(&source),
         Action::CheckConfig(source) => check_config(&source),
         Action::Token(token) => print_token(&token),
-        Action::Policy(explain) => print_policy(&explain),
+        Action::Policy(asked) => print_policy(&asked),
         Action::Bench(options) => {
             bench::run(&options, &mut io::stdout()).map_err(failed).map(|()| ExitCode::SUCCESS)
         }
@@ -215,11 +214,12 @@ fn whole(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
-fn print_policy(explain: &Explain) -> Result<ExitCode, Stop> {
-    let config = loaded(&explain.source)?.config;
+fn print_policy(asked: &Explain) -> Result<ExitCode, Stop> {
+    let config = loaded(&asked.source)?.config;
     let policy = config.policy().map_err(|_| failed("the policy does not hold"))?;
-    let answer = explanation(&policy.login, &explain.existing, explain.login).map_err(failed)?;
-    print(&format!("{answer:#}\n"))
+    let explanation = explain(&asked.existing, asked.login, &policy.login);
+    let explanation = serde_json::to_string_pretty(&explanation).map_err(failed)?;
+    print(&format!("{explanation}\n"))
 }
 
 fn print(text: &str) -> Result<ExitCode, Stop> {

@@ -22,7 +22,6 @@ mod undelivered;
 
 pub use self::access::cookie::cookie_name;
 pub use self::calls::operation::keep_points;
-pub use self::calls::policy::explanation;
 pub use self::door::Door;
 pub use self::net::forwarded::TrustedProxies;
 pub use self::net::listen::{ListenFault, Listener, bind, serve};

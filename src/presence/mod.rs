@@ -18,6 +18,7 @@ mod draft;
 pub mod duration;
 mod effect;
 mod event;
+mod explain;
 mod ids;
 mod liveness;
 mod login;
@@ -36,12 +37,12 @@ pub use self::effect::{
 pub use self::event::{
     BackgroundReason, Event, EventKind, Intent, Kicker, Login, Origin, Target, Victor,
 };
+pub use self::explain::{Devices, Explanation, InvalidDevices, KickedCount, explain};
 pub use self::ids::{
     ConnectionId, DeviceId, EventId, ID_BYTES_MAX, InvalidDevice, InvalidUser, NodeId, NotAnId,
     SessionId, UserId,
 };
 pub use self::liveness::{Due as LivenessDue, Liveness};
-pub use self::login::{Explanation, explain};
 pub use self::patience::Patience;
 pub use self::platform::{Platform, UnknownPlatform};
 pub use self::policy::{

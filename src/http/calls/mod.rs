@@ -4,7 +4,7 @@ mod answer;
 mod dashboard;
 mod events;
 pub(super) mod operation;
-pub(super) mod policy;
+mod policy;
 mod sessions;
 pub(super) mod users;
 mod views;

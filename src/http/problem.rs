@@ -5,7 +5,8 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::hub::Unavailable;
 use crate::presence::InvalidUser;
@@ -21,6 +22,21 @@ pub(super) struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// What the store said, where it failed: for the log, not for the client.
     cause: Option<Unavailable>,
+}
+
+/// A refusal.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ProblemBody {
+    error: ProblemError,
+}
+
+/// What is wrong.
+#[derive(Serialize, ToSchema)]
+struct ProblemError {
+    /// For programs.
+    code: &'static str,
+    /// For people.
+    message: String,
 }
 
 impl Problem {
@@ -189,8 +205,8 @@ impl From<StoreError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = json!({ "error": { "code": self.code, "message": self.message } });
-        let mut response = (self.status, Json(body)).into_response();
+        let error = ProblemError { code: self.code, message: self.message };
+        let mut response = (self.status, Json(ProblemBody { error })).into_response();
         response.headers_mut().extend(self.headers);
         if let Some(cause) = self.cause {
             response.extensions_mut().insert(cause);

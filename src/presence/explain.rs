@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
 use super::login::{Seat, judge};
 use super::{LoginPolicy, Platform, Preset, SESSIONS_MAX, UnknownPlatform};
 
 /// Devices that are logged in, in the order of their logins, written as `web,android:2`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, ToSchema)]
+#[schema(value_type = String)]
 pub struct Devices(Vec<(Platform, usize)>);
 
 /// Why a text names no devices.
@@ -54,7 +56,7 @@ impl<'de> Deserialize<'de> for Devices {
 }
 
 /// Whom a login would kick.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Explanation {
     /// By the policy in force.
     pub kicked: Vec<KickedCount>,
@@ -67,7 +69,7 @@ pub struct Explanation {
 }
 
 /// How many terminals on a platform a login would kick.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct KickedCount {
     /// How many.
     pub count: usize,

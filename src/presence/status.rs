@@ -1,13 +1,27 @@
+//! What others see of a user.
+
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Platform, Timestamp};
 
 /// A user's state as others see it; a later variant outranks an earlier one (S3).
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    ToSchema,
 )]
 pub enum State {
     /// Logged in nowhere.
@@ -45,7 +59,7 @@ impl FromStr for State {
 }
 
 /// What watchers, queries and webhooks see of a user (V1).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The best state of any terminal (S3).
     pub state: State,

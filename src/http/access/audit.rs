@@ -53,7 +53,6 @@ struct Kept {
 /// An entry of the audit log.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Entry {
-    #[schema(value_type = u64)]
     pub(super) at: Timestamp,
     /// `done`, `failed` or `refused`.
     pub(super) outcome: &'static str,
@@ -69,7 +68,6 @@ pub(crate) struct Entry {
     /// Such as `kick`; of what may not be done, method and path.
     pub(super) action: String,
     /// The user that it was done to.
-    #[schema(value_type = Option<String>)]
     pub(super) whom: Option<UserId>,
     /// What came of it.
     pub(super) what: Option<String>,

@@ -5,8 +5,9 @@ use std::fmt;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::store::LogEntry;
+use crate::store::{DamagedEvent, Event, LogEntry};
 
 /// Answers with many values: written to a vector, which serde_json does faster than what
 /// [`Json`](axum::Json) writes to.
@@ -16,7 +17,19 @@ pub(crate) fn many(values: &impl Serialize) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], json).into_response()
 }
 
-/// A page of the log.
+/// A page of the transition log, as [`log_page`] writes it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a page is put together of events that are JSON already")]
+pub(super) struct EventPage<'a> {
+    events: Vec<Event<'a>>,
+    /// Where the next page goes on.
+    next: Option<String>,
+    /// Events that were left out because they are damaged; absent where there are none.
+    #[schema(required = false)]
+    damaged: Vec<DamagedEvent<'a>>,
+}
+
+/// A page of the transition log.
 pub(super) fn log_page(entries: &[LogEntry], next: Option<impl fmt::Display>) -> Response {
     let next = next.map_or("null".to_owned(), |next| format!("\"{next}\""));
     let events = LogEntry::array(entries);

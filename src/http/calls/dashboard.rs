@@ -21,8 +21,8 @@ use crate::http::door::Door;
 use crate::http::extract::JsonBody;
 use crate::http::net::forwarded::Client;
 use crate::http::net::household::household;
-use crate::http::openapi::{self, Refusals};
-use crate::http::problem::Problem;
+use crate::http::openapi::Refusals;
+use crate::http::problem::{Problem, ProblemBody};
 use crate::presence::Timestamp;
 
 /// The most bytes of what anybody may send to log in.
@@ -46,7 +46,6 @@ pub(crate) struct Who {
     /// `viewer`, `api` or `admin`.
     role: &'static str,
     /// When the login ends; null for a key by itself.
-    #[schema(value_type = Option<u64>)]
     expires: Option<Timestamp>,
     /// What stands for the key in the audit log.
     key: String,
@@ -80,7 +79,7 @@ impl FromRequestParts<Arc<Door>> for Way {
     request_body = LoginRequest,
     responses(
         (status = 200, description = "Who one is; a cookie for what follows.", body = Who),
-        (status = 429, description = "Too many wrong keys from this address.", body = openapi::ProblemBody),
+        (status = 429, description = "Too many wrong keys from this address.", body = ProblemBody),
         Refusals,
     ),
 )]

@@ -16,14 +16,14 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::answer::log_page;
+use super::answer::{EventPage, log_page};
 use super::views::{self, StatusPage};
 use crate::http::access::{Caller, MayRead};
 use crate::http::door::Door;
 use crate::http::extract::{After, Asked, Limit, LogPlace, Place, SNAPSHOT};
 use crate::http::net::header_list::weight;
-use crate::http::openapi::{self, Refusals};
-use crate::http::problem::Problem;
+use crate::http::openapi::Refusals;
+use crate::http::problem::{Problem, ProblemBody};
 use crate::presence::State as UserState;
 use crate::store::{Among, Cursor, LogEntry, StoreError};
 use crate::wire::show_given;
@@ -45,10 +45,10 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SnapshotRequest {
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     page: Option<Place<SNAPSHOT>>,
     #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    #[param(inline)]
     limit: Limit,
 }
 
@@ -83,10 +83,10 @@ pub(crate) async fn snapshot(
 pub(crate) struct EventsRequest {
     /// From where on: the `next` of a page, the cursor of a snapshot, or `now` for what is still to
     /// come; else from the oldest.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     after: Option<After>,
     #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    #[param(inline)]
     limit: Limit,
 }
 
@@ -101,8 +101,8 @@ pub(crate) struct EventsRequest {
         ("Last-Event-ID" = Option<String>, Header, description = "Of a stream that broke off: its last id"),
     ),
     responses(
-        (status = 200, description = "A page; with `Accept: text/event-stream` the events one by one and without end, each with its cursor as id.", body = openapi::Events),
-        (status = 410, description = "The log does not reach back that far.", body = openapi::ProblemBody),
+        (status = 200, description = "A page; with `Accept: text/event-stream` the events one by one and without end, each with its cursor as id.", body = EventPage<'static>),
+        (status = 410, description = "The log does not reach back that far.", body = ProblemBody),
         Refusals,
     ),
 )]

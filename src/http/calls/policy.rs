@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use crate::http::access::MayRead;
 use crate::http::door::Door;
 use crate::http::extract::Asked;
-use crate::http::openapi::{self, Refusals};
+use crate::http::openapi::Refusals;
 use crate::presence::{self, Devices, Explanation, Platform};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
@@ -26,11 +26,11 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExplainRequest {
     /// What comes.
-    #[param(value_type = openapi::Platform)]
+    #[param(inline)]
     login: Platform,
     /// What is logged in, in this order: `web,android:2`.
     #[serde(default)]
-    #[param(value_type = String)]
+    #[param(inline)]
     existing: Devices,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct ExplainRequest {
     tag = "policy",
     params(ExplainRequest),
     responses(
-        (status = 200, description = "Whom it would kick.", body = openapi::Explanation),
+        (status = 200, description = "Whom it would kick.", body = Explanation),
         Refusals,
     ),
 )]

@@ -17,7 +17,7 @@ use super::views::SessionDetail;
 use crate::http::access::MayRead;
 use crate::http::door::Door;
 use crate::http::extract::{Asked, Limit, Place, SESSIONS};
-use crate::http::openapi::{self, Refusals};
+use crate::http::openapi::Refusals;
 use crate::http::problem::Problem;
 use crate::hub::Hub;
 use crate::presence::{
@@ -30,6 +30,7 @@ use crate::store::{Among, Damaged};
 const USERS_READ: usize = 500;
 /// How many users one call looks at in search of sessions; a page may have fewer then, and a next.
 const USERS_READ_MAX: usize = 1000;
+
 pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
     OpenApiRouter::new().routes(routes!(sessions)).routes(routes!(refusals))
 }
@@ -38,11 +39,11 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SessionsRequest {
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     user: Option<UserId>,
-    #[param(value_type = Option<openapi::Platform>)]
+    #[param(inline)]
     platform: Option<Platform>,
-    #[param(value_type = Option<openapi::State>)]
+    #[param(inline)]
     state: Option<UserState>,
     /// The hub that holds it.
     #[serde(default)]
@@ -52,10 +53,10 @@ pub(crate) struct SessionsRequest {
     /// What the text that its client gave at login begins with.
     #[serde(default)]
     app: String,
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     cursor: Option<Place<SESSIONS>>,
     #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    #[param(inline)]
     limit: Limit,
 }
 
@@ -78,7 +79,6 @@ pub(crate) struct SessionPage<'a> {
     next: Option<String>,
     /// Users who were left out because their records are damaged; absent where there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Option<Vec<String>>)]
     damaged: &'a Vec<UserId>,
 }
 
@@ -201,10 +201,10 @@ impl<'a> Found<'a> {
 #[into_params(parameter_in = Query)]
 pub(crate) struct RefusalsRequest {
     /// Whose logins; everybody's where it is left out.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     user: Option<UserId>,
     #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    #[param(inline)]
     limit: Limit,
 }
 
@@ -217,20 +217,16 @@ pub(crate) struct RefusalList<'a> {
 /// A login that was refused.
 #[derive(Serialize, ToSchema)]
 struct RefusalEntry<'a> {
-    #[schema(value_type = u64)]
     at: Timestamp,
     /// An error code, `try_again_later` or `login_timeout`.
     reason: &'static str,
     /// For people.
     message: &'a str,
     /// Whose token it was, or null where it does not say.
-    #[schema(value_type = Option<String>)]
     user: Option<&'a UserId>,
     /// Whether the token proved the user; otherwise anybody may have written the name.
     verified: bool,
-    #[schema(value_type = Option<openapi::Platform>)]
     platform: Option<Platform>,
-    #[schema(value_type = Option<String>)]
     device: Option<&'a DeviceId>,
     #[schema(value_type = Option<String>)]
     address: Option<IpAddr>,

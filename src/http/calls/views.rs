@@ -9,7 +9,6 @@ use utoipa::ToSchema;
 use super::answer::many;
 use crate::clock::Clock;
 use crate::http::extract::{Limit, Place};
-use crate::http::openapi;
 use crate::http::problem::Problem;
 use crate::hub::Hub;
 use crate::presence::{
@@ -29,30 +28,21 @@ pub(crate) struct Detail<'a> {
 
 #[derive(Serialize, ToSchema)]
 struct OwnedStatus<'a> {
-    #[schema(value_type = String)]
     user: &'a UserId,
     #[serde(flatten)]
-    #[schema(value_type = openapi::Status)]
     status: Status,
 }
 
 /// What the hub remembers of one session.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct TerminalDetail<'a> {
-    #[schema(value_type = openapi::Platform)]
     platform: Platform,
-    #[schema(value_type = String)]
     device: &'a DeviceId,
-    #[schema(value_type = openapi::State)]
     state: State,
     /// When its state became what it is.
-    #[schema(value_type = u64)]
     since: Timestamp,
-    #[schema(value_type = String)]
     session: SessionId,
-    #[schema(value_type = u64)]
     last_heard: Timestamp,
-    #[schema(value_type = Option<openapi::Background>)]
     background: Option<Background>,
     #[schema(value_type = Option<String>)]
     address: Option<IpAddr>,
@@ -66,7 +56,6 @@ pub(crate) struct TerminalDetail<'a> {
 /// A session with its user.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SessionDetail<'a> {
-    #[schema(value_type = String)]
     user: &'a UserId,
     #[serde(flatten)]
     terminal: TerminalDetail<'a>,
@@ -79,11 +68,9 @@ pub(crate) struct StatusPage<'a> {
     next: Option<String>,
     /// Of a snapshot's first page: the place in the log that it stands for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     cursor: Option<Cursor>,
     /// Users who were left out because their records are damaged; absent where there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Option<Vec<String>>)]
     damaged: Vec<&'a UserId>,
 }
 

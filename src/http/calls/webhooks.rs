@@ -3,7 +3,6 @@
 #![expect(unused_qualifications, reason = "utoipa's macro writes them")]
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -17,14 +16,22 @@ use utoipa_axum::routes;
 use crate::http::access::audit::Deed;
 use crate::http::access::{MayAct, MayRead};
 use crate::http::door::Door;
-use crate::http::extract::JsonBody;
-use crate::http::extract::{Asked, Limit};
-use crate::http::extract::{DEAD, LogPlace, Place};
-use crate::http::openapi::{self, Refusals};
-use crate::http::problem::Problem;
+use crate::http::extract::{Asked, DEAD, JsonBody, Limit, LogPlace, Place};
+use crate::http::openapi::Refusals;
+use crate::http::problem::{Problem, ProblemBody};
+use crate::http::undelivered::Undelivered;
 use crate::presence::Timestamp;
-use crate::store::{Backlog, Cursor, Dead, Which};
-use crate::webhook::{Condition, Format, Outcome, Shown};
+use crate::store::{Cursor, Dead, Event, Which};
+use crate::webhook::{Format, Outcome, Shown};
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+    OpenApiRouter::new()
+        .routes(routes!(state))
+        .routes(routes!(test))
+        .routes(routes!(dead))
+        .routes(routes!(retry))
+        .routes(routes!(drop_dead))
+}
 
 /// `GET /v1/webhooks`: how the delivery goes.
 #[utoipa::path(
@@ -37,15 +44,6 @@ use crate::webhook::{Condition, Format, Outcome, Shown};
         Refusals,
     ),
 )]
-pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
-    OpenApiRouter::new()
-        .routes(routes!(state))
-        .routes(routes!(test))
-        .routes(routes!(dead))
-        .routes(routes!(retry))
-        .routes(routes!(drop_dead))
-}
-
 pub(crate) async fn state(
     State(door): State<Arc<Door>>,
     _: MayRead,
@@ -82,7 +80,6 @@ pub(crate) struct WebhookState {
     format: Option<&'static str>,
     /// `state` (`off`, `up`, `failing`, `down`), requests `under_way`, events `waiting` for another
     /// attempt, users `held`, `last_success`, and the last `failures`.
-    #[schema(value_type = Object)]
     delivery: Shown,
     backlog: BacklogState,
     /// Dead letters that were neither put back nor dropped.
@@ -98,7 +95,6 @@ struct BacklogState {
     /// `webhook.max_backlog` bounds them.
     bytes: u64,
     /// When the oldest pending event happened.
-    #[schema(value_type = Option<u64>)]
     oldest: Option<Timestamp>,
     age_ms: u64,
 }
@@ -107,7 +103,6 @@ struct BacklogState {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Tested {
     accepted: bool,
-    #[schema(value_type = Option<String>)]
     error: Option<Arc<str>>,
 }
 
@@ -125,7 +120,7 @@ pub(crate) struct Count {
     tag = "webhooks",
     responses(
         (status = 200, description = "What the receiver made of it.", body = Tested),
-        (status = 409, description = "There is no webhook.", body = openapi::ProblemBody),
+        (status = 409, description = "There is no webhook.", body = ProblemBody),
         Refusals,
     ),
 )]
@@ -153,10 +148,10 @@ pub(crate) async fn test(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeadRequest {
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     cursor: Option<Place<DEAD>>,
     #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    #[param(inline)]
     limit: Limit,
 }
 
@@ -164,22 +159,18 @@ pub(crate) struct DeadRequest {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct DeadLetters {
     dead: Vec<DeadLetter>,
-    #[schema(value_type = Option<String>)]
     next: Option<Place<DEAD>>,
 }
 
 /// An event that was given up.
 #[derive(Serialize, ToSchema)]
 struct DeadLetter {
-    #[schema(value_type = String)]
     id: Cursor,
     /// When that was.
-    #[schema(value_type = u64)]
     at: Timestamp,
     attempts: u32,
-    #[schema(value_type = String)]
     last_error: Arc<str>,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Event<'static>)]
     event: Box<RawValue>,
 }
 
@@ -220,7 +211,6 @@ fn letter(dead: Dead) -> Option<DeadLetter> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Meant {
-    #[schema(value_type = Option<Vec<String>>)]
     ids: Option<Vec<LogPlace>>,
     #[serde(default)]
     all: bool,

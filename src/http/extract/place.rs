@@ -4,6 +4,7 @@
 //! checksum, so that a mistyped one, or another list's, is refused: a page that silently begins
 //! somewhere else would look like the end, or leave users out.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -11,6 +12,8 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::presence::UserId;
 use crate::store::Cursor;
@@ -82,6 +85,18 @@ impl<const LIST: u8> Serialize for Place<LIST> {
     }
 }
 
+impl<const LIST: u8> PartialSchema for Place<LIST> {
+    fn schema() -> RefOr<Schema> {
+        String::schema()
+    }
+}
+
+impl<const LIST: u8> ToSchema for Place<LIST> {
+    fn name() -> Cow<'static, str> {
+        "Place".into()
+    }
+}
+
 impl<'de, const LIST: u8> Deserialize<'de> for Place<LIST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = "the `next` of a page of this list, as it was given out";
@@ -90,7 +105,8 @@ impl<'de, const LIST: u8> Deserialize<'de> for Place<LIST> {
 }
 
 /// A place in the log, which is a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
+#[schema(value_type = String)]
 pub(crate) struct LogPlace(pub(crate) Cursor);
 
 impl LogPlace {
@@ -116,6 +132,14 @@ pub(crate) enum After {
     /// After an entry.
     Entry(Cursor),
 }
+
+impl PartialSchema for After {
+    fn schema() -> RefOr<Schema> {
+        String::schema()
+    }
+}
+
+impl ToSchema for After {}
 
 impl<'de> Deserialize<'de> for After {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -12,6 +12,8 @@ use serde::de::value::{Error as Fault, MapDeserializer};
 use serde::de::{DeserializeOwned, Error, IntoDeserializer, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 use serde_json::{Map, Value};
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::http::problem::Problem;
 use crate::wire::explain;
@@ -118,6 +120,14 @@ impl Default for Limit {
     }
 }
 
+impl PartialSchema for Limit {
+    fn schema() -> RefOr<Schema> {
+        UpTo(LIMIT_MAX).schema()
+    }
+}
+
+impl ToSchema for Limit {}
+
 impl<'de> Deserialize<'de> for Limit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let limit = deserializer.deserialize_u64(UpTo(LIMIT_MAX))?;
@@ -127,6 +137,14 @@ impl<'de> Deserialize<'de> for Limit {
 
 /// Reads a whole number from 1 to a greatest.
 pub(crate) struct UpTo(pub(crate) u64);
+
+impl UpTo {
+    /// What the description of the server API says of such a number.
+    pub(crate) fn schema(&self) -> RefOr<Schema> {
+        let number = ObjectBuilder::new().schema_type(Type::Integer);
+        number.minimum(Some(1_u64)).maximum(Some(self.0)).into()
+    }
+}
 
 impl Visitor<'_> for UpTo {
     type Value = u64;

@@ -21,7 +21,7 @@ use crate::http::openapi::Refusals;
 #[serde(deny_unknown_fields)]
 pub(crate) struct AuditRequest {
     #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    #[param(inline)]
     limit: Limit,
 }
 

@@ -45,7 +45,6 @@ pub(crate) struct Nodes {
 pub(crate) struct Node {
     id: String,
     version: &'static str,
-    #[schema(value_type = u64)]
     started: Timestamp,
     uptime_ms: u64,
     /// `up`, `full` (no memory for more logins) or `draining`.

@@ -11,7 +11,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::{MissedTickBehavior, interval};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::stats::Counted;
 use crate::http::access::MayRead;
@@ -54,10 +55,10 @@ async fn take(door: &Door) -> Result<(), Problem> {
 pub(crate) struct SeriesRequest {
     /// How far back.
     #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 60)]
+    #[param(inline)]
     minutes: Minutes,
     /// Only what came after a point: its `at`.
-    #[param(value_type = Option<u64>)]
+    #[param(inline)]
     after: Option<Timestamp>,
 }
 
@@ -68,6 +69,14 @@ impl Default for Minutes {
         Self(MINUTES)
     }
 }
+
+impl PartialSchema for Minutes {
+    fn schema() -> RefOr<Schema> {
+        UpTo(u64::from(MINUTES_MAX)).schema()
+    }
+}
+
+impl ToSchema for Minutes {}
 
 impl<'de> Deserialize<'de> for Minutes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

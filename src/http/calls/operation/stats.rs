@@ -20,9 +20,6 @@ use crate::store::Totals;
 use crate::webhook::Condition;
 use crate::wire::Close;
 
-/// Counts by a word.
-type By = BTreeMap<&'static str, u64>;
-
 /// `GET /v1/stats`: counts.
 #[utoipa::path(
     get,
@@ -55,7 +52,6 @@ pub(crate) struct Stats {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Counted {
     /// The hub's wall clock.
-    #[schema(value_type = u64)]
     pub(crate) at: Timestamp,
     uptime_ms: u64,
     /// Resident; null where the system does not say.
@@ -63,37 +59,29 @@ pub(crate) struct Counted {
     /// Open WebSockets.
     connections: i64,
     /// Sessions, by platform.
-    #[schema(value_type = BTreeMap<String, u64>)]
-    sessions: By,
+    sessions: BTreeMap<&'static str, u64>,
     /// Sessions that are Online, and PushOnline.
-    #[schema(value_type = BTreeMap<String, u64>)]
-    sessions_by_state: By,
+    sessions_by_state: BTreeMap<&'static str, u64>,
     /// Users remembered, by state.
-    #[schema(value_type = BTreeMap<String, u64>)]
-    users: By,
+    users: BTreeMap<&'static str, u64>,
     /// Users watched, summed over sessions.
     subscriptions: i64,
     logins: u64,
-    #[schema(value_type = BTreeMap<String, u64>)]
-    logins_by_kind: By,
+    logins_by_kind: BTreeMap<&'static str, u64>,
     /// Logins and upgrades refused.
     refusals: u64,
-    #[schema(value_type = BTreeMap<String, u64>)]
-    refusals_by_reason: By,
+    refusals_by_reason: BTreeMap<&'static str, u64>,
     /// Kick notices sent.
     kicks: u64,
-    #[schema(value_type = BTreeMap<String, u64>)]
-    kicks_by_reason: By,
+    kicks_by_reason: BTreeMap<&'static str, u64>,
     /// Connections ended.
     closes: u64,
-    #[schema(value_type = BTreeMap<String, u64>)]
-    closes_by_reason: By,
+    closes_by_reason: BTreeMap<&'static str, u64>,
     /// Of those, how many had read nothing for too long.
     slow_consumers: u64,
     /// Entries of the transition log.
     transitions: u64,
-    #[schema(value_type = BTreeMap<String, u64>)]
-    transitions_by_cause: By,
+    transitions_by_cause: BTreeMap<&'static str, u64>,
     /// Statuses sent to watchers.
     deliveries: u64,
     /// Of those, how many took the place of an older one that had not been sent.
@@ -127,7 +115,6 @@ struct StoreStats {
 #[derive(Serialize, ToSchema)]
 struct WebhookStats {
     /// `off`, `up`, `failing` or `down`.
-    #[schema(value_type = String)]
     state: Condition,
     /// Events accepted.
     accepted: u64,
@@ -209,7 +196,7 @@ impl Counted {
     }
 }
 
-fn sessions(totals: &Totals) -> By {
+fn sessions(totals: &Totals) -> BTreeMap<&'static str, u64> {
     let of = |platform: Platform| {
         let (online, push) = (&totals.online, &totals.push_online);
         (platform.name(), online[platform as usize] + push[platform as usize])
@@ -217,6 +204,6 @@ fn sessions(totals: &Totals) -> By {
     Platform::ALL.into_iter().map(of).collect()
 }
 
-fn sum(counts: &By) -> u64 {
+fn sum(counts: &BTreeMap<&'static str, u64>) -> u64 {
     counts.values().sum()
 }

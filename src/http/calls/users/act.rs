@@ -13,8 +13,8 @@ use crate::http::access::audit::Deed;
 use crate::http::calls::views::Detail;
 use crate::http::door::Door;
 use crate::http::extract::{JsonBody, Named};
-use crate::http::openapi::{self, Refusals};
-use crate::http::problem::Problem;
+use crate::http::openapi::Refusals;
+use crate::http::problem::{Problem, ProblemBody};
 use crate::hub::{Applied, Hub};
 use crate::presence::{
     Answer, DeviceId, EventKind, Kicker, Platform, Refusal, SessionId, Target, UserId, Victim,
@@ -35,14 +35,10 @@ const KICK_BODIES: &str = "a kick names what it ends: {\"platform\":\"web\"}, {\
 pub(crate) struct KickRequest {
     /// True ends every session and revokes the tokens from before (L9). Only without the three others.
     all: Option<bool>,
-    #[schema(value_type = Option<openapi::Platform>)]
     platform: Option<Platform>,
-    #[schema(value_type = Option<String>)]
     device: Option<DeviceId>,
-    #[schema(value_type = Option<String>)]
     session: Option<SessionId>,
     /// The client is told, with the notice.
-    #[schema(value_type = Option<String>)]
     message: Option<Arc<str>>,
 }
 
@@ -66,7 +62,6 @@ impl KickRequest {
 /// Who was kicked.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Kicked {
-    #[schema(value_type = Vec<openapi::Victim>)]
     kicked: Vec<Victim>,
     /// Whether tokens from before are refused from now on.
     revoked: bool,
@@ -137,7 +132,7 @@ pub(crate) async fn end_terminals(
 pub(crate) struct CustomRequest {
     // Named so that `null` clears it and its absence is an error.
     #[serde(deserialize_with = "Option::deserialize")]
-    #[schema(value_type = Option<String>, required = true)]
+    #[schema(required = true)]
     custom: Option<Arc<str>>,
 }
 
@@ -151,7 +146,7 @@ pub(crate) struct CustomRequest {
     request_body = CustomRequest,
     responses(
         (status = 200, description = "The status.", body = Detail<'static>),
-        (status = 409, description = "The user is not logged in.", body = openapi::ProblemBody),
+        (status = 409, description = "The user is not logged in.", body = ProblemBody),
         Refusals,
     ),
 )]

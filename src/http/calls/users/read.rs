@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::http::access::MayRead;
-use crate::http::calls::answer::{log_page, many};
+use crate::http::calls::answer::{EventPage, log_page, many};
 use crate::http::calls::views::{self, Detail, SessionDetail, StatusPage};
 use crate::http::door::Door;
 use crate::http::extract::{Asked, HISTORY, JsonBody, Limit, Named, Place, USERS, WATCHERS};
-use crate::http::openapi::{self, Refusals};
+use crate::http::openapi::Refusals;
 use crate::http::problem::Problem;
 use crate::hub::Hub;
 use crate::presence::{State as UserState, UserId};
@@ -52,7 +52,6 @@ pub(crate) struct Statuses<'a> {
 #[derive(Serialize, ToSchema)]
 struct UserError {
     user: String,
-    #[schema(value_type = String)]
     code: ErrorCode,
 }
 
@@ -131,12 +130,12 @@ pub(crate) struct UsersRequest {
     /// at 10,000 users at most.
     #[serde(default)]
     contains: String,
-    #[param(value_type = Option<openapi::State>)]
+    #[param(inline)]
     state: Option<UserState>,
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     cursor: Option<Place<USERS>>,
     #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    #[param(inline)]
     limit: Limit,
 }
 
@@ -203,10 +202,10 @@ async fn containing(
 #[serde(deny_unknown_fields)]
 pub(crate) struct HistoryRequest {
     /// Where the page before ended: its `next`.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     before: Option<Place<HISTORY>>,
     #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    #[param(inline)]
     limit: Limit,
 }
 
@@ -221,7 +220,7 @@ pub(crate) struct HistoryRequest {
         HistoryRequest,
     ),
     responses(
-        (status = 200, description = "The events.", body = openapi::Events),
+        (status = 200, description = "The events.", body = EventPage<'static>),
         Refusals,
     ),
 )]
@@ -248,10 +247,10 @@ pub(crate) async fn history(
 #[serde(deny_unknown_fields)]
 pub(crate) struct WatchersRequest {
     /// Where the page before ended: its `next`.
-    #[param(value_type = Option<String>)]
+    #[param(inline)]
     cursor: Option<Place<WATCHERS>>,
     #[serde(default)]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    #[param(inline)]
     limit: Limit,
 }
 

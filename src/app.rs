@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -398,7 +399,7 @@ fn make_keys(directory: &Path) -> Result<Made, AppFault> {
         if let Some(known) = known_key(&path) {
             return Ok(known);
         }
-        let made = hexadecimal(rand::random::<[u8; KEY_BYTES]>());
+        let made = HEXLOWER.encode(&rand::random::<[u8; KEY_BYTES]>());
         let mut options = fs::OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
         // One that was there already keeps the mode it had.
@@ -423,10 +424,6 @@ pub fn development_secret(directory: &Path) -> Option<String> {
 fn known_key(path: &Path) -> Option<String> {
     let known = fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     (known.len() >= KEY_BYTES).then_some(known)
-}
-
-fn hexadecimal(bytes: [u8; KEY_BYTES]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Raises the limit on open files; returns how many connections fit under it.

@@ -3,7 +3,6 @@
 pub(super) mod compressed;
 
 use std::borrow::Cow;
-use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::Router;
@@ -12,6 +11,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
+use data_encoding::HEXLOWER;
 use rust_embed::{EmbeddedFile, RustEmbed};
 
 use self::compressed::Coding;
@@ -129,15 +129,9 @@ fn is_known(headers: &HeaderMap, etag: &str) -> bool {
 
 /// Each coding of a file has a tag of its own, for their bytes differ.
 fn etag(file: &EmbeddedFile, coding: Coding) -> String {
-    let mut etag = String::from("\"");
-    for byte in &file.metadata.sha256_hash()[..16] {
-        // A text takes everything.
-        write!(etag, "{byte:02x}").ok();
+    let digest = HEXLOWER.encode(&file.metadata.sha256_hash()[..16]);
+    match coding {
+        Coding::Plain => format!("\"{digest}\""),
+        Coding::Gzip | Coding::Brotli => format!("\"{digest}-{}\"", coding.name()),
     }
-    if coding != Coding::Plain {
-        etag.push('-');
-        etag.push_str(coding.name());
-    }
-    etag.push('"');
-    etag
 }

@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::read::{Fault, Faults, Loaded, load};
 use crate::auth::{Algorithm, Rate, TokenRules, UserSigVerifier, Verifier, WatchList};
+use crate::duration;
 use crate::http;
 use crate::presence::{
     Groups, LoginPolicy, OnConflict, Platform, Policy, PolicyFault, Preset, WebTabs, Windows,
-    duration,
 };
 use crate::session;
 use crate::store::Retention;

@@ -12,7 +12,8 @@ use presence_hub::auth::{Algorithm, mint};
 use presence_hub::bench;
 use presence_hub::clock::Clock;
 use presence_hub::config::{Config, Faults, Loaded, load};
-use presence_hub::presence::{Devices, Platform, UserId, duration, explain};
+use presence_hub::duration;
+use presence_hub::presence::{Devices, Platform, UserId, explain};
 
 /// What the system's own keeps for each thread grows while many come and go; this gives it back.
 #[global_allocator]

@@ -4,8 +4,9 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::{Config, WebhookFormat};
+use crate::duration;
 use crate::http::{OriginRule, TrustedProxies, tls};
-use crate::presence::{Platform, PolicyFault, duration};
+use crate::presence::{Platform, PolicyFault};
 
 /// The smallest `max_message_bytes` that still takes a login with a token of a usual size.
 const MESSAGE_BYTES_MIN: usize = 1024;

@@ -14,7 +14,8 @@ use super::extract::JsonBody;
 use super::problem::Problem;
 use super::settings::Development;
 use crate::auth::mint;
-use crate::presence::{Platform, SessionId, UserId, duration};
+use crate::duration;
+use crate::presence::{Platform, SessionId, UserId};
 
 /// How long a development token lives, unless it is asked for otherwise.
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);

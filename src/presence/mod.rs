@@ -15,7 +15,6 @@
 //! bears the number of the rule it follows; `README.md` beside this file explains them one by one.
 
 mod draft;
-pub mod duration;
 mod effect;
 mod event;
 mod explain;

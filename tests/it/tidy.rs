@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("presence", &[]),
     ("clock", &["presence"]),
+    ("duration", &[]),
     ("panics", &[]),
     ("throttle", &["presence"]),
     ("wire", &["presence"]),
@@ -15,9 +16,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["presence", "panics"]),
     ("bus", &["presence", "wire"]),
     ("hub", &["presence", "clock", "panics", "throttle", "wire", "store", "bus"]),
-    ("session", &["presence", "clock", "wire", "auth", "hub"]),
+    ("session", &["presence", "clock", "duration", "wire", "auth", "hub"]),
     ("webhook", &["presence", "clock", "panics", "throttle", "wire", "store"]),
-    ("http", &["presence", "clock", "wire", "auth", "store", "hub", "session", "webhook"]),
+    (
+        "http",
+        &["presence", "clock", "duration", "wire", "auth", "store", "hub", "session", "webhook"],
+    ),
 ];
 
 /// Where everything comes together.

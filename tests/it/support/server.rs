@@ -1,4 +1,4 @@
-//! What the tests from outside share: a hub of their own, and clients of it.
+//! A hub of a test's own: the real binary, its log, and calls of its server API.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -6,27 +6,21 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use futures::{SinkExt, StreamExt};
-use jsonwebtoken::{EncodingKey, Header, encode};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::{WebSocketStream, client_async};
+use tokio_tungstenite::client_async;
 
-/// What tokens are signed with in tests.
-pub(crate) const SECRET: &str = "a secret of at least thirty-two bytes";
+use super::client::Client;
+use super::time::SOON;
+use super::tokens::SECRET;
+
 /// The key to the server API in tests.
 pub(crate) const API_KEY: &str = "an-api-key-for-tests";
 /// What webhooks are signed with in tests.
 pub(crate) const WEBHOOK_SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
-/// How long a busy machine may take for what happens at once.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
-
 /// A hub of one's own: the real binary in a directory that goes away with it.
 pub(crate) struct Server {
     child: Child,
@@ -245,177 +239,4 @@ fn address_in(greeting: &str) -> SocketAddr {
     let address = greeting.split("://").nth(1).expect("an address");
     let address = address.split_whitespace().next().and_then(|address| address.parse().ok());
     address.expect("an address")
-}
-
-/// Waits until something holds.
-pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let wait = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(3 * SOON, wait).await.unwrap_or_else(|_| panic!("{what} took too long"));
-}
-
-/// A token for a user that lives for an hour.
-pub(crate) fn token(user: &str) -> String {
-    token_with(json!({ "sub": user, "iat": now_secs(), "exp": now_secs() + 3600 }))
-}
-
-/// A token with these claims.
-#[expect(clippy::needless_pass_by_value, reason = "claims are made on the spot")]
-pub(crate) fn token_with(claims: Value) -> String {
-    let key = EncodingKey::from_secret(SECRET.as_bytes());
-    encode(&Header::default(), &claims, &key).expect("a token")
-}
-
-/// Seconds since the Unix epoch.
-pub(crate) fn now_secs() -> u64 {
-    now_millis() / 1000
-}
-
-/// Milliseconds since the Unix epoch.
-#[expect(clippy::disallowed_methods, reason = "a client has a clock of its own")]
-pub(crate) fn now_millis() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.expect("a time after 1970").as_millis() as u64
-}
-
-/// Whether a time that the hub tells lies between then and `later_ms` from now, but for what the
-/// clocks may be apart.
-pub(crate) fn lies_between(at: &Value, since: u64, later_ms: u64) -> bool {
-    const APART_MS: u64 = 100;
-    let range = since - APART_MS..=now_millis() + later_ms + APART_MS;
-    at.as_u64().is_some_and(|at| range.contains(&at))
-}
-
-/// A client that does what it is told and nothing more; reading answers pings.
-pub(crate) struct Client<S = TcpStream> {
-    pub(crate) socket: WebSocketStream<S>,
-    next_id: u64,
-    /// How long it waits to hear something.
-    patience: Duration,
-}
-
-/// What a client hears.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Heard {
-    /// A message.
-    Message(Value),
-    /// The Close frame's code.
-    Closed(u16),
-    /// The end without a Close frame.
-    Gone,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    /// A client on a socket whose handshake is done.
-    pub(crate) fn over(socket: WebSocketStream<S>, patience: Duration) -> Self {
-        Self { socket, next_id: 0, patience }
-    }
-
-    /// Sends a message as it is.
-    pub(crate) async fn send(&mut self, message: &Value) {
-        self.socket.send(Message::text(message.to_string())).await.expect("to send");
-    }
-
-    /// Hears the next message, or the end; answers pings meanwhile.
-    pub(crate) async fn hear(&mut self) -> Heard {
-        loop {
-            let next = timeout(self.patience, self.socket.next()).await;
-            let next = next.expect("something to be heard");
-            match next {
-                Some(Ok(Message::Text(text))) => {
-                    return Heard::Message(serde_json::from_str(&text).expect("JSON"));
-                }
-                Some(Ok(Message::Close(Some(CloseFrame { code, .. })))) => {
-                    return Heard::Closed(code.into());
-                }
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => (),
-                Some(Ok(other)) => panic!("{other:?}"),
-                Some(Err(_)) | None => return Heard::Gone,
-            }
-        }
-    }
-
-    /// Hears the next message.
-    pub(crate) async fn message(&mut self) -> Value {
-        match self.hear().await {
-            Heard::Message(message) => message,
-            end @ (Heard::Closed(_) | Heard::Gone) => panic!("{end:?} instead of a message"),
-        }
-    }
-
-    /// Hears messages until the end; returns them and the close code.
-    pub(crate) async fn until_closed(&mut self) -> (Vec<Value>, Option<u16>) {
-        let mut messages = Vec::new();
-        loop {
-            match self.hear().await {
-                Heard::Message(message) => messages.push(message),
-                Heard::Closed(code) => return (messages, Some(code)),
-                Heard::Gone => return (messages, None),
-            }
-        }
-    }
-
-    /// Sends a request and hears its answer; what else is heard meanwhile is lost.
-    pub(crate) async fn request(&mut self, mut message: Value) -> Value {
-        self.next_id += 1;
-        message["id"] = json!(self.next_id);
-        self.send(&message).await;
-        loop {
-            let heard = self.message().await;
-            if heard["type"] == "reply" && heard["id"] == self.next_id {
-                return heard;
-            }
-        }
-    }
-
-    /// Sends a request and hears its answer, unless the connection ends first.
-    pub(crate) async fn try_request(&mut self, mut message: Value) -> Option<Value> {
-        self.next_id += 1;
-        message["id"] = json!(self.next_id);
-        self.socket.send(Message::text(message.to_string())).await.ok()?;
-        loop {
-            let Heard::Message(heard) = self.hear().await else { return None };
-            if heard["type"] == "reply" && heard["id"] == self.next_id {
-                return Some(heard);
-            }
-        }
-    }
-
-    /// Sends a request that succeeds.
-    pub(crate) async fn ok(&mut self, message: Value) -> Value {
-        let reply = self.request(message).await;
-        assert!(reply.get("ok").is_some(), "{reply}");
-        reply["ok"].clone()
-    }
-
-    /// Sends a request that fails; returns its code.
-    pub(crate) async fn error(&mut self, message: Value) -> String {
-        let reply = self.request(message).await;
-        reply["error"]["code"].as_str().unwrap_or_else(|| panic!("{reply}")).to_owned()
-    }
-
-    /// Logs in.
-    pub(crate) async fn login(&mut self, user: &str, platform: &str, device: &str) -> Value {
-        let token = token(user);
-        let login =
-            json!({ "type": "login", "token": token, "platform": platform, "device": device });
-        self.ok(login).await
-    }
-}
-
-/// Makes a certificate for localhost and its key, as PEM files in a directory.
-pub(crate) fn make_certificate(directory: &Path) -> (String, String) {
-    let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| directory.join(name));
-    let output = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
-        .args(["-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-out"])
-        .args([certificate.as_os_str(), "-keyout".as_ref(), key.as_os_str()])
-        .output();
-    let output = output.expect("openssl to run");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    (certificate.display().to_string(), key.display().to_string())
 }

@@ -11,7 +11,7 @@ use presence_hub::app;
 use presence_hub::auth::{Algorithm, mint};
 use presence_hub::bench;
 use presence_hub::clock::Clock;
-use presence_hub::config::{Config, Faults, Loaded, load};
+use presence_hub::config::{self, Config, DEVELOPMENT_SECRET, Faults, Loaded, load};
 use presence_hub::duration;
 use presence_hub::presence::{Devices, Platform, UserId, explain};
 
@@ -134,7 +134,8 @@ fn variables() -> BTreeMap<String, String> {
 
 fn serve(source: &Source) -> Result<ExitCode, Stop> {
     let loaded = loaded(source)?;
-    let log = app::Log::start(&loaded.config.log).map_err(failed)?;
+    let log = app::Log::start(&loaded.config.log)
+        .map_err(|error| failed(format!("standard error: {error}")))?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(app::run(loaded, &variables(), &log)).map_err(failed)?;
@@ -199,8 +200,8 @@ fn setting_source(name: &str, variables: &BTreeMap<String, String>, file: Option
 /// The secret that a hub in development mode has made; a token of any other one no hub would accept.
 fn development_secret(config: &Config, read: &str) -> Result<(String, String), Stop> {
     let directory = &config.store.path;
-    let path = whole(&directory.join(app::DEVELOPMENT_SECRET));
-    let secret = app::development_secret(directory).ok_or_else(|| {
+    let path = whole(&directory.join(DEVELOPMENT_SECRET));
+    let secret = config::development_secret(directory).ok_or_else(|| {
         failed(format!(
             "no secret to sign with: {read} has no auth.secrets, and there is no development secret \
              at {path}. Run this where the hub runs, or name its configuration with --config; a hub \

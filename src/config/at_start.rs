@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::config::Config;
+use super::sections::Config;
 
 /// The settings that a reload leaves as they were at the start.
 const KEYS: [&str; 12] = [
@@ -26,24 +26,16 @@ const KEYS: [&str; 12] = [
 const FILES: [&str; 2] = ["server.tls_certificate", "server.tls_key"];
 
 /// The settings as they were at the start.
-pub(super) struct AtStart {
+pub struct AtStart {
     configured: Value,
     max_connections: usize,
     /// Checksums of [`FILES`], as they were read.
     files: [Option<u32>; FILES.len()],
 }
 
-/// What is in effect after a configuration was read.
-pub(super) struct InEffect {
-    /// Every setting, secrets hidden.
-    pub(super) config: Value,
-    /// The settings that changed and wait for a restart.
-    pub(super) pending: Vec<&'static str>,
-}
-
 impl AtStart {
     /// Notes a configuration; `max_connections` is how many fit under the limit on open files.
-    pub(super) fn new(config: &Config, max_connections: usize) -> Self {
+    pub fn new(config: &Config, max_connections: usize) -> Self {
         let configured = plain(config);
         let files = FILES.map(|key| checksum(&configured, key));
         Self { configured, max_connections, files }
@@ -54,8 +46,9 @@ impl AtStart {
         self.max_connections
     }
 
-    /// Replaces what only a restart changes with the values from the start.
-    pub(super) fn in_effect(&self, config: &Config) -> InEffect {
+    /// Every setting in effect after a configuration was read, secrets hidden, where what only a
+    /// restart changes has the value from the start; and the settings that changed and wait for one.
+    pub(super) fn in_effect(&self, config: &Config) -> (Value, Vec<&'static str>) {
         let read = plain(config);
         let has_changed = |key: &&str| {
             let file = FILES.iter().position(|file| file == key);
@@ -70,7 +63,7 @@ impl AtStart {
         if !pending.is_empty() {
             config["pending_restart"] = json!(pending);
         }
-        InEffect { config, pending }
+        (config, pending)
     }
 }
 

@@ -28,7 +28,7 @@ struct Frame;
 
 /// The frame that the routes are put into, with the ways to say who one is: a key in a header, or the
 /// dashboard's cookie of this name.
-pub(super) fn frame(cookie: &str) -> utoipa::openapi::OpenApi {
+pub(crate) fn frame(cookie: &str) -> utoipa::openapi::OpenApi {
     let mut document = Frame::openapi();
     let components = document.components.get_or_insert_default();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
@@ -41,7 +41,7 @@ pub(super) fn frame(cookie: &str) -> utoipa::openapi::OpenApi {
 }
 
 /// The refusals that every call may answer with.
-pub(super) struct Refusals;
+pub(crate) struct Refusals;
 
 impl IntoResponses for Refusals {
     fn responses() -> BTreeMap<String, RefOr<Response>> {

@@ -45,7 +45,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SnapshotRequest {
-    #[param(inline)]
+    #[param(value_type = Option<String>)]
     page: Option<Place<SNAPSHOT>>,
     #[serde(default)]
     #[param(inline)]

@@ -53,7 +53,7 @@ pub(crate) struct SessionsRequest {
     /// What the text that its client gave at login begins with.
     #[serde(default)]
     app: String,
-    #[param(inline)]
+    #[param(value_type = Option<String>)]
     cursor: Option<Place<SESSIONS>>,
     #[serde(default)]
     #[param(inline)]

@@ -148,7 +148,7 @@ pub(crate) async fn test(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeadRequest {
-    #[param(inline)]
+    #[param(value_type = Option<String>)]
     cursor: Option<Place<DEAD>>,
     #[serde(default)]
     #[param(inline)]
@@ -159,6 +159,7 @@ pub(crate) struct DeadRequest {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct DeadLetters {
     dead: Vec<DeadLetter>,
+    #[schema(value_type = Option<String>)]
     next: Option<Place<DEAD>>,
 }
 

@@ -4,7 +4,6 @@
 //! checksum, so that a mistyped one, or another list's, is refused: a page that silently begins
 //! somewhere else would look like the end, or leave users out.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -82,18 +81,6 @@ impl<const LIST: u8> FromStr for Place<LIST> {
 impl<const LIST: u8> Serialize for Place<LIST> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
-    }
-}
-
-impl<const LIST: u8> PartialSchema for Place<LIST> {
-    fn schema() -> RefOr<Schema> {
-        String::schema()
-    }
-}
-
-impl<const LIST: u8> ToSchema for Place<LIST> {
-    fn name() -> Cow<'static, str> {
-        "Place".into()
     }
 }
 

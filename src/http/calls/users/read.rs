@@ -132,7 +132,7 @@ pub(crate) struct UsersRequest {
     contains: String,
     #[param(inline)]
     state: Option<UserState>,
-    #[param(inline)]
+    #[param(value_type = Option<String>)]
     cursor: Option<Place<USERS>>,
     #[serde(default)]
     #[param(inline)]
@@ -202,7 +202,7 @@ async fn containing(
 #[serde(deny_unknown_fields)]
 pub(crate) struct HistoryRequest {
     /// Where the page before ended: its `next`.
-    #[param(inline)]
+    #[param(value_type = Option<String>)]
     before: Option<Place<HISTORY>>,
     #[serde(default)]
     #[param(inline)]
@@ -247,7 +247,7 @@ pub(crate) async fn history(
 #[serde(deny_unknown_fields)]
 pub(crate) struct WatchersRequest {
     /// Where the page before ended: its `next`.
-    #[param(inline)]
+    #[param(value_type = Option<String>)]
     cursor: Option<Place<WATCHERS>>,
     #[serde(default)]
     #[param(inline)]

@@ -21,6 +21,7 @@ mod explain;
 mod ids;
 mod liveness;
 mod login;
+mod moment;
 mod patience;
 mod platform;
 mod policy;
@@ -42,6 +43,7 @@ pub use self::ids::{
     SessionId, UserId,
 };
 pub use self::liveness::{Due as LivenessDue, Liveness};
+pub use self::moment::Moment;
 pub use self::patience::Patience;
 pub use self::platform::{Platform, UnknownPlatform};
 pub use self::policy::{
@@ -53,5 +55,5 @@ pub use self::record::{
     Record, Revocation, Terminal,
 };
 pub use self::status::{State, Status, UnknownState};
-pub use self::step::{Moment, step};
+pub use self::step::step;
 pub use self::time::{Sign, Stall, Timestamp};

@@ -1,3 +1,5 @@
+//! The actor of one connection: reads its socket, and ends it.
+
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::Arc;

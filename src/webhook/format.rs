@@ -1,3 +1,5 @@
+//! What a webhook's requests look like, and how they are signed.
+
 use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};

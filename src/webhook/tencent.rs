@@ -1,3 +1,5 @@
+//! The callbacks of Tencent Cloud IM, as its receivers know them.
+
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use reqwest::Url;

@@ -163,9 +163,9 @@ pub struct TerminalChange {
     pub device: DeviceId,
     /// Its session.
     pub session: SessionId,
-    /// Its state before; `None` where it was not there.
+    /// Its state before; null where it was not there.
     pub from: Option<State>,
-    /// Its state after; `None` where it is gone.
+    /// Its state after; null where it is gone.
     pub to: Option<State>,
 }
 

@@ -134,7 +134,7 @@ pub struct Background {
     pub reason: BackgroundReason,
     /// Since when.
     pub since: Timestamp,
-    /// When it counts as gone (T6, T7); `None` where only a mini-program would have a clock.
+    /// When it counts as gone (T6, T7); null where only a mini-program would have a clock.
     pub deadline: Option<Timestamp>,
 }
 

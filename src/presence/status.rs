@@ -67,9 +67,9 @@ pub struct Status {
     pub platforms: Vec<Platform>,
     /// The text the user set; gone once the user is `Offline`.
     pub custom: Option<Arc<str>>,
-    /// When `state` last changed; `None` for a user of whom nothing is remembered (S4).
+    /// When `state` last changed; null for a user of whom nothing is remembered (S4).
     pub since: Option<Timestamp>,
-    /// When any terminal was last heard before the user left `Online`; `None` while `Online`.
+    /// When any terminal was last heard before the user left `Online`; null while `Online`.
     pub last_seen: Option<Timestamp>,
     /// Greater with every change (V2); 0 says that nothing is remembered.
     pub version: u64,

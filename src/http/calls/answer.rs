@@ -17,9 +17,9 @@ pub(crate) fn many(values: &impl Serialize) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], json).into_response()
 }
 
-/// A page of the transition log, as [`log_page`] writes it.
+/// A page of the transition log.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "a page is put together of events that are JSON already")]
+#[expect(dead_code, reason = "`log_page` writes it, from events that are JSON already")]
 pub(super) struct EventPage<'a> {
     events: Vec<Event<'a>>,
     /// Where the next page goes on.
@@ -29,7 +29,7 @@ pub(super) struct EventPage<'a> {
     damaged: Vec<DamagedEvent<'a>>,
 }
 
-/// A page of the transition log.
+/// Writes an [`EventPage`].
 pub(super) fn log_page(entries: &[LogEntry], next: Option<impl fmt::Display>) -> Response {
     let next = next.map_or("null".to_owned(), |next| format!("\"{next}\""));
     let events = LogEntry::array(entries);

@@ -26,7 +26,6 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExplainRequest {
     /// What comes.
-    #[param(inline)]
     login: Platform,
     /// What is logged in, in this order: `web,android:2`.
     #[serde(default)]

@@ -39,11 +39,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SessionsRequest {
-    #[param(inline)]
     user: Option<UserId>,
-    #[param(inline)]
     platform: Option<Platform>,
-    #[param(inline)]
     state: Option<UserState>,
     /// The hub that holds it.
     #[serde(default)]
@@ -201,7 +198,6 @@ impl<'a> Found<'a> {
 #[into_params(parameter_in = Query)]
 pub(crate) struct RefusalsRequest {
     /// Whose logins; everybody's where it is left out.
-    #[param(inline)]
     user: Option<UserId>,
     #[serde(default)]
     #[param(inline)]

@@ -58,7 +58,6 @@ pub(crate) struct SeriesRequest {
     #[param(inline)]
     minutes: Minutes,
     /// Only what came after a point: its `at`.
-    #[param(inline)]
     after: Option<Timestamp>,
 }
 

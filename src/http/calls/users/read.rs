@@ -130,7 +130,6 @@ pub(crate) struct UsersRequest {
     /// at 10,000 users at most.
     #[serde(default)]
     contains: String,
-    #[param(inline)]
     state: Option<UserState>,
     #[param(value_type = Option<String>)]
     cursor: Option<Place<USERS>>,

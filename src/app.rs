@@ -1,17 +1,13 @@
 //! Builds the hub in order, runs it, and stops it in reverse.
 
-mod at_start;
 mod escape;
 mod log;
 mod memory;
 mod tasks;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -20,37 +16,36 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use self::at_start::AtStart;
 pub use self::log::{Log, briefly};
 pub use self::tasks::Tasks;
-use crate::auth::{ApiKeys, KeySource, Verifier};
 use crate::bus::LocalBus;
 use crate::clock::Clock;
-use crate::config::{Config, Loaded, StoreKind, load};
-use crate::http::{self, Development, Door, Face, ListenFault, OriginRule, TrustedProxies};
-use crate::hub::{Hub, run_deadlines};
+use crate::config::{
+    AtStart, Config, DevelopmentKeys, Loaded, SettingFault, Settings, StoreKind, load,
+};
+use crate::http::{self, Door, Face, ListenFault, TlsFault};
+use crate::hub::{Hub, Unavailable, run_deadlines};
 use crate::presence::Timestamp;
-use crate::session::{self, Sessions};
-use crate::store::{EmbeddedStore, MemoryStore, OpenFault, Outbox, Store};
-use crate::webhook::{self, HttpTransport, Webhook};
+use crate::session::Sessions;
+use crate::store::{EmbeddedStore, MemoryStore, OpenFault, Outbox, Store, StoreError};
+use crate::webhook::{HttpTransport, Webhook};
 
 /// File descriptors kept back for the store, the API and the webhooks.
 const DESCRIPTORS_KEPT: u64 = 64;
 /// How long the webhook may take to stop.
 const POSTING_MAX: Duration = Duration::from_secs(10);
-/// The file with the secret that development mode signs with, in the store's directory.
-pub const DEVELOPMENT_SECRET: &str = "dev-secret";
 /// How far the wall clock may be behind the last run before the hub warns.
 const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(3);
-/// How many bytes of chance the keys of development mode have.
-const KEY_BYTES: usize = 32;
 
 /// Why the hub did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum AppFault {
-    /// An address or a certificate.
+    /// An address that cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenFault),
+    /// A certificate or its key.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
     /// A file or a signal.
     #[error("{0}: {1}")]
     Io(String, io::Error),
@@ -64,15 +59,17 @@ pub enum AppFault {
     )]
     TimeStopped,
     /// A setting that only shows when it is used.
-    #[error("{0}")]
-    Setting(String),
-}
-
-/// What development mode made for itself.
-struct Made {
-    secret: String,
-    admin_key: String,
-    dev_key: String,
+    #[error(transparent)]
+    Setting(#[from] SettingFault),
+    /// The store did not take the hub's first sign of life.
+    #[error("the store did not take the hub's first sign of life: {0}")]
+    Sign(Unavailable),
+    /// The store did not say how far the webhook had got.
+    #[error("the store did not say how far the webhook had got: {0}")]
+    WebhookProgress(StoreError),
+    /// The client that posts webhooks.
+    #[error("the HTTP client of the webhook cannot be made: {0}")]
+    WebhookClient(String),
 }
 
 /// Runs the hub until it is told to stop.
@@ -86,20 +83,23 @@ pub async fn run(
     log: &Log,
 ) -> Result<(), AppFault> {
     let Loaded { config, file } = loaded;
-    let made = if config.is_development() { Some(make_keys(&config.store.path)?) } else { None };
+    let made = config.is_development().then(|| DevelopmentKeys::in_directory(&config.store.path));
+    let made = made.transpose().map_err(|(file, error)| AppFault::Io(file, error))?;
     let max_connections = raise_descriptors(config.server.max_connections);
     let at_start = AtStart::new(&config, max_connections);
 
     let clock = Clock::system();
     let Stores { store, outbox } = Stores::open(&config, &clock)?;
     let clock = begin_after(clock, store.latest());
+    warn_of_two_roles(&config);
     let settings = Settings::of(&config, made.as_ref(), &at_start)?;
-    let transport = HttpTransport::new().map_err(|error| AppFault::Setting(error.to_string()))?;
+    let transport =
+        HttpTransport::new().map_err(|error| AppFault::WebhookClient(error.to_string()))?;
     let (transport, shared) = (Arc::new(transport), Arc::clone(&store));
     let webhook = Webhook::new(shared, outbox, transport, clock.clone(), settings.webhook);
     let hub = Hub::new(store, Arc::new(LocalBus::default()), settings.policy, clock);
-    hub.sign().await.map_err(|error| AppFault::Setting(error.to_string()))?;
-    webhook.begin().await.map_err(|error| AppFault::Setting(error.to_string()))?;
+    hub.sign().await.map_err(AppFault::Sign)?;
+    webhook.begin().await.map_err(AppFault::WebhookProgress)?;
     let mut time = tokio::spawn(run_deadlines(Arc::clone(&hub)));
     let tasks = Tasks::new(Arc::clone(&hub));
     let shared = Arc::clone(&hub);
@@ -114,7 +114,7 @@ pub async fn run(
     let door = Door::new(Arc::clone(&sessions), Arc::clone(&webhook), settings.http);
 
     let shared = Arc::clone(&door);
-    tasks.spawn("series", move || http::keep_series(Arc::clone(&shared)));
+    tasks.spawn("series", move || http::keep_points(Arc::clone(&shared)));
 
     // Whoever reads the greeting may send a signal at once.
     let mut signals = Signals::new()?;
@@ -150,7 +150,7 @@ pub async fn run(
 
 /// The parts of the running hub that a reload changes.
 struct Running {
-    made: Option<Made>,
+    made: Option<DevelopmentKeys>,
     at_start: AtStart,
     hub: Arc<Hub>,
     webhook: Arc<Webhook>,
@@ -162,6 +162,7 @@ impl Running {
     /// Puts a configuration in force that was read while running; returns whether it could be.
     fn reload(&self, config: &Config, log: &Log) -> bool {
         let made = self.made.as_ref().filter(|_| config.is_development());
+        warn_of_two_roles(config);
         let settings = match Settings::of(config, made, &self.at_start) {
             Ok(settings) => settings,
             Err(fault) => {
@@ -180,6 +181,12 @@ impl Running {
             tracing::warn!(settings, "these settings changed, and only a restart applies them");
         }
         true
+    }
+}
+
+fn warn_of_two_roles(config: &Config) {
+    for doubled in config.keys_with_two_roles() {
+        tracing::warn!("{doubled}: it has the rights of the greater role");
     }
 }
 
@@ -248,74 +255,6 @@ async fn stop(hub: &Hub, webhook: &Webhook, posting: JoinHandle<()>, over: Durat
     hub.sign().await.ok();
 }
 
-/// What each part of the hub makes of the configuration, and can change while running.
-struct Settings {
-    policy: crate::presence::Policy,
-    session: session::Settings,
-    webhook: Option<webhook::Settings>,
-    http: http::Settings,
-    /// The settings that changed and wait for a restart.
-    pending: Vec<&'static str>,
-}
-
-impl Settings {
-    fn of(config: &Config, made: Option<&Made>, at_start: &AtStart) -> Result<Self, AppFault> {
-        let wrong = AppFault::Setting;
-        for doubled in config.keys_with_two_roles() {
-            tracing::warn!("{doubled}: it has the rights of the greater role");
-        }
-        let source = match (config.key_source().map_err(wrong)?, made) {
-            (Some(source), _) => source,
-            (None, Some(made)) => KeySource::Secrets(vec![made.secret.clone().into_bytes()]),
-            (None, None) => {
-                let message = "auth.secrets is empty now, and a hub that was started with a secret \
-                               does not go into development mode: set one, or restart the hub";
-                return Err(wrong(message.into()));
-            }
-        };
-        let rules = config.token_rules();
-        let verifier = Verifier::new(&source, rules.clone()).map_err(|e| wrong(e.to_string()))?;
-        let policy = config.policy().map_err(|faults| {
-            wrong(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-        })?;
-        let development = made.map(|made| Development {
-            keys: ApiKeys::new(&[], std::slice::from_ref(&made.dev_key), &[]),
-            secret: made.secret.clone().into_bytes(),
-            rules,
-        });
-        let in_effect = at_start.in_effect(config);
-        Ok(Self {
-            policy,
-            pending: in_effect.pending,
-            session: config.session(Arc::new(verifier)),
-            webhook: config
-                .webhook()
-                .map_err(|(key, message)| wrong(format!("{key}: {message}")))?,
-            http: http::Settings {
-                origins: OriginRule::parse(&config.server.allowed_origins)
-                    .map_err(|faults| wrong(faults.join("; ")))?,
-                trusted_proxies: TrustedProxies::parse(&config.server.trusted_proxies)
-                    .map_err(|faults| wrong(faults.join("; ")))?,
-                max_connections: at_start.max_connections(),
-                connections_per_address: config.connection_rate(),
-                keys: config.api_keys(made.map(|made| made.admin_key.as_str())),
-                tencent: config.tencent(),
-                development,
-                config: Arc::new(in_effect.config),
-                defaults: Arc::new(
-                    serde_json::to_value(Config::default())
-                        .map_err(|error| wrong(error.to_string()))?,
-                ),
-                metrics_apart: !config.server.metrics_listen.is_empty(),
-                data: (config.store.kind == StoreKind::Embedded).then(|| config.store.path.clone()),
-                cookie: http::cookie_name(&config.place()),
-                handshake_timeout: config.server.handshake_timeout,
-                keep_alive: config.server.keep_alive,
-            },
-        })
-    }
-}
-
 /// Where the hub is.
 struct Addresses {
     main: SocketAddr,
@@ -332,14 +271,16 @@ fn listen(config: &Config, door: &Arc<Door>, tasks: &Tasks) -> Result<Addresses,
         Some(http::tls(&server.tls_certificate, &server.tls_key)?)
     };
     let open = |text: &str, face, tls| -> Result<SocketAddr, AppFault> {
-        let address = text
-            .parse()
-            .map_err(|_| AppFault::Setting(format!("`{text}` is not a valid address")))?;
+        let address =
+            text.parse().map_err(|_| SettingFault(format!("`{text}` is not a valid address")))?;
         let listener = http::bind(address, tls)?;
         let address = listener.address().map_err(|e| AppFault::Io(text.to_owned(), e))?;
         tracing::info!(%address, ?face, "listening");
         let (listener, door) = (Arc::new(listener), Arc::clone(door));
-        tasks.spawn("accept", move || http::serve(Arc::clone(&listener), Arc::clone(&door), face));
+        tasks.spawn("accept", move || {
+            let router = http::router(&door, face);
+            http::serve(Arc::clone(&listener), Arc::clone(&door), router)
+        });
         Ok(address)
     };
     if !server.metrics_listen.is_empty() {
@@ -354,13 +295,13 @@ fn listen(config: &Config, door: &Arc<Door>, tasks: &Tasks) -> Result<Addresses,
 }
 
 /// Says on standard output where the hub is.
-fn greet(config: &Config, made: Option<&Made>, addresses: &Addresses) {
+fn greet(config: &Config, made: Option<&DevelopmentKeys>, addresses: &Addresses) {
     let scheme =
         if config.server.tls_certificate.as_os_str().is_empty() { "http" } else { "https" };
     let Addresses { main, admin } = addresses;
     let greeting = match made {
         None => format!("presence-hub is at {scheme}://{main}\n"),
-        Some(Made { admin_key, dev_key, .. }) => {
+        Some(DevelopmentKeys { admin_key, dev_key, .. }) => {
             tracing::warn!(
                 directory = %config.store.path.display(),
                 "development mode: with a secret and keys of its own, on loopback alone"
@@ -379,46 +320,6 @@ fn greet(config: &Config, made: Option<&Made>, addresses: &Addresses) {
             tracing::warn!(%error, "standard output cannot be written");
         }
     });
-}
-
-/// Reads the secret and the keys of development mode, and makes those that are not there yet.
-fn make_keys(directory: &Path) -> Result<Made, AppFault> {
-    let fault = |error| AppFault::Io(directory.display().to_string(), error);
-    fs::create_dir_all(directory).map_err(fault)?;
-    let key = |name: &str| -> Result<String, AppFault> {
-        let path = directory.join(name);
-        if let Some(known) = known_key(&path) {
-            return Ok(known);
-        }
-        let made = hexadecimal(rand::random::<[u8; KEY_BYTES]>());
-        let mut options = fs::OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
-        // One that was there already keeps the mode it had.
-        let private = fs::Permissions::from_mode(0o600);
-        file.and_then(|mut file| file.set_permissions(private).and(writeln!(file, "{made}")))
-            .map_err(|error| AppFault::Io(path.display().to_string(), error))?;
-        Ok(made)
-    };
-    Ok(Made {
-        secret: key(DEVELOPMENT_SECRET)?,
-        admin_key: key("admin-key")?,
-        dev_key: key("dev-key")?,
-    })
-}
-
-/// The secret that development mode signs with, if a hub has made one in this directory.
-pub fn development_secret(directory: &Path) -> Option<String> {
-    known_key(&directory.join(DEVELOPMENT_SECRET))
-}
-
-/// The key that a file holds.
-fn known_key(path: &Path) -> Option<String> {
-    let known = fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-    (known.len() >= KEY_BYTES).then_some(known)
-}
-
-fn hexadecimal(bytes: [u8; KEY_BYTES]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Raises the limit on open files; returns how many connections fit under it.

@@ -5,6 +5,8 @@ pub mod presence;
 
 pub mod clock;
 
+pub mod duration;
+
 pub mod panics;
 
 pub mod causes;

@@ -11,9 +11,9 @@ use presence_hub::app;
 use presence_hub::auth::{Algorithm, mint};
 use presence_hub::bench;
 use presence_hub::clock::Clock;
-use presence_hub::config::{Config, Faults, Loaded, load};
-use presence_hub::http::explanation;
-use presence_hub::presence::{Platform, UserId, duration};
+use presence_hub::config::{self, Config, DEVELOPMENT_SECRET, Faults, Loaded, load};
+use presence_hub::duration;
+use presence_hub::presence::{Devices, Platform, UserId, explain};
 
 /// What the system's own keeps for each thread grows while many come and go; this gives it back.
 #[global_allocator]
@@ -78,7 +78,7 @@ struct Token {
 struct Explain {
     /// What is logged in, in this order: web,android:2.
     #[arg(long, default_value = "")]
-    existing: String,
+    existing: Devices,
     /// What comes.
     #[arg(long)]
     login: Platform,
@@ -92,7 +92,7 @@ fn main() -> ExitCode {
         Action::Serve(source) => serve(&source),
         Action::CheckConfig(source) => check_config(&source),
         Action::Token(token) => print_token(&token),
-        Action::Policy(explain) => print_policy(&explain),
+        Action::Policy(asked) => print_policy(&asked),
         Action::Bench(options) => {
             bench::run(&options, &mut io::stdout()).map_err(failed).map(|()| ExitCode::SUCCESS)
         }
@@ -134,7 +134,8 @@ fn variables() -> BTreeMap<String, String> {
 
 fn serve(source: &Source) -> Result<ExitCode, Stop> {
     let loaded = loaded(source)?;
-    let log = app::Log::start(&loaded.config.log).map_err(failed)?;
+    let log = app::Log::start(&loaded.config.log)
+        .map_err(|error| failed(format!("standard error: {error}")))?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(app::run(loaded, &variables(), &log)).map_err(failed)?;
@@ -199,8 +200,8 @@ fn setting_source(name: &str, variables: &BTreeMap<String, String>, file: Option
 /// The secret that a hub in development mode has made; a token of any other one no hub would accept.
 fn development_secret(config: &Config, read: &str) -> Result<(String, String), Stop> {
     let directory = &config.store.path;
-    let path = whole(&directory.join(app::DEVELOPMENT_SECRET));
-    let secret = app::development_secret(directory).ok_or_else(|| {
+    let path = whole(&directory.join(DEVELOPMENT_SECRET));
+    let secret = config::development_secret(directory).ok_or_else(|| {
         failed(format!(
             "no secret to sign with: {read} has no auth.secrets, and there is no development secret \
              at {path}. Run this where the hub runs, or name its configuration with --config; a hub \
@@ -215,11 +216,12 @@ fn whole(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
-fn print_policy(explain: &Explain) -> Result<ExitCode, Stop> {
-    let config = loaded(&explain.source)?.config;
+fn print_policy(asked: &Explain) -> Result<ExitCode, Stop> {
+    let config = loaded(&asked.source)?.config;
     let policy = config.policy().map_err(|_| failed("the policy does not hold"))?;
-    let answer = explanation(&policy.login, &explain.existing, explain.login).map_err(failed)?;
-    print(&format!("{answer:#}\n"))
+    let explanation = explain(&asked.existing, asked.login, &policy.login);
+    let explanation = serde_json::to_string_pretty(&explanation).map_err(failed)?;
+    print(&format!("{explanation}\n"))
 }
 
 fn print(text: &str) -> Result<ExitCode, Stop> {

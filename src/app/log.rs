@@ -13,7 +13,6 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGua
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
-use super::AppFault;
 use super::escape::Escaped;
 use crate::config::{Log as Settings, LogFormat};
 use crate::hub::Hub;
@@ -40,10 +39,9 @@ impl Log {
     /// # Errors
     ///
     /// Where standard error cannot be duplicated.
-    pub fn start(settings: &Settings) -> Result<Self, AppFault> {
-        let fault = |error| AppFault::Io("standard error".into(), error);
+    pub fn start(settings: &Settings) -> io::Result<Self> {
         // Not `io::stderr()`: its lock would be held for as long as the reader stands still.
-        let file = File::from(io::stderr().as_fd().try_clone_to_owned().map_err(fault)?);
+        let file = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         let lost = Arc::new(AtomicUsize::new(0));
         let sink = Sink { file, failed: 0, lost: Arc::clone(&lost) };
         let (writer, guard) = NonBlockingBuilder::default()

@@ -1,6 +1,9 @@
+//! The keys to the server API, and what each may do.
+
 use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
 use subtle::{Choice, ConstantTimeEq};
 
 /// How many bytes of a mark are shown: enough to tell an operator's keys apart.
@@ -43,7 +46,7 @@ impl KeyMark {
 
 impl fmt::Display for KeyMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..SHOWN_BYTES].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        HEXLOWER.encode_display(&self.0[..SHOWN_BYTES]).fmt(f)
     }
 }
 

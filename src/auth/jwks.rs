@@ -1,3 +1,5 @@
+//! Public keys that are fetched: a JWK set, kept and fetched again when a token names another key.
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +11,7 @@ use moka::sync::Cache;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::TokenFault;
+use super::fault::TokenFault;
 use super::public_key::{Algorithm, verifies};
 use crate::causes::with_causes;
 use crate::presence::Timestamp;

@@ -1,6 +1,9 @@
+//! Who is logged in at the dashboard.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use parking_lot::Mutex;
 
 use super::KeyMark;
@@ -32,8 +35,7 @@ pub struct Login {
 impl Logins {
     /// Logs a key's bearer in; returns the id to come back with.
     pub fn begin(&self, key: KeyMark, now: Timestamp) -> String {
-        let id: [u8; ID_BYTES] = rand::random();
-        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = HEXLOWER.encode(&rand::random::<[u8; ID_BYTES]>());
         let mut logins = self.0.lock();
         logins.retain(|_, login| login.expires > now);
         let of_key = || logins.iter().filter(|(_, login)| login.key == key);

@@ -2,6 +2,7 @@
 //! Tencent Cloud IM administrator, and how often each may knock.
 
 mod api_keys;
+mod fault;
 mod jwks;
 mod logins;
 mod public_key;
@@ -11,11 +12,12 @@ mod usersig;
 mod watch;
 
 pub use self::api_keys::{ApiKeys, Bearer, KeyMark, Role};
+pub use self::fault::TokenFault;
 pub use self::logins::{LOGIN_TTL, LOGINS_MAX, Login, Logins};
 pub use self::public_key::{Algorithm, KeyFault};
 pub use self::rate::{Bucket, Buckets, Rate};
 pub use self::token::{
-    Identity, KeySource, SECRET_BYTES_MIN, TokenFault, TokenRules, Verifier, claimed_user, mint,
+    Identity, KeySource, SECRET_BYTES_MIN, TokenRules, Verifier, claimed_user, mint,
 };
 pub use self::usersig::{UserSigFault, UserSigVerifier};
 pub use self::watch::WatchList;

@@ -1,3 +1,5 @@
+//! A generator: many clients in one process, as ordered.
+
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::ops::Range;
@@ -11,7 +13,7 @@ use super::floor::Request;
 use super::frame::{Frame, masked};
 use super::machine::now_ns;
 use super::order::{Done, Latency, Open, Order, Target, histogram};
-use super::tokens::Tokens;
+use super::tokens::{Tokens, name};
 
 /// How long a server may take for anything before a run has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -415,11 +417,6 @@ impl Session {
             *fault = Some(format!("{} could not write: {error}", name(self.user)));
         }
     }
-}
-
-/// A user's id.
-pub(super) fn name(user: u32) -> String {
-    format!("user-{user:06}")
 }
 
 /// How many bytes a response has, once its head is there.

@@ -10,6 +10,7 @@
 mod floor;
 mod frame;
 mod generator;
+mod kind;
 mod machine;
 mod order;
 mod process;
@@ -18,7 +19,6 @@ mod scenario;
 mod tokens;
 mod write_calls;
 
-use std::fmt;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -28,6 +28,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::generator::Generator;
+use self::kind::{Kind, Pins, Store};
 use self::order::{Done, hear, say};
 use self::process::{Running, Server, Worker};
 use self::report::{Measured, Report};
@@ -92,44 +93,6 @@ enum Which {
     Both,
     Hub,
     Floor,
-}
-
-/// A store of the hub's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Store {
-    Embedded,
-    Memory,
-}
-
-impl fmt::Display for Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Embedded => "embedded",
-            Self::Memory => "memory",
-        })
-    }
-}
-
-/// A server under load.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Hub(Store),
-    Floor,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hub(store) => write!(f, "hub ({store})"),
-            Self::Floor => f.write_str("floor"),
-        }
-    }
-}
-
-/// Which processors servers and generators keep to; `None` for any.
-struct Pins {
-    server: Option<usize>,
-    generator: Option<usize>,
 }
 
 /// Does a part's work, until its input ends or it is ended.

@@ -1,3 +1,5 @@
+//! The processes of a measurement: servers and generators, and their ends.
+
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -8,8 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::kind::{Kind, Pins, Store};
+use super::machine;
 use super::order::{Done, Order, Target, hear, say};
-use super::{Kind, Pins, Store, machine};
 
 const SECRET: &str = "a secret of the benchmark, and of nobody else";
 const API_KEY: &str = "a key of the benchmark";

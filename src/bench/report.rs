@@ -1,3 +1,5 @@
+//! Figures of several runs, as a table and as JSON.
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -5,9 +7,9 @@ use std::process::Command;
 
 use serde::{Serialize, Serializer};
 
+use super::kind::{Kind, Store};
 use super::machine::Machine;
 use super::scenario::{Figure, Scenario, median};
-use super::{Kind, Store};
 use crate::clock::Clock;
 use crate::presence::Timestamp;
 

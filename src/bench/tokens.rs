@@ -1,8 +1,9 @@
+//! The users of a measurement, and their tokens.
+
 use std::time::Duration;
 
 use super::floor::Request;
 use super::frame::masked;
-use super::generator::name;
 use super::order::{Open, Watch};
 use crate::auth::{Algorithm, TokenRules, WatchList, mint};
 use crate::clock::Clock;
@@ -59,4 +60,9 @@ fn rules() -> TokenRules {
         max_ttl: TTL,
         default_watch: WatchList::default(),
     }
+}
+
+/// A user's id.
+pub(super) fn name(user: u32) -> String {
+    format!("user-{user:06}")
 }

@@ -1,20 +1,21 @@
+//! What is wrong with settings that are each of the right kind.
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, WebhookFormat};
+use super::fault::Found;
+use super::sections::{Config, PolicyName, WebhookFormat};
+use crate::duration;
 use crate::http::{OriginRule, TrustedProxies, tls};
-use crate::presence::{Platform, PolicyFault, duration};
+use crate::presence::{Platform, PolicyFault};
 
 /// The smallest `max_message_bytes` that still takes a login with a token of a usual size.
 const MESSAGE_BYTES_MIN: usize = 1024;
 
 /// The most requests that a webhook may have under way.
 const PARALLEL_MAX: usize = 64;
-
-/// The keys that do not go together, and why.
-pub(super) type Found = Vec<(Vec<&'static str>, String)>;
 
 impl Config {
     /// What is wrong with values that are each of the right kind: the keys that do not go together,
@@ -84,7 +85,7 @@ impl Config {
 
     fn login_faults(&self) -> Found {
         let mut found = Found::new();
-        if !self.login.groups.is_empty() && self.login.policy != super::PolicyName::Custom {
+        if !self.login.groups.is_empty() && self.login.policy != PolicyName::Custom {
             let message = "login.groups count only with login.policy = \"custom\": set that, or \
                            remove the groups";
             found.push((vec!["login.groups", "login.policy"], message.to_owned()));

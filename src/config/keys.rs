@@ -5,8 +5,9 @@
 
 use std::path::Path;
 
-use super::check::Found;
-use super::{Config, Secret};
+use super::fault::Found;
+use super::secret::Secret;
+use super::sections::Config;
 use crate::auth::{Algorithm, ApiKeys, KeySource, SECRET_BYTES_MIN, Verifier};
 
 /// The fewest characters that an API key may have.

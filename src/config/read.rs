@@ -1,37 +1,20 @@
+//! Reads the default, a file and the environment, and says where each value that is wrong was given.
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::de::{Error, Unexpected, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
-use super::{Config, DEFAULT};
-use crate::presence::{INSTANCES_MAX, Platform};
+use super::fault::{Fault, Faults, PREFIX};
+use super::sections::{Config, DEFAULT};
 use crate::wire::explain;
 
-/// The variables that override keys begin so.
-const PREFIX: &str = "PRESENCE_HUB__";
 /// The variable that names the file.
 const FILE_VARIABLE: &str = "PRESENCE_HUB_CONFIG";
 /// The file that is read where none is named.
 const FILE: &str = "config.toml";
-/// Keys whose values are never shown, not even to say what is wrong with them.
-const SECRETS: [&str; 8] = [
-    "auth.secret",
-    "auth.secrets",
-    "auth.api_keys",
-    "auth.admin_keys",
-    "auth.viewer_keys",
-    "webhook.secrets",
-    "tencent.secret_key",
-    "tencent.callback_token",
-];
-
-/// Keys whose values may have a password in them.
-const URLS: [&str; 2] = ["webhook.url", "auth.jwks_url"];
-
 /// A configuration that holds, and where it comes from.
 #[derive(Debug, Clone)]
 pub struct Loaded {
@@ -40,43 +23,6 @@ pub struct Loaded {
     /// The file read; `None` for the default and the environment alone.
     pub file: Option<PathBuf>,
 }
-
-/// Something wrong in a configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// Where: a file with line and column, a variable, or nothing for the default.
-    pub place: Option<String>,
-    /// The key; empty where the file is no TOML.
-    pub key: String,
-    /// What is wrong.
-    pub message: String,
-}
-
-/// Everything wrong in a configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [self.place.as_deref().unwrap_or_default(), &self.key, &self.message];
-        // A variable's name says its key.
-        let named = self.place.as_deref().is_some_and(|place| place.starts_with(PREFIX));
-        let says_more = |part: &&&str| !part.is_empty() && (!named || ***part != self.key);
-        let parts: Vec<_> = parts.iter().filter(says_more).copied().collect();
-        f.write_str(&parts.join(": "))
-    }
-}
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, fault) in self.0.iter().enumerate() {
-            write!(f, "{}{fault}", if n == 0 { "" } else { "\n" })?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Faults {}
 
 /// A value for a key, and where it was given.
 struct Setting {
@@ -113,8 +59,7 @@ pub fn load(named: Option<&Path>, variables: &BTreeMap<String, String>) -> Resul
 
 /// Lays settings over the default one by one, so that each that is wrong is found by itself.
 fn assemble(settings: Vec<Setting>) -> Result<Config, Faults> {
-    let mut table: Table = toml::from_str(DEFAULT)
-        .unwrap_or_else(|error| unreachable!("the built-in default: {error}"));
+    let mut table = default_table();
     let base = table.clone();
     let mut places = BTreeMap::new();
     let mut faults = Vec::new();
@@ -199,7 +144,7 @@ fn message(
     path: &[String],
     value: Value,
 ) -> String {
-    let is_secret = may_be_secret(key) || URLS.iter().any(|url| key.starts_with(url));
+    let is_secret = may_be_secret(key);
     let mut given = Table::new();
     if !is_secret {
         put(&mut given, path, value);
@@ -224,7 +169,38 @@ fn may_be_secret(key: &str) -> bool {
     let within = |outer: &str, inner: &str| {
         inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
-    SECRETS.iter().any(|secret| within(key, secret) || within(secret, key))
+    hidden_keys().iter().any(|hidden| within(key, hidden) || within(hidden, key))
+}
+
+/// The keys whose type hides what it holds: a value is put under each key of the default, and those
+/// that do not show it as it was are hidden.
+fn hidden_keys() -> Vec<String> {
+    // A text that a secret, a list of secrets and a URL take alike.
+    let probe = Value::String("https://name:password@host.example/?query".into());
+    let probes = [probe.clone(), Value::Array(vec![probe])];
+    let default = default_table();
+    let mut hidden = Vec::new();
+    for (section, keys) in &default {
+        for key in keys.as_table().into_iter().flat_map(Table::keys) {
+            let path = [section.clone(), key.clone()];
+            let is_hidden = probes.iter().any(|probe| {
+                let mut probed = default.clone();
+                put(&mut probed, &path, probe.clone());
+                let config = Config::deserialize(probed).ok();
+                let shown = config.and_then(|config| Table::try_from(config).ok());
+                shown.is_some_and(|shown| shown[section][key] != *probe)
+            });
+            if is_hidden {
+                hidden.push(path.join("."));
+            }
+        }
+    }
+    hidden
+}
+
+/// The built-in default, as it is written.
+fn default_table() -> Table {
+    toml::from_str(DEFAULT).unwrap_or_else(|error| unreachable!("the built-in default: {error}"))
 }
 
 /// Names every key of a table with its place and its value.
@@ -280,42 +256,6 @@ fn put(table: &mut Table, path: &[String], value: Value) {
         value.as_table().is_some_and(Table::is_empty) && at.get(last).is_some_and(Value::is_table);
     if !says_nothing {
         at.insert(last.clone(), value);
-    }
-}
-
-/// Reads how many devices each slot holds.
-pub(super) fn instances<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<Platform, u8>, D::Error> {
-    let read = BTreeMap::<Platform, Instances>::deserialize(deserializer)?;
-    Ok(read.into_iter().map(|(platform, Instances(count))| (platform, count)).collect())
-}
-
-/// How many devices a slot holds; what cannot be read names the range.
-struct Instances(u8);
-
-impl<'de> Deserialize<'de> for Instances {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_u8(InstancesVisitor).map(Self)
-    }
-}
-
-struct InstancesVisitor;
-
-impl Visitor<'_> for InstancesVisitor {
-    type Value = u8;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a whole number from 1 to {INSTANCES_MAX}")
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<u8, E> {
-        let count = u8::try_from(number).ok().filter(|count| (1..=INSTANCES_MAX).contains(count));
-        count.ok_or_else(|| E::invalid_value(Unexpected::Signed(number), &self))
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<u8, E> {
-        self.visit_i64(i64::try_from(number).unwrap_or(i64::MAX))
     }
 }
 

@@ -1,3 +1,5 @@
+//! What development mode adds: tokens on demand, and connections that fall silent.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,11 +9,13 @@ use axum::http::{HeaderMap, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api::JsonBody;
+use super::door::Door;
+use super::extract::JsonBody;
 use super::problem::Problem;
-use super::{Development, Door};
+use super::settings::Development;
 use crate::auth::mint;
-use crate::presence::{Platform, SessionId, UserId, duration};
+use crate::duration;
+use crate::presence::{Platform, SessionId, UserId};
 
 /// How long a development token lives, unless it is asked for otherwise.
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);

@@ -1,14 +1,12 @@
 //! What `/openapi.json` says beside what the handlers and their types say of themselves.
-//!
-//! The types here are never made: they describe what other modules write, which know nothing of
-//! this description. A test holds real answers against it.
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Ref, RefOr, Response, ResponseBuilder};
-use utoipa::{IntoResponses, OpenApi, ToSchema};
+use utoipa::{IntoResponses, OpenApi};
+
+use super::problem::ProblemBody;
 
 /// What is said of all calls.
 #[derive(OpenApi)]
@@ -30,7 +28,7 @@ struct Frame;
 
 /// The frame that the routes are put into, with the ways to say who one is: a key in a header, or the
 /// dashboard's cookie of this name.
-pub(super) fn frame(cookie: &str) -> utoipa::openapi::OpenApi {
+pub(crate) fn frame(cookie: &str) -> utoipa::openapi::OpenApi {
     let mut document = Frame::openapi();
     let components = document.components.get_or_insert_default();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
@@ -43,7 +41,7 @@ pub(super) fn frame(cookie: &str) -> utoipa::openapi::OpenApi {
 }
 
 /// The refusals that every call may answer with.
-pub(super) struct Refusals;
+pub(crate) struct Refusals;
 
 impl IntoResponses for Refusals {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
@@ -59,7 +57,7 @@ impl IntoResponses for Refusals {
 }
 
 /// The refusals of every call that takes a body.
-pub(super) struct BodyRefusals;
+pub(crate) struct BodyRefusals;
 
 impl IntoResponses for BodyRefusals {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
@@ -68,7 +66,7 @@ impl IntoResponses for BodyRefusals {
 }
 
 /// The refusal of every call that reads one user's record.
-pub(super) struct DamageRefusal;
+pub(crate) struct DamageRefusal;
 
 impl IntoResponses for DamageRefusal {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
@@ -88,183 +86,4 @@ fn refusals<const N: usize>(
         (status.to_owned(), response.build().into())
     });
     refusals.into()
-}
-
-/// A refusal.
-#[derive(Serialize, ToSchema)]
-pub(super) struct ProblemBody {
-    error: ProblemError,
-}
-
-/// What is wrong.
-#[derive(Serialize, ToSchema)]
-struct ProblemError {
-    /// For programs.
-    code: String,
-    /// For people.
-    message: String,
-}
-
-/// What a session runs on.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[expect(dead_code, reason = "it describes another type")]
-pub(super) enum Platform {
-    Android,
-    Ios,
-    Ipad,
-    Windows,
-    Mac,
-    Linux,
-    Web,
-    Miniprogram,
-}
-
-/// Whether somebody is there.
-#[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "it describes another type")]
-pub(super) enum State {
-    Online,
-    PushOnline,
-    Offline,
-}
-
-/// What others see of a user.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Status {
-    state: State,
-    /// The platforms now Online, sorted.
-    platforms: Vec<Platform>,
-    /// The text the user set.
-    custom: Option<String>,
-    /// When the state last changed, in milliseconds since the Unix epoch.
-    since: Option<u64>,
-    /// When anything was last heard before the user left Online; null while Online.
-    last_seen: Option<u64>,
-    /// Greater with every change; 0 where nothing is remembered.
-    version: u64,
-}
-
-/// That an app is in the background.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Background {
-    /// `hide` or `exit`.
-    reason: String,
-    since: u64,
-    /// When it counts as gone, for a mini-program.
-    deadline: Option<u64>,
-}
-
-/// A session that was kicked.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Victim {
-    platform: Platform,
-    device: String,
-    session: String,
-}
-
-/// A page of the transition log.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Events {
-    events: Vec<Event>,
-    /// Where the next page goes on.
-    next: Option<String>,
-    /// Events that were left out because they are damaged; absent where there are none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    damaged: Option<Vec<DamagedEvent>>,
-}
-
-/// An event of the log that can no longer be read.
-#[derive(Serialize, ToSchema)]
-struct DamagedEvent {
-    user: String,
-    cursor: String,
-    /// True.
-    damaged: bool,
-}
-
-/// A change of a user's state, or of one of its devices'.
-#[derive(Serialize, ToSchema)]
-struct Event {
-    /// The same however often it is delivered.
-    id: String,
-    user: String,
-    at: u64,
-    /// `login`, `resume`, `logout`, `close`, `silence`, `background`, `exit`, `expired`, `kicked`,
-    /// `token_expired`, `node_lost`, `custom` or `recovered`.
-    cause: String,
-    version: u64,
-    /// The user's state before and after.
-    state: Change,
-    /// The device concerned; null for a change by the server API.
-    terminal: Option<Terminal>,
-    /// The whole status after it.
-    status: UserStatus,
-    /// Who kicked.
-    by: Option<Kicker>,
-    /// Whom a login kicked.
-    kicked: Option<Vec<Victim>>,
-    evidence: Evidence,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Change {
-    from: State,
-    to: State,
-}
-
-#[derive(Serialize, ToSchema)]
-struct UserStatus {
-    user: String,
-    #[serde(flatten)]
-    status: Status,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Terminal {
-    platform: Platform,
-    device: String,
-    session: String,
-    /// Its state before; null where it was not there.
-    from: Option<State>,
-    /// Its state after; null where it is gone.
-    to: Option<State>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Kicker {
-    /// `login`, `own` or `admin`.
-    kind: String,
-    platform: Option<Platform>,
-    device: Option<String>,
-    session: Option<String>,
-    message: Option<String>,
-}
-
-/// How it is known.
-#[derive(Serialize, ToSchema)]
-struct Evidence {
-    last_heard: Option<u64>,
-    address: Option<String>,
-    close_code: Option<u16>,
-    deadline: Option<u64>,
-    background: Option<String>,
-}
-
-/// Whom a login would kick.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Explanation {
-    /// The policy in force.
-    policy: String,
-    kicked: Vec<KickedCount>,
-    /// Whether the login would be refused instead.
-    rejected: bool,
-    /// Whom it would kick under each preset.
-    presets: BTreeMap<String, Vec<KickedCount>>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct KickedCount {
-    platform: Platform,
-    count: u64,
 }

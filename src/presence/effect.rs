@@ -1,6 +1,9 @@
+//! What a step leads to: the record, the log's transitions, what must be done, and the answer.
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     BackgroundReason, ConnectionId, DeviceId, EventId, Kicker, Platform, Record, SessionId, State,
@@ -114,7 +117,7 @@ pub enum Refusal {
 }
 
 /// A terminal that was kicked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Victim {
     /// What it ran on.
     pub platform: Platform,
@@ -152,7 +155,7 @@ pub struct Transition {
 }
 
 /// What a transition did to a terminal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TerminalChange {
     /// What it runs on.
     pub platform: Platform,
@@ -160,20 +163,21 @@ pub struct TerminalChange {
     pub device: DeviceId,
     /// Its session.
     pub session: SessionId,
-    /// Its state before; `None` where it was not there.
+    /// Its state before; null where it was not there.
     pub from: Option<State>,
-    /// Its state after; `None` where it is gone.
+    /// Its state after; null where it is gone.
     pub to: Option<State>,
 }
 
 /// How a transition is known.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Evidence {
     /// When the terminal was last heard.
     #[serde(rename = "last_heard", skip_serializing_if = "Option::is_none")]
     pub heard: Option<Timestamp>,
     /// Where its connection came from.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub address: Option<IpAddr>,
     /// The code its connection closed with.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,7 +191,9 @@ pub struct Evidence {
 }
 
 /// Why a transition happened (V6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// T1.

@@ -1,7 +1,10 @@
+//! What happens to one user: the events that a step takes.
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     ConnectionId, DeviceId, EventId, NodeId, Platform, Revocation, SessionId, Stall, State,
@@ -144,7 +147,7 @@ pub enum Intent {
 }
 
 /// How an app went to the background.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BackgroundReason {
     /// It is hidden, and may be shown again.
@@ -180,7 +183,7 @@ impl Target {
 }
 
 /// Who kicked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Kicker {
     /// A newer login (L3, L5).
@@ -195,7 +198,7 @@ pub enum Kicker {
 }
 
 /// The session that kicked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Victor {
     /// What it runs on.
     pub platform: Platform,

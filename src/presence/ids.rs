@@ -1,9 +1,13 @@
+//! The ids of users, devices, sessions, events, hubs and connections.
+
 use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::ToSchema;
 
 /// The most bytes that a user id or a device id may have.
 pub const ID_BYTES_MAX: usize = 128;
@@ -12,7 +16,8 @@ pub const ID_BYTES_MAX: usize = 128;
 ///
 /// 1 to 128 bytes of UTF-8 without control characters, no white space at either end, neither `.` nor
 /// `..`; compared byte by byte.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
+#[schema(value_type = String)]
 pub struct UserId(Arc<str>);
 
 /// A text that cannot name a user.
@@ -72,7 +77,8 @@ impl<'de> Deserialize<'de> for UserId {
 }
 
 /// One installation (a phone, a browser profile, a mini-program install), named by the client.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
+#[schema(value_type = String)]
 pub struct DeviceId(Arc<str>);
 
 /// A text that cannot name a device.
@@ -115,12 +121,13 @@ impl<'de> Deserialize<'de> for DeviceId {
 macro_rules! id128 {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
+        #[schema(value_type = String)]
         pub struct $name(pub u128);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(hexadecimal(self.0, &mut [0; 32]))
+                HEXLOWER.encode_display(&self.0.to_be_bytes()).fmt(f)
             }
         }
 
@@ -138,7 +145,9 @@ macro_rules! id128 {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(hexadecimal(self.0, &mut [0; 32]))
+                // Several in each record and event: without a text of its own for each.
+                let digits = &mut [0; 32];
+                serializer.serialize_str(HEXLOWER.encode_mut_str(&self.0.to_be_bytes(), digits))
             }
         }
 
@@ -148,16 +157,6 @@ macro_rules! id128 {
             }
         }
     };
-}
-
-/// Writes an id's digits; there are several in each record and event.
-fn hexadecimal(id: u128, digits: &mut [u8; 32]) -> &str {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (two, byte) in digits.chunks_exact_mut(2).zip(id.to_be_bytes()) {
-        two[0] = DIGITS[usize::from(byte >> 4)];
-        two[1] = DIGITS[usize::from(byte & 15)];
-    }
-    str::from_utf8(digits).unwrap_or_else(|error| unreachable!("digits are text: {error}"))
 }
 
 /// A text that is not an id the hub could have given out.

@@ -1,5 +1,7 @@
+//! Judges a login: whom it replaces, whom it kicks, and whether it is refused (L1 to L5).
+
 use super::policy::{SESSIONS_MAX, TABS_MAX};
-use super::{DeviceId, LoginPolicy, OnConflict, Platform, Preset, State, Terminal, WebTabs};
+use super::{DeviceId, LoginPolicy, OnConflict, Platform, State, Terminal, WebTabs};
 
 /// Who is concerned when a device logs in, as indices into the user's terminals.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -159,66 +161,4 @@ fn devices<S: Seat>(seats: &[S], wanted: impl Fn(&S) -> bool) -> Vec<Vec<usize>>
         }
     }
     devices
-}
-
-/// Whom a login would kick: what support, tests and the dashboard ask.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Explanation {
-    /// By the policy in force.
-    pub kicked: Vec<(Platform, usize)>,
-    /// Whether that policy refuses the login.
-    pub rejected: bool,
-    /// By each preset, were it in force.
-    pub presets: [(Preset, Vec<(Platform, usize)>); Preset::ALL.len()],
-}
-
-/// Explains a login on `platform` by a new device beside devices that are `Online` already, named
-/// in the order of their logins.
-pub fn explain(
-    existing: &[(Platform, usize)],
-    platform: Platform,
-    policy: &LoginPolicy,
-) -> Explanation {
-    let mut seats = Vec::new();
-    for &(platform, count) in existing {
-        for _ in 0..count {
-            seats.push(Imagined { platform, device: format!("d{}", seats.len()) });
-        }
-    }
-    let newcomer = "newcomer".parse().unwrap_or_else(|_| unreachable!("a device id"));
-    let kicked_by = |policy: &LoginPolicy| {
-        let verdict = judge(&seats, platform, &newcomer, policy);
-        let mut counts: Vec<(Platform, usize)> = Vec::new();
-        for index in verdict.kicked {
-            let platform = seats[index].platform;
-            match counts.iter_mut().find(|(counted, _)| *counted == platform) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((platform, 1)),
-            }
-        }
-        counts.sort_unstable();
-        (counts, !verdict.in_the_way.is_empty())
-    };
-    let (kicked, rejected) = kicked_by(policy);
-    let presets = Preset::ALL.map(|preset| (preset, kicked_by(&policy.regrouped(preset)).0));
-    Explanation { kicked, rejected, presets }
-}
-
-struct Imagined {
-    platform: Platform,
-    device: String,
-}
-
-impl Seat for Imagined {
-    fn platform(&self) -> Platform {
-        self.platform
-    }
-
-    fn device(&self) -> &str {
-        &self.device
-    }
-
-    fn is_online(&self) -> bool {
-        true
-    }
 }

@@ -15,12 +15,13 @@
 //! bears the number of the rule it follows; `README.md` beside this file explains them one by one.
 
 mod draft;
-pub mod duration;
 mod effect;
 mod event;
+mod explain;
 mod ids;
 mod liveness;
 mod login;
+mod moment;
 mod patience;
 mod platform;
 mod policy;
@@ -36,12 +37,13 @@ pub use self::effect::{
 pub use self::event::{
     BackgroundReason, Event, EventKind, Intent, Kicker, Login, Origin, Target, Victor,
 };
+pub use self::explain::{Devices, Explanation, InvalidDevices, KickedCount, explain};
 pub use self::ids::{
     ConnectionId, DeviceId, EventId, ID_BYTES_MAX, InvalidDevice, InvalidUser, NodeId, NotAnId,
     SessionId, UserId,
 };
 pub use self::liveness::{Due as LivenessDue, Liveness};
-pub use self::login::{Explanation, explain};
+pub use self::moment::Moment;
 pub use self::patience::Patience;
 pub use self::platform::{Platform, UnknownPlatform};
 pub use self::policy::{
@@ -53,5 +55,5 @@ pub use self::record::{
     Record, Revocation, Terminal,
 };
 pub use self::status::{State, Status, UnknownState};
-pub use self::step::{Moment, step};
+pub use self::step::step;
 pub use self::time::{Sign, Stall, Timestamp};

@@ -1,9 +1,12 @@
+//! What is remembered of one user.
+
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     Answer, BackgroundReason, Cause, ConnectionId, DeviceId, Effects, EventId, Moment, Platform,
@@ -125,13 +128,13 @@ pub enum Loss {
 }
 
 /// That an app is in the background.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Background {
     /// How it went there.
     pub reason: BackgroundReason,
     /// Since when.
     pub since: Timestamp,
-    /// When it counts as gone (T6, T7); `None` where only a mini-program would have a clock.
+    /// When it counts as gone (T6, T7); null where only a mini-program would have a clock.
     pub deadline: Option<Timestamp>,
 }
 

@@ -1,13 +1,27 @@
+//! What others see of a user.
+
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Platform, Timestamp};
 
 /// A user's state as others see it; a later variant outranks an earlier one (S3).
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    ToSchema,
 )]
 pub enum State {
     /// Logged in nowhere.
@@ -45,7 +59,7 @@ impl FromStr for State {
 }
 
 /// What watchers, queries and webhooks see of a user (V1).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// The best state of any terminal (S3).
     pub state: State,
@@ -53,9 +67,9 @@ pub struct Status {
     pub platforms: Vec<Platform>,
     /// The text the user set; gone once the user is `Offline`.
     pub custom: Option<Arc<str>>,
-    /// When `state` last changed; `None` for a user of whom nothing is remembered (S4).
+    /// When `state` last changed; null for a user of whom nothing is remembered (S4).
     pub since: Option<Timestamp>,
-    /// When any terminal was last heard before the user left `Online`; `None` while `Online`.
+    /// When any terminal was last heard before the user left `Online`; null while `Online`.
     pub last_seen: Option<Timestamp>,
     /// Greater with every change (V2); 0 says that nothing is remembered.
     pub version: u64,

@@ -1,25 +1,14 @@
+//! Applies an event to a user's record: the rules that change who is there.
+
 use std::sync::Arc;
 
 use super::draft::{Draft, change};
 use super::login::judge;
 use super::{
     Answer, Background, BackgroundReason, Cause, ConnectionId, End, Event, EventKind, Evidence,
-    Intent, Kicker, Link, Login, Loss, NodeId, Origin, Outcome, Platform, Policy, Record, Refusal,
-    Revocation, SessionId, Stall, State, Target, Terminal, Timestamp, Victor, Why,
+    Intent, Kicker, Link, Login, Loss, Moment, NodeId, Origin, Outcome, Platform, Policy, Record,
+    Refusal, Revocation, SessionId, Stall, State, Target, Terminal, Timestamp, Victor, Why,
 };
-
-/// When a step happens, and what the actors know that the record does not.
-#[derive(Debug, Clone)]
-pub struct Moment {
-    /// The process's own time, for the windows.
-    pub now: Timestamp,
-    /// The wall clock, for times that people read, and for what lasts days: push, tokens.
-    pub wall: Timestamp,
-    /// When this hub stood still, the earliest first (T12).
-    pub stalls: Arc<[Stall]>,
-    /// When connections were last heard, as far as this node knows, on the wall clock.
-    pub heard: Vec<(ConnectionId, Timestamp)>,
-}
 
 /// Applies one event to one user's record.
 ///

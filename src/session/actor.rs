@@ -1,3 +1,5 @@
+//! The actor of one connection: reads its socket, and ends it.
+
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,8 +15,9 @@ use super::refusals::Applicant;
 use super::socket::{Incoming, Socket};
 use super::{Sessions, Settings};
 use crate::clock::Clock;
+use crate::duration;
 use crate::hub::{Closed, Connection, Ending, Hub, Signal};
-use crate::presence::{EventKind, LivenessDue, Patience, Timestamp, duration};
+use crate::presence::{EventKind, LivenessDue, Patience, Timestamp};
 use crate::wire::{
     Close, ErrorBody, ErrorCode, Legible, Outcome, Push, Reply, Request, parse, ping_frame,
     text_frame,

@@ -1,3 +1,5 @@
+//! The transition log: its places, and its entries as their readers see them.
+
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
@@ -6,6 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::presence::{
     Cause, EventId, Evidence, Kicker, State, Status, TerminalChange, Timestamp, Transition, UserId,
@@ -23,7 +26,8 @@ thread_local! {
 
 /// A place in the log: that of an entry, or the one before the first. Only their order means
 /// something.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
+#[schema(value_type = String)]
 pub struct Cursor(pub u64);
 
 impl Cursor {
@@ -79,11 +83,12 @@ pub struct LogEntry {
 #[error("it is damaged and cannot be read")]
 pub struct Damaged;
 
-/// What stands for a damaged event.
-#[derive(Serialize)]
-struct Hole<'a> {
+/// What stands for an event that can no longer be read.
+#[derive(Serialize, ToSchema)]
+pub struct DamagedEvent<'a> {
     user: &'a UserId,
     cursor: Cursor,
+    /// True.
     damaged: bool,
 }
 
@@ -128,7 +133,7 @@ impl LogEntry {
 
     /// The event in JSON; of a damaged one, its user, its cursor and `"damaged":true`.
     pub fn json(&self) -> Arc<str> {
-        let hole = Hole { user: &self.user, cursor: self.cursor, damaged: true };
+        let hole = DamagedEvent { user: &self.user, cursor: self.cursor, damaged: true };
         self.event.clone().unwrap_or_else(|Damaged| json(&hole))
     }
 
@@ -188,31 +193,37 @@ pub(super) fn json(value: &impl Serialize) -> Arc<str> {
     })
 }
 
-/// The shape of an event.
-#[derive(Serialize, Deserialize)]
-struct Event<'a> {
-    /// The id of what happened, and the transition's place among what came of it.
+/// A change of a user's state, or of one of its devices', as the log writes it.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct Event<'a> {
+    /// The id of what happened, and the transition's place among what came of it: the same however
+    /// often it is delivered.
     id: Cow<'a, str>,
     user: Cow<'a, UserId>,
     at: Timestamp,
     cause: Cause,
     version: u64,
+    /// The user's state before and after.
     state: Change,
+    /// The device concerned; null for a change by the server API.
     terminal: Option<Cow<'a, TerminalChange>>,
+    /// The whole status after it.
     status: UserStatus<'a>,
+    /// Who kicked.
     by: Option<Cow<'a, Kicker>>,
+    /// Whom a login kicked.
     #[serde(default, skip_serializing_if = "<[Victim]>::is_empty")]
     kicked: Cow<'a, [Victim]>,
     evidence: Evidence,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 struct Change {
     from: State,
     to: State,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 struct UserStatus<'a> {
     user: Cow<'a, UserId>,
     #[serde(flatten)]

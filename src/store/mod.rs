@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub use self::embedded::{EmbeddedStore, OpenFault};
-pub use self::log::{Backlog, Cursor, Damaged, LogEntry};
+pub use self::log::{Backlog, Cursor, Damaged, DamagedEvent, Event, LogEntry};
 pub use self::memory::{LOG_ENTRIES_MAX, MemoryStore};
 pub use self::outbox::{Dead, Held, Outbox, Progress, Save, Which};
 use crate::presence::{

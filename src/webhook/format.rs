@@ -1,9 +1,12 @@
+//! What a webhook's requests look like, and how they are signed.
+
 use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use data_encoding::HEXLOWER;
 use reqwest::Url;
 
 use super::tencent::Tencent;
@@ -100,9 +103,7 @@ fn native(url: &Url, secrets: &[Secret], body: String, wall: Timestamp) -> Reque
 /// The same for the same request, however often and by whatever run of the hub it is sent.
 fn id_of(body: &str) -> String {
     let hash = digest(&SHA256, body.as_bytes());
-    let digits: String =
-        hash.as_ref().iter().take(ID_BYTES).map(|byte| format!("{byte:02x}")).collect();
-    format!("msg_{digits}")
+    format!("msg_{}", HEXLOWER.encode(&hash.as_ref()[..ID_BYTES]))
 }
 
 /// Signs a request with every secret, as Standard Webhooks does.

@@ -19,6 +19,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
+use utoipa::ToSchema;
 
 pub use self::batch::{Batch, Blame, Setback};
 pub use self::format::{Format, Request, Secret, SecretFault, signatures};
@@ -67,7 +68,7 @@ pub struct Webhook {
 }
 
 /// How the delivery goes.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct Shown {
     /// In a word.
     pub state: Condition,
@@ -95,7 +96,7 @@ pub struct Shown {
 }
 
 /// How the delivery goes, in a word.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
     /// There is no receiver.
@@ -110,7 +111,7 @@ pub enum Condition {
 }
 
 /// A request that was not accepted.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Failure {
     /// When.
     pub at: Timestamp,

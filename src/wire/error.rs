@@ -1,10 +1,13 @@
+//! What went wrong, in codes that a client or a back end can act on.
+
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Close;
 use crate::presence::{DeviceId, Platform};
 
 /// What went wrong, as a client or a back end can act on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// The message is malformed, or a field is wrong.

@@ -9,14 +9,13 @@ use bytes::Bytes;
 use futures::stream::SplitSink;
 use futures::{SinkExt, StreamExt};
 use parking_lot::Mutex;
-use presence_hub::auth::Verifier;
 use presence_hub::bus::{Bus, LocalBus};
 use presence_hub::clock::Clock;
-use presence_hub::config::{Config, DEFAULT};
-use presence_hub::http::{self, Door, Face, OriginRule, Tencent, TrustedProxies};
+use presence_hub::config::{AtStart, Config, DEFAULT, Settings, StoreKind};
+use presence_hub::http::{self, Door, Face, Tencent};
 use presence_hub::hub::{Hub, Wire, run_deadlines};
 use presence_hub::presence::{Cause, Record, State, Status, Timestamp, Transition, UserId};
-use presence_hub::session::{Sessions, Settings};
+use presence_hub::session::Sessions;
 use presence_hub::store::{Cursor, MemoryStore, Part, Retention, Store};
 use presence_hub::webhook::{HttpTransport, Webhook};
 use serde_json::{Value, json};
@@ -52,11 +51,18 @@ pub(crate) struct Lab {
     pub(crate) clock: Clock,
     pub(crate) store: Arc<dyn Store>,
     sessions: Arc<Sessions>,
+    config: Config,
 }
 
 /// The documented default configuration.
 pub(crate) fn defaults() -> Config {
     toml::from_str(DEFAULT).expect("the default configuration")
+}
+
+/// What the hub itself makes of a configuration.
+fn settings(config: &Config) -> Settings {
+    let at_start = AtStart::new(config, config.server.max_connections);
+    Settings::of(config, None, &at_start).expect("settings")
 }
 
 impl Lab {
@@ -78,24 +84,23 @@ impl Lab {
         change: impl FnOnce(&mut Config),
     ) -> Self {
         let mut config = defaults();
+        config.auth.secret = SECRET.to_owned().into();
+        config.store.kind = StoreKind::Memory;
         change(&mut config);
+        let settings = settings(&config);
         let clock = Clock::simulated(EPOCH);
-        let policy = config.policy().expect("a policy");
-        let hub = Hub::new(Arc::clone(&store), bus, policy, clock.clone());
+        let hub = Hub::new(Arc::clone(&store), bus, settings.policy, clock.clone());
         tokio::spawn(run_deadlines(Arc::clone(&hub)));
         tokio::spawn(Arc::clone(&hub).listen());
-        let source = presence_hub::auth::KeySource::Secrets(vec![SECRET.into()]);
-        let verifier = Verifier::new(&source, config.token_rules()).expect("a verifier");
-        let settings = config.session(Arc::new(verifier));
-        Self { sessions: Sessions::new(Arc::clone(&hub), settings), hub, clock, store }
+        let sessions = Sessions::new(Arc::clone(&hub), settings.session);
+        Self { sessions, config, hub, clock, store }
     }
 
     /// Puts another secret in force, as a reload of the configuration does.
     pub(crate) fn resign(&self, secret: &str) {
-        let source = presence_hub::auth::KeySource::Secrets(vec![secret.into()]);
-        let verifier = Verifier::new(&source, defaults().token_rules()).expect("a verifier");
-        let settings = Settings::clone(&self.sessions.settings());
-        self.sessions.set_settings(Settings { verifier: Arc::new(verifier), ..settings });
+        let mut config = self.config.clone();
+        config.auth.secret = secret.to_owned().into();
+        self.sessions.set_settings(settings(&config).session);
     }
 
     /// Answers HTTP on an address of its own, as the server API of a Tencent Cloud IM application.
@@ -108,23 +113,7 @@ impl Lab {
         &self,
         change: impl FnOnce(&mut http::Settings),
     ) -> (SocketAddr, Arc<Door>) {
-        let config = defaults();
-        let mut settings = http::Settings {
-            origins: OriginRule::default(),
-            trusted_proxies: TrustedProxies::default(),
-            max_connections: config.server.max_connections,
-            connections_per_address: config.connection_rate(),
-            keys: config.api_keys(None),
-            tencent: None,
-            development: None,
-            metrics_apart: false,
-            data: None,
-            config: Arc::default(),
-            cookie: http::cookie_name("lab"),
-            defaults: Arc::default(),
-            handshake_timeout: config.server.handshake_timeout,
-            keep_alive: config.server.keep_alive,
-        };
+        let mut settings = settings(&self.config).http;
         change(&mut settings);
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = http::bind(any, None).expect("an address");
@@ -134,8 +123,9 @@ impl Lab {
         let (store, clock) = (Arc::clone(&self.store), self.clock.clone());
         let webhook = Webhook::new(store, outbox, transport, clock, None);
         let door = Door::new(Arc::clone(&self.sessions), webhook, settings);
-        tokio::spawn(http::keep_series(Arc::clone(&door)));
-        tokio::spawn(http::serve(Arc::new(listener), Arc::clone(&door), Face::Whole));
+        tokio::spawn(http::keep_points(Arc::clone(&door)));
+        let router = http::router(&door, Face::Whole);
+        tokio::spawn(http::serve(Arc::new(listener), Arc::clone(&door), router));
         (address, door)
     }
 

@@ -1,31 +1,68 @@
 //! The shape of the source itself: who may know whom, who may read time, how long a file may be.
 
+mod imports;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use self::imports::{Modules, circles, code_of, paths};
 
 /// Each module with all that it may import, itself aside, in reading order; what is not named here
 /// may import anything.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("presence", &[]),
     ("clock", &["presence"]),
-    ("panics", &[]),
     ("causes", &[]),
+    ("duration", &[]),
+    ("panics", &[]),
     ("throttle", &["presence"]),
     ("wire", &["presence"]),
     ("auth", &["presence", "clock", "causes"]),
     ("store", &["presence", "panics"]),
     ("bus", &["presence", "wire"]),
     ("hub", &["presence", "clock", "panics", "throttle", "wire", "store", "bus"]),
-    ("session", &["presence", "clock", "throttle", "wire", "auth", "hub"]),
+    ("session", &["presence", "clock", "duration", "throttle", "wire", "auth", "hub"]),
     ("webhook", &["presence", "clock", "panics", "causes", "throttle", "wire", "store"]),
     (
         "http",
-        &["presence", "clock", "throttle", "wire", "auth", "store", "hub", "session", "webhook"],
+        &[
+            "presence", "clock", "duration", "throttle", "wire", "auth", "store", "hub", "session",
+            "webhook",
+        ],
     ),
 ];
 
 /// Where everything comes together.
 const COMPOSES: &[&str] = &["lib", "main", "app", "config", "bench"];
+
+/// Files that use each other in a circle, or the folder that they stand in, and why they may.
+const CIRCLES: &[(&[&str], &str)] = &[
+    (
+        &["src/presence/effect.rs", "src/presence/event.rs", "src/presence/record.rs"],
+        "values that hold each other: a record keeps the effects of its latest events",
+    ),
+    (&["src/store/embedded/"], "the parts of one adapter, not yet in layers"),
+    (
+        &["src/hub/mod.rs", "src/hub/connection.rs"],
+        "the hub hands out connections, and a connection acts on its hub",
+    ),
+    (
+        &["src/hub/mailbox.rs", "src/hub/registry.rs"],
+        "a watched user lists its watchers' mailboxes, and a mailbox the users it watches",
+    ),
+    (
+        &["src/session/mod.rs", "src/session/actor.rs", "src/session/login.rs"],
+        "one actor, whose login has a file of its own",
+    ),
+    (
+        &["src/webhook/format.rs", "src/webhook/tencent.rs"],
+        "one of the formats has a file of its own, and makes the same requests",
+    ),
+    (
+        &["src/webhook/mod.rs", "src/webhook/worker.rs"],
+        "the webhook's worker has a file of its own",
+    ),
+];
 
 /// What the rules do without: words of I/O, of async, of time and of logs.
 const NOT_IN_RULES: &[&str] = &[
@@ -66,20 +103,37 @@ struct Line {
 
 #[test]
 fn imports_point_one_way() {
+    let modules = modules();
     let mut wrong = Vec::new();
-    for line in lines_of("src") {
-        let module = module_of(&line.file);
+    for (file, line, path) in modules.named() {
+        let (module, Some(imported)) = (module_of(file), path.first()) else { continue };
         let Some((_, allowed)) = MAY_IMPORT.iter().find(|(name, _)| *name == module) else {
             assert!(COMPOSES.contains(&&*module), "{module} has no line in the table");
             continue;
         };
-        for imported in imports(&line.code) {
-            if imported != module && !allowed.contains(&imported) {
-                wrong.push(complaint(&line, &format!("{module} imports {imported}")));
-            }
+        if *imported != module && !allowed.contains(&imported.as_str()) {
+            wrong.push(format!("{file}:{line}: {module} imports {imported}"));
         }
     }
     assert_clean(&wrong);
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let modules = modules();
+    let found = circles(&modules.uses());
+    let is_within = |circle: &[String], listed: &[&str]| {
+        let is_listed = |file: &String, place: &str| {
+            file == place || place.ends_with('/') && file.starts_with(place)
+        };
+        circle.iter().all(|file| listed.iter().any(|place| is_listed(file, place)))
+    };
+    let new = found.iter().filter(|circle| !CIRCLES.iter().any(|(is, _)| is_within(circle, is)));
+    let new: Vec<_> = new.map(|circle| format!("a circle: {}", circle.join(", "))).collect();
+    assert_clean(&new);
+    let gone = CIRCLES.iter().filter(|(is, _)| !found.iter().any(|circle| is_within(circle, is)));
+    let gone: Vec<_> = gone.map(|(is, _)| format!("not a circle any more: {is:?}")).collect();
+    assert_clean(&gone);
 }
 
 /// A module knows those above it in `lib.rs`, never those below.
@@ -153,16 +207,43 @@ fn files_are_short_and_named_for_what_they_hold() {
 
 #[test]
 fn these_checks_see_what_they_look_for() {
-    let imported = |code| imports(code).collect::<Vec<_>>();
-    assert_eq!(imported("use crate::hub::{Hub, Wire};"), ["hub"]);
-    assert_eq!(imported("use crate::{hub, store::Store};"), ["hub", "store"]);
+    let imported = |code: &str| -> Vec<_> {
+        let found = paths(code, &["parts".to_owned()]);
+        found.into_iter().map(|named| named.names.join("::")).collect()
+    };
+    assert_eq!(
+        imported("use crate::hub::{Hub, Wire as W};"),
+        ["crate::hub::Hub", "crate::hub::Wire"]
+    );
+    let lines = "use crate::{\n    hub,\n    store::{self, log::Cursor},\n};\nuse super::a::B;";
+    assert_eq!(
+        imported(lines),
+        ["crate::hub", "crate::store::self", "crate::store::log::Cursor", "super::a::B"]
+    );
+    assert_eq!(paths(lines, &[]).last().map(|named| named.line), Some(5));
     assert_eq!(
         imported("pub(crate) fn a(b: crate::wire::Close) -> crate::bus::Ear {"),
-        ["wire", "bus"]
+        ["crate::wire::Close", "crate::bus::Ear"]
     );
-    assert_eq!(imported("let x = presence_hub::app::run();"), ["app"]);
-    assert_eq!(imported("mod crates;"), [""; 0]);
+    assert_eq!(imported("let x = presence_hub::app::run();"), ["presence_hub::app::run"]);
+    assert_eq!(imported("routes!(parts::all); mod crates;"), ["parts::all"]);
+    let handed = |code| paths(code, &[]).first().map(|named| named.is_handed_on);
+    assert_eq!(handed("pub use self::a::B;"), Some(true));
+    assert_eq!(handed("pub(crate) use self::a::B;"), Some(true));
+    assert_eq!(handed("use self::a::B;"), Some(false));
+
+    let files = [
+        ("src/a/mod.rs", "mod b;\nmod c;\npub use self::b::B;\npub use self::c::C;"),
+        ("src/a/b.rs", "use super::C;\npub struct B;"),
+        ("src/a/c.rs", "pub struct C(crate::d::D);"),
+        ("src/d.rs", "use crate::a::{\n    B,\n};\npub struct D(Option<Box<B>>);"),
+    ];
+    let files = files.map(|(file, text)| (file.to_owned(), text.to_owned()));
+    let circle = ["src/a/b.rs", "src/a/c.rs", "src/d.rs"].map(str::to_owned).to_vec();
+    assert_eq!(circles(&Modules::read(files).uses()), [circle], "handing on closes no circle");
+
     assert_eq!(code_of("let a = 1; // crate::hub"), "let a = 1; ");
+    assert_eq!(code_of("let a = \"http://b\";"), "let a = \"http://b\";");
     assert_eq!(module_of("src/hub/mod.rs"), "hub");
     assert_eq!(module_of("src/clock.rs"), "clock");
     assert!(lines_of("src").len() > 1000 && lines_of("src/presence").len() > 500);
@@ -172,23 +253,10 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The modules of this crate that a line names.
-fn imports(code: &str) -> impl Iterator<Item = &str> {
-    let paths = code.split("presence_hub::").flat_map(|part| part.split("crate::")).skip(1);
-    paths.flat_map(|path| {
-        let group = path.strip_prefix('{').and_then(|group| group.split('}').next());
-        let names: Vec<_> = match group {
-            Some(group) => group.split(',').map(leading_name).collect(),
-            None => vec![leading_name(path)],
-        };
-        names.into_iter().filter(|name| !name.is_empty())
-    })
-}
-
-fn leading_name(text: &str) -> &str {
-    let text = text.trim_start();
-    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
-    &text[..end]
+/// The source as it is.
+fn modules() -> Modules {
+    let text = |file: &String| fs::read_to_string(root().join(file)).expect("a source file");
+    Modules::read(files_under("src").into_iter().map(|file| (file.clone(), text(&file))))
 }
 
 /// The top-level module that a file belongs to: `src/hub/mailbox.rs` is of `hub`.
@@ -198,16 +266,12 @@ fn module_of(file: &str) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-fn code_of(line: &str) -> &str {
-    line.split("//").next().unwrap_or_default()
-}
-
 fn lines_of(folder: &str) -> Vec<Line> {
     let mut lines = Vec::new();
     for file in files_under(folder) {
         let text = fs::read_to_string(root().join(&file)).expect("a source file");
-        for (number, line) in (1..).zip(text.lines()) {
-            lines.push(Line { file: file.clone(), number, code: code_of(line).to_owned() });
+        for (number, code) in (1..).zip(code_of(&text).lines()) {
+            lines.push(Line { file: file.clone(), number, code: code.to_owned() });
         }
     }
     lines

@@ -1,3 +1,5 @@
+//! Why a call of the compatible API failed, with the code that Tencent documents for it.
+
 use crate::auth::UserSigFault;
 
 /// Why a call of the compatible API failed.

@@ -323,6 +323,7 @@ fn a_secret_of_the_wrong_kind_is_not_shown() {
         ("auth", "api_keys"),
         ("auth", "admin_keys"),
         ("auth", "viewer_keys"),
+        ("webhook", "secrets"),
         ("tencent", "secret_key"),
         ("tencent", "callback_token"),
     ] {

@@ -1,8 +1,8 @@
 //! L1 to L5: who may be logged in beside whom.
 
 use presence_hub::presence::{
-    Answer, Groups, Intent, LoginPolicy, OnConflict, Platform, PolicyFault, Preset, Refusal, State,
-    WebTabs, Why, explain,
+    Answer, Groups, Intent, KickedCount, LoginPolicy, OnConflict, Platform, PolicyFault, Preset,
+    Refusal, State, WebTabs, Why, explain,
 };
 
 use super::{Life, MOBILE, Seat, named};
@@ -386,26 +386,28 @@ fn l6_the_answer_and_the_notices_name_victims_and_victor() {
 #[test]
 fn explain_tells_whom_a_login_would_kick_by_this_policy_and_by_each_preset() {
     let dual = policy(Groups::Preset(Preset::Dual), &[(Web, 2)], true);
-    let explained = explain(&[(Web, 1), (Android, 2)], Ios, &dual);
-    assert_eq!(
-        (explained.kicked.as_slice(), explained.rejected),
-        ([(Android, 2)].as_slice(), false)
-    );
-    let presets = explained.presets.map(|(preset, kicked)| (preset.name(), kicked));
-    assert_eq!(
-        presets,
-        [
-            ("single", vec![(Android, 2), (Web, 1)]),
-            ("dual", vec![(Android, 2)]),
-            ("triple", vec![(Android, 2)]),
-            ("multi", vec![]),
-        ]
-    );
-    assert_eq!(explain(&[(Web, 2)], MiniProgram, &dual).kicked, [(Web, 1)]);
+    let beside = |existing: &str, login, policy: &_| {
+        explain(&existing.parse().expect("devices"), login, policy)
+    };
+    let counts = |counts: &[(Platform, usize)]| -> Vec<_> {
+        counts.iter().map(|&(platform, count)| KickedCount { count, platform }).collect()
+    };
+    let explained = beside("web,android:2", Ios, &dual);
+    assert_eq!(explained.policy, "dual");
+    assert_eq!((explained.kicked, explained.rejected), (counts(&[(Android, 2)]), false));
+    let presets = [
+        ("dual", counts(&[(Android, 2)])),
+        ("multi", vec![]),
+        ("single", counts(&[(Android, 2), (Web, 1)])),
+        ("triple", counts(&[(Android, 2)])),
+    ];
+    assert_eq!(explained.presets, presets.into());
+    assert_eq!(beside("web:2", MiniProgram, &dual).kicked, counts(&[(Web, 1)]));
 
-    let rejected = explain(&[(Web, 1), (Android, 2)], Ios, &rejecting(dual));
+    let rejected = beside("web,android:2", Ios, &rejecting(dual));
     assert_eq!((rejected.kicked, rejected.rejected), (vec![], true));
-    assert_eq!(rejected.presets[1].1, [(Android, 2)], "presets are explained as they kick");
+    let presets = rejected.presets;
+    assert_eq!(presets["dual"], counts(&[(Android, 2)]), "presets are explained as they kick");
 }
 
 /// As many names.

@@ -1,0 +1,86 @@
+//! Which settings are read at the start alone, and what is in effect after a reload.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::sections::Config;
+
+/// The settings that a reload leaves as they were at the start.
+const KEYS: [&str; 12] = [
+    "server.listen",
+    "server.admin_listen",
+    "server.metrics_listen",
+    "server.max_connections",
+    "server.tls_certificate",
+    "server.tls_key",
+    "store.kind",
+    "store.path",
+    "store.log_ttl",
+    "store.sync",
+    "webhook.max_backlog",
+    "log.format",
+];
+/// Those of them that name files, which are not read again either.
+const FILES: [&str; 2] = ["server.tls_certificate", "server.tls_key"];
+
+/// The settings as they were at the start.
+pub struct AtStart {
+    configured: Value,
+    max_connections: usize,
+    /// Checksums of [`FILES`], as they were read.
+    files: [Option<u32>; FILES.len()],
+}
+
+impl AtStart {
+    /// Notes a configuration; `max_connections` is how many fit under the limit on open files.
+    pub fn new(config: &Config, max_connections: usize) -> Self {
+        let configured = plain(config);
+        let files = FILES.map(|key| checksum(&configured, key));
+        Self { configured, max_connections, files }
+    }
+
+    /// How many WebSockets there may be.
+    pub(super) const fn max_connections(&self) -> usize {
+        self.max_connections
+    }
+
+    /// Every setting in effect after a configuration was read, secrets hidden, where what only a
+    /// restart changes has the value from the start; and the settings that changed and wait for one.
+    pub(super) fn in_effect(&self, config: &Config) -> (Value, Vec<&'static str>) {
+        let read = plain(config);
+        let has_changed = |key: &&str| {
+            let file = FILES.iter().position(|file| file == key);
+            let is_other_file = file.is_some_and(|n| checksum(&read, key) != self.files[n]);
+            at(&read, key) != at(&self.configured, key) || is_other_file
+        };
+        let pending: Vec<_> = KEYS.into_iter().filter(has_changed).collect();
+        let mut config = read.clone();
+        for key in KEYS {
+            put(&mut config, key, at(&self.configured, key).clone());
+        }
+        if !pending.is_empty() {
+            config["pending_restart"] = json!(pending);
+        }
+        (config, pending)
+    }
+}
+
+fn plain(config: &Config) -> Value {
+    serde_json::to_value(config).unwrap_or_else(|error| unreachable!("settings are JSON: {error}"))
+}
+
+fn at<'a>(config: &'a Value, key: &str) -> &'a Value {
+    key.split('.').fold(config, |value, name| &value[name])
+}
+
+fn put(config: &mut Value, key: &str, value: Value) {
+    let place = key.split('.').fold(config, |at, name| &mut at[name]);
+    *place = value;
+}
+
+fn checksum(config: &Value, key: &str) -> Option<u32> {
+    let path = at(config, key).as_str().filter(|path| !path.is_empty())?;
+    fs::read(Path::new(path)).ok().map(|bytes| crc32fast::hash(&bytes))
+}

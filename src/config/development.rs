@@ -1,0 +1,66 @@
+//! The secret and the keys that a hub in development mode makes for itself.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use data_encoding::HEXLOWER;
+
+/// The file with the secret that development mode signs with, in the store's directory.
+pub const DEVELOPMENT_SECRET: &str = "dev-secret";
+/// How many bytes of chance a key has.
+const KEY_BYTES: usize = 32;
+
+/// What development mode made for itself.
+pub struct DevelopmentKeys {
+    /// What tokens are signed with.
+    pub secret: String,
+    /// The key to the server API and the dashboard.
+    pub admin_key: String,
+    /// The key to the development calls.
+    pub dev_key: String,
+}
+
+impl DevelopmentKeys {
+    /// Reads them from a directory, and makes those that are not there yet.
+    ///
+    /// # Errors
+    ///
+    /// Where the directory or a file in it cannot be written: which, and why.
+    pub fn in_directory(directory: &Path) -> Result<Self, (String, io::Error)> {
+        fs::create_dir_all(directory).map_err(|error| (directory.display().to_string(), error))?;
+        let key = |name: &str| {
+            let path = directory.join(name);
+            let known = known_key(&path).map(Ok);
+            let key = known.unwrap_or_else(|| make_key(&path));
+            key.map_err(|error| (path.display().to_string(), error))
+        };
+        Ok(Self {
+            secret: key(DEVELOPMENT_SECRET)?,
+            admin_key: key("admin-key")?,
+            dev_key: key("dev-key")?,
+        })
+    }
+}
+
+/// The secret that development mode signs with, if a hub has made one in this directory.
+pub fn development_secret(directory: &Path) -> Option<String> {
+    known_key(&directory.join(DEVELOPMENT_SECRET))
+}
+
+/// The key that a file holds.
+fn known_key(path: &Path) -> Option<String> {
+    let known = fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    (known.len() >= KEY_BYTES).then_some(known)
+}
+
+fn make_key(path: &Path) -> io::Result<String> {
+    let key = HEXLOWER.encode(&rand::random::<[u8; KEY_BYTES]>());
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // One that was there already keeps the mode it had.
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    writeln!(file, "{key}")?;
+    Ok(key)
+}

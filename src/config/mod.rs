@@ -1,0 +1,25 @@
+//! What an operator decides: every key, checked, and what each part of the hub makes of it.
+//!
+//! The repository's `config.toml` is the default, built in; a file and the environment override it.
+
+mod at_start;
+mod check;
+mod development;
+mod fault;
+mod instances;
+mod keys;
+mod read;
+mod secret;
+mod sections;
+mod settings;
+
+pub use self::at_start::AtStart;
+pub use self::development::{DEVELOPMENT_SECRET, DevelopmentKeys, development_secret};
+pub use self::fault::{Fault, Faults};
+pub use self::read::{Loaded, load};
+pub use self::secret::Secret;
+pub use self::sections::{
+    Auth, Config, DEFAULT, Limits, Liveness, Log, LogFormat, Login, PolicyName, Server, Store,
+    StoreKind, Tencent, Webhook, WebhookFormat,
+};
+pub use self::settings::{SettingFault, Settings};

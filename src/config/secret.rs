@@ -1,0 +1,62 @@
+//! Texts that are never shown, and URLs that are shown without their secret parts.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+/// What is shown in place of a secret.
+const HIDDEN: &str = "(hidden)";
+
+/// A text that is never shown.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(hidden)")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if self.0.is_empty() { "" } else { HIDDEN })
+    }
+}
+
+/// Shows a URL without what may be secret in it: name and password, query and fragment.
+pub(super) fn shown_url<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    let Ok(url) = reqwest::Url::parse(text) else {
+        // Nothing says which part of it is the secret one.
+        return serializer.serialize_str(if text.is_empty() { "" } else { HIDDEN });
+    };
+    let mut plain = url.clone();
+    plain.set_query(None);
+    plain.set_fragment(None);
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    // One that cannot have a name or a password has none to be removed.
+    plain.set_username("").and(plain.set_password(None)).ok();
+    let mut shown = plain.to_string();
+    if has_user {
+        shown = shown.replacen("://", &format!("://{HIDDEN}@"), 1);
+    }
+    for (sign, is_there) in [('?', url.query().is_some()), ('#', url.fragment().is_some())] {
+        if is_there {
+            shown = format!("{shown}{sign}{HIDDEN}");
+        }
+    }
+    serializer.serialize_str(&shown)
+}

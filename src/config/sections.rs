@@ -1,0 +1,237 @@
+//! Every setting, as `config.toml` has them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+
+use super::secret::{Secret, shown_url};
+use crate::auth::Algorithm;
+use crate::duration;
+use crate::presence::{OnConflict, Platform, WebTabs};
+
+/// The default, as the repository documents it.
+pub const DEFAULT: &str = include_str!("../../config.toml");
+
+/// Every setting; `config.toml` says what each means.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Config {
+    pub server: Server,
+    pub auth: Auth,
+    pub login: Login,
+    pub liveness: Liveness,
+    pub limits: Limits,
+    pub store: Store,
+    pub webhook: Webhook,
+    pub tencent: Tencent,
+    pub log: Log,
+}
+
+/// `[server]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Server {
+    pub production: bool,
+    pub listen: String,
+    pub allowed_origins: Vec<String>,
+    pub max_connections: usize,
+    pub max_message_bytes: usize,
+    #[serde(with = "duration")]
+    pub handshake_timeout: Duration,
+    #[serde(with = "duration")]
+    pub keep_alive: Duration,
+    #[serde(with = "duration")]
+    pub drain: Duration,
+    pub metrics_listen: String,
+    pub admin_listen: String,
+    pub trusted_proxies: Vec<String>,
+    pub tls_certificate: PathBuf,
+    pub tls_key: PathBuf,
+}
+
+/// `[auth]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Auth {
+    pub algorithm: Algorithm,
+    pub secret: Secret,
+    pub secrets: Vec<Secret>,
+    pub public_key: PathBuf,
+    pub public_keys: Vec<PathBuf>,
+    #[serde(serialize_with = "shown_url")]
+    pub jwks_url: String,
+    pub issuer: String,
+    pub audience: String,
+    #[serde(with = "duration")]
+    pub leeway: Duration,
+    #[serde(with = "duration")]
+    pub max_token_ttl: Duration,
+    pub api_keys: Vec<Secret>,
+    pub admin_keys: Vec<Secret>,
+    pub viewer_keys: Vec<Secret>,
+    pub default_watch: Vec<String>,
+}
+
+/// `[login]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Login {
+    pub policy: PolicyName,
+    pub groups: Vec<Vec<Platform>>,
+    pub on_conflict: OnConflict,
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    pub web_tabs: WebTabs,
+    pub miniprogram_as_web: bool,
+    #[serde(deserialize_with = "super::instances::read")]
+    pub max_instances: BTreeMap<Platform, u8>,
+}
+
+/// The name of a login policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "rule L1 documents them")]
+pub enum PolicyName {
+    Single,
+    Dual,
+    Triple,
+    Multi,
+    Custom,
+}
+
+/// `[liveness]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Liveness {
+    #[serde(with = "duration")]
+    pub web_ping: Duration,
+    #[serde(with = "duration")]
+    pub web_silence: Duration,
+    #[serde(with = "duration")]
+    pub native_ping: Duration,
+    #[serde(with = "duration")]
+    pub native_silence: Duration,
+    #[serde(with = "duration")]
+    pub background: Duration,
+    #[serde(with = "duration")]
+    pub exit: Duration,
+    #[serde(with = "duration")]
+    pub push_online_ttl: Duration,
+    #[serde(with = "duration")]
+    pub web_close_grace: Duration,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Limits {
+    pub subscriptions: usize,
+    pub messages_per_second: u32,
+    pub message_burst: u32,
+    pub connections_per_address_per_second: u32,
+    pub connection_burst: u32,
+    #[serde(with = "duration")]
+    pub slow_consumer: Duration,
+    pub changes_per_user_per_minute: u32,
+}
+
+/// `[store]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Store {
+    pub kind: StoreKind,
+    pub path: PathBuf,
+    #[serde(with = "duration")]
+    pub log_ttl: Duration,
+    #[serde(with = "duration")]
+    pub record_ttl: Duration,
+    #[serde(with = "duration")]
+    pub sync: Duration,
+}
+
+/// Where records live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// In a database of the hub's own, in its directory.
+    Embedded,
+    /// In the process, and lost with it.
+    Memory,
+}
+
+/// `[webhook]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Webhook {
+    #[serde(serialize_with = "shown_url")]
+    pub url: String,
+    pub format: WebhookFormat,
+    pub secrets: Vec<Secret>,
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    #[serde(with = "duration")]
+    pub give_up_after: Duration,
+    pub max_backlog: ByteSize,
+    pub parallel: usize,
+}
+
+/// What a webhook's requests look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WebhookFormat {
+    /// Batches of events, signed as Standard Webhooks.
+    Native,
+    /// One `State.StateChange` callback each, as Tencent Cloud IM sends it.
+    Tencent,
+}
+
+/// `[tencent]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Tencent {
+    pub sdk_app_id: u64,
+    pub secret_key: Secret,
+    pub administrators: Vec<String>,
+    pub callback_token: Secret,
+    pub kick_sends_logout: bool,
+    pub unknown_account_error: bool,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Log {
+    pub format: LogFormat,
+    pub filter: String,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Default for Config {
+    /// What the built-in default says.
+    fn default() -> Self {
+        toml::from_str(DEFAULT)
+            .unwrap_or_else(|error| unreachable!("the built-in default: {error}"))
+    }
+}

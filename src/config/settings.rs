@@ -1,0 +1,272 @@
+//! What each part of the hub makes of the configuration.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::at_start::AtStart;
+use super::development::DevelopmentKeys;
+use super::keys;
+use super::secret::Secret;
+use super::sections::{Config, Limits, PolicyName, StoreKind, Tencent, Webhook, WebhookFormat};
+use crate::auth::{ApiKeys, KeySource, Rate, TokenRules, UserSigVerifier, Verifier, WatchList};
+use crate::http::{self, Development, OriginRule, TrustedProxies};
+use crate::presence::{Groups, LoginPolicy, Policy, PolicyFault, Preset, Windows};
+use crate::session;
+use crate::store::Retention;
+use crate::webhook;
+
+/// How long a receiver of Tencent Cloud IM's callbacks may take to answer.
+const TENCENT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What each part of the hub makes of the configuration, and can change while running.
+pub struct Settings {
+    /// The rules in force.
+    pub policy: Policy,
+    /// What connections are held to.
+    pub session: session::Settings,
+    /// Where events are posted to; nowhere where there is no URL.
+    pub webhook: Option<webhook::Settings>,
+    /// What the door does.
+    pub http: http::Settings,
+    /// The settings that changed and wait for a restart.
+    pub pending: Vec<&'static str>,
+}
+
+/// A setting that cannot be put in force, though the configuration holds: most often a file that has
+/// changed since it was checked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingFault(pub String);
+
+impl Settings {
+    /// What a configuration means for a hub that was started with `at_start`; `made` are the keys that
+    /// development mode made.
+    ///
+    /// # Errors
+    ///
+    /// Which setting cannot be put in force, and why.
+    pub fn of(
+        config: &Config,
+        made: Option<&DevelopmentKeys>,
+        at_start: &AtStart,
+    ) -> Result<Self, SettingFault> {
+        let source = match (config.key_source().map_err(SettingFault)?, made) {
+            (Some(source), _) => source,
+            (None, Some(made)) => KeySource::Secrets(vec![made.secret.clone().into_bytes()]),
+            (None, None) => {
+                let message = "auth.secrets is empty now, and a hub that was started with a secret \
+                               does not go into development mode: set one, or restart the hub";
+                return Err(SettingFault(message.into()));
+            }
+        };
+        let verifier = Verifier::new(&source, config.token_rules()).map_err(fault)?;
+        let policy = config.policy().map_err(|faults| {
+            let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+            SettingFault(faults.join("; "))
+        })?;
+        let webhook = config.webhook();
+        let (shown, pending) = at_start.in_effect(config);
+        Ok(Self {
+            policy,
+            session: config.session(Arc::new(verifier)),
+            webhook: webhook.map_err(|(key, message)| SettingFault(format!("{key}: {message}")))?,
+            http: config.http(made, at_start.max_connections(), shown)?,
+            pending,
+        })
+    }
+}
+
+fn fault(error: impl std::fmt::Display) -> SettingFault {
+    SettingFault(error.to_string())
+}
+
+impl Config {
+    /// The rules in force.
+    ///
+    /// # Errors
+    ///
+    /// As [`LoginPolicy::new`].
+    pub fn policy(&self) -> Result<Policy, Vec<PolicyFault>> {
+        let liveness = &self.liveness;
+        Ok(Policy {
+            login: self.login_policy()?,
+            windows: Windows {
+                web_ping: liveness.web_ping,
+                web_silence: liveness.web_silence,
+                native_ping: liveness.native_ping,
+                native_silence: liveness.native_silence,
+                background: liveness.background,
+                exit: liveness.exit,
+                push_online_ttl: liveness.push_online_ttl,
+                web_close_grace: liveness.web_close_grace,
+            },
+            record_ttl: self.store.record_ttl,
+            max_token_ttl: self.auth.max_token_ttl,
+        })
+    }
+
+    /// Where events are posted to; nowhere where there is no URL.
+    ///
+    /// # Errors
+    ///
+    /// The key that is wrong, and why.
+    pub(super) fn webhook(&self) -> Result<Option<webhook::Settings>, (&'static str, String)> {
+        let Webhook { url, secrets, timeout, give_up_after, parallel, .. } = &self.webhook;
+        let secret = |(name, secret): (String, &Secret)| {
+            let text = secret.expose();
+            let fault = keys::malformed(text).map(|fault| format!("{name} {fault}"));
+            let parse = || webhook::Secret::parse(text).map_err(|e| format!("{name}: {e}"));
+            fault.map_or_else(parse, Err).map_err(|message| ("webhook.secrets", message))
+        };
+        let secrets: Result<Vec<_>, _> =
+            keys::entries("webhook.secrets", secrets).map(secret).collect();
+        let secrets = secrets?;
+        if url.is_empty() {
+            return Ok(None);
+        }
+        let url = webhook_url(url).map_err(|message| ("webhook.url", message))?;
+        let (format, timeout) = match self.webhook.format {
+            WebhookFormat::Native => (webhook::Format::Native(secrets), *timeout),
+            WebhookFormat::Tencent => {
+                let tencent = webhook::Tencent {
+                    sdk_app_id: self.tencent.sdk_app_id,
+                    token: self.tencent.callback_token.expose().to_owned(),
+                    kick_sends_logout: self.tencent.kick_sends_logout,
+                };
+                (webhook::Format::Tencent(tencent), (*timeout).min(TENCENT_TIMEOUT))
+            }
+        };
+        let (give_up_after, parallel) = (*give_up_after, *parallel);
+        Ok(Some(webhook::Settings { url, format, timeout, give_up_after, parallel }))
+    }
+
+    /// How long the log keeps what.
+    pub const fn retention(&self) -> Retention {
+        Retention {
+            log_ttl: self.store.log_ttl,
+            backlog_bytes_max: self.webhook.max_backlog.as_u64(),
+        }
+    }
+
+    fn login_policy(&self) -> Result<LoginPolicy, Vec<PolicyFault>> {
+        let login = &self.login;
+        let groups = match login.policy {
+            PolicyName::Single => Groups::Preset(Preset::Single),
+            PolicyName::Dual => Groups::Preset(Preset::Dual),
+            PolicyName::Triple => Groups::Preset(Preset::Triple),
+            PolicyName::Multi => Groups::Preset(Preset::Multi),
+            PolicyName::Custom => Groups::Custom(login.groups.clone()),
+        };
+        let instances: Vec<_> =
+            login.max_instances.iter().map(|(platform, count)| (*platform, *count)).collect();
+        let mut policy = LoginPolicy::new(groups, &instances, login.miniprogram_as_web)?;
+        policy.on_conflict = login.on_conflict;
+        policy.web_tabs = login.web_tabs;
+        Ok(policy)
+    }
+
+    /// What a token must satisfy.
+    pub fn token_rules(&self) -> TokenRules {
+        TokenRules {
+            algorithm: self.auth.algorithm,
+            issuer: self.auth.issuer.clone(),
+            audience: self.auth.audience.clone(),
+            leeway: self.auth.leeway,
+            max_ttl: self.auth.max_token_ttl,
+            default_watch: WatchList::new(self.auth.default_watch.clone()),
+        }
+    }
+
+    /// The Tencent Cloud IM application whose back end may call, if any.
+    fn tencent(&self) -> Option<http::Tencent> {
+        let Tencent { sdk_app_id, secret_key, administrators, unknown_account_error, .. } =
+            &self.tencent;
+        (*sdk_app_id != 0).then(|| http::Tencent {
+            verifier: UserSigVerifier::new(*sdk_app_id, secret_key.expose()),
+            administrators: administrators.clone(),
+            unknown_account_error: *unknown_account_error,
+        })
+    }
+
+    /// What connections are held to; `verifier` checks their tokens.
+    fn session(&self, verifier: Arc<Verifier>) -> session::Settings {
+        session::Settings {
+            verifier,
+            login_timeout: self.login.timeout,
+            message_bytes_max: self.server.max_message_bytes,
+            subscriptions: self.limits.subscriptions,
+            messages: self.message_rate(),
+            changes: self.change_rate(),
+            slow_consumer: self.limits.slow_consumer,
+        }
+    }
+
+    /// How often a connection may send a message.
+    const fn message_rate(&self) -> Rate {
+        let Limits { messages_per_second, message_burst, .. } = self.limits;
+        Rate { burst: message_burst, per: messages_per_second, interval: Duration::from_secs(1) }
+    }
+
+    /// How often an address may open a connection.
+    const fn connection_rate(&self) -> Rate {
+        let Limits { connections_per_address_per_second, connection_burst, .. } = self.limits;
+        Rate {
+            burst: connection_burst,
+            per: connections_per_address_per_second,
+            interval: Duration::from_secs(1),
+        }
+    }
+
+    /// How often a user may change.
+    const fn change_rate(&self) -> Rate {
+        let per = self.limits.changes_per_user_per_minute;
+        Rate { burst: per, per, interval: Duration::from_secs(60) }
+    }
+
+    /// What the door does; `shown` is every setting in effect, secrets hidden.
+    fn http(
+        &self,
+        made: Option<&DevelopmentKeys>,
+        max_connections: usize,
+        shown: serde_json::Value,
+    ) -> Result<http::Settings, SettingFault> {
+        let server = &self.server;
+        let wrong = |faults: Vec<String>| SettingFault(faults.join("; "));
+        let development = made.map(|made| Development {
+            keys: ApiKeys::new(&[], std::slice::from_ref(&made.dev_key), &[]),
+            secret: made.secret.clone().into_bytes(),
+            rules: self.token_rules(),
+        });
+        Ok(http::Settings {
+            origins: OriginRule::parse(&server.allowed_origins).map_err(wrong)?,
+            trusted_proxies: TrustedProxies::parse(&server.trusted_proxies).map_err(wrong)?,
+            max_connections,
+            connections_per_address: self.connection_rate(),
+            keys: self.api_keys(made.map(|made| made.admin_key.as_str())),
+            tencent: self.tencent(),
+            development,
+            config: Arc::new(shown),
+            defaults: Arc::new(serde_json::to_value(Self::default()).map_err(fault)?),
+            metrics_apart: !server.metrics_listen.is_empty(),
+            data: (self.store.kind == StoreKind::Embedded).then(|| self.store.path.clone()),
+            cookie: http::cookie_name(&self.place()),
+            handshake_timeout: server.handshake_timeout,
+            keep_alive: server.keep_alive,
+        })
+    }
+}
+
+/// Reads where a webhook is posted to.
+fn webhook_url(text: &str) -> Result<reqwest::Url, String> {
+    let url = reqwest::Url::parse(text)
+        .map_err(|_| "expected a whole URL, such as https://app.example.com/presence")?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("expected a URL with http or https, not {}", url.scheme()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        let message = "a URL with a name or a password is not supported, because URLs stand in logs: \
+                       remove them, and let the receiver check the signature (webhook.secrets)";
+        return Err(message.into());
+    }
+    Ok(url)
+}

@@ -1,0 +1,40 @@
+//! Answers with many values: lists, and pages of the transition log.
+
+use std::fmt;
+
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::store::{DamagedEvent, Event, LogEntry};
+
+/// Answers with many values: written to a vector, which serde_json does faster than what
+/// [`Json`](axum::Json) writes to.
+pub(crate) fn many(values: &impl Serialize) -> Response {
+    let json = serde_json::to_vec(values)
+        .unwrap_or_else(|error| unreachable!("plain values make JSON: {error}"));
+    ([(header::CONTENT_TYPE, "application/json")], json).into_response()
+}
+
+/// A page of the transition log.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "`log_page` writes it, from events that are JSON already")]
+pub(super) struct EventPage<'a> {
+    events: Vec<Event<'a>>,
+    /// Where the next page goes on.
+    next: Option<String>,
+    /// Events that were left out because they are damaged; absent where there are none.
+    #[schema(required = false)]
+    damaged: Vec<DamagedEvent<'a>>,
+}
+
+/// Writes an [`EventPage`].
+pub(super) fn log_page(entries: &[LogEntry], next: Option<impl fmt::Display>) -> Response {
+    let next = next.map_or("null".to_owned(), |next| format!("\"{next}\""));
+    let events = LogEntry::array(entries);
+    let holes = LogEntry::holes(entries).map(|holes| format!(",\"damaged\":{holes}"));
+    let holes = holes.unwrap_or_default();
+    let body = format!("{{\"events\":{events},\"next\":{next}{holes}}}");
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}

@@ -1,0 +1,45 @@
+//! `GET /v1/addresses`: where the open WebSockets come from.
+
+#![expect(unused_qualifications, reason = "utoipa's macro writes them")]
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::http::access::MayRead;
+use crate::http::door::Door;
+use crate::http::extract::{Asked, Limit};
+use crate::http::net::addresses::AddressPage;
+use crate::http::openapi::Refusals;
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AddressesRequest {
+    #[serde(default)]
+    #[param(inline)]
+    limit: Limit,
+}
+
+/// `GET /v1/addresses`: the client addresses with the most open WebSockets of this hub.
+#[utoipa::path(
+    get,
+    path = "/v1/addresses",
+    operation_id = "listAddresses",
+    tag = "operation",
+    params(AddressesRequest),
+    responses(
+        (status = 200, description = "The addresses, the most first.", body = AddressPage),
+        Refusals,
+    ),
+)]
+pub(crate) async fn addresses(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+    Asked(AddressesRequest { limit }): Asked<AddressesRequest>,
+) -> Json<AddressPage> {
+    Json(door.addresses.most(limit.get()))
+}

@@ -1,0 +1,52 @@
+//! `GET /v1/audit`: the latest entries of the audit log.
+
+#![expect(unused_qualifications, reason = "utoipa's macro writes them")]
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::http::access::MaySeeAll;
+use crate::http::access::audit::Entry;
+use crate::http::calls::answer::many;
+use crate::http::door::Door;
+use crate::http::extract::{Asked, Limit};
+use crate::http::openapi::Refusals;
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AuditRequest {
+    #[serde(default)]
+    #[param(inline)]
+    limit: Limit,
+}
+
+/// The latest entries of the audit log, the latest first.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AuditPage {
+    entries: Vec<Entry>,
+}
+
+/// `GET /v1/audit`: the latest entries of the audit log, the latest first.
+#[utoipa::path(
+    get,
+    path = "/v1/audit",
+    operation_id = "listAuditEntries",
+    tag = "operation",
+    params(AuditRequest),
+    responses(
+        (status = 200, description = "The latest entries.", body = AuditPage),
+        Refusals,
+    ),
+)]
+pub(crate) async fn audit(
+    State(door): State<Arc<Door>>,
+    _: MaySeeAll,
+    Asked(AuditRequest { limit }): Asked<AuditRequest>,
+) -> Response {
+    many(&AuditPage { entries: door.trail.latest(limit.get()) })
+}

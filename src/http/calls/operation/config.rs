@@ -1,0 +1,41 @@
+//! The settings: those in force, and their defaults.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::Value;
+
+use crate::http::access::MaySeeAll;
+use crate::http::door::Door;
+use crate::http::openapi::Refusals;
+
+/// `GET /v1/config`: the configuration in force, secrets hidden.
+#[utoipa::path(
+    get,
+    path = "/v1/config",
+    operation_id = "getConfig",
+    tag = "operation",
+    responses(
+        (status = 200, description = "Every setting, as `check-config` prints it.", body = Object),
+        Refusals,
+    ),
+)]
+pub(crate) async fn config(State(door): State<Arc<Door>>, _: MaySeeAll) -> Json<Arc<Value>> {
+    Json(Arc::clone(&door.settings().config))
+}
+
+/// `GET /v1/config/defaults`: what every setting is where neither a file nor a variable sets it.
+#[utoipa::path(
+    get,
+    path = "/v1/config/defaults",
+    operation_id = "getConfigDefaults",
+    tag = "operation",
+    responses(
+        (status = 200, description = "Every setting, in the sections of `/v1/config`.", body = Object),
+        Refusals,
+    ),
+)]
+pub(crate) async fn defaults(State(door): State<Arc<Door>>, _: MaySeeAll) -> Json<Arc<Value>> {
+    Json(Arc::clone(&door.settings().defaults))
+}

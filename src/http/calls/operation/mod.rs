@@ -1,0 +1,27 @@
+//! The calls about the hub itself: counts, hubs, settings, the audit log, client addresses.
+
+mod addresses;
+mod audit;
+mod config;
+mod nodes;
+mod series;
+mod stats;
+
+use std::sync::Arc;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use self::series::keep_points;
+use crate::http::door::Door;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+    OpenApiRouter::new()
+        .routes(routes!(stats::stats))
+        .routes(routes!(series::series))
+        .routes(routes!(nodes::nodes))
+        .routes(routes!(config::config))
+        .routes(routes!(config::defaults))
+        .routes(routes!(audit::audit))
+        .routes(routes!(addresses::addresses))
+}

@@ -1,0 +1,83 @@
+//! `GET /v1/nodes`: the hubs.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::access::MayRead;
+use crate::http::door::Door;
+use crate::http::openapi::Refusals;
+use crate::http::probes::process::Process;
+use crate::http::problem::Problem;
+use crate::presence::Timestamp;
+use crate::store::Totals;
+
+/// `GET /v1/nodes`: the hubs.
+#[utoipa::path(
+    get,
+    path = "/v1/nodes",
+    operation_id = "listNodes",
+    tag = "operation",
+    responses(
+        (status = 200, description = "The hubs.", body = Nodes),
+        Refusals,
+    ),
+)]
+pub(crate) async fn nodes(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+) -> Result<Json<Nodes>, Problem> {
+    let totals = door.hub.totals().await?;
+    Ok(Json(Nodes { nodes: vec![Node::this(&door, &totals).await] }))
+}
+
+/// The hubs.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Nodes {
+    nodes: Vec<Node>,
+}
+
+/// One hub.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Node {
+    id: String,
+    version: &'static str,
+    started: Timestamp,
+    uptime_ms: u64,
+    /// `up`, `full` (no memory for more logins) or `draining`.
+    state: &'static str,
+    /// Terminals that are Online by it.
+    sessions: u64,
+    /// Open WebSockets.
+    connections: i64,
+    /// Users watched, summed over sessions.
+    subscriptions: i64,
+    #[serde(flatten)]
+    process: Process,
+}
+
+impl Node {
+    /// This process, which is the only one.
+    pub(crate) async fn this(door: &Door, totals: &Totals) -> Self {
+        let (hub, metrics) = (&door.hub, door.hub.metrics());
+        let state = match (hub.is_draining(), hub.is_full()) {
+            (true, _) => "draining",
+            (false, true) => "full",
+            (false, false) => "up",
+        };
+        Self {
+            id: hub.node().to_string(),
+            version: env!("CARGO_PKG_VERSION"),
+            started: door.started,
+            uptime_ms: door.uptime_ms(),
+            state,
+            sessions: totals.online.iter().sum(),
+            connections: metrics.connections.get(),
+            subscriptions: metrics.subscriptions.get(),
+            process: Process::look(door).await,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `GET /v1/stats/series`: the counts over the last minutes, up to an hour.
+
+#![expect(unused_qualifications, reason = "utoipa's macro writes them")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+use tokio::time::{MissedTickBehavior, interval};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
+
+use super::stats::Counted;
+use crate::http::access::MayRead;
+use crate::http::door::Door;
+use crate::http::extract::{Asked, UpTo};
+use crate::http::openapi::Refusals;
+use crate::http::points::MINUTES_MAX;
+use crate::http::problem::Problem;
+use crate::presence::Timestamp;
+
+/// How often there is a point.
+const EVERY: Duration = Duration::from_secs(5);
+/// How many minutes are shown where it is not said.
+const MINUTES: u32 = 15;
+
+/// Takes a point each five seconds, whether anybody looks or not, for as long as the process lives.
+pub async fn keep_points(door: Arc<Door>) {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(problem) = take(&door).await {
+            tracing::debug!(?problem, "a point of the series is left out");
+        }
+    }
+}
+
+async fn take(door: &Door) -> Result<(), Problem> {
+    let totals = door.hub.totals().await?;
+    let counted = Counted::now(door, &totals).await?;
+    let json = serde_json::to_string(&counted);
+    let json = json.unwrap_or_else(|error| unreachable!("counts make JSON: {error}"));
+    door.points.push(counted.at, door.hub.clock().now(), &json);
+    Ok(())
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SeriesRequest {
+    /// How far back.
+    #[serde(default)]
+    #[param(inline)]
+    minutes: Minutes,
+    /// Only what came after a point: its `at`.
+    after: Option<Timestamp>,
+}
+
+struct Minutes(u32);
+
+impl Default for Minutes {
+    fn default() -> Self {
+        Self(MINUTES)
+    }
+}
+
+impl PartialSchema for Minutes {
+    fn schema() -> RefOr<Schema> {
+        UpTo(u64::from(MINUTES_MAX)).schema()
+    }
+}
+
+impl ToSchema for Minutes {}
+
+impl<'de> Deserialize<'de> for Minutes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let minutes = deserializer.deserialize_u64(UpTo(u64::from(MINUTES_MAX)))?;
+        Ok(Self(u32::try_from(minutes).unwrap_or(MINUTES)))
+    }
+}
+
+/// The counts over time.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SeriesPage {
+    every_ms: u64,
+    /// The oldest first.
+    #[schema(value_type = Vec<Counted>)]
+    points: Box<RawValue>,
+}
+
+/// `GET /v1/stats/series`: what `/v1/stats` said over the last minutes, but for the hubs.
+#[utoipa::path(
+    get,
+    path = "/v1/stats/series",
+    operation_id = "getStatsSeries",
+    tag = "operation",
+    params(SeriesRequest),
+    responses(
+        (status = 200, description = "The counts over time.", body = SeriesPage),
+        Refusals,
+    ),
+)]
+pub(crate) async fn series(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+    Asked(SeriesRequest { minutes, after }): Asked<SeriesRequest>,
+) -> Response {
+    let since = door.hub.clock().now() - Duration::from_secs(60) * minutes.0;
+    let every_ms = u64::try_from(EVERY.as_millis()).unwrap_or(u64::MAX);
+    let points = RawValue::from_string(door.points.since(since, after));
+    let points = points.unwrap_or_else(|error| unreachable!("points make JSON: {error}"));
+    Json(SeriesPage { every_ms, points }).into_response()
+}

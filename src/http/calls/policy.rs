@@ -1,0 +1,54 @@
+//! `GET /v1/policy/explain`: whom a login would kick.
+
+#![expect(unused_qualifications, reason = "utoipa's macro writes them")]
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::http::access::MayRead;
+use crate::http::door::Door;
+use crate::http::extract::Asked;
+use crate::http::openapi::Refusals;
+use crate::presence::{self, Devices, Explanation, Platform};
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+    OpenApiRouter::new().routes(routes!(explain))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExplainRequest {
+    /// What comes.
+    login: Platform,
+    /// What is logged in, in this order: `web,android:2`.
+    #[serde(default)]
+    #[param(inline)]
+    existing: Devices,
+}
+
+/// `GET /v1/policy/explain`: whom a login would kick.
+#[utoipa::path(
+    get,
+    path = "/v1/policy/explain",
+    operation_id = "explainPolicy",
+    tag = "policy",
+    params(ExplainRequest),
+    responses(
+        (status = 200, description = "Whom it would kick.", body = Explanation),
+        Refusals,
+    ),
+)]
+pub(crate) async fn explain(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+    Asked(ExplainRequest { login, existing }): Asked<ExplainRequest>,
+) -> Json<Explanation> {
+    Json(presence::explain(&existing, login, &door.hub.policy().login))
+}

@@ -1,0 +1,269 @@
+//! The calls about sessions: those there are, and the logins that were refused lately.
+
+#![expect(unused_qualifications, reason = "utoipa's macro writes them")]
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::answer::many;
+use super::views::SessionDetail;
+use crate::http::access::MayRead;
+use crate::http::door::Door;
+use crate::http::extract::{Asked, Limit, Place, SESSIONS, query};
+use crate::http::openapi::{DamageRefusal, Refusals};
+use crate::http::problem::Problem;
+use crate::hub::Hub;
+use crate::presence::{
+    DeviceId, Platform, Record, State as UserState, Terminal, Timestamp, UserId,
+};
+use crate::session::RefusedLogin;
+use crate::store::{Among, Damaged};
+
+/// How many users are read at once in search of sessions, once what was read had too few.
+const USERS_READ: usize = 500;
+/// How many users one call looks at in search of sessions; a page may have fewer then, and a next.
+const USERS_READ_MAX: usize = 1000;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+    OpenApiRouter::new().routes(routes!(sessions)).routes(routes!(refusals))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SessionsRequest {
+    #[serde(default, deserialize_with = "query::user")]
+    user: Option<UserId>,
+    platform: Option<Platform>,
+    state: Option<UserState>,
+    /// The hub that holds it.
+    #[serde(default)]
+    node: String,
+    #[param(value_type = Option<String>)]
+    address: Option<IpAddr>,
+    /// What the text that its client gave at login begins with.
+    #[serde(default)]
+    app: String,
+    #[param(value_type = Option<String>)]
+    cursor: Option<Place<SESSIONS>>,
+    #[serde(default)]
+    #[param(inline)]
+    limit: Limit,
+}
+
+impl SessionsRequest {
+    /// The states of the users who may have such a session.
+    fn user_states(&self) -> Vec<UserState> {
+        match self.state {
+            // A terminal that is Online makes its user so.
+            Some(UserState::Online) => vec![UserState::Online],
+            Some(UserState::PushOnline) | None => vec![UserState::PushOnline, UserState::Online],
+            Some(UserState::Offline) => Vec::new(),
+        }
+    }
+}
+
+/// Sessions, in the order of their users' ids.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SessionPage<'a> {
+    sessions: Vec<SessionDetail<'a>>,
+    next: Option<String>,
+    /// Users who were left out because their records are damaged; absent where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damaged: &'a Vec<UserId>,
+}
+
+/// `GET /v1/sessions`: the terminals of all users.
+#[utoipa::path(
+    get,
+    path = "/v1/sessions",
+    operation_id = "listSessions",
+    tag = "sessions",
+    params(SessionsRequest),
+    responses(
+        (status = 200, description = "A page of sessions.", body = SessionPage<'static>),
+        Refusals,
+        DamageRefusal,
+    ),
+)]
+pub(crate) async fn sessions(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+    Asked(request): Asked<SessionsRequest>,
+) -> Result<Response, Problem> {
+    let mut found = Found::new(&request);
+    if let Some(user) = &request.user {
+        look_up(&door.hub, &mut found, user).await?;
+    } else {
+        let among = Among { after: None, prefix: String::new(), states: request.user_states() };
+        search(&door.hub, &mut found, among).await?;
+    }
+    let sessions = found
+        .sessions
+        .iter()
+        .map(|(user, record, index)| SessionDetail::of(&door.hub, user, &record.terminals[*index]));
+    let sessions = sessions.collect();
+    let next = found.next.as_ref().map(ToString::to_string);
+    Ok(many(&SessionPage { sessions, next, damaged: &found.damaged }))
+}
+
+/// Reads one user.
+async fn look_up(hub: &Hub, found: &mut Found<'_>, user: &UserId) -> Result<(), Problem> {
+    match hub.record(user).await {
+        Err(error) if error.is_damage() => found.damaged.push(user.clone()),
+        record => found.look_at(user.clone(), &record?),
+    }
+    Ok(())
+}
+
+/// Reads users from the place on until the page is full.
+async fn search(hub: &Hub, found: &mut Found<'_>, mut among: Among) -> Result<(), Problem> {
+    if let Some(Place { user, .. }) = found.request.cursor.clone() {
+        look_up(hub, found, &user).await?;
+        among.after = Some(user);
+    }
+    // Where everything is wanted, a page is full with as many users as it has lines, and the next
+    // begins with one more.
+    let mut at_once = found.request.limit.get() + 1;
+    let mut looked_at = 0;
+    while looked_at < USERS_READ_MAX {
+        let users = hub.store().users(&among, at_once).await?;
+        let is_end = users.len() < at_once;
+        looked_at += at_once;
+        at_once = USERS_READ;
+        for (user, record) in users {
+            if found.next.is_some() {
+                return Ok(());
+            }
+            among.after = Some(user.clone());
+            match record {
+                Ok(record) => found.look_at(user, &record),
+                Err(Damaged) => found.damaged.push(user),
+            }
+        }
+        if is_end || found.next.is_some() {
+            return Ok(());
+        }
+    }
+    found.next = among.after.map(Place::after);
+    Ok(())
+}
+
+/// The sessions of a page.
+struct Found<'a> {
+    request: &'a SessionsRequest,
+    sessions: Vec<(UserId, Arc<Record>, usize)>,
+    next: Option<Place<SESSIONS>>,
+    damaged: Vec<UserId>,
+}
+
+impl<'a> Found<'a> {
+    const fn new(request: &'a SessionsRequest) -> Self {
+        Self { request, sessions: Vec::new(), next: None, damaged: Vec::new() }
+    }
+
+    /// Takes what is wanted of a user's terminals, as far as the page goes.
+    fn look_at(&mut self, user: UserId, record: &Arc<Record>) {
+        let place = self.request.cursor.as_ref().filter(|place| place.user == user);
+        let shown = place.map_or(0, |place| usize::try_from(place.read).unwrap_or(usize::MAX));
+        for (index, terminal) in record.terminals.iter().enumerate().skip(shown) {
+            if !self.wants(terminal) {
+                continue;
+            }
+            if self.sessions.len() == self.request.limit.get() {
+                self.next = Some(Place { user, read: index as u64 });
+                return;
+            }
+            self.sessions.push((user.clone(), Arc::clone(record), index));
+        }
+    }
+
+    fn wants(&self, terminal: &Terminal) -> bool {
+        let SessionsRequest { platform, state, node, address, app, .. } = self.request;
+        platform.is_none_or(|platform| platform == terminal.platform)
+            && state.is_none_or(|state| state == terminal.state())
+            && address.is_none_or(|address| Some(address) == terminal.address)
+            && (app.is_empty() || terminal.app.as_deref().is_some_and(|it| it.starts_with(&**app)))
+            && (node.is_empty() || *node == terminal.connection.node.to_string())
+    }
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RefusalsRequest {
+    /// Whose logins; everybody's where it is left out.
+    #[serde(default, deserialize_with = "query::user")]
+    user: Option<UserId>,
+    #[serde(default)]
+    #[param(inline)]
+    limit: Limit,
+}
+
+/// The latest refused logins of this hub, the latest first.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RefusalList<'a> {
+    refusals: Vec<RefusalEntry<'a>>,
+}
+
+/// A login that was refused.
+#[derive(Serialize, ToSchema)]
+struct RefusalEntry<'a> {
+    at: Timestamp,
+    /// An error code, `try_again_later` or `login_timeout`.
+    reason: &'static str,
+    /// For people.
+    message: &'a str,
+    /// Whose token it was, or null where it does not say.
+    user: Option<&'a UserId>,
+    /// Whether the token proved the user; otherwise anybody may have written the name.
+    verified: bool,
+    platform: Option<Platform>,
+    device: Option<&'a DeviceId>,
+    #[schema(value_type = Option<String>)]
+    address: Option<IpAddr>,
+}
+
+/// `GET /v1/refusals`: the latest refused logins of this hub, kept in memory.
+#[utoipa::path(
+    get,
+    path = "/v1/refusals",
+    operation_id = "listRefusals",
+    tag = "sessions",
+    params(RefusalsRequest),
+    responses(
+        (status = 200, description = "The refused logins, the latest first.", body = RefusalList<'static>),
+        Refusals,
+    ),
+)]
+pub(crate) async fn refusals(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+    Asked(RefusalsRequest { user, limit }): Asked<RefusalsRequest>,
+) -> Result<Response, Problem> {
+    let latest = door.sessions.refusals().latest(user.as_ref(), limit.get());
+    let refusals = latest.iter().map(|refusal| RefusalEntry::of(refusal)).collect();
+    Ok(many(&RefusalList { refusals }))
+}
+
+impl<'a> RefusalEntry<'a> {
+    fn of(refusal: &'a RefusedLogin) -> Self {
+        Self {
+            at: refusal.at,
+            reason: refusal.reason,
+            message: &refusal.message,
+            user: refusal.user.as_ref(),
+            verified: refusal.is_verified,
+            platform: refusal.platform,
+            device: refusal.device.as_ref(),
+            address: refusal.address,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What is done to users: kicks, and the custom status.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::http::access::MayAct;
+use crate::http::access::audit::Deed;
+use crate::http::calls::views::Detail;
+use crate::http::door::Door;
+use crate::http::extract::{JsonBody, Named};
+use crate::http::openapi::{BodyRefusals, Refusals};
+use crate::http::problem::{Problem, ProblemBody};
+use crate::hub::{Applied, Hub};
+use crate::presence::{
+    Answer, DeviceId, EventKind, Kicker, Platform, Refusal, SessionId, Target, UserId, Victim,
+};
+use crate::wire::TEXT_BYTES_MAX;
+
+/// The bodies that a kick takes, for its errors.
+const KICK_BODIES: &str = "a kick names what it ends: {\"platform\":\"web\"}, {\"device\":\"d1\"} or \
+                           {\"session\":\"...\"} (several of them narrow it down), or \
+                           {\"all\":true}, which ends everything and revokes the user's tokens; \
+                           \"message\" may be added";
+
+/// Whom to kick: one or more of `platform`, `device` and `session`, or `all`.
+///
+/// Unknown fields are refused: a mistyped one would change what is kicked.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KickRequest {
+    /// True ends every session and revokes the tokens from before (L9). Only without the three others.
+    all: Option<bool>,
+    platform: Option<Platform>,
+    device: Option<DeviceId>,
+    session: Option<SessionId>,
+    /// The client is told, with the notice.
+    message: Option<Arc<str>>,
+}
+
+impl KickRequest {
+    /// What is to be ended, and what its clients are told. What names no session, device or platform
+    /// must say that it means all: one null in a back end must not ban a user.
+    fn target(self) -> Result<(Target, Option<Arc<str>>), Problem> {
+        let Self { all, platform, device, session, message } = self;
+        let target = Target { platform, device, session };
+        let fault = match (all.unwrap_or_default(), target == Target::default()) {
+            (true, true) | (false, false) => {
+                return bounded("message", message.as_deref()).map(|()| (target, message));
+            }
+            (true, false) => "`all` stands beside `platform`, `device` or `session`",
+            (false, true) => "the body names nothing to end",
+        };
+        Err(Problem::bad_request(fault).explained(KICK_BODIES))
+    }
+}
+
+/// Who was kicked.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Kicked {
+    kicked: Vec<Victim>,
+    /// Whether tokens from before are refused from now on.
+    revoked: bool,
+}
+
+/// `POST /v1/users/{user}/kick`: ends terminals; `all` also revokes tokens (L9).
+#[utoipa::path(
+    post,
+    path = "/v1/users/{user}/kick",
+    operation_id = "kickUser",
+    tag = "users",
+    params(("user" = String, Path, description = "The user, percent-encoded")),
+    request_body = KickRequest,
+    responses(
+        (status = 200, description = "Who was kicked.", body = Kicked),
+        Refusals,
+        BodyRefusals,
+    ),
+)]
+pub(crate) async fn kick(
+    State(door): State<Arc<Door>>,
+    MayAct(caller): MayAct,
+    Named(user): Named,
+    request: Result<JsonBody<KickRequest>, Problem>,
+) -> Result<Json<Kicked>, Problem> {
+    let JsonBody(request) = request.map_err(|problem| problem.explained(KICK_BODIES))?;
+    let (target, message) = request.target()?;
+    let named = named(&target);
+    let ended = end_terminals(&door.hub, &user, target, message.clone()).await;
+    let what = ended.as_ref().map(|(kicked, revoked)| {
+        let revoked = if *revoked { ", tokens revoked" } else { "" };
+        format!("{named}: {} ended{revoked}", kicked.len())
+    });
+    let deed = Deed { action: "kick", whom: Some(&user), why: message.as_deref() };
+    caller.did(&deed, what.as_deref().map_err(|problem| *problem));
+    let (kicked, revoked) = ended?;
+    Ok(Json(Kicked { kicked, revoked }))
+}
+
+/// A target, as the audit log has it.
+fn named(target: &Target) -> String {
+    let Target { platform, device, session } = target;
+    let parts = [
+        platform.map(|platform| format!("platform {platform}")),
+        device.as_ref().map(|device| format!("device {device}")),
+        session.map(|session| format!("session {session}")),
+    ];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "everything".into() } else { parts.join(", ") }
+}
+
+/// Kicks on the back end's behalf; returns whom, and whether tokens were revoked.
+pub(crate) async fn end_terminals(
+    hub: &Arc<Hub>,
+    user: &UserId,
+    target: Target,
+    message: Option<Arc<str>>,
+) -> Result<(Vec<Victim>, bool), Problem> {
+    let event = EventKind::Kick { target, by: Kicker::Admin { message } };
+    let applied = apply(hub, user, event).await?;
+    let Answer::Kicked { kicked, revoked } = applied.answer else {
+        unreachable!("a kick is answered with whom it kicked")
+    };
+    Ok((kicked, revoked))
+}
+
+/// The text to set; null clears it.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct CustomRequest {
+    // Named so that `null` clears it and its absence is an error.
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[schema(required = true)]
+    custom: Option<Arc<str>>,
+}
+
+/// `PUT /v1/users/{user}/custom`: sets or clears a user's custom status.
+#[utoipa::path(
+    put,
+    path = "/v1/users/{user}/custom",
+    operation_id = "setCustomStatus",
+    tag = "users",
+    params(("user" = String, Path, description = "The user, percent-encoded")),
+    request_body = CustomRequest,
+    responses(
+        (status = 200, description = "The status.", body = Detail<'static>),
+        (status = 409, description = "The user is not logged in.", body = ProblemBody),
+        Refusals,
+        BodyRefusals,
+    ),
+)]
+pub(crate) async fn set_custom(
+    State(door): State<Arc<Door>>,
+    MayAct(caller): MayAct,
+    Named(user): Named,
+    JsonBody(CustomRequest { custom }): JsonBody<CustomRequest>,
+) -> Result<Response, Problem> {
+    bounded("custom", custom.as_deref())?;
+    let set = EventKind::Set { origin: None, custom: custom.clone() };
+    let is_there = |applied: &Applied| applied.answer != Answer::Refused(Refusal::NotLoggedIn);
+    let applied = apply(&door.hub, &user, set).await;
+    let applied =
+        applied.and_then(|a| is_there(&a).then_some(a).ok_or_else(Problem::not_logged_in));
+    let what = custom.as_deref().unwrap_or("cleared");
+    let deed = Deed { action: "set custom", whom: Some(&user), why: None };
+    caller.did(&deed, applied.as_ref().map(|_| what));
+    Ok(Json(Detail::brief(&user, &applied?.record)).into_response())
+}
+
+/// Applies an event to its end, even where the caller goes away.
+async fn apply(hub: &Arc<Hub>, user: &UserId, event: EventKind) -> Result<Applied, Problem> {
+    let (hub, user) = (Arc::clone(hub), user.clone());
+    let applied = tokio::spawn(async move { hub.apply(&user, event).await });
+    let applied = applied.await.map_err(|_| Problem::unavailable("the hub stops"))?;
+    Ok(applied?)
+}
+
+fn bounded(field: &str, text: Option<&str>) -> Result<(), Problem> {
+    match text.map(str::len).filter(|bytes| *bytes > TEXT_BYTES_MAX) {
+        Some(bytes) => {
+            let expected = format!("expected a text of at most {TEXT_BYTES_MAX} bytes");
+            Err(Problem::bad_request(format!("`{field}`: {expected}, got {bytes} bytes")))
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,23 @@
+//! The calls about users: who is there, and what is done to them.
+
+mod act;
+mod read;
+
+use std::sync::Arc;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(in crate::http) use self::act::end_terminals;
+use crate::http::door::Door;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+    OpenApiRouter::new()
+        .routes(routes!(read::statuses))
+        .routes(routes!(read::users))
+        .routes(routes!(read::user))
+        .routes(routes!(read::history))
+        .routes(routes!(read::watchers))
+        .routes(routes!(act::kick))
+        .routes(routes!(act::set_custom))
+}

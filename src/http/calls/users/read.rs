@@ -1,0 +1,317 @@
+//! How users are: many at once, lists, one with every session, what happened to one, who watches one.
+
+#![expect(unused_qualifications, reason = "utoipa's macro writes them")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::http::access::MayRead;
+use crate::http::calls::answer::{EventPage, log_page, many};
+use crate::http::calls::views::{self, Detail, SessionDetail, StatusPage};
+use crate::http::door::Door;
+use crate::http::extract::{Asked, HISTORY, JsonBody, Limit, Named, Place, USERS, WATCHERS};
+use crate::http::openapi::{BodyRefusals, DamageRefusal, Refusals};
+use crate::http::problem::Problem;
+use crate::hub::Hub;
+use crate::presence::{State as UserState, UserId};
+use crate::store::{Among, Cursor, Damaged, LogEntry, Part};
+use crate::wire::ErrorCode;
+
+/// The most users that one call may name.
+const USERS_MAX: usize = 500;
+/// How many users are read at once in search of ids that contain a text.
+const USERS_READ: usize = 500;
+/// How many users one call looks at in search of ids that contain a text.
+const IDS_READ_MAX: usize = 10_000;
+
+/// Whose statuses are wanted.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct StatusRequest {
+    /// 1 to 500 ids.
+    #[schema(min_items = 1, max_items = 500)]
+    users: Vec<String>,
+    /// Whether with their terminals.
+    #[serde(default)]
+    detail: bool,
+}
+
+/// Statuses, in the order asked.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Statuses<'a> {
+    statuses: Vec<Detail<'a>>,
+    errors: Vec<UserError>,
+}
+
+/// Why one of many users was left out.
+#[derive(Serialize, ToSchema)]
+struct UserError {
+    user: String,
+    code: ErrorCode,
+}
+
+/// `POST /v1/status`: how many users are now.
+#[utoipa::path(
+    post,
+    path = "/v1/status",
+    operation_id = "getStatuses",
+    tag = "users",
+    request_body = StatusRequest,
+    responses(
+        (status = 200, description = "The statuses, in the order asked.", body = Statuses<'static>),
+        Refusals,
+        BodyRefusals,
+    ),
+)]
+pub(crate) async fn statuses(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+    JsonBody(request): JsonBody<StatusRequest>,
+) -> Result<Response, Problem> {
+    if !(1..=USERS_MAX).contains(&request.users.len()) {
+        let given = request.users.len();
+        let message = format!("`users`: expected 1 to {USERS_MAX} ids, got {given}");
+        return Err(Problem::bad_request(message));
+    }
+    let (mut users, mut errors) = (Vec::new(), Vec::new());
+    for user in request.users {
+        match user.parse::<UserId>() {
+            Ok(user) => users.push(user),
+            Err(_) => errors.push(UserError { user, code: ErrorCode::InvalidUser }),
+        }
+    }
+    let records = door.hub.records(&users).await?;
+    let mut statuses = Vec::with_capacity(users.len());
+    for (user, record) in users.iter().zip(&records) {
+        match record {
+            Ok(record) if request.detail => statuses.push(Detail::whole(&door.hub, user, record)),
+            Ok(record) => statuses.push(Detail::brief(user, record)),
+            Err(Damaged) => {
+                errors.push(UserError { user: user.to_string(), code: ErrorCode::Damaged });
+            }
+        }
+    }
+    Ok(many(&Statuses { statuses, errors }))
+}
+
+/// `GET /v1/users/{user}`: how one user is now, with every device.
+#[utoipa::path(
+    get,
+    path = "/v1/users/{user}",
+    operation_id = "getUser",
+    tag = "users",
+    params(("user" = String, Path, description = "The user, percent-encoded")),
+    responses(
+        (status = 200, description = "The status.", body = Detail<'static>),
+        Refusals,
+        DamageRefusal,
+    ),
+)]
+pub(crate) async fn user(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+    Named(user): Named,
+) -> Result<Response, Problem> {
+    let record = door.hub.record(&user).await?;
+    Ok(Json(Detail::whole(&door.hub, &user, &record)).into_response())
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UsersRequest {
+    /// What their ids begin with.
+    #[serde(default)]
+    prefix: String,
+    /// What their ids contain. A page may have fewer than `limit` then, and a `next`: one call looks
+    /// at 10,000 users at most.
+    #[serde(default)]
+    contains: String,
+    state: Option<UserState>,
+    #[param(value_type = Option<String>)]
+    cursor: Option<Place<USERS>>,
+    #[serde(default)]
+    #[param(inline)]
+    limit: Limit,
+}
+
+/// `GET /v1/users`: those who are remembered.
+#[utoipa::path(
+    get,
+    path = "/v1/users",
+    operation_id = "listUsers",
+    tag = "users",
+    params(UsersRequest),
+    responses(
+        (status = 200, description = "A page of statuses.", body = StatusPage<'static>),
+        Refusals,
+    ),
+)]
+pub(crate) async fn users(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+    Asked(UsersRequest { prefix, contains, state, cursor, limit }): Asked<UsersRequest>,
+) -> Result<Response, Problem> {
+    let all = || vec![UserState::Offline, UserState::PushOnline, UserState::Online];
+    let states = state.map_or_else(all, |state| vec![state]);
+    let after = cursor.map(|cursor| cursor.user);
+    let among = Among { after, prefix, states };
+    if contains.is_empty() {
+        return views::statuses::<USERS>(&door.hub, &among, limit, None).await;
+    }
+    containing(&door.hub, among, &contains, limit).await
+}
+
+/// Users whose ids contain a text, as far as one call looks for them.
+async fn containing(
+    hub: &Hub,
+    mut among: Among,
+    text: &str,
+    limit: Limit,
+) -> Result<Response, Problem> {
+    let mut found = Vec::new();
+    let mut next = None;
+    for _ in 0..IDS_READ_MAX / USERS_READ {
+        let users = hub.store().users(&among, USERS_READ).await?;
+        among.after = users.last().map(|(user, _)| user.clone());
+        // Where the last page was full, there may be more.
+        next = among.after.clone().filter(|_| users.len() == USERS_READ);
+        let room = limit.get() - found.len();
+        let mut matching = users.into_iter().filter(|(user, _)| user.as_str().contains(text));
+        found.extend(matching.by_ref().take(room));
+        if found.len() == limit.get() {
+            next = found
+                .last()
+                .map(|(user, _)| user.clone())
+                .filter(|_| matching.next().is_some() || next.is_some());
+        }
+        if next.is_none() || found.len() == limit.get() {
+            break;
+        }
+    }
+    let next = next.map(|user| Place::<USERS>::after(user).to_string());
+    Ok(views::page(&found, next, None))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HistoryRequest {
+    /// Where the page before ended: its `next`.
+    #[param(value_type = Option<String>)]
+    before: Option<Place<HISTORY>>,
+    #[serde(default)]
+    #[param(inline)]
+    limit: Limit,
+}
+
+/// `GET /v1/users/{user}/history`: what happened to one user, the latest first.
+#[utoipa::path(
+    get,
+    path = "/v1/users/{user}/history",
+    operation_id = "getUserHistory",
+    tag = "users",
+    params(
+        ("user" = String, Path, description = "The user, percent-encoded"),
+        HistoryRequest,
+    ),
+    responses(
+        (status = 200, description = "The events.", body = EventPage<'static>),
+        Refusals,
+    ),
+)]
+pub(crate) async fn history(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+    Named(user): Named,
+    Asked(HistoryRequest { before, limit }): Asked<HistoryRequest>,
+) -> Result<Response, Problem> {
+    if before.as_ref().is_some_and(|place| place.user != user) {
+        return Err(Problem::bad_request(
+            "`before`: expected the `next` of a page of this user's history, got another's",
+        ));
+    }
+    let part = Part::Before(before.map(|place| Cursor(place.read)));
+    let entries = door.hub.store().history(&user, part, limit.get()).await?;
+    let more = entries.last().filter(|_| entries.len() == limit.get());
+    let place = |entry: &LogEntry| Place::<HISTORY> { user: user.clone(), read: entry.cursor.0 };
+    Ok(log_page(&entries, more.map(place)))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WatchersRequest {
+    /// Where the page before ended: its `next`.
+    #[param(value_type = Option<String>)]
+    cursor: Option<Place<WATCHERS>>,
+    #[serde(default)]
+    #[param(inline)]
+    limit: Limit,
+}
+
+/// The sessions that watch a user, the earliest connected first.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct WatcherPage<'a> {
+    /// How many there are in all.
+    count: usize,
+    watchers: Vec<SessionDetail<'a>>,
+    next: Option<String>,
+    /// Users who were left out because their records are damaged; absent where there are none.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    #[schema(value_type = Option<Vec<String>>)]
+    damaged: BTreeSet<&'a UserId>,
+}
+
+/// `GET /v1/users/{user}/watchers`: the sessions that watch a user.
+#[utoipa::path(
+    get,
+    path = "/v1/users/{user}/watchers",
+    operation_id = "listWatchers",
+    tag = "users",
+    params(
+        ("user" = String, Path, description = "The user, percent-encoded"),
+        WatchersRequest,
+    ),
+    responses(
+        (status = 200, description = "A page of sessions.", body = WatcherPage<'static>),
+        Refusals,
+    ),
+)]
+pub(crate) async fn watchers(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+    Named(user): Named,
+    Asked(WatchersRequest { cursor, limit }): Asked<WatchersRequest>,
+) -> Result<Response, Problem> {
+    if cursor.as_ref().is_some_and(|place| place.user != user) {
+        return Err(Problem::bad_request(
+            "`cursor`: expected one of this user's watchers, got another's",
+        ));
+    }
+    let all = door.hub.watchers(&user);
+    let read = cursor.map(|place| place.read);
+    let rest = all.iter().filter(|(connection, _)| read.is_none_or(|at| connection.serial > at));
+    let shown: Vec<_> = rest.take(limit.get()).collect();
+    let last = shown.last().filter(|_| shown.len() == limit.get());
+    let place = |read| Place::<WATCHERS> { user: user.clone(), read };
+    let next = last.map(|(connection, _)| place(connection.serial).to_string());
+    let users: Vec<_> = shown.iter().map(|(_, user)| user.clone()).collect();
+    let records = door.hub.records(&users).await?;
+    let (mut watchers, mut damaged) = (Vec::with_capacity(shown.len()), BTreeSet::new());
+    for ((connection, user), record) in shown.iter().zip(&records) {
+        let Ok(record) = record else {
+            damaged.insert(user);
+            continue;
+        };
+        // One whose session has just ended is left out.
+        let terminal = record.terminals.iter().find(|terminal| terminal.is_on(*connection));
+        watchers.extend(terminal.map(|terminal| SessionDetail::of(&door.hub, user, terminal)));
+    }
+    Ok(Json(WatcherPage { count: all.len(), watchers, next, damaged }).into_response())
+}

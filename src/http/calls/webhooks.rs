@@ -1,0 +1,287 @@
+//! The calls about webhooks: how the delivery goes, and what was given up.
+
+#![expect(unused_qualifications, reason = "utoipa's macro writes them")]
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::http::access::audit::Deed;
+use crate::http::access::{MayAct, MayRead};
+use crate::http::door::Door;
+use crate::http::extract::{Asked, DEAD, JsonBody, Limit, LogPlace, Place};
+use crate::http::openapi::{BodyRefusals, Refusals};
+use crate::http::problem::{Problem, ProblemBody};
+use crate::http::undelivered::Undelivered;
+use crate::presence::Timestamp;
+use crate::store::{Cursor, Dead, Event, Which};
+use crate::webhook::{Format, Outcome, Shown};
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+    OpenApiRouter::new()
+        .routes(routes!(state))
+        .routes(routes!(test))
+        .routes(routes!(dead))
+        .routes(routes!(retry))
+        .routes(routes!(drop_dead))
+}
+
+/// `GET /v1/webhooks`: how the delivery goes.
+#[utoipa::path(
+    get,
+    path = "/v1/webhooks",
+    operation_id = "getWebhookState",
+    tag = "webhooks",
+    responses(
+        (status = 200, description = "How the delivery goes.", body = WebhookState),
+        Refusals,
+    ),
+)]
+pub(crate) async fn state(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+) -> Result<Json<WebhookState>, Problem> {
+    let undelivered = Undelivered::now(&door).await?;
+    let settings = door.webhook.settings();
+    // What stands after the question mark may be a secret.
+    let url = settings.as_ref().map(|settings| {
+        let mut url = settings.url.clone();
+        url.set_query(None);
+        url.set_fragment(None);
+        url.to_string()
+    });
+    let format = settings.map(|settings| match settings.format {
+        Format::Native(_) => "native",
+        Format::Tencent(_) => "tencent",
+    });
+    let backlog = BacklogState {
+        events: undelivered.backlog.entries,
+        bytes: undelivered.backlog.bytes,
+        oldest: undelivered.backlog.oldest,
+        age_ms: undelivered.age_ms(),
+    };
+    let (delivery, dead_waiting) = (door.webhook.shown(), undelivered.dead_waiting);
+    Ok(Json(WebhookState { url, format, delivery, backlog, dead_waiting }))
+}
+
+/// How the delivery goes.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct WebhookState {
+    /// Where events are posted to; null where nowhere.
+    url: Option<String>,
+    /// `native` or `tencent`.
+    format: Option<&'static str>,
+    /// `state` (`off`, `up`, `failing`, `down`), requests `under_way`, events `waiting` for another
+    /// attempt, users `held`, `last_success`, and the last `failures`.
+    delivery: Shown,
+    backlog: BacklogState,
+    /// Dead letters that were neither put back nor dropped.
+    dead_waiting: u64,
+}
+
+/// What is not delivered and not given up.
+#[derive(Serialize, ToSchema)]
+struct BacklogState {
+    /// Events that are pending; those that wait for another attempt are among them.
+    events: u64,
+    /// Bytes of events that the log keeps for the webhook, from the oldest pending one on;
+    /// `webhook.max_backlog` bounds them.
+    bytes: u64,
+    /// When the oldest pending event happened.
+    oldest: Option<Timestamp>,
+    age_ms: u64,
+}
+
+/// What the receiver made of a test.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Tested {
+    accepted: bool,
+    error: Option<Arc<str>>,
+}
+
+/// How many.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Count {
+    count: u64,
+}
+
+/// `POST /v1/webhooks/test`: posts a request that bears no event.
+#[utoipa::path(
+    post,
+    path = "/v1/webhooks/test",
+    operation_id = "testWebhook",
+    tag = "webhooks",
+    responses(
+        (status = 200, description = "What the receiver made of it.", body = Tested),
+        (status = 409, description = "There is no webhook.", body = ProblemBody),
+        Refusals,
+    ),
+)]
+pub(crate) async fn test(
+    State(door): State<Arc<Door>>,
+    MayAct(caller): MayAct,
+) -> Result<Json<Tested>, Problem> {
+    let outcome = door.webhook.test().await;
+    let outcome = outcome
+        .ok_or_else(|| Problem::conflict("off", "no webhook is configured: set webhook.url"));
+    let what = outcome.as_ref().map(|outcome| match outcome {
+        Outcome::Accepted => "accepted",
+        Outcome::Refused { .. } | Outcome::Failed { .. } => "not accepted",
+    });
+    caller.did(&Deed::of("test the webhook"), what);
+    let outcome = outcome?;
+    let error = match outcome {
+        Outcome::Accepted => None,
+        Outcome::Refused { error, .. } | Outcome::Failed { error, .. } => Some(error),
+    };
+    Ok(Json(Tested { accepted: error.is_none(), error }))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeadRequest {
+    #[param(value_type = Option<String>)]
+    cursor: Option<Place<DEAD>>,
+    #[serde(default)]
+    #[param(inline)]
+    limit: Limit,
+}
+
+/// What was given up, the oldest first.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct DeadLetters {
+    dead: Vec<DeadLetter>,
+    #[schema(value_type = Option<String>)]
+    next: Option<Place<DEAD>>,
+}
+
+/// An event that was given up.
+#[derive(Serialize, ToSchema)]
+struct DeadLetter {
+    id: Cursor,
+    /// When that was.
+    at: Timestamp,
+    attempts: u32,
+    last_error: Arc<str>,
+    #[schema(value_type = Event<'static>)]
+    event: Box<RawValue>,
+}
+
+/// `GET /v1/webhooks/dead`: what was given up, the oldest first.
+#[utoipa::path(
+    get,
+    path = "/v1/webhooks/dead",
+    operation_id = "listDeadLetters",
+    tag = "webhooks",
+    params(DeadRequest),
+    responses(
+        (status = 200, description = "A page of dead letters.", body = DeadLetters),
+        Refusals,
+    ),
+)]
+pub(crate) async fn dead(
+    State(door): State<Arc<Door>>,
+    _: MayRead,
+    Asked(DeadRequest { cursor, limit }): Asked<DeadRequest>,
+) -> Result<Response, Problem> {
+    let cursor = cursor.map(|place| Cursor(place.read));
+    let dead = door.webhook.outbox().dead(cursor, false, limit.get()).await?;
+    let next = dead
+        .last()
+        .filter(|_| dead.len() == limit.get())
+        .map(|Dead { entry, .. }| Place { user: entry.user.clone(), read: entry.cursor.0 });
+    let dead = dead.into_iter().filter_map(letter).collect();
+    Ok(Json(DeadLetters { dead, next }).into_response())
+}
+
+fn letter(dead: Dead) -> Option<DeadLetter> {
+    let Dead { entry, at, attempts, last_error } = dead;
+    let event = RawValue::from_string(entry.json().to_string()).ok()?;
+    Some(DeadLetter { id: entry.cursor, at, attempts, last_error, event })
+}
+
+/// Which dead letters: these, or all.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Meant {
+    ids: Option<Vec<LogPlace>>,
+    #[serde(default)]
+    all: bool,
+}
+
+impl TryFrom<Meant> for Which {
+    type Error = Problem;
+
+    fn try_from(Meant { ids, all }: Meant) -> Result<Self, Problem> {
+        match (ids, all) {
+            (Some(ids), false) => Ok(Self::These(ids.into_iter().map(|LogPlace(id)| id).collect())),
+            (None, true) => Ok(Self::All),
+            (Some(_), true) => {
+                Err(Problem::bad_request("expected either `ids` or `all`, got both"))
+            }
+            (None, false) => Err(Problem::bad_request(
+                "`ids` is missing: expected a list of the ids of dead letters, or `all: true`",
+            )),
+        }
+    }
+}
+
+/// `POST /v1/webhooks/dead/retry`: puts dead letters back.
+#[utoipa::path(
+    post,
+    path = "/v1/webhooks/dead/retry",
+    operation_id = "retryDeadLetters",
+    tag = "webhooks",
+    request_body = Meant,
+    responses(
+        (status = 200, description = "How many.", body = Count),
+        Refusals,
+        BodyRefusals,
+    ),
+)]
+pub(crate) async fn retry(
+    State(door): State<Arc<Door>>,
+    MayAct(caller): MayAct,
+    JsonBody(meant): JsonBody<Meant>,
+) -> Result<Json<Count>, Problem> {
+    let count = door.webhook.outbox().put_back(meant.try_into()?).await.map_err(Problem::from);
+    caller.did(&Deed::of("retry dead letters"), letters(&count).as_deref().map_err(|p| *p));
+    door.webhook.wake();
+    Ok(Json(Count { count: count? }))
+}
+
+/// `POST /v1/webhooks/dead/drop`: lets dead letters go.
+#[utoipa::path(
+    post,
+    path = "/v1/webhooks/dead/drop",
+    operation_id = "dropDeadLetters",
+    tag = "webhooks",
+    request_body = Meant,
+    responses(
+        (status = 200, description = "How many.", body = Count),
+        Refusals,
+        BodyRefusals,
+    ),
+)]
+pub(crate) async fn drop_dead(
+    State(door): State<Arc<Door>>,
+    MayAct(caller): MayAct,
+    JsonBody(meant): JsonBody<Meant>,
+) -> Result<Json<Count>, Problem> {
+    let count = door.webhook.outbox().drop_dead(meant.try_into()?).await.map_err(Problem::from);
+    caller.did(&Deed::of("drop dead letters"), letters(&count).as_deref().map_err(|p| *p));
+    Ok(Json(Count { count: count? }))
+}
+
+/// How many it were, as the audit log has it.
+fn letters(count: &Result<u64, Problem>) -> Result<String, &Problem> {
+    count.as_ref().map(|count| format!("{count} dead letters"))
+}

@@ -1,0 +1,47 @@
+//! A request's body as JSON, whatever its content type says.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{FromRequest, Request};
+use serde::de::DeserializeOwned;
+
+use crate::http::problem::Problem;
+use crate::wire::{no_object, read_json};
+
+/// The most bytes that a body may have.
+pub(crate) const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// What errors call a body.
+const BODY: &str = "the body";
+
+/// A body that is a JSON object; an empty one is `{}`.
+pub(crate) struct JsonBody<T, const BYTES_MAX: usize = BODY_BYTES_MAX>(pub(crate) T);
+
+impl<S, T, const BYTES_MAX: usize> FromRequest<S> for JsonBody<T, BYTES_MAX>
+where
+    S: Sync,
+    T: DeserializeOwned,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let body = read_body(request.into_body(), BYTES_MAX).await?;
+        let body = str::from_utf8(&body);
+        let body = body.map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
+        let body = if body.is_empty() { "{}" } else { body };
+        // A list of the same values in the same order would pass for the fields of a struct.
+        if !body.trim_ascii_start().starts_with('{') {
+            return Err(Problem::bad_request(no_object(body, BODY)));
+        }
+        read_json(body, BODY).map(Self).map_err(Problem::bad_request)
+    }
+}
+
+/// Reads a body, up to a size and for a time.
+pub(crate) async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+    let read = to_bytes(body, bytes_max);
+    let read = tokio::time::timeout(BODY_TIMEOUT, read).await;
+    read.map_err(|_| Problem::timeout())?.map_err(|_| Problem::too_large())
+}

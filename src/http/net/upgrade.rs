@@ -1,0 +1,182 @@
+//! `GET /ws`: admits a client, answers its handshake, and hands the connection to its actor.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+
+use super::forwarded::Client;
+use super::header_list::{has, items};
+use super::household::household;
+use super::origin::OriginRule;
+use super::peer::Held;
+use crate::http::door::Door;
+use crate::http::problem::Problem;
+use crate::hub::Wire;
+use crate::session::Sessions;
+use crate::wire::SUBPROTOCOL;
+
+/// The headers that a handshake is made of: each must be text.
+const HANDSHAKE: [&str; 4] =
+    ["connection", "upgrade", "sec-websocket-key", "sec-websocket-version"];
+/// Of these there must not be two.
+const SINGLE: [&str; 3] = ["origin", "sec-websocket-key", "sec-websocket-version"];
+/// The subprotocols that a client offers.
+const SUBPROTOCOLS: &str = "sec-websocket-protocol";
+
+/// `GET /ws`: answers a handshake, and hands the connection to its actor.
+pub(crate) async fn upgrade(
+    State(door): State<Arc<Door>>,
+    Extension(client): Extension<Client>,
+    Extension(held): Extension<Held>,
+    mut request: Request,
+) -> Result<Response, Problem> {
+    check_headers(request.headers())?;
+    unlist(request.headers_mut());
+    let mut response =
+        create_response_with_body(&request, Body::empty).map_err(|error| handshake(&error))?;
+    let admitted = door.admit(&client, request.headers());
+    let address = admitted.inspect_err(|problem| door.count(problem))?;
+    let place = Arc::clone(&door.places).try_acquire_owned();
+    let place = place.map_err(|_| Problem::full()).inspect_err(|problem| door.count(problem))?;
+    if items(request.headers(), SUBPROTOCOLS).any(|offered| offered == SUBPROTOCOL) {
+        let protocol = HeaderValue::from_static(SUBPROTOCOL);
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    let sessions = Arc::clone(&door.sessions);
+    let counted = door.addresses.count(address);
+    tokio::spawn(serve(sessions, upgrade, address, (place, held, counted)));
+    Ok(response)
+}
+
+impl Door {
+    /// Whether a client may come in now; returns its address.
+    fn admit(&self, client: &Client, headers: &HeaderMap) -> Result<IpAddr, Problem> {
+        if self.hub.is_draining() {
+            return Err(Problem::unavailable("the hub is draining"));
+        }
+        let settings = self.settings();
+        if let Some(origin) = headers.get(header::ORIGIN) {
+            let origin = String::from_utf8_lossy(origin.as_bytes());
+            if !settings.origins.admits(&origin, client.host.as_deref()) {
+                self.log_origin(&settings.origins, &origin);
+                return Err(Problem::origin_not_allowed());
+            }
+        }
+        let address = client.address;
+        let (rate, now) = (&settings.connections_per_address, self.hub.clock().now());
+        if !address.is_loopback() && !self.by_address.take(&household(address), rate, now) {
+            self.unlisted.refused(address, &settings.trusted_proxies, now);
+            return Err(Problem::too_many_from_address());
+        }
+        Ok(address)
+    }
+
+    fn count(&self, problem: &Problem) {
+        self.hub.metrics().refused(problem.code());
+    }
+
+    /// Warns of an origin that was refused.
+    fn log_origin(&self, origins: &OriginRule, origin: &str) {
+        let now = self.hub.clock().now();
+        let Some(suppressed) = self.refused_origins.admit(origin.to_owned(), now) else { return };
+        match origins.line_for(origin) {
+            Some(line) => {
+                tracing::warn!(origin, suppressed, "a page may not connect; to admit it: {line}");
+            }
+            None => tracing::warn!(
+                origin,
+                suppressed,
+                "a client may not connect: its Origin is none that a browser sends"
+            ),
+        }
+    }
+}
+
+/// Waits for the upgrade, and leaves the connection to a task that holds nothing else.
+async fn serve(
+    sessions: Arc<Sessions>,
+    upgrade: OnUpgrade,
+    address: IpAddr,
+    held: impl Send + 'static,
+) {
+    let upgraded = match upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => return tracing::debug!(%error, "an upgrade did not come about"),
+    };
+    let address = Some(address);
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => {
+            let (reader, writer) = parts.io.into_inner().into_split();
+            let early = parts.read_buf;
+            tokio::spawn(sessions.serve(reader, Wire::Tcp(writer), early, address, held));
+        }
+        Err(upgraded) => serve_tls(&sessions, upgraded, address, held),
+    }
+}
+
+fn serve_tls(
+    sessions: &Arc<Sessions>,
+    upgraded: Upgraded,
+    address: Option<IpAddr>,
+    held: impl Send + 'static,
+) {
+    let Ok(parts) = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() else {
+        unreachable!("a listener speaks TCP or TLS")
+    };
+    let (reader, writer) = tokio::io::split(parts.io.into_inner());
+    let wire = Wire::Other(Box::new(writer));
+    tokio::spawn(sessions.serve(reader, wire, parts.read_buf, address, held));
+}
+
+fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {
+    for name in SINGLE {
+        if headers.get_all(name).iter().count() > 1 {
+            return Err(Problem::bad_request(format!("there are two {name} headers")));
+        }
+    }
+    for name in HANDSHAKE {
+        if headers.get_all(name).iter().any(|value| value.to_str().is_err()) {
+            return Err(Problem::bad_request(format!("the {name} header is not text")));
+        }
+    }
+    let body = headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    if body {
+        return Err(Problem::bad_request("a handshake has no body"));
+    }
+    Ok(())
+}
+
+/// Writes the two lists of a handshake as tungstenite expects them: on one line, with what it looks
+/// for alone.
+fn unlist(headers: &mut HeaderMap) {
+    for (name, wanted) in [(header::CONNECTION, "upgrade"), (header::UPGRADE, "websocket")] {
+        if has(headers, name.as_str(), wanted) {
+            headers.insert(name, HeaderValue::from_static(wanted));
+        }
+    }
+}
+
+fn handshake(error: &Error) -> Problem {
+    let is_none = matches!(
+        error,
+        Error::Protocol(
+            ProtocolError::MissingConnectionUpgradeHeader
+                | ProtocolError::MissingUpgradeWebSocketHeader
+                | ProtocolError::MissingSecWebSocketVersionHeader,
+        )
+    );
+    if is_none { Problem::upgrade_required() } else { Problem::bad_request(error.to_string()) }
+}

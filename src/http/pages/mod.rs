@@ -1,0 +1,137 @@
+//! The files of `static/`: the SDK, the demo and the dashboard.
+
+pub(super) mod compressed;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use data_encoding::HEXLOWER;
+use rust_embed::{EmbeddedFile, RustEmbed};
+
+use self::compressed::Coding;
+use crate::http::door::Door;
+use crate::http::net::header_list::items;
+use crate::http::problem::Problem;
+
+/// What pages may load and where they may connect: nothing inline, nothing from elsewhere.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     connect-src 'self' ws: wss:; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'";
+
+/// The files that other sites' pages embed.
+const SDK: [&str; 2] = ["presence.js", "presence.mjs"];
+
+/// The dashboard: its page, and the folder of the rest.
+const DASHBOARD: [&str; 3] = ["index.html", "dashboard.js", "dashboard/"];
+
+/// The files of `static/`, in the binary.
+#[derive(RustEmbed)]
+#[folder = "static/"]
+struct Assets;
+
+/// The SDK, the demo and the dashboard.
+pub(crate) fn all() -> Router<Arc<Door>> {
+    Router::new()
+        .route("/", get(async || Redirect::temporary("/static/")))
+        .route("/static", get(async || Redirect::temporary("/static/")))
+        .route(
+            "/static/",
+            get(async |State(door): State<Arc<Door>>, headers: HeaderMap| {
+                file(&door, "index.html", &headers).await
+            }),
+        )
+        .merge(only(|_| true))
+}
+
+/// The SDK alone, where the dashboard has an address of its own.
+pub(crate) fn sdk() -> Router<Arc<Door>> {
+    only(|path| SDK.contains(&path))
+}
+
+/// The SDK and the demo, where the dashboard has an address of its own.
+pub(crate) fn demo() -> Router<Arc<Door>> {
+    only(|path| !DASHBOARD.iter().any(|part| path.starts_with(part)))
+}
+
+fn only(is_served: fn(&str) -> bool) -> Router<Arc<Door>> {
+    let serve = async move |door: State<Arc<Door>>, path: Path<String>, headers: HeaderMap| {
+        let (State(door), Path(path)) = (door, path);
+        if is_served(&path) {
+            file(&door, &path, &headers).await
+        } else {
+            Err(Problem::not_found())
+        }
+    };
+    Router::new().route("/static/{*path}", get(serve))
+}
+
+async fn file(door: &Door, path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+    let file = Assets::get(path).ok_or_else(Problem::not_found)?;
+    let (content_type, is_text) = match path.rsplit_once('.') {
+        Some((_, "js" | "mjs")) => ("text/javascript; charset=utf-8", true),
+        Some((_, "html")) => ("text/html; charset=utf-8", true),
+        Some((_, "css")) => ("text/css; charset=utf-8", true),
+        Some((_, "ts" | "mts" | "md")) => ("text/plain; charset=utf-8", true),
+        Some((_, "json")) => ("application/json", true),
+        Some((_, "svg")) => ("image/svg+xml", true),
+        _ => (file.metadata.mimetype(), false),
+    };
+    let coding = if is_text { Coding::wanted(headers) } else { Coding::Plain };
+    let etag = etag(&file, coding);
+    let mut response = if is_known(headers, &etag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let plain = match file.data {
+            Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+            Cow::Owned(ref bytes) => Bytes::copy_from_slice(bytes),
+        };
+        let digest = file.metadata.sha256_hash();
+        let bytes = door.compressed.get(path, digest, plain, coding).await;
+        let mut response = ([(header::CONTENT_TYPE, content_type)], bytes).into_response();
+        if coding != Coding::Plain {
+            let name = HeaderValue::from_static(coding.name());
+            response.headers_mut().insert(header::CONTENT_ENCODING, name);
+        }
+        response
+    };
+    let mut set = |name, value: &str| {
+        if let Ok(value) = value.parse() {
+            response.headers_mut().insert(name, value);
+        }
+    };
+    set(header::ETAG, &etag);
+    if is_text {
+        set(header::VARY, header::ACCEPT_ENCODING.as_str());
+    }
+    set(header::CACHE_CONTROL, "no-cache");
+    set(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::REFERRER_POLICY, "no-referrer");
+    if SDK.contains(&path) {
+        // A module is fetched with CORS, a script is not.
+        set(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+    }
+    Ok(response)
+}
+
+/// Whether a request has the file already: its tag stands in the list (RFC 9110, section 13.1.2), where
+/// a proxy may have made it a weak one.
+fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+    items(headers, header::IF_NONE_MATCH.as_str())
+        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == etag)
+}
+
+/// Each coding of a file has a tag of its own, for their bytes differ.
+fn etag(file: &EmbeddedFile, coding: Coding) -> String {
+    let digest = HEXLOWER.encode(&file.metadata.sha256_hash()[..16]);
+    match coding {
+        Coding::Plain => format!("\"{digest}\""),
+        Coding::Gzip | Coding::Brotli => format!("\"{digest}-{}\"", coding.name()),
+    }
+}

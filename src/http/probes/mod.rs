@@ -1,0 +1,78 @@
+//! What probes and scrapers ask, without a key of the server API: `/health`, `/ready`, `/metrics`.
+
+mod exposition;
+pub(super) mod process;
+
+use std::sync::Arc;
+
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+
+use self::exposition::Format;
+use self::process::Process;
+use crate::http::access::MayRead;
+use crate::http::door::Door;
+use crate::http::net::forwarded::is_forwarded;
+use crate::http::net::peer::Peer;
+use crate::http::problem::Problem;
+use crate::http::undelivered::Undelivered;
+
+/// `/health` and `/ready`.
+pub(crate) fn routes() -> Router<Arc<Door>> {
+    Router::new()
+        .route("/health", get(async || Json(json!({ "status": "ok" }))))
+        .route("/ready", get(ready))
+}
+
+/// `/metrics` on an address that others reach, too.
+pub(crate) fn metrics_route() -> Router<Arc<Door>> {
+    Router::new().route("/metrics", get(metrics))
+}
+
+/// `/metrics` on an address of its own.
+pub(crate) fn open_metrics_route() -> Router<Arc<Door>> {
+    Router::new().route("/metrics", get(render))
+}
+
+async fn ready(State(door): State<Arc<Door>>) -> Result<Response, Problem> {
+    if door.hub.is_draining() {
+        return Err(Problem::unavailable("the hub is draining"));
+    }
+    door.hub.check().await?;
+    Ok(Json(json!({ "status": "ready" })).into_response())
+}
+
+async fn metrics(
+    state: State<Arc<Door>>,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    key: Result<MayRead, Problem>,
+) -> Result<Response, Problem> {
+    let is_by_proxy = is_forwarded(&headers) || headers.contains_key(header::VIA);
+    if is_by_proxy || !peer.address.ip().to_canonical().is_loopback() {
+        key?;
+    }
+    render(state, headers).await
+}
+
+async fn render(State(door): State<Arc<Door>>, headers: HeaderMap) -> Result<Response, Problem> {
+    let totals = door.hub.totals().await?;
+    let metrics = door.webhook.metrics();
+    // While the store cannot be read, the rest must be seen all the more.
+    if let Ok(undelivered) = Undelivered::now(&door).await {
+        metrics.set_left(&undelivered.backlog, undelivered.age, undelivered.dead_waiting);
+    }
+    let damaged = i64::try_from(door.hub.store().damaged()).unwrap_or(i64::MAX);
+    door.hub.metrics().damaged_rows.set(damaged);
+    let hub = door.hub.metrics().render(&totals);
+    let webhook = metrics.render();
+    let process = Process::look(&door).await.render(&door);
+    let format = Format::wanted(&headers);
+    let headers =
+        [(header::CONTENT_TYPE, format.content_type()), (header::VARY, header::ACCEPT.as_str())];
+    Ok((headers, format.write(&format!("{hub}{webhook}{process}"))).into_response())
+}

@@ -1,0 +1,229 @@
+//! The server API of Tencent Cloud IM, as far as it is about presence, so that a back end written
+//! for it keeps working: the truth is in the body, and the HTTP status is always 200.
+
+pub(super) mod application;
+mod fault;
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use axum::{Json, Router};
+use futures::future::try_join_all;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use self::application::{Command, Tencent};
+use self::fault::Fault;
+use super::access::audit::Deed;
+use super::calls::users::end_terminals;
+use super::door::Door;
+use super::extract::{BODY_BYTES_MAX, read_body};
+use super::problem::Problem;
+use crate::presence::{DeviceId, Platform, Record, State as UserState, Target, Terminal, UserId};
+
+/// The most accounts that one query may name.
+const ACCOUNTS_MAX: usize = 500;
+/// The code of an account that there is not.
+const UNKNOWN_ACCOUNT: u32 = 70107;
+/// The code of a user whose record is damaged: nothing can be said of it.
+const DAMAGED_ACCOUNT: u32 = 90994;
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Reply {
+    action_status: &'static str,
+    error_info: String,
+    error_code: u32,
+    #[serde(flatten)]
+    result: Option<QueryReply>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct QueryReply {
+    query_result: Vec<Account>,
+    error_list: Vec<Value>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Account {
+    #[serde(rename = "To_Account")]
+    to_account: String,
+    status: UserState,
+    /// The same, as it was called when the command was `querystate`.
+    state: UserState,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    detail: Vec<Device>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    custom_status: Option<Arc<str>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Device {
+    platform: &'static str,
+    status: UserState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instid: Option<u32>,
+}
+
+/// What of an account a query asks for beside its state.
+#[derive(Clone, Copy)]
+struct Wanted {
+    detail: bool,
+    instid: bool,
+    custom: bool,
+}
+
+pub(super) fn routes() -> Router<Arc<Door>> {
+    Router::new().route("/v4/{*path}", any(call))
+}
+
+/// `POST /v4/{service}/{command}`: whatever a back end written for Tencent Cloud IM calls.
+async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let settings = door.settings();
+    let Some(tencent) = &settings.tencent else { return Problem::not_found().into_response() };
+    let answer = answer(&door, tencent, request).await;
+    let reply = match answer {
+        Ok(result) => {
+            Reply { action_status: "OK", error_info: String::new(), error_code: 0, result }
+        }
+        Err(fault) => Reply {
+            action_status: "FAIL",
+            error_info: fault.to_string(),
+            error_code: fault.code(),
+            result: None,
+        },
+    };
+    Json(reply).into_response()
+}
+
+async fn answer(
+    door: &Door,
+    tencent: &Tencent,
+    request: Request,
+) -> Result<Option<QueryReply>, Fault> {
+    let command = Command::of(&request)?;
+    let administrator = tencent.admit(command, request.uri(), door.hub.clock().wall())?;
+    let body = read_body(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| Fault::Request)?;
+    match command {
+        Command::Query => query(door, tencent, &body).await.map(Some),
+        Command::Kick => kick(door, &administrator, &body).await.map(|()| None),
+    }
+}
+
+/// `openim/query_online_status`: how users are now.
+async fn query(door: &Door, tencent: &Tencent, body: &Bytes) -> Result<QueryReply, Fault> {
+    let body: Map<String, Value> = serde_json::from_slice(body).map_err(|_| Fault::Json)?;
+    let accounts = accounts(&body)?;
+    let is_set = |flag: &str| body.get(flag).is_some_and(|value| *value == 1);
+    let wanted = Wanted {
+        detail: is_set("IsNeedDetail"),
+        instid: is_set("IsReturnInstid"),
+        custom: is_set("IsReturnCustomStatus"),
+    };
+    let records = accounts.iter().map(async |account| match account.parse::<UserId>() {
+        Ok(user) => match door.hub.record(&user).await {
+            Err(error) if error.is_damage() => Ok(Err(DAMAGED_ACCOUNT)),
+            record => record.map(Ok),
+        },
+        Err(_) => Ok(Err(UNKNOWN_ACCOUNT)),
+    });
+    let records = try_join_all(records).await.map_err(|error| {
+        door.hub.store_failed("a request was refused: the store failed", &error, None);
+        Fault::QueryFailed
+    })?;
+    let mut reply = QueryReply { query_result: Vec::new(), error_list: Vec::new() };
+    for (account, record) in accounts.into_iter().zip(records) {
+        let is_unknown = |record: &Record| record.version == 0 && tencent.unknown_account_error;
+        let record = record.and_then(|record| match is_unknown(&record) {
+            true => Err(UNKNOWN_ACCOUNT),
+            false => Ok(record),
+        });
+        match record {
+            Ok(record) => reply.query_result.push(Account::new(account, &record, wanted)),
+            Err(code) => {
+                reply.error_list.push(json!({ "To_Account": account, "ErrorCode": code }));
+            }
+        }
+    }
+    Ok(reply)
+}
+
+/// Whom a query names.
+fn accounts(body: &Map<String, Value>) -> Result<Vec<&str>, Fault> {
+    let named = match body.get("To_Account") {
+        None | Some(Value::Null) => return Err(Fault::Json),
+        Some(named) => named.as_array().ok_or(Fault::NotStrings)?,
+    };
+    match named.len() {
+        0 => Err(Fault::Json),
+        1..=ACCOUNTS_MAX => {
+            let texts = named.iter().map(Value::as_str);
+            texts.collect::<Option<_>>().ok_or(Fault::NotStrings)
+        }
+        _ => Err(Fault::TooMany),
+    }
+}
+
+/// `im_open_login_svc/kick`: ends all of a user's terminals and revokes the tokens (L9); a user who
+/// is not remembered may have tokens, too, and is no error.
+async fn kick(door: &Door, administrator: &str, body: &Bytes) -> Result<(), Fault> {
+    let body: Map<String, Value> = serde_json::from_slice(body).map_err(|_| Fault::Parameters)?;
+    // `UserID` was once called `Identifier`.
+    let user = ["UserID", "Identifier"].into_iter().find_map(|field| body.get(field)?.as_str());
+    let user = user.and_then(|user| user.parse().ok()).ok_or(Fault::Parameters)?;
+    let everything = Target::default();
+    let ended = end_terminals(&door.hub, &user, everything, None).await;
+    let (kicked, _) = ended.map_err(|_| Fault::KickFailed)?;
+    let what = format!("everything: {} ended, tokens revoked", kicked.len());
+    let deed = Deed { action: "kick", whom: Some(&user), why: None };
+    door.trail.administrator_did(administrator, &deed, &what);
+    Ok(())
+}
+
+impl Account {
+    fn new(account: &str, record: &Record, wanted: Wanted) -> Self {
+        let terminals = record.terminals.iter().filter(|_| wanted.detail);
+        Self {
+            to_account: account.to_owned(),
+            status: record.state(),
+            state: record.state(),
+            detail: terminals.map(|terminal| Device::new(terminal, wanted)).collect(),
+            custom_status: wanted.custom.then(|| record.custom.clone().unwrap_or_default()),
+        }
+    }
+}
+
+impl Device {
+    fn new(terminal: &Terminal, wanted: Wanted) -> Self {
+        Self {
+            platform: platform_name(terminal.platform),
+            status: terminal.state(),
+            instid: wanted.instid.then(|| instid(&terminal.device)),
+        }
+    }
+}
+
+const fn platform_name(platform: Platform) -> &'static str {
+    match platform {
+        Platform::Android => "Android",
+        Platform::Ios => "iPhone",
+        Platform::Ipad => "iPad",
+        Platform::Linux | Platform::Windows => "PC",
+        Platform::Mac => "Mac",
+        Platform::MiniProgram | Platform::Web => "Web",
+    }
+}
+
+/// A device as a number, the same at each login; small enough for a signed one of 32 bits.
+fn instid(device: &DeviceId) -> u32 {
+    let digest = digest::digest(&digest::SHA256, device.as_str().as_bytes());
+    let first = digest.as_ref().iter().take(4);
+    first.fold(0, |id, byte| id << 8 | u32::from(*byte)) >> 1
+}

@@ -1,0 +1,242 @@
+//! A hub of a test's own: the real binary, its log, and calls of its server API.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::client_async;
+
+use super::client::Client;
+use super::time::SOON;
+use super::tokens::SECRET;
+
+/// The key to the server API in tests.
+pub(crate) const API_KEY: &str = "an-api-key-for-tests";
+/// What webhooks are signed with in tests.
+pub(crate) const WEBHOOK_SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+/// A hub of one's own: the real binary in a directory that goes away with it.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) directory: TempDir,
+    /// What it said on standard output when it had started.
+    pub(crate) greeting: String,
+}
+
+impl Server {
+    /// Starts a hub with settings over the tests' own: `("liveness.web_silence", "2s")`.
+    pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (child, greeting) = spawn(directory.path(), settings);
+        let address = address_in(&greeting);
+        Self { child, address, directory, greeting }
+    }
+
+    /// Starts a hub that finds this `config.toml` where it runs.
+    pub(crate) fn with_file(file: &str, settings: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(directory.path().join("config.toml"), file).expect("to write");
+        let (child, greeting) = spawn(directory.path(), settings);
+        let address = address_in(&greeting);
+        Self { child, address, directory, greeting }
+    }
+
+    /// Starts a hub under another command, which becomes it: `["unshare", "-m", …]`.
+    pub(crate) fn under(wrapper: &[&str], settings: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (child, greeting) = spawn_under(wrapper, directory.path(), settings);
+        let address = address_in(&greeting);
+        Self { child, address, directory, greeting }
+    }
+
+    /// Stops it by force, and starts it again in the same directory.
+    pub(crate) fn restart(&mut self, settings: &[(&str, &str)]) {
+        self.child.kill().expect("the hub to be there");
+        self.wait();
+        self.restart_dead(settings);
+    }
+
+    /// Starts it again in the same directory, where it is gone.
+    pub(crate) fn restart_dead(&mut self, settings: &[(&str, &str)]) {
+        (self.child, self.greeting) = spawn(self.directory.path(), settings);
+        self.address = address_in(&self.greeting);
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the hub to be there");
+    }
+
+    /// Waits for it to exit by itself.
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().expect("the hub to exit")
+    }
+
+    /// Waits until it has exited by itself.
+    pub(crate) async fn until_exit(&mut self) -> std::process::ExitStatus {
+        let wait = async {
+            loop {
+                if let Some(status) = self.child.try_wait().expect("a child") {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(SOON, wait).await.expect("the hub to exit")
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).expect("the log")
+    }
+
+    /// Waits until it has logged a line with all of these texts; returns the line.
+    pub(crate) async fn until_logged(&self, texts: &[&str]) -> String {
+        let wait = async {
+            loop {
+                let log = self.log();
+                // The last line may not be whole yet.
+                let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+                let found = whole.lines().find(|line| texts.iter().all(|t| line.contains(t)));
+                if let Some(line) = found {
+                    return line.to_owned();
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(SOON, wait)
+            .await
+            .unwrap_or_else(|_| panic!("no line with {texts:?} in:\n{}", self.log()))
+    }
+
+    /// Calls the server API; returns the status and the body.
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let mut request = self.http(method, path).bearer_auth(API_KEY);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        let text = answer.text().await.expect("a body");
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// A request without a key.
+    pub(crate) fn http(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        http(self.address, method, path)
+    }
+
+    /// A user's status with detail.
+    pub(crate) async fn user(&self, user: &str) -> Value {
+        let (status, body) = self.call("GET", &format!("/v1/users/{user}"), None).await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    /// Waits until a user is in a state.
+    pub(crate) async fn until_state(&self, user: &str, state: &str) -> Value {
+        let wait = async {
+            loop {
+                let status = self.user(user).await;
+                if status["state"] == state {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(SOON, wait).await.unwrap_or_else(|_| panic!("{user} never was {state}"))
+    }
+
+    /// Connects without logging in.
+    pub(crate) async fn connect(&self) -> Client {
+        let stream = TcpStream::connect(self.address).await.expect("a connection");
+        let url = format!("ws://{}/ws", self.address);
+        let (socket, _) = client_async(url, stream).await.expect("an upgrade");
+        Client::over(socket, SOON)
+    }
+
+    /// Connects and logs in; the device's name is its platform's.
+    pub(crate) async fn login(&self, user: &str, platform: &str) -> (Client, Value) {
+        let mut client = self.connect().await;
+        let ok = client.login(user, platform, platform).await;
+        (client, ok)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have exited already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// A request to an address, which follows no redirect.
+pub(crate) fn http(address: SocketAddr, method: &str, path: &str) -> reqwest::RequestBuilder {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    let client =
+        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build();
+    let method = method.parse().expect("a method");
+    client.expect("a client").request(method, format!("http://{address}{path}"))
+}
+
+/// The hub's command in a directory, with settings by variables alone.
+pub(crate) fn command(directory: &Path, settings: &[(&str, &str)]) -> Command {
+    with_settings(Command::new(env!("CARGO_BIN_EXE_presence-hub")), directory, settings)
+}
+
+fn with_settings(mut command: Command, directory: &Path, settings: &[(&str, &str)]) -> Command {
+    command.current_dir(directory).env_remove("PRESENCE_HUB_CONFIG");
+    for (key, value) in settings {
+        command.env(format!("PRESENCE_HUB__{}", key.replace('.', "__").to_uppercase()), value);
+    }
+    command
+}
+
+/// Runs the hub with settings over the tests' own; returns what it says when it has started.
+fn spawn(directory: &Path, settings: &[(&str, &str)]) -> (Child, String) {
+    spawn_under(&[], directory, settings)
+}
+
+fn spawn_under(wrapper: &[&str], directory: &Path, settings: &[(&str, &str)]) -> (Child, String) {
+    let keys = format!("[\"{API_KEY}\"]");
+    let own = [("server.listen", "127.0.0.1:0"), ("auth.secret", SECRET), ("auth.api_keys", &keys)];
+    let mut options = std::fs::File::options();
+    let log = options.create(true).append(true).open(directory.join("log")).expect("a log file");
+    let settings = &[&own, settings].concat();
+    let mut command = match wrapper {
+        [] => command(directory, settings),
+        [program, arguments @ ..] => {
+            let mut wrapped = Command::new(program);
+            wrapped.args(arguments).arg(env!("CARGO_BIN_EXE_presence-hub"));
+            with_settings(wrapped, directory, settings)
+        }
+    };
+    let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the hub to start");
+    let mut output = BufReader::new(child.stdout.take().expect("its output"));
+    let mut greeting = String::new();
+    output.read_line(&mut greeting).expect("a greeting");
+    if greeting.contains("development mode") {
+        output.read_line(&mut greeting).expect("the dashboard's address");
+        output.read_line(&mut greeting).expect("the demo's address");
+    }
+    (child, greeting)
+}
+
+fn address_in(greeting: &str) -> SocketAddr {
+    let address = greeting.split("://").nth(1).expect("an address");
+    let address = address.split_whitespace().next().and_then(|address| address.parse().ok());
+    address.expect("an address")
+}

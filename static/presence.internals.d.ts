@@ -1,36 +1,80 @@
 // The inside of presence.js; not part of the API. The compiler checks presence.js against this file, and thereby against
 // presence.d.ts. The explanations are here because pages download presence.js with its comments.
 
-export type { Options, SocketTask } from './presence';
-import type { ConnectionState, Events, Kicked, Options, PresenceClient, PresenceError, Session, Status, StorageLike } from './presence';
+export type { Options } from './presence';
+import type { ConnectionState, Events, Kicked, Options, PresenceClient, PresenceError, Session, SocketTask, Status, StorageLike } from './presence';
 
 /** A public method, as declared there. */
 type PublicMethods = {
   [Name in keyof PresenceClient as PresenceClient[Name] extends (...args: any) => any ? Name : never]: PresenceClient[Name];
 };
 
-/** Whether the connection, or the attempt, that began something is still the current one. */
-export type Live = () => boolean;
-
 /**
- * What a value must be: a pattern for its type and its text, a character for each byte, such as `string alice`; and how
- * an error says it.
+ * What a value must be, as an error says it; and a pattern for its type and its text, a character for each byte, such as
+ * `string alice`. Without the pattern: one of these words, parted by `|`.
  */
-export type Rule = [pattern: RegExp, expected: string];
+export type Rule = [expected: string, pattern?: RegExp];
 
-export interface Subscription {
-  callback: (status: Status) => void;
-}
+export type Subscription = (status: Status) => void;
 
 export type Failure = PresenceError;
 
-/** A promise that is settled from outside, or rejected after a time. */
-export interface Deferred {
-  promise: Promise<any>;
-  /** Is called with the hub's answer, before the statuses in it are shown. */
-  onOk?(ok: any): void;
-  resolve(value?: any): void;
+/** Settles a promise. */
+export interface Waiting {
+  resolve(value: any): void;
   reject(error: any): void;
+}
+
+export interface Request extends Waiting {
+  /** Is called with the hub's answer, before the statuses in it are shown. */
+  onOk(ok: any): void;
+}
+
+/** The states, which the diagram in presence.js shows. */
+export type StateName = 'idle' | 'token' | 'login' | 'online' | 'waiting' | 'patient' | 'hidden';
+
+/** A state, with what ends when it is left. */
+export interface State {
+  name: StateName;
+  /** Requests without an answer yet. */
+  pending: Map<number, Request>;
+  /** Why there is no connection yet. */
+  trouble?: Failure | undefined;
+  /** The close code that led here. */
+  code?: number | undefined;
+  /**
+   * `waiting`, `patient`: begins the next attempt; a page that was left waits without. `login`: ends the attempt.
+   * `online`: renews the token.
+   */
+  timer?: any;
+
+  /** What a login resumes in a tab that has no session: nothing (''). Absent: the user asked, so the login may kick (L7). */
+  resume?: string | undefined;
+  /** The token was not fetched for this attempt, or the hub has accepted it. */
+  reused?: any;
+  /** This attempt follows `patient`. */
+  patient?: boolean;
+
+  /** The socket, a `Link`, and the promise of its close event. */
+  link?: any;
+  gone?: Promise<any>;
+  /** The socket did open. */
+  opened?: boolean;
+  /** Why the login was refused; the close that follows says what to do. */
+  refusal?: any;
+  /** When to come back, as a hub said that drains. */
+  comeBackMs?: number;
+
+  /** `online`: the answer to the login. */
+  answer?: Session;
+  /** Whom this connection is subscribed to. */
+  told: Set<string>;
+  /** The newest version of each user that this connection has told. */
+  newest: Map<string, number>;
+  /** A ping is under way. */
+  probing?: boolean;
+  /** A renewal of the token was begun on this connection. */
+  renewed?: any;
 }
 
 /** What is stored over reloads. */
@@ -40,11 +84,11 @@ export interface Kept {
   kicked?: Kicked;
 }
 
-/** Stores texts. Where the storage fails, memory does. */
+/** Stores a text. Where the storage fails, memory does. */
 export interface Keeper {
   /** Another program may have stored anything here. */
-  get(key: string): any;
-  set(key: string, value: string): void;
+  get(): any;
+  set(value: string): void;
 }
 
 /** A socket. */
@@ -71,6 +115,12 @@ export interface LinkEvents {
   close(event?: any): unknown;
 }
 
+/** A mini-program's host. What its `connectSocket` returns may be a promise. */
+export interface MiniProgram {
+  connectSocket(options: object): SocketTask;
+  [name: string]: any;
+}
+
 /** What a client needs of where it runs: a page's window, or a mini-program's host. */
 export interface Host {
   platform: 'web' | 'miniprogram';
@@ -83,8 +133,8 @@ export interface Host {
   trustMs: number;
   /** What else to check when no connection can be opened. */
   advice: string;
-  /** The storage that lives as long as the tab. */
-  tab(): StorageLike | null | undefined;
+  /** The storage that lives as long as the tab, where there is one. */
+  tab?(): StorageLike | null | undefined;
   /** The storage that outlives the app. */
   local(): StorageLike | null | undefined;
   /** The client's listeners to the host's events, by the event's name. */
@@ -109,109 +159,80 @@ export interface Fields {
   stale: boolean;
   _options: Options & Required<Pick<Options, 'minDelay' | 'maxDelay' | 'timeout' | 'probeTimeout' | 'heartbeat' | 'staleAfter'>>;
   _host: Host;
-  /** What is kept for this tab, under this key. */
+  /** What is kept for this tab. */
   _kept: Keeper;
-  _key: string;
   /** The token in use. Empty or absent: `getToken` is asked, with `expired` where this is empty. */
   _token: string | null | undefined;
-  /** This attempt uses a token that was not fetched for it, or the hub has accepted the token. */
-  _reused?: any;
-  /** A fresh token was refused as revoked, and the client waits once for a newer one: its back end's clock may be slow. */
-  _patient?: any;
-  /** The attempt's socket did open. */
-  _opened?: boolean;
-  _listeners: Map<string, Set<(value: any) => void>>;
-  /** Who is watched, and by which subscriptions. */
+  _listeners: Map<string | undefined, Set<(value: any) => void>>;
+  /** Who is watched, and by which subscriptions. `logout()` makes a new map, and nothing that began with another is told. */
   _watched: Map<string, Set<Subscription>>;
-  /** The last status of each user, and its version as told on the connection `from`, by its generation. */
-  _known: Map<string, { status: Status; newest: number; from: number }>;
-  /** Whom this connection is subscribed to. */
-  _told: Set<string>;
-  /** A message of subscriptions is about to be sent. */
-  _syncing?: boolean;
-  /** Requests without an answer yet. */
-  _pending: Map<number, Deferred>;
+  /** The last status of each user. */
+  _known: Map<string, Status>;
+  /** Who waits in `connect()`. */
+  _awaited: Waiting[];
   _lastId: number;
-  /** The socket, and the promise of its end. */
-  _link?: Link | null;
-  _gone?: Promise<unknown>;
-  /** Counts sockets: late events of an old one are nobody's. */
-  _generation: number;
-  /** Counts logouts: who listened before is told nothing more. */
-  _life: number;
-  /** Ends the attempt, or begins the next one. */
-  _timer?: any;
-  /** Turns `stale` on. */
-  _doubt?: any;
-  /** The next renewal of the token; set once one was begun. */
-  _renewal?: any;
-  /** Looks for gaps that only a sleep explains; pings in a mini-program. Set while the client listens to its host. */
-  _ticks?: any;
-  _events?: [string, (event: any) => void][];
   /** Attempts that failed in a row. */
   _attempts: number;
-  /** The user asked just now, so the login may kick. */
-  _asked?: boolean;
-  /** It waits, for a time or for the foreground. */
-  _resting?: boolean;
-  /** A ping is under way. */
-  _probing?: boolean;
-  /** How a mini-program went to the background. */
+  /** The state, and what it owns. */
+  _at: Pick<State, 'name' | 'pending'>;
+  /** A message of subscriptions is about to be sent. */
+  _syncing?: boolean;
+  /** How the app went to the background, in any state. */
   _hidden?: 'hide' | 'exit' | null;
-  /** When to come back, as a hub said that drains. */
-  _comeBackMs?: number | undefined;
-  /** Why the login was refused; the close that follows says what to do. */
-  _refusal?: any;
-  /** The answer to the last login. */
-  _answer?: Session | undefined;
-  /** The promise of `connect()`, and why there is no connection yet. */
-  _awaited?: Deferred | null;
-  _trouble?: Failure;
+  /** Turns `stale` on. */
+  _doubt?: any;
+  /** Looks for gaps that only a sleep explains; pings in a mini-program. */
+  _ticks?: any;
+  _events?: [string, (event: any) => void][];
 }
 
 export interface Methods extends PublicMethods {
   /**
-   * Begins an attempt to connect. A hidden mini-program makes none, as a resume would count as coming to the foreground.
+   * Leaves a state, and tells of the next one: by the event `state`, and by `event`. The socket and the requests go on
+   * only where `own` is the object of the state that is left. A listener may have left the new state, too, when this
+   * returns it.
    */
-  _open(): void;
+  _enter(name: StateName, own: Partial<State>, event?: keyof Events | '', value?: any): State;
+  /** A callback that does nothing once this state is left. */
+  _during<A, R>(action: (value: A) => R): (value?: any) => R | undefined;
+  /**
+   * Begins an attempt to connect. A hidden mini-program makes none, as a resume would count as coming to the foreground.
+   * Only a login without `resume` may kick other devices: it is sent for a user's own action, never by an automatic
+   * reconnect (L7).
+   */
+  _begin(resume?: string, trouble?: Failure): void;
   /** Fetches a token and checks it. */
   _askToken(expired: boolean): Promise<any>;
-  /**
-   * Sends the login. Only one without `resume` may kick other devices: it is sent for a user's own action, never by an
-   * automatic reconnect (L7).
-   */
-  _login(live: Live): void;
+  _dial(token: string): Promise<unknown>;
+  _login(): void;
   /**
    * The socket ended, or never opened: stays away, or tries again, at once where the connection had died before it was
    * asked. A refused token that was reused is fetched anew, once; so is a fresh one that is refused as revoked, after the
-   * hub's default leeway (5 s) and a second. The random part keeps many clients from asking all at once.
+   * hub's default leeway (5 s) and a second: the back end's clock may be slow. The random part keeps many clients from
+   * asking all at once.
    */
-  _closed: LinkEvents['close'];
-  /** Ends the current attempt with this error code. */
-  _failed(code: string): (error?: any) => void;
+  _closed(event?: any): void;
   /** Tries again after this time; without `delay`, with back-off. */
-  _retry(error: Failure, delay?: number): void;
-  /** Ends the connection and stays away. */
-  _stop(error: Failure, notice?: Kicked): void;
-  /** Closes the socket and rejects what was asked on it. */
-  _drop(error: Failure): void;
-  _live(): Live;
+  _retry(error: Failure, delay?: number, name?: 'waiting' | 'patient'): void;
+  /** Stays away. */
+  _stop(error: any, notice?: Kicked): void;
+  /** Connected; rejected after a while, with the reason. */
   _ready(): Promise<Session>;
-  _settle(how: 'resolve' | 'reject', value: unknown): void;
-  _send(message: object): void;
   /** Sends a request, if logged in. */
-  _request(type: string, fields?: object, onOk?: (ok: any) => void): Promise<any>;
+  _request(type: string, fields?: object, onOk?: Request['onOk']): Promise<any>;
   /** Sends a request. */
-  _ask(type: string, fields?: object, onOk?: (ok: any) => void): Promise<any>;
+  _ask(type: string, fields?: object, onOk?: Request['onOk']): Promise<any>;
   /** Handles a message. One that cannot be read is ignored. */
-  _receive(text: any, live: Live): void;
+  _receive(text: any): void;
   /** Handles a reply. Its statuses are shown, as the hub does not push them again. */
-  _reply(reply: { id: number; ok?: any; error?: any }, live: Live): void;
+  _reply(reply: { id: number; ok?: any; error?: any }): void;
   /**
    * Fetches another token and shows it to the hub: the first time at once, later ones after `timeout`, as the next token
    * may be about to expire, too. It reads no clock.
    */
-  _renew(live: Live): unknown;
+  _renew(): void;
+  /** Tells the app about a failure that ends nothing. */
+  _report(error: any, code?: string): void;
   /**
    * Shows a status that is news. A push must be newer than what this connection told before, and an answer (`asked`) not
    * older. Another connection's versions do not count: the hub's data may have been restored meanwhile. Version 0 says
@@ -221,26 +242,23 @@ export interface Methods extends PublicMethods {
   _show(user: string, subscriptions: Iterable<Subscription>): void;
   /** Tells the hub who is watched, once for all calls of a turn. What is shown is fresh when it has answered. */
   _sync(): void;
-  _subscribe(users: string[], live: Live): Promise<void>;
   /** The connection is lost or in doubt: what is shown will be stale, unless the hub is heard within `staleAfter`. */
   _suspect(): void;
   _setStale(stale: boolean): void;
-  /** Listens to the host from `connect()` until the client stays away. */
+  /** Listens to the host, in every state but `idle`. */
   _listen(on: boolean): void;
-  /** A browser may keep a page that was left, its socket open and answering: the client closes it. */
-  _leave(): void;
   /** Pings the hub, as a dead connection does not tell; makes an attempt that waits now. */
-  _probe(): void;
-  /** Tells the app about a failure that ends nothing. */
-  _report(error: any, code?: string): void;
+  _wake(): void;
   /** What is stored; what another program left there, or broke, counts as nothing. */
   _recall(): Kept;
   _keep(what: Kept): void;
-  _setState(state: ConnectionState, code?: number): void;
-  _emit<E extends keyof Events>(event: E, value: Events[E]): void;
+  /** Without an event: nothing. */
+  _emit<E extends keyof Events>(event: E | '' | undefined, value: Events[E]): void;
 }
 
-export interface Client extends Fields, Methods {}
+export interface Client extends Fields, Methods {
+  _at: State;
+}
 
 /** The implementation: what is called on a client. */
 export type Implementation = Methods & ThisType<Client>;
@@ -251,15 +269,11 @@ export interface Tools {
   check(what: string, rule: Rule, value: any): any;
   /** The result, or undefined where it throws. */
   tried<T>(action: () => T): T | undefined;
-  /** A rule for one of these names, parted by `|`. */
-  oneOf(names: string): Rule;
   page(window: any, Socket: SocketClass): Host;
-  miniProgram(wx: any): Host;
-  keeper(storage: () => any, memory: Record<string, string>): Keeper;
-  /** The stored device, or a new one. */
-  deviceId(kept: Keeper): string;
-  /** `onTimeout` may return the error; default: `timeout`, which names who did not answer. */
-  deferred(ms: number, onTimeout?: () => any, who?: string): Deferred;
+  miniProgram(wx: MiniProgram): Host;
+  keeper(storage: any, key: string, memory?: Record<string, string>): Keeper;
+  /** A promise that `start` settles, or time rejects: with what `late` returns, or else `timeout`, which names `who`. */
+  timed(ms: number, start: (resolve: (value?: any) => void, reject: (error: any) => void) => unknown, late?: () => any, who?: string): Promise<any>;
   /** A promise of the result, rejected where the action throws. */
   attempt<T>(action: () => T | PromiseLike<T>): Promise<T>;
   /** The same promise, whose rejection need not be handled. */

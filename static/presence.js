@@ -1,4 +1,4 @@
-// Documented by README.md, presence.d.ts and presence.internals.d.ts.
+// See README.md, presence.d.ts and presence.internals.d.ts.
 'use strict';
 
 /** @import * as In from './presence.internals' */
@@ -9,6 +9,19 @@ const TIMES = { minDelay: 500, maxDelay: 20000, timeout: 10000, probeTimeout: 50
 /** @type {Record<string, number>} */
 const CODES = { token_expired: 4001, rate_limited: 4004, unavailable: 4006, kicked: 4501, superseded: 4503, login_conflict: 4505 };
 const pageMemory = {};
+/** @type {Record<string, In.Rule>} */
+const RULES = {
+  url: ['an address such as "wss://hub.example.com/ws"', /^string wss?:\/\/\S+$/i],
+  getToken: ['a function', /^function/],
+  token: ['a JWT as text', /^string \s*[\w.-]+\s*$/],
+  platform: ['android|ios|ipad|windows|mac|linux|web|miniprogram'],
+  device: ['text of 1 to 128 bytes', /^string [^]{1,128}$/],
+  app: ['text of at most 256 bytes', /^string [^]{0,256}$/],
+  user: ['text', /^string/],
+  adapter: ['', /^/],
+  WebSocket: ['a function', /^function/],
+};
+for (const name of Object.keys(TIMES)) RULES[name] = ['milliseconds, 1 to 99999999', /^number [1-9]\d{0,7}\b/];
 
 class PresenceError extends Error {
   /** @param {string} code @param {any} [evidence] */
@@ -27,16 +40,18 @@ class PresenceClient {
     /** @type {any} */
     const given = Object.assign({}, TIMES);
     for (const [name, value] of Object.entries(Object.assign({ url: null }, options))) {
-      check('option name', oneOf([...Object.keys(RULES), ...Object.keys(TIMES)].join('|')), name);
-      if (value != null || name === 'url') given[name] = check(`option ${name}`, RULES[name] || [/^number [1-9]\d{0,7}\b/, 'milliseconds, 1 to 99999999'], value);
+      check('option name', [Object.keys(RULES).join('|')], name);
+      if (value != null || name === 'url') given[name] = check(`option ${name}`, RULES[name], value);
     }
     const mini = typeof wx === 'object' ? wx : typeof my === 'object' ? my : typeof tt === 'object' ? tt : root;
     const place = given.adapter || (root.document ? root : mini);
     const Socket = given.WebSocket || place.WebSocket;
-    if (given.adapter) check('option WebSocket, or adapter.connectSocket,', [/^function/, 'a function'], place.connectSocket || Socket);
+    if (given.adapter) check('option WebSocket, or adapter.connectSocket,', ['a function', /^function/], place.connectSocket || Socket);
     const host = place.connectSocket ? miniProgram(place) : page(place, Socket);
     const platform = given.platform || host.platform;
-    const device = given.device || deviceId(keeper(host.local, pageMemory));
+    const kept = keeper(host.local, 'presence-hub device', pageMemory);
+    const device = given.device || tried(() => check('', RULES.device, kept.get())) || Date.now().toString(36) + Math.random().toString(36).slice(1);
+    if (!given.device) kept.set(device);
     /** @type {In.Fields} */
     const fields = {
       state: 'disconnected',
@@ -47,23 +62,33 @@ class PresenceClient {
       stale: false,
       _options: given,
       _host: host,
-      _kept: keeper(host.tab, {}),
-      _key: ['presence-hub', given.url, given.user, platform, device].join(' '),
+      _kept: keeper(host.tab, ['presence-hub', given.url, given.user, platform, device].join(' ')),
       _token: given.token,
       _listeners: new Map(),
       _watched: new Map(),
       _known: new Map(),
-      _told: new Set(),
-      _pending: new Map(),
+      _awaited: [],
       _lastId: 0,
       _attempts: 0,
-      _generation: 0,
-      _life: 0,
+      _at: { name: 'idle', pending: new Map() },
     };
     Object.assign(this, fields);
   }
 }
 
+/*
+ * idle --connect()--> token --token--> login --answer--> online
+ *                     ^   |              |                 |
+ *   time is up, wake  |   | failed       | closed, timeout, page left
+ *                     |   v              v                 |
+ *                 waiting, patient <-----+-----------------+
+ *                         | time is up, in the background
+ *                         v
+ *                       hidden --foreground(), connect()--> token
+ *
+ * Closed for good (kicked, superseded, refused), or logout(): idle. Only time ends patient.
+ * A state is an object, `_at`: its timer, socket and requests end with it. token, login and online share one.
+ */
 /** @type {In.Implementation} */
 const methods = {
   connect(how) {
@@ -72,36 +97,32 @@ const methods = {
       this._emit('kicked', kicked);
       return settled(Promise.reject(new PresenceError('kicked', kicked)));
     }
+    if (kicked) this._keep({});
     this._hidden = null;
     if (this.state === 'disconnected') {
-      if (kicked) this._keep({});
       if (this._options.getToken) this._token = null;
-      if (!this._ticks) this._listen(true);
-      this._asked = true;
       this._attempts = 0;
-      this._patient = false;
-      this._open();
-    } else if (this._resting) {
-      this._open();
+      this._begin();
     }
+    if (this._at.name === 'waiting') this._wake();
     return this._ready();
   },
 
   loginHere() {
     if (this.state === 'disconnected') this._keep({});
-    return this.connect({ force: true });
+    return this.connect();
   },
 
   logout() {
-    const closed = deferred(this._options.probeTimeout);
-    Promise.resolve(this._link && this._gone).then(closed.resolve);
-    if (this._pending.size || this.state === 'connected') this._send({ type: 'logout', id: ++this._lastId });
-    this._life++;
-    this._watched.clear();
-    this._known.clear();
+    const { gone, pending } = this._at;
+    const closed = timed(this._options.probeTimeout, (resolve) => Promise.resolve(gone).then(resolve));
+    if (pending.size || this.state === 'connected') settled(this._ask('logout'));
+    this._watched = new Map(); // so no older event is told
+    this._known = new Map();
     this._keep({ kicked: this._recall().kicked });
-    this._stop(new PresenceError('logged_out'));
-    return closed.promise.catch(() => {});
+    this._setStale(false);
+    this._enter('idle', { trouble: new PresenceError('logged_out') });
+    return closed.catch(() => {});
   },
 
   destroy() {
@@ -109,8 +130,8 @@ const methods = {
   },
 
   subscribe(users, callback) {
-    check('callback', [/^function/, 'a function'], callback);
-    const subscription = { callback };
+    check('callback', ['a function', /^function/], callback);
+    const subscription = callback.bind(null);
     const all = list(users);
     const known = all.filter((user) => this.get(user));
     for (const user of all) this._watched.set(user, new Set(this._watched.get(user)).add(subscription));
@@ -123,11 +144,11 @@ const methods = {
   },
 
   get(user) {
-    return Object(this._known.get(user)).status || null;
+    return this._known.get(user) || null;
   },
 
   query(users) {
-    return attempt(() => Promise.all(batches(list(users)).map((batch) => this._request('query', { users: batch })))).then((answers) => ({
+    return attempt(() => Promise.all(batches(list(users)).map((users) => this._request('query', { users })))).then((answers) => ({
       statuses: [].concat(...answers.map((ok) => ok.statuses)),
       errors: [].concat(...answers.map((ok) => ok.errors || [])),
     }));
@@ -152,9 +173,8 @@ const methods = {
 
   foreground() {
     this._hidden = null;
-    if (this._resting) this._open();
-    else this._probe();
-    return this._ticks && this.state !== 'connected' ? this._ready() : settled(this._request('foreground'));
+    this._wake();
+    return /idle|online/.test(this._at.name) ? settled(this._request('foreground')) : this._ready();
   },
 
   refresh(token) {
@@ -166,8 +186,8 @@ const methods = {
   },
 
   on(event, listener) {
-    check('event', oneOf('state|session|status|stale|kicked|superseded|tokenExpiring|error'), event);
-    check('listener', [/^function/, 'a function'], listener);
+    check('event', ['state|session|status|stale|kicked|superseded|tokenExpiring|error'], event);
+    check('listener', ['a function', /^function/], listener);
     this._listeners.set(event, new Set(this._listeners.get(event)).add(listener));
     return () => this.off(event, listener);
   },
@@ -176,207 +196,170 @@ const methods = {
     (this._listeners.get(event) || new Set()).delete(listener);
   },
 
-  _open() {
-    this._resting = true;
-    if (this._hidden && this.platform === 'miniprogram') return this._setState('disconnected');
-    const live = this._live();
-    const { url, timeout } = this._options;
-    this._resting = this._opened = false;
-    this._comeBackMs = this._refusal = undefined;
-    this._reused = this._token;
-    clearTimeout(this._timer);
-    this._setState('connecting');
-    if (!live()) return;
-    Promise.resolve(this._token || this._askToken(this._token === ''))
-      .then((token) => {
-        if (!live()) return;
-        this._token = token;
-        this._timer = setTimeout(() => this._closed({ reason: 'timeout', errMsg: `no answer within ${timeout} ms` }), timeout);
-        this._gone = new Promise((resolve) => {
-          this._link = this._host.dial(url, timeout, {
-            open: () => live() && this._login(live),
-            message: (text) => live() && this._receive(text, live),
-            close: (event) => (resolve(0), live() && this._closed(event)),
-          });
-        });
-        return this._gone;
-      }, this._failed('token'))
-      .catch(this._failed('transport'));
+  _enter(name, own, event, value) {
+    const left = this._at;
+    const { state: previous, _watched } = this;
+    const at = (this._at = Object.assign(left === own ? left : { pending: new Map(), told: new Set(), newest: new Map() }, own, { name }));
+    clearTimeout(left.timer);
+    if (at !== left) {
+      this.session = null;
+      if (left.link) left.link.close();
+      left.pending.forEach((request) => request.reject(at.trouble));
+      if (name === 'idle') this._awaited.splice(0).forEach((request) => request.reject(at.trouble));
+    }
+    if ((name === 'idle') !== (left.name === 'idle')) this._listen(name !== 'idle');
+    this.state = name === 'online' ? 'connected' : /idle|hidden/.test(name) ? 'disconnected' : 'connecting';
+    if (this.state === 'connecting') this._suspect();
+    if (this.state !== previous) this._emit('state', { state: this.state, previous, code: at.code });
+    if (_watched === this._watched) this._emit(event, value);
+    return at;
   },
 
-  _failed(code) {
-    const live = this._live();
-    return (error) => live() && this._retry(error instanceof PresenceError ? error : new PresenceError(code, error));
+  _during(action) {
+    const at = this._at;
+    return (value) => (at === this._at ? action.call(this, value) : undefined);
+  },
+
+  _begin(resume, trouble) {
+    if (this._hidden && this.platform === 'miniprogram') return this._enter('hidden', { trouble });
+    const at = this._enter('token', { trouble, resume, reused: this._token, patient: this._at.name === 'patient' });
+    if (at !== this._at) return;
+    Promise.resolve(this._token || this._askToken(this._token === ''))
+      .then(this._during(this._dial))
+      .catch(this._during((error) => this._retry(error instanceof PresenceError ? error : new PresenceError(at.name === 'token' ? 'token' : 'transport', error))));
   },
 
   _askToken(expired) {
     const { getToken, token, timeout } = this._options;
-    const asked = deferred(timeout, () => {}, 'getToken');
-    attempt(() => (getToken ? getToken({ expired }) : token)).then(asked.resolve, asked.reject);
-    return asked.promise.then((answer) => check('the answer of getToken, or option token,', RULES.token, answer).trim());
+    return timed(timeout, (resolve, reject) => attempt(() => (getToken ? getToken({ expired }) : token)).then(resolve, reject), undefined, 'getToken')
+      .then((answer) => check('the answer of getToken, or option token,', RULES.token, answer).trim());
   },
 
-  _login(live) {
+  _dial(token) {
+    const { url, timeout } = this._options;
+    const at = this._enter('login', this._at);
+    this._token = token;
+    const closed = this._during(this._closed);
+    at.timer = setTimeout(() => closed({ reason: 'timeout', errMsg: `no answer within ${timeout} ms` }), timeout);
+    return (at.gone = new Promise((resolve) => {
+      at.link = this._host.dial(url, timeout, {
+        open: this._during(this._login),
+        message: this._during(this._receive),
+        close: (event) => (resolve(0), closed(event)),
+      });
+    }));
+  },
+
+  _login() {
+    const at = this._at;
     const { platform, device } = this;
-    const { session } = this._recall();
-    const login = { token: this._token, platform, device, app: this._options.app };
-    this._opened = true;
-    if (session || !this._asked) Object.assign(login, { resume: session });
-    this._ask('login', login, (ok) => {
-      clearTimeout(this._timer);
+    at.opened = true;
+    this._ask('login', { token: this._token, platform, device, app: this._options.app, resume: this._recall().session || at.resume }, (ok) => {
       this._attempts = 0;
-      this._reused = this._token;
-      this._answer = ok;
-      this.user = ok.user;
-      this.session = ok.session;
-      this._keep({ session: ok.session });
-      this._settle('resolve', ok);
-      this._setState('connected');
-      if (live()) this._emit('session', ok);
-      if (live() && this._hidden) this.background(this._hidden);
+      at.answer = at.reused = ok;
+      const { user, session } = ok;
+      Object.assign(this, { user, session });
+      this._keep({ session });
+      this._awaited.splice(0).forEach((it) => it.resolve(ok));
+      this._enter('online', at, 'session', ok);
+      if (at === this._at && this._hidden) this.background(this._hidden);
       this._sync();
-    }).catch((error) => live() && (this._refusal = error));
+    }).catch((error) => (at.refusal = error));
   },
 
   _closed({ code, reason = '', errMsg = reason } = {}) {
     const { url, getToken, minDelay } = this._options;
+    const { answer, opened, refusal, reused, patient, probing, comeBackMs } = this._at;
     const advice = `${url} cannot be reached${errMsg && ` (${errMsg})`}: check this address, that the hub runs${this._host.advice}`;
-    const error = this._refusal || (this._opened ? new PresenceError(reason || 'disconnected', errMsg) : new PresenceError('unreachable', advice));
-    if (!code && this._refusal) code = CODES[error.code] || 4502;
-    error.close = code = +code || undefined;
-    const expired = code === 4001;
-    const again = code === 4502 && (this._reused || (error.code === 'token_revoked' && !this._patient));
-    this._patient = again && !this._reused;
+    const error = refusal || new PresenceError(opened ? reason || 'disconnected' : 'unreachable', opened ? errMsg : advice);
+    error.close = +code || (refusal ? CODES[error.code] || 4502 : undefined);
+    const { close } = error;
+    const expired = close === 4001;
+    const again = close === 4502 && (reused || (error.code === 'token_revoked' && !patient));
     if (getToken && (expired || again)) this._token = '';
-    else if (expired || (code && code >= 4500 && code < 5000)) return this._stop(error);
-    if (code === 4007) this._keep({});
-    let delay = this._comeBackMs;
-    if (this._probing || (expired && this.state === 'connected')) delay = delay || 0;
-    if (again) delay = Math.random() * minDelay + (this._patient ? 6000 : 0);
-    this._retry(error, delay);
+    else if (expired || (close >= 4500 && close < 5000)) return this._stop(error);
+    if (close === 4007) this._keep({});
+    if (again && !reused) this._retry(error, 6000 + Math.random() * minDelay, 'patient');
+    else this._retry(error, again ? Math.random() * minDelay : probing || (expired && answer) ? comeBackMs || 0 : comeBackMs);
   },
 
-  _retry(error, delay) {
+  _retry(error, delay, name = 'waiting') {
     const { minDelay, maxDelay } = this._options;
-    const failed = this.state !== 'connected';
-    const life = this._life;
     if (delay == null) delay = Math.min(maxDelay, minDelay + Math.random() * minDelay * 2 ** this._attempts++);
-    this._drop(error);
-    this._resting = !this._patient;
-    this._timer = setTimeout(() => this._open(), Math.min(delay, 1e9));
-    this._setState('connecting', error.close);
-    if (failed && life === this._life) this._emit('error', error);
+    const timer = setTimeout(() => this._begin('', error), Math.min(delay, 1e9));
+    this._enter(name, { trouble: error, code: error.close, timer }, this.state === 'connected' ? '' : 'error', error);
   },
 
   _stop(error, notice) {
-    const life = this._life;
-    const code = error.close;
-    const kicked = code === 4501 && (notice || { reason: 'session_over', by: null, at: null, message: error.message });
-    if (kicked) this._keep({ kicked });
-    else if (code && [4502, 4503, 4505].includes(code)) this._keep({});
-    if (this._ticks) this._listen(false);
-    this._drop(error);
-    this._settle('reject', error);
-    if (!code) this._setStale(false);
-    this._setState('disconnected', code);
-    if (life !== this._life || !code) return;
-    if (kicked) this._emit('kicked', kicked);
-    else this._emit(code === 4503 ? 'superseded' : 'error', error);
-    if (this.state === 'disconnected') this._setStale(true);
-  },
-
-  _drop(error) {
-    this._generation++;
-    clearTimeout(this._timer);
-    this._asked = this._resting = false;
-    this._trouble = error;
-    this.session = null;
-    this._told.clear();
-    if (this._link) this._link.close();
-    this._link = null;
-    this._pending.forEach((request) => request.reject(error));
-    this._pending.clear();
-  },
-
-  _live() {
-    const generation = this._generation;
-    return () => generation === this._generation;
+    const { close, message } = error;
+    const kicked = close === 4501 ? notice || { reason: 'session_over', by: null, at: null, message } : undefined;
+    if (/450[1235]/.test(close)) this._keep({ kicked });
+    const at = this._enter('idle', { trouble: error, code: close }, kicked ? 'kicked' : close === 4503 ? 'superseded' : 'error', kicked || error);
+    if (at === this._at) this._setStale(true);
   },
 
   _ready() {
-    if (this.state === 'connected') return Promise.resolve(this._answer);
-    if (!this._awaited) this._awaited = deferred(this._options.timeout, () => ((this._awaited = null), this._trouble));
-    return settled(this._awaited.promise);
-  },
-
-  _settle(how, value) {
-    const awaited = this._awaited;
-    this._awaited = null;
-    if (awaited) awaited[how](value);
-  },
-
-  _send(message) {
-    if (this._link) this._link.send(JSON.stringify(message));
+    const { answer } = this._at;
+    if (answer) return Promise.resolve(answer);
+    return settled(timed(this._options.timeout, (resolve, reject) => this._awaited.push({ resolve, reject }), () => this._at.trouble));
   },
 
   _request(type, fields, onOk) {
-    if (this.state !== 'connected') return Promise.reject(new PresenceError('disconnected'));
-    return this._ask(type, fields, onOk);
+    return this.state === 'connected' ? this._ask(type, fields, onOk) : Promise.reject(new PresenceError('disconnected'));
   },
 
-  _ask(type, fields, onOk) {
+  _ask(type, fields, onOk = () => {}) {
     const id = ++this._lastId;
+    const { link, pending } = this._at;
     const { timeout, probeTimeout } = this._options;
-    const probe = type === 'ping';
-    const request = deferred(probe ? probeTimeout : timeout, () => {
-      this._pending.delete(id);
-      if (!probe) this._probe();
-    });
-    request.onOk = onOk;
-    this._pending.set(id, request);
-    this._send(Object.assign({ type, id }, fields));
-    return request.promise;
+    return timed(type === 'ping' ? probeTimeout : timeout, (resolve, reject) => {
+      pending.set(id, { resolve, reject, onOk });
+      link.send(JSON.stringify(Object.assign({ type, id }, fields)));
+    }, () => this._wake());
   },
 
-  _receive(text, live) {
+  _receive(text) {
     const message = parsed(text);
     switch (message.type) {
       case 'reply':
-        return this._reply(message, live);
+        return this._reply(message);
       case 'status':
         delete message.type;
         return this._learn(message);
       case 'kicked':
         return this._stop(new PresenceError('kicked', Object.assign({ close: 4501 }, message)), message);
       case 'closing':
-        if (message.reconnect_ms >= 0) this._comeBackMs = message.reconnect_ms;
+        if (message.reconnect_ms >= 0) this._at.comeBackMs = message.reconnect_ms;
         return;
       case 'token_expiring':
         this._emit('tokenExpiring', message);
-        return this._renew(live);
+        return this.session && this._renew();
       case 'error':
         return this._report(message.error);
     }
   },
 
-  _reply({ id, ok, error }, live) {
-    const request = this._pending.get(id);
+  _reply({ id, ok, error }) {
+    const { pending } = this._at;
+    const request = pending.get(id);
     if (!request) return;
-    this._pending.delete(id);
+    pending.delete(id);
     if (error) return request.reject(new PresenceError(error.code, error));
+    const learn = this._during((status) => this._learn(status, true));
     request.resolve(ok);
-    if (request.onOk) request.onOk(ok);
-    for (const status of [].concat(ok.status || [], ok.statuses || [])) if (live()) this._learn(status, true);
+    request.onOk(ok);
+    [].concat(ok.status || [], ok.statuses || []).forEach(learn);
   },
 
-  _renew(live) {
+  _renew() {
+    const at = this._at;
     const { getToken, timeout } = this._options;
-    const renew = () =>
-      live() && this._askToken(true)
-        .then((token) => (live() ? this.refresh(token) : undefined))
-        .catch((error) => live() && (this._report(error, 'token'), this._renew(live)));
-    clearTimeout(this._renewal);
-    if (getToken) this._renewal = this._renewal ? setTimeout(renew, timeout) : renew() || 1;
+    const renew = () => this._askToken(true)
+      .then(this._during(this.refresh))
+      .catch(this._during((error) => (this._report(error, 'token'), this._renew())));
+    clearTimeout(at.timer);
+    if (at.renewed) at.timer = setTimeout(renew, timeout);
+    else if (getToken) at.renewed = renew();
   },
 
   _report(error, code = error.code) {
@@ -385,20 +368,20 @@ const methods = {
 
   _learn(status, asked) {
     const { user, version } = status;
+    const { newest } = this._at;
     if (!this._watched.has(user) && user !== this.user) return;
-    const known = Object(this._known.get(user));
-    const newest = known.from === this._generation ? known.newest : -1;
-    if (asked ? version && version < newest : version <= newest) return;
-    const same = JSON.stringify(known.status) === JSON.stringify(status);
-    this._known.set(user, { status: same ? known.status : status, newest: Math.max(version, newest), from: this._generation });
-    if (same) return;
+    const last = newest.get(user) || -1;
+    if (asked ? version && version < last : version <= last) return;
+    newest.set(user, Math.max(version, last));
+    if (JSON.stringify(this.get(user)) === JSON.stringify(status)) return;
+    this._known.set(user, status);
     this._emit('status', status);
     this._show(user, new Set(this._watched.get(user)));
   },
 
   _show(user, subscriptions) {
     for (const subscription of subscriptions) {
-      if (new Set(this._watched.get(user)).has(subscription)) call(subscription.callback, this.get(user));
+      if (new Set(this._watched.get(user)).has(subscription)) call(subscription, this.get(user));
     }
   },
 
@@ -413,30 +396,24 @@ const methods = {
         if (user !== this.user) this._known.delete(user);
       });
       if (this.state !== 'connected') return;
-      const live = this._live();
-      const gone = [...this._told].filter((user) => !this._watched.has(user));
-      const added = [...this._watched.keys()].filter((user) => !this._told.has(user));
-      this._told = new Set(this._watched.keys());
+      const at = this._at;
+      const gone = [...at.told].filter((user) => !this._watched.has(user));
+      const added = [...this._watched.keys()].filter((user) => !at.told.has(user));
+      at.told = new Set(this._watched.keys());
       for (const users of batches(gone)) settled(this._request('unsubscribe', { users }));
-      Promise.all(batches(added).map((users) => this._subscribe(users, live))).then(() => {
-        if (live() && this._told.size >= this._watched.size) this._setStale(false);
-      });
+      const report = this._during(this._report);
+      Promise.all(batches(added).map((users) => this._request('subscribe', { users }).then(
+        (ok) => [].concat(ok.errors || []).forEach(report),
+        this._during((error) => {
+          report(error);
+          if (error.code === 'bad_request') return;
+          users.forEach((user) => at.told.delete(user));
+          setTimeout(this._during(this._sync), this._options.minDelay * (1 + Math.random()));
+        })
+      ))).then(this._during(() => {
+        if (at.told.size >= this._watched.size) this._setStale(false);
+      }));
     });
-  },
-
-  _subscribe(users, live) {
-    return this._request('subscribe', { users }).then(
-      (ok) => {
-        if (live()) for (const error of ok.errors || []) this._report(error);
-      },
-      (error) => {
-        if (!live()) return;
-        this._report(error);
-        if (error.code === 'bad_request') return;
-        users.forEach((user) => this._told.delete(user));
-        setTimeout(() => live() && this._sync(), this._options.minDelay * (1 + Math.random()));
-      }
-    );
   },
 
   _suspect() {
@@ -455,51 +432,37 @@ const methods = {
     clearInterval(this._ticks);
     this._ticks = on && setInterval(() => {
       const since = Date.now() - ticked;
-      if (this.session && !this._hidden && (since < 0 || since > host.trustMs)) this._probe();
+      if (this.session && !this._hidden && (since < 0 || since > host.trustMs)) this._wake();
       ticked = Date.now();
     }, this._options.heartbeat);
     this._events = this._events || Object.entries(host.events(this));
     for (const [name, listener] of this._events) host.listen(on, name, listener);
   },
 
-  _leave() {
-    if (this.state === 'disconnected') return;
-    this._drop(new PresenceError('disconnected'));
-    this._resting = true;
-    this._setState('connecting');
-  },
-
-  _probe() {
-    if (this._resting && this.state === 'connecting') return this._open();
-    if (this.state !== 'connected' || this._probing) return;
-    const live = this._live();
-    this._probing = true;
+  _wake() {
+    const at = this._at;
+    if (/waiting|hidden/.test(at.name)) return this._begin('', at.trouble);
+    if (at.name !== 'online' || at.probing) return;
+    at.probing = true;
     this._suspect();
     this._ask('ping')
-      .then(() => this._setStale(false), (error) => error.code === 'timeout' && live() && this._retry(error, 0))
-      .then(() => (this._probing = false));
+      .then(() => this._sync(), this._during((error) => error.code === 'timeout' && this._retry(error, 0)))
+      .then(() => (at.probing = false));
   },
 
   _recall() {
-    const { session, kicked } = parsed(this._kept.get(this._key));
-    return { session: tried(() => check('', [/^string \w{1,99}$/, ''], session)) || '', kicked: Object(kicked).reason && kicked };
+    const { session, kicked } = parsed(this._kept.get());
+    return { session: tried(() => check('', ['', /^string \w{1,99}$/], session)) || '', kicked: Object(kicked).reason && kicked };
   },
 
   _keep(what) {
-    this._kept.set(this._key, JSON.stringify(what));
-  },
-
-  _setState(state, code) {
-    const previous = this.state;
-    this.state = state;
-    if (state === 'connecting') this._suspect();
-    if (state !== previous) this._emit('state', { state, previous, code });
+    this._kept.set(JSON.stringify(what));
   },
 
   _emit(event, value) {
-    const life = this._life;
+    const { _watched } = this;
     for (const listener of new Set(this._listeners.get(event))) {
-      if (life === this._life) call(listener, value);
+      if (_watched === this._watched) call(listener, value);
     }
   },
 };
@@ -507,14 +470,12 @@ const methods = {
 Object.assign(PresenceClient.prototype, methods);
 
 /** @type {In.Tools} */
-const { check, tried, oneOf, page, miniProgram, keeper, deviceId, deferred, attempt, settled, call, parsed, list, batches } = {
-  check(what, [pattern, expected], value) {
+const { check, tried, page, miniProgram, keeper, timed, attempt, settled, call, parsed, list, batches } = {
+  check(what, [expected, pattern = RegExp(`^string (${expected})$`)], value) {
     if (pattern.test(tried(() => `${typeof value} ${unescape(encodeURIComponent(value))}`) || '')) return value;
     const shown = typeof value === 'string' ? JSON.stringify(value) : String(value);
     throw new TypeError(`PresenceClient: ${what} is ${shown.slice(0, 130)}; expected ${expected}`);
   },
-
-  oneOf: (names) => [RegExp(`^string (${names})$`), names],
 
   page: (window, Socket) => ({
     platform: 'web',
@@ -523,60 +484,54 @@ const { check, tried, oneOf, page, miniProgram, keeper, deviceId, deferred, atte
     tab: () => window.sessionStorage,
     local: () => window.localStorage,
     events: (client) => ({
-      pagehide: () => client._leave(),
-      pageshow: ({ persisted }) => persisted && client._probe(),
-      online: () => client._probe(),
+      pagehide: () => client.state === 'disconnected' || client._enter('waiting', { trouble: new PresenceError('disconnected') }),
+      pageshow: ({ persisted }) => persisted && client._wake(),
+      online: () => client._wake(),
       offline: () => client._suspect(),
-      resume: () => client._probe(),
-      visibilitychange: () => window.document.visibilityState === 'visible' && client._probe(),
+      resume: () => client._wake(),
+      visibilitychange: () => window.document.visibilityState === 'visible' && client._wake(),
     }),
     listen(on, name, listener) {
       const method = on ? 'addEventListener' : 'removeEventListener';
       if (window[method]) window[method](name, listener, true);
     },
     dial(url, timeout, { open, message, close }) {
-      check('option WebSocket, or adapter.connectSocket,', [/^function/, 'a function'], Socket);
+      check('option WebSocket, or adapter.connectSocket,', ['a function', /^function/], Socket);
       const socket = new Socket(url, 'presence-hub.v1');
       let errMsg = '';
       socket.onopen = open;
+      socket.onmessage = ({ data }) => message(data);
+      socket.onerror = ({ message }) => (errMsg = message);
       socket.onclose = ({ code, reason }) => close({ code, reason, errMsg });
-      socket.onerror = (event) => (errMsg = event.message);
-      socket.onmessage = (event) => message(event.data);
       return socket;
     },
   }),
 
   miniProgram(wx) {
     const alipay = typeof my === 'object' && wx === my;
-    let ended = Promise.resolve(0);
+    let ended = Promise.resolve();
     return {
       platform: 'miniprogram',
       trustMs: -1,
       advice: '',
-      tab: () => null,
       local: () => ({
         getItem: (key) => (alipay ? wx.getStorageSync({ key }).data : wx.getStorageSync(key)),
         setItem: (key, data) => (alipay ? wx.setStorageSync({ key, data }) : wx.setStorageSync(key, data)),
       }),
       events: (client) => ({
-        AppHide: (event) => client.background(event && event.reason === 0 ? 'exit' : 'hide'),
+        AppHide: (event) => client.background(Object(event).reason === 0 ? 'exit' : 'hide'),
         AppShow: () => client.foreground(),
-        NetworkStatusChange: ({ isConnected }) => (isConnected ? client._probe() : client._suspect()),
+        NetworkStatusChange: ({ isConnected }) => (isConnected ? client._wake() : client._suspect()),
       }),
       listen(on, name, listener) {
         const method = (on ? 'on' : 'off') + name;
         if (wx[method]) wx[method](listener);
       },
       dial(url, timeout, { open, message, close }) {
-        const before = ended;
         let over = false;
         let done = close;
-        ended = new Promise((resolve) => {
-          done = (event) => (resolve(0), close(event));
-          setTimeout(resolve, timeout);
-        });
-        /** @type {Promise<In.SocketTask>} */
-        const opening = before.then(() => over || wx.connectSocket({ url, protocols: ['presence-hub.v1'], multiple: true, timeout, fail: done }));
+        const opening = ended.then(() => over ? Promise.reject() : wx.connectSocket({ url, protocols: ['presence-hub.v1'], multiple: true, timeout, fail: done }));
+        ended = timed(timeout, (resolve) => (done = (event) => (resolve(0), close(event)))).catch(() => {});
         opening.then((task) => {
           task.onOpen(() => (over ? task.close({}) : open()));
           task.onClose(done);
@@ -594,30 +549,19 @@ const { check, tried, oneOf, page, miniProgram, keeper, deviceId, deferred, atte
     };
   },
 
-  keeper: (storage, memory) => ({
-    get: (key) => memory[key] || tried(() => storage().getItem(key)),
-    set(key, value) {
+  keeper: (storage, key, memory = {}) => ({
+    get: () => memory[key] || tried(() => storage().getItem(key)),
+    set(value) {
       memory[key] = value;
       tried(() => storage().setItem(key, value));
     },
   }),
 
-  deviceId(kept) {
-    const key = 'presence-hub device';
-    const id = tried(() => check('', RULES.device, kept.get(key))) || Date.now().toString(36) + Math.random().toString(36).slice(1);
-    kept.set(key, id);
-    return id;
-  },
-
-  deferred(ms, onTimeout = () => {}, who = 'the hub') {
-    const it = /** @type {In.Deferred} */ ({});
-    it.promise = new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(onTimeout() || new PresenceError('timeout', `${who}: no answer within ${ms} ms`)), ms);
-      it.resolve = (value) => (clearTimeout(timer), resolve(value));
-      it.reject = (error) => (clearTimeout(timer), reject(error));
-    });
-    return it;
-  },
+  timed: (ms, start, late = () => {}, who = 'the hub') =>
+    new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(late() || new PresenceError('timeout', `${who}: no answer within ${ms} ms`)), ms);
+      start((value) => (clearTimeout(timer), resolve(value)), (error) => (clearTimeout(timer), reject(error)));
+    }),
 
   attempt: (action) => new Promise((resolve) => resolve(action())),
 
@@ -644,22 +588,9 @@ const { check, tried, oneOf, page, miniProgram, keeper, deviceId, deferred, atte
 
   parsed: (text) => Object(tried(() => JSON.parse(text))),
 
-  list: (users) => [...new Set([].concat(users).filter((user) => user != null).map((user) => String(check('users', [/^(string|number)/, 'user ids'], user))))],
+  list: (users) => [...new Set([].concat(users).filter((user) => user != null).map((user) => String(check('users', ['user ids', /^(string|number)/], user))))],
 
   batches: (users) => (users.length ? [users.slice(0, 200), ...batches(users.slice(200))] : []),
-};
-
-/** @type {Record<string, In.Rule>} */
-const RULES = {
-  url: [/^string wss?:\/\/\S+$/i, 'an address such as "wss://hub.example.com/ws"'],
-  getToken: [/^function/, 'a function'],
-  token: [/^string \s*[\w.-]+\s*$/, 'a JWT as text'],
-  platform: oneOf('android|ios|ipad|windows|mac|linux|web|miniprogram'),
-  device: [/^string [^]{1,128}$/, 'text of 1 to 128 bytes'],
-  app: [/^string [^]{0,256}$/, 'text of at most 256 bytes'],
-  user: [/^string/, 'text'],
-  adapter: [/^/, ''],
-  WebSocket: [/^function/, 'a function'],
 };
 
 root.PresenceHub = { PresenceClient, PresenceError };

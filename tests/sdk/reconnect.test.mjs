@@ -105,13 +105,13 @@ test('statuses are stale while the hub is out of reach, and fresh again once it 
   const frank = client('frank', 'd1', proxy, { staleAfter: 50 });
   const grace = client('grace', 'd1');
   await Promise.all([frank.connect(), grace.connect()]);
+  frank.subscribe('grace', () => {});
   await watch(frank, 'grace', 'Online');
   // On a busy machine connecting takes longer than `staleAfter`.
   if (frank.stale) await until(frank, 'stale');
   assert.equal(frank.stale, false);
   const told = [];
   frank.on('stale', (stale) => told.push([stale, frank.get('grace').custom]));
-  frank.subscribe('grace', () => {});
   proxy.refuse();
   await until(frank, 'stale');
   await grace.setStatus('busy');

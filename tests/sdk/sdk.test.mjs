@@ -229,10 +229,10 @@ describe('close codes', () => {
       await world.login('s1');
       events.length = 0;
       await world.close(Number(code));
+      assert.equal(events[0][1].code, Number(code));
       await pass(20000);
       if (!expected.again) {
         assert.deepEqual(events.names(), ['state', expected.event]);
-        assert.equal(events[0][1].code, Number(code));
         assert.equal(client.state, 'disconnected');
         assert.equal(world.sockets.length, 1);
         world.window.fire('online');

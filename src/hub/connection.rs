@@ -9,7 +9,7 @@ use crate::panics::caught;
 use crate::presence::{Event, EventId, EventKind, Status, UserId};
 
 /// How long the end of a session waits before it is tried again on a store that failed.
-const SETTLE_RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+const END_RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
 /// A connection's place in the hub, given up when it is dropped.
 pub struct Connection {
@@ -125,12 +125,12 @@ impl Connection {
 impl Hub {
     /// Applies the end of a session that lived on a connection, for as long as it takes the store to
     /// take it; it means nothing any more once the session was resumed. Returns at once.
-    pub fn settle(self: &Arc<Self>, user: UserId, kind: EventKind, left: Arc<Mailbox>) {
+    pub fn end_session(self: &Arc<Self>, user: UserId, kind: EventKind, left: Arc<Mailbox>) {
         let hub = Arc::clone(self);
         let event = Event { id: EventId(rand::random()), kind };
         self.settling.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
-            let [mut pause, longest] = SETTLE_RETRY;
+            let [mut pause, longest] = END_RETRY;
             loop {
                 // Without a retry the user would stay Online for ever.
                 match caught(hub.apply_event(&user, &event, Some(&left), |_| ())).await {

@@ -1,3 +1,5 @@
+//! The reading half of a WebSocket: bytes in, messages and control frames out.
+
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, Cursor, Read, Write};

@@ -126,7 +126,7 @@ fn only_the_hub_applies_the_rules() {
             callers.push(line.file);
         }
     }
-    assert_eq!(callers, ["src/hub/mod.rs"]);
+    assert_eq!(callers, ["src/hub/apply.rs"]);
 }
 
 #[test]

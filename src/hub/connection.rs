@@ -1,8 +1,10 @@
+//! A connection's place in the hub, and the end of its session.
+
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Applied, Hub, Mailbox, Unavailable};
 use crate::panics::caught;
@@ -15,6 +17,8 @@ const END_RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_sec
 pub struct Connection {
     pub(super) hub: Arc<Hub>,
     pub(super) mailbox: Arc<Mailbox>,
+    /// A drain waits until it is dropped.
+    pub(super) _unfinished: TaskTrackerToken,
 }
 
 impl Connection {
@@ -128,8 +132,7 @@ impl Hub {
     pub fn end_session(self: &Arc<Self>, user: UserId, kind: EventKind, left: Arc<Mailbox>) {
         let hub = Arc::clone(self);
         let event = Event { id: EventId(rand::random()), kind };
-        self.settling.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(async move {
+        self.unfinished.spawn(async move {
             let [mut pause, longest] = END_RETRY;
             loop {
                 // Without a retry the user would stay Online for ever.
@@ -146,7 +149,6 @@ impl Hub {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(longest);
             }
-            hub.settling.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }
@@ -156,6 +158,5 @@ impl Drop for Connection {
         self.unwatch_all();
         self.hub.registry.remove(self.mailbox.id());
         self.hub.metrics.connections.dec();
-        self.hub.drained.notify_one();
     }
 }

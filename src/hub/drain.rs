@@ -1,11 +1,9 @@
 //! Sends all connections away before the process stops.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Ending, Hub, Mailbox};
-use crate::clock::TICK;
 use crate::wire::{Close, Push, text_frame};
 
 impl Hub {
@@ -21,16 +19,10 @@ impl Hub {
         for mailbox in self.registry.all() {
             send_away(&mailbox, over);
         }
-        let all_gone = async {
-            while self.metrics.connections.get() > 0 || self.settling.load(Ordering::Relaxed) > 0 {
-                tokio::time::timeout(TICK, self.drained.notified()).await.ok();
-            }
-        };
-        if tokio::time::timeout(over, all_gone).await.is_err() {
-            tracing::warn!(
-                connections = self.metrics.connections.get(),
-                "not all were gone in time"
-            );
+        self.unfinished.close();
+        if tokio::time::timeout(over, self.unfinished.wait()).await.is_err() {
+            let connections = self.registry.all().len();
+            tracing::warn!(connections, "not all were gone in time");
         }
     }
 }

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
 pub use self::apply::Applied;
 use self::apply::Lanes;
@@ -66,9 +66,8 @@ pub struct Hub {
     draining: ArcSwapOption<Duration>,
     /// Whether logins are refused for want of memory.
     is_full: AtomicBool,
-    drained: Notify,
-    /// Ends of sessions that the store has not taken yet.
-    settling: AtomicU64,
+    /// Connections, and ends of sessions that the store has not taken yet: a drain waits for them.
+    unfinished: TaskTracker,
     /// Hubs that are gone and whose sessions are not all taken over.
     lost: ArcSwap<Vec<(NodeId, Sign)>>,
     /// Users whose record is damaged, and until when it may stay so, in running time.
@@ -121,8 +120,7 @@ impl Hub {
             next_connection: AtomicU64::new(0),
             draining: ArcSwapOption::empty(),
             is_full: AtomicBool::new(false),
-            drained: Notify::new(),
-            settling: AtomicU64::new(0),
+            unfinished: TaskTracker::new(),
             lost: ArcSwap::default(),
             damaged: Mutex::default(),
             complaints: Mutex::default(),
@@ -169,7 +167,7 @@ impl Hub {
         if let Some(over) = self.draining.load().as_deref() {
             drain::send_away(&mailbox, *over);
         }
-        Connection { hub: Arc::clone(self), mailbox }
+        Connection { hub: Arc::clone(self), mailbox, _unfinished: self.unfinished.token() }
     }
 
     // Memory.

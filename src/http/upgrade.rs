@@ -20,9 +20,9 @@ use super::header_list::{has, items};
 use super::origin::OriginRule;
 use super::peer::Held;
 use super::problem::Problem;
-use crate::hub::Wire;
+use crate::hub::{RefusalReason, Wire};
 use crate::session::Sessions;
-use crate::wire::SUBPROTOCOL;
+use crate::wire::{ErrorCode, SUBPROTOCOL};
 
 /// How often the refusal of one origin is logged.
 const ORIGIN_LOGGED_EVERY: Duration = Duration::from_secs(60);
@@ -47,10 +47,10 @@ pub(super) async fn upgrade(
     unlist(request.headers_mut());
     let mut response =
         create_response_with_body(&request, Body::empty).map_err(|error| handshake(&error))?;
-    let admitted = door.admit(&client, request.headers());
-    let address = admitted.inspect_err(|problem| door.count(problem))?;
+    let address = door.admit(&client, request.headers())?;
     let place = Arc::clone(&door.places).try_acquire_owned();
-    let place = place.map_err(|_| Problem::full()).inspect_err(|problem| door.count(problem))?;
+    let unavailable = RefusalReason::Error(ErrorCode::Unavailable);
+    let place = place.map_err(|_| door.refuse(unavailable, Problem::full()))?;
     if items(request.headers(), SUBPROTOCOLS).any(|offered| offered == SUBPROTOCOL) {
         let protocol = HeaderValue::from_static(SUBPROTOCOL);
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
@@ -66,27 +66,32 @@ impl Door {
     /// Whether a client may come in now; returns its address.
     fn admit(&self, client: &Client, headers: &HeaderMap) -> Result<IpAddr, Problem> {
         if self.hub.is_draining() {
-            return Err(Problem::unavailable("the hub is draining"));
+            let problem = Problem::unavailable("the hub is draining");
+            return Err(self.refuse(RefusalReason::Error(ErrorCode::Unavailable), problem));
         }
         let settings = self.settings();
         if let Some(origin) = headers.get(header::ORIGIN) {
             let origin = String::from_utf8_lossy(origin.as_bytes());
             if !settings.origins.admits(&origin, client.host.as_deref()) {
                 self.log_origin(&settings.origins, &origin);
-                return Err(Problem::origin_not_allowed());
+                let problem = Problem::origin_not_allowed();
+                return Err(self.refuse(RefusalReason::OriginNotAllowed, problem));
             }
         }
         let address = client.address;
         let (rate, now) = (&settings.connections_per_address, self.hub.clock().now());
         if !address.is_loopback() && !self.by_address.take(&household(address), rate, now) {
             self.unlisted.refused(address, &settings.trusted_proxies, now);
-            return Err(Problem::too_many_from_address());
+            let problem = Problem::too_many_from_address();
+            return Err(self.refuse(RefusalReason::Error(ErrorCode::RateLimited), problem));
         }
         Ok(address)
     }
 
-    fn count(&self, problem: &Problem) {
-        self.hub.metrics().refused(problem.code());
+    /// Counts the refusal of an upgrade.
+    fn refuse(&self, reason: RefusalReason, problem: Problem) -> Problem {
+        self.hub.metrics().upgrade_refused(reason);
+        problem
     }
 
     fn log_origin(&self, origins: &OriginRule, origin: &str) {

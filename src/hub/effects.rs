@@ -38,7 +38,7 @@ impl Hub {
         let Some(mailbox) = self.registry.get(end.connection) else { return };
         let notice = reason.zip(kick).map(|(reason, kick)| notice(reason, kick));
         let last = notice.map(|notice| {
-            self.metrics.kicked(notice.reason.name());
+            self.metrics.kicked(notice.reason);
             text_frame(&Push::Kicked(&notice))
         });
         mailbox.end(Ending { close }, last);

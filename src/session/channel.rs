@@ -13,7 +13,7 @@ use super::timers::{Expired, Present, Timers};
 use super::{Sessions, Settings};
 use crate::auth::{Identity, TokenFault};
 use crate::clock::Clock;
-use crate::hub::{Closed, Connection, Hub, Mailbox};
+use crate::hub::{Closed, Connection, Hub, Mailbox, RefusalReason};
 use crate::presence::{DeviceId, Platform, Timestamp, UserId};
 use crate::wire::{Close, ErrorBody, ErrorCode, Outcome, Push, Reply, ping_frame, text_frame};
 
@@ -79,9 +79,9 @@ impl Channel {
     }
 
     /// Counts, keeps and logs the refusal of a login.
-    pub(super) fn note_refusal(&self, reason: &'static str, message: &str, applicant: Applicant) {
+    pub(super) fn note_refusal(&self, reason: RefusalReason, message: &str, applicant: Applicant) {
         self.hub().metrics().login_refused(reason);
-        let clock = self.clock();
+        let (clock, reason) = (self.clock(), reason.name());
         let refusal = RefusedLogin::new(clock.wall(), reason, message, applicant, self.address);
         self.shared.refusals.note(refusal, clock.now());
     }
@@ -127,9 +127,9 @@ impl Channel {
             match expired {
                 Expired::SlowConsumer => return Err(Disconnect::Expelled(Close::SlowConsumer)),
                 Expired::Login => {
-                    let (close, applicant) = (Close::LoginTimeout, Applicant::default());
-                    self.note_refusal(close.reason(), "no login within login.timeout", applicant);
-                    return Err(Disconnect::Expelled(close));
+                    let (reason, applicant) = (RefusalReason::LoginTimeout, Applicant::default());
+                    self.note_refusal(reason, "no login within login.timeout", applicant);
+                    return Err(Disconnect::Expelled(Close::LoginTimeout));
                 }
                 Expired::TokenNotice { expires_at } => {
                     self.mailbox().post(text_frame(&Push::TokenExpiring { expires_at }));

@@ -13,7 +13,7 @@ use super::logged_in::Session;
 use super::reader::{Asked, Reader};
 use super::refusals::Applicant;
 use crate::auth::{Identity, claimed_user};
-use crate::hub::{Applied, Hub, Unavailable};
+use crate::hub::{Applied, Hub, LoginKind, RefusalReason, Unavailable};
 use crate::presence::{
     Answer, DeviceId, EventKind, Intent, Login, Origin, Platform, Refusal, SessionId, Status,
     Timestamp, UserId, Victim,
@@ -81,11 +81,11 @@ impl<'a> Visitor<'a> {
     /// Logs in or resumes; a login that fails ends the connection.
     async fn log_in(self, id: u64, request: LoginRequest) -> Result<Session<'a>, Disconnect> {
         if self.channel.hub().is_full() {
-            let (close, message) =
-                (Close::TryAgainLater, "no login is possible now: try again later");
-            self.channel.note_refusal(close.reason(), message, who_asks(&request, false));
+            let (reason, message) =
+                (RefusalReason::TryAgainLater, "no login is possible now: try again later");
+            self.channel.note_refusal(reason, message, who_asks(&request, false));
             self.channel.refuse(Some(id), ErrorBody::new(ErrorCode::Unavailable, message));
-            return Err(self.leave(Disconnect::Expelled(close)));
+            return Err(self.leave(Disconnect::Expelled(Close::TryAgainLater)));
         }
         let (is_verified, admitted) = match self.identify(&request).await {
             Err(Unidentified { error, is_verified }) => (is_verified, Err(error)),
@@ -98,7 +98,8 @@ impl<'a> Visitor<'a> {
             }
             Err(error) => {
                 let applicant = who_asks(&request, is_verified);
-                self.channel.note_refusal(error.code.name(), &error.message, applicant);
+                let reason = RefusalReason::Error(error.code);
+                self.channel.note_refusal(reason, &error.message, applicant);
                 let close = error.code.closes_login();
                 self.channel.refuse(Some(id), error);
                 Err(self.leave(Disconnect::Expelled(close)))
@@ -110,7 +111,7 @@ impl<'a> Visitor<'a> {
     fn refuse_malformed(self, malformed: Malformed, legible: Legible) -> Disconnect {
         let Malformed { id, error, .. } = malformed;
         let applicant = Applicant::who_sent(legible);
-        self.channel.note_refusal(error.code.name(), &error.message, applicant);
+        self.channel.note_refusal(RefusalReason::Error(error.code), &error.message, applicant);
         self.channel.refuse(id, error);
         self.leave(Disconnect::Expelled(ErrorCode::BadRequest.closes_login()))
     }
@@ -209,7 +210,7 @@ impl<'a> Visitor<'a> {
         let hub = self.channel.hub();
         self.channel.mailbox().belongs_to(&identity.user);
         // Counted before it is answered, so that whoever has the answer finds it in the counts.
-        hub.metrics().logged_in(if *resumed { "resume" } else { "login" });
+        hub.metrics().logged_in(if *resumed { LoginKind::Resume } else { LoginKind::Login });
         let status: Status = applied.record.status();
         let policy = hub.policy();
         let ok = LoggedIn {

@@ -3,7 +3,7 @@
 //! A client message is one JSON object in a text frame; a hub message is framed here once, as the
 //! bytes that go to every socket it is meant for.
 
-mod close;
+pub mod close;
 mod error;
 mod explain;
 mod frame;

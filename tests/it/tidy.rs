@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use presence_hub::wire::Close;
+
 /// Each module with all that it may import, itself aside, in reading order; what is not named here
 /// may import anything.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
@@ -46,6 +48,8 @@ const NOT_IN_RULES: &[&str] = &[
 /// How time is read, and where that may be.
 const READS_TIME: &[&str] = &["Instant::now", "SystemTime::now", "UNIX_EPOCH", ".elapsed()"];
 const TIME_READER: &str = "src/clock.rs";
+
+const CLOSE_CODES: &str = "src/wire/close.rs";
 
 /// What no file may be called: a name that says where code ended up, not what it is.
 const BANNED_NAMES: &[&str] =
@@ -127,6 +131,21 @@ fn only_the_hub_applies_the_rules() {
         }
     }
     assert_eq!(callers, ["src/hub/apply.rs"]);
+}
+
+/// Metrics tell apart the codes that have a name, so the list must have them all.
+#[test]
+fn close_codes_are_named_in_one_file() {
+    let is_own = |code: &str| matches!(code.parse(), Ok(4000..=4029 | 4500..=4529));
+    let mut codes: Vec<u16> = Vec::new();
+    for line in lines_of("src").into_iter().filter(|line| module_of(&line.file) != "bench") {
+        for code in line.code.split(|c: char| !c.is_alphanumeric()).filter(|code| is_own(code)) {
+            assert_eq!(line.file, CLOSE_CODES, "{}: {code}", line.number);
+            codes.push(code.parse().expect("a number"));
+        }
+    }
+    let listed = Close::ALL.map(Close::code).into_iter().filter(|code| *code >= 4000);
+    assert_eq!(codes, listed.collect::<Vec<_>>(), "Close::ALL is not complete");
 }
 
 #[test]

@@ -95,7 +95,7 @@ impl Hub {
                 loaded => loaded.map_err(failed)?,
             };
             let outcome = self.decide(&stored.record, event, &policy, from);
-            let record = Arc::new(outcome.record);
+            let record = to_store(outcome.record);
             let due = record.due(&policy);
             let reasons: SmallVec<[_; 1]> =
                 outcome.transitions.iter().map(|t| (t.cause, t.evidence.deadline)).collect();
@@ -172,4 +172,13 @@ impl Hub {
             }
         }
     }
+}
+
+/// A record as it is stored. There is one for each user, and most stay as they are for long: it keeps
+/// no room to grow.
+pub(super) fn to_store(mut record: Record) -> Arc<Record> {
+    record.terminals.shrink_to_fit();
+    record.ended.shrink_to_fit();
+    record.recent.shrink_to_fit();
+    Arc::new(record)
 }

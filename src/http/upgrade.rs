@@ -20,7 +20,7 @@ use super::header_list::{has, items};
 use super::origin::OriginRule;
 use super::peer::Held;
 use super::problem::Problem;
-use crate::hub::{RefusalReason, Wire};
+use crate::hub::{RefusalReason, WriteHalf};
 use crate::session::Sessions;
 use crate::wire::{ErrorCode, SUBPROTOCOL};
 
@@ -136,7 +136,7 @@ async fn serve(
         Ok(parts) => {
             let (reader, writer) = parts.io.into_inner().into_split();
             let early = parts.read_buf;
-            tokio::spawn(sessions.serve(reader, Wire::Tcp(writer), early, address, held));
+            tokio::spawn(sessions.serve(reader, WriteHalf::Tcp(writer), early, address, held));
         }
         Err(upgraded) => serve_tls(&sessions, upgraded, address, held),
     }
@@ -152,8 +152,8 @@ fn serve_tls(
         unreachable!("a listener speaks TCP or TLS")
     };
     let (reader, writer) = tokio::io::split(parts.io.into_inner());
-    let wire = Wire::Other(Box::new(writer));
-    tokio::spawn(sessions.serve(reader, wire, parts.read_buf, address, held));
+    let writer = WriteHalf::Other(Box::new(writer));
+    tokio::spawn(sessions.serve(reader, writer, parts.read_buf, address, held));
 }
 
 fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {

@@ -12,7 +12,7 @@ use tokio::task::yield_now;
 
 use super::backlog::Backlog;
 use super::registry::Watched;
-use super::wire::Wire;
+use super::write_half::WriteHalf;
 use crate::presence::{ConnectionId, Timestamp, UserId};
 use crate::wire::{Close, close_frame};
 
@@ -47,7 +47,7 @@ pub struct Mailbox {
 
 struct Inner {
     /// `None` once the connection is broken.
-    wire: Option<Wire>,
+    writer: Option<WriteHalf>,
     backlog: Backlog,
     drain: Drain,
     /// How many bytes the socket has taken from the backlog.
@@ -114,9 +114,9 @@ pub enum Signal {
 }
 
 impl Mailbox {
-    pub(super) fn new(id: ConnectionId, wire: Wire, now: Timestamp) -> Self {
+    pub(super) fn new(id: ConnectionId, writer: WriteHalf, now: Timestamp) -> Self {
         let inner = Inner {
-            wire: Some(wire),
+            writer: Some(writer),
             backlog: Backlog::default(),
             drain: Drain::Idle,
             flushed: 0,
@@ -183,8 +183,8 @@ impl Mailbox {
     pub fn cut(&self) {
         self.cut.store(true, Ordering::Relaxed);
         let mut inner = self.inner.lock();
-        let wire = inner.wire.take();
-        inner.wire = wire.map(|wire| Wire::Cut(Box::new(wire)));
+        let writer = inner.writer.take();
+        inner.writer = writer.map(|writer| WriteHalf::Cut(Box::new(writer)));
         drop(inner);
         self.actor.wake();
     }
@@ -261,9 +261,9 @@ impl Mailbox {
     /// Takes in a watched user's new status.
     pub(super) fn push(&self, place: usize, version: u64, frame: &Bytes) -> Delivery {
         let mut inner = self.inner.lock();
-        let Inner { wire, backlog, drain, watching, ending, .. } = &mut *inner;
+        let Inner { writer, backlog, drain, watching, ending, .. } = &mut *inner;
         let Some(watch) = watching.get_mut(place) else { return Delivery::Needless };
-        if version <= watch.seen || wire.is_none() || ending.is_some() {
+        if version <= watch.seen || writer.is_none() || ending.is_some() {
             return Delivery::Needless;
         }
         watch.seen = version;
@@ -312,11 +312,11 @@ impl Mailbox {
     pub fn poll_hang_up(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.inner.lock();
         ready!(inner.poll_flush(cx));
-        if let Some(wire) = &mut inner.wire {
+        if let Some(writer) = &mut inner.writer {
             // The peer may be gone already; there is nobody left to tell.
-            ready!(wire.poll_shutdown(cx)).ok();
+            ready!(writer.poll_shutdown(cx)).ok();
         }
-        inner.wire = None;
+        inner.writer = None;
         Poll::Ready(())
     }
 }
@@ -327,12 +327,12 @@ impl Inner {
         if self.ending.is_some() {
             return;
         }
-        let Some(wire) = &mut self.wire else { return };
+        let Some(writer) = &mut self.writer else { return };
         if !self.backlog.is_empty() {
             self.backlog.push(frame);
             return;
         }
-        match wire.try_write(&frame) {
+        match writer.try_write(&frame) {
             Ok(written) if written == frame.len() => return,
             Ok(written) => self.backlog.push_rest(frame.slice(written..)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -349,9 +349,9 @@ impl Inner {
             return;
         }
         self.drain = Drain::Idle;
-        let Some(wire) = &mut self.wire else { return };
+        let Some(writer) = &mut self.writer else { return };
         while !self.backlog.is_empty() {
-            match wire.try_write(self.backlog.chunk()) {
+            match writer.try_write(self.backlog.chunk()) {
                 Ok(written) => self.backlog.advance(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return self.leave_to(actor);
@@ -373,16 +373,16 @@ impl Inner {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let Some(wire) = &mut self.wire else { return Poll::Ready(()) };
+            let Some(writer) = &mut self.writer else { return Poll::Ready(()) };
             let chunk = self.backlog.chunk();
             if chunk.is_empty() {
-                if ready!(wire.poll_flush(cx)).is_err() {
+                if ready!(writer.poll_flush(cx)).is_err() {
                     self.hang_up();
                 }
                 self.drain = Drain::Idle;
                 return Poll::Ready(());
             }
-            match ready!(wire.poll_write(cx, chunk)) {
+            match ready!(writer.poll_write(cx, chunk)) {
                 Ok(written) if written > 0 => {
                     self.backlog.advance(written);
                     self.flushed += written as u64;
@@ -394,7 +394,7 @@ impl Inner {
 
     /// The peer takes nothing any more; that the connection is gone, the reading half will tell.
     fn hang_up(&mut self) {
-        self.wire = None;
+        self.writer = None;
         self.backlog.clear();
     }
 }

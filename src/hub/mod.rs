@@ -26,7 +26,7 @@ mod questions;
 mod registry;
 mod sharded;
 mod tally;
-mod wire;
+mod write_half;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub use self::labels::{Closed, LoginKind, RefusalReason};
 pub use self::mailbox::{Ending, Mailbox, Signal, pending_once};
 pub use self::metrics::{Counts, Metrics, StoreCounts};
 use self::registry::{Registry, Watchers};
-pub use self::wire::{Wire, Writer};
+pub use self::write_half::{TryWrite, WriteHalf};
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::presence::{ConnectionId, NodeId, Policy, SessionId, Sign, Timestamp, UserId};
@@ -160,10 +160,10 @@ impl Hub {
     }
 
     /// Takes in a new connection.
-    pub fn connect(self: &Arc<Self>, wire: Wire) -> Connection {
+    pub fn connect(self: &Arc<Self>, writer: WriteHalf) -> Connection {
         let serial = self.next_connection.fetch_add(1, Ordering::Relaxed);
         let id = ConnectionId { node: self.node, serial };
-        let mailbox = Arc::new(Mailbox::new(id, wire, self.clock.now()));
+        let mailbox = Arc::new(Mailbox::new(id, writer, self.clock.now()));
         self.registry.add(&mailbox);
         self.metrics.connections.inc();
         if let Some(over) = self.draining.load().as_deref() {

@@ -29,7 +29,7 @@ use self::reader::Reader;
 pub use self::refusals::{RefusedLogin, RefusedLogins};
 use self::socket::Socket;
 use crate::auth::{Buckets, Rate, Verifier};
-use crate::hub::{Hub, Wire};
+use crate::hub::{Hub, WriteHalf};
 use crate::presence::UserId;
 
 /// What every connection shares.
@@ -102,13 +102,13 @@ impl Sessions {
     pub fn serve<R: AsyncRead + Unpin + Send + Sync + 'static>(
         self: &Arc<Self>,
         reader: R,
-        wire: Wire,
+        writer: WriteHalf,
         early: Bytes,
         address: Option<IpAddr>,
         held: impl Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
         let settings = self.settings();
-        let connection = self.hub.connect(wire);
+        let connection = self.hub.connect(writer);
         let mailbox = Arc::clone(connection.mailbox());
         let socket = Socket::new(reader, early, mailbox, settings.message_bytes_max);
         let channel = Channel::new(Arc::clone(self), settings, connection, address);

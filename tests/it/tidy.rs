@@ -169,7 +169,7 @@ fn files_are_short_and_named_for_what_they_hold() {
 #[test]
 fn these_checks_see_what_they_look_for() {
     let imported = |code| imports(code).collect::<Vec<_>>();
-    assert_eq!(imported("use crate::hub::{Hub, Wire};"), ["hub"]);
+    assert_eq!(imported("use crate::hub::{Hub, WriteHalf};"), ["hub"]);
     assert_eq!(imported("use crate::{hub, store::Store};"), ["hub", "store"]);
     assert_eq!(
         imported("pub(crate) fn a(b: crate::wire::Close) -> crate::bus::Ear {"),

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use slab::Slab;
 use tokio::task::yield_now;
 
-use super::backlog::Backlog;
 use super::registry::Watched;
+use super::send_queue::SendQueue;
 use super::write_half::WriteHalf;
 use crate::presence::{ConnectionId, Timestamp, UserId};
 use crate::wire::{Close, close_frame};
@@ -25,7 +25,7 @@ const CORKED_BYTES_MAX: usize = 16 * 1024;
 ///
 /// ```text
 ///           reply ─────────────────────▶ socket
-///   statuses ──▶ backlog ──▶ flush_all ──▶ │
+///   statuses ───▶ queue ───▶ flush_all ──▶ │
 ///                   └──── actor ◀── what it does not take now
 /// ```
 ///
@@ -48,9 +48,9 @@ pub struct Mailbox {
 struct Inner {
     /// `None` once the connection is broken.
     writer: Option<WriteHalf>,
-    backlog: Backlog,
+    queue: SendQueue,
     drain: Drain,
-    /// How many bytes the socket has taken from the backlog.
+    /// How many bytes the socket has taken from the queue.
     flushed: u64,
     /// Each at a place that its user's watchers know.
     watching: Slab<Watch>,
@@ -117,7 +117,7 @@ impl Mailbox {
     pub(super) fn new(id: ConnectionId, writer: WriteHalf, now: Timestamp) -> Self {
         let inner = Inner {
             writer: Some(writer),
-            backlog: Backlog::default(),
+            queue: SendQueue::default(),
             drain: Drain::Idle,
             flushed: 0,
             watching: Slab::new(),
@@ -209,7 +209,7 @@ impl Mailbox {
         let mut inner = self.inner.lock();
         let watch = inner.watching.try_remove(place);
         if let Some(waiting) = watch.and_then(|watch| watch.waiting) {
-            inner.backlog.take_back(waiting);
+            inner.queue.take_back(waiting);
         }
     }
 
@@ -261,7 +261,7 @@ impl Mailbox {
     /// Takes in a watched user's new status.
     pub(super) fn push(&self, place: usize, version: u64, frame: &Bytes) -> Delivery {
         let mut inner = self.inner.lock();
-        let Inner { writer, backlog, drain, watching, ending, .. } = &mut *inner;
+        let Inner { writer, queue, drain, watching, ending, .. } = &mut *inner;
         let Some(watch) = watching.get_mut(place) else { return Delivery::Needless };
         if version <= watch.seen || writer.is_none() || ending.is_some() {
             return Delivery::Needless;
@@ -270,10 +270,10 @@ impl Mailbox {
         if !watch.live {
             return Delivery::Needless;
         }
-        let is_slow = *drain == Drain::Blocked || backlog.len() > CORKED_BYTES_MAX;
+        let is_slow = *drain == Drain::Blocked || queue.len() > CORKED_BYTES_MAX;
         let older = watch.waiting.filter(|_| is_slow);
-        let is_conflated = older.is_some_and(|place| backlog.take_back(place));
-        watch.waiting = Some(backlog.push(frame.clone()));
+        let is_conflated = older.is_some_and(|place| queue.take_back(place));
+        watch.waiting = Some(queue.push(frame.clone()));
         if is_conflated {
             return Delivery::Conflated;
         }
@@ -305,7 +305,7 @@ impl Mailbox {
 
     /// How many bytes wait.
     pub fn unsent(&self) -> usize {
-        self.inner.lock().backlog.len()
+        self.inner.lock().queue.len()
     }
 
     /// Flushes all that waits, then shuts the writing half.
@@ -328,15 +328,15 @@ impl Inner {
             return;
         }
         let Some(writer) = &mut self.writer else { return };
-        if !self.backlog.is_empty() {
-            self.backlog.push(frame);
+        if !self.queue.is_empty() {
+            self.queue.push(frame);
             return;
         }
         match writer.try_write(&frame) {
             Ok(written) if written == frame.len() => return,
-            Ok(written) => self.backlog.push_rest(frame.slice(written..)),
+            Ok(written) => self.queue.push_rest(frame.slice(written..)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.backlog.push(frame);
+                self.queue.push(frame);
             }
             Err(_) => return self.break_off(actor),
         }
@@ -350,9 +350,9 @@ impl Inner {
         }
         self.drain = Drain::Idle;
         let Some(writer) = &mut self.writer else { return };
-        while !self.backlog.is_empty() {
-            match writer.try_write(self.backlog.chunk()) {
-                Ok(written) => self.backlog.advance(written),
+        while !self.queue.is_empty() {
+            match writer.try_write(self.queue.chunk()) {
+                Ok(written) => self.queue.advance(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return self.leave_to(actor);
                 }
@@ -374,7 +374,7 @@ impl Inner {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let Some(writer) = &mut self.writer else { return Poll::Ready(()) };
-            let chunk = self.backlog.chunk();
+            let chunk = self.queue.chunk();
             if chunk.is_empty() {
                 if ready!(writer.poll_flush(cx)).is_err() {
                     self.hang_up();
@@ -384,7 +384,7 @@ impl Inner {
             }
             match ready!(writer.poll_write(cx, chunk)) {
                 Ok(written) if written > 0 => {
-                    self.backlog.advance(written);
+                    self.queue.advance(written);
                     self.flushed += written as u64;
                 }
                 Ok(_) | Err(_) => self.hang_up(),
@@ -395,7 +395,7 @@ impl Inner {
     /// The peer takes nothing any more; that the connection is gone, the reading half will tell.
     fn hang_up(&mut self) {
         self.writer = None;
-        self.backlog.clear();
+        self.queue.clear();
     }
 }
 

@@ -11,7 +11,6 @@
 
 mod anew;
 mod apply;
-mod backlog;
 mod complaints;
 mod connection;
 mod deadlines;
@@ -24,6 +23,7 @@ mod mailbox;
 mod metrics;
 mod questions;
 mod registry;
+mod send_queue;
 mod sharded;
 mod tally;
 mod write_half;

@@ -1,3 +1,5 @@
+//! The writing half of a connection, and what waits for it.
+
 use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +12,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 use tokio::task::yield_now;
 
-use super::registry::Watched;
+use super::registry::WatchedUser;
 use super::send_queue::SendQueue;
 use super::write_half::WriteHalf;
 use crate::presence::{ConnectionId, Timestamp, UserId};
@@ -49,18 +51,18 @@ struct Inner {
     /// `None` once the connection is broken.
     writer: Option<WriteHalf>,
     queue: SendQueue,
-    drain: Drain,
+    flusher: Flusher,
     /// How many bytes the socket has taken from the queue.
     flushed: u64,
     /// Each at a place that its user's watchers know.
-    watching: Slab<Watch>,
+    watching: Slab<Subscription>,
     /// Set once: nothing is accepted after it.
     ending: Option<Ending>,
 }
 
 /// Who sees to it that what waits goes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Drain {
+enum Flusher {
     /// Nobody has to.
     Idle,
     /// [`flush_all`] will try.
@@ -69,8 +71,8 @@ enum Drain {
     Blocked,
 }
 
-struct Watch {
-    user: Arc<Watched>,
+struct Subscription {
+    user: Arc<WatchedUser>,
     /// The newest version that the connection has seen, or must at least see.
     seen: u64,
     /// Whether its first snapshot went out; until then pushes only raise what that must show.
@@ -118,7 +120,7 @@ impl Mailbox {
         let inner = Inner {
             writer: Some(writer),
             queue: SendQueue::default(),
-            drain: Drain::Idle,
+            flusher: Flusher::Idle,
             flushed: 0,
             watching: Slab::new(),
             ending: None,
@@ -197,11 +199,11 @@ impl Mailbox {
     // Watching.
 
     /// Starts watching; until a snapshot of the user is sent, pushes are held back.
-    pub(super) fn watch(&self, user: Arc<Watched>) -> usize {
+    pub(super) fn watch(&self, user: Arc<WatchedUser>) -> usize {
         let mut inner = self.inner.lock();
         // Most watch few, and what is kept for more is kept for each connection.
         inner.watching.reserve_exact(1);
-        inner.watching.insert(Watch { user, seen: 0, live: false, waiting: None })
+        inner.watching.insert(Subscription { user, seen: 0, live: false, waiting: None })
     }
 
     /// Stops watching: nothing of that user follows.
@@ -214,7 +216,7 @@ impl Mailbox {
     }
 
     /// Whom it watches.
-    pub(super) fn watched(&self) -> Vec<Arc<Watched>> {
+    pub(super) fn watched(&self) -> Vec<Arc<WatchedUser>> {
         let inner = self.inner.lock();
         inner.watching.iter().map(|(_, watch)| Arc::clone(&watch.user)).collect()
     }
@@ -261,7 +263,7 @@ impl Mailbox {
     /// Takes in a watched user's new status.
     pub(super) fn push(&self, place: usize, version: u64, frame: &Bytes) -> Delivery {
         let mut inner = self.inner.lock();
-        let Inner { writer, queue, drain, watching, ending, .. } = &mut *inner;
+        let Inner { writer, queue, flusher, watching, ending, .. } = &mut *inner;
         let Some(watch) = watching.get_mut(place) else { return Delivery::Needless };
         if version <= watch.seen || writer.is_none() || ending.is_some() {
             return Delivery::Needless;
@@ -270,16 +272,16 @@ impl Mailbox {
         if !watch.live {
             return Delivery::Needless;
         }
-        let is_slow = *drain == Drain::Blocked || queue.len() > CORKED_BYTES_MAX;
+        let is_slow = *flusher == Flusher::Blocked || queue.len() > CORKED_BYTES_MAX;
         let older = watch.waiting.filter(|_| is_slow);
         let is_conflated = older.is_some_and(|place| queue.take_back(place));
         watch.waiting = Some(queue.push(frame.clone()));
         if is_conflated {
             return Delivery::Conflated;
         }
-        let flush = *drain == Drain::Idle;
+        let flush = *flusher == Flusher::Idle;
         if flush {
-            *drain = Drain::Corked;
+            *flusher = Flusher::Corked;
         }
         Delivery::Sent { flush }
     }
@@ -345,10 +347,10 @@ impl Inner {
 
     /// Writes what waits, and leaves to the actor what the socket does not take.
     fn flush(&mut self, actor: &AtomicWaker) {
-        if self.drain != Drain::Corked {
+        if self.flusher != Flusher::Corked {
             return;
         }
-        self.drain = Drain::Idle;
+        self.flusher = Flusher::Idle;
         let Some(writer) = &mut self.writer else { return };
         while !self.queue.is_empty() {
             match writer.try_write(self.queue.chunk()) {
@@ -362,7 +364,7 @@ impl Inner {
     }
 
     fn leave_to(&mut self, actor: &AtomicWaker) {
-        self.drain = Drain::Blocked;
+        self.flusher = Flusher::Blocked;
         actor.wake();
     }
 
@@ -379,7 +381,7 @@ impl Inner {
                 if ready!(writer.poll_flush(cx)).is_err() {
                     self.hang_up();
                 }
-                self.drain = Drain::Idle;
+                self.flusher = Flusher::Idle;
                 return Poll::Ready(());
             }
             match ready!(writer.poll_write(cx, chunk)) {

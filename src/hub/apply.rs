@@ -20,7 +20,7 @@ const COMMIT_ATTEMPTS_MAX: u32 = 64;
 
 /// What became of an event.
 #[derive(Debug, Clone)]
-pub struct Applied {
+pub struct Processed {
     /// What its sender is told.
     pub answer: Answer,
     /// The user's record after it.
@@ -55,7 +55,7 @@ impl Hub {
     /// # Errors
     ///
     /// Where the store did not take it; then nobody was told anything.
-    pub async fn apply(&self, user: &UserId, kind: EventKind) -> Result<Applied, Unavailable> {
+    pub async fn apply(&self, user: &UserId, kind: EventKind) -> Result<Processed, Unavailable> {
         self.apply_then(user, kind, |_| ()).await
     }
 
@@ -69,8 +69,8 @@ impl Hub {
         &self,
         user: &UserId,
         kind: EventKind,
-        then: impl FnOnce(&Applied),
-    ) -> Result<Applied, Unavailable> {
+        then: impl FnOnce(&Processed),
+    ) -> Result<Processed, Unavailable> {
         let event = Event { id: EventId(rand::random()), kind };
         self.apply_event(user, &event, None, then).await
     }
@@ -80,8 +80,8 @@ impl Hub {
         user: &UserId,
         event: &Event,
         from: Option<&Mailbox>,
-        then: impl FnOnce(&Applied),
-    ) -> Result<Applied, Unavailable> {
+        then: impl FnOnce(&Processed),
+    ) -> Result<Processed, Unavailable> {
         let _lane = self.lanes.lock(user).await;
         let policy = self.policy();
         let (mut attempts, mut is_sent_again) = (0, false);
@@ -128,7 +128,7 @@ impl Hub {
             }
             // From here to the end nothing waits: what was committed is told whoever gives up.
             self.count(&reasons);
-            let applied = Applied { answer: outcome.answer, record };
+            let applied = Processed { answer: outcome.answer, record };
             self.end_all(&outcome.effects);
             then(&applied);
             if outcome.effects.announce {

@@ -37,8 +37,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
-pub use self::apply::Applied;
 use self::apply::Lanes;
+pub use self::apply::Processed;
 pub use self::connection::Connection;
 pub use self::deadlines::run as run_deadlines;
 pub use self::labels::{Closed, LoginKind, RefusalReason};

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::disconnect::Disconnect;
 use super::logged_in::Session;
 use super::visitor::{refused, unavailable};
-use crate::hub::{Applied, pending_once};
+use crate::hub::{Processed, pending_once};
 use crate::presence::{
     Answer, BackgroundReason, DeviceId, EventKind, Kicker, Platform, SessionId, State, Status,
     Target, Timestamp, UserId, Victor,
@@ -251,7 +251,7 @@ impl Session<'_> {
     }
 
     /// Applies an event of this session.
-    async fn apply(&self, event: EventKind) -> Result<Applied, ErrorBody> {
+    async fn apply(&self, event: EventKind) -> Result<Processed, ErrorBody> {
         let applied = self.channel.connection.apply(&self.identity.user, event).await;
         let applied = applied.map_err(|error| unavailable(self.channel.hub(), &error))?;
         // The answer goes out beside what the watchers are told: what is sent in one go costs less than

@@ -13,7 +13,7 @@ use super::logged_in::Session;
 use super::reader::{Asked, Reader};
 use super::refusals::Applicant;
 use crate::auth::{Identity, claimed_user};
-use crate::hub::{Applied, Hub, LoginKind, RefusalReason, Unavailable};
+use crate::hub::{Hub, LoginKind, Processed, RefusalReason, Unavailable};
 use crate::presence::{
     Answer, DeviceId, EventKind, Intent, Login, Origin, Platform, Refusal, SessionId, Status,
     Timestamp, UserId, Victim,
@@ -168,7 +168,7 @@ impl<'a> Visitor<'a> {
             issued_at_secs: identity.issued_at_secs,
         };
         let event = EventKind::Login(Box::new(login));
-        let then = |applied: &Applied| self.confirm(id, &identity, request.platform, applied);
+        let then = |applied: &Processed| self.confirm(id, &identity, request.platform, applied);
         let applied = match channel.hub().apply_then(&identity.user, event, then).await {
             Ok(applied) => applied,
             Err(error) => {
@@ -205,7 +205,7 @@ impl<'a> Visitor<'a> {
     }
 
     /// Answers a login that was accepted.
-    fn confirm(&self, id: u64, identity: &Identity, platform: Platform, applied: &Applied) {
+    fn confirm(&self, id: u64, identity: &Identity, platform: Platform, applied: &Processed) {
         let Answer::Admitted { session, resumed, kicked } = &applied.answer else { return };
         let hub = self.channel.hub();
         self.channel.mailbox().belongs_to(&identity.user);

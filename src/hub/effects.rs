@@ -5,7 +5,7 @@ use super::registry::Deliveries;
 use super::{Ending, Hub};
 use crate::bus::Word;
 use crate::presence::{Effects, End, Kicker, Status, Timestamp, UserId, Why};
-use crate::wire::{By, Close, KickNotice, KickReason, Push, UserStatus, text_frame};
+use crate::wire::{Close, KickNotice, KickReason, KickedBy, Push, UserStatus, text_frame};
 
 impl Hub {
     pub(super) fn end_all(&self, effects: &Effects) {
@@ -60,7 +60,7 @@ impl Hub {
 fn notice(reason: KickReason, (kicker, at): &(Kicker, Timestamp)) -> KickNotice {
     let (by, message) = match kicker {
         Kicker::Login(victor) | Kicker::Own(victor) => {
-            let by = By { platform: victor.platform, device: victor.device.clone() };
+            let by = KickedBy { platform: victor.platform, device: victor.device.clone() };
             (Some(by), None)
         }
         Kicker::Admin { message } => (None, message.clone()),

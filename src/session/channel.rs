@@ -15,7 +15,7 @@ use crate::auth::{Identity, TokenFault};
 use crate::clock::Clock;
 use crate::hub::{Closed, Connection, Hub, Mailbox, RefusalReason};
 use crate::presence::{DeviceId, Platform, Timestamp, UserId};
-use crate::wire::{Close, ErrorBody, ErrorCode, Outcome, Push, Reply, ping_frame, text_frame};
+use crate::wire::{Close, ErrorBody, ErrorCode, Push, Reply, ReplyBody, ping_frame, text_frame};
 
 /// How many bytes may wait for a client before its requests are left unread.
 const UNSENT_BYTES_MAX: usize = 1024 * 1024;
@@ -66,13 +66,13 @@ impl Channel {
 
     /// Sends a request's one answer.
     pub(super) fn reply(&self, id: u64, ok: impl Serialize) {
-        self.mailbox().post(text_frame(&Reply { id, outcome: Outcome::Ok(ok) }));
+        self.mailbox().post(text_frame(&Reply { id, body: ReplyBody::Ok(ok) }));
     }
 
     /// Sends an error: a request's one answer, or a push if there is no id to answer to.
     pub(super) fn refuse(&self, id: Option<u64>, error: ErrorBody) {
         let frame = match id {
-            Some(id) => text_frame(&Reply { id, outcome: Outcome::<()>::Error(error) }),
+            Some(id) => text_frame(&Reply { id, body: ReplyBody::<()>::Error(error) }),
             None => text_frame(&Push::Error { error }),
         };
         self.mailbox().post(frame);

@@ -12,7 +12,7 @@ use crate::presence::{
     Answer, BackgroundReason, DeviceId, EventKind, Kicker, Platform, SessionId, State, Status,
     Target, Timestamp, UserId, Victor,
 };
-use crate::wire::{ErrorBody, ErrorCode, Outcome, Reply, Request, UserStatus, text_frame};
+use crate::wire::{ErrorBody, ErrorCode, Reply, ReplyBody, Request, UserStatus, text_frame};
 
 /// An answer without content.
 #[derive(Serialize)]
@@ -162,7 +162,7 @@ impl Session<'_> {
                 .zip(statuses)
                 .map(|(user, status)| UserStatus { user, status })
                 .collect();
-            text_frame(&Reply { id, outcome: Outcome::Ok(Statuses { statuses, errors }) })
+            text_frame(&Reply { id, body: ReplyBody::Ok(Statuses { statuses, errors }) })
         };
         let sent = self.channel.connection.send_snapshot(users, frame).await;
         sent.map_err(|error| unavailable(self.channel.hub(), &error))
@@ -186,7 +186,7 @@ impl Session<'_> {
         let applied = self.apply(EventKind::Set { origin: Some(self.origin()), custom }).await?;
         let frame = |status: &Status| {
             let status = UserStatus { user, status };
-            text_frame(&Reply { id, outcome: Outcome::Ok(OwnStatus { status }) })
+            text_frame(&Reply { id, body: ReplyBody::Ok(OwnStatus { status }) })
         };
         let sent = self.channel.connection.send_status(user, &applied.record.status(), frame).await;
         sent.map_err(|error| unavailable(self.channel.hub(), &error))

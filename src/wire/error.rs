@@ -1,3 +1,5 @@
+//! Error codes, and errors as clients and back ends read them.
+
 use serde::Serialize;
 
 use super::Close;

@@ -119,7 +119,8 @@ impl Clock {
         self.look().1
     }
 
-    fn look(&self) -> (Timestamp, Duration) {
+    /// The process's own time, and for how long the hub has stood still in all: both of one moment.
+    pub fn look(&self) -> (Timestamp, Duration) {
         let pulse = self.pulse.lock();
         let now = self.now();
         let by = stall_of(now - pulse.last_tick).unwrap_or_default();

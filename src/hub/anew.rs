@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::apply::to_store;
 use super::{Ending, Hub, Unavailable};
 use crate::presence::{
     Event, EventId, EventKind, Record, Revocation, State, Status, Timestamp, Transition, UserId,
@@ -58,7 +59,7 @@ impl Hub {
         let event = Event { id: EventId(rand::random()), kind };
         let (nothing, policy) = (Record::default(), self.policy());
         let outcome = self.decide(&nothing, &event, &policy, None);
-        let record = Arc::new(outcome.record);
+        let record = to_store(outcome.record);
         let due = record.due(&policy);
         let causes: Vec<_> = outcome.transitions.iter().map(|t| (t.cause, None)).collect();
         let commit = Commit {

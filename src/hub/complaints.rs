@@ -1,3 +1,5 @@
+//! Warnings that the store failed, at most one of a kind each minute.
+
 use super::{Hub, Unavailable};
 use crate::presence::UserId;
 use crate::throttle::Throttle;

@@ -1,20 +1,24 @@
+//! A connection's place in the hub, and the end of its session.
+
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{Applied, Hub, Mailbox, Unavailable};
+use super::{Hub, Mailbox, Processed, Unavailable};
 use crate::panics::caught;
 use crate::presence::{Event, EventId, EventKind, Status, UserId};
 
 /// How long the end of a session waits before it is tried again on a store that failed.
-const SETTLE_RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+const END_RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
 /// A connection's place in the hub, given up when it is dropped.
 pub struct Connection {
     pub(super) hub: Arc<Hub>,
     pub(super) mailbox: Arc<Mailbox>,
+    /// A drain waits until it is dropped.
+    pub(super) _unfinished: TaskTrackerToken,
 }
 
 impl Connection {
@@ -33,7 +37,7 @@ impl Connection {
     /// # Errors
     ///
     /// As [`Hub::apply`].
-    pub async fn apply(&self, user: &UserId, kind: EventKind) -> Result<Applied, Unavailable> {
+    pub async fn apply(&self, user: &UserId, kind: EventKind) -> Result<Processed, Unavailable> {
         let event = Event { id: EventId(rand::random()), kind };
         self.hub.apply_event(user, &event, Some(&self.mailbox), |_| ()).await
     }
@@ -125,12 +129,11 @@ impl Connection {
 impl Hub {
     /// Applies the end of a session that lived on a connection, for as long as it takes the store to
     /// take it; it means nothing any more once the session was resumed. Returns at once.
-    pub fn settle(self: &Arc<Self>, user: UserId, kind: EventKind, left: Arc<Mailbox>) {
+    pub fn end_session(self: &Arc<Self>, user: UserId, kind: EventKind, left: Arc<Mailbox>) {
         let hub = Arc::clone(self);
         let event = Event { id: EventId(rand::random()), kind };
-        self.settling.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(async move {
-            let [mut pause, longest] = SETTLE_RETRY;
+        self.unfinished.spawn(async move {
+            let [mut pause, longest] = END_RETRY;
             loop {
                 // Without a retry the user would stay Online for ever.
                 match caught(hub.apply_event(&user, &event, Some(&left), |_| ())).await {
@@ -146,7 +149,6 @@ impl Hub {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(longest);
             }
-            hub.settling.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }
@@ -156,6 +158,5 @@ impl Drop for Connection {
         self.unwatch_all();
         self.hub.registry.remove(self.mailbox.id());
         self.hub.metrics.connections.dec();
-        self.hub.drained.notify_one();
     }
 }

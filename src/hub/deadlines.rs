@@ -1,3 +1,5 @@
+//! Applies what the records have come due for, and notices when the hub stood still.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Signs of life, and taking over the sessions of hubs that are gone.
+
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;

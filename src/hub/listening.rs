@@ -1,3 +1,5 @@
+//! What other nodes say.
+
 use std::sync::Arc;
 
 use super::{Ending, Hub, Mailbox};

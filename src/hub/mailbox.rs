@@ -1,3 +1,5 @@
+//! The writing half of a connection, and what waits for it.
+
 use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,9 +12,9 @@ use parking_lot::Mutex;
 use slab::Slab;
 use tokio::task::yield_now;
 
-use super::backlog::Backlog;
-use super::registry::Watched;
-use super::wire::Wire;
+use super::registry::WatchedUser;
+use super::send_queue::SendQueue;
+use super::write_half::WriteHalf;
 use crate::presence::{ConnectionId, Timestamp, UserId};
 use crate::wire::{Close, close_frame};
 
@@ -25,7 +27,7 @@ const CORKED_BYTES_MAX: usize = 16 * 1024;
 ///
 /// ```text
 ///           reply ─────────────────────▶ socket
-///   statuses ──▶ backlog ──▶ flush_all ──▶ │
+///   statuses ───▶ queue ───▶ flush_all ──▶ │
 ///                   └──── actor ◀── what it does not take now
 /// ```
 ///
@@ -47,20 +49,20 @@ pub struct Mailbox {
 
 struct Inner {
     /// `None` once the connection is broken.
-    wire: Option<Wire>,
-    backlog: Backlog,
-    drain: Drain,
-    /// How many bytes the socket has taken from the backlog.
+    writer: Option<WriteHalf>,
+    queue: SendQueue,
+    flusher: Flusher,
+    /// How many bytes the socket has taken from the queue.
     flushed: u64,
     /// Each at a place that its user's watchers know.
-    watching: Slab<Watch>,
+    watching: Slab<Subscription>,
     /// Set once: nothing is accepted after it.
     ending: Option<Ending>,
 }
 
 /// Who sees to it that what waits goes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Drain {
+enum Flusher {
     /// Nobody has to.
     Idle,
     /// [`flush_all`] will try.
@@ -69,8 +71,8 @@ enum Drain {
     Blocked,
 }
 
-struct Watch {
-    user: Arc<Watched>,
+struct Subscription {
+    user: Arc<WatchedUser>,
     /// The newest version that the connection has seen, or must at least see.
     seen: u64,
     /// Whether its first snapshot went out; until then pushes only raise what that must show.
@@ -114,11 +116,11 @@ pub enum Signal {
 }
 
 impl Mailbox {
-    pub(super) fn new(id: ConnectionId, wire: Wire, now: Timestamp) -> Self {
+    pub(super) fn new(id: ConnectionId, writer: WriteHalf, now: Timestamp) -> Self {
         let inner = Inner {
-            wire: Some(wire),
-            backlog: Backlog::default(),
-            drain: Drain::Idle,
+            writer: Some(writer),
+            queue: SendQueue::default(),
+            flusher: Flusher::Idle,
             flushed: 0,
             watching: Slab::new(),
             ending: None,
@@ -183,8 +185,8 @@ impl Mailbox {
     pub fn cut(&self) {
         self.cut.store(true, Ordering::Relaxed);
         let mut inner = self.inner.lock();
-        let wire = inner.wire.take();
-        inner.wire = wire.map(|wire| Wire::Cut(Box::new(wire)));
+        let writer = inner.writer.take();
+        inner.writer = writer.map(|writer| WriteHalf::Cut(Box::new(writer)));
         drop(inner);
         self.actor.wake();
     }
@@ -197,11 +199,11 @@ impl Mailbox {
     // Watching.
 
     /// Starts watching; until a snapshot of the user is sent, pushes are held back.
-    pub(super) fn watch(&self, user: Arc<Watched>) -> usize {
+    pub(super) fn watch(&self, user: Arc<WatchedUser>) -> usize {
         let mut inner = self.inner.lock();
         // Most watch few, and what is kept for more is kept for each connection.
         inner.watching.reserve_exact(1);
-        inner.watching.insert(Watch { user, seen: 0, live: false, waiting: None })
+        inner.watching.insert(Subscription { user, seen: 0, live: false, waiting: None })
     }
 
     /// Stops watching: nothing of that user follows.
@@ -209,12 +211,12 @@ impl Mailbox {
         let mut inner = self.inner.lock();
         let watch = inner.watching.try_remove(place);
         if let Some(waiting) = watch.and_then(|watch| watch.waiting) {
-            inner.backlog.take_back(waiting);
+            inner.queue.take_back(waiting);
         }
     }
 
     /// Whom it watches.
-    pub(super) fn watched(&self) -> Vec<Arc<Watched>> {
+    pub(super) fn watched(&self) -> Vec<Arc<WatchedUser>> {
         let inner = self.inner.lock();
         inner.watching.iter().map(|(_, watch)| Arc::clone(&watch.user)).collect()
     }
@@ -261,25 +263,25 @@ impl Mailbox {
     /// Takes in a watched user's new status.
     pub(super) fn push(&self, place: usize, version: u64, frame: &Bytes) -> Delivery {
         let mut inner = self.inner.lock();
-        let Inner { wire, backlog, drain, watching, ending, .. } = &mut *inner;
+        let Inner { writer, queue, flusher, watching, ending, .. } = &mut *inner;
         let Some(watch) = watching.get_mut(place) else { return Delivery::Needless };
-        if version <= watch.seen || wire.is_none() || ending.is_some() {
+        if version <= watch.seen || writer.is_none() || ending.is_some() {
             return Delivery::Needless;
         }
         watch.seen = version;
         if !watch.live {
             return Delivery::Needless;
         }
-        let is_slow = *drain == Drain::Blocked || backlog.len() > CORKED_BYTES_MAX;
+        let is_slow = *flusher == Flusher::Blocked || queue.len() > CORKED_BYTES_MAX;
         let older = watch.waiting.filter(|_| is_slow);
-        let is_conflated = older.is_some_and(|place| backlog.take_back(place));
-        watch.waiting = Some(backlog.push(frame.clone()));
+        let is_conflated = older.is_some_and(|place| queue.take_back(place));
+        watch.waiting = Some(queue.push(frame.clone()));
         if is_conflated {
             return Delivery::Conflated;
         }
-        let flush = *drain == Drain::Idle;
+        let flush = *flusher == Flusher::Idle;
         if flush {
-            *drain = Drain::Corked;
+            *flusher = Flusher::Corked;
         }
         Delivery::Sent { flush }
     }
@@ -305,18 +307,18 @@ impl Mailbox {
 
     /// How many bytes wait.
     pub fn unsent(&self) -> usize {
-        self.inner.lock().backlog.len()
+        self.inner.lock().queue.len()
     }
 
     /// Flushes all that waits, then shuts the writing half.
     pub fn poll_hang_up(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.inner.lock();
         ready!(inner.poll_flush(cx));
-        if let Some(wire) = &mut inner.wire {
+        if let Some(writer) = &mut inner.writer {
             // The peer may be gone already; there is nobody left to tell.
-            ready!(wire.poll_shutdown(cx)).ok();
+            ready!(writer.poll_shutdown(cx)).ok();
         }
-        inner.wire = None;
+        inner.writer = None;
         Poll::Ready(())
     }
 }
@@ -327,16 +329,16 @@ impl Inner {
         if self.ending.is_some() {
             return;
         }
-        let Some(wire) = &mut self.wire else { return };
-        if !self.backlog.is_empty() {
-            self.backlog.push(frame);
+        let Some(writer) = &mut self.writer else { return };
+        if !self.queue.is_empty() {
+            self.queue.push(frame);
             return;
         }
-        match wire.try_write(&frame) {
+        match writer.try_write(&frame) {
             Ok(written) if written == frame.len() => return,
-            Ok(written) => self.backlog.push_rest(frame.slice(written..)),
+            Ok(written) => self.queue.push_rest(frame.slice(written..)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.backlog.push(frame);
+                self.queue.push(frame);
             }
             Err(_) => return self.break_off(actor),
         }
@@ -345,14 +347,14 @@ impl Inner {
 
     /// Writes what waits, and leaves to the actor what the socket does not take.
     fn flush(&mut self, actor: &AtomicWaker) {
-        if self.drain != Drain::Corked {
+        if self.flusher != Flusher::Corked {
             return;
         }
-        self.drain = Drain::Idle;
-        let Some(wire) = &mut self.wire else { return };
-        while !self.backlog.is_empty() {
-            match wire.try_write(self.backlog.chunk()) {
-                Ok(written) => self.backlog.advance(written),
+        self.flusher = Flusher::Idle;
+        let Some(writer) = &mut self.writer else { return };
+        while !self.queue.is_empty() {
+            match writer.try_write(self.queue.chunk()) {
+                Ok(written) => self.queue.advance(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return self.leave_to(actor);
                 }
@@ -362,7 +364,7 @@ impl Inner {
     }
 
     fn leave_to(&mut self, actor: &AtomicWaker) {
-        self.drain = Drain::Blocked;
+        self.flusher = Flusher::Blocked;
         actor.wake();
     }
 
@@ -373,18 +375,18 @@ impl Inner {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let Some(wire) = &mut self.wire else { return Poll::Ready(()) };
-            let chunk = self.backlog.chunk();
+            let Some(writer) = &mut self.writer else { return Poll::Ready(()) };
+            let chunk = self.queue.chunk();
             if chunk.is_empty() {
-                if ready!(wire.poll_flush(cx)).is_err() {
+                if ready!(writer.poll_flush(cx)).is_err() {
                     self.hang_up();
                 }
-                self.drain = Drain::Idle;
+                self.flusher = Flusher::Idle;
                 return Poll::Ready(());
             }
-            match ready!(wire.poll_write(cx, chunk)) {
+            match ready!(writer.poll_write(cx, chunk)) {
                 Ok(written) if written > 0 => {
-                    self.backlog.advance(written);
+                    self.queue.advance(written);
                     self.flushed += written as u64;
                 }
                 Ok(_) | Err(_) => self.hang_up(),
@@ -394,8 +396,8 @@ impl Inner {
 
     /// The peer takes nothing any more; that the connection is gone, the reading half will tell.
     fn hang_up(&mut self) {
-        self.wire = None;
-        self.backlog.clear();
+        self.writer = None;
+        self.queue.clear();
     }
 }
 

@@ -1,18 +1,21 @@
+//! What the hub counts, for Prometheus and for `/v1/stats`.
+
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::labels::{CloseLabel, Closed, LoginKind, RefusalReason, TaskName};
 use super::tally::Tally;
 use crate::presence::{Cause, Platform, State};
 use crate::store::Totals;
-use crate::wire::Close;
+use crate::wire::KickReason;
 
 /// Upper bounds of the buckets of lateness, in seconds; T14 allows one.
 const LATENESS_BUCKETS: [f64; 8] = [0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 10.0];
@@ -30,13 +33,13 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Users watched, summed over sessions.
     pub subscriptions: Gauge,
-    logins: Family<Kind, Counter>,
-    refusals: Family<Reason, Counter>,
-    login_refusals: Family<Reason, Counter>,
-    kicks: Family<Reason, Counter>,
-    closes: Family<CloseLabel, Counter>,
-    /// Entries of the transition log, in the order of the causes.
-    transitions: [Counter; Cause::ALL.len()],
+    logins: Tally<LoginKind>,
+    refusals: Tally<RefusalReason>,
+    login_refusals: Tally<RefusalReason>,
+    kicks: Tally<KickReason>,
+    closes: Tally<CloseLabel>,
+    /// Entries of the transition log.
+    transitions: Tally<Cause>,
     /// Statuses sent to watchers.
     pub deliveries: Counter,
     /// Of those, how many took the place of an older one that had not been sent.
@@ -56,13 +59,15 @@ pub struct Metrics {
     slow_commits: Counter,
     /// Commits that the store did not take.
     pub commit_failures: Counter,
-    task_restarts: Family<Task, Counter>,
+    task_restarts: Tally<TaskName>,
     /// Damaged rows of the store that were found and are still there.
     pub damaged_rows: Gauge,
-    tallies: Tallies,
-    sessions: Family<Session, Gauge<i64>>,
-    users: Family<User, Gauge<u64, AtomicU64>>,
+    sessions: Family<[Labelled; 2], Gauge>,
+    users: Family<[Labelled; 1], Gauge<u64, AtomicU64>>,
 }
+
+/// A label and its value.
+type Labelled = (&'static str, &'static str);
 
 /// What `/v1/stats` shows of it, since the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,101 +111,18 @@ pub struct StoreCounts {
     pub failures: u64,
 }
 
-/// How a connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Closed {
-    /// The hub closed it.
-    ByHub(Close),
-    /// The peer closed it, with this code, or is gone without a word.
-    ByPeer(Option<u16>),
-}
-
-impl Closed {
-    /// The close code; 1006 says that there was none (RFC 6455, section 7.4.1).
-    pub fn code(self) -> u16 {
-        match self {
-            Self::ByHub(close) => close.code(),
-            Self::ByPeer(code) => code.unwrap_or(1006),
-        }
-    }
-
-    /// Who closed it.
-    pub const fn by(self) -> &'static str {
-        match self {
-            Self::ByHub(_) => "hub",
-            Self::ByPeer(_) => "peer",
-        }
-    }
-
-    /// Why, in a word.
-    const fn reason(self) -> &'static str {
-        match self {
-            Self::ByHub(close) => close.reason(),
-            Self::ByPeer(Some(_)) => "peer",
-            Self::ByPeer(None) => "lost",
-        }
-    }
-}
-
-/// Counts by words, which the metrics themselves do not give back.
-#[derive(Debug, Default)]
-struct Tallies {
-    logins: Tally,
-    refusals: Tally,
-    kicks: Tally,
-    closes: Tally,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
-    kind: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reason {
-    reason: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CloseLabel {
-    /// The close code; `other` for one that a client made up.
-    code: String,
-    by: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CauseLabel {
-    cause: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Session {
-    platform: &'static str,
-    state: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Task {
-    task: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct User {
-    state: &'static str,
-}
-
 impl Default for Metrics {
     fn default() -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
             connections: Gauge::default(),
             subscriptions: Gauge::default(),
-            logins: Family::default(),
-            refusals: Family::default(),
-            login_refusals: Family::default(),
-            kicks: Family::default(),
-            closes: Family::default(),
-            transitions: Default::default(),
+            logins: Tally::default(),
+            refusals: Tally::default(),
+            login_refusals: Tally::default(),
+            kicks: Tally::default(),
+            closes: Tally::default(),
+            transitions: Tally::showing(Cause::ALL),
             deliveries: Counter::default(),
             conflated: Counter::default(),
             lateness: Histogram::new(LATENESS_BUCKETS),
@@ -212,9 +134,8 @@ impl Default for Metrics {
             commit_micros: Counter::default(),
             slow_commits: Counter::default(),
             commit_failures: Counter::default(),
-            task_restarts: Family::default(),
+            task_restarts: Tally::default(),
             damaged_rows: Gauge::default(),
-            tallies: Tallies::default(),
             sessions: Family::default(),
             users: Family::default(),
         };
@@ -225,9 +146,6 @@ impl Default for Metrics {
 
 impl Metrics {
     fn register(&mut self) {
-        let transitions = Family::<CauseLabel, Counter>::default();
-        self.transitions = Cause::ALL
-            .map(|cause| transitions.get_or_create_owned(&CauseLabel { cause: cause.name() }));
         let hub = self.registry.sub_registry_with_prefix("presence_hub");
         hub.register("connections", "Open WebSockets", self.connections.clone());
         hub.register("sessions", "Sessions by platform and state", self.sessions.clone());
@@ -238,6 +156,7 @@ impl Metrics {
         hub.register("login_refusals", "Logins refused", self.login_refusals.clone());
         hub.register("kicks", "Kick notices sent", self.kicks.clone());
         hub.register("closes", "Connections ended", self.closes.clone());
+        let transitions = self.transitions.clone();
         hub.register("transitions", "Entries of the transition log", transitions);
         hub.register("deliveries", "Statuses sent to watchers", self.deliveries.clone());
         hub.register("conflated", "Statuses that replaced an unsent one", self.conflated.clone());
@@ -269,13 +188,13 @@ impl Metrics {
                 (State::PushOnline, totals.push_online[platform as usize]),
             ];
             for (state, count) in counts {
-                let label = Session { platform: platform.name(), state: state.name() };
-                self.sessions.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
+                let labels = [("platform", platform.name()), ("state", state.name())];
+                self.sessions.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
             }
         }
         for state in [State::Offline, State::PushOnline, State::Online] {
-            let label = User { state: state.name() };
-            self.users.get_or_create(&label).set(totals.users[state as usize]);
+            let labels = [("state", state.name())];
+            self.users.get_or_create(&labels).set(totals.users[state as usize]);
         }
         let mut rendered = String::new();
         text::encode_registry(&mut rendered, &self.registry)
@@ -285,17 +204,14 @@ impl Metrics {
 
     /// What the statistics show.
     pub fn counts(&self) -> Counts {
-        let Tallies { logins, refusals, kicks, closes } = &self.tallies;
-        let transitions = Cause::ALL.into_iter().zip(&self.transitions);
-        let transitions = transitions.map(|(cause, counter)| (cause.name(), counter.get()));
         Counts {
             connections: self.connections.get(),
             subscriptions: self.subscriptions.get(),
-            logins: logins.counted(),
-            refusals: refusals.counted(),
-            kicks: kicks.counted(),
-            closes: closes.counted(),
-            transitions: transitions.collect(),
+            logins: self.logins.by_name(),
+            refusals: self.refusals.by_name(),
+            kicks: self.kicks.by_name(),
+            closes: self.closes.by_name(),
+            transitions: self.transitions.by_name(),
             deliveries: self.deliveries.get(),
             conflated: self.conflated.get(),
             stalls: self.stalls.get(),
@@ -310,44 +226,39 @@ impl Metrics {
     }
 
     /// Counts a login.
-    pub fn logged_in(&self, kind: &'static str) {
-        self.tallies.logins.add(kind);
-        self.logins.get_or_create(&Kind { kind }).inc();
+    pub fn logged_in(&self, kind: LoginKind) {
+        self.logins.add(kind);
     }
 
     /// Counts a kick.
-    pub fn kicked(&self, reason: &'static str) {
-        self.tallies.kicks.add(reason);
-        self.kicks.get_or_create(&Reason { reason }).inc();
+    pub fn kicked(&self, reason: KickReason) {
+        self.kicks.add(reason);
     }
 
     /// Counts the refusal of a login.
-    pub fn login_refused(&self, reason: &'static str) {
-        self.login_refusals.get_or_create(&Reason { reason }).inc();
-        self.refused(reason);
+    pub fn login_refused(&self, reason: RefusalReason) {
+        self.login_refusals.add(reason);
+        self.refusals.add(reason);
     }
 
     /// Counts the refusal of an upgrade.
-    pub fn refused(&self, reason: &'static str) {
-        self.tallies.refusals.add(reason);
-        self.refusals.get_or_create(&Reason { reason }).inc();
+    pub fn upgrade_refused(&self, reason: RefusalReason) {
+        self.refusals.add(reason);
     }
 
     /// Counts the end of a connection.
     pub fn closed(&self, closed: Closed) {
-        self.tallies.closes.add(closed.reason());
-        let label = CloseLabel { code: code_label(closed.code()), by: closed.by() };
-        self.closes.get_or_create(&label).inc();
+        self.closes.add(closed.label());
     }
 
     /// Counts the restart of a long-lived task.
     pub fn task_restarted(&self, task: &'static str) {
-        self.task_restarts.get_or_create(&Task { task }).inc();
+        self.task_restarts.add(TaskName(task));
     }
 
     /// Counts an entry of the transition log.
     pub fn logged(&self, cause: Cause) {
-        self.transitions[cause as usize].inc();
+        self.transitions.add(cause);
     }
 
     /// Counts a commit that the store took.
@@ -358,13 +269,5 @@ impl Metrics {
         if took > COMMIT_MAX {
             self.slow_commits.inc();
         }
-    }
-}
-
-/// A close code as a label: clients can make up codes, and labels must be few.
-fn code_label(code: u16) -> String {
-    match code {
-        1000..=1013 | 4000..=4007 | 4501..=4505 => code.to_string(),
-        _ => "other".into(),
     }
 }

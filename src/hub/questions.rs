@@ -1,3 +1,5 @@
+//! Queries, which change nothing.
+
 use std::sync::Arc;
 
 use futures::future::try_join_all;

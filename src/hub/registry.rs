@@ -1,3 +1,5 @@
+//! Who is connected to this node, and who watches whom on it.
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -35,10 +37,10 @@ impl Registry {
 
 /// Who watches whom on this node.
 #[derive(Default)]
-pub(super) struct Watchers(Sharded<UserId, Arc<Watched>>);
+pub(super) struct Watchers(Sharded<UserId, Arc<WatchedUser>>);
 
 /// A user whom somebody on this node watches.
-pub(super) struct Watched {
+pub(super) struct WatchedUser {
     user: UserId,
     /// By the connection's serial.
     by: Mutex<HashMap<u64, Watcher, BuildHasherDefault<InTurn>>>,
@@ -86,7 +88,7 @@ impl Watchers {
     pub(super) fn add(&self, user: &UserId, mailbox: &Arc<Mailbox>) -> bool {
         let mut shard = self.0.lock(user);
         let watched = shard.entry(user.clone()).or_insert_with_key(|user| {
-            Arc::new(Watched { user: user.clone(), by: Mutex::default() })
+            Arc::new(WatchedUser { user: user.clone(), by: Mutex::default() })
         });
         // While the shard is held, or one that lost its last watcher might be gone meanwhile.
         let mut by = watched.by.lock();
@@ -110,7 +112,7 @@ impl Watchers {
     }
 
     /// The user, where somebody watches it; who comes later takes a snapshot that is newer.
-    pub(super) fn get(&self, user: &UserId) -> Option<Arc<Watched>> {
+    pub(super) fn get(&self, user: &UserId) -> Option<Arc<WatchedUser>> {
         self.0.lock(user).get(user).cloned()
     }
 
@@ -120,7 +122,7 @@ impl Watchers {
     }
 }
 
-impl Watched {
+impl WatchedUser {
     pub(super) const fn user(&self) -> &UserId {
         &self.user
     }

@@ -1,3 +1,5 @@
+//! A map under many locks.
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 

@@ -1,19 +1,74 @@
+//! Counts by the values of an enum, each count kept once for Prometheus and for the statistics.
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::{MetricType, TypedMetric};
 
-/// Counts by a word, from the start on, so that a word that never came takes no room.
-#[derive(Debug, Default)]
-pub(super) struct Tally(Mutex<BTreeMap<&'static str, u64>>);
+/// A value that counts are told apart by.
+pub(super) trait Label: Copy + Ord + fmt::Debug + Send + Sync + 'static {
+    /// What the statistics call it; several values may share a name, and are summed up.
+    fn name(self) -> &'static str;
 
-impl Tally {
+    /// What Prometheus calls it.
+    fn labels(self) -> Vec<(&'static str, Cow<'static, str>)>;
+}
+
+/// Counts by label, since the start; a value that never came takes no room. Clones share the counts.
+#[derive(Debug, Clone)]
+pub(super) struct Tally<L>(Arc<Mutex<BTreeMap<L, u64>>>);
+
+impl<L: Label> Default for Tally<L> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<L: Label> Tally<L> {
+    /// Counts that show these values from the start, with 0.
+    pub(super) fn showing(labels: impl IntoIterator<Item = L>) -> Self {
+        let counts = labels.into_iter().map(|label| (label, 0)).collect();
+        Self(Arc::new(Mutex::new(counts)))
+    }
+
     /// Counts one more.
-    pub(super) fn add(&self, word: &'static str) {
-        *self.0.lock().entry(word).or_default() += 1;
+    pub(super) fn add(&self, label: L) {
+        *self.0.lock().entry(label).or_default() += 1;
     }
 
     /// What was counted so far.
-    pub(super) fn counted(&self) -> BTreeMap<&'static str, u64> {
-        self.0.lock().clone()
+    pub(super) fn by_name(&self) -> BTreeMap<&'static str, u64> {
+        let mut by_name = BTreeMap::new();
+        for (label, count) in &*self.0.lock() {
+            *by_name.entry(label.name()).or_default() += count;
+        }
+        by_name
     }
+}
+
+impl<L: Label> EncodeMetric for Tally<L> {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        for (label, count) in &*self.0.lock() {
+            let labels = label.labels();
+            let mut encoder = encoder.encode_family(&labels)?;
+            encoder.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+}
+
+impl<L> TypedMetric for Tally<L> {
+    const TYPE: MetricType = MetricType::Counter;
 }

@@ -166,8 +166,6 @@ impl<'a> Draft<'a> {
         let place = u8::try_from(self.transitions.len()).unwrap_or(u8::MAX);
         let kick = self.effects.kick.as_ref().filter(|_| cause == Cause::Kicked);
         let by = kick.map(|kick| kick.0.clone());
-        // Most events come to one.
-        self.transitions.reserve_exact(1);
         self.transitions.push(Transition {
             id: (self.event, place),
             at: self.wall,
@@ -241,14 +239,11 @@ impl<'a> Draft<'a> {
         let excess = self.record.ended.len().saturating_sub(ENDED_MAX);
         self.record.ended.drain(..excess);
         self.record.recent.truncate(RECENT_EVENTS_MAX - 1);
-        // Most records stay as they are for long: no room for what may come, or for what went.
-        self.record.recent.reserve_exact(1);
         self.record.recent.push_front(Applied {
             event: self.event,
             effects: self.effects.clone(),
             answer: (answer != Answer::Done).then(|| Box::new(answer.clone())),
         });
-        self.record.terminals.shrink_to_fit();
         if self.record.version == 0 && self.record.revoked.is_none() {
             self.record = Record::default();
         }

@@ -124,8 +124,6 @@ impl Draft<'_> {
         if let Some(logged) = self.transitions.last_mut() {
             logged.kicked.clone_from(&kicked);
         }
-        // Most users have one for long: no room for what may come.
-        self.record.terminals.reserve_exact(1);
         self.record.terminals.push(terminal);
         if let Some(custom) = &login.custom {
             self.record.custom.clone_from(custom);

@@ -1,3 +1,5 @@
+//! Notices that a proxy cuts idle connections.
+
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! How much a connection may send: messages in a time, and messages that mean nothing.
+
 use std::collections::VecDeque;
 use std::time::Duration;
 

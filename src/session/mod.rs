@@ -1,12 +1,17 @@
 //! One connection: the actor that reads its socket, answers it, and knows when it is gone.
 
 mod actor;
+mod channel;
+mod disconnect;
 mod idle_cuts;
 mod limits;
-mod login;
+mod logged_in;
+mod reader;
 mod refusals;
 mod requests;
 mod socket;
+mod timers;
+mod visitor;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,11 +23,13 @@ use parking_lot::Mutex;
 use tokio::io::AsyncRead;
 
 use self::actor::Actor;
+use self::channel::Channel;
 pub use self::idle_cuts::IdleCuts;
+use self::reader::Reader;
 pub use self::refusals::{RefusedLogin, RefusedLogins};
 use self::socket::Socket;
 use crate::auth::{Buckets, Rate, Verifier};
-use crate::hub::{Hub, Wire};
+use crate::hub::{Hub, WriteHalf};
 use crate::presence::UserId;
 
 /// What every connection shares.
@@ -95,16 +102,17 @@ impl Sessions {
     pub fn serve<R: AsyncRead + Unpin + Send + Sync + 'static>(
         self: &Arc<Self>,
         reader: R,
-        wire: Wire,
+        writer: WriteHalf,
         early: Bytes,
         address: Option<IpAddr>,
         held: impl Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
         let settings = self.settings();
-        let connection = self.hub.connect(wire);
+        let connection = self.hub.connect(writer);
         let mailbox = Arc::clone(connection.mailbox());
         let socket = Socket::new(reader, early, mailbox, settings.message_bytes_max);
-        let mut actor = Actor::new(Arc::clone(self), settings, connection, socket, address);
+        let channel = Channel::new(Arc::clone(self), settings, connection, address);
+        let mut actor = Actor::new(channel, Reader::new(socket));
         async move {
             actor.run().await;
             drop((actor, held));

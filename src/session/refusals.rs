@@ -1,3 +1,5 @@
+//! The latest refused logins, for the dashboard and the log.
+
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! The reading half of a WebSocket: bytes in, messages and control frames out.
+
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, Cursor, Read, Write};
@@ -13,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketC
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use crate::hub::Mailbox;
-use crate::wire::Close;
+use crate::wire::{Close, close};
 
 /// How much is read at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -154,7 +156,7 @@ impl<R: AsyncRead + Unpin> Socket<R> {
             Ok(Message::Close(frame)) => {
                 // So is the echo; a peer that is gone has no use for it.
                 context.flush(seam).ok();
-                let close = frame.map_or(1005, |frame| frame.code.into());
+                let close = frame.map_or(close::NO_STATUS, |frame| frame.code.into());
                 return Some(Incoming::Closed { close: Some(close) });
             }
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {

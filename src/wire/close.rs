@@ -1,4 +1,20 @@
+//! The close codes: the one place that names them.
+
+use std::ops::RangeInclusive;
+
 use serde::Serialize;
+
+/// A peer's Close frame had no code (RFC 6455, section 7.4.1).
+pub const NO_STATUS: u16 = 1005;
+/// There was no Close frame (RFC 6455, section 7.4.1).
+pub const ABNORMAL: u16 = 1006;
+/// The codes that RFC 6455 and its registry name.
+const STANDARD: RangeInclusive<u16> = Close::LoggedOut.code()..=Close::TryAgainLater.code();
+
+/// Whether a code is one of the standard's or of this protocol's, not one that a client made up.
+pub fn has_name(code: u16) -> bool {
+    STANDARD.contains(&code) || Close::ALL.iter().any(|close| close.code() == code)
+}
 
 /// Why the hub closes a connection.
 ///
@@ -49,6 +65,29 @@ pub enum Close {
 }
 
 impl Close {
+    /// All of them.
+    pub const ALL: [Self; 19] = [
+        Self::LoggedOut,
+        Self::Draining,
+        Self::ProtocolError,
+        Self::NotUtf8,
+        Self::TooLarge,
+        Self::TryAgainLater,
+        Self::LoginTimeout,
+        Self::TokenExpired,
+        Self::Silence,
+        Self::Background,
+        Self::RateLimited,
+        Self::SlowConsumer,
+        Self::Unavailable,
+        Self::Moved,
+        Self::Kicked,
+        Self::InvalidToken,
+        Self::Superseded,
+        Self::ProtocolViolation,
+        Self::LoginConflict,
+    ];
+
     /// The code in the Close frame.
     pub const fn code(self) -> u16 {
         self as u16

@@ -1,4 +1,4 @@
-//! What went wrong, in codes that a client or a back end can act on.
+//! Error codes, and errors as clients and back ends read them.
 
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -79,8 +79,8 @@ pub fn explain(path: &Path, error: &str, given: Option<&Value>, whole: &str) -> 
     let given = given.and_then(|given| at(given, path));
     let is_secret = SECRET.iter().any(|name| place.rsplit('.').next() == Some(*name));
     let given = given.filter(|_| !is_secret);
-    let message = match Fault::parse(without_place(error)) {
-        Fault::Field(field, message) => {
+    let message = match SerdeFault::parse(without_place(error)) {
+        SerdeFault::Field(field, message) => {
             let is_root = path.iter().next().is_none();
             let is_named = place == field || place.ends_with(&format!(".{field}"));
             if is_root {
@@ -90,11 +90,11 @@ pub fn explain(path: &Path, error: &str, given: Option<&Value>, whole: &str) -> 
             }
             return format!("`{place}` {message}");
         }
-        Fault::Expected(expected) => match given {
+        SerdeFault::Expected(expected) => match given {
             Some(given) => format!("expected {expected}, got {}", show_given(given)),
             None => format!("expected {expected}"),
         },
-        Fault::Own(message) => {
+        SerdeFault::Own(message) => {
             // Only texts are read in ways of the hub's own: of anything else, its name was.
             let name = || path.iter().next_back().and_then(key).map(Value::from);
             let text = given
@@ -115,7 +115,7 @@ pub fn explain(path: &Path, error: &str, given: Option<&Value>, whole: &str) -> 
 }
 
 /// What serde says, taken apart.
-enum Fault<'a> {
+enum SerdeFault<'a> {
     /// A field that is missing, unknown or there twice.
     Field(&'a str, String),
     /// Something else was expected.
@@ -124,7 +124,7 @@ enum Fault<'a> {
     Own(&'a str),
 }
 
-impl<'a> Fault<'a> {
+impl<'a> SerdeFault<'a> {
     fn parse(error: &'a str) -> Self {
         let named = |start: &str| {
             let (field, rest) = error.strip_prefix(start)?.strip_prefix('`')?.split_once('`')?;

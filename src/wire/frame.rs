@@ -1,3 +1,5 @@
+//! Frames of the WebSocket, encoded once for all who get them.
+
 use std::cell::RefCell;
 
 use bytes::Bytes;

@@ -3,7 +3,7 @@
 //! A client message is one JSON object in a text frame; a hub message is framed here once, as the
 //! bytes that go to every socket it is meant for.
 
-mod close;
+pub mod close;
 mod error;
 mod explain;
 mod frame;
@@ -14,7 +14,7 @@ pub use self::close::Close;
 pub use self::error::{ErrorBody, ErrorCode};
 pub use self::explain::{explain, no_object, read_json, show_given};
 pub use self::frame::{close_frame, ping_frame, text_frame};
-pub use self::push::{By, KickNotice, KickReason, Outcome, Push, Reply, UserStatus};
+pub use self::push::{KickNotice, KickReason, KickedBy, Push, Reply, ReplyBody, UserStatus};
 pub use self::request::{
     Legible, LoginRequest, Malformed, Request, TEXT_BYTES_MAX, USERS_MAX, parse,
 };

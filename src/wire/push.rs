@@ -1,3 +1,5 @@
+//! What the hub sends: replies, and pushes of its own accord.
+
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -48,7 +50,7 @@ pub struct KickNotice {
     /// Why.
     pub reason: KickReason,
     /// By which device; `None` for the back end.
-    pub by: Option<By>,
+    pub by: Option<KickedBy>,
     /// When.
     pub at: Timestamp,
     /// The back end's words for the user.
@@ -58,7 +60,7 @@ pub struct KickNotice {
 
 /// The device that kicked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct By {
+pub struct KickedBy {
     /// What it runs on.
     pub platform: Platform,
     /// Its id.
@@ -99,13 +101,13 @@ pub struct Reply<T> {
     pub id: u64,
     /// How it went.
     #[serde(flatten)]
-    pub outcome: Outcome<T>,
+    pub body: ReplyBody<T>,
 }
 
 /// How a request went.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome<T> {
+pub enum ReplyBody<T> {
     /// It was done.
     Ok(T),
     /// It was not.

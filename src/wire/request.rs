@@ -1,3 +1,5 @@
+//! What a client may ask for, and how its messages are read.
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -99,7 +101,7 @@ pub struct Malformed {
 }
 
 #[derive(Deserialize)]
-struct Head<'a> {
+struct Envelope<'a> {
     #[serde(borrow, default)]
     r#type: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -108,7 +110,7 @@ struct Head<'a> {
 
 /// A text as it stands in the message, unless there are escapes in it.
 #[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+struct JsonText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(Deserialize)]
 struct Users {
@@ -123,7 +125,7 @@ struct Unsubscribe {
 }
 
 #[derive(Deserialize)]
-struct Background {
+struct BackgroundFields {
     reason: Option<BackgroundReason>,
 }
 
@@ -131,7 +133,7 @@ struct Background {
 struct Set<'a> {
     // Named so that `null` clears it and its absence is an error.
     #[serde(borrow, deserialize_with = "Option::deserialize")]
-    custom: Option<Text<'a>>,
+    custom: Option<JsonText<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -160,13 +162,14 @@ pub fn parse(text: &str) -> Result<(u64, Request), Malformed> {
     if !text.trim_start().starts_with('{') {
         return Err(malformed(None, no_object(text, MESSAGE)));
     }
-    let head: Head<'_> = read_json(text, MESSAGE).map_err(|message| malformed(None, message))?;
+    let envelope: Envelope<'_> =
+        read_json(text, MESSAGE).map_err(|message| malformed(None, message))?;
     let id =
-        head.id.and_then(|raw| serde_json::from_str(raw.get()).ok()).filter(|id| *id <= ID_MAX);
-    let Text(name) = head
+        envelope.id.and_then(|raw| serde_json::from_str(raw.get()).ok()).filter(|id| *id <= ID_MAX);
+    let JsonText(name) = envelope
         .r#type
         .and_then(|raw| serde_json::from_str(raw.get()).ok())
-        .ok_or_else(|| malformed(id, expected("type", "a text", head.r#type)))?;
+        .ok_or_else(|| malformed(id, expected("type", "a text", envelope.r#type)))?;
 
     let wrong_field = |id, message: String| Malformed {
         id,
@@ -190,7 +193,7 @@ pub fn parse(text: &str) -> Result<(u64, Request), Malformed> {
     match id {
         Some(id) => Ok((id, request)),
         None => {
-            let message = expected("id", "a whole number from 0 to 2^53 - 1", head.id);
+            let message = expected("id", "a whole number from 0 to 2^53 - 1", envelope.id);
             Err(wrong_field(None, message))
         }
     }
@@ -238,10 +241,13 @@ fn request(name: &str, text: &str) -> Result<Request, Wrong> {
             }
         },
         "query" => Request::Query(users(text)?),
-        "background" => Request::Background(fields::<Background>(text)?.reason.unwrap_or_default()),
+        "background" => {
+            Request::Background(fields::<BackgroundFields>(text)?.reason.unwrap_or_default())
+        }
         "foreground" => Request::Foreground,
         "set" => {
-            let custom = fields::<Set<'_>>(text)?.custom.map(|Text(custom)| Arc::from(&*custom));
+            let custom =
+                fields::<Set<'_>>(text)?.custom.map(|JsonText(custom)| Arc::from(&*custom));
             bounded("custom", custom.as_deref())?;
             Request::Set(custom)
         }

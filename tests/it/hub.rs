@@ -2,6 +2,7 @@
 
 mod damage;
 mod deadlines;
+mod draining;
 mod fanout;
 mod faults;
 mod frail;

@@ -13,7 +13,7 @@ use presence_hub::bus::{Bus, LocalBus};
 use presence_hub::clock::Clock;
 use presence_hub::config::{AtStart, Config, DEFAULT, Settings, StoreKind};
 use presence_hub::http::{self, Door, Face, Tencent};
-use presence_hub::hub::{Hub, Wire, run_deadlines};
+use presence_hub::hub::{Hub, WriteHalf, run_deadlines};
 use presence_hub::presence::{Cause, Record, State, Status, Timestamp, Transition, UserId};
 use presence_hub::session::Sessions;
 use presence_hub::store::{Cursor, MemoryStore, Part, Retention, Store};
@@ -143,7 +143,13 @@ impl Lab {
         let (near, far) = tokio::io::duplex(bytes);
         let (reader, writer) = tokio::io::split(far);
         let sessions = Arc::clone(&self.sessions);
-        tokio::spawn(sessions.serve(reader, Wire::Other(Box::new(writer)), Bytes::new(), None, ()));
+        tokio::spawn(sessions.serve(
+            reader,
+            WriteHalf::Other(Box::new(writer)),
+            Bytes::new(),
+            None,
+            (),
+        ));
         let socket = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
         Client::over(socket, PATIENCE)
     }

@@ -230,7 +230,7 @@ async fn no_secret_is_ever_logged() {
 }
 
 #[tokio::test]
-async fn each_session_leaves_one_line_with_its_cause() {
+async fn each_session_leaves_a_line_when_it_begins_and_one_with_the_cause_of_its_end() {
     let server = Server::start(&[("login.policy", "multi")]);
     let mut ended = Vec::new();
     let mut note = |ok: &Value, cause: &'static str| {
@@ -259,11 +259,14 @@ async fn each_session_leaves_one_line_with_its_cause() {
     drop(visitor);
 
     for (session, cause) in &ended {
+        server.until_logged(&["session began", session, "resumed=false"]).await;
         server.until_logged(&["session ended", session, &format!("cause=\"{cause}\"")]).await;
     }
     let log = server.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("session ended")).collect();
     assert_eq!(lines.len(), ended.len(), "{lines:#?}");
+    let began = log.lines().filter(|line| line.contains("session began"));
+    assert_eq!(began.count(), ended.len(), "{log}");
     for part in ["user=\"", "platform=linux", "device=\"linux\"", "address=", "close=", "by="] {
         assert!(lines.iter().all(|line| line.contains(part)), "{part}: {lines:#?}");
     }

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use self::imports::{Modules, circles, code_of, paths};
+use presence_hub::wire::Close;
 
 /// Each module with all that it may import, itself aside, in reading order; what is not named here
 /// may import anything.
@@ -87,6 +88,8 @@ const NOT_IN_RULES: &[&str] = &[
 /// How time is read, and where that may be.
 const READS_TIME: &[&str] = &["Instant::now", "SystemTime::now", "UNIX_EPOCH", ".elapsed()"];
 const TIME_READER: &str = "src/clock.rs";
+
+const CLOSE_CODES: &str = "src/wire/close.rs";
 
 /// What no file may be called: a name that says where code ended up, not what it is.
 const BANNED_NAMES: &[&str] =
@@ -184,7 +187,22 @@ fn only_the_hub_applies_the_rules() {
             callers.push(line.file);
         }
     }
-    assert_eq!(callers, ["src/hub/mod.rs"]);
+    assert_eq!(callers, ["src/hub/apply.rs"]);
+}
+
+/// Metrics tell apart the codes that have a name, so the list must have them all.
+#[test]
+fn close_codes_are_named_in_one_file() {
+    let is_own = |code: &str| matches!(code.parse(), Ok(4000..=4029 | 4500..=4529));
+    let mut codes: Vec<u16> = Vec::new();
+    for line in lines_of("src").into_iter().filter(|line| module_of(&line.file) != "bench") {
+        for code in line.code.split(|c: char| !c.is_alphanumeric()).filter(|code| is_own(code)) {
+            assert_eq!(line.file, CLOSE_CODES, "{}: {code}", line.number);
+            codes.push(code.parse().expect("a number"));
+        }
+    }
+    let listed = Close::ALL.map(Close::code).into_iter().filter(|code| *code >= 4000);
+    assert_eq!(codes, listed.collect::<Vec<_>>(), "Close::ALL is not complete");
 }
 
 #[test]
@@ -212,8 +230,8 @@ fn these_checks_see_what_they_look_for() {
         found.into_iter().map(|named| named.names.join("::")).collect()
     };
     assert_eq!(
-        imported("use crate::hub::{Hub, Wire as W};"),
-        ["crate::hub::Hub", "crate::hub::Wire"]
+        imported("use crate::hub::{Hub, WriteHalf as W};"),
+        ["crate::hub::Hub", "crate::hub::WriteHalf"]
     );
     let lines = "use crate::{\n    hub,\n    store::{self, log::Cursor},\n};\nuse super::a::B;";
     assert_eq!(

@@ -22,9 +22,9 @@ use super::origin::OriginRule;
 use super::peer::Held;
 use crate::http::door::Door;
 use crate::http::problem::Problem;
-use crate::hub::Wire;
+use crate::hub::{RefusalReason, WriteHalf};
 use crate::session::Sessions;
-use crate::wire::SUBPROTOCOL;
+use crate::wire::{ErrorCode, SUBPROTOCOL};
 
 /// The headers that a handshake is made of: each must be text.
 const HANDSHAKE: [&str; 4] =
@@ -45,10 +45,10 @@ pub(crate) async fn upgrade(
     unlist(request.headers_mut());
     let mut response =
         create_response_with_body(&request, Body::empty).map_err(|error| handshake(&error))?;
-    let admitted = door.admit(&client, request.headers());
-    let address = admitted.inspect_err(|problem| door.count(problem))?;
+    let address = door.admit(&client, request.headers())?;
     let place = Arc::clone(&door.places).try_acquire_owned();
-    let place = place.map_err(|_| Problem::full()).inspect_err(|problem| door.count(problem))?;
+    let unavailable = RefusalReason::Error(ErrorCode::Unavailable);
+    let place = place.map_err(|_| door.refuse(unavailable, Problem::full()))?;
     if items(request.headers(), SUBPROTOCOLS).any(|offered| offered == SUBPROTOCOL) {
         let protocol = HeaderValue::from_static(SUBPROTOCOL);
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
@@ -64,27 +64,32 @@ impl Door {
     /// Whether a client may come in now; returns its address.
     fn admit(&self, client: &Client, headers: &HeaderMap) -> Result<IpAddr, Problem> {
         if self.hub.is_draining() {
-            return Err(Problem::unavailable("the hub is draining"));
+            let problem = Problem::unavailable("the hub is draining");
+            return Err(self.refuse(RefusalReason::Error(ErrorCode::Unavailable), problem));
         }
         let settings = self.settings();
         if let Some(origin) = headers.get(header::ORIGIN) {
             let origin = String::from_utf8_lossy(origin.as_bytes());
             if !settings.origins.admits(&origin, client.host.as_deref()) {
                 self.log_origin(&settings.origins, &origin);
-                return Err(Problem::origin_not_allowed());
+                let problem = Problem::origin_not_allowed();
+                return Err(self.refuse(RefusalReason::OriginNotAllowed, problem));
             }
         }
         let address = client.address;
         let (rate, now) = (&settings.connections_per_address, self.hub.clock().now());
         if !address.is_loopback() && !self.by_address.take(&household(address), rate, now) {
             self.unlisted.refused(address, &settings.trusted_proxies, now);
-            return Err(Problem::too_many_from_address());
+            let problem = Problem::too_many_from_address();
+            return Err(self.refuse(RefusalReason::Error(ErrorCode::RateLimited), problem));
         }
         Ok(address)
     }
 
-    fn count(&self, problem: &Problem) {
-        self.hub.metrics().refused(problem.code());
+    /// Counts the refusal of an upgrade.
+    fn refuse(&self, reason: RefusalReason, problem: Problem) -> Problem {
+        self.hub.metrics().upgrade_refused(reason);
+        problem
     }
 
     /// Warns of an origin that was refused.
@@ -120,7 +125,7 @@ async fn serve(
         Ok(parts) => {
             let (reader, writer) = parts.io.into_inner().into_split();
             let early = parts.read_buf;
-            tokio::spawn(sessions.serve(reader, Wire::Tcp(writer), early, address, held));
+            tokio::spawn(sessions.serve(reader, WriteHalf::Tcp(writer), early, address, held));
         }
         Err(upgraded) => serve_tls(&sessions, upgraded, address, held),
     }
@@ -136,8 +141,8 @@ fn serve_tls(
         unreachable!("a listener speaks TCP or TLS")
     };
     let (reader, writer) = tokio::io::split(parts.io.into_inner());
-    let wire = Wire::Other(Box::new(writer));
-    tokio::spawn(sessions.serve(reader, wire, parts.read_buf, address, held));
+    let writer = WriteHalf::Other(Box::new(writer));
+    tokio::spawn(sessions.serve(reader, writer, parts.read_buf, address, held));
 }
 
 fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::future::join_all;
 use parking_lot::Mutex;
-use presence_hub::hub::{Connection, Wire, Writer};
+use presence_hub::hub::{Connection, TryWrite, WriteHalf};
 use presence_hub::presence::{EventKind, Platform, Status, UserId};
 use tokio::io::AsyncWrite;
 use tokio::task::yield_now;
@@ -32,7 +32,7 @@ impl Writes {
     }
 }
 
-impl Writer for Writes {
+impl TryWrite for Writes {
     fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.0.lock();
         if state.1 {
@@ -64,7 +64,7 @@ impl AsyncWrite for Writes {
 /// A watcher without an actor, its snapshot sent.
 async fn watcher(lab: &Lab, users: &[UserId]) -> (Connection, Writes) {
     let writes = Writes::default();
-    let connection = lab.hub.connect(Wire::Other(Box::new(writes.clone())));
+    let connection = lab.hub.connect(WriteHalf::Other(Box::new(writes.clone())));
     connection.watch(users);
     let sent = connection.send_snapshot(users, |_| Bytes::from_static(b"snapshot")).await;
     sent.expect("a snapshot");

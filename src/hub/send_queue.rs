@@ -1,3 +1,5 @@
+//! What a socket has not taken yet.
+
 use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
 
@@ -6,7 +8,7 @@ const WRITE_BYTES: usize = 16 * 1024;
 
 /// What was not written to a socket yet, in the order it must go out.
 #[derive(Debug, Default)]
-pub(super) struct Backlog {
+pub(super) struct SendQueue {
     /// What the next write begins with: a frame that was begun must be ended.
     writing: Bytes,
     /// Frames with their places, which only grow; one that was taken back is empty. One at a time is
@@ -17,7 +19,7 @@ pub(super) struct Backlog {
     queued_bytes: usize,
 }
 
-impl Backlog {
+impl SendQueue {
     /// How many bytes wait.
     pub(super) fn len(&self) -> usize {
         self.writing.len() + self.queued_bytes
@@ -68,7 +70,7 @@ impl Backlog {
         &self.writing
     }
 
-    /// Notes how much of the chunk was written; nobody waits with an empty backlog's room in hand.
+    /// Notes how much of the chunk was written; nobody waits with an empty queue's room in hand.
     pub(super) fn advance(&mut self, written: usize) {
         self.writing.advance(written);
         if self.is_empty() {

@@ -1,24 +1,26 @@
+//! The writing half of a connection: a TCP socket, or something else that can be written to.
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
-use tokio::io::{AsyncWrite, WriteHalf};
+use tokio::io::AsyncWrite;
 use tokio::net::tcp::OwnedWriteHalf;
 
 /// The writing half of a connection.
-pub enum Wire {
+pub enum WriteHalf {
     /// A TCP socket's, as nearly every one is: nothing is looked up on the way to it.
     Tcp(OwnedWriteHalf),
     /// That of something else.
-    Other(Box<dyn Writer>),
+    Other(Box<dyn TryWrite>),
     /// One that is not written to any more and stays open: everything is taken, and nothing passed on.
     Cut(Box<Self>),
 }
 
 /// What can be written to.
-pub trait Writer: AsyncWrite + Send + Unpin {
+pub trait TryWrite: AsyncWrite + Send + Unpin {
     /// Writes what it takes at once; one that cannot tell leaves it to the actor.
     ///
     /// # Errors
@@ -29,9 +31,9 @@ pub trait Writer: AsyncWrite + Send + Unpin {
     }
 }
 
-impl<T: AsyncWrite + Send> Writer for WriteHalf<T> {}
+impl<T: AsyncWrite + Send> TryWrite for tokio::io::WriteHalf<T> {}
 
-impl Wire {
+impl WriteHalf {
     /// Writes what the socket takes at once.
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {

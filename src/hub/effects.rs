@@ -1,0 +1,69 @@
+//! What follows a commit: sessions are ended, and watchers and other nodes are told.
+
+use super::mailbox::flush_all;
+use super::registry::Deliveries;
+use super::{Ending, Hub};
+use crate::bus::Word;
+use crate::presence::{Effects, End, Kicker, Status, Timestamp, UserId, Why};
+use crate::wire::{Close, KickNotice, KickReason, KickedBy, Push, UserStatus, text_frame};
+
+impl Hub {
+    pub(super) fn end_all(&self, effects: &Effects) {
+        for end in &effects.ends {
+            if end.connection.node == self.node {
+                self.end(end, effects.kick.as_deref());
+            } else {
+                let kick = effects.kick.as_deref().cloned();
+                self.bus.publish(self.node, Word::End { end: *end, kick });
+            }
+        }
+    }
+
+    /// Tells all watchers of a user, wherever they are.
+    pub(super) fn tell(&self, user: &UserId, status: Status) {
+        self.announce(user, &status);
+        self.bus.publish(self.node, Word::Status { user: user.clone(), status });
+    }
+
+    pub(super) fn end(&self, end: &End, kick: Option<&(Kicker, Timestamp)>) {
+        let (close, reason) = match end.why {
+            Why::LoginElsewhere => (Close::Kicked, Some(KickReason::LoginElsewhere)),
+            Why::SameDevice => (Close::Kicked, Some(KickReason::SameDevice)),
+            Why::OwnRequest => (Close::Kicked, Some(KickReason::OwnRequest)),
+            Why::Admin => (Close::Kicked, Some(KickReason::Admin)),
+            Why::Moved => (Close::Moved, None),
+            Why::Background => (Close::Background, None),
+            Why::TokenExpired => (Close::TokenExpired, None),
+        };
+        let Some(mailbox) = self.registry.get(end.connection) else { return };
+        let notice = reason.zip(kick).map(|(reason, kick)| notice(reason, kick));
+        let last = notice.map(|notice| {
+            self.metrics.kicked(notice.reason);
+            text_frame(&Push::Kicked(&notice))
+        });
+        mailbox.end(Ending { close }, last);
+    }
+
+    /// Tells this node's watchers of a user: one encoding for all of them.
+    pub(super) fn announce(&self, user: &UserId, status: &Status) {
+        let Some(watched) = self.watchers.get(user) else { return };
+        let frame = text_frame(&Push::Status(UserStatus { user, status }));
+        let Deliveries { sent, conflated, unflushed } = watched.push(status.version, &frame);
+        self.metrics.deliveries.inc_by(sent);
+        self.metrics.conflated.inc_by(conflated);
+        if !unflushed.is_empty() {
+            tokio::spawn(flush_all(unflushed));
+        }
+    }
+}
+
+fn notice(reason: KickReason, (kicker, at): &(Kicker, Timestamp)) -> KickNotice {
+    let (by, message) = match kicker {
+        Kicker::Login(victor) | Kicker::Own(victor) => {
+            let by = KickedBy { platform: victor.platform, device: victor.device.clone() };
+            (Some(by), None)
+        }
+        Kicker::Admin { message } => (None, message.clone()),
+    };
+    KickNotice { reason, by, at: *at, message }
+}

@@ -1,0 +1,212 @@
+//! A connection as seen from its actor: how its client is answered, and what its timers do.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::disconnect::Disconnect;
+use super::refusals::{Applicant, RefusedLogin};
+use super::timers::{Expired, Present, Timers};
+use super::{Sessions, Settings};
+use crate::auth::{Identity, TokenFault};
+use crate::clock::Clock;
+use crate::hub::{Closed, Connection, Hub, Mailbox, RefusalReason};
+use crate::presence::{DeviceId, Platform, Timestamp, UserId};
+use crate::wire::{Close, ErrorBody, ErrorCode, Push, Reply, ReplyBody, ping_frame, text_frame};
+
+/// How many bytes may wait for a client before its requests are left unread.
+const UNSENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long before its expiry a client is told to fetch a new token.
+const EXPIRY_NOTICE: Duration = Duration::from_secs(60);
+
+/// The way to a client, logged in or not.
+pub(super) struct Channel {
+    pub(super) shared: Arc<Sessions>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) connection: Connection,
+    pub(super) address: Option<IpAddr>,
+    pub(super) timers: Timers,
+    /// When it connected.
+    since: Timestamp,
+}
+
+impl Channel {
+    pub(super) fn new(
+        shared: Arc<Sessions>,
+        settings: Arc<Settings>,
+        connection: Connection,
+        address: Option<IpAddr>,
+    ) -> Self {
+        let present = Present::of(shared.hub().clock());
+        let timers = Timers::new(settings.login_timeout, present);
+        Self { shared, settings, connection, address, timers, since: present.now }
+    }
+
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        self.shared.hub()
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        self.shared.hub().clock()
+    }
+
+    pub(super) const fn mailbox(&self) -> &Arc<Mailbox> {
+        self.connection.mailbox()
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock().now()
+    }
+
+    // Answers.
+
+    /// Sends a request's one answer.
+    pub(super) fn reply(&self, id: u64, ok: impl Serialize) {
+        self.mailbox().post(text_frame(&Reply { id, body: ReplyBody::Ok(ok) }));
+    }
+
+    /// Sends an error: a request's one answer, or a push if there is no id to answer to.
+    pub(super) fn refuse(&self, id: Option<u64>, error: ErrorBody) {
+        let frame = match id {
+            Some(id) => text_frame(&Reply { id, body: ReplyBody::<()>::Error(error) }),
+            None => text_frame(&Push::Error { error }),
+        };
+        self.mailbox().post(frame);
+    }
+
+    /// Counts, keeps and logs the refusal of a login.
+    pub(super) fn note_refusal(&self, reason: RefusalReason, message: &str, applicant: Applicant) {
+        self.hub().metrics().login_refused(reason);
+        let (clock, reason) = (self.clock(), reason.name());
+        let refusal = RefusedLogin::new(clock.wall(), reason, message, applicant, self.address);
+        self.shared.refusals.note(refusal, clock.now());
+    }
+
+    /// Counts the end of the connection; returns how it was closed, and how long it lived in
+    /// milliseconds.
+    pub(super) fn count_end(&self, end: Disconnect) -> (Closed, u128) {
+        let closed = end.closed();
+        self.hub().metrics().closed(closed);
+        (closed, (self.now() - self.since).as_millis())
+    }
+
+    // Time.
+
+    /// Notes that the client was heard just now.
+    pub(super) fn note_heard(&mut self) {
+        let present = Present::of(self.clock());
+        self.mailbox().hear(present.now);
+        self.timers.heard(present);
+    }
+
+    /// Whether so much waits for the client that its requests are left unread.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.timers.is_blocked() && self.mailbox().unsent() > UNSENT_BYTES_MAX
+    }
+
+    /// When [`wake`](Self::wake) must be called, at the latest.
+    pub(super) fn next_wake(&mut self) -> Instant {
+        let present = Present::of(self.clock());
+        let wait = self.timers.next(present);
+        self.clock().after(wait)
+    }
+
+    /// Does what is due now.
+    pub(super) fn wake(&mut self) -> Result<(), Disconnect> {
+        let present = Present::of(self.clock());
+        self.timers.allow_for_stalls(present);
+        if self.is_overfull() {
+            // Its requests are left unread: whether it reads decides, not whether it is heard.
+            self.timers.heard(present);
+        }
+        while let Some(expired) = self.timers.due(present) {
+            match expired {
+                Expired::SlowConsumer => return Err(Disconnect::Expelled(Close::SlowConsumer)),
+                Expired::Login => {
+                    let (reason, applicant) = (RefusalReason::LoginTimeout, Applicant::default());
+                    self.note_refusal(reason, "no login within login.timeout", applicant);
+                    return Err(Disconnect::Expelled(Close::LoginTimeout));
+                }
+                Expired::TokenNotice { expires_at } => {
+                    self.mailbox().post(text_frame(&Push::TokenExpiring { expires_at }));
+                }
+                Expired::Ping => self.mailbox().post(ping_frame()),
+                Expired::Silence { late } => return Err(Disconnect::Silent { late }),
+            }
+        }
+        Ok(())
+    }
+
+    // Tokens.
+
+    /// Checks a token, and that it fits the platform and the device.
+    pub(super) async fn verify(
+        &self,
+        token: &str,
+        platform: Platform,
+        device: &DeviceId,
+    ) -> Result<Identity, Unidentified> {
+        let wall = self.clock().wall();
+        let identity =
+            self.shared.settings().verifier.verify(token, wall).await.map_err(|fault| {
+                let (code, is_verified) = match &fault {
+                    TokenFault::Expired => (ErrorCode::TokenExpired, true),
+                    TokenFault::Unacceptable(_) => (ErrorCode::InvalidToken, true),
+                    TokenFault::Invalid(_) => (ErrorCode::InvalidToken, false),
+                    TokenFault::KeysUnavailable | TokenFault::KeyNotFetched => {
+                        (ErrorCode::Unavailable, false)
+                    }
+                };
+                Unidentified { error: ErrorBody::new(code, fault.to_string()), is_verified }
+            })?;
+        let wrong = |code, message: &str| {
+            Err(Unidentified { error: ErrorBody::new(code, message), is_verified: true })
+        };
+        if !identity.allows_platform(platform) {
+            return wrong(ErrorCode::PlatformNotAllowed, "the token is not for this platform");
+        }
+        if !identity.allows_device(device) {
+            return wrong(ErrorCode::InvalidDevice, "the token is not for this device");
+        }
+        Ok(identity)
+    }
+
+    /// When a token has expired, leeway included, on the process's own time (T10).
+    pub(super) fn token_until(&self, identity: &Identity) -> Timestamp {
+        let leeway = self.shared.settings().verifier.leeway();
+        self.clock().from_wall(identity.expires_at + leeway)
+    }
+
+    /// Sets the timers of a session.
+    pub(super) fn begin_session(&mut self, platform: Platform, expires_at: Timestamp) {
+        let present = Present::of(self.clock());
+        self.timers.set_liveness(platform, &self.hub().policy().windows, present);
+        self.set_token_expiry(expires_at);
+    }
+
+    /// Sets the timer that tells the client that its token expires soon.
+    pub(super) fn set_token_expiry(&mut self, expires_at: Timestamp) {
+        let notice_at = self.clock().from_wall(expires_at) - EXPIRY_NOTICE;
+        self.timers.set_token_notice(notice_at, expires_at);
+    }
+
+    /// Whether a user may change once more now.
+    pub(super) fn may_change(&self, user: &UserId) -> Result<(), ErrorBody> {
+        if self.shared.changes.take(user, &self.settings.changes, self.now()) {
+            return Ok(());
+        }
+        let message = "too many changes of this user within a minute";
+        Err(ErrorBody::new(ErrorCode::RateLimited, message))
+    }
+}
+
+/// Why a token identifies nobody.
+pub(super) struct Unidentified {
+    pub(super) error: ErrorBody,
+    /// Whether one of the hub's keys signed the token.
+    pub(super) is_verified: bool,
+}

@@ -1,0 +1,153 @@
+//! What a connection brings: messages that are counted and parsed, signals of its mailbox, and timers.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+
+use tokio::io::AsyncRead;
+use tokio::time::Sleep;
+
+use super::channel::Channel;
+use super::disconnect::Disconnect;
+use super::limits::{Pass, Traffic, Violations};
+use super::socket::{Incoming, Socket};
+use super::timers::Present;
+use crate::hub::Signal;
+use crate::wire::{Close, ErrorBody, ErrorCode, Legible, Malformed, Request, parse};
+
+/// The reading half of a connection.
+pub(super) struct Reader<R> {
+    socket: Socket<R>,
+    traffic: Traffic,
+    violations: Violations,
+}
+
+/// What a client asks for.
+pub(super) enum Asked {
+    /// Something that can be answered.
+    Request(u64, Request),
+    /// A login that cannot be read, and what can be read of it.
+    MalformedLogin(Malformed, Legible),
+}
+
+impl<R: AsyncRead + Unpin + Send> Reader<R> {
+    pub(super) fn new(socket: Socket<R>) -> Self {
+        Self { socket, traffic: Traffic::default(), violations: Violations::default() }
+    }
+
+    /// Waits until the client asks for something, or the connection ends; sees to all else that
+    /// happens meanwhile. `timer` is the connection's, for all of its timers.
+    pub(super) async fn next(
+        &mut self,
+        channel: &mut Channel,
+        mut timer: Pin<&mut Sleep>,
+    ) -> Result<Asked, Disconnect> {
+        loop {
+            // A timer that is set too early costs a wakeup; setting it anew at every message, more.
+            let wake = channel.next_wake();
+            if wake < timer.deadline() || timer.is_elapsed() {
+                timer.as_mut().reset(wake);
+            }
+            let blocked = channel.timers.is_blocked();
+            let reads = !channel.is_overfull() && !channel.mailbox().is_cut();
+            tokio::select! {
+                biased;
+                signal = poll_fn(|cx| channel.mailbox().poll_signal(cx, blocked)) => {
+                    heed(signal, channel)?;
+                }
+                incoming = self.socket.next(), if reads => {
+                    if let Some(asked) = self.hear(incoming, channel)? {
+                        return Ok(asked);
+                    }
+                }
+                () = timer.as_mut() => channel.wake()?,
+            }
+        }
+    }
+
+    /// Counts and parses what the client says; answers it if it asks for nothing.
+    fn hear(
+        &mut self,
+        incoming: Incoming,
+        channel: &mut Channel,
+    ) -> Result<Option<Asked>, Disconnect> {
+        if channel.mailbox().is_cut() {
+            return Ok(None);
+        }
+        let text = match incoming {
+            Incoming::Closed { close } => {
+                if close.is_some() {
+                    channel.note_heard();
+                }
+                return Err(Disconnect::ByClient { close });
+            }
+            Incoming::Broken(close) => return Err(Disconnect::Expelled(close)),
+            Incoming::Text(text) => Some(text),
+            Incoming::Binary => None,
+            Incoming::Control => {
+                channel.note_heard();
+                return match self.count(channel) {
+                    Pass::Take | Pass::Refuse => Ok(None),
+                    Pass::Close => Err(Disconnect::Expelled(Close::RateLimited)),
+                };
+            }
+        };
+        channel.note_heard();
+        let parsed = text.as_ref().map(|text| parse(text));
+        match self.count(channel) {
+            Pass::Take => (),
+            Pass::Refuse => {
+                let id = match parsed {
+                    Some(Ok((id, _))) => Some(id),
+                    Some(Err(malformed)) => malformed.id,
+                    None => None,
+                };
+                channel.refuse(id, ErrorBody::new(ErrorCode::RateLimited, "too many messages"));
+                return Ok(None);
+            }
+            Pass::Close => return Err(Disconnect::Expelled(Close::RateLimited)),
+        }
+        match parsed {
+            Some(Ok((id, request))) => return Ok(Some(Asked::Request(id, request))),
+            Some(Err(malformed)) if malformed.is_login => {
+                let legible = text.as_deref().map(Legible::of).unwrap_or_default();
+                return Ok(Some(Asked::MalformedLogin(malformed, legible)));
+            }
+            Some(Err(malformed)) => {
+                channel.refuse(malformed.id, malformed.error);
+                if !malformed.counts {
+                    return Ok(None);
+                }
+            }
+            None => {
+                let message = "expected a text frame with a JSON object, got a binary frame";
+                channel.refuse(None, ErrorBody::new(ErrorCode::BadRequest, message));
+            }
+        }
+        if self.violations.count(channel.now()) {
+            return Err(Disconnect::Expelled(Close::ProtocolViolation));
+        }
+        Ok(None)
+    }
+
+    fn count(&mut self, channel: &Channel) -> Pass {
+        self.traffic.count(&channel.settings.messages, channel.now())
+    }
+
+    /// Reads and discards until the client's end.
+    pub(super) async fn discard(&mut self) {
+        self.socket.discard().await;
+    }
+}
+
+/// Does what the mailbox signals.
+fn heed(signal: Signal, channel: &mut Channel) -> Result<(), Disconnect> {
+    match signal {
+        Signal::End(ending) => return Err(Disconnect::ByHub(ending.close)),
+        Signal::Blocked | Signal::Progressed => {
+            let present = Present::of(channel.clock());
+            channel.timers.set_slow_consumer(channel.settings.slow_consumer, present);
+        }
+        Signal::Flushed => channel.timers.stop_slow_consumer(),
+    }
+    Ok(())
+}

@@ -1,0 +1,263 @@
+//! A client that has not logged in, and its login.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::io::AsyncRead;
+use tokio::time::Sleep;
+
+use super::channel::{Channel, Unidentified};
+use super::disconnect::Disconnect;
+use super::logged_in::Session;
+use super::reader::{Asked, Reader};
+use super::refusals::Applicant;
+use crate::auth::{Identity, claimed_user};
+use crate::hub::{Hub, LoginKind, Processed, RefusalReason, Unavailable};
+use crate::presence::{
+    Answer, DeviceId, EventKind, Intent, Login, Origin, Platform, Refusal, SessionId, Status,
+    Timestamp, UserId, Victim,
+};
+use crate::wire::{
+    Close, ErrorBody, ErrorCode, Legible, LoginRequest, Malformed, Request, UserStatus,
+};
+
+/// A client that has not logged in.
+pub(super) struct Visitor<'a> {
+    channel: &'a mut Channel,
+}
+
+/// What an accepted login is told.
+#[derive(Serialize)]
+struct LoggedIn<'a> {
+    user: &'a UserId,
+    session: SessionId,
+    resumed: bool,
+    now: Timestamp,
+    ping_ms: u128,
+    silence_ms: u128,
+    expires_at: Timestamp,
+    kicked: &'a [Victim],
+    status: UserStatus<'a>,
+}
+
+/// A login that the hub admitted.
+struct Admitted {
+    session: SessionId,
+    resumed: bool,
+    device: DeviceId,
+    identity: Identity,
+}
+
+impl<'a> Visitor<'a> {
+    pub(super) const fn new(channel: &'a mut Channel) -> Self {
+        Self { channel }
+    }
+
+    /// Waits for the login; returns the session that it begins.
+    pub(super) async fn serve<R: AsyncRead + Unpin + Send>(
+        self,
+        reader: &mut Reader<R>,
+        mut timer: Pin<&mut Sleep>,
+    ) -> Result<Session<'a>, Disconnect> {
+        loop {
+            match reader.next(self.channel, timer.as_mut()).await {
+                Ok(Asked::Request(id, Request::Login(login))) => {
+                    // Boxed, for it is many times what an idle connection needs.
+                    return Box::pin(self.log_in(id, *login)).await;
+                }
+                Ok(Asked::Request(id, _)) => {
+                    let error = ErrorBody::new(ErrorCode::NotLoggedIn, "log in first");
+                    self.channel.refuse(Some(id), error);
+                }
+                Ok(Asked::MalformedLogin(malformed, legible)) => {
+                    return Err(self.refuse_malformed(malformed, legible));
+                }
+                Err(end) => return Err(self.leave(end)),
+            }
+        }
+    }
+
+    /// Logs in or resumes; a login that fails ends the connection.
+    async fn log_in(self, id: u64, request: LoginRequest) -> Result<Session<'a>, Disconnect> {
+        if self.channel.hub().is_full() {
+            let (reason, message) =
+                (RefusalReason::TryAgainLater, "no login is possible now: try again later");
+            self.channel.note_refusal(reason, message, who_asks(&request, false));
+            self.channel.refuse(Some(id), ErrorBody::new(ErrorCode::Unavailable, message));
+            return Err(self.leave(Disconnect::Expelled(Close::TryAgainLater)));
+        }
+        let (is_verified, admitted) = match self.identify(&request).await {
+            Err(Unidentified { error, is_verified }) => (is_verified, Err(error)),
+            Ok((device, identity)) => (true, self.admit(id, &request, device, identity).await),
+        };
+        match admitted {
+            Ok(Admitted { session, resumed, device, identity }) => {
+                let terminal = (request.platform, device);
+                Ok(Session::begin(self.channel, session, terminal, identity, resumed))
+            }
+            Err(error) => {
+                let applicant = who_asks(&request, is_verified);
+                let reason = RefusalReason::Error(error.code);
+                self.channel.note_refusal(reason, &error.message, applicant);
+                let close = error.code.closes_login();
+                self.channel.refuse(Some(id), error);
+                Err(self.leave(Disconnect::Expelled(close)))
+            }
+        }
+    }
+
+    /// Refuses a login that cannot be read, which ends the connection.
+    fn refuse_malformed(self, malformed: Malformed, legible: Legible) -> Disconnect {
+        let Malformed { id, error, .. } = malformed;
+        let applicant = Applicant::who_sent(legible);
+        self.channel.note_refusal(RefusalReason::Error(error.code), &error.message, applicant);
+        self.channel.refuse(id, error);
+        self.leave(Disconnect::Expelled(ErrorCode::BadRequest.closes_login()))
+    }
+
+    /// Counts and logs the end of a connection on which nobody logged in.
+    fn leave(self, end: Disconnect) -> Disconnect {
+        let (closed, lived_ms) = self.channel.count_end(end);
+        let address = self.channel.address.map(tracing::field::display);
+        tracing::debug!(
+            address,
+            close = closed.code(),
+            by = closed.by(),
+            lived_ms,
+            "connection ended without a login"
+        );
+        end
+    }
+
+    /// Finds out who logs in, and on which device.
+    async fn identify(&self, request: &LoginRequest) -> Result<(DeviceId, Identity), Unidentified> {
+        let device = request.device.as_deref().unwrap_or_default();
+        let device: DeviceId = device.parse().map_err(|error| Unidentified {
+            error: ErrorBody::new(ErrorCode::InvalidDevice, format!("{error}")),
+            is_verified: false,
+        })?;
+        let identity = self.channel.verify(&request.token, request.platform, &device).await?;
+        Ok((device, identity))
+    }
+
+    async fn admit(
+        &self,
+        id: u64,
+        request: &LoginRequest,
+        device: DeviceId,
+        identity: Identity,
+    ) -> Result<Admitted, ErrorBody> {
+        let channel = &*self.channel;
+        channel.may_change(&identity.user)?;
+        let intent = match &request.resume {
+            None => Intent::New,
+            Some(session) => Intent::Resume(session.parse().ok()),
+        };
+        let fresh = channel.hub().new_session();
+        let login = Login {
+            session: fresh,
+            connection: channel.mailbox().id(),
+            address: channel.address,
+            platform: request.platform,
+            device: device.clone(),
+            intent,
+            custom: request.custom.clone(),
+            app: request.app.clone(),
+            token_until: channel.token_until(&identity),
+            issued_at_secs: identity.issued_at_secs,
+        };
+        let event = EventKind::Login(Box::new(login));
+        let then = |applied: &Processed| self.confirm(id, &identity, request.platform, applied);
+        let applied = match channel.hub().apply_then(&identity.user, event, then).await {
+            Ok(applied) => applied,
+            Err(error) => {
+                if error.is_in_doubt {
+                    self.take_back(&identity.user, fresh, intent);
+                }
+                return Err(unavailable(channel.hub(), &error));
+            }
+        };
+        match applied.answer {
+            Answer::Admitted { session, resumed, .. } => {
+                Ok(Admitted { session, resumed, device, identity })
+            }
+            Answer::Refused(refusal) => Err(refused(refusal)),
+            Answer::Done | Answer::Stale | Answer::Kicked { .. } | Answer::Background { .. } => {
+                unreachable!("a login is admitted or refused")
+            }
+        }
+    }
+
+    /// Ends what a login began, should it have been written after all.
+    fn take_back(&self, user: &UserId, fresh: SessionId, intent: Intent) {
+        let resumed = match intent {
+            Intent::New => None,
+            Intent::Resume(session) => session,
+        };
+        let connection = self.channel.mailbox().id();
+        for session in [Some(fresh), resumed].into_iter().flatten() {
+            let origin = Origin { session, connection };
+            let event = EventKind::Closed { origin, close_code: Some(Close::Unavailable.code()) };
+            let left = Arc::clone(self.channel.mailbox());
+            self.channel.hub().end_session(user.clone(), event, left);
+        }
+    }
+
+    /// Answers a login that was accepted.
+    fn confirm(&self, id: u64, identity: &Identity, platform: Platform, applied: &Processed) {
+        let Answer::Admitted { session, resumed, kicked } = &applied.answer else { return };
+        let hub = self.channel.hub();
+        self.channel.mailbox().belongs_to(&identity.user);
+        // Counted before it is answered, so that whoever has the answer finds it in the counts.
+        hub.metrics().logged_in(if *resumed { LoginKind::Resume } else { LoginKind::Login });
+        let status: Status = applied.record.status();
+        let policy = hub.policy();
+        let ok = LoggedIn {
+            user: &identity.user,
+            session: *session,
+            resumed: *resumed,
+            now: hub.clock().wall(),
+            ping_ms: policy.windows.ping(platform).as_millis(),
+            silence_ms: policy.windows.silence(platform).as_millis(),
+            expires_at: identity.expires_at,
+            kicked,
+            status: UserStatus { user: &identity.user, status: &status },
+        };
+        self.channel.reply(id, ok);
+    }
+}
+
+/// Who asks for a login, and whether the token has proved it.
+fn who_asks(request: &LoginRequest, is_verified: bool) -> Applicant {
+    Applicant {
+        user: claimed_user(&request.token),
+        is_verified,
+        platform: Some(request.platform),
+        device: request.device.as_deref().and_then(|device| device.parse().ok()),
+    }
+}
+
+/// What a client is told of a refusal by the rules.
+pub(super) fn refused(refusal: Refusal) -> ErrorBody {
+    let (code, message) = match refusal {
+        Refusal::Kicked => (ErrorCode::Kicked, "the session was kicked"),
+        Refusal::Superseded => {
+            (ErrorCode::Superseded, "somebody else has logged in since: log in to take over")
+        }
+        Refusal::LoginConflict(devices) => return ErrorBody::conflict(devices),
+        Refusal::TokenRevoked => {
+            let message = "the token's `iat` lies before its user was kicked with revocation: sign a new \
+                           token; where the signer's clock is behind the hub's, wait for as long";
+            (ErrorCode::TokenRevoked, message)
+        }
+        Refusal::NotLoggedIn => (ErrorCode::NotLoggedIn, "the user is not logged in"),
+    };
+    ErrorBody::new(code, message)
+}
+
+/// What a client is told when the store does not answer.
+pub(super) fn unavailable(hub: &Hub, error: &Unavailable) -> ErrorBody {
+    hub.store_failed("a client's request was refused: the store failed", error, None);
+    ErrorBody::new(ErrorCode::Unavailable, "the hub cannot do this now: try again")
+}

@@ -236,8 +236,12 @@ async fn an_error_names_the_field_what_was_given_and_what_was_expected() {
     assert_eq!(wrong, [""; 0]);
 }
 
-/// Requests whose key is missing, wrong or not allowed: headers, method, path, status and what is said.
-const KEYS: &[(&[(&str, &str)], &str, &str, u16, &str)] = &[
+/// A request, by headers, method and path, with the status and the message that it is answered with.
+type Refused =
+    (&'static [(&'static str, &'static str)], &'static str, &'static str, u16, &'static str);
+
+/// Requests whose key is missing, wrong or not allowed.
+const KEYS: &[Refused] = &[
     (&[], "GET", "/v1/stats", 401, MISSING),
     (&[("authorization", "Bearer ")], "GET", "/v1/stats", 401, UNREADABLE),
     (&[("authorization", "Basic YTpi")], "GET", "/v1/stats", 401, UNREADABLE),

@@ -113,7 +113,7 @@ async fn post(client: &Client, request: Request) -> Result<Outcome, Box<Response
         return Err(Box::new(answer));
     }
     if wants_json && !(status == StatusCode::OK && is_json(answer).await) {
-        return Ok(failed("the answer is not 200 with JSON", None, Blame::Unclear));
+        return Ok(failed("expected status 200 with a JSON body", None, Blame::Unclear));
     }
     Ok(Outcome::Accepted)
 }

@@ -188,8 +188,8 @@ impl Verifier {
         };
         let claims = claims.ok_or_else(|| {
             invalid(
-                "none of the hub's keys signed the token: the back end must sign with a key that is \
-                 configured in the hub",
+                "none of the hub's keys signed the token: the back end must sign with a key that \
+                 is configured in the hub",
             )
         })?;
         self.check_claims(claims, wall)

@@ -102,7 +102,7 @@ impl Worker<'_> {
         let from = self.queue.scanned();
         tracing::error!(
             %from, to = %next,
-            "webhook lost events: the log dropped them before they were posted"
+            "webhook misses events: the log dropped them before they were posted"
         );
         self.queue.skip_to(next);
         Ok(())

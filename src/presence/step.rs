@@ -71,10 +71,10 @@ impl Draft<'_> {
             judge(&self.record.terminals, login.platform, &login.device, &self.policy.login);
         let terminals = &self.record.terminals;
         if login.intent != Intent::New {
-            let costs_somebody = !verdict.kicked.is_empty()
+            let conflicts = !verdict.kicked.is_empty()
                 || !verdict.in_the_way.is_empty()
                 || verdict.replaced.iter().any(|&index| terminals[index].state() == State::Online);
-            if costs_somebody {
+            if conflicts {
                 return Answer::Refused(Refusal::Superseded);
             }
         }

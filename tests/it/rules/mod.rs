@@ -251,7 +251,7 @@ impl Life {
     fn kicked(&self) -> Vec<SessionId> {
         let (Answer::Admitted { kicked, .. } | Answer::Kicked { kicked, .. }) = &self.last.answer
         else {
-            panic!("this kicks nobody: {:?}", self.last.answer)
+            panic!("the answer has no kicked terminals: {:?}", self.last.answer)
         };
         kicked.iter().map(|victim| victim.session).collect()
     }

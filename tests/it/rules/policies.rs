@@ -83,8 +83,8 @@ fn l1_l3_newer_login_kicks_the_one_it_conflicts_with() {
         let second = life.login(new, "second");
         let kicked = if conflicts { vec![first.session] } else { Vec::new() };
         assert_eq!(life.kicked(), kicked, "{name}: {new} beside {old}");
-        let told = if conflicts { vec![(first.connection, Why::LoginElsewhere)] } else { vec![] };
-        assert_eq!(life.ends(), told);
+        let ends = if conflicts { vec![(first.connection, Why::LoginElsewhere)] } else { vec![] };
+        assert_eq!(life.ends(), ends);
         assert_eq!((life.stands(first), life.stands(second)), (!conflicts, true));
     });
 }

@@ -318,8 +318,8 @@ fn l9_kick_that_names_a_target_ends_only_it_and_revokes_nothing() {
     }
     let mut life = Life::of(Preset::Single);
     let phone = life.login(Android, "phone");
-    let nobody = Target { platform: Some(Ios), device: Some(named("phone")), session: None };
-    assert_eq!(life.kick(nobody), Answer::Kicked { kicked: vec![], revoked: false });
+    let no_match = Target { platform: Some(Ios), device: Some(named("phone")), session: None };
+    assert_eq!(life.kick(no_match), Answer::Kicked { kicked: vec![], revoked: false });
     assert!(life.stands(phone), "all named fields must match");
 }
 

@@ -23,13 +23,16 @@ fn s3_user_has_the_best_state_of_any_terminal() {
 
 #[test]
 fn s4_unknown_user_is_offline_and_events_create_no_record() {
-    let nobody = Status::default();
-    assert_eq!((nobody.state, nobody.version, nobody.since, nobody.last_seen), Default::default());
+    let unknown = Status::default();
+    assert_eq!(
+        (unknown.state, unknown.version, unknown.since, unknown.last_seen),
+        Default::default()
+    );
     let mut life = Life::of(Preset::Single);
     life.tick();
     assert_eq!(life.set(None, Some("x")), Answer::Refused(Refusal::NotLoggedIn));
     life.kick(Target { platform: Some(Web), ..Target::default() });
-    assert_eq!(life.record.status(), nobody);
+    assert_eq!(life.record.status(), unknown);
     assert!(life.record.is_empty());
 }
 

@@ -1,6 +1,6 @@
-//! The only reader of time.
+//! The clocks of the hub; no other module reads time.
 //!
-//! It rides on tokio's clock, so a test that pauses tokio's time drives every window of the hub.
+//! The process's own time follows tokio's clock, so tests with paused time can drive every window.
 
 use std::fs;
 use std::sync::Arc;
@@ -12,29 +12,29 @@ use tokio::time::Instant;
 
 use crate::presence::{Sign, Stall, Timestamp};
 
-/// How often the hub marks that it runs.
+/// The interval at which the hub calls [`Clock::tick`].
 pub const TICK: Duration = Duration::from_millis(100);
-/// Where Linux names the time that the machine has been up, and says for how long that is.
+/// The id of the machine's boot, on Linux.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// See [`BOOT_ID`].
+/// How long the machine has been up, on Linux.
 const UPTIME: &str = "/proc/uptime";
-/// How far the wall clock may drift from the process's own time before it counts as set:
-/// smaller corrections would only make the times that are shown jump.
+/// How far the wall clock may drift from the process's own time before it counts as set: following
+/// smaller corrections would only make displayed times jump.
 const DRIFT_MAX_MS: i64 = 20;
-/// How many stalls are remembered one by one; each is longer than a second.
+/// The maximum number of stalls that are remembered separately; each is longer than a second.
 const STALLS_MAX: usize = 1000;
-/// How late a tick may be before the hub counts as having stood still (T12).
+/// How late a tick may be before it counts as a stall of the hub (T12).
 const STILL: Duration = Duration::from_secs(1);
 
-/// The process's own time, the wall clock, and the time in which the hub was running.
+/// Three clocks: the process's own time, the wall clock, and running time without the hub's stalls.
 #[derive(Debug, Clone)]
 pub struct Clock {
     epoch: Timestamp,
     started: Instant,
-    /// How many milliseconds the wall clock is ahead of the process's own time, as of the last time
-    /// that it was set; `None` in simulations, where the two are the same.
+    /// How far the wall clock is ahead of the process's own time since it was last set; `None` in
+    /// simulations, where the two are the same.
     ahead_ms: Option<Arc<AtomicI64>>,
-    /// Names the time that the machine has been up.
+    /// The id of the machine's boot; empty if the system has none.
     boot: Arc<str>,
     pulse: Arc<Mutex<Pulse>>,
 }
@@ -43,27 +43,27 @@ pub struct Clock {
 struct Pulse {
     last_tick: Timestamp,
     stood_still: Duration,
-    /// The earliest first.
+    /// The stalls so far, the earliest first.
     stalls: Arc<[Stall]>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one module that reads time")]
 impl Clock {
-    /// Anchors the clock at the system's present time.
+    /// Makes a clock that starts at the system's current time.
     pub fn system() -> Self {
         Self::anchored(wall(), Some(Arc::default()))
     }
 
-    /// The same clock, but it begins no earlier than `floor`, the latest time of an earlier run: times
-    /// and versions grow even after the wall clock was set back (V2). To be called before anything
-    /// reads the clock.
+    /// Makes the process's own time start no earlier than `floor`, the latest time of an earlier run,
+    /// so that times and versions grow even after the wall clock was set back (V2). Must be called
+    /// before anything reads the clock.
     #[must_use]
     pub fn not_before(self, floor: Timestamp) -> Self {
         let ahead = floor - self.now();
         Self::anchored(self.epoch + ahead + self.started.elapsed(), self.ahead_ms)
     }
 
-    /// A clock for tests on paused time: it starts at `epoch`, and the wall clock follows it.
+    /// Makes a clock for tests with paused time: it starts at `epoch`, and the wall clock follows it.
     pub fn simulated(epoch: Timestamp) -> Self {
         Self::anchored(epoch, None)
     }
@@ -76,8 +76,8 @@ impl Clock {
         Self { epoch, started: Instant::now(), ahead_ms, boot, pulse }
     }
 
-    /// The process's own time: the wall clock at its start plus the monotonic clock, so no jump of
-    /// the wall clock moves a window.
+    /// The process's own time: the wall clock at the start plus the monotonic clock, so that a jump
+    /// of the wall clock moves no window.
     pub fn now(&self) -> Timestamp {
         self.epoch + self.started.elapsed()
     }
@@ -87,7 +87,7 @@ impl Clock {
         self.shown(self.now())
     }
 
-    /// How far the wall clock is ahead: as before, unless it was set.
+    /// How far the wall clock is ahead; changes only when the wall clock was set.
     fn ahead_ms(&self) -> i64 {
         let Some(known) = &self.ahead_ms else { return 0 };
         let [wall, now] = [wall(), self.now()].map(|at| at.as_millis().cast_signed());
@@ -99,7 +99,7 @@ impl Clock {
         ahead
     }
 
-    /// The present on every clock, for a later run to count from.
+    /// Makes a sign of life: the current time on every clock, from which a later run counts.
     pub fn sign(&self) -> Sign {
         let up_ms = if self.boot.is_empty() { None } else { up_ms() };
         let boot = if up_ms.is_some() { (*self.boot).into() } else { Box::default() };
@@ -107,14 +107,14 @@ impl Clock {
         Sign { boot, up_ms: up_ms.unwrap_or_default(), wall: self.wall(), now, stalls }
     }
 
-    /// The process's own time less the time in which the hub stood still: what silence is measured
-    /// in. A stall is left out as soon as it is over, even before its late tick has come.
+    /// Running time: the process's own time without the hub's stalls. Silence is measured in it. A
+    /// stall is left out as soon as it is over, even before the late tick.
     pub fn running(&self) -> Timestamp {
         let (now, stood_still) = self.look();
         now - stood_still
     }
 
-    /// For how long the hub has stood still in all.
+    /// The total length of the hub's stalls.
     pub fn stood_still(&self) -> Duration {
         self.look().1
     }
@@ -127,8 +127,8 @@ impl Clock {
         (now, pulse.stood_still + by)
     }
 
-    /// The process's own time, and when the hub stood still before: a stall is there as soon as it
-    /// is over, even before its late tick has come.
+    /// The process's own time, and the stalls so far. A stall is included as soon as it is over, even
+    /// before the late tick.
     pub fn present(&self) -> (Timestamp, Arc<[Stall]>) {
         let pulse = self.pulse.lock();
         let now = self.now();
@@ -139,33 +139,33 @@ impl Clock {
         (now, stalls)
     }
 
-    /// How long from now until the hub will have run until `running`.
+    /// The time from now until `running`, if no further stall comes.
     pub fn until(&self, running: Timestamp) -> Duration {
         running - self.running()
     }
 
-    /// The present on the clock that timers sleep by, to measure what takes less than a millisecond.
+    /// The current time on the clock of timers, to measure durations under a millisecond.
     pub fn instant(&self) -> Instant {
         Instant::now()
     }
 
-    /// The moment that long from now, on the clock that timers sleep by.
+    /// The time `duration` from now, on the clock of timers.
     pub fn after(&self, duration: Duration) -> Instant {
         Instant::now() + duration
     }
 
-    /// When the wall clock will show that, on the process's own time; jumps of the wall clock from
-    /// here on do not count.
+    /// Converts a wall-clock time to the process's own time, as the wall clock is set now.
     pub fn from_wall(&self, at: Timestamp) -> Timestamp {
         at.moved(-self.ahead_ms())
     }
 
-    /// What the wall clock shows at a time on the process's own time.
+    /// Converts a time on the process's own time to the wall clock.
     pub fn shown(&self, at: Timestamp) -> Timestamp {
         at.moved(self.ahead_ms())
     }
 
-    /// Marks that the hub runs; to be called each [`TICK`]. Returns for how long it did not.
+    /// Records that the hub is running; must be called every [`TICK`]. Returns the length of the
+    /// stall that this call ends, if there was one.
     pub fn tick(&self) -> Option<Duration> {
         let mut pulse = self.pulse.lock();
         let now = self.now();
@@ -180,22 +180,22 @@ impl Clock {
 }
 
 impl Pulse {
-    /// The stalls with one more, which began at the last tick. Where there are more than
-    /// [`STALLS_MAX`], the two earliest are joined.
+    /// The stalls with one more, which began at the last tick. If there are more than
+    /// [`STALLS_MAX`], the two earliest are merged.
     fn with(&self, by: Duration) -> Arc<[Stall]> {
         let last = Stall { from: self.last_tick, until: self.last_tick + by };
         let mut stalls = self.stalls.to_vec();
         stalls.push(last);
         if stalls.len() > STALLS_MAX {
             let first = stalls.remove(0);
-            // The next begins as much earlier as the first took.
+            // The merged stall has the length of both, so no window is extended too little.
             stalls[0].from = stalls[0].from - (first.until - first.from);
         }
         stalls.into()
     }
 }
 
-/// For how long the machine has been up, suspended or not, where the system says so.
+/// How long the machine has been up, including suspension; `None` if the system does not say.
 fn up_ms() -> Option<u64> {
     let uptime = fs::read_to_string(UPTIME).ok()?;
     let (secs, hundredths) = uptime.split_whitespace().next()?.split_once('.')?;
@@ -204,7 +204,7 @@ fn up_ms() -> Option<u64> {
 }
 
 fn stall_of(since_tick: Duration) -> Option<Duration> {
-    // All of it, the tick included: a window must not end early, and may end a little late (T14).
+    // The usual tick is included: a window may end a little late, but never early (T14).
     (since_tick > STILL + TICK).then_some(since_tick)
 }
 
@@ -213,7 +213,7 @@ fn wall() -> Timestamp {
     timestamp(SystemTime::now())
 }
 
-/// A time of the system's.
+/// Converts a time of the system to a timestamp.
 pub fn timestamp(time: SystemTime) -> Timestamp {
     let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))

@@ -1,4 +1,4 @@
-//! Durations as operators write them: `20s`, `7d`, `1500ms`.
+//! Reads and writes durations in configuration: `20s`, `7d`, `1500ms`.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde::{Deserializer, Serializer};
 ///
 /// # Errors
 ///
-/// The words for the operator, where the text is none.
+/// A message for the operator, if the text is not a duration.
 pub fn parse(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| format!("expected {}, got {text:?}", Written))
 }
@@ -28,7 +28,7 @@ pub fn format(duration: Duration) -> String {
     }
 }
 
-/// Reads one from a configuration.
+/// Reads a duration for serde.
 ///
 /// # Errors
 ///
@@ -37,7 +37,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
     deserializer.deserialize_str(Written)
 }
 
-/// Reads a duration, and says in errors how one is written.
+/// The visitor that reads a duration; displays as the expectation in error messages.
 struct Written;
 
 impl fmt::Display for Written {
@@ -58,11 +58,11 @@ impl Visitor<'_> for Written {
     }
 }
 
-/// Writes one into a configuration.
+/// Writes a duration for serde.
 ///
 /// # Errors
 ///
-/// The serializer's own.
+/// If the serializer fails.
 pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format(*duration))
 }

@@ -1,4 +1,4 @@
-//! Panics as values: what must go on after one catches it here.
+//! Catches panics and returns them as values, for tasks that must continue after one.
 
 use std::any::Any;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use futures::FutureExt;
 
-/// What a panic said.
+/// A caught panic, with its message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Panicked(String);
 
@@ -24,21 +24,21 @@ impl From<Box<dyn Any + Send>> for Panicked {
     }
 }
 
-/// Runs a future to its end, or to its panic. The caller must not use anything that the panic may
-/// have left half changed.
+/// Runs a future and catches its panic. The caller must not use data that the panic may have left in
+/// an inconsistent state.
 ///
 /// # Errors
 ///
-/// What the panic said.
+/// If the future panicked.
 pub async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
     AssertUnwindSafe(future).catch_unwind().await.map_err(Panicked::from)
 }
 
-/// Runs a function to its end, or to its panic; otherwise as [`caught`].
+/// Runs a function and catches its panic, like [`caught`].
 ///
 /// # Errors
 ///
-/// What the panic said.
+/// If the function panicked.
 pub fn caught_now<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(work)).map_err(Panicked::from)
 }

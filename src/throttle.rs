@@ -1,4 +1,4 @@
-//! Keeps log lines of one kind from repeating by the thousand.
+//! Limits log lines of one kind to one a minute.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 
 use crate::presence::Timestamp;
 
-/// How often a line of one kind is logged at most.
+/// The minimum time between two log lines of one kind.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Lets one kind of log line through at most once a minute, and counts the others.
+/// Admits one log line of a kind per minute, and counts the suppressed ones.
 #[derive(Debug, Default)]
 pub struct Throttle {
     last: Option<Timestamp>,
@@ -18,7 +18,8 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// Whether a line may be logged now; with how many were suppressed since the last one.
+    /// Returns the number of lines suppressed since the last one if a line may be logged now;
+    /// otherwise counts this line as suppressed.
     pub fn admit(&mut self, now: Timestamp) -> Option<u64> {
         if self.last.is_some_and(|last| now - last < EVERY) {
             self.suppressed += 1;
@@ -28,7 +29,7 @@ impl Throttle {
         Some(std::mem::take(&mut self.suppressed))
     }
 
-    /// How many lines were suppressed since the last one.
+    /// The number of lines suppressed since the last one.
     pub const fn suppressed(&self) -> u64 {
         self.suppressed
     }

@@ -1,4 +1,4 @@
-//! The keys to the server API, and what each may do.
+//! The keys of the server API, with the role of each.
 
 use std::fmt;
 
@@ -6,22 +6,22 @@ use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use subtle::{Choice, ConstantTimeEq};
 
-/// How many bytes of a mark are shown: enough to tell an operator's keys apart.
+/// How many bytes of a mark are displayed: enough to tell an operator's keys apart.
 const SHOWN_BYTES: usize = 4;
 
-/// What the bearer of a key may do.
+/// What a key allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Read: the GET calls and `POST /v1/status`.
+    /// Reading: the GET calls and `POST /v1/status`.
     Viewer,
-    /// Everything that app back ends may do.
+    /// All calls for app back ends.
     Api,
-    /// Everything.
+    /// All calls.
     Admin,
 }
 
 impl Role {
-    /// Its name.
+    /// The role's name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
@@ -31,7 +31,7 @@ impl Role {
     }
 }
 
-/// Names a key without telling it: a digest, of which the beginning is shown.
+/// Identifies a key without revealing it: a SHA-256 digest, of which the beginning is displayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyMark([u8; 32]);
 
@@ -50,7 +50,7 @@ impl fmt::Display for KeyMark {
     }
 }
 
-/// The keys to the server API.
+/// The keys of the server API.
 #[derive(Clone, Default)]
 pub struct ApiKeys {
     keys: Vec<Key>,
@@ -62,12 +62,12 @@ struct Key {
     bearer: Bearer,
 }
 
-/// Whoever has a key.
+/// The caller behind a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bearer {
-    /// What they may do.
+    /// What the caller may do.
     pub role: Role,
-    /// Which key it is.
+    /// The mark of the caller's key.
     pub mark: KeyMark,
 }
 
@@ -86,12 +86,13 @@ impl ApiKeys {
         Self { keys: all.concat() }
     }
 
-    /// Finds who a key's bearer is, in a time that does not tell how much of it was right.
+    /// Finds the bearer of a key. Every key is compared in constant time, so the time taken does not
+    /// reveal how much of the offered key is right.
     pub fn bearer(&self, offered: &str) -> Option<Bearer> {
         let mut found: Option<Bearer> = None;
         for Key { text, bearer } in &self.keys {
             let same: Choice = text.as_bytes().ct_eq(offered.as_bytes());
-            // A key that stands in two lists opens what the greater role may.
+            // A key that is in several lists has the greatest of their roles.
             if bool::from(same) && found.is_none_or(|found| found.role < bearer.role) {
                 found = Some(*bearer);
             }
@@ -99,7 +100,7 @@ impl ApiKeys {
         found
     }
 
-    /// Who the bearer of a key is that was offered before, as long as it is one of these.
+    /// Finds the bearer of a key by its mark, unless the key was removed.
     pub fn known(&self, mark: KeyMark) -> Option<Bearer> {
         let known = self.keys.iter().map(|key| key.bearer).filter(|bearer| bearer.mark == mark);
         known.max_by_key(|bearer| bearer.role)

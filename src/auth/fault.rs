@@ -1,18 +1,18 @@
-//! Why a token was refused.
+//! The reasons to refuse a token.
 
 /// Why a token was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenFault {
-    /// Its time is over.
+    /// It has expired.
     #[error("the token has expired")]
     Expired,
-    /// It cannot be read, or none of the hub's keys signed it.
+    /// It is malformed, or none of the hub's keys signed it.
     #[error("{0}")]
     Invalid(String),
-    /// One of the hub's keys signed it, and what it says is not accepted.
+    /// One of the hub's keys signed it, but its claims are not accepted.
     #[error("{0}")]
     Unacceptable(String),
-    /// The keys cannot be fetched now.
+    /// The JWK set cannot be fetched now.
     #[error("the JWK set cannot be fetched now: try again later")]
     KeysUnavailable,
     /// The keys that were fetched a moment ago do not have the one it names, which may be new.

@@ -1,4 +1,4 @@
-//! Public keys that are fetched: a JWK set, kept and fetched again when a token names another key.
+//! Public keys from a JWK set at a URL, cached, and fetched again for unknown keys.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,26 +16,26 @@ use super::public_key::{Algorithm, verifies};
 use crate::causes::with_causes;
 use crate::presence::Timestamp;
 
-/// How old a set may become before it is fetched again.
+/// The age at which a set is fetched again.
 const SET_TTL: Duration = Duration::from_secs(3600);
-/// How long a miss is remembered: no key of that name, or none that signed the token.
+/// How long a miss is cached: no key with that id, or no key that signed the token.
 const UNKNOWN_TTL: Duration = Duration::from_secs(60);
-/// How many unknown key ids are remembered, for anybody can make them up.
+/// The maximum number of cached misses; it bounds memory, because anybody can make up key ids.
 const UNKNOWN_MAX: u64 = 1000;
-/// How often the set may be fetched for key ids that are unknown.
+/// The minimum time between two fetches for unknown key ids.
 const FETCH_EVERY: Duration = Duration::from_secs(5);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most bytes that a set may have.
+/// The maximum size of a set.
 const SET_BYTES_MAX: usize = 1024 * 1024;
-/// The kinds of keys that there are: `kty`.
+/// The values of `kty` that are defined.
 const KINDS: [&str; 4] = ["RSA", "EC", "OKP", "oct"];
-/// The most keys that one token is checked against.
+/// The maximum number of keys that one token is checked against.
 const CANDIDATES_MAX: usize = 16;
 
-/// A JWK set at a URL: fetched when a token names a key that is not known, and when it has become old.
+/// A JWK set at a URL, fetched when a token names an unknown key and when the cached set is old.
 ///
-/// What was fetched last stays in use while it cannot be fetched again, so that an identity provider
-/// that is down for a while locks out no token whose key is known.
+/// The last set stays in use while a fetch fails, so that an outage of the identity provider locks
+/// out no token whose key is known.
 #[derive(Debug)]
 pub(super) struct Jwks {
     url: reqwest::Url,
@@ -43,7 +43,7 @@ pub(super) struct Jwks {
     client: reqwest::Client,
     set: ArcSwapOption<KeySet>,
     unknown: Cache<String, ()>,
-    /// When a fetch was last tried. Locked while fetching, so that many tokens cause one fetch.
+    /// When a fetch was last tried. Locked during a fetch, so that many tokens cause one fetch.
     tried: Mutex<Option<Timestamp>>,
 }
 
@@ -51,22 +51,22 @@ pub(super) struct Jwks {
 #[derive(Debug)]
 pub(super) struct KeySet {
     keys: Vec<(Option<String>, DecodingKey)>,
-    /// The names of entries that are for something else.
+    /// The ids of keys that cannot verify `auth.algorithm`.
     unfit: HashSet<String>,
     fetched: Timestamp,
-    /// How many entries could not be read.
+    /// The number of entries that could not be read.
     malformed: usize,
 }
 
 impl Jwks {
     pub(super) fn new(url: &str, algorithm: Algorithm) -> Result<Self, String> {
         let url = reqwest::Url::parse(url).map_err(
-            |_| "expected a whole URL, such as https://login.example.com/.well-known/jwks.json",
+            |_| "expected an absolute URL, such as https://login.example.com/.well-known/jwks.json",
         )?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(format!("expected a URL with http or https, not {}", url.scheme()));
         }
-        // Whoever comes first installs it; all install the same.
+        // Fails if a provider is installed already, which is the same one.
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let client = reqwest::Client::builder()
             .timeout(FETCH_TIMEOUT)
@@ -84,12 +84,12 @@ impl Jwks {
         })
     }
 
-    /// Whether it is the same set at the same place.
+    /// Whether both fetch the same URL for the same algorithm.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         (&self.url, self.algorithm) == (&other.url, other.algorithm)
     }
 
-    /// Finds a set that has keys for a token with this `kid`.
+    /// Returns a set that has keys for this `kid`, fetching it if necessary.
     pub(super) async fn keys(
         &self,
         kid: Option<&str>,
@@ -117,8 +117,8 @@ impl Jwks {
             return Err(absent());
         }
         if let Some(at) = tried.filter(|at| apart(wall, *at) < FETCH_EVERY) {
-            // Nobody knows yet whether there is such a key, which may be new: its bearer is to come again.
-            // Anybody can cause a fetch with a made-up `kid`, and must not so lock out a new key.
+            // The key may be new, so the client must retry: this is not a refusal. Otherwise anybody could
+            // lock out a new key, because a made-up `kid` causes a fetch.
             let is_fetched = self.set.load().as_ref().is_some_and(|set| set.fetched == at);
             return Err(if is_fetched {
                 TokenFault::KeyNotFetched
@@ -133,8 +133,8 @@ impl Jwks {
         })
     }
 
-    /// A newer set than one whose keys did not sign a token, for keys are also exchanged under the
-    /// same name, or have none.
+    /// Returns a newer set than one whose keys did not sign a token: a provider may replace a key
+    /// under the same id, or use keys without an id.
     pub(super) async fn newer(&self, than: &KeySet, wall: Timestamp) -> Option<Arc<KeySet>> {
         if apart(wall, than.fetched) < UNKNOWN_TTL {
             return None;
@@ -151,8 +151,8 @@ impl Jwks {
         self.set.load_full().filter(|set| !set.candidates(kid).is_empty())
     }
 
-    /// The set after it was fetched again, if it was old; the same where that fails. Only one caller
-    /// waits for it.
+    /// Fetches the set again if it is old; returns the old one if that fails. Only one caller waits
+    /// for the fetch; the others get the old set.
     async fn refreshed(&self, set: Arc<KeySet>, wall: Timestamp) -> Arc<KeySet> {
         if apart(wall, set.fetched) < SET_TTL {
             return set;
@@ -174,7 +174,7 @@ impl Jwks {
                 tracing::warn!(
                     error,
                     known_keys,
-                    "the JWK set cannot be fetched; the keys that are known stay in use"
+                    "the JWK set cannot be fetched; the known keys stay in use"
                 );
                 return None;
             }
@@ -182,14 +182,11 @@ impl Jwks {
         let set = KeySet::new(&entries, self.algorithm, wall);
         let (malformed, noted) = (set.malformed, known.map_or(0, |set| set.malformed));
         if malformed > 0 && malformed != noted {
-            tracing::warn!(
-                malformed,
-                "the JWK set has entries that cannot be read; they are skipped"
-            );
+            tracing::warn!(malformed, "the JWK set has malformed entries; they are skipped");
         }
         if set.keys.is_empty() {
             let algorithm = self.algorithm;
-            tracing::warn!(?algorithm, "the JWK set has no key that verifies auth.algorithm");
+            tracing::warn!(?algorithm, "the JWK set has no key for auth.algorithm");
         }
         let set = Arc::new(set);
         self.set.store(Some(Arc::clone(&set)));
@@ -199,7 +196,7 @@ impl Jwks {
     async fn download(&self) -> Result<Vec<Value>, String> {
         let mut answer = self.client.get(self.url.clone()).send().await.map_err(in_words)?;
         if !answer.status().is_success() {
-            return Err(format!("the answer is {}", answer.status()));
+            return Err(format!("expected status 2xx, got {}", answer.status()));
         }
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(in_words)? {
@@ -217,7 +214,7 @@ impl Jwks {
 }
 
 impl KeySet {
-    /// Takes what verifies tokens of this algorithm, and skips the rest.
+    /// Keeps the keys that verify this algorithm.
     fn new(entries: &[Value], algorithm: Algorithm, fetched: Timestamp) -> Self {
         let (mut keys, mut unfit) = (Vec::new(), HashSet::new());
         let parsed: Vec<_> = entries.iter().filter_map(jwk).collect();
@@ -231,8 +228,8 @@ impl KeySet {
         Self { keys, unfit, fetched, malformed }
     }
 
-    /// The keys that may have signed a token: those of its `kid`; for one without, any, those that
-    /// have no name first.
+    /// The keys that may have signed a token: those with its `kid`; for a token without `kid`, all
+    /// keys, those without an id first.
     pub(super) fn candidates(&self, kid: Option<&str>) -> Vec<&DecodingKey> {
         let named = self.keys.iter().filter(|(name, _)| name.as_deref() == kid);
         let others = self.keys.iter().filter(|(name, _)| kid.is_none() && name.is_some());
@@ -240,7 +237,7 @@ impl KeySet {
     }
 }
 
-/// An error without the URL, which may have a password in it.
+/// An error with its causes, without the URL, which may contain a password.
 fn in_words(error: reqwest::Error) -> String {
     with_causes(&error.without_url())
 }
@@ -248,13 +245,13 @@ fn in_words(error: reqwest::Error) -> String {
 /// Reads one entry of a set.
 fn jwk(entry: &Value) -> Option<Jwk> {
     let jwk: Jwk = serde_json::from_value(entry.clone()).ok()?;
-    // The library takes an incomplete entry for one of an unknown `kty`.
+    // The library reads an incomplete entry as one with an unknown `kty`.
     let is_of_a_known_kind = || KINDS.iter().any(|kind| entry["kty"] == *kind);
     let is_other = matches!(jwk.algorithm, AlgorithmParameters::Other(_));
     (!is_other || !is_of_a_known_kind()).then_some(jwk)
 }
 
-/// The key of an entry that may verify tokens of this algorithm.
+/// The key of an entry, if it may verify tokens of this algorithm.
 fn verification_key(jwk: &Jwk, algorithm: Algorithm) -> Option<DecodingKey> {
     let common = &jwk.common;
     let signs = common.public_key_use.as_ref().is_none_or(|what| *what == PublicKeyUse::Signature);
@@ -268,7 +265,7 @@ fn verification_key(jwk: &Jwk, algorithm: Algorithm) -> Option<DecodingKey> {
     usable.then(|| DecodingKey::from_jwk(jwk).ok())?
 }
 
-/// How far two times are apart, whichever way the wall clock was set meanwhile.
+/// The time between two times in either order, as the wall clock may have been set back.
 fn apart(one: Timestamp, other: Timestamp) -> Duration {
     (one - other).max(other - one)
 }

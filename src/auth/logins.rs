@@ -1,4 +1,4 @@
-//! Who is logged in at the dashboard.
+//! The logins of the dashboard: who is logged in, by which key, and until when.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,29 +11,29 @@ use crate::presence::Timestamp;
 
 /// How long a login lives.
 pub const LOGIN_TTL: Duration = Duration::from_secs(8 * 3600);
-/// How many logins a key may have; another one takes the place of its earliest.
+/// The maximum number of logins with one key; a further login replaces the earliest.
 pub const LOGINS_MAX: usize = 100;
-/// How many bytes of chance name a login.
+/// The number of random bytes in a login's id.
 const ID_BYTES: usize = 32;
 
-/// Who is logged in at the dashboard: each login stands for the key that made it.
+/// The logins of the dashboard, each with the rights of the key that made it.
 ///
-/// They are kept in memory alone, by the digest of their ids, so that neither a look at the memory
-/// nor the time that a look-up takes tells an id.
+/// They are kept in memory only, by the digest of their ids, so that neither a memory dump nor the
+/// duration of a lookup reveals an id.
 #[derive(Debug, Default)]
 pub struct Logins(Mutex<BTreeMap<KeyMark, Login>>);
 
-/// Somebody who is logged in.
+/// A login at the dashboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Login {
-    /// By which key.
+    /// The mark of the key that was used.
     pub key: KeyMark,
-    /// Until when.
+    /// When the login expires.
     pub expires: Timestamp,
 }
 
 impl Logins {
-    /// Logs a key's bearer in; returns the id to come back with.
+    /// Logs in with a key; returns the new login's id, which goes into a cookie.
     pub fn begin(&self, key: KeyMark, now: Timestamp) -> String {
         let id = HEXLOWER.encode(&rand::random::<[u8; ID_BYTES]>());
         let mut logins = self.0.lock();
@@ -47,28 +47,28 @@ impl Logins {
         id
     }
 
-    /// Finds who comes back.
+    /// Finds the login with an id, unless it has expired.
     pub fn find(&self, id: &str, now: Timestamp) -> Option<Login> {
         let login = self.0.lock().get(&KeyMark::of(id)).copied();
         login.filter(|login| login.expires > now)
     }
 
-    /// Logs somebody out.
+    /// Ends a login.
     pub fn end(&self, id: &str) {
         self.0.lock().remove(&KeyMark::of(id));
     }
 
-    /// Logs out whoever logged in by a key that is not to be kept.
+    /// Ends the logins of all keys except those that are kept.
     pub fn keep(&self, is_kept: impl Fn(KeyMark) -> bool) {
         self.0.lock().retain(|_, login| is_kept(login.key));
     }
 
-    /// How many there are, with those that have expired and were not cleared away yet.
+    /// The number of logins, including expired ones that were not removed yet.
     pub fn len(&self) -> usize {
         self.0.lock().len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no logins.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,5 +1,4 @@
-//! Who somebody is: a token's bearer, an API key's bearer, whoever is logged in at the dashboard, a
-//! Tencent Cloud IM administrator, and how often each may knock.
+//! Authentication of tokens, API keys, dashboard logins and UserSigs, and rate limits.
 
 mod api_keys;
 mod fault;

@@ -1,17 +1,19 @@
+//! Public keys in PEM, and the algorithms that they verify.
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
 use serde::{Deserialize, Serialize};
 
-/// What a PEM file with a private key has in it.
+/// A text that every PEM file with a private key contains.
 const PRIVATE: &[u8] = b"PRIVATE KEY-----";
-/// How many bits the modulus of an RSA key may have; others are refused when a token is verified.
+/// The sizes of RSA keys that the library accepts when it verifies a token.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
-/// How many bytes a coordinate on P-256, and a key of Ed25519, has.
+/// The size of a coordinate on P-256, and of an Ed25519 key.
 const CURVE_BYTES: usize = 32;
 
-/// The one algorithm that tokens are signed with.
+/// The algorithm that tokens are signed with (`auth.algorithm`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Algorithm {
     /// HMAC with SHA-256.
@@ -36,31 +38,33 @@ impl Algorithm {
     }
 }
 
-/// Why no verifier can be made of a key.
+/// Why a configured key is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFault {
-    /// Not a PEM of a public key for the algorithm.
+    /// The PEM is not a public key for the algorithm.
     #[error("not a public key for {0:?}: {1}")]
     Key(Algorithm, String),
-    /// Not a URL to fetch from.
+    /// The URL of the JWK set is invalid.
     #[error("{0}")]
     Url(String),
 }
 
-/// Reads a public key of a PEM file.
+/// Reads a public key from a PEM file.
 ///
 /// # Errors
 ///
-/// Where it is none that verifies this algorithm.
+/// If it is not a public key for this algorithm.
 pub(super) fn from_pem(algorithm: Algorithm, pem: &[u8]) -> Result<DecodingKey, KeyFault> {
     let wrong = |message: String| KeyFault::Key(algorithm, message);
     if pem.windows(PRIVATE.len()).any(|window| window == PRIVATE) {
         let message = "the file has a private key, which only the signer should have: write the \
-                       public one with `openssl pkey -in private.pem -pubout -out public.pem`";
+                       public key with `openssl pkey -in private.pem -pubout -out public.pem`";
         return Err(wrong(message.into()));
     }
     let key = match algorithm {
-        Algorithm::HS256 => return Err(wrong("it verifies with a secret".into())),
+        Algorithm::HS256 => {
+            return Err(wrong("this algorithm uses a secret: set auth.secrets".into()));
+        }
         Algorithm::RS256 => DecodingKey::from_rsa_pem(pem),
         Algorithm::ES256 => DecodingKey::from_ec_pem(pem),
         Algorithm::EdDSA => DecodingKey::from_ed_pem(pem),
@@ -72,7 +76,7 @@ pub(super) fn from_pem(algorithm: Algorithm, pem: &[u8]) -> Result<DecodingKey, 
     if verifies(&jwk, algorithm) { Ok(key) } else { Err(wrong(expected())) }
 }
 
-/// What an algorithm's public key is.
+/// The kind of key that verifies an algorithm, for error messages.
 const fn key_name(algorithm: Algorithm) -> &'static str {
     match algorithm {
         Algorithm::HS256 => "a secret",
@@ -82,7 +86,7 @@ const fn key_name(algorithm: Algorithm) -> &'static str {
     }
 }
 
-/// Whether a key is of the kind that verifies this algorithm.
+/// Whether a key can verify this algorithm.
 pub(super) fn verifies(jwk: &Jwk, algorithm: Algorithm) -> bool {
     let bytes = |text: &String| URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
     match (&jwk.algorithm, algorithm) {
@@ -100,7 +104,7 @@ pub(super) fn verifies(jwk: &Jwk, algorithm: Algorithm) -> bool {
     }
 }
 
-/// How many bits a number of these bytes has.
+/// The number of significant bits in a big-endian number.
 fn bits(bytes: &[u8]) -> usize {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     let first = bytes.get(zeros).map_or(0, |first| first.leading_zeros() as usize);

@@ -1,3 +1,5 @@
+//! Rate limits: token buckets, alone or one for each key.
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
@@ -7,29 +9,29 @@ use parking_lot::Mutex;
 
 use crate::presence::Timestamp;
 
-/// How many keys a set of buckets holds at most. Of more the earlier half is forgotten, which is to say
-/// full.
+/// The maximum number of keys in a set of buckets. Beyond it the older half is dropped; a key without
+/// a bucket has a full one.
 const KEYS_MAX: usize = 100_000;
 
-/// How often something may happen: `burst` at once, then `per` each `interval`.
+/// A rate limit: `burst` at once, then `per` in each `interval`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// How many at once.
+    /// The size of a full bucket.
     pub burst: u32,
-    /// How many come back within `interval`.
+    /// How many tokens are refilled per `interval`.
     pub per: u32,
-    /// See `per`.
+    /// The interval of the refill.
     pub interval: Duration,
 }
 
 impl Rate {
-    /// How long an empty bucket takes to be full again, at least a second.
+    /// How long an empty bucket takes to fill up, at least a second.
     fn refill(&self) -> Duration {
         let refill = self.interval.mul_f64(f64::from(self.burst) / f64::from(self.per.max(1)));
         refill.max(Duration::from_secs(1))
     }
 
-    /// How long it takes until the next one comes back, at most.
+    /// The longest time until the next token.
     pub fn pause(&self) -> Duration {
         self.interval / self.per.max(1)
     }
@@ -69,14 +71,14 @@ impl Bucket {
 
 /// A bucket for each key.
 ///
-/// Those that were used lately are in one map and those before them in another, which is forgotten whole
-/// once all in it must be full again.
+/// Recently used buckets are in one map and older ones in another, which is dropped as a whole when all
+/// its buckets must be full again.
 pub struct Buckets<K>(Mutex<Kept<K>>);
 
 struct Kept<K> {
     young: HashMap<K, Bucket>,
     old: HashMap<K, Bucket>,
-    /// When the young began to be.
+    /// When `young` was started.
     since: Timestamp,
 }
 
@@ -88,10 +90,10 @@ impl<K> Default for Buckets<K> {
 }
 
 impl<K: Hash + Eq + Clone> Buckets<K> {
-    /// Takes a token of a key's bucket, if there is one.
+    /// Takes a token from a key's bucket, if there is one.
     pub fn take(&self, key: &K, rate: &Rate, now: Timestamp) -> bool {
         let mut kept = self.0.lock();
-        // The rate may be another than before: a reload changes it.
+        // A reload of the configuration may have changed the rate.
         if now - kept.since >= rate.refill() || kept.young.len() >= KEYS_MAX / 2 {
             kept.old = std::mem::take(&mut kept.young);
             kept.since = now;

@@ -1,4 +1,4 @@
-//! Tokens: verified by the hub's keys, read into identities, and minted for development.
+//! Verifies tokens, turns their claims into identities, and mints tokens for development.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,53 +16,53 @@ use super::jwks::Jwks;
 use super::public_key::{self, Algorithm, KeyFault};
 use crate::presence::{DeviceId, Platform, Timestamp, UserId};
 
-/// The most bytes that a token may have.
+/// The maximum size of a token.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
-/// The fewest bytes that an HS256 secret may have (RFC 7518, section 3.2).
+/// The minimum size of an HS256 secret (RFC 7518, section 3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
-/// Later than any real time, and still exact in a float.
+/// The greatest integer that a float holds exactly: later than any real time.
 const SECS_MAX: f64 = 9_007_199_254_740_991.0;
 
-/// Where the keys that verify tokens come from.
+/// The source of the keys that verify tokens.
 #[derive(Clone)]
 pub enum KeySource {
-    /// Shared secrets (HS256): a token that any of them signed is good.
+    /// Shared secrets (HS256); any of them may have signed a token.
     Secrets(Vec<Vec<u8>>),
-    /// Public keys in PEM: a token that any of them verifies is good.
+    /// Public keys in PEM; any of them may verify a token.
     Pems(Vec<Vec<u8>>),
-    /// A JWK set, fetched and cached.
+    /// The URL of a JWK set, which is fetched and cached.
     Jwks(String),
 }
 
-/// What a token must satisfy beside its signature.
+/// The requirements for a token beside its signature.
 #[derive(Debug, Clone)]
 pub struct TokenRules {
-    /// The one algorithm.
+    /// The required algorithm.
     pub algorithm: Algorithm,
-    /// The `iss` wanted; empty for any.
+    /// The required `iss`; empty for any.
     pub issuer: String,
-    /// The `aud` wanted; empty for any.
+    /// The required `aud`; empty for any.
     pub audience: String,
-    /// How far clocks may be apart.
+    /// The allowed difference between the clocks of signer and hub.
     pub leeway: Duration,
-    /// How far off `exp` may be.
+    /// How far in the future `exp` may be.
     pub max_ttl: Duration,
-    /// Whom the bearer of a token without a `watch` claim may watch.
+    /// The users that a token without a `watch` claim may watch.
     pub default_watch: WatchList,
 }
 
-/// Who a token's bearer is, and what it allows.
+/// The user of a verified token, and what the token allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// `sub`.
     pub user: UserId,
     /// `exp`, on the wall clock.
     pub expires_at: Timestamp,
-    /// `iat`; 0 where there is none (L9).
+    /// `iat`; 0 if the token has none (L9).
     pub issued_at_secs: u64,
-    /// The only platforms it may log in on; `None` for any.
+    /// The platforms that it may log in on; `None` for any.
     platforms: Option<BTreeSet<Platform>>,
-    /// The only device it may log in on.
+    /// The device that it may log in on; `None` for any.
     device: Option<String>,
     watch: WatchList,
 }
@@ -90,7 +90,7 @@ struct Claims {
     watch: Option<Vec<String>>,
 }
 
-/// Seconds since the Unix epoch (RFC 7519, section 2): an integer or a float, not negative.
+/// Seconds since the Unix epoch: a non-negative integer or float (RFC 7519, section 2).
 #[derive(Clone, Copy, Deserialize)]
 #[serde(try_from = "f64")]
 struct NumericDate(u64);
@@ -122,11 +122,11 @@ impl NumericDate {
 }
 
 impl Verifier {
-    /// Makes a verifier; a JWK set is fetched at the first token.
+    /// Makes a verifier; a JWK set is fetched when the first token arrives.
     ///
     /// # Errors
     ///
-    /// Where the key is none for the algorithm.
+    /// If a key does not fit the algorithm.
     pub fn new(source: &KeySource, rules: TokenRules) -> Result<Self, KeyFault> {
         let keys = match source {
             KeySource::Secrets(secrets) => {
@@ -142,7 +142,7 @@ impl Verifier {
             }
         };
         let mut validation = Validation::new(rules.algorithm.of_library());
-        // The times are checked here, on the clock that is given.
+        // The times are checked by `check_claims`, on the hub's clock.
         validation.validate_exp = false;
         validation.validate_nbf = false;
         let mut required = vec!["exp", "sub"];
@@ -159,18 +159,17 @@ impl Verifier {
         Ok(Self { keys, rules, validation })
     }
 
-    /// Checks a token.
+    /// Checks a token's signature and claims.
     ///
     /// # Errors
     ///
-    /// Why it is refused.
+    /// If the token is refused, or its key cannot be fetched now.
     pub async fn verify(&self, token: &str, wall: Timestamp) -> Result<Identity, TokenFault> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(invalid("the token is longer than 8 KiB"));
         }
-        let header = decode_header(token).map_err(|_| {
-            invalid("the token is not a JWT, or its `alg` is none that the hub knows")
-        })?;
+        let header = decode_header(token)
+            .map_err(|_| invalid("the token is not a valid JWT, or its `alg` is unknown"))?;
         self.check_header(&header)?;
         let claims = match &self.keys {
             Keys::Fixed(keys) => self.signed_claims(token, keys)?,
@@ -189,8 +188,8 @@ impl Verifier {
         };
         let claims = claims.ok_or_else(|| {
             invalid(
-                "none of the hub's keys signed the token: the back end must sign with a key that the \
-                 hub is configured with",
+                "none of the hub's keys signed the token: the back end must sign with a key that \
+                 is configured in the hub",
             )
         })?;
         self.check_claims(claims, wall)
@@ -205,7 +204,7 @@ impl Verifier {
         for key in keys {
             match decode::<Claims>(token, key, &self.validation) {
                 Ok(decoded) => return Ok(Some(decoded.claims)),
-                // Another key may have signed it: several are in use while they are rotated.
+                // Another key may have signed it: several are in use during a rotation.
                 Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => (),
                 Err(error) => return Err(unreadable(token, error.kind())),
             }
@@ -213,8 +212,8 @@ impl Verifier {
         Ok(None)
     }
 
-    /// The same, with the keys that an earlier one has fetched, where both fetch the same set: those
-    /// stay in use over a reload, also while the set cannot be fetched.
+    /// Takes over the fetched keys of an earlier verifier, if both fetch the same set, so that known
+    /// keys stay in use after a reload even while the set cannot be fetched.
     #[must_use]
     pub fn keeping_keys_of(self: Arc<Self>, earlier: &Self) -> Arc<Self> {
         let (Keys::Fetched(mine), Keys::Fetched(known)) = (&self.keys, &earlier.keys) else {
@@ -227,7 +226,7 @@ impl Verifier {
         Arc::new(Self { keys, rules: self.rules.clone(), validation: self.validation.clone() })
     }
 
-    /// How far clocks may be apart.
+    /// The allowed difference between the clocks of signer and hub.
     pub const fn leeway(&self) -> Duration {
         self.rules.leeway
     }
@@ -235,14 +234,14 @@ impl Verifier {
     fn check_header(&self, header: &Header) -> Result<(), TokenFault> {
         if header.alg != self.rules.algorithm.of_library() {
             let algorithm = self.rules.algorithm;
-            let message = format!("the token's `alg` is not auth.algorithm, {algorithm:?}");
+            let message = format!("the token's `alg` must be {algorithm:?}, as in auth.algorithm");
             return Err(invalid(&message));
         }
         if !header.typ.as_deref().is_none_or(is_jwt) {
-            return Err(invalid("the token's `typ` is neither JWT nor at+jwt"));
+            return Err(invalid("the token's `typ` must be JWT or at+jwt"));
         }
         if header.crit.is_some() {
-            return Err(invalid("the token has a `crit` header, and the hub understands none"));
+            return Err(invalid("the token has a `crit` header, which the hub does not support"));
         }
         Ok(())
     }
@@ -253,19 +252,23 @@ impl Verifier {
             return Err(TokenFault::Expired);
         }
         if expires_at > wall + self.rules.max_ttl + self.rules.leeway {
-            return Err(unacceptable("the token lives longer than max_token_ttl allows"));
+            return Err(unacceptable(
+                "the token's `exp` is further off than auth.max_token_ttl allows",
+            ));
         }
-        // One that was issued in the future would outlive the next revocation (L9).
+        // A token with an `iat` in the future would survive the next revocation (L9).
         let latest = wall + self.rules.leeway;
         if let Some(ahead) = claims.iat.filter(|iat| iat.at() > latest) {
             let ahead = (ahead.at() - wall).as_millis().div_ceil(1000);
             return Err(unacceptable(&format!(
-                "the token's `iat` lies {ahead} s ahead: the signer's clock is ahead of the hub's by \
-                 more than auth.leeway"
+                "the token's `iat` is {ahead} s in the future: the signer's clock is ahead of the \
+                 hub's by more than auth.leeway"
             )));
         }
         if claims.nbf.is_some_and(|nbf| nbf.at() > latest) {
-            return Err(unacceptable("the token's `nbf` lies ahead by more than auth.leeway"));
+            return Err(unacceptable(
+                "the token's `nbf` is in the future by more than auth.leeway",
+            ));
         }
         let platforms = claims.platform.map(|platforms| match platforms {
             OneOrMany::One(platform) => BTreeSet::from([platform]),
@@ -283,23 +286,23 @@ impl Verifier {
 }
 
 impl Identity {
-    /// Whether it may log in on this platform.
+    /// Whether the token may log in on this platform.
     pub fn allows_platform(&self, platform: Platform) -> bool {
         self.platforms.as_ref().is_none_or(|allowed| allowed.contains(&platform))
     }
 
-    /// Whether it may log in on this device.
+    /// Whether the token may log in on this device.
     pub fn allows_device(&self, device: &DeviceId) -> bool {
         self.device.as_ref().is_none_or(|allowed| allowed == device.as_str())
     }
 
-    /// Whether it may subscribe to or query a user; everybody may watch oneself.
+    /// Whether the token may subscribe to or query a user; its own user is always allowed.
     pub fn may_watch(&self, user: &UserId) -> bool {
         self.user == *user || self.watch.covers(user)
     }
 }
 
-/// The user that a token claims to be for, unverified: to be shown, never to be trusted.
+/// The user that a token names, unverified: for display only.
 pub fn claimed_user(token: &str) -> Option<UserId> {
     #[derive(Deserialize)]
     struct Claimed {
@@ -311,7 +314,7 @@ pub fn claimed_user(token: &str) -> Option<UserId> {
     claimed.sub.parse().ok()
 }
 
-/// What a minted token says.
+/// The claims of a minted token.
 #[derive(Debug, Serialize)]
 struct Minted<'a> {
     sub: &'a str,
@@ -327,12 +330,11 @@ struct Minted<'a> {
     aud: &'a str,
 }
 
-/// Mints a token with a shared secret (HS256), for trying things out; an empty `watch` leaves the
-/// claim out.
+/// Mints a token with a shared secret (HS256), for development; an empty `watch` omits the claim.
 ///
 /// # Errors
 ///
-/// The library's, where it cannot sign.
+/// If the library cannot sign.
 pub fn mint(
     secret: &[u8],
     rules: &TokenRules,
@@ -354,32 +356,32 @@ pub fn mint(
     encode(&Header::default(), &claims, &EncodingKey::from_secret(secret))
 }
 
-/// Whether a `typ` names a JWT or an access token: a media type, whose `application/` may be left out
+/// Whether a `typ` is the media type of a JWT or an access token, with or without `application/`
 /// (RFC 7515, section 4.1.9; RFC 9068, section 4).
 fn is_jwt(typ: &str) -> bool {
     let typ = typ.to_ascii_lowercase();
     matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt")
 }
 
-/// Says what is wrong with a token whose signature is right, or cannot be read.
+/// Explains an error of the library other than a wrong signature.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the library may name more kinds")]
 fn unreadable(token: &str, kind: &ErrorKind) -> TokenFault {
     match kind {
         ErrorKind::MissingRequiredClaim(claim) => {
-            unacceptable(&format!("the token has no `{claim}` that can be read"))
+            unacceptable(&format!("the token has no `{claim}`, or it is invalid"))
         }
         ErrorKind::InvalidIssuer => {
-            unacceptable("the token's `iss` is not the configured auth.issuer")
+            unacceptable("the token's `iss` must be the configured auth.issuer")
         }
         ErrorKind::InvalidAudience => {
-            unacceptable("the token's `aud` does not name the configured auth.audience")
+            unacceptable("the token's `aud` must contain the configured auth.audience")
         }
         ErrorKind::Json(_) => unacceptable(&wrong_claim(token)),
-        _ => invalid("the token is not a JWT that can be read"),
+        _ => invalid("the token is not a valid JWT"),
     }
 }
 
-/// Finds the claim that is not of its type.
+/// Finds the claim that is missing or has the wrong type.
 fn wrong_claim(token: &str) -> String {
     let is_texts =
         |value: &Value| value.as_array().is_some_and(|values| values.iter().all(Value::is_string));
@@ -407,7 +409,7 @@ fn wrong_claim(token: &str) -> String {
             _ => (),
         }
     }
-    "the token has a claim twice".into()
+    "the token contains a claim twice".into()
 }
 
 fn invalid(message: &str) -> TokenFault {

@@ -1,3 +1,5 @@
+//! Verifies UserSigs, the signatures of a back end that was written for Tencent Cloud IM.
+
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,14 +8,12 @@ use serde::Deserialize;
 
 use crate::presence::Timestamp;
 
-/// The most bytes that a UserSig may have once it is inflated, so that a small one cannot fill the
-/// memory.
+/// The maximum size of an inflated UserSig, so that a small one cannot exhaust the memory.
 const INFLATED_BYTES_MAX: usize = 8 * 1024;
-/// The one version of the format.
+/// The only supported version of the format.
 const VERSION: &str = "2.0";
 
-/// Verifies the UserSigs (TLSSigAPIv2) of one Tencent Cloud IM application: with them its back end
-/// signs in.
+/// Verifies the UserSigs (TLSSigAPIv2) of one Tencent Cloud IM application.
 #[derive(Clone)]
 pub struct UserSigVerifier {
     sdk_app_id: u64,
@@ -23,24 +23,24 @@ pub struct UserSigVerifier {
 /// Why a UserSig was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UserSigFault {
-    /// Its time is over.
+    /// It has expired.
     #[error("the UserSig has expired")]
     Expired,
-    /// It is no UserSig.
+    /// It is malformed.
     #[error("the UserSig cannot be read")]
     Unreadable,
-    /// Another key signed it, or somebody changed it.
+    /// Another key signed it, or it was changed.
     #[error("the UserSig was not signed with this application's key")]
     WrongKey,
-    /// It is another account's.
-    #[error("the UserSig is another identifier's")]
+    /// It is for another account.
+    #[error("the UserSig is for another identifier")]
     OtherIdentifier,
-    /// It, or the request, is another application's.
-    #[error("the UserSig, or the request, is another application's")]
+    /// The UserSig or the request is for another application.
+    #[error("the UserSig or the request is for another sdkappid")]
     OtherApp,
 }
 
-/// What a UserSig says.
+/// The contents of a UserSig.
 #[derive(Deserialize)]
 struct Claims {
     #[serde(rename = "TLS.ver")]
@@ -52,10 +52,10 @@ struct Claims {
     /// Seconds since the Unix epoch.
     #[serde(rename = "TLS.time")]
     time: i64,
-    /// Seconds from then on; whoever tries out what an expired one does writes a negative number.
+    /// Seconds from `time` on; negative in tests that need an expired one.
     #[serde(rename = "TLS.expire")]
     expire: i64,
-    /// In base64, and signed as it is written.
+    /// Base64; the signature covers the encoded text.
     #[serde(rename = "TLS.userbuf")]
     userbuf: Option<String>,
     #[serde(rename = "TLS.sig")]
@@ -63,17 +63,17 @@ struct Claims {
 }
 
 impl UserSigVerifier {
-    /// Makes a verifier of an application's secret key.
+    /// Makes a verifier for an application's secret key.
     pub fn new(sdk_app_id: u64, secret_key: &str) -> Self {
         Self { sdk_app_id, key: hmac::Key::new(hmac::HMAC_SHA256, secret_key.as_bytes()) }
     }
 
-    /// Checks that a request's UserSig is its identifier's, and this application's.
+    /// Checks that a request's UserSig is valid for its identifier and this application.
     ///
     /// # Errors
     ///
-    /// The first that holds of: another application, unreadable, another identifier, the wrong key,
-    /// expired.
+    /// The first that applies, in this order: another application, unreadable, another identifier,
+    /// wrong key, expired.
     pub fn verify(
         &self,
         usersig: &str,
@@ -93,7 +93,7 @@ impl UserSigVerifier {
         if claims.identifier != identifier {
             return Err(UserSigFault::OtherIdentifier);
         }
-        // In a time that does not tell how much of it was right.
+        // `verify` compares in constant time.
         hmac::verify(&self.key, claims.signed().as_bytes(), &signature)
             .map_err(|_| UserSigFault::WrongKey)?;
         if claims.has_expired(wall) { Err(UserSigFault::Expired) } else { Ok(()) }
@@ -102,12 +102,13 @@ impl UserSigVerifier {
 
 impl Claims {
     fn read(usersig: &str) -> Option<Self> {
-        // What base64 writes with these three would be escaped in a URL.
+        // TLSSigAPIv2 replaces the characters of base64 that URLs would have to escape.
         let base64 = usersig.replace('*', "+").replace('-', "/").replace('_', "=");
         let deflated = STANDARD.decode(base64).ok()?;
         let json = decompress_to_vec_zlib_with_limit(&deflated, INFLATED_BYTES_MAX).ok()?;
         let claims: Self = serde_json::from_slice(&json).ok()?;
-        // With lines of its own in the last field, one account's signature would pass for another's.
+        // A line break in this field could forge the lines that are signed, so that one account's
+        // signature would be accepted for another.
         let is_base64 = |userbuf: &String| STANDARD.decode(userbuf).is_ok();
         let holds = claims.version == VERSION && claims.userbuf.as_ref().is_none_or(is_base64);
         holds.then_some(claims)

@@ -1,6 +1,8 @@
+//! The list of users that a token may watch.
+
 use crate::presence::UserId;
 
-/// Whom a token's bearer may subscribe to or query: ids, or prefixes that end in `*`.
+/// The users that a token may subscribe to or query: ids, or prefixes that end in `*`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WatchList(Vec<String>);
 
@@ -10,7 +12,7 @@ impl WatchList {
         Self(patterns)
     }
 
-    /// Whether it covers a user.
+    /// Whether the list covers a user.
     pub fn covers(&self, user: &UserId) -> bool {
         self.0.iter().any(|pattern| match pattern.strip_suffix('*') {
             Some(prefix) => user.as_str().starts_with(prefix),

@@ -1,3 +1,5 @@
+//! The floor: the least that a server with this load can do, as a lower bound for the hub's costs.
+
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -10,20 +12,21 @@ use super::frame::{Frame, masked, unmasked};
 use super::machine::raise_open_files;
 use super::order::Watch;
 
-/// How many connections the kernel holds that were not accepted yet, as the hub has it.
+/// The listen backlog; the same as the hub's.
 const BACKLOG: i32 = 4096;
 const LISTENER: Token = Token(usize::MAX);
-/// What the hub answers to a handshake, a login and a subscription, about.
+/// An answer to the handshake, of about the same size as the hub's.
 const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\
 \r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n";
+/// The size of the hub's replies to a login and a subscription, about.
 const REPLY_BYTES: usize = 320;
-/// What the hub pushes, with a place for the change's text.
+/// The hub's status push, before and after the change's text.
 const STATUS: [&str; 2] = [
     r#"{"type":"status","user":"user-000000","state":"Online","platforms":["web"],"custom":""#,
     r#"","since":1700000000000,"last_seen":null,"version":1700000000000}"#,
 ];
 
-/// A request to the floor: a byte that says which, and numbers.
+/// A request to the floor: one byte for its kind, then numbers.
 #[derive(Debug, Clone)]
 pub(super) enum Request<'a> {
     Login,
@@ -54,13 +57,13 @@ impl Request<'_> {
     }
 }
 
-/// The least that a server of this shape can do: it writes bytes that are framed already to one socket
-/// after the other, on one thread, and knows no login, no JSON and no rules.
+/// A server on one thread that writes framed bytes to one socket after another, without logins, JSON
+/// or rules.
 struct Floor {
     poll: Poll,
     listener: TcpListener,
     connections: Slab<Connection>,
-    /// By the number of the user.
+    /// The connections that watch each user.
     watchers: HashMap<u32, Vec<usize>>,
     reply: Vec<u8>,
 }
@@ -72,11 +75,11 @@ struct Connection {
     watches: Vec<u32>,
 }
 
-/// Serves until the process is ended; says its address first.
+/// Prints the server's address, then serves until the process is ended.
 pub(super) fn run() -> io::Result<()> {
     raise_open_files();
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    // Once more, for mio's own backlog is short.
+    // `bind` listens with mio's short backlog; listening again sets ours.
     rustix::net::listen(&listener, BACKLOG)?;
     writeln!(io::stdout(), "floor is at http://{}", listener.local_addr()?)?;
     let reply = format!(r#"{{"type":"reply","id":1,"ok":"{}"}}"#, "x".repeat(REPLY_BYTES));
@@ -139,7 +142,7 @@ impl Floor {
         }
     }
 
-    /// Reads what there is and does it; returns whether the connection goes on.
+    /// Reads and answers all pending requests; returns whether the connection stays open.
     fn read(&mut self, id: usize, buffer: &mut [u8]) -> bool {
         let Some(connection) = self.connections.get_mut(id) else { return true };
         loop {
@@ -200,7 +203,7 @@ impl Floor {
                 let text = String::from_utf8_lossy(request.get(5..).unwrap_or_default());
                 let status = unmasked(0x1, format!("{}{text}{}", STATUS[0], STATUS[1]).as_bytes());
                 for watcher in self.watchers.get(&number(1)).into_iter().flatten() {
-                    // One whose socket is full misses it, and the run fails.
+                    // A watcher whose socket is full misses the push, and the run fails.
                     let watcher = self.connections.get_mut(*watcher);
                     watcher.map(|watcher| watcher.stream.write_all(&status));
                 }

@@ -1,12 +1,14 @@
-/// A WebSocket frame (RFC 6455, section 5.2), as far as a load generator must understand it: whole
-/// messages, and a mask of zeros, which changes nothing.
+//! WebSocket frames, as far as the benchmark needs them.
+
+/// A WebSocket frame (RFC 6455, section 5.2) with a whole message; its mask is zero, so that the
+/// payload needs no unmasking.
 pub(super) struct Frame<'a> {
     pub(super) opcode: u8,
     pub(super) payload: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
-    /// The first frame, where all of it is there, and what comes after it.
+    /// Splits off the first frame; `None` if it is incomplete.
     pub(super) fn first(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let [head, length, ..] = *bytes else { return None };
         let mask = if length & 0x80 == 0 { 0 } else { 4 };
@@ -23,12 +25,12 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// A frame of a client's.
+/// Makes a client's frame.
 pub(super) fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     framed(opcode, payload, 0x80)
 }
 
-/// A frame of a server's.
+/// Makes a server's frame.
 pub(super) fn unmasked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     framed(opcode, payload, 0)
 }

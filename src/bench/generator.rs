@@ -1,4 +1,4 @@
-//! A generator: many clients in one process, as ordered.
+//! A generator: one process that acts as many clients, as ordered.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -15,10 +15,10 @@ use super::machine::now_ns;
 use super::order::{Done, Latency, Open, Order, Target, histogram};
 use super::tokens::{Tokens, name};
 
-/// How long a server may take for anything before a run has failed.
+/// How long a server may take for one step before the run fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One thread that is many clients.
+/// Many clients on one thread.
 pub(super) struct Generator {
     poll: Poll,
     events: Events,
@@ -28,15 +28,15 @@ pub(super) struct Generator {
     next: usize,
     /// The latest session of each user.
     by_user: HashMap<u32, usize>,
-    /// How many sessions here watch each user.
+    /// The number of this generator's sessions that watch each user.
     watchers: HashMap<u32, u64>,
-    /// How many of the sessions that were ordered are open, or failed to.
+    /// The number of ordered sessions that are open or have failed.
     opened: u32,
     counts: Counts,
     latency: Histogram<u64>,
 }
 
-/// What was due since the last answer, and what came.
+/// The deliveries and kicks that were due since the last answer, and those that arrived.
 #[derive(Debug, Default)]
 struct Counts {
     due: u64,
@@ -58,7 +58,7 @@ struct Session {
     user: u32,
     stage: Stage,
     inbox: Vec<u8>,
-    /// What is said at each stage, as soon as it is reached.
+    /// The frames to send when the stage is reached.
     login: Vec<u8>,
     subscribe: Vec<u8>,
     begun_at: u64,
@@ -94,7 +94,7 @@ impl Generator {
         match order {
             Order::Open(open) => {
                 self.open(&open)?;
-                // Kicks may still be on their way: what was due of them, the next await waits for.
+                // Kicks may still be in flight; the next `Await` waits for them.
                 let (latency, fault) = (self.latencies(), self.counts.fault.take());
                 return Ok(Done { latency, fault, ..Done::default() });
             }
@@ -121,11 +121,11 @@ impl Generator {
         Ok(self.done())
     }
 
-    /// What came since this was last asked.
+    /// Takes the results since the last call.
     fn done(&mut self) -> Done {
         let (counts, latency) = (std::mem::take(&mut self.counts), self.latencies());
         let missing = (counts.kicked < counts.kicks_due || counts.closed < counts.kicks_due)
-            .then(|| format!("{} kicks of {} came", counts.kicked, counts.kicks_due));
+            .then(|| format!("{} of {} kicks arrived", counts.kicked, counts.kicks_due));
         let Counts { due, deliveries, fault, .. } = counts;
         Done { due, deliveries, latency, fault: fault.or(missing) }
     }
@@ -184,7 +184,7 @@ impl Generator {
         Ok(id)
     }
 
-    /// Changes a user whose session is here; what watchers here are due to hear is counted either way.
+    /// Changes a user if its session is here, and counts the deliveries due to watchers here in any case.
     fn change(&mut self, user: u32) {
         self.counts.due += self.watchers.get(&user).copied().unwrap_or_default();
         let Some(session) = self.by_user.get(&user).and_then(|id| self.sessions.get_mut(id)) else {
@@ -207,7 +207,7 @@ impl Generator {
             while let Some(left) = at.checked_sub(now_ns()).filter(|left| *left > 0) {
                 self.turn(Duration::from_nanos(left))?;
             }
-            // A step that has no divisor in common with any sensible number of users.
+            // 7919 is a prime, so the sequence visits every user before it repeats.
             self.change(u32::try_from(turn * 7_919 % u64::from(users)).unwrap_or_default());
         }
         Ok(())
@@ -258,7 +258,7 @@ impl Generator {
         Ok(())
     }
 
-    /// Serves the sessions for as long as something holds, and no longer than that.
+    /// Serves the sessions while a condition holds, for at most `most`.
     fn turn_while(&mut self, most: Duration, holds: impl Fn(&Self) -> bool) -> io::Result<()> {
         let until = now_ns() + u64::try_from(most.as_nanos()).unwrap_or(u64::MAX / 2);
         while holds(self) {
@@ -272,7 +272,7 @@ impl Generator {
     }
 
     fn turn(&mut self, most: Duration) -> io::Result<()> {
-        // The kernel counts milliseconds, and mio rounds up.
+        // The kernel counts in milliseconds and mio rounds up, which would make changes late.
         let most = Some(most).filter(|most| *most >= Duration::from_millis(1));
         match self.poll.poll(&mut self.events, most.or(Some(Duration::ZERO))) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -295,7 +295,7 @@ impl Generator {
 }
 
 impl Session {
-    /// Goes on with what the socket is ready for; returns whether the connection does.
+    /// Continues with what the socket is ready for; returns whether the connection stays open.
     fn serve(
         &mut self,
         buffer: &mut [u8],
@@ -384,7 +384,7 @@ impl Session {
         let text = std::str::from_utf8(message).unwrap_or_default();
         if text.starts_with(r#"{"type":"status""#) {
             let (_, custom) = text.split_once(r#""custom":""#).unwrap_or_default();
-            // That a watched user has logged in is no change that was ordered.
+            // Only ordered changes carry a time; a push about a login does not.
             if let Some(sent) = custom.get(..20).and_then(|sent| sent.parse::<u64>().ok()) {
                 counts.deliveries += 1;
                 times.record(now_ns().saturating_sub(sent)).ok();
@@ -419,7 +419,7 @@ impl Session {
     }
 }
 
-/// How many bytes a response has, once its head is there.
+/// The size of a response, once its head has arrived.
 fn response_bytes(bytes: &[u8]) -> io::Result<Option<usize>> {
     let text = String::from_utf8_lossy(bytes);
     let Some((head, _)) = text.split_once("\r\n\r\n") else { return Ok(None) };
@@ -429,6 +429,6 @@ fn response_bytes(bytes: &[u8]) -> io::Result<Option<usize>> {
     let head = head.to_ascii_lowercase();
     let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
     let length = length.and_then(|length| length.trim().parse::<usize>().ok());
-    let length = length.ok_or_else(|| io::Error::other("an answer without its length"))?;
+    let length = length.ok_or_else(|| io::Error::other("the answer has no content-length"))?;
     Ok(Some(head.len() + 4 + length))
 }

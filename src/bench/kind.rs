@@ -1,10 +1,10 @@
-//! What is measured: the servers, their stores, and the processors they keep to.
+//! The kinds of servers and stores, and the processors that processes are pinned to.
 
 use std::fmt;
 
 use clap::ValueEnum;
 
-/// A store of the hub's.
+/// The hub's store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Store {
     Embedded,
@@ -20,7 +20,7 @@ impl fmt::Display for Store {
     }
 }
 
-/// A server under load.
+/// The kind of server under load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Hub(Store),
@@ -36,7 +36,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Which processors servers and generators keep to; `None` for any.
+/// The processors that servers and generators are pinned to; `None` for any.
 pub(super) struct Pins {
     pub(super) server: Option<usize>,
     pub(super) generator: Option<usize>,

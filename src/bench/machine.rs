@@ -1,3 +1,5 @@
+//! Reads the machine: processors, memory, processor time and limits.
+
 use std::fs;
 use std::time::Duration;
 
@@ -6,10 +8,10 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-/// In how many ticks to a second `/proc/stat` counts (proc(5), `USER_HZ`).
+/// The ticks per second of `/proc/stat` (proc(5), `USER_HZ`).
 const TICKS_PER_SECOND: u64 = 100;
 
-/// What a run was measured on.
+/// The machine that a run was measured on.
 #[derive(Debug, Serialize)]
 pub(super) struct Machine {
     cpu: String,
@@ -36,7 +38,7 @@ impl Machine {
     }
 }
 
-/// Nanoseconds on a clock that all processes of the machine share.
+/// Nanoseconds on the monotonic clock, which all processes of the machine share.
 pub(super) fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
@@ -48,7 +50,7 @@ pub(super) fn cpus() -> Vec<usize> {
     (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
 }
 
-/// Keeps this thread, and the processes that it starts, on some processors.
+/// Pins this thread, and the processes that it starts, to processors.
 pub(super) fn pin(cpus: &[usize]) -> rustix::io::Result<()> {
     let mut set = CpuSet::new();
     for cpu in cpus {
@@ -57,7 +59,7 @@ pub(super) fn pin(cpus: &[usize]) -> rustix::io::Result<()> {
     sched_setaffinity(None, &set)
 }
 
-/// Raises the limit on open files as far as it may be; returns how many there may be.
+/// Raises the limit on open files to the hard limit; returns the new limit.
 pub(super) fn raise_open_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -65,8 +67,8 @@ pub(super) fn raise_open_files() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// The processor time that the threads of a process have had, by the scheduler's own count; what a
-/// thread had that has ended is not in it.
+/// The processor time of a process's running threads, as counted by the scheduler; threads that have
+/// ended are not included.
 pub(super) fn cpu_time(process: u32) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
     let times = tasks.filter_map(|task| {
@@ -76,15 +78,15 @@ pub(super) fn cpu_time(process: u32) -> Duration {
     Duration::from_nanos(times.sum())
 }
 
-/// The time that a host has kept from this machine's processors, all of them; none where it does not say.
+/// The time that the host took from all of this machine's processors (steal); zero if unknown.
 pub(super) fn stolen() -> Duration {
     let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
-    // The first line: cpu, user, nice, system, idle, iowait, irq, softirq, steal.
+    // The first line is: cpu, user, nice, system, idle, iowait, irq, softirq, steal.
     let ticks = stat.split_whitespace().nth(8).and_then(|ticks| ticks.parse::<u64>().ok());
     Duration::from_millis(ticks.unwrap_or_default() * 1000 / TICKS_PER_SECOND)
 }
 
-/// The memory that a process has resident, in KiB.
+/// The resident memory of a process, in KiB.
 pub(super) fn resident_kib(process: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
@@ -92,7 +94,7 @@ pub(super) fn resident_kib(process: u32) -> f64 {
     kib.unwrap_or_default()
 }
 
-/// How often a connection came while a listener's queue was full, on the whole machine.
+/// The number of connections that found a full listen queue, on the whole machine.
 pub(super) fn listen_overflows() -> f64 {
     let netstat = fs::read_to_string("/proc/net/netstat").unwrap_or_default();
     let mut lines = netstat.lines().filter(|line| line.starts_with("TcpExt:"));

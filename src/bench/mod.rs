@@ -1,11 +1,11 @@
-//! `presence-hub bench`: what the hub costs, beside a server that does the least there is to do.
+//! `presence-hub bench`: measures what the hub costs, compared with the floor, a minimal server.
 //!
 //! ```text
 //!   bench ─┬─▶ server, on one processor:  the hub, or the floor
-//!          └─▶ generators, on another:    orders in, what came out ─▶ figures ─▶ medians, ratios
+//!          └─▶ generators, on another:    orders in, results out ─▶ figures ─▶ medians, ratios
 //! ```
 //!
-//! Nothing of it is in the hub's paths.
+//! The hub itself uses nothing of this module.
 
 mod floor;
 mod frame;
@@ -36,55 +36,55 @@ use self::scenario::{Figure, Run, Scenario};
 
 /// Open files that are not sessions.
 const FILES_SPARE: u64 = 128;
-/// The most sessions that one server can have from one address: a port each.
+/// The maximum number of sessions from one address: each needs a port.
 const SESSIONS_MAX: u32 = 28_000;
 
-/// What to measure, and how.
+/// The options of the command.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// What to measure; else everything but churn, which takes ten minutes for each server.
+    /// The scenarios to measure; default: all but churn, which takes ten minutes for each server.
     scenarios: Vec<Scenario>,
-    /// How many sessions there are; else what each scenario is defined with.
+    /// The number of sessions; default: the scenario's own number.
     #[arg(long, value_parser = clap::value_parser!(u32).range(2..=i64::from(SESSIONS_MAX)))]
     sessions: Option<u32>,
-    /// The hub's store; else the embedded one, and the other too where the store matters.
+    /// The hub's store; default: embedded, and also memory where the store matters.
     #[arg(long)]
     store: Option<Store>,
-    /// Which server to measure.
+    /// The server to measure.
     #[arg(long, default_value = "both")]
     server: Which,
-    /// How often each is measured, in turn; medians are shown.
+    /// The number of runs of each scenario and server; the table shows medians.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
-    /// How many processes generate load; else as many as the limit on open files asks for.
+    /// The number of generator processes; default: as many as the limit on open files requires.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
     processes: Option<u32>,
-    /// For how long mesh, pings and churn go on; else 15, 40 and 600.
+    /// The duration of mesh, pings and churn in seconds; default: 15, 40 and 600.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: Option<u64>,
-    /// How many changes are fanned out singly.
+    /// The number of single changes in fanout.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// The processors of the server and of the generators; else the first and the second.
+    /// The processors of the server and of the generators; default: the first and the second.
     #[arg(long, value_delimiter = ',', num_args = 1.., value_name = "SERVER,GENERATORS")]
     cpus: Vec<usize>,
-    /// Another build of the hub to measure.
+    /// Measures another build of the hub.
     #[arg(long, value_name = "FILE")]
     hub: Option<PathBuf>,
-    /// Counts the write calls of a fan-out, too: with strace, which must be installed.
+    /// Also counts the write calls of fanout, with strace, which must be installed.
     #[arg(long)]
     write_calls: bool,
-    /// Writes every run's figures to a file.
+    /// Writes the figures of every run to a file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-/// A part of a benchmark, in a process of its own.
+/// A part of the benchmark that runs in its own process.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Part {
     /// The server that the hub is compared with.
     Floor,
-    /// Clients, as ordered on standard input.
+    /// Clients that follow orders from standard input.
     Generator,
 }
 
@@ -95,11 +95,11 @@ enum Which {
     Floor,
 }
 
-/// Does a part's work, until its input ends or it is ended.
+/// Runs a part until its input ends or it is killed.
 ///
 /// # Errors
 ///
-/// The kernel's.
+/// If a system call fails.
 pub fn run_part(part: Part) -> io::Result<()> {
     match part {
         Part::Floor => floor::run(),
@@ -117,14 +117,14 @@ pub fn run_part(part: Part) -> io::Result<()> {
     }
 }
 
-/// Measures, and writes the table: of what was measured until then, where something fails.
+/// Measures and writes the table; if a run fails, the table of the runs before it.
 ///
 /// # Errors
 ///
-/// Where something that was due did not come, or a server or generator failed.
+/// If a delivery is missing, or a server or generator fails.
 pub fn run(options: &Options, out: &mut impl Write) -> io::Result<()> {
     if !cfg!(target_os = "linux") {
-        return Err(io::Error::other("the benchmark reads /proc: it runs on Linux"));
+        return Err(io::Error::other("the benchmark runs only on Linux, because it reads /proc"));
     }
     let plan = options.plan()?;
     let running = Running::default();
@@ -143,7 +143,7 @@ pub fn run(options: &Options, out: &mut impl Write) -> io::Result<()> {
 }
 
 impl Options {
-    /// What is run, in order: hub and floor in turn, so that a machine's moods meet both.
+    /// The runs, in order. Hub and floor alternate, so that changes of the machine's speed affect both.
     fn plan(&self) -> io::Result<Vec<(Scenario, Kind)>> {
         use ValueEnum as _;
         let all = Scenario::value_variants().iter().copied();
@@ -164,14 +164,14 @@ impl Options {
             if self.server != Which::Hub && scenario.has_floor() {
                 kinds.push(Kind::Floor);
             }
-            // Ten minutes say what there is to say.
+            // One churn takes ten minutes and shows the trend; it is not repeated.
             let repeat = if scenario == Scenario::Churn { 1 } else { self.repeat };
             for _ in 0..repeat {
                 plan.extend(kinds.iter().map(|kind| (scenario, *kind)));
             }
         }
         if plan.is_empty() {
-            return Err(io::Error::other("the floor can do none of these scenarios"));
+            return Err(io::Error::other("the floor supports none of these scenarios"));
         }
         Ok(plan)
     }
@@ -183,22 +183,24 @@ impl Options {
                 if [server, generator].into_iter().all(|cpu| cpus.contains(cpu)) {
                     Ok(Pins { server: Some(*server), generator: Some(*generator) })
                 } else {
-                    Err(io::Error::other(format!("--cpus: these may be used: {cpus:?}")))
+                    Err(io::Error::other(format!("--cpus: expected two of {cpus:?}")))
                 }
             }
             ([], [server, generator, ..]) => {
                 Ok(Pins { server: Some(*server), generator: Some(*generator) })
             }
             ([], _) => {
-                let note = "there is one processor: servers and generators share it";
+                let note = "only one processor is available: servers and generators share it";
                 writeln!(io::stderr(), "{note}")?;
                 Ok(Pins { server: None, generator: None })
             }
-            _ => Err(io::Error::other("--cpus wants two: that of servers, that of generators")),
+            _ => Err(io::Error::other(
+                "--cpus: expected two processors: the server's and the generators'",
+            )),
         }
     }
 
-    /// Measures one after the other.
+    /// Measures all runs, one after another.
     fn measure_all(
         &self,
         plan: &[(Scenario, Kind)],
@@ -234,7 +236,8 @@ impl Options {
         let files = machine::raise_open_files().saturating_sub(FILES_SPARE);
         let open = u64::from(scenario.open(sessions));
         if open > files {
-            let message = format!("a server may have {files} sessions: ulimit -n allows no more");
+            let message =
+                format!("the limit on open files allows {files} sessions: raise it with ulimit -n");
             return Err(io::Error::other(message));
         }
         let server = server()?;
@@ -255,7 +258,7 @@ impl Options {
     }
 }
 
-/// Ends all children at a signal, so that whoever waits for them fails, and cleans up.
+/// Kills all child processes at a signal, so that the measurement fails and cleans up.
 fn end_at_a_signal(running: Running) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let guard = runtime.enter();
@@ -275,7 +278,7 @@ fn end_at_a_signal(running: Running) -> io::Result<()> {
     Ok(())
 }
 
-/// Shows how far it is, where somebody looks.
+/// A progress bar; hidden unless standard error is a terminal.
 fn progress(runs: u64) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();

@@ -1,50 +1,52 @@
+//! The orders to generators, their results, and the lines that carry both between processes.
+
 use std::io::{self, BufRead, Write};
 use std::net::SocketAddr;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// What a generator is to do; it answers each with one [`Done`].
+/// An order to a generator, which answers each with one [`Done`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub(super) enum Order {
     /// Open sessions.
     Open(Open),
-    /// Change each of these users that it has, in one go.
+    /// Change each of these users whose session this generator has, all at once.
     Change { users: Vec<u32> },
-    /// Change users in turn, this many a second, for so long.
+    /// Change users one after another, at a rate, for some seconds.
     Change1By1 { users: u32, per_second: u32, seconds: u64 },
-    /// Wait until all that is due has come.
+    /// Wait until all deliveries that are due have arrived.
     Await { seconds: u64 },
-    /// Answer pings.
+    /// Only answer pings.
     Idle { millis: u64 },
-    /// Close every session, and wait until the server has.
+    /// Close every session, and wait until the server has closed it.
     Leave,
-    /// Ask for the statuses of this many users, this often, one call after the other.
+    /// Call `POST /v1/status` for this many users, one call after another.
     Ask { users: u32, calls: u32 },
 }
 
-/// Sessions to open.
+/// The sessions to open.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Open {
     pub(super) target: Target,
-    /// The number of the first user; the others follow.
+    /// The number of the first user; the others are numbered on from it.
     pub(super) first: u32,
     pub(super) count: u32,
-    /// How many are on their way in at once.
+    /// The maximum number of logins in flight.
     pub(super) in_flight: u32,
     pub(super) device: String,
     pub(super) watch: Watch,
 }
 
-/// Whom a session watches.
+/// The users that a session watches.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Watch {
     Nobody,
-    /// The first users.
+    /// The first users, by number.
     First(u32),
-    /// The users that follow its own, and after the last the first.
+    /// The users after its own, continuing with the first after the last.
     Next {
         count: u32,
         total: u32,
@@ -52,7 +54,7 @@ pub(super) enum Watch {
 }
 
 impl Watch {
-    /// The users that a user's session watches.
+    /// The users that the session of user `own` watches.
     pub(super) fn users(self, own: u32) -> impl Iterator<Item = u32> {
         let (first, count, total) = match self {
             Self::Nobody => (0, 0, u32::MAX),
@@ -67,23 +69,24 @@ impl Watch {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Target {
     pub(super) address: SocketAddr,
-    /// What tokens are signed with; the floor wants none.
+    /// The secret that signs tokens; `None` for the floor, which needs no token.
     pub(super) secret: Option<String>,
     pub(super) api_key: String,
 }
 
-/// What came of an order.
+/// The result of an order.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Done {
-    /// Deliveries that were due, and that came.
+    /// The number of deliveries that were due.
     pub(super) due: u64,
+    /// The number of deliveries that arrived.
     pub(super) deliveries: u64,
-    /// From a change's request to the delivery, from connecting to a login's answer, or of a call.
+    /// From a change's request to its delivery, from connecting to a login's answer, or of a call.
     pub(super) latency: Latency,
     pub(super) fault: Option<String>,
 }
 
-/// Nanoseconds, each with how often they were measured.
+/// A histogram: latencies in nanoseconds, each with its count.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Latency(Vec<(u64, u64)>);
 
@@ -97,7 +100,7 @@ impl Latency {
         self.0.extend(other.0);
     }
 
-    /// The latency that this part of all is not above, in milliseconds.
+    /// A quantile in milliseconds; `part` is between 0 and 1.
     pub(super) fn quantile_ms(&self, part: f64) -> f64 {
         let mut histogram = histogram();
         for (value, count) in &self.0 {
@@ -107,7 +110,7 @@ impl Latency {
     }
 }
 
-/// An empty histogram of nanoseconds, to a thousandth.
+/// An empty histogram of nanoseconds, with three significant digits.
 pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new(3).unwrap_or_else(|error| unreachable!("3 digits are few: {error}"))
 }
@@ -120,7 +123,7 @@ pub(super) fn say(to: &mut impl Write, value: &impl Serialize) -> io::Result<()>
     to.flush()
 }
 
-/// Reads a value from a line; `None` at the end.
+/// Reads a value from a line; `None` at the end of the input.
 pub(super) fn hear<T: for<'de> Deserialize<'de>>(from: &mut impl BufRead) -> io::Result<Option<T>> {
     let mut line = String::new();
     if from.read_line(&mut line)? == 0 {

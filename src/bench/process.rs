@@ -1,4 +1,4 @@
-//! The processes of a measurement: servers and generators, and their ends.
+//! Starts and ends the processes of a measurement: servers and generators.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -14,12 +14,12 @@ use super::kind::{Kind, Pins, Store};
 use super::machine;
 use super::order::{Done, Order, Target, hear, say};
 
-const SECRET: &str = "a secret of the benchmark, and of nobody else";
+const SECRET: &str = "a secret that only the benchmark uses";
 const API_KEY: &str = "a key of the benchmark";
-/// How many lines of a server's log are shown when it did not start.
+/// The number of log lines in the error if a server does not start.
 const LOG_LINES_SHOWN: usize = 10;
 
-/// The processes that were started and not ended, so that a signal can end them.
+/// The running child processes, so that a signal can end them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Running(Arc<Mutex<State>>);
 
@@ -30,7 +30,7 @@ struct State {
 }
 
 impl Running {
-    /// Ends them all, for good: whoever waits for one of them fails.
+    /// Kills all processes, and every one started later, so that the measurement fails and cleans up.
     pub(super) fn interrupt(&self) {
         let mut state = self.0.lock();
         state.was_interrupted = true;
@@ -49,16 +49,16 @@ fn end(process: u32) {
     pid.map(|pid| kill_process(pid, Signal::KILL));
 }
 
-/// A child that is ended when it is dropped.
-struct Ended {
+/// A child process that is killed when it is dropped.
+struct KillOnDrop {
     child: Child,
     running: Running,
 }
 
-impl Ended {
+impl KillOnDrop {
     fn start(command: &mut Command, cpu: Option<usize>, running: &Running) -> io::Result<Self> {
         let mine = machine::cpus();
-        // A child keeps to the processors of whoever starts it.
+        // A child inherits the processors of the thread that starts it.
         if let Some(cpu) = cpu {
             machine::pin(&[cpu])?;
         }
@@ -76,7 +76,7 @@ impl Ended {
     }
 }
 
-impl Drop for Ended {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         let process = self.child.id();
         self.child.kill().ok();
@@ -85,9 +85,9 @@ impl Drop for Ended {
     }
 }
 
-/// A server under load, in a directory of its own.
+/// A server under load, with its own temporary directory.
 pub(super) struct Server {
-    process: Ended,
+    process: KillOnDrop,
     pub(super) target: Target,
     directory: PathBuf,
 }
@@ -138,7 +138,7 @@ impl Server {
             command.env_remove(name);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(fs::File::create(&log)?);
-        let mut process = Ended::start(&mut command, pins.server, running)?;
+        let mut process = KillOnDrop::start(&mut command, pins.server, running)?;
         let mut greeting = String::new();
         if let Some(said) = process.child.stdout.take() {
             BufReader::new(said).read_line(&mut greeting)?;
@@ -163,14 +163,14 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Before its directory goes.
+        // The server must end before its directory is removed.
         self.process.child.kill().ok();
         self.process.child.wait().ok();
         fs::remove_dir_all(&self.directory).ok();
     }
 }
 
-/// The defaults, but for limits that a load of one client's making would meet.
+/// The default configuration without the limits that this load would reach from one address.
 fn config(store: Store, directory: &Path) -> String {
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nproduction = true\nmax_connections = 100000\n\
@@ -184,7 +184,7 @@ fn config(store: Store, directory: &Path) -> String {
 
 /// A generator in a process of its own.
 pub(super) struct Worker {
-    process: Ended,
+    process: KillOnDrop,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
@@ -193,10 +193,10 @@ impl Worker {
     pub(super) fn start(pins: &Pins, running: &Running) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["bench-part", "generator"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = Ended::start(&mut command, pins.generator, running)?;
+        let mut process = KillOnDrop::start(&mut command, pins.generator, running)?;
         let pipes = process.child.stdin.take().zip(process.child.stdout.take());
         let (orders, answers) =
-            pipes.ok_or_else(|| io::Error::other("a generator without pipes"))?;
+            pipes.ok_or_else(|| io::Error::other("the generator has no pipes"))?;
         Ok(Self { process, orders, answers: BufReader::new(answers) })
     }
 
@@ -205,7 +205,7 @@ impl Worker {
     }
 
     pub(super) fn answer(&mut self) -> io::Result<Done> {
-        hear(&mut self.answers)?.ok_or_else(|| io::Error::other("a generator has ended"))
+        hear(&mut self.answers)?.ok_or_else(|| io::Error::other("a generator process ended"))
     }
 
     pub(super) fn id(&self) -> u32 {

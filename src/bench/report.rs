@@ -1,4 +1,4 @@
-//! Figures of several runs, as a table and as JSON.
+//! The report: figures of all runs, as a table and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,13 +13,13 @@ use super::scenario::{Figure, Scenario, median};
 use crate::clock::Clock;
 use crate::presence::Timestamp;
 
-/// All that was measured.
+/// The report of all runs.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     version: &'static str,
-    /// When, in milliseconds since the Unix epoch.
+    /// The time of the report, in milliseconds since the Unix epoch.
     at: Timestamp,
-    /// Of the directory that it is run in; `None` where another build was measured.
+    /// The commit of the current directory; `None` if another build was measured.
     commit: Option<String>,
     command: String,
     machine: Machine,
@@ -49,12 +49,12 @@ struct Row {
     hub: Option<f64>,
     hub_memory: Option<f64>,
     floor: Option<f64>,
-    /// That of a hub to the floor.
+    /// The hub's value divided by the floor's.
     ratio: Option<f64>,
 }
 
 impl Report {
-    /// Reports on runs of this program, or of another build of it.
+    /// Reports on runs of this program or, if `hub` is given, of another build.
     pub(super) fn new(hub: Option<&Path>, runs: Vec<Measured>) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -67,7 +67,7 @@ impl Report {
         }
     }
 
-    /// The medians, in Markdown, which is as readable on a terminal.
+    /// The medians as a Markdown table, which is also readable on a terminal.
     pub(super) fn table(&self) -> String {
         let head = ["scenario", "figure", "unit", "hub", "hub, memory", "floor", "hub / floor"];
         let mut rows = vec![head.map(str::to_owned)];
@@ -108,7 +108,7 @@ fn medians(runs: &[Measured]) -> Vec<Row> {
     rows.collect()
 }
 
-/// The commit of the directory that it is run in, where there is one.
+/// The commit of the current directory, if it is in a Git repository.
 fn commit() -> Option<String> {
     let said = Command::new("git").args(["describe", "--always", "--dirty"]).output().ok()?;
     let text = String::from_utf8(said.stdout).ok()?;
@@ -119,7 +119,7 @@ fn shown<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S
     serializer.serialize_str(&value.to_string())
 }
 
-/// A number with about three digits.
+/// Formats a number with about three digits.
 fn digits(value: f64) -> String {
     match value.abs() {
         100.0.. => format!("{value:.0}"),
@@ -134,7 +134,7 @@ fn aligned(rows: &[[String; 7]]) -> String {
     let mut table = String::new();
     for (number, row) in rows.iter().enumerate() {
         for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            // Words to the left, numbers to the right.
+            // Words are aligned left, numbers right.
             let written = if column < 3 {
                 write!(table, "| {cell:<width$} ")
             } else {

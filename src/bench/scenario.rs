@@ -1,3 +1,5 @@
+//! The scenarios, and the steps and figures of each.
+
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -9,52 +11,51 @@ use super::order::{Done, Latency, Open, Order, Watch};
 use super::process::{Server, Worker};
 use super::write_calls::WriteCalls;
 
-/// How long deliveries may take to come.
+/// The timeout for deliveries.
 const AWAIT_SECS: u64 = 60;
-/// For how long a server must do nearly nothing to be at rest, and how often that is looked at.
+/// The server is idle if it used nearly no processor time for this long.
 const SETTLE_MILLIS: u64 = 200;
-/// See [`SETTLE_MILLIS`].
+/// The maximum number of such periods to wait for an idle server.
 const SETTLE_MAX: u32 = 50;
-/// The part of a processor that "nearly nothing" is: pings go on.
-const RESTING: f64 = 0.04;
-/// How long a hub may take to bring what waits into its database (10 s), and to give the memory back:
-/// twice that, so that every look finds it done.
+/// The part of a processor that an idle server may use; pings continue.
+const IDLE_CPU: f64 = 0.04;
+/// Twice the hub's checkpoint interval (10 s), so that at every measurement the pending commits are in
+/// the database and freed memory is returned.
 const CHURN_REST: Duration = Duration::from_secs(20);
-/// How many logins are on their way at once.
+/// The maximum number of logins in flight.
 const IN_FLIGHT: u32 = 200;
-/// Users whom every watcher of a fan-out watches.
+/// The number of users that every watcher of fanout watches.
 const BURST: u32 = 60;
-/// A smaller burst.
 const SMALL_BURST: u32 = 20;
-/// How many users a session of the mesh watches.
+/// The number of users that each session of mesh watches.
 const MESH_WATCHES: u32 = 20;
 const CHANGES_PER_SECOND: u32 = 200;
-/// How many users one call asks about.
+/// The number of users in one call of status.
 const STATUS_USERS: u32 = 500;
 
-/// What is measured.
+/// A load to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(super) enum Scenario {
-    /// Sessions that each watch one other: memory.
+    /// Memory of sessions that each watch one other.
     Idle,
-    /// Sessions that answer pings at their default interval: processor time.
+    /// Processor time of sessions that only answer pings, at the default interval.
     Pings,
-    /// Many watchers of one user, and of sixty that change at once.
+    /// Many watchers of one user, and of 60 users that change at once.
     Fanout,
-    /// Users who watch each other, 200 changes a second.
+    /// Users that watch each other, 200 changes a second.
     Mesh,
-    /// Connect, log in, subscribe, 200 at once.
+    /// Connect, log in and subscribe, 200 at once.
     Storm,
     /// Logins that each kick a session.
     Kick,
     /// The server API: POST /v1/status with 500 users.
     Status,
-    /// Storm and leave, again and again: memory over time.
+    /// Log in and leave, repeated: memory over time.
     Churn,
 }
 
 impl Scenario {
-    /// How many sessions there are where the command does not say.
+    /// The default number of sessions.
     pub(super) const fn sessions(self) -> u32 {
         match self {
             Self::Idle => 15_000,
@@ -64,7 +65,7 @@ impl Scenario {
         }
     }
 
-    /// How many sessions it has open at once.
+    /// The number of connections that are open at once.
     pub(super) const fn open(self, sessions: u32) -> u32 {
         match self {
             Self::Fanout => sessions + BURST,
@@ -75,7 +76,7 @@ impl Scenario {
         }
     }
 
-    /// For how many seconds it goes on where the command does not say.
+    /// The default duration in seconds.
     const fn seconds(self) -> u64 {
         match self {
             Self::Pings => 40,
@@ -84,12 +85,12 @@ impl Scenario {
         }
     }
 
-    /// Whether it says something of the store.
+    /// Whether the store affects the result.
     pub(super) const fn is_of_the_store(self) -> bool {
         matches!(self, Self::Idle | Self::Storm)
     }
 
-    /// Whether the floor can do it.
+    /// Whether the floor supports it.
     pub(super) const fn has_floor(self) -> bool {
         !matches!(self, Self::Kick | Self::Status | Self::Pings)
     }
@@ -102,7 +103,7 @@ impl fmt::Display for Scenario {
     }
 }
 
-/// Something that was measured.
+/// A measured value.
 #[derive(Debug, Clone, serde::Serialize)]
 pub(super) struct Figure {
     pub(super) name: &'static str,
@@ -110,13 +111,13 @@ pub(super) struct Figure {
     pub(super) value: f64,
 }
 
-/// The one in the middle.
+/// The median; the upper one of an even number.
 pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
 }
 
-/// One server, and the generators that load it.
+/// A run: one server and the generators that load it.
 pub(super) struct Run<'a> {
     pub(super) scenario: Scenario,
     pub(super) server: &'a Server,
@@ -188,7 +189,7 @@ impl Run<'_> {
     fn write_calls(&mut self, name: &'static str, groups: &[Vec<u32>]) -> io::Result<()> {
         let calls = WriteCalls::begin(self.server.id())?;
         let done = self.change_all(groups)?;
-        // The changed users' own replies are no deliveries.
+        // Each change also has a reply, which is not a delivery.
         let replies = groups.iter().map(Vec::len).sum::<usize>() as f64;
         self.figure(name, "", (calls.end()? - replies) / done.deliveries);
         Ok(())
@@ -255,8 +256,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Storms and leaves for most of each tenth of the time, and rests for what is left of it: what stays
-    /// is what a hub has when all that waited is in its database and freed memory is given back.
+    /// In each tenth of the time, logs in and leaves repeatedly, then rests and measures the memory. The
+    /// rest lets the hub write pending commits into its database and return freed memory.
     fn churn(&mut self) -> io::Result<()> {
         let begin = machine::now_ns();
         let elapsed = || Duration::from_nanos(machine::now_ns() - begin);
@@ -286,7 +287,7 @@ impl Run<'_> {
 
     // The steps.
 
-    /// Opens sessions, a part of them from each generator.
+    /// Opens sessions, divided among the generators.
     fn open(&mut self, first: u32, count: u32, device: &str, watch: Watch) -> io::Result<Latency> {
         let workers = u32::try_from(self.workers.len()).unwrap_or(1);
         let part = |worker: u32| first + count * worker / workers;
@@ -322,7 +323,7 @@ impl Run<'_> {
         Ok(all)
     }
 
-    /// Changes users, one group after the other, each once all of the one before has come.
+    /// Changes users in groups, each group after all deliveries of the previous one.
     fn change_all(&mut self, groups: &[Vec<u32>]) -> io::Result<Changed> {
         let begun = self.begin()?;
         let mut all = Done::default();
@@ -335,17 +336,17 @@ impl Run<'_> {
         self.changed(&begun, all)
     }
 
-    /// Waits for what is due.
+    /// Waits for all deliveries that are due.
     fn collect(&mut self) -> io::Result<Done> {
         let done = self.all(&Order::Await { seconds: AWAIT_SECS })?;
         if done.deliveries == done.due && done.due > 0 {
             return Ok(done);
         }
         let Done { deliveries, due, .. } = done;
-        Err(io::Error::other(format!("{deliveries} of {due} deliveries came")))
+        Err(io::Error::other(format!("{deliveries} of {due} deliveries arrived")))
     }
 
-    /// What changes cost, what was left to do after the last delivery included.
+    /// The costs of changes, including the server's work after the last delivery.
     fn changed(&mut self, begun: &Begun, done: Done) -> io::Result<Changed> {
         let during = self.spent(begun);
         self.settle()?;
@@ -353,23 +354,23 @@ impl Run<'_> {
         Ok(Changed { deliveries: done.deliveries as f64, spent, latency: done.latency })
     }
 
-    // What it costs.
+    // Costs.
 
-    /// Waits until the server has nothing left to do, so that no span pays for what was before it; one
-    /// that never rests is measured all the same.
+    /// Waits until the server is idle, so that no measurement includes earlier work. A server that never
+    /// becomes idle is measured anyway.
     fn settle(&mut self) -> io::Result<()> {
         for _ in 0..SETTLE_MAX {
             let before = machine::cpu_time(self.server.id());
             self.all(&Order::Idle { millis: SETTLE_MILLIS })?;
             let busy = machine::cpu_time(self.server.id()).saturating_sub(before);
-            if busy.as_secs_f64() * 1000.0 < SETTLE_MILLIS as f64 * RESTING {
+            if busy.as_secs_f64() * 1000.0 < SETTLE_MILLIS as f64 * IDLE_CPU {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Begins a span, with the server at rest.
+    /// Starts a measurement with an idle server.
     fn begin(&mut self) -> io::Result<Begun> {
         self.settle()?;
         Ok(self.now())
@@ -402,7 +403,7 @@ impl Run<'_> {
     }
 }
 
-/// Where the clocks stood when a span began.
+/// The clocks at the start of a measurement.
 struct Begun {
     wall: Duration,
     server: Duration,
@@ -410,30 +411,30 @@ struct Begun {
     stolen: Duration,
 }
 
-/// What a span took, in seconds.
+/// The time spent in a measurement, in seconds.
 struct Spent {
     wall: f64,
     /// The server's processor time.
     cpu: f64,
-    /// The generators'.
+    /// The generators' processor time.
     generators: f64,
-    /// What the host kept from all processors; part of it is in the others.
+    /// The time that the host took from all processors; the other values include part of it.
     stolen: f64,
 }
 
 impl Spent {
-    /// The part of a processor that the generators took.
+    /// The generators' share of a processor, in percent.
     fn busy(&self) -> f64 {
         self.generators / self.wall * 100.0
     }
 
-    /// The part of one that the host kept.
+    /// The host's share of a processor, in percent.
     fn stolen(&self) -> f64 {
         self.stolen / self.wall * 100.0
     }
 }
 
-/// Changes, and what they cost.
+/// The costs of changes.
 struct Changed {
     deliveries: f64,
     spent: Spent,

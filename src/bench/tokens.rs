@@ -1,4 +1,4 @@
-//! The users of a measurement, and their tokens.
+//! The users of a measurement, and their first messages with tokens.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::auth::{Algorithm, TokenRules, WatchList, mint};
 use crate::clock::Clock;
 use crate::presence::{Timestamp, UserId};
 
-/// How long a token is good: longer than any run.
+/// The lifetime of a token: longer than any run.
 const TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// What clients say first; minted beforehand, so that no login waits for it.
+/// The first messages of clients; made in advance, so that signing tokens does not slow down logins.
 pub(super) struct Tokens {
     hellos: std::vec::IntoIter<(Vec<u8>, Vec<u8>)>,
 }
@@ -24,7 +24,7 @@ impl Tokens {
         Self { hellos: hellos.collect::<Vec<_>>().into_iter() }
     }
 
-    /// The login and the subscription of the next user.
+    /// The login and the subscription of the next user; the subscription may be empty.
     pub(super) fn next(&mut self) -> (Vec<u8>, Vec<u8>) {
         self.hellos.next().unwrap_or_default()
     }

@@ -1,9 +1,11 @@
+//! Counts the write system calls of a process with `strace`.
+
 use std::io::{self, BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Counts the system calls that write, of all threads of a process, by `strace`.
+/// An `strace` that counts the write calls of all threads of a process.
 pub(super) struct WriteCalls {
     strace: Child,
 }
@@ -17,9 +19,13 @@ impl WriteCalls {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| io::Error::other(format!("strace, which counts calls: {error}")))?;
+            .map_err(|error| {
+                io::Error::other(format!(
+                    "--write-calls needs strace, which did not start: {error}"
+                ))
+            })?;
         let mut begun = Self { strace };
-        // It says so once it has attached.
+        // The first line that strace prints says whether it has attached.
         let mut line = String::new();
         if let Some(said) = &mut begun.strace.stderr {
             let mut byte = [0];

@@ -1,12 +1,15 @@
+//! A bus between the nodes within one process.
+
 use tokio::sync::broadcast;
 
 use super::{Bus, Ear, Word};
 use crate::presence::NodeId;
 
-/// How much word waits for a slow node before it is told that it missed some.
+/// The maximum number of pending messages for a slow node; beyond it, the node is told that it missed
+/// some.
 const WORDS_MAX: usize = 1024;
 
-/// Joins the nodes within one process: one as a rule, several in tests.
+/// Connects the nodes within one process: usually one, several in tests.
 #[derive(Debug)]
 pub struct LocalBus(broadcast::Sender<(NodeId, Word)>);
 
@@ -18,7 +21,8 @@ impl Default for LocalBus {
 
 impl Bus for LocalBus {
     fn publish(&self, from: NodeId, word: Word) {
-        // The one who speaks listens, too: with nobody else there, nothing is cloned or kept.
+        // The sender listens, too. Without another listener the message is dropped here, so that it is
+        // neither cloned nor queued.
         if self.0.receiver_count() > 1 {
             self.0.send((from, word)).ok();
         }

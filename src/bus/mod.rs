@@ -1,57 +1,58 @@
-//! Word to sessions and watchers on other nodes: the port, and its adapters.
+//! Messages to sessions and watchers on other nodes: the port and its adapters.
 
 mod local;
 
 pub use self::local::LocalBus;
 use crate::presence::{End, Kicker, NodeId, Status, Timestamp, UserId};
 
-/// Carries word between the nodes of one hub.
+/// Carries messages between the nodes of one hub.
 ///
-/// Word may be lost or late, never wrong: whoever misses some is told, and reads the store again.
+/// A message may be late or lost, but never wrong. A node that missed messages is told so, and must
+/// read the store again.
 pub trait Bus: Send + Sync + 'static {
-    /// Passes word on to the other nodes; never waits.
+    /// Sends a message to the other nodes; never waits.
     fn publish(&self, from: NodeId, word: Word);
 
-    /// Starts listening.
+    /// Starts to receive messages.
     fn listen(&self) -> Ear;
 }
 
-/// Something that other nodes must hear.
+/// A message to the other nodes.
 #[derive(Debug, Clone)]
 pub enum Word {
-    /// A user's status changed: for the watchers.
+    /// A user's status changed; watchers must be told.
     Status {
-        /// Whose.
+        /// The user.
         user: UserId,
-        /// The new one.
+        /// The new status.
         status: Status,
     },
-    /// A connection is to be ended: for the node that holds it.
+    /// A connection must be ended by the node that has it.
     End {
-        /// Which, and why.
+        /// The connection and the reason.
         end: End,
-        /// Who is behind a kick, and when.
+        /// For a kick: who kicked, and when.
         kick: Option<(Kicker, Timestamp)>,
     },
 }
 
-/// Hears what other nodes say.
+/// Receives messages from other nodes.
 #[derive(Debug)]
 pub struct Ear(tokio::sync::broadcast::Receiver<(NodeId, Word)>);
 
-/// What an [`Ear`] hears next.
+/// What an [`Ear`] receives.
 #[derive(Debug)]
 pub enum Heard {
-    /// Word, and from whom.
+    /// A message and its sender.
     Word(NodeId, Word),
-    /// Some was missed: whoever watches anybody must read the store again.
+    /// Messages were missed: the store must be read again for every watched user.
     Missed,
-    /// The bus is gone.
+    /// The bus was closed.
     Silence,
 }
 
 impl Ear {
-    /// Waits for word.
+    /// Waits for the next message.
     pub async fn next(&mut self) -> Heard {
         use tokio::sync::broadcast::error::RecvError;
         match self.0.recv().await {

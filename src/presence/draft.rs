@@ -1,3 +1,5 @@
+//! A record while a step changes it, with the transitions and effects collected so far.
+
 use std::sync::Arc;
 
 use super::record::{ENDED_MAX, ENDED_TTL, RECENT_EVENTS_MAX};
@@ -7,7 +9,7 @@ use super::{
     TerminalChange, Timestamp, Transition, Victim, Why,
 };
 
-/// A record on its way to its next value.
+/// A record while a step changes it.
 pub(super) struct Draft<'a> {
     pub(super) event: EventId,
     pub(super) policy: &'a Policy,
@@ -15,7 +17,7 @@ pub(super) struct Draft<'a> {
     pub(super) wall: Timestamp,
     pub(super) original: &'a Record,
     pub(super) before: Status,
-    /// When any terminal was last heard, those that this step ends included.
+    /// When any terminal was last heard, including terminals that this step ends.
     pub(super) last_heard: Option<Timestamp>,
     pub(super) record: Record,
     pub(super) transitions: Vec<Transition>,
@@ -51,18 +53,19 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Finds the terminal that an event speaks for, where it still lives on that connection.
+    /// Finds the terminal of an event's session, unless it has left the event's connection.
     pub(super) fn position(&self, origin: Origin) -> Option<usize> {
         let speaks = |t: &Terminal| t.session == origin.session && t.is_on(origin.connection);
         self.record.terminals.iter().position(speaks)
     }
 
-    /// What the wall clock shows at a time that is the process's own.
+    /// Converts a time on the process's own time to the wall clock.
     pub(super) fn shown(&self, at: Timestamp) -> Timestamp {
         at.moved(self.wall.as_millis().cast_signed() - self.now.as_millis().cast_signed())
     }
 
-    /// Refuses the tokens from before this second; what an earlier kick refuses stays refused.
+    /// Revokes tokens issued before this second. Tokens that an earlier kick revoked stay revoked,
+    /// even if another node's clock is behind or `max_token_ttl` was shortened since (L9).
     pub(super) fn revoke(&mut self) {
         let mut revoked = Revocation {
             before_secs: self.wall.as_secs(),
@@ -87,7 +90,7 @@ impl<'a> Draft<'a> {
         self.log(Cause::Custom, change, Evidence { address, ..Evidence::default() });
     }
 
-    /// Ends a terminal's `Online`: a mobile one goes on as `PushOnline` (S2), any other is gone.
+    /// Takes a terminal out of `Online`: a mobile one becomes `PushOnline`, any other ends (S2).
     pub(super) fn lose(&mut self, index: usize, cause: Cause, evidence: Evidence) {
         let terminal = &mut self.record.terminals[index];
         if !terminal.platform.is_mobile() {
@@ -140,7 +143,8 @@ impl<'a> Draft<'a> {
         victims
     }
 
-    /// Removes a terminal that may not come back by a resume, and tells its connection.
+    /// Removes a kicked or replaced terminal, remembers its session so that a resume is refused (L7),
+    /// and ends its connection.
     pub(super) fn expel(&mut self, session: SessionId, by: &Kicker, why: Why) -> Option<Terminal> {
         let index = self.record.terminals.iter().position(|t| t.session == session)?;
         let terminal = self.record.terminals.remove(index);
@@ -181,8 +185,8 @@ impl<'a> Draft<'a> {
         });
     }
 
-    /// Gives the status its new shape and versions, and the transitions theirs: all but the last
-    /// leave the user's state as it was, and each bears the status after the whole commit (V6).
+    /// Completes the status and gives each transition its version. Only the last transition changes
+    /// the user's state, and each one carries the status after the whole commit (V6).
     pub(super) fn finish(mut self, answer: Answer) -> Outcome {
         let state = self.record.state();
         if self.transitions.is_empty() {
@@ -195,7 +199,7 @@ impl<'a> Draft<'a> {
             self.record.since = Some(self.wall);
         }
         if self.before.state == State::Online {
-            // A time that is still to come is from before the wall clock was set back.
+            // A time in the future was recorded before the wall clock was set back.
             let earlier = self.record.last_seen.filter(|at| *at <= self.wall);
             self.record.last_seen = earlier.max(self.last_heard);
         }
@@ -232,7 +236,7 @@ impl<'a> Draft<'a> {
         self.remember(answer)
     }
 
-    /// Keeps what a commit whose answer is lost must find again, and lets go what has aged.
+    /// Remembers the event's result for a retry, and drops entries that have expired.
     fn remember(mut self, answer: Answer) -> Outcome {
         let now = self.now;
         self.record.ended.retain(|ended| ended.until > now);

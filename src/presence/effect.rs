@@ -1,4 +1,4 @@
-//! What a step leads to: the record, the log's transitions, what must be done, and the answer.
+//! The result of a step: the new record, transitions for the log, effects, and the answer.
 
 use std::net::IpAddr;
 
@@ -10,39 +10,39 @@ use super::{
     Status, Timestamp,
 };
 
-/// What a step leads to.
+/// The result of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// The record to store.
     pub record: Record,
-    /// What goes into the log with it, in order.
+    /// The transitions to log with it, in order.
     pub transitions: Vec<Transition>,
-    /// What must be done once both are stored.
+    /// The effects to carry out once both are stored.
     pub effects: Effects,
-    /// What to tell the event's sender.
+    /// The answer to the event's sender.
     pub answer: Answer,
 }
 
-/// What must be done once a step is stored.
+/// What the hub must do after a step is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Effects {
     /// Connections to end.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ends: Vec<End>,
-    /// Who is behind those that end by a kick, and when.
+    /// If connections end by a kick: who kicked, and when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kick: Option<Box<(Kicker, Timestamp)>>,
-    /// Whether watchers must be told the user's status.
+    /// Whether to push the user's status to watchers.
     pub announce: bool,
 }
 
 /// A connection to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
-    /// Which.
+    /// The connection's id.
     pub connection: ConnectionId,
-    /// Why.
+    /// The reason, which decides the close code.
     pub why: Why,
 }
 
@@ -52,13 +52,13 @@ pub struct End {
 pub enum Why {
     /// Another device's login took its place (L3).
     LoginElsewhere,
-    /// Its own device logged in anew (L5).
+    /// Its own device logged in again (L5).
     SameDevice,
     /// Its user ended it from another session.
     OwnRequest,
     /// The back end ended it (L9).
     Admin,
-    /// Its session goes on on another connection (L7).
+    /// Its session continues on another connection (L7).
     Moved,
     /// Its mini-program stayed in the background (T6), or was left (T7).
     Background,
@@ -66,37 +66,37 @@ pub enum Why {
     TokenExpired,
 }
 
-/// What the sender of an event is told.
+/// The answer to the sender of an event.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// It was done.
+    /// The event was applied.
     #[default]
     Done,
-    /// It no longer meant anything: the session ended, or lives elsewhere.
+    /// The event was ignored: its session has ended or has moved to another connection.
     Stale,
     /// The login was accepted.
     Admitted {
-        /// The session that goes on, or the new one.
+        /// The resumed session, or the new one.
         session: SessionId,
-        /// Whether it went on.
+        /// Whether a session was resumed.
         resumed: bool,
-        /// Whom the login kicked (L6).
+        /// The terminals that the login kicked (L6).
         kicked: Vec<Victim>,
     },
-    /// These were kicked.
+    /// Terminals were kicked.
     Kicked {
         /// The terminals that ended.
         kicked: Vec<Victim>,
         /// Whether tokens were revoked (L9).
         revoked: bool,
     },
-    /// It is in the background.
+    /// The app is in the background.
     Background {
-        /// Until when it may be.
+        /// When the terminal is ended, if it has a deadline.
         deadline: Option<Timestamp>,
     },
-    /// It was refused.
+    /// The event was refused.
     Refused(Refusal),
 }
 
@@ -106,9 +106,9 @@ pub enum Answer {
 pub enum Refusal {
     /// The session to resume was kicked or replaced (L7).
     Kicked,
-    /// Admitting the resume would cost somebody else (L7).
+    /// The resume would conflict with another session (L7).
     Superseded,
-    /// Devices stand in the way (L3).
+    /// These devices conflict with the login under `reject_new` (L3).
     LoginConflict(Vec<(Platform, DeviceId)>),
     /// The token was issued before a kick (L9).
     TokenRevoked,
@@ -119,24 +119,24 @@ pub enum Refusal {
 /// A terminal that was kicked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Victim {
-    /// What it ran on.
+    /// The platform of its device.
     pub platform: Platform,
-    /// Its device.
+    /// The device that had logged in.
     pub device: DeviceId,
-    /// Its session.
+    /// The session that ended.
     pub session: SessionId,
 }
 
-/// One entry of the transition log (V5, V6), but for the user, whom the log knows.
+/// One entry of the transition log (V5, V6); the log stores the user beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transition {
-    /// The event it comes of, and its place among that event's transitions.
+    /// The event's id, and the position among that event's transitions.
     pub id: (EventId, u8),
-    /// When it was decided.
+    /// When it was decided, on the wall clock.
     pub at: Timestamp,
-    /// Why.
+    /// Why the transition happened.
     pub cause: Cause,
-    /// The version of the user's status that it made.
+    /// The version of the status after it.
     pub version: u64,
     /// The user's state before.
     pub from: State,
@@ -146,46 +146,46 @@ pub struct Transition {
     pub terminal: Option<TerminalChange>,
     /// The whole status after it.
     pub status: Status,
-    /// Who kicked.
+    /// For a kicked terminal: who kicked it.
     pub by: Option<Kicker>,
-    /// Whom a login kicked (L6).
+    /// For a login: the terminals that it kicked (L6).
     pub kicked: Vec<Victim>,
-    /// How it is known.
+    /// The facts that led to the transition.
     pub evidence: Evidence,
 }
 
-/// What a transition did to a terminal.
+/// A terminal's change in a transition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TerminalChange {
-    /// What it runs on.
+    /// The platform of its device.
     pub platform: Platform,
-    /// Its device.
+    /// The device of the terminal.
     pub device: DeviceId,
-    /// Its session.
+    /// The session of the terminal.
     pub session: SessionId,
-    /// Its state before; null where it was not there.
+    /// The terminal's state before; null if it did not exist.
     pub from: Option<State>,
-    /// Its state after; null where it is gone.
+    /// The terminal's state after; null if it ended.
     pub to: Option<State>,
 }
 
-/// How a transition is known.
+/// The facts that led to a transition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Evidence {
     /// When the terminal was last heard.
     #[serde(rename = "last_heard", skip_serializing_if = "Option::is_none")]
     pub heard: Option<Timestamp>,
-    /// Where its connection came from.
+    /// The client's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub address: Option<IpAddr>,
-    /// The code its connection closed with.
+    /// The close code of its connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub close_code: Option<u16>,
     /// The deadline that passed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
-    /// How it had gone to the background.
+    /// Why the app was in the background.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub background: Option<BackgroundReason>,
 }
@@ -196,31 +196,31 @@ pub struct Evidence {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// T1.
+    /// A login (T1).
     Login,
-    /// T1, by a session that had left `Online`.
+    /// A resume of a `PushOnline` session (L7).
     Resume,
-    /// T2.
+    /// A logout (T2).
     Logout,
-    /// T3.
+    /// A closed connection (T3).
     Close,
-    /// T4, T5.
+    /// A silent connection (T4, T5).
     Silence,
-    /// T6.
+    /// A mini-program stayed in the background (T6).
     Background,
-    /// T7.
+    /// A mini-program was left by its close button (T7).
     Exit,
-    /// T8.
+    /// `PushOnline` expired (T8).
     Expired,
-    /// T9.
+    /// A kick (T9).
     Kicked,
-    /// T10.
+    /// An expired token (T10).
     TokenExpired,
-    /// T11.
+    /// The hub of the session died (T11).
     NodeLost,
     /// The custom status changed.
     Custom,
-    /// The store had lost what it knew of the user.
+    /// The store could not read the user's record.
     Recovered,
 }
 

@@ -1,4 +1,4 @@
-//! What happens to one user: the events that a step takes.
+//! The events that can happen to a user: the input of a step.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,167 +14,167 @@ use super::{
 /// Something that happened to one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Made once, before the event is applied, however often that is tried.
+    /// Made once per event, so that a retry is recognised.
     pub id: EventId,
-    /// What happened.
+    /// The kind of event, with its data.
     pub kind: EventKind,
 }
 
-/// What happened.
+/// The kind of an event.
 ///
-/// An event of a connection bears its id: where the session has moved on, it means nothing any
-/// more, so an old connection never ends its successor.
+/// Events of a connection carry the connection's id. If the session has moved to another
+/// connection, they are ignored, so an old connection never ends its successor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
     /// A device logs in or resumes (T1, L1 to L7).
     Login(Box<Login>),
-    /// It logged out (T2).
+    /// A session logged out (T2).
     Logout(Origin),
-    /// Its connection ended (T3).
+    /// A session's connection ended (T3).
     Closed {
-        /// Whose.
+        /// The session, on its connection.
         origin: Origin,
-        /// The code it ended with, if there was one.
+        /// The close code, if there was one.
         close_code: Option<u16>,
     },
-    /// Nothing was heard of it for its window (T4, T5).
+    /// A session was silent for its whole window (T4, T5).
     Silent {
-        /// Whose.
+        /// The session, on its connection.
         origin: Origin,
-        /// When the window was over.
+        /// When the window ended.
         deadline: Timestamp,
     },
-    /// Its app went to the background (T6, T7, T15).
+    /// A session's app went to the background (T6, T7, T15).
     Background {
-        /// Whose.
+        /// The session, on its connection.
         origin: Origin,
-        /// How.
+        /// Whether the app was hidden or left.
         reason: BackgroundReason,
     },
-    /// Its app came to the foreground (T15).
+    /// A session's app came to the foreground (T15).
     Foreground(Origin),
-    /// It showed a newer token (T10).
+    /// A session showed a newer token (T10).
     Refresh {
-        /// Whose.
+        /// The session, on its connection.
         origin: Origin,
-        /// When that token has expired, leeway included.
+        /// When that token expires, leeway included.
         token_until: Timestamp,
-        /// Its `iat`.
+        /// The token's `iat`.
         issued_at_secs: u64,
     },
     /// The custom status is set or cleared (V1).
     Set {
-        /// The session that did it; `None` for the back end.
+        /// The session that set it; `None` for the back end.
         origin: Option<Origin>,
         /// The new text.
         custom: Option<Arc<str>>,
     },
-    /// Terminals are ended by the back end or by their own user (T9, L9).
+    /// The back end or the user kicks terminals (T9, L9).
     Kick {
-        /// Which.
+        /// The terminals to kick.
         target: Target,
-        /// By whom.
+        /// Who kicks them.
         by: Kicker,
     },
-    /// A deadline in the record may have come (T3, T6, T7, T8, T10).
+    /// A deadline in the record may have passed (T3, T6, T7, T8, T10).
     Tick,
-    /// A hub is gone, and another takes its sessions over: they are held until their own deadlines,
-    /// from its last sign of life (T11).
+    /// A hub died and another one takes over its sessions, which are held until their silence
+    /// windows end, counted from the last sign of life (T11).
     NodeLost {
-        /// Which.
+        /// The hub that died.
         node: NodeId,
-        /// Who takes over.
+        /// The hub that takes over.
         successor: NodeId,
-        /// Its last sign of life, on its own time.
+        /// The dead hub's last sign of life, on its own time.
         last: Timestamp,
-        /// The same moment on the successor's time, which counts from here on.
+        /// The same moment on the successor's time, on which all deadlines are from now on.
         at: Timestamp,
-        /// When that hub stood still, on its own time (T12).
+        /// The dead hub's stalls, on its own time (T12).
         stalls: Arc<[Stall]>,
     },
-    /// The user's record was damaged, and the user begins anew without any terminal.
+    /// The store could not read the user's record; the user restarts without terminals.
     Recovered {
-        /// The state that the log shows last.
+        /// The last state in the log.
         was: State,
-        /// The version that the log shows last: the next is greater (V2).
+        /// The last version in the log: the next one is greater (V2).
         version: u64,
-        /// The tokens that were refused, as far as that could still be read (L9).
+        /// The revocation, if it could still be read (L9).
         revoked: Option<Revocation>,
     },
 }
 
-/// A session on the connection that speaks for it.
+/// A session together with the connection that an event came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// The session.
+    /// The session's id.
     pub session: SessionId,
-    /// Where it lived when this happened.
+    /// Its connection when the event happened.
     pub connection: ConnectionId,
 }
 
-/// A device that logs in.
+/// A login or resume by a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
-    /// The id that a new session will have.
+    /// The id for the new session, if one is made.
     pub session: SessionId,
-    /// The connection it comes on.
+    /// The connection that the login came on.
     pub connection: ConnectionId,
-    /// Where that comes from.
+    /// The client's address.
     pub address: Option<IpAddr>,
-    /// What it runs on.
+    /// The platform of the device.
     pub platform: Platform,
-    /// The installation.
+    /// The device that logs in.
     pub device: DeviceId,
-    /// Whether this goes on with an earlier session, or demands a new one.
+    /// Whether to start a new session or to resume one.
     pub intent: Intent,
     /// Sets (`Some(Some)`) or clears (`Some(None)`) the custom status.
     pub custom: Option<Option<Arc<str>>>,
-    /// Free text, for the dashboard.
+    /// A free text from the client, shown on the dashboard.
     pub app: Option<Arc<str>>,
-    /// When the token has expired, leeway included.
+    /// When the token expires, leeway included.
     pub token_until: Timestamp,
-    /// The token's `iat`; 0 where it has none.
+    /// The token's `iat`; 0 if it has none.
     pub issued_at_secs: u64,
 }
 
-/// What a login is for (L7).
+/// Whether a login starts a new session or resumes one (L7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Intent {
-    /// A new session, even at the cost of others.
+    /// Start a new session, even if other terminals are kicked.
     New,
-    /// Going on with this session, at nobody's cost; `None` is one that never was.
+    /// Resume this session without kicking anything; `None` names no existing session.
     Resume(Option<SessionId>),
 }
 
-/// How an app went to the background.
+/// Why an app went to the background.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BackgroundReason {
-    /// It is hidden, and may be shown again.
+    /// The app was hidden and may be shown again.
     #[default]
     Hide,
-    /// It was left by its close button.
+    /// The user left the app by its close button.
     Exit,
 }
 
-/// Which terminals of a user; what is not named is any.
+/// A selection of a user's terminals; `None` in a field matches every terminal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Target {
-    /// Those on this platform.
+    /// The platform to match.
     pub platform: Option<Platform>,
-    /// Those of this device.
+    /// The device to match.
     pub device: Option<DeviceId>,
-    /// This one.
+    /// The session to match.
     pub session: Option<SessionId>,
 }
 
 impl Target {
-    /// Whether it names nothing, and so means every terminal.
+    /// Whether no field is set, so that every terminal matches.
     pub fn is_everything(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether it means this terminal.
+    /// Whether this terminal matches all fields.
     pub fn matches(&self, terminal: &Terminal) -> bool {
         self.platform.is_none_or(|platform| platform == terminal.platform)
             && self.device.as_ref().is_none_or(|device| *device == terminal.device)
@@ -182,7 +182,7 @@ impl Target {
     }
 }
 
-/// Who kicked.
+/// Who kicked a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Kicker {
@@ -192,18 +192,18 @@ pub enum Kicker {
     Own(Victor),
     /// The back end.
     Admin {
-        /// Its words for the user.
+        /// A message for the user.
         message: Option<Arc<str>>,
     },
 }
 
-/// The session that kicked.
+/// The session that kicked another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Victor {
-    /// What it runs on.
+    /// The platform of its device.
     pub platform: Platform,
-    /// Its device.
+    /// The device that is logged in.
     pub device: DeviceId,
-    /// Its id.
+    /// The session's id.
     pub session: SessionId,
 }

@@ -1,4 +1,4 @@
-//! Explains whom a login would kick: what support, tests and the dashboard ask.
+//! Explains which devices a login would kick, for support, tests and the dashboard.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -9,21 +9,21 @@ use utoipa::ToSchema;
 use super::login::{Seat, judge};
 use super::{LoginPolicy, Platform, Preset, SESSIONS_MAX, UnknownPlatform};
 
-/// Devices that are logged in, in the order of their logins, written as `web,android:2`.
+/// The devices that are logged in, in the order of their logins, written as `web,android:2`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, ToSchema)]
 #[schema(value_type = String)]
 pub struct Devices(Vec<(Platform, usize)>);
 
-/// Why a text names no devices.
+/// Why a text is not a list of devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDevices {
-    /// A platform that there is not.
+    /// An unknown platform.
     #[error(transparent)]
     Platform(#[from] UnknownPlatform),
-    /// A count that is none, or more than a user may have.
+    /// A count that is not a number from 1 to [`SESSIONS_MAX`].
     #[error("expected platforms with counts such as \"web,android:2\"")]
     Count,
-    /// More than a user may have, together.
+    /// More devices in all than a user may have.
     #[error("expected at most {SESSIONS_MAX} devices")]
     TooMany,
 }
@@ -55,29 +55,29 @@ impl<'de> Deserialize<'de> for Devices {
     }
 }
 
-/// Whom a login would kick.
+/// The devices that a login would kick.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Explanation {
-    /// By the policy in force.
+    /// The terminals that the login would kick under the current policy.
     pub kicked: Vec<KickedCount>,
-    /// The name of that policy.
+    /// The name of the current policy.
     pub policy: &'static str,
-    /// By each preset, were it in force.
+    /// The terminals that it would kick under each preset.
     pub presets: BTreeMap<&'static str, Vec<KickedCount>>,
-    /// Whether that policy refuses the login.
+    /// Whether the current policy refuses the login.
     pub rejected: bool,
 }
 
-/// How many terminals on a platform a login would kick.
+/// The number of terminals on one platform that a login would kick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct KickedCount {
-    /// How many.
+    /// The number of terminals.
     pub count: usize,
-    /// What they run on.
+    /// Their platform.
     pub platform: Platform,
 }
 
-/// Explains a login on `platform` by a new device beside devices that are `Online` already.
+/// Explains a login on `platform` by a new device, if `existing` devices are `Online` already.
 pub fn explain(existing: &Devices, platform: Platform, policy: &LoginPolicy) -> Explanation {
     let mut seats = Vec::new();
     for &(platform, count) in &existing.0 {

@@ -9,7 +9,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
-/// The most bytes that a user id or a device id may have.
+/// The maximum length of a user id or a device id, in bytes.
 pub const ID_BYTES_MAX: usize = 128;
 
 /// An account, as the app's back end names it in a token's `sub`.
@@ -20,7 +20,7 @@ pub const ID_BYTES_MAX: usize = 128;
 #[schema(value_type = String)]
 pub struct UserId(Arc<str>);
 
-/// A text that cannot name a user.
+/// A text that is not a valid user id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a user id has 1 to 128 bytes, no control characters, and no white space at its ends; `.` and `..` \
@@ -34,12 +34,12 @@ impl UserId {
         &self.0
     }
 
-    /// An id as it was stored: `.` and `..` are among them, which earlier versions accepted, so that
+    /// Reads an id from the store. It may be `.` or `..`, which earlier versions accepted, so that
     /// their records and events can still be read.
     ///
     /// # Errors
     ///
-    /// Where no version would have stored it.
+    /// If no version would have stored it.
     pub fn stored(text: &str) -> Result<Self, InvalidUser> {
         let sized = (1..=ID_BYTES_MAX).contains(&text.len());
         let clean = !text.chars().any(char::is_control) && text.trim() == text;
@@ -47,7 +47,7 @@ impl UserId {
     }
 }
 
-/// By its text, in the same order.
+/// The text has the same order and hash as the id, as `Borrow` requires.
 impl Borrow<str> for UserId {
     fn borrow(&self) -> &str {
         &self.0
@@ -58,7 +58,7 @@ impl FromStr for UserId {
     type Err = InvalidUser;
 
     fn from_str(text: &str) -> Result<Self, InvalidUser> {
-        // A URL's parser removes these segments, also as `%2e`, before the request is sent.
+        // URL parsers remove these path segments before a request is sent, even if written as `%2e`.
         if matches!(text, "." | "..") { Err(InvalidUser) } else { Self::stored(text) }
     }
 }
@@ -69,7 +69,7 @@ impl fmt::Display for UserId {
     }
 }
 
-/// As it was stored: requests bear texts, and parse them.
+/// Reads as [`UserId::stored`]; requests carry plain texts, which are parsed.
 impl<'de> Deserialize<'de> for UserId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::stored(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
@@ -81,9 +81,9 @@ impl<'de> Deserialize<'de> for UserId {
 #[schema(value_type = String)]
 pub struct DeviceId(Arc<str>);
 
-/// A text that cannot name a device.
+/// A text that is not a valid device id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a device id is 1 to 128 bytes")]
+#[error("a device id has 1 to 128 bytes")]
 pub struct InvalidDevice;
 
 impl DeviceId {
@@ -145,7 +145,7 @@ macro_rules! id128 {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                // Several in each record and event: without a text of its own for each.
+                // Records and events have several ids each, so this does not allocate a string.
                 let digits = &mut [0; 32];
                 serializer.serialize_str(HEXLOWER.encode_mut_str(&self.0.to_be_bytes(), digits))
             }
@@ -159,22 +159,22 @@ macro_rules! id128 {
     };
 }
 
-/// A text that is not an id the hub could have given out.
+/// A text that is not an id of 32 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected an id of 32 hexadecimal digits")]
 pub struct NotAnId;
 
 id128! {
-    /// One login on one device; lives until logout, kick or expiry, across reconnects.
+    /// The id of a session: one login on one device, across reconnects.
     SessionId
 }
 
 id128! {
-    /// One event, made before it is applied, so that applying it twice is applying it once.
+    /// The id of an event, made before it is applied, so that applying it twice has no further effect.
     EventId
 }
 
-/// One run of one hub process.
+/// The id of one run of one hub process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u64);
 
@@ -184,11 +184,11 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// One WebSocket, named uniquely over all nodes and restarts.
+/// The id of a connection, unique across nodes and restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConnectionId {
-    /// The process that holds its socket; of one that went with its process, whoever took over.
+    /// The process that has the socket; if that process died, the one that took over.
     pub node: NodeId,
-    /// Its number there.
+    /// The connection's number within that process.
     pub serial: u64,
 }

@@ -1,18 +1,20 @@
+//! Decides when one connection is pinged and when it counts as silent.
+
 use std::time::Duration;
 
 use super::{Patience, Platform, Timestamp, Windows};
 
-/// How much earlier a ping may go out, that it goes together with others: a wakeup for all of them
-/// costs a fraction of one for each.
+/// Pings are sent up to this much earlier, at times that all connections share: one wakeup for many
+/// pings costs a fraction of one wakeup each.
 const PING_GRAIN: Duration = Duration::from_millis(250);
-/// The part of its interval that this may be.
+/// A ping is at most this fraction of its interval early, however short the interval is.
 const PING_GRAINS: u32 = 64;
 
-/// Decides when one connection has fallen silent, and when it is to be pinged.
+/// Decides when one connection is pinged and when it counts as silent.
 ///
-/// Owned by the connection's actor, never stored; the time it is given is that in which the hub
-/// was running. Feed every complete message and control frame to [`heard`](Self::heard), sleep
-/// until [`next`](Self::next), then ask [`poll`](Self::poll).
+/// Owned by the connection's actor and never stored. All times are running time, without the hub's
+/// stalls. Call [`heard`](Self::heard) for every complete message and control frame, sleep until
+/// [`next`](Self::next), then call [`poll`](Self::poll).
 #[derive(Debug)]
 pub struct Liveness {
     silence: Patience,
@@ -20,20 +22,20 @@ pub struct Liveness {
     ping_at: Timestamp,
 }
 
-/// What must be done for a connection now.
+/// An action that is due for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// Ask whether it is there.
+    /// Send a ping.
     Ping,
-    /// It is lost.
+    /// End the connection: it is silent.
     Silent {
-        /// For how long past its window this was not known.
+        /// How long ago its window ended.
         late: Duration,
     },
 }
 
 impl Liveness {
-    /// Starts watching a connection that was heard just now.
+    /// Starts with a connection that was heard just now.
     pub fn new(platform: Platform, windows: &Windows, now: Timestamp) -> Self {
         let ping_every = windows.ping(platform);
         let silence = Patience::new(windows.silence(platform), now);
@@ -45,7 +47,7 @@ impl Liveness {
         self.silence.renew(now);
     }
 
-    /// Makes a ping due now: the hub stood still, and did not ask when it should have (T12).
+    /// Makes a ping due now, because a stall of the hub may have delayed it (T12).
     pub fn ask_now(&mut self, now: Timestamp) {
         self.ping_at = self.ping_at.min(now);
     }
@@ -55,7 +57,8 @@ impl Liveness {
         self.ping_at.min(self.silence.next())
     }
 
-    /// Says what is due; asks for one more look at the socket before it calls a connection silent.
+    /// Returns the action that is due. A connection counts as silent only after one more look at the
+    /// socket.
     pub fn poll(&mut self, now: Timestamp) -> Option<Due> {
         if let Some(late) = self.silence.over(now) {
             return Some(Due::Silent { late });
@@ -68,7 +71,7 @@ impl Liveness {
     }
 }
 
-/// When to ping next: a ping interval from now, or just before, at a time that all connections share.
+/// When to ping next: one interval from now, rounded down to a time that all connections share.
 fn ping_at(every: Duration, now: Timestamp) -> Timestamp {
     (now + every).round_down(PING_GRAIN.min(every / PING_GRAINS))
 }

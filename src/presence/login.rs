@@ -1,20 +1,20 @@
-//! Judges a login: whom it replaces, whom it kicks, and whether it is refused (L1 to L5).
+//! Judges a login: which terminals it replaces or kicks, and whether it is refused (L1 to L5).
 
 use super::policy::{SESSIONS_MAX, TABS_MAX};
 use super::{DeviceId, LoginPolicy, OnConflict, Platform, State, Terminal, WebTabs};
 
-/// Who is concerned when a device logs in, as indices into the user's terminals.
+/// The terminals that a login affects, as indices into the user's terminals.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Verdict {
-    /// Ended because their own device logs in (L5).
+    /// Ended because their own device logs in (L5), or by the 101st session of a browser (L2).
     pub(super) replaced: Vec<usize>,
     /// Kicked (L3).
     pub(super) kicked: Vec<usize>,
-    /// What forbids the login under `reject_new` (L3); nobody is kicked then.
+    /// The terminals that block the login under `reject_new` (L3); nothing is kicked then.
     pub(super) in_the_way: Vec<usize>,
 }
 
-/// What the rules need to know of a terminal to judge a login: its state, platform and device.
+/// The facts about a terminal that decide a login.
 pub(super) trait Seat {
     fn platform(&self) -> Platform;
     fn device(&self) -> &str;
@@ -35,7 +35,7 @@ impl Seat for Terminal {
     }
 }
 
-/// Judges a login on `platform` by `device` (L1 to L5); `seats` stand in the order of their logins.
+/// Judges a login on `platform` by `device` (L1 to L5); `seats` are in the order of their logins.
 pub(super) fn judge<S: Seat>(
     seats: &[S],
     platform: Platform,
@@ -64,7 +64,7 @@ pub(super) fn judge<S: Seat>(
         let leaving: Vec<usize> = verdict.replaced.iter().chain(&verdict.kicked).copied().collect();
         let staying = |index: &usize| !leaving.contains(index);
         let of_slot = indices(seats, |seat| policy.slot(seat.platform()) == slot);
-        // A full house of other slots gives up its own earliest: the bound holds whatever happens.
+        // If the slot has none left, the earliest session of all ends, so that the limit always holds.
         let earliest = of_slot.into_iter().find(staying).or_else(|| (0..seats.len()).find(staying));
         match earliest.map(|index| &seats[index]) {
             Some(seat) if own(seat) => verdict.replaced.extend(earliest),
@@ -82,7 +82,7 @@ pub(super) fn judge<S: Seat>(
     verdict
 }
 
-/// The terminals of the device itself that do not stay beside its new login (L5).
+/// The terminals of the device itself that its new login replaces (L5).
 fn replaced<S: Seat>(
     seats: &[S],
     platform: Platform,
@@ -99,7 +99,7 @@ fn replaced<S: Seat>(
     own
 }
 
-/// Sorts terminals in conflict into those that are kicked and those that forbid the login.
+/// Sorts conflicting terminals into those to kick and those that block the login.
 struct Conflicts<'a, S> {
     policy: &'a LoginPolicy,
     seats: &'a [S],
@@ -107,7 +107,7 @@ struct Conflicts<'a, S> {
 }
 
 impl<S: Seat> Conflicts<'_, S> {
-    /// Adds one device that must go.
+    /// Adds one device that conflicts with the login.
     fn add(&mut self, device: &[usize]) {
         match self.policy.on_conflict {
             OnConflict::RejectNew if self.is_online(device) => {
@@ -117,7 +117,7 @@ impl<S: Seat> Conflicts<'_, S> {
         }
     }
 
-    /// Makes the earliest of these devices go until `room` of them are left (L2).
+    /// Adds the earliest of these devices as conflicts until `room` of them are left (L2).
     fn fit(&mut self, devices: &[Vec<usize>], room: usize) {
         let excess = devices.len().saturating_sub(room);
         match self.policy.on_conflict {
@@ -149,8 +149,7 @@ fn same_device<S: Seat>(one: &S, other: &S) -> bool {
     one.platform() == other.platform() && one.device() == other.device()
 }
 
-/// The devices among the wanted terminals, each with all of its terminals, the one whose earliest
-/// terminal logged in first coming first (L2).
+/// Groups the wanted terminals by device, ordered by each device's earliest login (L2).
 fn devices<S: Seat>(seats: &[S], wanted: impl Fn(&S) -> bool) -> Vec<Vec<usize>> {
     let mut devices: Vec<Vec<usize>> = Vec::new();
     for index in indices(seats, wanted) {

@@ -1,18 +1,18 @@
-//! The rules of presence: pure values and functions, without a clock, a socket or a log.
+//! The rules of presence as pure values and functions: no clock, no socket, no log.
 //!
 //! ```text
-//!              login                  closed, silent, token         7 days
+//!              login          close, silence, token expiry          7 days
 //!   Offline ─────────▶ Online ──────────────────────▶ PushOnline ─────────▶ Offline
 //!      ▲                 │   ▲    (mobile only)            │
-//!      │  closed, silent,│   └──────────── login, resume ──┤
-//!      │  background …   │                                 │ kick
+//!      │ close, silence, │   └──────────── login, resume ──┤
+//!      │ background …    │                                 │ kick
 //!      └─────────────────┴─────────────────────────────────┘
-//!           logout, kick; any platform that has no push
+//!           logout, kick; platforms without push also on close, silence …
 //! ```
 //!
-//! Two machines: [`step()`] over a user's [`Record`] says what an event means for the user;
-//! [`Liveness`], one for each connection, says when a connection has fallen silent. Everything
-//! bears the number of the rule it follows; `README.md` beside this file explains them one by one.
+//! There are two state machines: [`step()`] applies an event to a user's [`Record`], and
+//! [`Liveness`] decides when one connection has fallen silent. Numbers such as T3 or L7 refer to the
+//! rules in `README.md` beside this file.
 
 mod draft;
 mod effect;

@@ -1,18 +1,18 @@
-//! When a step happens, and what is known of that moment beside the record.
+//! The input of a step beside record and event: clocks, stalls, and when connections were heard.
 
 use std::sync::Arc;
 
 use super::{ConnectionId, Stall, Timestamp};
 
-/// When a step happens, and what the actors know that the record does not.
+/// The clocks at a step, and what connection actors know that the record does not.
 #[derive(Debug, Clone)]
 pub struct Moment {
-    /// The process's own time, for the windows.
+    /// The process's own time, for windows.
     pub now: Timestamp,
-    /// The wall clock, for times that people read, and for what lasts days: push, tokens.
+    /// The wall clock, for times that people read and for what lasts days: push and tokens.
     pub wall: Timestamp,
-    /// When this hub stood still, the earliest first (T12).
+    /// The stalls of this hub, the earliest first (T12).
     pub stalls: Arc<[Stall]>,
-    /// When connections were last heard, as far as this node knows, on the wall clock.
+    /// When this node's connections were last heard, on the wall clock.
     pub heard: Vec<(ConnectionId, Timestamp)>,
 }

@@ -1,12 +1,15 @@
+//! A window that is over when nothing came from a connection, with a last look at the socket.
+
 use std::time::Duration;
 
 use super::Timestamp;
 
-/// How long one more look at the socket may take before a window counts as over (T12): what the
-/// kernel already holds came in time.
+/// How long the socket is still read after the end of a window (T12): data that the kernel already
+/// holds came in time.
 const LAST_CALL: Duration = Duration::from_millis(100);
 
-/// A window in which something must come from a connection, in the time that the hub was running.
+/// A window in which something must come from a connection, in the time in which the hub was
+/// running.
 ///
 /// ```text
 ///            renew                  window over            nothing came
@@ -22,12 +25,12 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Starts waiting.
+    /// Starts a window now.
     pub const fn new(window: Duration, now: Timestamp) -> Self {
         Self { window, since: now, last_call: None }
     }
 
-    /// It came; starts anew.
+    /// Restarts the window, because something came.
     pub fn renew(&mut self, now: Timestamp) {
         self.since = self.since.max(now);
         self.last_call = None;
@@ -38,7 +41,8 @@ impl Patience {
         self.last_call.unwrap_or(self.since + self.window)
     }
 
-    /// For how long past its end the window has been over; asks for one more look first.
+    /// Returns how long ago the window ended, once its last call is over too; the first call after
+    /// the end only starts the last call.
     pub fn over(&mut self, now: Timestamp) -> Option<Duration> {
         let end = self.since + self.window;
         if now < end {

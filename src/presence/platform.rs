@@ -1,4 +1,4 @@
-//! What a client runs on.
+//! The platforms that a client can run on.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,13 +6,13 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-/// What a client runs on, in the order of the names, which is the order that statuses list them in.
+/// The platform of a client. Statuses list platforms in this order, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Platform {
     /// An Android phone or tablet.
     Android,
-    /// An iPhone; `iphone` is read as this, too.
+    /// An iPhone; `iphone` is an alias.
     Ios,
     /// An iPad.
     Ipad,
@@ -20,7 +20,7 @@ pub enum Platform {
     Linux,
     /// A Mac.
     Mac,
-    /// A WeChat mini-program, or one of its kind.
+    /// A mini-program of WeChat or a similar host.
     MiniProgram,
     /// A browser page.
     Web,
@@ -28,9 +28,9 @@ pub enum Platform {
     Windows,
 }
 
-/// A text that names no platform.
+/// A text that is not the name of a platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a platform is one of android, ios, ipad, linux, mac, miniprogram, web, windows")]
+#[error("expected one of android, ios, ipad, linux, mac, miniprogram, web, windows")]
 pub struct UnknownPlatform;
 
 impl Platform {
@@ -46,7 +46,7 @@ impl Platform {
         Self::Windows,
     ];
 
-    /// The name as clients write it.
+    /// The name in requests and statuses.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Android => "android",
@@ -60,7 +60,7 @@ impl Platform {
         }
     }
 
-    /// Whether a device on it can still want push when its connection is gone (S2).
+    /// Whether its terminals can be `PushOnline` (S2).
     pub const fn is_mobile(self) -> bool {
         match self {
             Self::Android | Self::Ios | Self::Ipad => true,
@@ -68,7 +68,7 @@ impl Platform {
         }
     }
 
-    /// Whether it is a native app, with the long windows of T4 and T13.
+    /// Whether it is native, with the long windows of T4 and T13.
     pub const fn is_native(self) -> bool {
         match self {
             Self::Android | Self::Ios | Self::Ipad | Self::Linux | Self::Mac | Self::Windows => {

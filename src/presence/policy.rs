@@ -1,47 +1,49 @@
+//! The settings of the rules: login policy, silence windows, and how long things are remembered.
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::Platform;
 
-/// The most sessions that one user may have (L2).
+/// The maximum number of sessions of one user (L2).
 pub const SESSIONS_MAX: usize = 100;
-/// The most tabs of one browser that stand side by side (L5).
+/// The maximum number of tabs of one browser (L5).
 pub const TABS_MAX: usize = 20;
-/// The most devices that may be logged in together in one slot (L2).
+/// The maximum number of devices in one slot (L2).
 pub const INSTANCES_MAX: u8 = 100;
 
-/// Everything that an operator may decide about presence.
+/// All settings that affect the rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Which devices may be logged in together.
     pub login: LoginPolicy,
-    /// How long each kind of absence is forgiven.
+    /// Silence windows, graces and ping intervals.
     pub windows: Windows,
-    /// How long a user who is `Offline` is remembered.
+    /// How long an `Offline` user is remembered (S4).
     pub record_ttl: Duration,
-    /// How long a token may live, and so how long a revocation is remembered (L9).
+    /// The maximum lifetime of a token, and so of a revocation (L9).
     pub max_token_ttl: Duration,
 }
 
-/// How long each kind of absence is forgiven, and how often the hub asks.
+/// Silence windows, graces and ping intervals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Windows {
-    /// How often web pages and mini-programs are pinged (T13).
+    /// The ping interval of web pages and mini-programs (T13).
     pub web_ping: Duration,
-    /// The silence after which one of them is lost (T5).
+    /// The silence after which a web page or mini-program is lost (T5).
     pub web_silence: Duration,
-    /// How often native apps are pinged (T13).
+    /// The ping interval of native apps (T13).
     pub native_ping: Duration,
-    /// The silence after which one of them is lost (T4).
+    /// The silence after which a native app is lost (T4).
     pub native_silence: Duration,
     /// How long a mini-program may stay in the background (T6).
     pub background: Duration,
     /// How long a mini-program that was left by its close button may take to come back (T7).
     pub exit: Duration,
-    /// How long a phone whose app is gone still wants push (T8).
+    /// How long a phone stays `PushOnline` (T8).
     pub push_online_ttl: Duration,
-    /// How long a web page whose connection closed may take to come back, unseen (T3).
+    /// How long a web page whose connection closed may take to resume before it ends (T3).
     pub web_close_grace: Duration,
 }
 
@@ -51,12 +53,12 @@ impl Windows {
         if platform.is_native() { self.native_silence } else { self.web_silence }
     }
 
-    /// How often a connection on this platform is pinged.
+    /// The ping interval of connections on this platform.
     pub const fn ping(&self, platform: Platform) -> Duration {
         if platform.is_native() { self.native_ping } else { self.web_ping }
     }
 
-    /// The longest time for which a session whose connection is gone may be held.
+    /// The longest time for which a session is held after its hub died (T11).
     pub fn longest_silence(&self) -> Duration {
         self.web_silence.max(self.native_silence)
     }
@@ -81,47 +83,47 @@ impl Default for Windows {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginPolicy {
     groups: Groups,
-    /// By slot.
+    /// Indexed by slot.
     max_instances: [u8; Platform::ALL.len()],
     miniprogram_as_web: bool,
-    /// What happens to a login that conflicts (L3).
+    /// What happens on a conflict (L3).
     pub on_conflict: OnConflict,
-    /// Whether the tabs of one browser stand side by side (L5).
+    /// Whether the tabs of one browser coexist (L5).
     pub web_tabs: WebTabs,
 }
 
-/// What happens to a login that conflicts with another (L3).
+/// What happens if a login conflicts with other devices (L3).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnConflict {
-    /// The newest login wins.
+    /// The new login kicks the other devices.
     #[default]
     KickOld,
-    /// It is refused while one that is `Online` stands in its way.
+    /// The new login is refused if one of the others is `Online`.
     RejectNew,
 }
 
-/// What becomes of a second tab of one browser (L5).
+/// What happens when a browser opens a second tab (L5).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WebTabs {
-    /// The tabs stand side by side.
+    /// The tabs coexist.
     #[default]
     Share,
     /// The second tab ends the first.
     Replace,
 }
 
-/// A policy by name.
+/// A policy with predefined groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
-    /// Every platform in one group.
+    /// One group for all platforms.
     Single,
-    /// The native platforms, and the web beside them.
+    /// Two groups: native and web.
     Dual,
-    /// Mobile, desktop, web.
+    /// Three groups: mobile, desktop and web.
     Triple,
-    /// Every slot alone.
+    /// One group for each slot.
     Multi,
 }
 
@@ -129,7 +131,7 @@ impl Preset {
     /// Every preset.
     pub const ALL: [Self; 4] = [Self::Single, Self::Dual, Self::Triple, Self::Multi];
 
-    /// The name as the configuration writes it.
+    /// The name in the configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Single => "single",
@@ -140,41 +142,42 @@ impl Preset {
     }
 }
 
-/// The partition of the platforms into groups: a preset's, or the operator's own (L1).
+/// The partition of the platforms into groups (L1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Groups {
-    /// One of the four that have a name.
+    /// The groups of a preset.
     Preset(Preset),
-    /// Platforms in the same list are in the same group.
+    /// Groups from the configuration; each list is one group.
     Custom(Vec<Vec<Platform>>),
 }
 
-/// Why a login policy cannot be.
+/// Why a login policy is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyFault {
-    /// L1 wants a partition.
-    #[error("{0} is listed twice: each platform must stand in exactly one group, once")]
+    /// A platform is listed twice (L1).
+    #[error("{0} is listed twice: each platform must be in exactly one group, once")]
     Twice(Platform),
-    /// L1 wants a partition.
-    #[error("{0} stands in no group: each platform must stand in exactly one group, once")]
+    /// A platform is in no group (L1).
+    #[error("{0} is in no group: each platform must be in exactly one group, once")]
     Missing(Platform),
-    /// They cannot share a slot and be in different groups.
-    #[error("web and miniprogram share a slot, so they must stand in one group")]
+    /// Web and mini-program share a slot but are in different groups (L1).
+    #[error("web and miniprogram share a slot, so they must be in the same group")]
     PartedSlot,
-    /// L2.
+    /// The number of devices is out of range (L2).
     #[error("expected 1 to 100 instances of {0}")]
     Instances(Platform),
-    /// The number is that of the slot, which bears the web's name.
-    #[error("miniprogram shares the web's slot: set max_instances of web")]
+    /// Mini-programs share the slot named web, so they have no number of their own (L2).
+    #[error("miniprogram shares the slot of web: set max_instances.web instead")]
     SharedInstances,
 }
 
 impl LoginPolicy {
-    /// Checks and makes a policy; `instances` names the slots that may hold more than one device.
+    /// Checks and makes a policy; `instances` sets the number of devices of a slot, which is 1
+    /// otherwise.
     ///
     /// # Errors
     ///
-    /// Every fault found, so that an operator can mend them in one go.
+    /// All faults, so that an operator can correct them together.
     pub fn new(
         groups: Groups,
         instances: &[(Platform, u8)],
@@ -211,13 +214,13 @@ impl LoginPolicy {
         }
     }
 
-    /// The same policy with the groups of a preset, kicking: what `explain` compares with.
+    /// This policy with the groups of a preset and `kick_old`, for `explain`.
     #[must_use]
     pub fn regrouped(&self, preset: Preset) -> Self {
         Self { groups: Groups::Preset(preset), on_conflict: OnConflict::KickOld, ..self.clone() }
     }
 
-    /// The name as the configuration writes it.
+    /// The name in the configuration.
     pub const fn name(&self) -> &'static str {
         match &self.groups {
             Groups::Preset(preset) => preset.name(),
@@ -225,7 +228,7 @@ impl LoginPolicy {
         }
     }
 
-    /// The slot a platform takes: its own, save that a mini-program may share the web's.
+    /// The slot of a platform: its own, except that a mini-program may share the web's.
     pub fn slot(&self, platform: Platform) -> Platform {
         if platform == Platform::MiniProgram && self.miniprogram_as_web {
             Platform::Web
@@ -234,7 +237,7 @@ impl LoginPolicy {
         }
     }
 
-    /// How many devices one slot holds.
+    /// The number of devices that a slot holds.
     pub fn max_instances(&self, slot: Platform) -> usize {
         usize::from(self.max_instances[slot as usize])
     }

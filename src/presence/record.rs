@@ -1,4 +1,4 @@
-//! What is remembered of one user.
+//! The record of one user: terminals, custom status, ended sessions and revocation.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -13,80 +13,82 @@ use super::{
     Policy, SessionId, Stall, State, Status, Timestamp,
 };
 
-/// How many ended sessions of a user are remembered, and for how long, so that a resume of one is
-/// told that it was kicked (L7).
+/// The number of ended sessions that a record keeps, so that a resume of one of them is refused as
+/// kicked (L7).
 pub const ENDED_MAX: usize = 64;
-/// See [`ENDED_MAX`].
+/// How long a record keeps an ended session (L7).
 pub const ENDED_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How many events back a commit whose answer was lost is recognised.
+/// The number of applied events that a record keeps, to recognise an event that is applied again
+/// because the answer of its commit was lost.
 pub const RECENT_EVENTS_MAX: usize = 4;
 
-/// All that is known of one user; a value, stored whole. What is not there is not written.
+/// All that the hub knows of one user; stored as one value, in which absent fields are left out.
 ///
-/// Times that people read are the wall clock's, those that end a window are the process's own.
+/// Times that are shown to people are on the wall clock; times that end a window are on the
+/// process's own time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Record {
     /// The user's terminals, the earliest login first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub terminals: Vec<Terminal>,
-    /// The text the user set.
+    /// The custom status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub custom: Option<Arc<str>>,
     /// When the user's state last changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// When any terminal was last heard, those that are gone included; kept while the user is
-    /// `Online`, too, when nobody is shown it.
+    /// When any terminal was last heard, ended ones included. Statuses show it only while the user
+    /// is not `Online`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Timestamp>,
     /// The version of the last logged transition.
     pub version: u64,
-    /// Sessions that a kick or a replacement ended, the latest last.
+    /// Sessions that were kicked or replaced, the latest last.
     #[serde(skip_serializing_if = "VecDeque::is_empty")]
     pub ended: VecDeque<Ended>,
-    /// Which tokens are refused from a kick on (L9).
+    /// Tokens that are refused since a kick (L9).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked: Option<Revocation>,
-    /// The last events applied, with what they led to.
+    /// The last applied events, the latest first.
     #[serde(skip_serializing_if = "VecDeque::is_empty")]
     pub recent: VecDeque<Applied>,
 }
 
-/// What the hub remembers of one session.
+/// The hub's record of one session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terminal {
-    /// The login it stands for.
+    /// The session's id.
     pub session: SessionId,
-    /// What it runs on.
+    /// The platform of its device.
     pub platform: Platform,
-    /// The installation.
+    /// The device that logged in.
     pub device: DeviceId,
-    /// Free text of the client's, for the dashboard.
+    /// A free text from the client, shown on the dashboard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<Arc<str>>,
-    /// The connection it lives on, or lived on last.
+    /// The current connection, or the last one.
     pub connection: ConnectionId,
-    /// Where that connection comes from.
+    /// The client's address on that connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
-    /// How it stands with that connection.
+    /// Whether that connection is alive, lost, or replaced by push.
     pub link: Link,
-    /// When its state became what it is, on the wall clock.
+    /// Since when it has its state, on the wall clock.
     pub since: Timestamp,
-    /// When it was last heard, as far as the record was told, on the wall clock.
+    /// When it was last heard, on the wall clock; updated only with the user's events.
     pub heard: Timestamp,
-    /// Set while the app says that it is in the background (T15).
+    /// Set while the app is in the background (T15).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<Background>,
-    /// When its token has expired, leeway included (T10).
+    /// When its token expires, leeway included (T10).
     pub token_until: Timestamp,
-    /// Up to when the deadlines above allow for stalls of the hub (T12).
+    /// The deadlines above already include the stalls of the hub up to this time (T12).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stood: Option<Timestamp>,
 }
 
-/// How a terminal stands with its connection.
+/// The state of a terminal's connection.
 ///
 /// ```text
 ///   login, resume        closed              grace or deadline over
@@ -101,74 +103,75 @@ pub struct Terminal {
 pub enum Link {
     /// `Online`, on a live connection.
     Connected,
-    /// `Online` still: the connection is gone, and the device may come back unseen (T3, T17).
+    /// Still `Online`: the connection is gone, but watchers see no change if the device comes back
+    /// in time (T3, T11, T17).
     Lost {
-        /// When the connection went.
+        /// When the connection ended.
         since: Timestamp,
-        /// When that counts as the end; `None` leaves it to the deadline of the background.
+        /// When the terminal leaves `Online`; `None` if only the background's deadline applies (T17).
         until: Option<Timestamp>,
-        /// How it went.
+        /// Why the connection ended.
         how: Loss,
     },
     /// `PushOnline`.
     Push {
-        /// When push gives up on it (T8), on the wall clock.
+        /// When the terminal ends (T8), on the wall clock.
         until: Timestamp,
     },
 }
 
-/// How a connection went.
+/// Why a connection was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {
-    /// It was closed, with this code if any (T3).
+    /// It was closed, with this close code if there was one (T3).
     Closed(Option<u16>),
-    /// With its hub (T11).
+    /// Its hub died (T11).
     WithNode,
 }
 
-/// That an app is in the background.
+/// The state of an app in the background.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Background {
-    /// How it went there.
+    /// Whether the app was hidden or left.
     pub reason: BackgroundReason,
-    /// Since when.
+    /// When it went to the background.
     pub since: Timestamp,
-    /// When it counts as gone (T6, T7); null where only a mini-program would have a clock.
+    /// When the terminal is ended (T6, T7); null except for mini-programs.
     pub deadline: Option<Timestamp>,
 }
 
-/// A session that a kick or a replacement ended.
+/// A session that was kicked or replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
-    /// The session.
+    /// The session's id.
     pub session: SessionId,
-    /// What it ran on.
+    /// The platform of its device.
     pub platform: Platform,
-    /// Its device.
+    /// The device that had logged in.
     pub device: DeviceId,
-    /// When this is forgotten.
+    /// When this entry expires.
     pub until: Timestamp,
 }
 
-/// That tokens issued before a kick are refused (L9).
+/// The refusal of all tokens that were issued before a kick (L9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocation {
-    /// The second of the kick: a token whose `iat` lies before it is refused.
+    /// The second of the kick: a token with an earlier `iat` is refused.
     pub before_secs: u64,
-    /// When no token from before can be alive any more, on the wall clock.
+    /// When every such token has expired, on the wall clock.
     pub until: Timestamp,
 }
 
-/// An event that was applied, with what it led to, should its commit's answer have been lost.
+/// An applied event with its result, which is returned again if the event is applied again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
-    /// The event.
+    /// The event's id.
     pub event: EventId,
-    /// What the outside had to do.
+    /// The effects of the event.
     #[serde(default, skip_serializing_if = "is_default")]
     pub effects: Effects,
-    /// What its sender was told, where that is more than that it was [`Done`](Answer::Done).
+    /// The answer to the event; `None` for [`Answer::Done`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Box<Answer>>,
 }
@@ -180,30 +183,30 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 /// When a record next needs a [`Tick`](super::EventKind::Tick).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Due {
-    /// On the process's own time.
+    /// The earliest deadline on the process's own time.
     pub running: Option<Timestamp>,
-    /// On the wall clock.
+    /// The earliest deadline on the wall clock.
     pub wall: Option<Timestamp>,
 }
 
-/// How many terminals and users there are of each kind: what a record adds to the hub's counts.
+/// The numbers that a record adds to the hub's counts of terminals and users.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Census {
     /// `Online` terminals, by platform.
     pub online: [u32; Platform::ALL.len()],
     /// `PushOnline` terminals, by platform.
     pub push_online: [u32; Platform::ALL.len()],
-    /// The user's state; `None` for a record that remembers no user.
+    /// The user's state; `None` if the user was never seen or is forgotten.
     pub state: Option<State>,
 }
 
 impl Record {
-    /// The user's state: that of the best terminal (S3).
+    /// The user's state: the best state of any terminal (S3).
     pub fn state(&self) -> State {
         self.terminals.iter().map(Terminal::state).max().unwrap_or_default()
     }
 
-    /// What others see of the user (V1).
+    /// The status that others see (V1).
     pub fn status(&self) -> Status {
         let online = self.terminals.iter().filter(|t| t.state() == State::Online);
         let mut platforms: Vec<_> = online.map(|terminal| terminal.platform).collect();
@@ -225,17 +228,17 @@ impl Record {
         self.terminals.iter().find(|terminal| terminal.session == session)
     }
 
-    /// Whether nothing at all is remembered, so that a store need not keep it.
+    /// Whether the record is empty, so that a store can delete it.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether a token issued then is refused (L9).
+    /// Whether a token with this `iat` is revoked (L9).
     pub fn revokes(&self, issued_at_secs: u64, wall: Timestamp) -> bool {
         self.revoked.is_some_and(|r| issued_at_secs < r.before_secs && wall < r.until)
     }
 
-    /// When it next needs a tick.
+    /// When the record next needs a [`Tick`](super::EventKind::Tick).
     pub fn due(&self, policy: &Policy) -> Due {
         let mut due = Due::default();
         for terminal in &self.terminals {
@@ -252,19 +255,19 @@ impl Record {
         due
     }
 
-    /// Whether it needs a tick now.
+    /// Whether a tick would change the record now.
     pub(super) fn is_due(&self, policy: &Policy, moment: &Moment) -> bool {
         let Due { running, wall } = self.due(policy);
         running.is_some_and(|at| at <= moment.now) || wall.is_some_and(|at| at <= moment.wall)
     }
 
-    /// When a user who is offline is forgotten, on the wall clock.
+    /// When the user is forgotten, on the wall clock; `None` while the user has a terminal.
     pub(super) fn forget_at(&self, policy: &Policy) -> Option<Timestamp> {
         let since = self.since.filter(|_| self.terminals.is_empty())?;
         Some(since + policy.record_ttl)
     }
 
-    /// What it adds to the hub's counts.
+    /// The numbers that this record adds to the hub's counts.
     pub fn census(&self) -> Census {
         let mut census = Census::default();
         for terminal in &self.terminals {
@@ -280,7 +283,7 @@ impl Record {
 }
 
 impl Terminal {
-    /// Its state (S1).
+    /// The terminal's state (S1).
     pub const fn state(&self) -> State {
         match self.link {
             Link::Connected | Link::Lost { .. } => State::Online,
@@ -288,12 +291,12 @@ impl Terminal {
         }
     }
 
-    /// Whether it lives on this connection now.
+    /// Whether this is the terminal's live connection.
     pub fn is_on(&self, connection: ConnectionId) -> bool {
         self.link == Link::Connected && self.connection == connection
     }
 
-    /// Moves its open windows by the time in which its hub stood still (T12).
+    /// Extends the open windows by the hub's stalls (T12).
     pub(super) fn allow_for(&mut self, stalls: &[Stall], now: Timestamp) {
         let stood = self.stood.unwrap_or_default();
         let mut is_moved = false;
@@ -313,7 +316,7 @@ impl Terminal {
         }
     }
 
-    /// When it stops being `Online` unless something happens first, and why it will.
+    /// The earliest deadline at which the terminal leaves `Online`, with its cause.
     pub fn deadline(&self) -> Option<(Timestamp, Cause)> {
         let background = self.background.and_then(|background| {
             let cause = match background.reason {

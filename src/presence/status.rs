@@ -1,4 +1,4 @@
-//! What others see of a user.
+//! The status of a user: what watchers, queries and webhooks see.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use super::{Platform, Timestamp};
     ToSchema,
 )]
 pub enum State {
-    /// Logged in nowhere.
+    /// No terminal.
     #[default]
     Offline,
-    /// Not connected, but a phone still wants push.
+    /// No connection, but a phone still wants push.
     PushOnline,
     /// Connected, or not yet known to be lost.
     Online,
@@ -44,9 +44,9 @@ impl State {
     }
 }
 
-/// A text that names no state.
+/// A text that is not the name of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a state is Online, PushOnline or Offline")]
+#[error("expected Online, PushOnline or Offline")]
 pub struct UnknownState;
 
 impl FromStr for State {
@@ -65,18 +65,18 @@ pub struct Status {
     pub state: State,
     /// The platforms now `Online`, sorted, each once.
     pub platforms: Vec<Platform>,
-    /// The text the user set; gone once the user is `Offline`.
+    /// The custom status; cleared when the user becomes `Offline`.
     pub custom: Option<Arc<str>>,
-    /// When `state` last changed; null for a user of whom nothing is remembered (S4).
+    /// When `state` last changed; null for a user who was never seen or is forgotten (S4).
     pub since: Option<Timestamp>,
     /// When any terminal was last heard before the user left `Online`; null while `Online`.
     pub last_seen: Option<Timestamp>,
-    /// Greater with every change (V2); 0 says that nothing is remembered.
+    /// Grows with every change (V2); 0 for a user who was never seen or is forgotten.
     pub version: u64,
 }
 
 impl Status {
-    /// Whether a watcher could tell the two apart by anything but their versions (V6).
+    /// Whether the two are equal except for their versions (V6).
     pub fn looks_like(&self, other: &Self) -> bool {
         let Self { state, platforms, custom, since, last_seen, version: _ } = self;
         *state == other.state

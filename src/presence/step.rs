@@ -1,4 +1,4 @@
-//! Applies an event to a user's record: the rules that change who is there.
+//! Applies an event to a user's record: the transitions of T1 to T17 and L1 to L10.
 
 use std::sync::Arc;
 
@@ -12,9 +12,10 @@ use super::{
 
 /// Applies one event to one user's record.
 ///
-/// Never fails and never blocks: an event that no longer fits the record (the end of a connection
-/// that the session has left) changes nothing, and an event that the record holds already has the
-/// same effects and changes nothing, so a commit that was lost or beaten may be tried again.
+/// Never fails and never blocks. An event that no longer fits the record (such as the end of a
+/// connection that the session has left) changes nothing. An event that the record holds already
+/// changes nothing and has the same effects and answer, so a commit whose answer was lost, or that
+/// lost a race, can be retried.
 pub fn step(record: &Record, event: &Event, policy: &Policy, moment: &Moment) -> Outcome {
     if let Some(applied) = record.recent.iter().find(|applied| applied.event == event.id) {
         return Outcome {
@@ -25,8 +26,8 @@ pub fn step(record: &Record, event: &Event, policy: &Policy, moment: &Moment) ->
         };
     }
     let mut draft = Draft::new(record, event.id, policy, moment);
-    // Windows are moved with the user's next event, which is a tick when they seem to be over, and not
-    // when the hub has stood still: so no failing store can lose the move.
+    // Windows are extended with the user's next event, at the latest the tick that finds them over,
+    // rather than when the stall is noticed: so a failing store cannot lose the extension.
     if event.kind != EventKind::Tick || record.is_due(policy, moment) {
         for terminal in &mut draft.record.terminals {
             terminal.allow_for(&moment.stalls, moment.now);
@@ -70,10 +71,10 @@ impl Draft<'_> {
             judge(&self.record.terminals, login.platform, &login.device, &self.policy.login);
         let terminals = &self.record.terminals;
         if login.intent != Intent::New {
-            let costs_somebody = !verdict.kicked.is_empty()
+            let conflicts = !verdict.kicked.is_empty()
                 || !verdict.in_the_way.is_empty()
                 || verdict.replaced.iter().any(|&index| terminals[index].state() == State::Online);
-            if costs_somebody {
+            if conflicts {
                 return Answer::Refused(Refusal::Superseded);
             }
         }
@@ -131,7 +132,7 @@ impl Draft<'_> {
         Answer::Admitted { session: login.session, resumed: false, kicked }
     }
 
-    /// Finds the terminal that a login goes on with: only its own user, platform and device may (L7).
+    /// Finds the terminal that a login may resume: platform and device must match (L7).
     fn to_resume(&self, session: SessionId, login: &Login) -> Option<usize> {
         self.record.terminals.iter().position(|terminal| {
             terminal.session == session
@@ -302,7 +303,7 @@ impl Draft<'_> {
         Answer::Done
     }
 
-    /// Ends an `Online` terminal whose deadline passed.
+    /// Makes an `Online` terminal whose deadline passed leave `Online`, and ends its connection.
     fn pass(&mut self, index: usize, at: Timestamp, cause: Cause) {
         let terminal = &self.record.terminals[index];
         if terminal.link == Link::Connected {
@@ -347,14 +348,15 @@ impl Draft<'_> {
                 background.deadline = background.deadline.map(moved);
             }
             terminal.token_until = moved(terminal.token_until);
-            // Its deadlines are in the successor's time from here on; the connection is no more.
+            // The deadlines are on the successor's time from now on, and no connection is alive: no real
+            // connection has this serial number.
             terminal.connection = ConnectionId { node: successor, serial: u64::MAX };
         }
         Answer::Done
     }
 
     fn recovered(&mut self, was: State, version: u64, revoked: Option<Revocation>) -> Answer {
-        // Another event may have replaced the record already.
+        // An event since the damage may have made a new record already.
         if *self.original != Record::default() {
             return Answer::Stale;
         }

@@ -1,4 +1,4 @@
-//! Times and stalls, as the rules count with them.
+//! The rules' types for time: timestamps, stalls of the hub, and signs of life.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -42,55 +42,55 @@ impl Timestamp {
         self.0 / 1000
     }
 
-    /// Returns the time so many milliseconds later, or earlier.
+    /// Returns the time `by_ms` milliseconds later, or earlier if negative.
     #[must_use]
     pub const fn moved(self, by_ms: i64) -> Self {
         Self(self.0.saturating_add_signed(by_ms))
     }
 
-    /// Returns the last multiple of `grain` that is not later.
+    /// Rounds down to a multiple of `grain`.
     #[must_use]
     pub fn round_down(self, grain: Duration) -> Self {
         Self(self.0 - self.0 % millis(grain).max(1))
     }
 }
 
-/// A moment in the life of a hub, on each of its clocks.
+/// A sign of life of a hub: one moment, on each of its clocks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sign {
-    /// Names the time that the machine has been up; empty where the system does not.
+    /// The id of the machine's boot; empty if the system has none.
     pub boot: Box<str>,
-    /// For how long it has been up, in milliseconds.
+    /// How long the machine has been up, in milliseconds.
     pub up_ms: u64,
     /// The wall clock.
     pub wall: Timestamp,
     /// The hub's own time.
     pub now: Timestamp,
-    /// When the hub stood still before, as far as an open window may need it.
+    /// The earlier stalls of the hub, for windows that are still open.
     #[serde(default, skip_serializing_if = "<[Stall]>::is_empty")]
     pub stalls: Arc<[Stall]>,
 }
 
-/// A time in which the hub stood still: it counts for no window that was open (T12).
+/// A time in which the hub was not running; windows that were open are extended by it (T12).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stall {
-    /// The last moment that the hub was known to run.
+    /// The last moment at which the hub was known to run.
     pub from: Timestamp,
-    /// When it ran again.
+    /// When the hub ran again.
     pub until: Timestamp,
 }
 
 impl Stall {
-    /// By how much these stalls move the end of a window that is open since then: by all of a stall
-    /// that came later, by the rest of one in which the window was opened.
+    /// By how much these stalls extend a window that was opened at `since`: by each later stall, and
+    /// by the rest of a stall during which the window was opened.
     pub fn lag(stalls: &[Self], since: Timestamp) -> Duration {
         stalls.iter().map(|stall| stall.until - stall.from.max(since)).sum()
     }
 }
 
 impl Sign {
-    /// How long before another this one was, whatever happened to the wall clock as long as the
-    /// machine was up (T11).
+    /// The time from this sign to a later one, by the machine's uptime unless it was rebooted, so
+    /// that a jump of the wall clock does not count (T11).
     pub fn before(&self, later: &Self) -> Duration {
         if self.boot == later.boot && !self.boot.is_empty() {
             Duration::from_millis(later.up_ms.saturating_sub(self.up_ms))
@@ -119,7 +119,7 @@ impl Sub<Duration> for Timestamp {
 impl Sub for Timestamp {
     type Output = Duration;
 
-    /// How long after `rhs` this is; zero where it is not.
+    /// The time from `rhs` to this; zero if `rhs` is later.
     fn sub(self, rhs: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(rhs.0))
     }

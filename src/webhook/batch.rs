@@ -1,3 +1,5 @@
+//! A batch: the events of one request, with the history of its attempts.
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,67 +8,66 @@ use super::health::Pauses;
 use crate::presence::{Timestamp, UserId};
 use crate::store::{Cursor, Dead, LogEntry};
 
-/// Events that go out together.
+/// Events that are posted in one request.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// The events; each user's in order.
+    /// The events, in order for each user.
     pub entries: Vec<LogEntry>,
-    /// When it was first not accepted, or what it is a part of.
+    /// When it, or the batch it was split from, was first not accepted.
     pub(super) refused: Option<First>,
     pub(super) attempts: u32,
     pub(super) error: Arc<str>,
-    /// How often it failed in a way that one of its events may be the cause of.
+    /// The number of failures that one of its events may have caused.
     pub(super) suspicions: u32,
-    /// When it last failed.
     pub(super) failed_at: Timestamp,
     pub(super) retry_at: Timestamp,
-    /// Until then the receiver has asked to be left alone with it.
+    /// The end of the pause that the receiver asked for with `Retry-After`.
     pub(super) asked_until: Timestamp,
     pub(super) pauses: Pauses,
     /// Whether it is a dead letter that was put back.
     pub(super) revived: bool,
-    /// Whether it was taken out of a batch to see if that batch's other users are the cause.
+    /// Whether it was taken out of a failing batch to find out whether the receiver works.
     pub(super) is_scout: bool,
 }
 
-/// When something was first not accepted.
+/// When an event was first not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct First {
     pub(super) at: Timestamp,
-    /// For how long the receiver had worked then.
+    /// How long the receiver had worked by then.
     pub(super) worked: Duration,
 }
 
-/// Why a batch was not accepted, and what is known of the receiver.
+/// Why a batch was not accepted, and the state of the receiver at that time.
 #[derive(Debug, Clone)]
 pub struct Setback {
-    /// What happened.
+    /// The error message.
     pub error: Arc<str>,
-    /// Who is to blame.
+    /// The likely cause.
     pub blame: Blame,
-    /// How long the receiver asks to be left alone.
+    /// The pause that the receiver asked for.
     pub retry_after: Option<Duration>,
-    /// When something else was accepted last.
+    /// When another request was last accepted.
     pub last_success: Option<Timestamp>,
-    /// For how long the receiver has worked until now.
+    /// How long the receiver has worked until now.
     pub worked: Duration,
-    /// After how long of that an event is given up.
+    /// The working time after which an event is given up.
     pub give_up_after: Duration,
 }
 
-/// Who is to blame for a request that was not accepted.
+/// The likely cause of a request that was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
-    /// An event in it: the receiver answers and refuses it.
+    /// An event in it: the receiver answered and refused it.
     Event,
-    /// An event in it may be the cause, as of an answer 500 or a time-out; or the receiver is.
+    /// An event in it, or the receiver: it answered 500 or timed out.
     Unclear,
-    /// The receiver: it could not be reached, or asks to be left alone.
+    /// The receiver: it could not be reached, or asked for a pause.
     Receiver,
 }
 
 impl Batch {
-    /// A part of this one, to be tried again then.
+    /// Makes a batch of a part of this one's events, with the same history.
     pub(super) fn part(&self, entries: Vec<LogEntry>, retry_at: Timestamp) -> Self {
         Self {
             entries,
@@ -81,32 +82,32 @@ impl Batch {
         }
     }
 
-    /// How often it was tried.
+    /// The number of attempts.
     pub const fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// How many of its events were tried before.
+    /// The number of its events that were tried before: all or none.
     pub const fn again(&self) -> usize {
         if self.attempts > 0 { self.entries.len() } else { 0 }
     }
 
-    /// How many users it is about.
+    /// The number of users in it.
     pub fn users(&self) -> usize {
         self.entries.iter().map(|entry| &entry.user).collect::<HashSet<&UserId>>().len()
     }
 
-    /// The place of its first event.
+    /// The log cursor of its first event.
     pub(super) fn first(&self) -> Option<Cursor> {
         self.entries.first().map(|entry| entry.cursor)
     }
 
-    /// About how many bytes it has.
+    /// Its approximate size in bytes.
     pub fn bytes(&self) -> usize {
         self.entries.iter().map(LogEntry::bytes).sum()
     }
 
-    /// Its events, given up.
+    /// Its events as dead letters.
     pub fn dead(&self, at: Timestamp) -> Vec<Dead> {
         let dead = |entry: &LogEntry| Dead {
             entry: entry.clone(),
@@ -122,7 +123,7 @@ impl Batch {
         self.revived
     }
 
-    /// Has it wait that long.
+    /// Sets the time of its next attempt.
     pub(super) fn again_at(&mut self, at: Timestamp) {
         self.retry_at = at;
     }

@@ -1,4 +1,4 @@
-//! What a webhook's requests look like, and how they are signed.
+//! The formats of webhook requests, and their signatures.
 
 use std::fmt;
 
@@ -13,41 +13,41 @@ use super::tencent::Tencent;
 use crate::presence::Timestamp;
 use crate::store::LogEntry;
 
-/// What a secret begins with (Standard Webhooks).
+/// The prefix of a secret (Standard Webhooks).
 const SECRET_PREFIX: &str = "whsec_";
-/// How many bytes a secret has.
+/// The length of a secret (Standard Webhooks).
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-/// How many events, and about how many bytes of them, a request bears.
+/// The maximum number of events in a request.
 const EVENTS_MAX: usize = 100;
-/// See [`EVENTS_MAX`].
+/// No event is added to a request that has this many bytes.
 const BYTES_MAX: usize = 1024 * 1024;
-/// How many digits of a body's hash make its id.
+/// The number of bytes of a body's hash that make up the request's id.
 const ID_BYTES: usize = 16;
 
-/// What requests look like.
+/// The format of requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Format {
     /// Batches of events, signed with every secret.
     Native(Vec<Secret>),
-    /// One callback each, as Tencent Cloud IM sends it.
+    /// One callback per event, as Tencent Cloud IM sends it.
     Tencent(Tencent),
 }
 
 /// A request to post.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Where to.
+    /// The receiver's URL.
     pub url: Url,
-    /// Its headers.
+    /// The headers.
     pub headers: Vec<(&'static str, String)>,
-    /// Its body, in JSON.
+    /// The body, in JSON.
     pub body: String,
-    /// Whether only JSON acknowledges.
+    /// Whether only a 200 with JSON accepts it.
     pub wants_json: bool,
 }
 
 impl Format {
-    /// How many events a request bears at most, and about how many bytes.
+    /// The maximum number of events in a request, and the number of bytes at which none is added.
     pub(super) const fn limits(&self) -> (usize, usize) {
         match self {
             Self::Native(_) => (EVENTS_MAX, BYTES_MAX),
@@ -55,7 +55,7 @@ impl Format {
         }
     }
 
-    /// The request that bears these events; `None` where its receiver knows no such thing.
+    /// Makes the request for these events; `None` if the format has no request for them.
     pub(super) fn request(
         &self,
         url: &Url,
@@ -76,7 +76,7 @@ impl Format {
         }
     }
 
-    /// A request that bears no event, to try the receiver.
+    /// Makes a request without events, to test the receiver.
     pub(super) fn test(&self, url: &Url, wall: Timestamp) -> Request {
         match self {
             Self::Native(secrets) => {
@@ -100,23 +100,23 @@ fn native(url: &Url, secrets: &[Secret], body: String, wall: Timestamp) -> Reque
     Request { url: url.clone(), headers, body, wants_json: false }
 }
 
-/// The same for the same request, however often and by whatever run of the hub it is sent.
+/// Derives a request's id from its body, so that retries have the same id, also after a restart.
 fn id_of(body: &str) -> String {
     let hash = digest(&SHA256, body.as_bytes());
     format!("msg_{}", HEXLOWER.encode(&hash.as_ref()[..ID_BYTES]))
 }
 
-/// Signs a request with every secret, as Standard Webhooks does.
+/// Signs a request with every secret, in the format of Standard Webhooks.
 pub fn signatures(secrets: &[Secret], id: &str, timestamp: &str, body: &str) -> String {
     let signed = secrets.iter().map(|secret| secret.sign(&format!("{id}.{timestamp}.{body}")));
     signed.collect::<Vec<_>>().join(" ")
 }
 
-/// A secret that signs requests; never shown.
+/// A secret that signs requests; `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
-/// A text that is no secret.
+/// A text that is not a valid secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a webhook secret is `whsec_` followed by the base64 of 24 to 64 bytes")]
 pub struct SecretFault;
@@ -126,7 +126,7 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// Where the text is none.
+    /// If the text is not a valid secret.
     pub fn parse(text: &str) -> Result<Self, SecretFault> {
         let encoded = text.strip_prefix(SECRET_PREFIX).ok_or(SecretFault)?;
         let bytes = BASE64_STANDARD.decode(encoded).map_err(|_| SecretFault)?;

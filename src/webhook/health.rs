@@ -1,27 +1,26 @@
+//! Tracks whether the receiver is down, and for how long it has worked.
+
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use crate::presence::Timestamp;
 
-/// How many requests in a row fail, and for how long nothing is accepted, before the receiver counts
-/// as down. Of several requests under way, a few may fail within a millisecond that a success follows.
+/// The receiver counts as down after this many failures in a row, and [`DOWN_AFTER`] without a
+/// success. Both are needed: of several requests in flight, a few may fail just before one succeeds.
 const DOWN_FAILURES: u32 = 4;
-/// See [`DOWN_FAILURES`].
 const DOWN_AFTER: Duration = Duration::from_secs(3);
-/// The pauses between attempts: at first, and at most.
+/// The first and the longest pause between attempts.
 const PAUSE: Duration = Duration::from_secs(1);
-/// See [`PAUSE`].
 const PAUSE_MAX: Duration = Duration::from_secs(300);
-/// The longest pause between two probes of a receiver that is down. Where a probe bears the events
-/// of users whom it refuses, everybody else's wait as long.
+/// The longest pause between two probes of a receiver that is down. If a probe carries events that
+/// the receiver refuses, the events of all other users are delayed by this pause.
 const PROBE_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// Which part of `give_up_after` counts at most of a time without any success. A receiver with
-/// little to accept still works; one that was down takes up this part of an event's time.
+/// Of a period without success, at most this part of `give_up_after` (a tenth) counts as working
+/// time: a receiver with few events still works, but one that was down did not.
 const IDLE_SHARE: u32 = 10;
 
-/// The pauses between attempts: twice as long each time, of which a random part is waited (full
-/// jitter), so that many do not come at once.
+/// The pauses between attempts: doubled each time, with full jitter, so that retries are spread out.
 #[derive(Debug)]
 pub(super) struct Pauses(ExponentialBackoff);
 
@@ -37,8 +36,8 @@ impl Pauses {
         Self(pauses.with_min_delay(PAUSE).with_max_delay(most).build())
     }
 
-    /// The next pause. It is no longer than `most`, so that an event is given up in time, unless that
-    /// would be less than the first pause.
+    /// The next pause. It is at most `most`, so that an event is given up in time, but may always be as
+    /// long as the first pause.
     pub(super) fn next(&mut self, most: Duration) -> Duration {
         let pause = self.0.next().unwrap_or(PAUSE_MAX);
         let millis = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
@@ -46,25 +45,25 @@ impl Pauses {
     }
 }
 
-/// Whether the receiver accepts anything, and for how long it has worked.
+/// Whether the receiver accepts requests, and how long it has worked.
 #[derive(Debug)]
 pub struct Health {
-    /// Requests in a row that were not accepted.
+    /// The number of failures in a row.
     failures: u32,
-    /// When the first of them failed.
+    /// When the first of these requests failed.
     failing_since: Timestamp,
     is_down: bool,
     pauses: Pauses,
     probe_at: Timestamp,
-    /// When one was accepted last.
     last_success: Option<Timestamp>,
-    /// For how long it had worked then.
+    /// How long the receiver had worked at the last success.
     worked: Duration,
     idle_max: Duration,
 }
 
 impl Health {
-    /// Goes on from a receiver that has worked for so long, where an event is given up after that.
+    /// Starts with a receiver that has `worked` so far; `give_up_after` bounds how much idle time
+    /// counts as work.
     pub fn new(worked: Duration, give_up_after: Duration) -> Self {
         Self {
             failures: 0,
@@ -78,8 +77,7 @@ impl Health {
         }
     }
 
-    /// Notes that a request was accepted; returns for how long the receiver had been failing, if it
-    /// was down.
+    /// Records a success; if the receiver was down, returns how long it had been failing.
     pub fn succeeded(&mut self, now: Timestamp) -> Option<Duration> {
         let was_down = self.is_down.then(|| now - self.failing_since);
         self.worked = self.worked(now);
@@ -89,8 +87,8 @@ impl Health {
         was_down
     }
 
-    /// Notes that a request was not accepted; returns for how long none was, if the receiver counts
-    /// as down from now on.
+    /// Records a failure; if the receiver counts as down from now on, returns how long it has been
+    /// failing.
     pub fn failed(&mut self, now: Timestamp, asked: Option<Duration>) -> Option<Duration> {
         if self.failures == 0 {
             self.failing_since = now;
@@ -105,17 +103,17 @@ impl Health {
         (self.is_down && !was_down).then_some(failing_for)
     }
 
-    /// Whether the last request was not accepted.
+    /// Whether the last request failed.
     pub const fn is_failing(&self) -> bool {
         self.failures > 0
     }
 
-    /// Whether nothing is accepted, so that one request at a time tries.
+    /// Whether the receiver counts as down, so that only one request at a time probes it.
     pub const fn is_down(&self) -> bool {
         self.is_down
     }
 
-    /// When the next of them may go out.
+    /// When the next probe may be sent.
     pub const fn probe_at(&self) -> Timestamp {
         self.probe_at
     }
@@ -125,8 +123,8 @@ impl Health {
         self.last_success
     }
 
-    /// For how long the receiver has worked: a clock that stands still while nothing is accepted for
-    /// longer than a part of `give_up_after`.
+    /// How long the receiver has worked. This clock stops once nothing was accepted for a tenth of
+    /// `give_up_after`.
     pub fn worked(&self, now: Timestamp) -> Duration {
         let idle = self.last_success.map_or(Duration::ZERO, |success| now - success);
         self.worked + idle.min(self.idle_max)

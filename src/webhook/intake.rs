@@ -1,3 +1,5 @@
+//! Reads the log into batches, and turns damaged entries into dead letters.
+
 use std::sync::Arc;
 
 use tokio::time::sleep;
@@ -6,10 +8,9 @@ use super::batch::Batch;
 use super::worker::{STORE_PAUSE, Worker};
 use crate::store::{Cursor, Dead, LogEntry, Part, StoreError};
 
-/// How many entries are looked at together where the scan has to go on further on.
+/// The number of entries read at once while looking for the oldest entry that is still kept.
 const SKIPPED_AT_ONCE: usize = 1000;
 
-/// How batches are made of what the log has.
 impl Worker<'_> {
     pub(super) async fn next_batch(&mut self) -> Option<Batch> {
         let is_new_first = self.health.is_down() && self.is_probe_new;
@@ -26,11 +27,11 @@ impl Worker<'_> {
         self.queue.due(now)
     }
 
-    /// Makes a batch of what lags and of what is new in the log.
+    /// Makes a batch of the events of lagging users and of new log entries.
     async fn new_batch(&mut self) -> Option<Batch> {
         let mut batch = Batch::default();
         let read = async {
-            if self.take_up(&mut batch).await? {
+            if self.read_lagging(&mut batch).await? {
                 self.scan(&mut batch).await?;
             }
             Ok::<_, StoreError>(())
@@ -42,8 +43,8 @@ impl Worker<'_> {
         (!batch.entries.is_empty()).then_some(batch)
     }
 
-    /// Reads what users lag behind with; returns whether there is room for more.
-    async fn take_up(&mut self, batch: &mut Batch) -> Result<bool, StoreError> {
+    /// Reads events of lagging users into the batch; returns whether it has room for more.
+    async fn read_lagging(&mut self, batch: &mut Batch) -> Result<bool, StoreError> {
         let (events_max, bytes_max) = self.settings.format.limits();
         while batch.entries.len() < events_max && batch.bytes() < bytes_max {
             let Some((user, from, is_alone)) = self.queue.next_ready() else { return Ok(true) };
@@ -62,7 +63,7 @@ impl Worker<'_> {
             };
             let is_all = read.len() < room;
             let damaged = self.queue.take_up(batch, &user, read, is_all);
-            self.bury(damaged);
+            self.record_damaged(damaged);
             if is_alone && !batch.entries.is_empty() {
                 return Ok(false);
             }
@@ -87,15 +88,15 @@ impl Worker<'_> {
             }
             for entry in entries {
                 let damaged = self.queue.scan(batch, entry);
-                self.bury(damaged);
+                self.record_damaged(damaged);
             }
             self.save_soon();
         }
         Ok(())
     }
 
-    /// Goes on with the next entry that is kept: the backlog had grown past `max_backlog`, or no run of
-    /// this log gave out the position, as after a restore.
+    /// Continues with the next entry that is kept, because the backlog grew past `max_backlog` and older
+    /// entries were dropped, or because no run of this log gave out the position, as after a restore.
     async fn skip(&mut self) -> Result<(), StoreError> {
         let next = self.next_kept().await?;
         let from = self.queue.scanned();
@@ -108,7 +109,8 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// The place before the first entry past the scan that is kept; the log's end where there is none.
+    /// The cursor before the first kept entry that was not scanned; the end of the log if there is
+    /// none.
     async fn next_kept(&self) -> Result<Cursor, StoreError> {
         let mut after = None;
         loop {
@@ -124,16 +126,16 @@ impl Worker<'_> {
         }
     }
 
-    /// Makes dead letters of entries that are damaged on the disk, and can never be posted. They are
-    /// saved with the position that passes them.
-    pub(super) fn bury(&mut self, damaged: impl IntoIterator<Item = LogEntry>) {
+    /// Makes dead letters of entries that are damaged on disk and can never be posted. They are saved
+    /// together with the position that skips them, so that none is lost in a crash.
+    pub(super) fn record_damaged(&mut self, damaged: impl IntoIterator<Item = LogEntry>) {
         let at = self.webhook.clock.wall();
         for entry in damaged {
             let LogEntry { cursor, user, event } = &entry;
             let Err(damage) = event else { continue };
             tracing::error!(
                 user = user.as_str(), %cursor, error = %damage,
-                "webhook skipped a damaged log entry: it is a dead letter, its user's later events go on"
+                "webhook skipped a damaged log entry and moved it to the dead letters"
             );
             self.webhook.metrics.dead.inc();
             let last_error =

@@ -1,3 +1,5 @@
+//! The webhook's Prometheus metrics.
+
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -10,15 +12,15 @@ use prometheus_client::registry::Registry;
 
 use crate::store::Backlog;
 
-/// What the webhook counts; every name begins with `presence_hub_webhook_`.
+/// The webhook's metrics, named `presence_hub_webhook_…`.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Requests, by what came of them: accepted, refused, failed, panicked.
+    /// Requests, by result: accepted, refused, failed, panicked.
     requests: Family<Result, Counter>,
-    /// Events that were accepted.
+    /// Events accepted.
     pub events: Counter,
-    /// Events that were given up.
+    /// Events given up.
     pub dead: Counter,
     dead_letters: Gauge<u64, AtomicU64>,
     depth: Gauge<u64, AtomicU64>,
@@ -48,22 +50,22 @@ impl Default for Metrics {
         hub.register("events", "Events accepted", metrics.events.clone());
         hub.register("dead", "Events given up", metrics.dead.clone());
         let letters = metrics.dead_letters.clone();
-        hub.register("dead_letters", "Events given up that wait for a decision", letters);
-        hub.register("backlog_events", "Events not dealt with", metrics.depth.clone());
-        let kept = "Bytes that the log keeps for the webhook, which max_backlog bounds";
+        hub.register("dead_letters", "Dead letters neither put back nor dropped", letters);
+        hub.register("backlog_events", "Events pending", metrics.depth.clone());
+        let kept = "Bytes of log kept for the webhook, limited by webhook.max_backlog";
         hub.register("backlog_bytes", kept, metrics.bytes.clone());
-        hub.register("backlog_age_seconds", "Age of the oldest of them", metrics.age.clone());
+        hub.register("backlog_age_seconds", "Age of the oldest pending event", metrics.age.clone());
         metrics
     }
 }
 
 impl Metrics {
-    /// Counts a request.
+    /// Counts a request by its result.
     pub(super) fn requested(&self, result: &'static str) {
         self.requests.get_or_create(&Result { result }).inc();
     }
 
-    /// Notes what there is to do now.
+    /// Sets the gauges of pending events and dead letters.
     pub fn set_left(&self, backlog: &Backlog, age: Duration, dead_letters: u64) {
         self.dead_letters.set(dead_letters);
         self.depth.set(backlog.entries);
@@ -71,7 +73,7 @@ impl Metrics {
         self.age.set(age.as_secs_f64());
     }
 
-    /// Writes everything in Prometheus's text format, but for the end mark.
+    /// Writes all metrics in Prometheus's text format, without the end mark.
     pub fn render(&self) -> String {
         let mut rendered = String::new();
         text::encode_registry(&mut rendered, &self.registry)

@@ -32,22 +32,22 @@ use crate::clock::Clock;
 use crate::presence::Timestamp;
 use crate::store::{Cursor, Outbox, Progress, Save, Store, StoreError};
 
-/// How many of the last failures are shown.
+/// The number of recent failures that [`Shown`] keeps.
 const FAILURES_SHOWN: usize = 20;
 
-/// Where events are posted to, and how.
+/// Where and how events are posted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The receiver.
+    /// The receiver's URL.
     pub url: reqwest::Url,
-    /// What a request looks like.
+    /// The format of requests.
     pub format: Format,
     /// How long the receiver may take to answer.
     pub timeout: Duration,
-    /// How long after its first refusal an event is given up; only the time counts in which the
-    /// receiver works.
+    /// How long after its first refusal an event is given up; only time in which the receiver works
+    /// counts.
     pub give_up_after: Duration,
-    /// How many requests may be under way at once.
+    /// The maximum number of requests in flight.
     pub parallel: usize,
 }
 
@@ -60,66 +60,66 @@ pub struct Webhook {
     settings: watch::Sender<Option<Settings>>,
     shown: Mutex<Shown>,
     metrics: Metrics,
-    /// How many dead letters waited when the store was last asked.
+    /// The number of undecided dead letters when the store last answered.
     dead_waiting: AtomicU64,
-    /// Something was put back.
+    /// Notified when dead letters were put back.
     put_back: Notify,
     stop: watch::Sender<bool>,
 }
 
-/// How the delivery goes.
+/// The state of the delivery, as the server API shows it.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct Shown {
-    /// In a word.
+    /// Whether the receiver accepts requests.
     pub state: Condition,
-    /// Requests under way.
+    /// The number of requests in flight.
     pub under_way: usize,
-    /// Events that were not accepted, and wait for another attempt or are in it.
+    /// The number of events that were not accepted and are being retried.
     pub waiting: usize,
-    /// When the first of them was first tried.
+    /// When the oldest of these events was first tried.
     pub held_since: Option<Timestamp>,
-    /// Users whose events wait because one was not accepted.
+    /// The number of users whose events are delayed because one was not accepted.
     pub held: usize,
-    /// When something was accepted last.
+    /// When a request was last accepted.
     pub last_success: Option<Timestamp>,
-    /// What was not accepted lately, the latest last.
+    /// The most recent failures, the latest last.
     pub failures: Vec<Failure>,
-    /// Everything up to here is dealt with: the log is kept from there on.
+    /// Every event up to here is delivered or dead: the log is kept from there on.
     #[serde(skip)]
     pub kept_after: Cursor,
     /// How far the log was scanned.
     #[serde(skip)]
     pub scanned: Cursor,
-    /// Events that were scanned and are not dealt with.
+    /// The number of scanned events that are pending.
     #[serde(skip)]
     pub pending: usize,
 }
 
-/// How the delivery goes, in a word.
+/// Whether the receiver accepts requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
-    /// There is no receiver.
+    /// No receiver is configured.
     #[default]
     Off,
-    /// The last request was accepted, or there was none yet.
+    /// The last request was accepted, or none was sent yet.
     Up,
     /// The last request was not accepted.
     Failing,
-    /// Several requests in a row were not accepted, for some seconds: one at a time tries.
+    /// Several requests in a row failed for some seconds; one request at a time probes the receiver.
     Down,
 }
 
 /// A request that was not accepted.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Failure {
-    /// When.
+    /// When it failed.
     pub at: Timestamp,
-    /// How many events it bore.
+    /// The number of events in it.
     pub events: usize,
-    /// How often it was tried.
+    /// The number of attempts so far.
     pub attempts: u32,
-    /// What came of it.
+    /// Why it failed.
     pub error: Arc<str>,
 }
 
@@ -146,7 +146,8 @@ impl Webhook {
         })
     }
 
-    /// Puts other settings in force: what is under way is let go, and posted again by them.
+    /// Changes the settings. Requests in flight are dropped, and their events are posted again under
+    /// the new settings.
     pub fn set_settings(&self, settings: Option<Settings>) {
         self.settings.send_if_modified(|old| {
             let is_other = *old != settings;
@@ -155,42 +156,42 @@ impl Webhook {
         });
     }
 
-    /// The settings in force.
+    /// The current settings.
     pub fn settings(&self) -> Option<Settings> {
         self.settings.borrow().clone()
     }
 
-    /// How the delivery goes.
+    /// The state of the delivery.
     pub fn shown(&self) -> Shown {
         self.shown.lock().clone()
     }
 
-    /// What is counted.
+    /// The webhook's metrics.
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// What is given up, and put back.
+    /// The port to saved progress and dead letters.
     pub const fn outbox(&self) -> &Arc<dyn Outbox> {
         &self.outbox
     }
 
-    /// How many dead letters were neither put back nor dropped; while the store cannot say, how many
-    /// it were before.
+    /// The number of dead letters that were neither put back nor dropped; if the store fails, the last
+    /// known number.
     pub async fn dead_waiting(&self) -> u64 {
         match self.outbox.dead_waiting().await {
             Ok(waiting) => self.dead_waiting.store(waiting, Relaxed),
-            Err(error) => tracing::debug!(%error, "dead letters cannot be counted"),
+            Err(error) => tracing::debug!(%error, "cannot count the dead letters"),
         }
         self.dead_waiting.load(Relaxed)
     }
 
-    /// Says that dead letters were put back.
+    /// Wakes the webhook after dead letters were put back.
     pub fn wake(&self) {
         self.put_back.notify_one();
     }
 
-    /// Posts a request that bears no event, once; `None` where there is no receiver.
+    /// Posts a request without events, once; `None` if no receiver is configured.
     pub async fn test(&self) -> Option<Outcome> {
         let settings = self.settings()?;
         let wall = self.clock.wall();
@@ -198,12 +199,12 @@ impl Webhook {
         Some(self.transport.post(request, settings.timeout, wall).await)
     }
 
-    /// Where it goes on. A webhook that is new begins with what happens from now on: to be asked
-    /// before anything happens.
+    /// Reads the saved progress. A new webhook starts at the end of the log, so this must be called
+    /// before the hub's first event.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// If the store fails.
     pub async fn begin(&self) -> Result<Progress, StoreError> {
         if let Some(progress) = self.outbox.progress().await? {
             self.show_begin(&progress);
@@ -218,7 +219,7 @@ impl Webhook {
         Ok(progress)
     }
 
-    /// Shows what is pending before anything was posted.
+    /// Shows the pending events before anything is posted.
     fn show_begin(&self, progress: &Progress) {
         let mut shown = self.shown.lock();
         shown.state = self.settings.borrow().as_ref().map_or(Condition::Off, |_| Condition::Up);
@@ -226,13 +227,13 @@ impl Webhook {
         (shown.held, shown.pending) = (progress.held.len(), progress.behind.values().sum());
     }
 
-    /// Posts events until it is told to stop.
+    /// Posts events until [`stop`](Self::stop) is called.
     pub async fn run(self: Arc<Self>) {
         let mut stop = self.stop.subscribe();
         let mut settings = self.settings.subscribe();
         while !*stop.borrow_and_update() {
             let work = worker::run(&self, settings.borrow_and_update().clone(), stop.clone());
-            // Where the settings change, what is under way is let go, and posted again.
+            // New settings drop the requests in flight; their events are posted again.
             tokio::select! {
                 () = work => (),
                 Ok(()) = settings.changed() => (),
@@ -240,7 +241,7 @@ impl Webhook {
         }
     }
 
-    /// Has it stop, when what is under way has been answered and progress is saved.
+    /// Stops the webhook once requests in flight are answered and progress is saved.
     pub fn stop(&self) {
         self.stop.send_replace(true);
     }

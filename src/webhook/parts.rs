@@ -1,15 +1,16 @@
+//! Splits a batch that is not accepted, so that one user's events do not delay another's.
+
 use super::batch::Batch;
 use super::queue::Queue;
 use crate::presence::Timestamp;
 use crate::store::LogEntry;
 
-/// How many users may wait at once who were each taken out of a batch to try it without them.
+/// The maximum number of pending scouts: users taken out of a failing batch, each to be tried alone.
 const SCOUTS_MAX: usize = 16;
 
-/// How a batch that is not accepted comes apart, so that one user's events do not hold up another's.
 impl Queue {
-    /// Makes two of a batch, no user in both. Of a single user's, the second half goes back to the
-    /// log.
+    /// Splits a batch into two halves that share no user. If it is one user's, the second half is
+    /// left in the log and read again later.
     pub(super) fn halve(&mut self, mut batch: Batch, now: Timestamp) {
         let mut entries = by_user(&mut batch);
         let middle = entries.len() / 2;
@@ -29,8 +30,8 @@ impl Queue {
         self.wait(batch.part(entries, now));
     }
 
-    /// Makes a batch for each user of one that keeps failing while others are accepted: one user's
-    /// event is the cause, and only that user's are to wait.
+    /// Splits a batch that keeps failing while others are accepted into one batch per user: one
+    /// user's event is the cause, and only that user's events should be delayed.
     pub(super) fn part_users(&mut self, mut batch: Batch) {
         let entries = by_user(&mut batch);
         for of_user in entries.chunk_by(|one, other| one.user == other.user) {
@@ -38,9 +39,9 @@ impl Queue {
         }
     }
 
-    /// Takes one user out of a batch that keeps failing while nothing else is accepted, to be tried
-    /// next. If that is accepted, the receiver works, and the cause is in the rest. If the receiver is
-    /// down, little is lost: a few requests more.
+    /// Takes one user, the scout, out of a batch that keeps failing while nothing else is accepted,
+    /// to be tried next. If the scout is accepted, the receiver works and the cause is in the rest.
+    /// If the receiver is down, this costs only a few more requests.
     pub(super) fn send_scout(&mut self, batch: &mut Batch, now: Timestamp) {
         let scouts = self.waiting.iter().filter(|other| other.is_scout).count();
         if batch.revived || scouts >= SCOUTS_MAX {
@@ -50,15 +51,15 @@ impl Queue {
         let entries = std::mem::take(&mut batch.entries);
         let (scouts, rest) = entries.into_iter().partition(|entry| entry.user == user);
         batch.entries = rest;
-        // Before everything else that waits, unless the receiver asks to be left alone.
+        // The scout goes first, unless the receiver asked for a pause.
         let is_asked = batch.asked_until > now;
         let retry_at = if is_asked { batch.asked_until } else { Timestamp::default() };
         let scout = Batch { is_scout: true, ..batch.part(scouts, retry_at) };
         self.wait(scout);
     }
 
-    /// A scout was accepted: tries the batches at once from which scouts were taken.
-    pub(super) fn hurry_suspects(&mut self) {
+    /// Retries the batches that scouts were taken from at once, because a scout was accepted.
+    pub(super) fn retry_suspects_now(&mut self) {
         let suspects = self.waiting.iter_mut().filter(|batch| batch.suspicions > 0);
         for batch in suspects {
             batch.retry_at = batch.retry_at.min(batch.asked_until);
@@ -66,7 +67,7 @@ impl Queue {
     }
 }
 
-/// A batch's events, user by user.
+/// Takes a batch's events, grouped by user.
 fn by_user(batch: &mut Batch) -> Vec<LogEntry> {
     let mut entries = std::mem::take(&mut batch.entries);
     entries.sort_by(|one, other| (&one.user, one.cursor).cmp(&(&other.user, other.cursor)));

@@ -1,3 +1,5 @@
+//! The queue of pending events: which batch is posted next, and what to save as progress.
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,42 +9,44 @@ use super::health::Pauses;
 use crate::presence::{Timestamp, UserId};
 use crate::store::{Cursor, Held, LogEntry, Progress, Save};
 
-/// How many events may wait for another attempt before nothing new is begun.
+/// The maximum number of events that wait for a retry; beyond it no new events are read.
 const WAITING_MAX: usize = 10_000;
-/// How often a batch fails before one of its users is suspected to be the cause.
+/// After this many failures of a batch, one of its users is suspected to be the cause.
 const SUSPICIONS: u32 = 2;
 
-/// What there is to deliver, in which order: it knows no clock and no network.
+/// The pending events and their order, without a clock or a network.
 ///
-/// The log is scanned once, from the position on. A user's first event that is found puts the user
-/// among those who lag, who are in at most one batch at a time; events that are found meanwhile are
-/// left in the log, and read from there when the batch is done. So a user costs the same memory,
-/// however much waits.
+/// The log is scanned once, from the saved position on. A user with a pending event *lags* and is in
+/// at most one batch at a time. Later events of that user are left in the log, and are read when the
+/// batch is done. So a user costs a bounded amount of memory, however many events are pending.
 #[derive(Debug)]
 pub struct Queue {
-    /// Up to here the log was scanned.
+    /// How far the log was scanned.
     scanned: Cursor,
+    /// The users with pending events.
     pub(super) lags: HashMap<UserId, Lag>,
-    /// Those who lag and are in no batch.
+    /// The lagging users that are in no batch.
     ready: VecDeque<UserId>,
+    /// Batches that wait for a retry.
     pub(super) waiting: Vec<Batch>,
-    /// Dead letters that were put back and wait, by their place in the log.
+    /// Dead letters that were put back and are not in flight, sorted by cursor.
     letters: Vec<Batch>,
-    /// Such letters that are under way: their users' other events wait meanwhile.
+    /// Dead letters that were put back and are in flight: their users' other events are held back.
     reviving: HashMap<UserId, Cursor>,
-    /// Users who may be held now and were not when progress was last saved, or the reverse.
+    /// Users whose held state may differ from the saved progress.
     touched: HashSet<UserId>,
 }
 
-/// A user of whom not everything that was scanned is dealt with.
+/// The pending events of one user.
 #[derive(Debug, Clone)]
 pub(super) struct Lag {
-    /// The first event that is not.
+    /// The first pending event.
     from: Cursor,
-    /// Whether there are more in the log than are in the batch.
+    /// Whether the log has more pending events than the user's batch.
     pub(super) more: bool,
-    /// How many of those were scanned.
+    /// The number of scanned events that are left in the log.
     pub(super) behind: usize,
+    /// Set if an event was not accepted: the user is *held*.
     refusal: Option<Refusal>,
 }
 
@@ -54,8 +58,7 @@ struct Refusal {
 }
 
 impl Queue {
-    /// Goes on from where an earlier run was, with a receiver that counts as having worked for so
-    /// long.
+    /// Continues from saved progress; `worked` is the receiver's working time so far.
     pub fn new(progress: Progress, worked: Duration) -> Self {
         let mut queue = Self {
             scanned: progress.position,
@@ -78,38 +81,38 @@ impl Queue {
         queue
     }
 
-    /// Up to where the log was scanned.
+    /// How far the log was scanned.
     pub const fn scanned(&self) -> Cursor {
         self.scanned
     }
 
-    /// Goes on with the scan from a later place: what is between was let go.
+    /// Continues the scan at a later cursor, because the log dropped the entries before it.
     pub fn skip_to(&mut self, scanned: Cursor) {
         self.scanned = self.scanned.max(scanned);
     }
 
-    /// Whether so little waits that something new may be begun.
+    /// Whether so few events wait for a retry that new ones may be read.
     pub fn has_room(&self) -> bool {
         self.waiting_events() < WAITING_MAX
     }
 
-    /// How many events wait for another attempt.
+    /// The number of events that wait for a retry.
     pub fn waiting_events(&self) -> usize {
         let waiting = self.waiting.iter().chain(&self.letters);
         waiting.map(|batch| batch.entries.len()).sum()
     }
 
-    /// How many events were scanned and are in no batch.
+    /// The number of events that were scanned and left in the log.
     pub fn left_in_log(&self) -> usize {
         self.lags.values().map(|lag| lag.behind).sum()
     }
 
-    /// How many users are held because something was not accepted.
+    /// The number of users held because an event was not accepted.
     pub fn held_users(&self) -> usize {
         self.lags.values().filter(|lag| lag.refusal.is_some()).count()
     }
 
-    /// When the first of what is not accepted was first tried.
+    /// When the oldest event that was not accepted was first tried.
     pub fn held_since(&self) -> Option<Timestamp> {
         let refusals = self.lags.values().filter_map(|lag| lag.refusal.as_ref());
         refusals.map(|refusal| refusal.first.at).min()
@@ -117,8 +120,8 @@ impl Queue {
 
     // Making batches.
 
-    /// The next user whose events are to be read from the log, from where on, and whether they go
-    /// alone, because one was not accepted before.
+    /// The next user whose events must be read from the log, the cursor to read from, and whether
+    /// they go into a batch of their own, because one was not accepted before.
     pub fn next_ready(&mut self) -> Option<(UserId, Cursor, bool)> {
         let place = self.ready.iter().position(|user| !self.reviving.contains_key(user))?;
         let user = self.ready.remove(place)?;
@@ -126,13 +129,13 @@ impl Queue {
         Some((user, lag.from, lag.refusal.is_some()))
     }
 
-    /// Leaves a ready user for later.
+    /// Puts a ready user back to the front.
     pub fn not_yet(&mut self, user: UserId) {
         self.ready.push_front(user);
     }
 
-    /// Takes what was read of a ready user; `is_all` says that there is nothing more in the log.
-    /// Returns the entries that are damaged, which go into no batch.
+    /// Adds the events that were read for a ready user to a batch; `is_all` says that the log has no
+    /// more. Returns the damaged entries, which go into no batch.
     pub fn take_up(
         &mut self,
         batch: &mut Batch,
@@ -142,7 +145,7 @@ impl Queue {
     ) -> Vec<LogEntry> {
         let Some(lag) = self.lags.get_mut(user) else { return Vec::new() };
         let scanned = self.scanned;
-        // What was not scanned yet will be.
+        // Entries beyond the scan are left to the scan, or they would be posted twice.
         let known: Vec<_> = read.into_iter().filter(|entry| entry.cursor <= scanned).collect();
         let (count, last) = (known.len(), known.last().map(|entry| entry.cursor));
         let (damaged, whole): (Vec<_>, Vec<_>) = known.into_iter().partition(LogEntry::is_damaged);
@@ -170,8 +173,8 @@ impl Queue {
         damaged
     }
 
-    /// Scans the next entry of the log: into the batch, unless its user lags. Returns an entry that
-    /// is damaged, and that will not be read again.
+    /// Scans the next log entry and adds it to the batch, unless its user lags already. Returns the
+    /// entry if it is damaged and will not be read again.
     pub fn scan(&mut self, batch: &mut Batch, entry: LogEntry) -> Option<LogEntry> {
         self.scanned = entry.cursor;
         if let Some(lag) = self.lags.get_mut(&entry.user) {
@@ -202,7 +205,7 @@ impl Queue {
         None
     }
 
-    /// Takes up a dead letter that was put back, unless it was already.
+    /// Adds a dead letter that was put back, unless it is pending already.
     pub fn revive(&mut self, entry: LogEntry, now: Timestamp) {
         let is_under_way = self.reviving.get(&entry.user) == Some(&entry.cursor);
         let place = self.letters.binary_search_by_key(&Some(entry.cursor), Batch::first);
@@ -215,7 +218,7 @@ impl Queue {
         }
     }
 
-    /// The batch that has waited longest past its time.
+    /// Takes the batch that has been due for longest, if any is due.
     pub fn due(&mut self, now: Timestamp) -> Option<Batch> {
         let (batch, letter) = (self.next_batch(), self.next_letter());
         let is_letter = match (batch, letter) {
@@ -234,13 +237,13 @@ impl Queue {
         Some(letter)
     }
 
-    /// When the next batch has waited long enough.
+    /// When the next batch is due.
     pub fn next_due(&self) -> Option<Timestamp> {
         let next = self.next_batch().into_iter().chain(self.next_letter());
         next.map(|(retry_at, _)| retry_at).min()
     }
 
-    /// When the next batch that is no dead letter may go, and its place.
+    /// The due time and index of the next batch that is not a dead letter.
     fn next_batch(&self) -> Option<(Timestamp, usize)> {
         let is_free = |batch: &Batch| {
             self.reviving.is_empty()
@@ -250,8 +253,8 @@ impl Queue {
         waiting.map(|(place, batch)| (batch.retry_at, place)).min()
     }
 
-    /// When the next dead letter may go, and its place: a user's go one by one and in their order, and
-    /// not beside the user's other events.
+    /// The due time and index of the next dead letter. A user's letters go one by one, in order, and
+    /// never while another event of the user is in flight.
     fn next_letter(&self) -> Option<(Timestamp, usize)> {
         let mut seen: HashSet<_> = self.reviving.keys().collect();
         let letters = self.letters.iter().enumerate().filter(move |(_, letter)| {
@@ -263,7 +266,7 @@ impl Queue {
         free.map(|(place, letter)| (letter.retry_at, place)).min()
     }
 
-    /// Whether a batch that is no dead letter bears something of a user, and does not wait.
+    /// Whether an event of the user is in flight that is not a dead letter.
     fn is_under_way(&self, user: &UserId) -> bool {
         let waits = |batch: &Batch| batch.entries.iter().any(|entry| entry.user == *user);
         self.lags.contains_key(user)
@@ -271,8 +274,8 @@ impl Queue {
             && !self.waiting.iter().any(waits)
     }
 
-    /// Has nothing wait any longer than the receiver asked for: it is there again. Back-off begins
-    /// anew, because failures while it was down say nothing about the next one.
+    /// Makes every batch due, except for pauses that the receiver asked for. Called when the receiver
+    /// works again: failures while it was down must not lengthen the pauses after the next failure.
     pub fn hurry(&mut self, now: Timestamp) {
         for batch in self.waiting.iter_mut().chain(&mut self.letters) {
             batch.pauses = Pauses::default();
@@ -280,16 +283,16 @@ impl Queue {
         }
     }
 
-    // What became of them.
+    // Recording results.
 
-    /// Notes that a batch is dealt with; returns the dead letters among it that are delivered.
+    /// Records that a batch was accepted or is dead; returns the cursors of delivered dead letters.
     pub fn done(&mut self, batch: Batch) -> Vec<Cursor> {
         if batch.revived {
-            self.returned(&batch);
+            self.end_revival(&batch);
             return batch.entries.into_iter().map(|entry| entry.cursor).collect();
         }
         if batch.is_scout {
-            self.hurry_suspects();
+            self.retry_suspects_now();
         }
         for entry in batch.entries {
             if let Some(lag) = self.lags.get_mut(&entry.user) {
@@ -298,13 +301,13 @@ impl Queue {
                     self.touched.insert(entry.user.clone());
                 }
             }
-            self.let_go(&entry.user);
+            self.release(&entry.user);
         }
         Vec::new()
     }
 
-    /// Notes that nothing of a user is under way any more.
-    fn let_go(&mut self, user: &UserId) {
+    /// Records that no event of a user is in flight any more.
+    fn release(&mut self, user: &UserId) {
         if let Some(lag) = self.lags.get_mut(user) {
             if !lag.more {
                 self.lags.remove(user);
@@ -314,10 +317,10 @@ impl Queue {
         }
     }
 
-    /// Has a batch that was not accepted wait for another attempt, whole or in parts; returns it
-    /// where it is to be given up.
+    /// Schedules a batch that was not accepted for a retry, whole or split; returns it if it must be
+    /// given up.
     pub fn set_back(&mut self, mut batch: Batch, why: &Setback, now: Timestamp) -> Option<Batch> {
-        self.returned(&batch);
+        self.end_revival(&batch);
         let first = *batch.refused.get_or_insert(First { at: now, worked: why.worked });
         batch.attempts += 1;
         batch.error = Arc::clone(&why.error);
@@ -348,14 +351,14 @@ impl Queue {
         None
     }
 
-    /// Notes that a dead letter is no longer under way.
-    fn returned(&mut self, batch: &Batch) {
+    /// Records that a dead letter that was put back is no longer in flight.
+    fn end_revival(&mut self, batch: &Batch) {
         for entry in batch.entries.iter().filter(|_| batch.revived) {
             self.reviving.remove(&entry.user);
         }
     }
 
-    /// Has a batch wait that could not be given up.
+    /// Adds a batch that waits for a retry.
     pub fn wait(&mut self, batch: Batch) {
         if batch.revived {
             let place = self.letters.partition_point(|other| other.first() < batch.first());
@@ -376,20 +379,20 @@ impl Queue {
 
     // Progress.
 
-    /// Up to where everything is dealt with, but for those who are held.
+    /// Every event up to here is delivered or dead, except those of held users.
     pub fn position(&self) -> Cursor {
         let lags = self.lags.values().filter(|lag| lag.refusal.is_none());
         let first = lags.map(|lag| Cursor(lag.from.0.saturating_sub(1))).min();
         first.unwrap_or(self.scanned).min(self.scanned)
     }
 
-    /// Up to where everything is dealt with: the log is kept from there on.
+    /// Every event up to here is delivered or dead: the log is kept from there on.
     pub fn kept_after(&self) -> Cursor {
         let first = self.lags.values().map(|lag| Cursor(lag.from.0.saturating_sub(1))).min();
         first.unwrap_or(self.scanned).min(self.scanned)
     }
 
-    /// What is to be saved, since the last time, where the receiver has worked for so long.
+    /// Takes the progress since the last save; `worked` is the receiver's working time.
     pub fn save(&mut self, worked: Duration) -> Save {
         let mut save = Save { position: self.position(), ..Save::default() };
         for user in self.touched.drain() {
@@ -409,7 +412,7 @@ impl Queue {
         save
     }
 
-    /// Notes that what was to be saved was not.
+    /// Takes back progress that could not be saved.
     pub fn unsaved(&mut self, save: Save) {
         self.touched.extend(save.held.into_iter().map(|held| held.user));
         self.touched.extend(save.freed);

@@ -1,4 +1,4 @@
-//! The callbacks of Tencent Cloud IM, as its receivers know them.
+//! Callbacks in the format of Tencent Cloud IM, for back ends that were written for it.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
@@ -8,36 +8,36 @@ use serde::Serialize;
 use super::format::Request;
 use crate::presence::{Cause, Kicker, Platform, Timestamp, Transition, UserId};
 
-/// What a callback about a change of state is called.
+/// The callback command of a state change.
 const STATE_CHANGE: &str = "State.StateChange";
-/// What one is called that only tries the receiver.
+/// The callback command of a test.
 const TEST: &str = "State.Test";
-/// Where a change comes from that no client asked for.
+/// The platform of a change that was made by the server API.
 const SERVER_API: &str = "RESTAPI";
 
-/// What callbacks to a back end written for Tencent Cloud IM say.
+/// The settings for callbacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tencent {
     /// The app's id.
     pub sdk_app_id: u64,
-    /// What callbacks are signed with; empty: they are not.
+    /// The token that signs callbacks; if empty, they are not signed.
     pub token: String,
-    /// Whether a device that a login kicked is also reported as logged out.
+    /// Whether a terminal that a login kicked also sends a callback for its logout.
     pub kick_sends_logout: bool,
 }
 
-/// A callback, but for its address.
+/// A callback, without the receiver's URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Callback {
-    /// The platform that it is about.
+    /// The platform of the change (`OptPlatform`).
     pub platform: &'static str,
-    /// Where that came from; empty where it is not known.
+    /// The client's address (`ClientIP`); empty if unknown.
     pub address: String,
-    /// What is told.
+    /// The JSON body.
     pub body: Body,
 }
 
-/// What a callback tells.
+/// The JSON body of a callback.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Body {
@@ -66,7 +66,7 @@ struct Device {
     platform: &'static str,
 }
 
-/// What a transition is to a back end written for Tencent Cloud IM; `None` for what that is not told.
+/// Makes the callback for a transition; `None` if Tencent Cloud IM has no callback for it.
 pub fn callback(tencent: &Tencent, user: &UserId, transition: &Transition) -> Option<Callback> {
     let (action, reason) = action(tencent, transition)?;
     let is_by_server = matches!(transition.by, Some(Kicker::Admin { .. }));
@@ -86,7 +86,7 @@ pub fn callback(tencent: &Tencent, user: &UserId, transition: &Transition) -> Op
     Some(Callback { platform, address: address.unwrap_or_default(), body })
 }
 
-/// The action and the reason that a cause is told as.
+/// The `Action` and `Reason` of a transition.
 fn action(tencent: &Tencent, transition: &Transition) -> Option<(&'static str, &'static str)> {
     let platform = transition.terminal.as_ref().map(|terminal| terminal.platform);
     match (transition.cause, &transition.by) {
@@ -112,7 +112,7 @@ fn action(tencent: &Tencent, transition: &Transition) -> Option<(&'static str, &
     }
 }
 
-/// A platform in `KickedDevice`.
+/// A platform's name in `KickedDevice`.
 const fn kicked(platform: Platform) -> &'static str {
     match platform {
         Platform::Android => "Android",
@@ -125,7 +125,7 @@ const fn kicked(platform: Platform) -> &'static str {
     }
 }
 
-/// A platform in `OptPlatform`.
+/// A platform's name in `OptPlatform`.
 const fn opt_platform(platform: Platform) -> &'static str {
     if matches!(platform, Platform::Ios) { "IOS" } else { kicked(platform) }
 }

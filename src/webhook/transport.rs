@@ -1,3 +1,5 @@
+//! The port that posts requests to receivers, and its HTTP client.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,45 +13,42 @@ use crate::causes::with_causes;
 use crate::clock::timestamp;
 use crate::presence::Timestamp;
 
-/// How long it may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How much of an answer is read, where it matters: more than any means to say, and little enough for
-/// as many as are under way.
+/// The maximum size of a JSON answer; it bounds the memory of all requests in flight.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
-/// How much of what a receiver says beside a status is kept: enough for a reason.
-const SAID_BYTES_MAX: usize = 200;
-/// How long that is waited for; the status alone decides what becomes of the events.
-const SAID_TIMEOUT: Duration = Duration::from_millis(500);
-/// The longest pause that a receiver may ask for.
+/// How much of an error answer's body is kept for the error message.
+const EXCERPT_BYTES_MAX: usize = 200;
+/// How long that body may take; the status alone decides what happens to the events.
+const EXCERPT_TIMEOUT: Duration = Duration::from_millis(500);
+/// The longest `Retry-After` that is respected.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was accepted.
+    /// The receiver accepted it.
     Accepted,
-    /// The receiver will not have it: something in it is wrong.
+    /// The receiver refused its content.
     Refused {
-        /// What it said.
+        /// The status and the beginning of the answer.
         error: Arc<str>,
-        /// How long it asks to be left alone.
+        /// The pause that the receiver asked for.
         retry_after: Option<Duration>,
     },
-    /// It did not work this time.
+    /// It failed, and a retry may succeed.
     Failed {
-        /// What happened.
+        /// The error message.
         error: Arc<str>,
-        /// How long the receiver asks to be left alone.
+        /// The pause that the receiver asked for.
         retry_after: Option<Duration>,
-        /// Whether something in it may be the cause.
+        /// The likely cause.
         blame: Blame,
     },
 }
 
 /// Posts requests: the port to receivers.
 pub trait Transport: Send + Sync + 'static {
-    /// Posts a request, and waits for its answer for so long; `wall` is what an answer's dates are
-    /// compared with.
+    /// Posts a request and waits for the answer; dates in the answer are compared with `wall`.
     fn post(
         &self,
         request: Request,
@@ -58,7 +57,7 @@ pub trait Transport: Send + Sync + 'static {
     ) -> BoxFuture<'static, Outcome>;
 }
 
-/// Posts by HTTP: no redirect is followed, and no proxy of the environment's is used.
+/// Posts by HTTP, without following redirects or using the environment's proxy.
 #[derive(Debug, Clone)]
 pub struct HttpTransport(Client);
 
@@ -67,9 +66,9 @@ impl HttpTransport {
     ///
     /// # Errors
     ///
-    /// Where the system's certificates cannot be read.
+    /// If the system's certificates cannot be read.
     pub fn new() -> Result<Self, reqwest::Error> {
-        // Whoever comes first installs it; all install the same.
+        // Fails if a provider is installed already, which is the same one.
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -99,7 +98,7 @@ impl Transport for HttpTransport {
     }
 }
 
-/// Posts a request; an answer that does not accept it is the error.
+/// Posts a request; returns an answer without a success status as the error.
 async fn post(client: &Client, request: Request) -> Result<Outcome, Box<Response>> {
     let Request { url, headers, body, wants_json } = request;
     let post = headers.into_iter().fold(client.post(url), |post, (k, v)| post.header(k, v));
@@ -116,18 +115,18 @@ async fn post(client: &Client, request: Request) -> Result<Outcome, Box<Response
         return Err(Box::new(answer));
     }
     if wants_json && !(status == StatusCode::OK && is_json(answer).await) {
-        return Ok(failed("the answer is not 200 with JSON", None, Blame::Unclear));
+        return Ok(failed("expected status 200 with a JSON body", None, Blame::Unclear));
     }
     Ok(Outcome::Accepted)
 }
 
-/// What an answer means that accepts nothing; its reason is the status and what the receiver says.
+/// Turns an answer without a success status into a result, with status and body as the message.
 async fn not_accepted(answer: Response, wall: Timestamp) -> Outcome {
     let status = answer.status();
     let retry_after = retry_after(answer.headers(), wall);
-    let said = said(answer).await;
-    let colon = if said.is_empty() { "" } else { ": " };
-    let error = format!("status {status}{colon}{said}");
+    let excerpt = excerpt(answer).await;
+    let colon = if excerpt.is_empty() { "" } else { ": " };
+    let error = format!("status {status}{colon}{excerpt}");
     let again = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
     if status.is_client_error() && !again.contains(&status) {
         return Outcome::Refused { error: error.into(), retry_after };
@@ -136,18 +135,18 @@ async fn not_accepted(answer: Response, wall: Timestamp) -> Outcome {
     failed(&error, retry_after, blame)
 }
 
-/// The beginning of an answer's body in one line, as far as it comes soon.
-async fn said(mut answer: Response) -> String {
+/// The beginning of an answer's body in one line, as far as it arrives in time.
+async fn excerpt(mut answer: Response) -> String {
     let mut read = Vec::new();
     let reading = async {
-        while read.len() < SAID_BYTES_MAX
+        while read.len() < EXCERPT_BYTES_MAX
             && let Ok(Some(chunk)) = answer.chunk().await
         {
-            read.extend_from_slice(&chunk[..chunk.len().min(SAID_BYTES_MAX)]);
+            read.extend_from_slice(&chunk[..chunk.len().min(EXCERPT_BYTES_MAX)]);
         }
     };
-    tokio::time::timeout(SAID_TIMEOUT, reading).await.ok();
-    read.truncate(SAID_BYTES_MAX);
+    tokio::time::timeout(EXCERPT_TIMEOUT, reading).await.ok();
+    read.truncate(EXCERPT_BYTES_MAX);
     let text = String::from_utf8_lossy(&read).replace(char::is_control, " ");
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -156,11 +155,11 @@ fn failed(error: &str, retry_after: Option<Duration>, blame: Blame) -> Outcome {
     Outcome::Failed { error: error.into(), retry_after, blame }
 }
 
-/// For how long a receiver asks to be left alone (RFC 9110, section 10.2.3).
+/// The pause that a receiver asks for (RFC 9110, section 10.2.3).
 fn retry_after(headers: &HeaderMap, wall: Timestamp) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    // A number that is too large for one is more than is kept in any case.
+    // A number that does not fit is longer than the maximum anyway.
     let secs = is_number.then(|| value.parse().unwrap_or(u64::MAX));
     let asked = secs.map(Duration::from_secs).or_else(|| {
         let date = httpdate::parse_http_date(value).ok()?;

@@ -1,3 +1,5 @@
+//! The task that posts batches, records results, and saves progress.
+
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +18,16 @@ use crate::presence::Timestamp;
 use crate::store::{Cursor, Dead, Progress, Save, StoreError};
 use crate::throttle::Throttle;
 
-/// How often progress is saved while there is some.
+/// How soon progress is saved.
 const SAVE_EVERY: Duration = Duration::from_millis(200);
-/// How long a store that fails is left alone.
+/// The pause before a failed call of the store is retried.
 pub(super) const STORE_PAUSE: Duration = Duration::from_secs(1);
-/// How many dead letters that were put back are taken up at once.
+/// The maximum number of put-back dead letters that are read at once.
 const REVIVED_MAX: usize = 1000;
-/// How long requests that are under way are waited for when the hub stops.
+/// How long a stopping hub waits for requests in flight.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
-/// Posts events until it is told to stop.
+/// Posts events until `stop` is set.
 pub(super) async fn run(
     webhook: &Webhook,
     settings: Option<Settings>,
@@ -36,7 +38,7 @@ pub(super) async fn run(
         let mut throttle = Throttle::default();
         while let Err(error) = webhook.outbox.clear().await {
             if let Some(suppressed) = throttle.admit(webhook.clock.now()) {
-                tracing::warn!(%error, suppressed, "webhook cannot forget its progress, retrying");
+                tracing::warn!(%error, suppressed, "webhook cannot clear its progress, retrying");
             }
             sleep(STORE_PAUSE).await;
         }
@@ -44,7 +46,7 @@ pub(super) async fn run(
         return;
     };
     let progress = begin(webhook).await;
-    // Nothing that is held has waited for longer.
+    // Working time counts from the oldest held event, the only ones that need it.
     let worked_ms = progress.held.iter().map(|held| held.worked_ms).max();
     let worked = Duration::from_millis(worked_ms.unwrap_or_default());
     let mut worker = Worker {
@@ -59,7 +61,7 @@ pub(super) async fn run(
         damaged: Vec::new(),
         revived: Vec::new(),
         more_to_revive: false,
-        is_revival_owed: false,
+        must_retry_revive: false,
         under_way: 0,
         again: 0,
         lines: Lines::default(),
@@ -68,7 +70,7 @@ pub(super) async fn run(
     worker.work(stop).await;
 }
 
-/// Where to begin, as soon as the store says.
+/// Reads the saved progress, retrying while the store fails.
 async fn begin(webhook: &Webhook) -> Progress {
     let mut throttle = Throttle::default();
     loop {
@@ -84,7 +86,7 @@ async fn begin(webhook: &Webhook) -> Progress {
     }
 }
 
-/// Waits until then, where there is anything to wait for.
+/// Sleeps until a time; forever if there is none.
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
@@ -99,26 +101,26 @@ pub(super) struct Worker<'a> {
     pub(super) queue: Queue,
     pub(super) health: Health,
     requests: JoinSet<(Batch, Result<Outcome, Panicked>)>,
-    /// Whether the next probe of a receiver that is down is something new: one batch that is never
-    /// accepted must not keep the hub from noticing that others would be.
+    /// Whether the next probe of a receiver that is down sends new events. Alternates, because a
+    /// batch that is never accepted must not hide that the receiver accepts others.
     pub(super) is_probe_new: bool,
     save_at: Option<Instant>,
-    /// Entries that were damaged, as dead letters that are not yet saved.
+    /// Damaged entries, as dead letters that are not saved yet.
     pub(super) damaged: Vec<Dead>,
-    /// Dead letters that are delivered, and not yet saved so.
+    /// Put-back dead letters whose delivery is not saved yet.
     revived: Vec<Cursor>,
-    /// Whether there may be more of them than were taken up.
+    /// Whether the store may have more put-back dead letters than were read.
     more_to_revive: bool,
-    /// Whether those that were put back could not be read, and must be read again.
-    is_revival_owed: bool,
-    /// Events that are under way, and those of them that were tried before.
+    /// Whether reading the put-back dead letters failed and must be retried.
+    must_retry_revive: bool,
+    /// The number of events in flight.
     under_way: usize,
-    /// See [`Self::under_way`].
+    /// The number of events in flight that were tried before.
     again: usize,
     lines: Lines,
 }
 
-/// What is logged at most once a minute.
+/// The log lines that are written at most once a minute.
 #[derive(Default)]
 struct Lines {
     not_accepted: Throttle,
@@ -126,7 +128,7 @@ struct Lines {
     panicked: Throttle,
     store: Throttle,
     down: Throttle,
-    /// Whether the last time that the receiver went down was logged.
+    /// Whether the current outage was logged, so that its end is logged, too.
     is_down_logged: bool,
 }
 
@@ -159,7 +161,7 @@ impl Worker<'_> {
         self.save().await;
     }
 
-    /// Whether another request may go out now.
+    /// Whether another request may be sent now.
     fn may_start(&self) -> bool {
         if self.health.is_down() {
             self.requests.is_empty() && self.now() >= self.health.probe_at()
@@ -168,7 +170,7 @@ impl Worker<'_> {
         }
     }
 
-    /// When to look again, if nothing else happens.
+    /// When to wake up if nothing else happens.
     fn wake_at(&self) -> Option<Instant> {
         let now = self.now();
         let at = if self.health.is_down() && now < self.health.probe_at() {
@@ -179,7 +181,7 @@ impl Worker<'_> {
         at.map(|at| self.webhook.clock.after(at - now))
     }
 
-    /// Sends what may be sent; returns whether all that is new has been looked at.
+    /// Sends all requests that may be sent now; returns whether the log has no unscanned entries.
     async fn start_requests(&mut self) -> bool {
         while self.may_start() {
             self.head.mark_unchanged();
@@ -195,7 +197,8 @@ impl Worker<'_> {
         let made = match caught_now(|| format.request(url, &batch.entries, wall)) {
             Ok(Some(request)) => Ok(request),
             Ok(None) => {
-                // This format has no such event: nothing is sent, which proves nothing about the receiver.
+                // The format has no request for this event. Nothing is sent, so this must not count as a
+                // success of the receiver.
                 self.revived.extend(self.queue.done(batch));
                 return self.save_soon();
             }
@@ -216,7 +219,7 @@ impl Worker<'_> {
     async fn finished(&mut self, done: Result<(Batch, Result<Outcome, Panicked>), JoinError>) {
         match done {
             Ok((batch, outcome)) => self.settle(batch, outcome).await,
-            // Panics are caught, so the runtime is stopping: the next run posts what it bore.
+            // Panics are caught, so the runtime is stopping; the next run posts these events.
             Err(error) => tracing::debug!(%error, "webhook request cancelled"),
         }
     }
@@ -244,7 +247,7 @@ impl Worker<'_> {
         self.webhook.metrics.requested(result);
         let now = self.now();
         let last_success = self.health.last_success();
-        // The `Retry-After` of a refused event concerns that event alone.
+        // The `Retry-After` of a refused event applies to that event alone.
         let asked = retry_after.filter(|_| blame != Blame::Event);
         if let Some(failing_for) = self.health.failed(now, asked) {
             self.log_down(&error, failing_for);
@@ -281,7 +284,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Makes a dead letter of what is never accepted, so that its user's later events can go on.
+    /// Saves a batch that is given up as dead letters, so that its user's later events continue.
     async fn give_up(&mut self, mut batch: Batch) {
         let now = self.now();
         let dead = batch.dead(self.webhook.clock.wall());
@@ -295,12 +298,12 @@ impl Worker<'_> {
                     if let Some(suppressed) = self.lines.given_up.admit(now) {
                         tracing::error!(
                             user = entry.user.as_str(), attempts, error = %last_error, suppressed,
-                            "webhook event given up: it is a dead letter now"
+                            "webhook event given up and moved to the dead letters"
                         );
                     }
                 }
                 let is_letter = batch.is_revived();
-                // One that was put back is simply a dead letter again: the queue holds nobody for it.
+                // A put-back letter becomes a dead letter again; no user is held because of it.
                 if !is_letter {
                     self.queue.done(batch);
                 }
@@ -317,21 +320,21 @@ impl Worker<'_> {
         }
     }
 
-    /// Takes up what was put back.
+    /// Reads dead letters that were put back.
     async fn revive(&mut self) {
         let now = self.now();
         match self.webhook.outbox.dead(None, true, REVIVED_MAX).await {
             Ok(dead) => {
-                self.is_revival_owed = false;
+                self.must_retry_revive = false;
                 self.more_to_revive = dead.len() == REVIVED_MAX;
                 for Dead { entry, .. } in dead {
-                    let is_buried = self.damaged.iter().any(|dead| dead.entry == entry);
-                    if is_buried || self.revived.contains(&entry.cursor) {
+                    let is_recorded = self.damaged.iter().any(|dead| dead.entry == entry);
+                    if is_recorded || self.revived.contains(&entry.cursor) {
                         continue;
                     }
                     if entry.is_damaged() {
-                        // Since it was put back. Saved as damaged, it is put back no more.
-                        self.bury([entry]);
+                        // It was damaged after it was put back. Saving it as damaged ends that.
+                        self.record_damaged([entry]);
                     } else {
                         self.queue.revive(entry, now);
                     }
@@ -339,27 +342,27 @@ impl Worker<'_> {
             }
             Err(error) => {
                 self.store_failed("read the dead letters that were put back", &error);
-                self.is_revival_owed = true;
+                self.must_retry_revive = true;
                 self.save_soon();
             }
         }
     }
 
-    /// Takes up more dead letters, where the last read did not take all.
+    /// Reads more put-back dead letters, if the last read did not return all.
     async fn revive_more(&mut self) {
         if self.more_to_revive {
             self.revive().await;
         }
     }
 
-    // Telling how it goes.
+    // Saving and showing progress.
 
     pub(super) fn save_soon(&mut self) {
         let at = self.webhook.clock.after(SAVE_EVERY);
         self.save_at.get_or_insert(at);
     }
 
-    /// What is to be saved now; [`Self::saved`] or [`Queue::unsaved`] takes it back.
+    /// Collects the progress to save; afterwards [`Self::saved`] or [`Queue::unsaved`] must be called.
     fn take_unsaved(&mut self) -> Save {
         let worked = self.health.worked(self.now());
         let mut save = self.queue.save(worked);
@@ -368,7 +371,7 @@ impl Worker<'_> {
         save
     }
 
-    /// Notes that all of it was saved; nothing came to be saved meanwhile.
+    /// Clears what was saved. Nothing is added while a save is awaited, so nothing is lost.
     fn saved(&mut self) {
         self.damaged.clear();
         self.revived.clear();
@@ -380,7 +383,7 @@ impl Worker<'_> {
         match self.webhook.outbox.save(save.clone()).await {
             Ok(()) => {
                 self.saved();
-                if self.is_revival_owed {
+                if self.must_retry_revive {
                     self.revive().await;
                 } else if !save.revived.is_empty() {
                     self.revive_more().await;
@@ -402,7 +405,7 @@ impl Worker<'_> {
 
     fn note_failure(&mut self, batch: &Batch, error: &Arc<str>) {
         let (now, events, attempts) = (self.now(), batch.entries.len(), batch.attempts() + 1);
-        // While the receiver is down, the log has said so already.
+        // The outage of a receiver that is down is logged already.
         if !self.health.is_down()
             && let Some(suppressed) = self.lines.not_accepted.admit(now)
         {

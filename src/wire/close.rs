@@ -18,8 +18,8 @@ pub fn has_name(code: u16) -> bool {
 
 /// Why the hub closes a connection.
 ///
-/// From 4000 to 4499 a client connects again, with back-off and `resume`; from 4500 to 4999 it does
-/// not until its user acts. So a client needs no table.
+/// Clients need only the range: from 4000 to 4499 they reconnect, with back-off and `resume`; from 4500
+/// to 4999 they do not reconnect until the user acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u16)]
@@ -28,7 +28,7 @@ pub enum Close {
     LoggedOut = 1000,
     /// The hub is draining: connect again after `reconnect_ms`.
     Draining = 1001,
-    /// The peer broke RFC 6455.
+    /// The client broke RFC 6455.
     ProtocolError = 1002,
     /// A text frame was not UTF-8 (RFC 6455, section 8.1).
     NotUtf8 = 1007,
@@ -50,17 +50,17 @@ pub enum Close {
     SlowConsumer = 4005,
     /// The store cannot be reached.
     Unavailable = 4006,
-    /// The session goes on elsewhere (L7): come back with `resume: ""`.
+    /// The session was resumed on another connection (L7): come back with `resume: ""`.
     Moved = 4007,
-    /// Kicked, or a resume of a kicked session.
+    /// The session was kicked, or a resume named a kicked session.
     Kicked = 4501,
     /// The token was refused.
     InvalidToken = 4502,
-    /// The resume would have cost somebody else (L7).
+    /// The resume conflicts with other devices (L7).
     Superseded = 4503,
-    /// Too many messages that mean nothing.
+    /// Too many malformed messages.
     ProtocolViolation = 4504,
-    /// Devices stand in the way (L3, `reject_new`).
+    /// The login conflicts with other devices (L3, `reject_new`).
     LoginConflict = 4505,
 }
 

@@ -1,4 +1,4 @@
-//! Error codes, and errors as clients and back ends read them.
+//! Errors for clients and back ends: a code for programs and a message for people.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -6,19 +6,19 @@ use utoipa::ToSchema;
 use super::Close;
 use crate::presence::{DeviceId, Platform};
 
-/// What went wrong, as a client or a back end can act on it.
+/// An error code that a client or a back end can act on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
-    /// The message is malformed, or a field is wrong.
+    /// The message is malformed, or a field is missing or invalid.
     BadRequest,
-    /// No such `type`.
+    /// The `type` is unknown.
     UnknownType,
-    /// There is no login yet.
+    /// The connection or the user is not logged in.
     NotLoggedIn,
-    /// There is a login already.
+    /// The connection is already logged in.
     AlreadyLoggedIn,
-    /// The token is refused.
+    /// The token is invalid.
     InvalidToken,
     /// The token has expired.
     TokenExpired,
@@ -30,21 +30,21 @@ pub enum ErrorCode {
     InvalidDevice,
     /// The session was kicked or replaced (L7).
     Kicked,
-    /// The resume would cost somebody else (L7).
+    /// The resume conflicts with other devices (L7).
     Superseded,
-    /// Devices stand in the way (L3).
+    /// The login conflicts with other devices (L3).
     LoginConflict,
     /// Too many requests.
     RateLimited,
     /// The token does not allow this.
     Forbidden,
-    /// The hub cannot do it now.
+    /// The hub cannot do this now.
     Unavailable,
-    /// A text that names no user.
+    /// The text is not a valid user id.
     InvalidUser,
-    /// Past the session's limit of subscriptions.
+    /// The session has too many subscriptions.
     TooMany,
-    /// What the store has of this user is damaged; only back ends are told so.
+    /// The stored record of this user is damaged; only back ends get this code.
     Damaged,
 }
 
@@ -73,7 +73,7 @@ impl ErrorCode {
         }
     }
 
-    /// How a connection ends whose login failed so.
+    /// The close code of a connection whose login failed with this error.
     pub const fn closes_login(self) -> Close {
         match self {
             Self::TokenExpired => Close::TokenExpired,
@@ -98,34 +98,34 @@ impl ErrorCode {
     }
 }
 
-/// An error as clients and back ends read it.
+/// An error in a reply or an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ErrorBody {
-    /// For programs.
+    /// The code, for programs.
     pub code: ErrorCode,
-    /// For people.
+    /// The message, for people.
     pub message: String,
-    /// The devices in the way of a login.
+    /// The devices that conflict with a login.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceRef>,
 }
 
-/// A device in the way of a login.
+/// A device that conflicts with a login.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeviceRef {
-    /// What it runs on.
+    /// The platform of the device.
     pub platform: Platform,
-    /// Its id.
+    /// The device's id.
     pub device: DeviceId,
 }
 
 impl ErrorBody {
-    /// An error with words for people.
+    /// Makes an error with a message.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), devices: Vec::new() }
     }
 
-    /// A conflict with these devices.
+    /// Makes the error of a login that conflicts with devices.
     pub fn conflict(devices: Vec<(Platform, DeviceId)>) -> Self {
         let devices =
             devices.into_iter().map(|(platform, device)| DeviceRef { platform, device }).collect();

@@ -1,29 +1,28 @@
-//! Explains to users what is wrong with a value that they wrote: the field, what was expected, and what
-//! was given.
+//! Explains what is wrong with a value in user input: the field, what was expected, and what was given.
 //!
-//! Serde's messages ("invalid type: map, expected a sequence") are for programmers. They are put into
-//! plain words here, in one place, for bodies, queries, messages and the configuration alike.
+//! Serde's messages ("invalid type: map, expected a sequence") are for programmers. This module turns
+//! them into plain words for request bodies, queries, client messages and the configuration.
 
 use serde::Deserialize;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
-/// How many characters are shown of what was given.
+/// The maximum number of characters of a given value that a message shows.
 const SHOWN_CHARS: usize = 60;
-/// Fields whose values are not shown, not even to those who sent them.
+/// Secret fields: messages never show their values.
 const SECRET: [&str; 4] = ["token", "key", "secret", "resume"];
 
-/// Reads JSON; `whole` names it: "the body".
+/// Reads JSON; `whole` is its name in messages, such as "the body".
 ///
 /// # Errors
 ///
-/// Says what is wrong.
+/// A message that explains what is wrong.
 pub fn read_json<'de, T: Deserialize<'de>>(json: &'de str, whole: &str) -> Result<T, String> {
     serde_json::from_str(json).map_err(|error| {
         if error.is_syntax() || error.is_eof() {
             return not_json(whole, &error);
         }
-        // Only now is it worth finding out where that was.
+        // Tracking the path costs time, so it is done in a second pass, after an error.
         let mut deserializer = serde_json::Deserializer::from_str(json);
         let found: Result<T, _> = serde_path_to_error::deserialize(&mut deserializer);
         let Err(error) = found else { return not_json(whole, &error) };
@@ -32,7 +31,7 @@ pub fn read_json<'de, T: Deserialize<'de>>(json: &'de str, whole: &str) -> Resul
     })
 }
 
-/// Says that something is a JSON value of another kind than an object, or not JSON at all.
+/// Explains why a text is not a JSON object.
 pub fn no_object(json: &str, whole: &str) -> String {
     match serde_json::from_str::<Value>(json) {
         Ok(given) => format!("{whole} must be a JSON object, got {}", show_given(&given)),
@@ -51,7 +50,7 @@ fn not_json(whole: &str, error: &serde_json::Error) -> String {
     format!("{whole} is not valid JSON: {what} (line {line}, column {column})")
 }
 
-/// What serde_json calls an error of syntax, in words that everybody knows.
+/// Rewords the syntax errors of serde_json.
 fn syntax(what: &str) -> &str {
     match what {
         "expected value" | "expected ident" => "expected a value",
@@ -61,7 +60,7 @@ fn syntax(what: &str) -> &str {
         "invalid number" => "a number is malformed",
         "number out of range" => "a number is too large",
         "invalid escape" => "a text has an escape that JSON does not know",
-        // Half of a pair of surrogates, which is no character by itself.
+        // A lone surrogate is half of a character.
         "lone leading surrogate in hex escape"
         | "unexpected end of hex escape"
         | "invalid unicode code point" => "a text has an escape that is not a whole character",
@@ -73,7 +72,7 @@ fn syntax(what: &str) -> &str {
     }
 }
 
-/// Says what is wrong at a place within a value; `error` is what serde says, `given` the whole value.
+/// Explains serde's `error` at a path within `given`, the whole value.
 pub fn explain(path: &Path, error: &str, given: Option<&Value>, whole: &str) -> String {
     let mut place = path.to_string();
     let given = given.and_then(|given| at(given, path));
@@ -95,7 +94,7 @@ pub fn explain(path: &Path, error: &str, given: Option<&Value>, whole: &str) -> 
             None => format!("expected {expected}"),
         },
         SerdeFault::Own(message) => {
-            // Only texts are read in ways of the hub's own: of anything else, its name was.
+            // The hub's own parsers read only texts. If the value is not a text, its key was parsed.
             let name = || path.iter().next_back().and_then(key).map(Value::from);
             let text = given
                 .and_then(|given| if given.is_string() { Some(given.clone()) } else { name() });
@@ -114,13 +113,13 @@ pub fn explain(path: &Path, error: &str, given: Option<&Value>, whole: &str) -> 
     }
 }
 
-/// What serde says, taken apart.
+/// A message of serde, parsed.
 enum SerdeFault<'a> {
-    /// A field that is missing, unknown or there twice.
+    /// A field is missing, unknown or duplicated.
     Field(&'a str, String),
-    /// Something else was expected.
+    /// Another type or value was expected.
     Expected(String),
-    /// What a type of the hub's own says.
+    /// The message of one of the hub's own types.
     Own(&'a str),
 }
 
@@ -162,7 +161,7 @@ impl<'a> SerdeFault<'a> {
     }
 }
 
-/// What serde and Rust call a kind of value, in words that everybody knows.
+/// Translates serde's and Rust's names of types into plain words.
 fn kind(expected: &str) -> &str {
     match expected {
         "a sequence" => "a list",
@@ -170,7 +169,7 @@ fn kind(expected: &str) -> &str {
         "a string" | "a borrowed string" | "string" | "str" | "a character" => "a text",
         "string or map" | "variant identifier" => "a text",
         "path string" => "a path",
-        // Of a size in bytes.
+        // The only parsable strings are sizes in bytes.
         "parsable string" => "a size such as \"10GiB\"",
         "a boolean" => "true or false",
         "u8" => "a whole number from 0 to 255",
@@ -185,7 +184,7 @@ fn kind(expected: &str) -> &str {
     }
 }
 
-/// Cuts off where serde_json says that it was.
+/// Removes the position that serde_json appends.
 fn without_place(error: &str) -> &str {
     let error = error.trim_end();
     error.rsplit_once(" at line ").map_or(error, |(error, _)| error)
@@ -207,7 +206,7 @@ fn at<'a>(whole: &'a Value, path: &Path) -> Option<&'a Value> {
     })
 }
 
-/// What was given, as a message shows it.
+/// Formats a given value for a message.
 pub fn show_given(given: &Value) -> String {
     let json = given.to_string();
     let mut json = match json.char_indices().nth(SHOWN_CHARS) {

@@ -1,4 +1,4 @@
-//! Frames of the WebSocket, encoded once for all who get them.
+//! Encodes messages, pings and closes as WebSocket frames.
 
 use std::cell::RefCell;
 
@@ -10,18 +10,18 @@ use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 
 use super::Close;
 
-/// The most that comes before what a server says (RFC 6455, section 5.2).
+/// The maximum size of a server's frame header (RFC 6455, section 5.2).
 const HEADER_BYTES_MAX: usize = 10;
 
 thread_local! {
-    /// Where a thread writes what is then kept in just as much room as it needs.
+    /// A buffer that each thread reuses, so that the returned frame is allocated in its exact size.
     static DRAFT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Frames a message, once for all the sockets it goes to.
+/// Encodes a message as a text frame; the same bytes can go to many sockets.
 pub fn text_frame(message: &impl Serialize) -> Bytes {
     DRAFT.with_borrow_mut(|draft| {
-        // How long the header is, is known when the message is written.
+        // The header's size depends on the message's size, so room for the largest is left.
         draft.clear();
         draft.resize(HEADER_BYTES_MAX, 0);
         serde_json::to_writer(&mut *draft, message)
@@ -37,12 +37,12 @@ pub fn text_frame(message: &impl Serialize) -> Bytes {
     })
 }
 
-/// A protocol-level Ping, which browsers answer below JavaScript (T13).
+/// Makes a Ping frame, which browsers answer below JavaScript (T13).
 pub fn ping_frame() -> Bytes {
     encode(Frame::ping(Bytes::new()))
 }
 
-/// A Close frame.
+/// Makes a Close frame.
 pub fn close_frame(close: Close) -> Bytes {
     let reason = close.reason().into();
     encode(Frame::close(Some(CloseFrame { code: close.code().into(), reason })))

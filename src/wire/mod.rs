@@ -1,7 +1,7 @@
-//! What clients see: frames in, frames out, close codes.
+//! The protocol as clients see it: requests, replies, pushes and close codes.
 //!
-//! A client message is one JSON object in a text frame; a hub message is framed here once, as the
-//! bytes that go to every socket it is meant for.
+//! A client message is one JSON object in a text frame. A hub message is encoded and framed once, and
+//! the same bytes go to every socket.
 
 pub mod close;
 mod error;
@@ -19,5 +19,5 @@ pub use self::request::{
     Legible, LoginRequest, Malformed, Request, TEXT_BYTES_MAX, USERS_MAX, parse,
 };
 
-/// The subprotocol that is echoed where a client offers it.
+/// The subprotocol; echoed if a client offers it.
 pub const SUBPROTOCOL: &str = "presence-hub.v1";

@@ -1,4 +1,4 @@
-//! What the hub sends: replies, and pushes of its own accord.
+//! The messages that the hub sends: pushes, replies and kick notices.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::ErrorBody;
 use crate::presence::{DeviceId, Platform, Status, Timestamp, UserId};
 
-/// A message of the hub's own accord.
+/// A message that is not a reply.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Push<'a> {
@@ -17,43 +17,43 @@ pub enum Push<'a> {
     Kicked(&'a KickNotice),
     /// The token is about to expire.
     TokenExpiring {
-        /// When it does.
+        /// When it expires.
         expires_at: Timestamp,
     },
-    /// The hub restarts; Close 1001 follows.
+    /// The hub is draining; Close 1001 follows.
     Closing {
-        /// Why: `drain`.
+        /// The reason: `drain`.
         reason: &'static str,
-        /// When to come back.
+        /// How long to wait before reconnecting.
         reconnect_ms: u64,
     },
-    /// An error in what had no readable id.
+    /// An error in a message without a valid id.
     Error {
-        /// Which.
+        /// The error.
         error: ErrorBody,
     },
 }
 
-/// A user's status with its user (V1).
+/// A user's status (V1) together with the user.
 #[derive(Debug, Clone, Serialize)]
 pub struct UserStatus<'a> {
-    /// Whose.
+    /// The user.
     pub user: &'a UserId,
-    /// What others see.
+    /// The user's status.
     #[serde(flatten)]
     pub status: &'a Status,
 }
 
-/// Why a session is over (L6).
+/// The notice to a kicked session (L6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KickNotice {
-    /// Why.
+    /// The reason.
     pub reason: KickReason,
-    /// By which device; `None` for the back end.
+    /// The device that kicked; `None` for the back end.
     pub by: Option<KickedBy>,
-    /// When.
+    /// The time of the kick.
     pub at: Timestamp,
-    /// The back end's words for the user.
+    /// The back end's message for the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<Arc<str>>,
 }
@@ -61,9 +61,9 @@ pub struct KickNotice {
 /// The device that kicked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KickedBy {
-    /// What it runs on.
+    /// The platform of the device.
     pub platform: Platform,
-    /// Its id.
+    /// The device's id.
     pub device: DeviceId,
 }
 
@@ -73,7 +73,7 @@ pub struct KickedBy {
 pub enum KickReason {
     /// Another device logged in (L3).
     LoginElsewhere,
-    /// Its own device logged in anew (L5).
+    /// Its own device logged in again (L5).
     SameDevice,
     /// The user ended it from another session.
     OwnRequest,
@@ -93,23 +93,23 @@ impl KickReason {
     }
 }
 
-/// The one answer to a request.
+/// The reply to a request.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename = "reply")]
 pub struct Reply<T> {
-    /// The request's.
+    /// The request's id.
     pub id: u64,
-    /// How it went.
+    /// The result of the request.
     #[serde(flatten)]
     pub body: ReplyBody<T>,
 }
 
-/// How a request went.
+/// The result of a request.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplyBody<T> {
-    /// It was done.
+    /// The request succeeded.
     Ok(T),
-    /// It was not.
+    /// The request failed.
     Error(ErrorBody),
 }

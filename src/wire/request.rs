@@ -1,4 +1,4 @@
-//! What a client may ask for, and how its messages are read.
+//! Parses the messages of clients.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,17 +10,16 @@ use serde_json::value::RawValue;
 use super::{ErrorBody, ErrorCode, no_object, read_json, show_given};
 use crate::presence::{BackgroundReason, Platform};
 
-/// The most users that one `subscribe` or `query` may name.
+/// The maximum number of users in one `subscribe` or `query`.
 pub const USERS_MAX: usize = 200;
-/// The most bytes that `custom` and `app` may have.
+/// The maximum size of `custom` and `app`.
 pub const TEXT_BYTES_MAX: usize = 256;
-/// The greatest id of a request: the greatest integer that JavaScript holds exactly.
+/// The greatest request id: the greatest integer that JavaScript holds exactly.
 const ID_MAX: u64 = (1 << 53) - 1;
-/// See [`TEXT_BYTES_MAX`].
 const TEXT_BYTES_TOO_MANY: usize = TEXT_BYTES_MAX + 1;
-/// What errors call what a client sent.
+/// The name of a client's message in error texts.
 const MESSAGE: &str = "the message";
-/// What a message may be.
+/// The valid values of `type`.
 const TYPES: [&str; 12] = [
     "login",
     "subscribe",
@@ -36,32 +35,32 @@ const TYPES: [&str; 12] = [
     "logout",
 ];
 
-/// A request of a client.
+/// A client's request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// The first message.
+    /// Log in or resume; must be the first request.
     Login(Box<LoginRequest>),
     /// Watch these users.
     Subscribe(Vec<String>),
-    /// Watch these no longer; `None` is all.
+    /// Stop watching these users; `None` for all.
     Unsubscribe(Option<Vec<String>>),
-    /// How are these users now?
+    /// Get the statuses of these users.
     Query(Vec<String>),
     /// The app went to the background (T15).
     Background(BackgroundReason),
-    /// It came back.
+    /// The app came to the foreground (T15).
     Foreground,
     /// Set or clear the custom status.
     Set(Option<Arc<str>>),
-    /// A newer token.
+    /// Show a newer token (T10).
     Refresh(String),
-    /// A sign of life.
+    /// Check the connection.
     Ping,
-    /// List one's own terminals.
+    /// List the user's own terminals.
     Sessions,
-    /// End another session of one's own.
+    /// End another session of the same user.
     Kick(String),
-    /// The end (T2).
+    /// Log out (T2).
     Logout,
 }
 
@@ -70,33 +69,32 @@ pub enum Request {
 pub struct LoginRequest {
     /// The JWT.
     pub token: String,
-    /// What the client runs on.
+    /// The platform of the client.
     pub platform: Platform,
-    /// The installation; its absence is an error of its own.
+    /// The device's id; required, but optional here because its absence has its own error code.
     #[serde(default)]
     pub device: Option<String>,
-    /// The session to go on with.
+    /// The session to resume.
     #[serde(default)]
     pub resume: Option<String>,
-    /// The custom status to begin with.
+    /// The custom status to set or clear.
     #[serde(default, deserialize_with = "is_given")]
     pub custom: Option<Option<Arc<str>>>,
-    /// Free text, for the dashboard.
+    /// A free text, shown on the dashboard.
     #[serde(default)]
     pub app: Option<Arc<str>>,
 }
 
-/// A message that is no request.
+/// A message that is not a valid request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Malformed {
-    /// The id to answer to, where one can be read.
+    /// The id to reply to, if it is valid.
     pub id: Option<u64>,
     /// What is wrong.
     pub error: ErrorBody,
-    /// Whether it means nothing at all, and so counts towards `protocol_violation`; a wrong field
-    /// of a known type does not.
+    /// Whether it counts towards `protocol_violation`; an invalid field of a known type does not.
     pub counts: bool,
-    /// Whether it would have been a login.
+    /// Whether it is a login.
     pub is_login: bool,
 }
 
@@ -108,7 +106,7 @@ struct Envelope<'a> {
     id: Option<&'a RawValue>,
 }
 
-/// A text as it stands in the message, unless there are escapes in it.
+/// A text that is borrowed from the message, unless it contains escapes.
 #[derive(Deserialize)]
 struct JsonText<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -131,7 +129,7 @@ struct BackgroundFields {
 
 #[derive(Deserialize)]
 struct Set<'a> {
-    // Named so that `null` clears it and its absence is an error.
+    // `deserialize_with` makes the field required: `null` clears the status, its absence is an error.
     #[serde(borrow, deserialize_with = "Option::deserialize")]
     custom: Option<JsonText<'a>>,
 }
@@ -146,11 +144,11 @@ struct Kick {
     session: String,
 }
 
-/// Reads one message.
+/// Parses one message.
 ///
 /// # Errors
 ///
-/// What to answer where it is no request.
+/// If it is not a valid request; says what to reply.
 pub fn parse(text: &str) -> Result<(u64, Request), Malformed> {
     let malformed = |id, message: String| Malformed {
         id,
@@ -158,7 +156,7 @@ pub fn parse(text: &str) -> Result<(u64, Request), Malformed> {
         counts: true,
         is_login: false,
     };
-    // A list of the same values in the same order would pass for the fields of a struct.
+    // Serde also accepts a list of values, in order, as the fields of a struct.
     if !text.trim_start().starts_with('{') {
         return Err(malformed(None, no_object(text, MESSAGE)));
     }
@@ -199,19 +197,19 @@ pub fn parse(text: &str) -> Result<(u64, Request), Malformed> {
     }
 }
 
-/// What can be read of a login that is malformed, to tell whose it was.
+/// The readable fields of a malformed login, to log whose it was.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Legible {
-    /// See [`LoginRequest::token`].
+    /// The token, if it is a text.
     pub token: Option<String>,
-    /// See [`LoginRequest::platform`].
+    /// The platform, if it is known.
     pub platform: Option<Platform>,
-    /// See [`LoginRequest::device`].
+    /// The device's id, if it is a text.
     pub device: Option<String>,
 }
 
 impl Legible {
-    /// Reads what there is.
+    /// Reads the valid fields of a message.
     pub fn of(text: &str) -> Self {
         let fields: Value = serde_json::from_str(text).unwrap_or_default();
         let field = |name: &str| fields[name].as_str();
@@ -287,7 +285,7 @@ fn bounded(field: &str, text: Option<&str>) -> Result<(), Wrong> {
     }
 }
 
-/// Says what a field should be, and what it is.
+/// Says what a field should be, and what was given.
 fn expected(field: &str, what: &str, raw: Option<&RawValue>) -> String {
     let Some(raw) = raw else { return format!("`{field}` is missing: expected {what}") };
     match serde_json::from_str(raw.get()) {
@@ -300,7 +298,7 @@ fn fields<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Wrong> {
     read_json(text, MESSAGE).map_err(Wrong::Field)
 }
 
-/// Tells a field that is `null` from one that is absent.
+/// Distinguishes a field that is `null` from a missing one.
 fn is_given<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<Arc<str>>>, D::Error> {

@@ -1,5 +1,5 @@
-//! `presence-hub bench` at its smallest: everything that is due is delivered, and the figures are there.
-//! What they are, no test says.
+//! `presence-hub bench` with a small load: all deliveries arrive and all figures exist. No test checks
+//! the values of the figures.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +20,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn every_scenario_delivers_what_is_due_and_says_what_it_cost() {
+fn every_scenario_gets_all_deliveries_and_reports_figures() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("figures.json");
     let scenarios = ["idle", "pings", "fanout", "mesh", "storm", "kick", "status", "churn"];
@@ -56,11 +56,11 @@ fn every_scenario_delivers_what_is_due_and_says_what_it_cost() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_said() {
+fn impossible_options_are_refused_with_the_reason() {
     for (arguments, why) in [
         (&["storm", "--sessions", "1"][..], "--sessions"),
         (&["storm", "--cpus", "4711,4712"], "--cpus"),
-        (&["kick", "--server", "floor"], "the floor can do none"),
+        (&["kick", "--server", "floor"], "the floor supports none"),
         (&["storm", "--sessions", "5", "--hub", "/bin/true"], "hub (embedded) did not start"),
     ] {
         let said = bench(arguments);
@@ -69,15 +69,15 @@ fn what_cannot_be_measured_is_said() {
     }
 }
 
-/// Whoever closes the terminal leaves no server, no generator and no directory behind.
+/// Closing the terminal must leave no process and no directory behind.
 #[test]
-fn a_signal_ends_all_of_it() {
+fn hangup_signal_ends_all_processes_and_removes_the_directories() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut command = Command::new(env!("CARGO_BIN_EXE_presence-hub"));
     command.args(["bench", "storm", "churn", "--sessions", "5", "--seconds", "600"]);
     command.args(["--repeat", "1", "--server", "hub"]).env("TMPDIR", directory.path());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a benchmark");
-    // The third server is churn's: there are figures by then.
+    // The third server is churn's, so the figures of storm exist by then.
     let third = format!("presence-hub-bench-{}-2", child.id());
     while !directory.path().join(&third).join("data").exists() {
         yield_now();
@@ -87,12 +87,12 @@ fn a_signal_ends_all_of_it() {
     let said = child.wait_with_output().expect("an end");
     assert!(!said.status.success());
     assert!(text(&said.stderr).contains("interrupted"), "{}", text(&said.stderr));
-    assert!(text(&said.stdout).contains("CPU a login"), "what was measured is shown");
+    assert!(text(&said.stdout).contains("CPU a login"), "the finished figures are shown");
     assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0);
     assert_eq!(processes_about(directory.path()), [""; 0]);
 }
 
-/// The command lines that name a path.
+/// The command lines of running processes that contain a path.
 fn processes_about(path: &Path) -> Vec<String> {
     let path = path.to_str().expect("a path");
     let processes = fs::read_dir("/proc").expect("/proc").flatten();

@@ -1,11 +1,11 @@
-//! Webhooks: bad receivers, poisonous events, and what is left in the end.
+//! Webhooks: failing receivers, refused events, dead letters and restarts.
 
 mod callbacks;
+mod failures;
 mod health;
 mod kept;
 mod paused;
 mod queue;
-mod said;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ async fn start(settings: &[(&str, &str)]) -> (Receiver, Server) {
     (receiver, server)
 }
 
-/// Waits until everything is dealt with.
+/// Waits until no event is pending.
 async fn until_delivered(server: &Server) {
     until("the delivery", async || {
         let (_, state) = server.call("GET", "/v1/webhooks", None).await;
@@ -47,8 +47,8 @@ async fn come_and_go(server: &Server, user: &str) {
     client.ok(json!({ "type": "logout" })).await;
 }
 
-/// Holds what was posted against the log and the live status.
-async fn assert_agreed(server: &Server, receiver: &Receiver) {
+/// Asserts that the posted events, the log and the live statuses agree.
+async fn assert_webhook_matches_log(server: &Server, receiver: &Receiver) {
     let from_log = fold("the log", &read_events(server).await);
     let from_posts = fold("the webhook", &receiver.taken());
     assert_eq!(from_log, from_posts);
@@ -59,7 +59,7 @@ async fn assert_agreed(server: &Server, receiver: &Receiver) {
     }
 }
 
-async fn outlives(act: Act) {
+async fn assert_nothing_missed(act: Act) {
     let (receiver, server) = start(&[("webhook.timeout", "300ms")]).await;
     come_and_go(&server, "before").await;
     until_delivered(&server).await;
@@ -75,7 +75,7 @@ async fn outlives(act: Act) {
     receiver.set(|_| Act::Take(200));
     come_and_go(&server, "user-0").await;
     until_delivered(&server).await;
-    assert_agreed(&server, &receiver).await;
+    assert_webhook_matches_log(&server, &receiver).await;
     assert!(receiver.came().iter().all(|came| came.path == "/hook"), "no redirect is followed");
 }
 
@@ -83,24 +83,24 @@ macro_rules! receivers {
     ($($name:ident: $act:expr)*) => { $(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            outlives($act).await;
+            assert_nothing_missed($act).await;
         }
     )* };
 }
 
 receivers! {
-    v5_a_receiver_that_hangs_misses_nothing: Act::Hang
-    v5_a_receiver_that_is_too_slow_misses_nothing: Act::TakeLate
-    v5_a_receiver_that_answers_500_misses_nothing: Act::Refuse(500)
-    v5_a_receiver_that_takes_and_answers_503_misses_nothing: Act::Take(503)
-    v5_a_receiver_that_resets_misses_nothing: Act::Reset
-    v5_a_receiver_that_redirects_misses_nothing: Act::Redirect
-    v5_a_receiver_that_refuses_everything_misses_nothing: Act::Refuse(404)
-    v5_a_receiver_that_wants_to_be_left_alone_misses_nothing: Act::LeaveAlone(429, "1")
+    v5_receiver_that_hangs_misses_nothing: Act::Hang
+    v5_receiver_that_is_too_slow_misses_nothing: Act::TakeLate
+    v5_receiver_that_answers_500_misses_nothing: Act::Refuse(500)
+    v5_receiver_that_takes_events_but_answers_503_misses_nothing: Act::Take(503)
+    v5_receiver_that_resets_connections_misses_nothing: Act::Reset
+    v5_receiver_that_redirects_misses_nothing: Act::Redirect
+    v5_receiver_that_refuses_everything_misses_nothing: Act::Refuse(404)
+    v5_receiver_that_sends_retry_after_misses_nothing: Act::LeaveAlone(429, "1")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn v5_a_receiver_that_is_down_misses_nothing_over_a_restart() {
+async fn v5_receiver_that_is_down_misses_nothing_across_a_restart() {
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/hook", gone.local_addr().expect("an address"));
     drop(gone);
@@ -123,16 +123,16 @@ async fn v5_a_receiver_that_is_down_misses_nothing_over_a_restart() {
     let url = receiver.url();
     server.restart(&[("webhook.url", url.as_str()), ("webhook.secrets", &secrets)]);
     until_delivered(&server).await;
-    assert_agreed(&server, &receiver).await;
-    assert!(receiver.came().len() < 30, "in batches");
+    assert_webhook_matches_log(&server, &receiver).await;
+    assert!(receiver.came().len() < 30, "events are posted in batches");
 }
 
-fn bears(body: &Value, user: &str) -> bool {
+fn contains_user(body: &Value, user: &str) -> bool {
     body["events"].as_array().is_some_and(|events| events.iter().any(|event| event["user"] == user))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_event_holds_up_its_own_user_alone_until_it_is_dead_and_may_be_put_back() {
+async fn refused_event_delays_only_its_own_user_until_it_is_dead_and_can_be_put_back() {
     let (receiver, server) = start(&[("webhook.give_up_after", "2s")]).await;
     receiver.set(|body| {
         let is_login = |event: &Value| event["user"] == "poison" && event["cause"] == "login";
@@ -151,9 +151,9 @@ async fn a_refused_event_holds_up_its_own_user_alone_until_it_is_dead_and_may_be
         })
     })
     .await;
-    assert!(!receiver.taken().iter().any(|event| event["user"] == "poison"), "it waits in order");
+    assert!(!receiver.taken().iter().any(|event| event["user"] == "poison"), "kept in order");
 
-    // While others are accepted, it is given up when its time is over; what follows goes on.
+    // While others are accepted, the event is given up after its time; later events continue.
     let mut others = 0;
     until("the end of the poison", async || {
         others += 1;
@@ -202,9 +202,9 @@ async fn a_refused_event_holds_up_its_own_user_alone_until_it_is_dead_and_may_be
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_receiver_that_asks_to_be_left_alone_with_something_is_for_an_hour_at_most() {
+async fn retry_after_is_respected_for_an_hour_at_most() {
     let (receiver, server) = start(&[]).await;
-    receiver.set(|body| match (bears(body, "ana"), bears(body, "bo")) {
+    receiver.set(|body| match (contains_user(body, "ana"), contains_user(body, "bo")) {
         (true, _) => Act::LeaveAlone(429, "99999999999999999999"),
         (_, true) => Act::LeaveAlone(422, "2"),
         _ => Act::Take(200),
@@ -212,20 +212,20 @@ async fn a_receiver_that_asks_to_be_left_alone_with_something_is_for_an_hour_at_
     let came = |user: &str| {
         let came = receiver.came().into_iter();
         let bodies = came.map(|came| serde_json::from_str(&came.body).expect("JSON"));
-        bodies.filter(|body| bears(body, user)).count()
+        bodies.filter(|body| contains_user(body, user)).count()
     };
     let (_ana, _) = server.login("ana", "mac").await;
     until("an attempt", async || came("ana") == 1).await;
     let begin = now_millis();
     let (_bo, _) = server.login("bo", "mac").await;
     until("a second attempt", async || came("bo") == 2).await;
-    assert!(now_millis() - begin >= 2000, "as long as it was asked for");
+    assert!(now_millis() - begin >= 2000, "the requested pause is respected");
     assert_eq!(came("ana"), 1);
     assert_eq!(came("bo"), 2);
 }
 
 #[tokio::test]
-async fn what_there_is_to_post_is_told_before_anything_is_posted() {
+async fn pending_events_are_shown_before_anything_is_posted() {
     let clock = Clock::system();
     let retention = Retention { log_ttl: Duration::from_secs(60), backlog_bytes_max: 1 << 20 };
     let store = Arc::new(MemoryStore::new(retention, clock.wall()));
@@ -266,7 +266,7 @@ fn settings(url: reqwest::Url) -> Settings {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn however_many_letters_are_put_back_each_is_posted_once() {
+async fn every_put_back_letter_is_posted_once() {
     const LETTERS: u64 = 2500;
     let clock = Clock::system();
     let retention = Retention { log_ttl: Duration::from_secs(60), backlog_bytes_max: 1 << 20 };
@@ -297,13 +297,13 @@ async fn however_many_letters_are_put_back_each_is_posted_once() {
     let mut last = BTreeMap::new();
     for event in receiver.taken() {
         let (user, n) = (event["user"].to_string(), event["n"].as_u64());
-        assert!(last.insert(user, n) < Some(n), "each once, in its user's order");
+        assert!(last.insert(user, n) < Some(n), "each once, in the user's order");
     }
     assert_eq!(receiver.taken().len() as u64, LETTERS);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_that_fails_is_sent_again_as_the_same_request() {
+async fn failed_batch_is_retried_as_the_same_request() {
     let (receiver, server) = start(&[]).await;
     receiver.set(|_| Act::Refuse(500));
     come_and_go(&server, "ana").await;
@@ -322,7 +322,7 @@ async fn a_batch_that_fails_is_sent_again_as_the_same_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_test_bears_no_event_and_its_result_is_told() {
+async fn test_request_has_no_event_and_returns_the_result() {
     let (receiver, server) = start(&[]).await;
     let (status, body) = server.call("POST", "/v1/webhooks/test", None).await;
     assert_eq!((status, body), (200, json!({ "accepted": true, "error": null })));
@@ -331,7 +331,7 @@ async fn a_test_bears_no_event_and_its_result_is_told() {
     let (_, body) = server.call("POST", "/v1/webhooks/test", None).await;
     assert_eq!(body["accepted"], false);
     assert!(body["error"].as_str().is_some_and(|error| error.contains("410")), "{body}");
-    assert!(!bears(&json!({ "events": receiver.taken() }), "ana"));
+    assert!(!contains_user(&json!({ "events": receiver.taken() }), "ana"));
 
     let off = Server::start(&[]);
     assert_eq!(off.call("POST", "/v1/webhooks/test", None).await.0, 409);

@@ -90,7 +90,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "[login]\npolicy = \"custom\"\ngroups = [[\"web\", \"toaster\"]]\n",
-        r#"config.toml:3:1: login.groups: `login.groups[0][1]`: a platform is one of android, ios, ipad, linux, mac, miniprogram, web, windows; got "toaster""#,
+        r#"config.toml:3:1: login.groups: `login.groups[0][1]`: expected one of android, ios, ipad, linux, mac, miniprogram, web, windows, got "toaster""#,
     ),
     (
         "[login]\ngroups = [[\"web\"]]\n",
@@ -110,7 +110,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "[login.max_instances]\ntoaster = 1\n",
-        r#"config.toml:2:1: login.max_instances.toaster: a platform is one of android, ios, ipad, linux, mac, miniprogram, web, windows; got "toaster""#,
+        r#"config.toml:2:1: login.max_instances.toaster: expected one of android, ios, ipad, linux, mac, miniprogram, web, windows, got "toaster""#,
     ),
     (
         "[auth]\nsecret = \"a secret of thirty-two characters\"\nsecrets = [\"a secret of thirty-two characters\"]\n",

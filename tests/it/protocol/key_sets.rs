@@ -70,8 +70,8 @@ async fn entries_that_cannot_be_read_are_skipped() {
     for _ in 0..3 {
         assert_eq!(attempt(&server, &pair.sign("ann", Some("one"))).await, Ok(()));
     }
-    server.until_logged(&["WARN", "entries that cannot be read"]).await;
-    assert_eq!(server.log().matches("entries that cannot be read").count(), 1);
+    server.until_logged(&["WARN", "malformed entries"]).await;
+    assert_eq!(server.log().matches("malformed entries").count(), 1);
 }
 
 #[tokio::test]

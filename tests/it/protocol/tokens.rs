@@ -207,7 +207,7 @@ async fn the_refusal_of_a_token_says_what_is_wrong_with_it() {
         claiming(&all)
     };
     let rows = [
-        (with(json!({ "iat": now_secs() + 90 })), "`iat` lies "),
+        (with(json!({ "iat": now_secs() + 90 })), "`iat` is "),
         (with(json!({ "iat": now_secs() + 90 })), "the signer's clock is ahead"),
         (with(json!({ "nbf": now_secs() + 90 })), "`nbf`"),
         (with(json!({ "exp": null })), "has no `exp`"),
@@ -223,7 +223,7 @@ async fn the_refusal_of_a_token_says_what_is_wrong_with_it() {
         (written(r#"{"alg":"HS256"}"#, "[]", SECRET, Algorithm::HS256), "not a JSON object"),
         (with(json!({ "iss": "them" })), "auth.issuer"),
         (with(json!({ "sub": "." })), "`.` and `..` are not allowed"),
-        (headed(&json!({ "alg": "HS512" })), "auth.algorithm, HS256"),
+        (headed(&json!({ "alg": "HS512" })), "`alg` must be HS256"),
         (
             written(r#"{"alg":"HS256"}"#, "{}", &SECRET[1..], Algorithm::HS256),
             "none of the hub's keys",

@@ -1,4 +1,4 @@
-//! T11: what becomes of sessions whose hub is gone.
+//! T11: what happens to the sessions of a hub that died.
 
 use presence_hub::presence::BackgroundReason::{Exit, Hide};
 use presence_hub::presence::Sign;
@@ -9,7 +9,7 @@ const SUCCESSOR: NodeId = NodeId(2);
 const GONE: Duration = Duration::from_secs(3);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What happens to the wall clock, and so to the hub's own time, between two runs.
+/// A jump of the wall clock, and so of the hub's own time, between two runs.
 #[derive(Debug, Clone, Copy)]
 enum Jump {
     None,
@@ -31,7 +31,7 @@ fn logged_in(platform: Platform) -> (Life, Seat) {
     (life, seat)
 }
 
-/// The hub gives its last sign of life now; three seconds later another takes over.
+/// The hub gives its last sign of life now; three seconds later another hub takes over.
 fn lose_hub(life: &mut Life, node: NodeId, successor: NodeId, jump: Jump) {
     let last = life.now;
     life.now = match jump {
@@ -42,7 +42,7 @@ fn lose_hub(life: &mut Life, node: NodeId, successor: NodeId, jump: Jump) {
     let at = life.now;
     life.wait(GONE);
     life.apply(EventKind::NodeLost { node, successor, last, at, stalls: Arc::default() });
-    assert!(life.causes().is_empty(), "nobody sees it: {:?}", life.last);
+    assert!(life.causes().is_empty(), "a takeover logs nothing: {:?}", life.last);
     assert!(!life.last.effects.announce);
 }
 
@@ -51,7 +51,7 @@ fn window(platform: Platform) -> Duration {
 }
 
 #[test]
-fn t11_a_session_is_held_until_its_window_from_the_last_sign_is_over() {
+fn t11_session_is_held_for_its_window_after_the_last_sign_of_life() {
     for platform in Platform::ALL {
         for jump in JUMPS {
             let (mut life, seat) = logged_in(platform);
@@ -72,21 +72,21 @@ fn t11_a_session_is_held_until_its_window_from_the_last_sign_is_over() {
 }
 
 #[test]
-fn t11_who_resumes_inside_the_window_never_left() {
+fn t11_resume_inside_the_window_is_invisible() {
     for platform in Platform::ALL {
         let (mut life, seat) = logged_in(platform);
         lose_hub(&mut life, seat.connection.node, SUCCESSOR, Jump::None);
         life.wait(window(platform) - GONE - MILLI);
-        let seat = life.resume(seat).expect("to go on");
+        let seat = life.resume(seat).expect("a resume");
         assert!(life.causes().is_empty() && !life.last.effects.announce);
         life.wait(DAY / 2);
         life.apply(EventKind::Tick);
-        assert!(life.stands(seat), "its old window means nothing any more");
+        assert!(life.stands(seat), "the resume cleared the window");
     }
 }
 
 #[test]
-fn t11_sessions_of_other_hubs_are_left_alone() {
+fn t11_sessions_of_other_hubs_are_unchanged() {
     let (mut life, seat) = logged_in(Platform::Web);
     life.wait(SECOND);
     let last = life.now;
@@ -99,11 +99,11 @@ fn t11_sessions_of_other_hubs_are_left_alone() {
     });
     life.wait(DAY / 2);
     life.apply(EventKind::Tick);
-    assert!(life.stands(seat), "it lives on another hub than the one that is gone");
+    assert!(life.stands(seat), "another hub died, not its own");
 }
 
 #[test]
-fn t6_t7_t11_the_deadline_of_the_background_goes_on() {
+fn t6_t7_t11_background_deadline_continues_after_a_crash() {
     for (reason, window) in [(Hide, 30 * SECOND), (Exit, 4 * SECOND)] {
         for jump in JUMPS {
             let (mut life, seat) = logged_in(Platform::MiniProgram);
@@ -118,7 +118,7 @@ fn t6_t7_t11_the_deadline_of_the_background_goes_on() {
 }
 
 #[test]
-fn t3_t11_the_grace_of_a_closed_page_goes_on() {
+fn t3_t11_grace_of_a_closed_page_continues_after_a_crash() {
     for jump in JUMPS {
         let (mut life, seat) = logged_in(Platform::Web);
         life.policy.windows.web_close_grace = 10 * SECOND;
@@ -129,12 +129,12 @@ fn t3_t11_the_grace_of_a_closed_page_goes_on() {
 }
 
 #[test]
-fn t11_a_takeover_that_was_cut_short_by_a_crash_is_finished_by_the_next() {
+fn t11_next_hub_finishes_a_takeover_interrupted_by_a_crash() {
     for jump in JUMPS {
         let (mut life, seat) = logged_in(Platform::Web);
         lose_hub(&mut life, seat.connection.node, SUCCESSOR, jump);
         life.wait(SECOND);
-        // The first of the dead is taken over from again, to no effect; then the second.
+        // The first dead hub is taken over again, without effect; then the second one.
         let (record, now) = (life.record.clone(), life.now);
         let again = EventKind::NodeLost {
             node: seat.connection.node,
@@ -152,7 +152,7 @@ fn t11_a_takeover_that_was_cut_short_by_a_crash_is_finished_by_the_next() {
 }
 
 #[test]
-fn t8_t11_push_goes_on_by_the_wall_clock() {
+fn t8_t11_push_expiry_continues_on_the_wall_clock_after_a_crash() {
     let (mut life, seat) = logged_in(Platform::Ios);
     life.close(seat);
     let record = life.record.clone();
@@ -163,7 +163,7 @@ fn t8_t11_push_goes_on_by_the_wall_clock() {
 }
 
 #[test]
-fn t11_the_time_between_two_runs_is_the_machines_own_where_it_stayed_up() {
+fn t11_time_between_runs_is_the_uptime_unless_the_machine_was_rebooted() {
     let sign = |boot: &str, up_secs: u64, wall_secs: u64| Sign {
         boot: boot.into(),
         up_ms: up_secs * 1000,
@@ -172,12 +172,12 @@ fn t11_the_time_between_two_runs_is_the_machines_own_where_it_stayed_up() {
         stalls: Arc::default(),
     };
     let before = sign("a", 100, 10_000);
-    // Whatever the wall clock did.
+    // The wall clock does not matter.
     for wall in [0, 10_000, 10_003, 1_000_000] {
         assert_eq!(before.before(&sign("a", 103, wall)), 3 * SECOND);
     }
     assert_eq!(before.before(&sign("b", 5, 10_030)), 30 * SECOND, "a reboot");
-    assert_eq!(before.before(&sign("b", 5, 9_000)), Duration::ZERO, "never a time to come");
+    assert_eq!(before.before(&sign("b", 5, 9_000)), Duration::ZERO, "never negative");
     let unnamed = sign("", 100, 10_000);
-    assert_eq!(unnamed.before(&sign("", 105, 10_007)), 7 * SECOND, "no system that names boots");
+    assert_eq!(unnamed.before(&sign("", 105, 10_007)), 7 * SECOND, "a system without boot ids");
 }

@@ -1,4 +1,4 @@
-//! Random lives, held against a plain model of the rules that shares nothing with the hub's own.
+//! Random lives of a user, compared with a simple model of the rules that shares no code with the hub.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use super::{DAY, Life, MILLI, SECOND, Seat, named};
 
 const DEVICES: [&str; 3] = ["a", "b", "c"];
 
-/// Something that a user, the network, an operator or time does.
+/// An action of the user, the network, an operator or time.
 #[derive(Debug, Clone)]
-enum Deed {
-    Login { on: Index, device: Index, card: Card },
-    Resume { who: Index, card: Card },
-    ResumeNothing { on: Index, device: Index, card: Card },
-    ResumeAnothers { who: Index, on: Index, device: Index, card: Card },
-    Act(Act),
+enum Action {
+    Login { on: Index, device: Index, options: LoginOptions },
+    Resume { who: Index, options: LoginOptions },
+    ResumeNothing { on: Index, device: Index, options: LoginOptions },
+    ResumeAnothers { who: Index, on: Index, device: Index, options: LoginOptions },
+    Event(EventAction),
     Hear(Index),
     Wait(Duration),
     Stall(Duration),
@@ -31,9 +31,9 @@ enum Deed {
     Reconfigure(Rules),
 }
 
-/// A deed that is one event, whoever does it.
+/// An action that causes one event.
 #[derive(Debug, Clone)]
-enum Act {
+enum EventAction {
     Close(Index),
     Silence(Index),
     Background(Index, BackgroundReason),
@@ -41,19 +41,19 @@ enum Act {
     Logout(Index),
     Set(Option<Index>, Option<&'static str>),
     Kick { who: Index, names: Names, own: bool },
-    Refresh { who: Index, card: Card },
+    Refresh { who: Index, options: LoginOptions },
     Tick,
 }
 
-/// What a login shows beside its device.
+/// The data of a login beside its device.
 #[derive(Debug, Clone, Copy)]
-struct Card {
+struct LoginOptions {
     custom: Option<Option<&'static str>>,
     issued_ago: Duration,
     lasts: Duration,
 }
 
-/// What a kick names.
+/// The field that a kick names.
 #[derive(Debug, Clone, Copy)]
 enum Names {
     Nothing,
@@ -66,11 +66,11 @@ fn custom() -> impl Strategy<Value = Option<&'static str>> {
     select(vec![None, Some("busy"), Some("away")])
 }
 
-fn card() -> impl Strategy<Value = Card> {
+fn options() -> impl Strategy<Value = LoginOptions> {
     let issued_ago = select(vec![Duration::ZERO, SECOND, DAY]);
     let lasts = select(vec![2 * SECOND, DAY, 40 * DAY]);
     (proptest::option::weighted(0.2, custom()), issued_ago, lasts)
-        .prop_map(|(custom, issued_ago, lasts)| Card { custom, issued_ago, lasts })
+        .prop_map(|(custom, issued_ago, lasts)| LoginOptions { custom, issued_ago, lasts })
 }
 
 fn short() -> impl Strategy<Value = Duration> {
@@ -94,57 +94,61 @@ fn rules() -> impl Strategy<Value = Rules> {
     )
 }
 
-fn deed() -> impl Strategy<Value = Deed> {
+fn action() -> impl Strategy<Value = Action> {
     let i = any::<Index>;
     prop_oneof![
-        8 => (i(), i(), card()).prop_map(|(on, device, card)| Deed::Login { on, device, card }),
-        5 => (i(), card()).prop_map(|(who, card)| Deed::Resume { who, card }),
-        2 => (i(), i(), card())
-            .prop_map(|(on, device, card)| Deed::ResumeNothing { on, device, card }),
-        1 => (i(), i(), i(), card())
-            .prop_map(|(who, on, device, card)| Deed::ResumeAnothers { who, on, device, card }),
-        24 => act().prop_map(Deed::Act),
-        4 => i().prop_map(Deed::Hear),
-        8 => short().prop_map(Deed::Wait),
-        2 => long().prop_map(Deed::Wait),
-        1 => short().prop_map(Deed::Stall),
-        2 => i().prop_map(Deed::Repeat),
+        8 => (i(), i(), options())
+            .prop_map(|(on, device, options)| Action::Login { on, device, options }),
+        5 => (i(), options()).prop_map(|(who, options)| Action::Resume { who, options }),
+        2 => (i(), i(), options())
+            .prop_map(|(on, device, options)| Action::ResumeNothing { on, device, options }),
+        1 => (i(), i(), i(), options()).prop_map(|(who, on, device, options)| {
+            Action::ResumeAnothers { who, on, device, options }
+        }),
+        24 => event_action().prop_map(Action::Event),
+        4 => i().prop_map(Action::Hear),
+        8 => short().prop_map(Action::Wait),
+        2 => long().prop_map(Action::Wait),
+        1 => short().prop_map(Action::Stall),
+        2 => i().prop_map(Action::Repeat),
     ]
 }
 
-fn act() -> impl Strategy<Value = Act> {
+fn event_action() -> impl Strategy<Value = EventAction> {
     use BackgroundReason::{Exit, Hide};
     let i = any::<Index>;
     let names = select(vec![Names::Nothing, Names::Platform, Names::Device, Names::Session]);
     prop_oneof![
-        4 => i().prop_map(Act::Close),
-        2 => i().prop_map(Act::Silence),
-        5 => (i(), select(vec![Hide, Exit])).prop_map(|(who, how)| Act::Background(who, how)),
-        2 => i().prop_map(Act::Foreground),
-        1 => i().prop_map(Act::Logout),
-        2 => (proptest::option::of(i()), custom()).prop_map(|(who, text)| Act::Set(who, text)),
+        4 => i().prop_map(EventAction::Close),
+        2 => i().prop_map(EventAction::Silence),
+        5 => (i(), select(vec![Hide, Exit]))
+            .prop_map(|(who, how)| EventAction::Background(who, how)),
+        2 => i().prop_map(EventAction::Foreground),
+        1 => i().prop_map(EventAction::Logout),
+        2 => (proptest::option::of(i()), custom())
+            .prop_map(|(who, text)| EventAction::Set(who, text)),
         1 => (i(), names, any::<bool>())
-            .prop_map(|(who, names, own)| Act::Kick { who, names, own }),
-        1 => (i(), card()).prop_map(|(who, card)| Act::Refresh { who, card }),
-        5 => Just(Act::Tick),
+            .prop_map(|(who, names, own)| EventAction::Kick { who, names, own }),
+        1 => (i(), options()).prop_map(|(who, options)| EventAction::Refresh { who, options }),
+        5 => Just(EventAction::Tick),
     ]
 }
 
-/// A user with some platforms and devices, under some rules.
+/// A user with some platforms and devices, under some rules, in the hub and in the model.
 #[derive(Debug)]
-struct Lived {
+struct Simulation {
     life: Life,
     model: Model,
     platforms: Vec<Platform>,
     devices: usize,
-    /// Every session there was, on every connection it lived on.
+    /// Every session so far, once for each of its connections.
     seats: Vec<Seat>,
     history: Vec<(Event, Answer)>,
-    /// Whether the rules were always these.
+    /// Whether the policy never changed.
     steady: bool,
 }
 
-impl Lived {
+impl Simulation {
     fn new(rules: Rules, grace: Duration, platforms: Vec<Platform>, devices: usize) -> Self {
         let mut life = Life::under(policy_of(rules));
         life.policy.windows.web_close_grace = grace;
@@ -156,44 +160,44 @@ impl Lived {
         Self { life, model, platforms, devices, seats, history, steady: true }
     }
 
-    fn live(&mut self, deed: &Deed) {
-        match deed {
-            Deed::Login { on, device, card } => {
-                self.enter(*on.get(&self.platforms), self.device(device), Intent::New, *card);
+    fn run(&mut self, action: &Action) {
+        match action {
+            Action::Login { on, device, options } => {
+                self.enter(*on.get(&self.platforms), self.device(device), Intent::New, *options);
             }
-            Deed::ResumeNothing { on, device, card } => {
+            Action::ResumeNothing { on, device, options } => {
                 let intent = Intent::Resume(None);
-                self.enter(*on.get(&self.platforms), self.device(device), intent, *card);
+                self.enter(*on.get(&self.platforms), self.device(device), intent, *options);
             }
-            Deed::Resume { who, card } => {
+            Action::Resume { who, options } => {
                 let Some(seat) = self.pick(who) else { return };
                 let intent = Intent::Resume(Some(seat.session));
-                self.enter(seat.platform, seat.device, intent, *card);
+                self.enter(seat.platform, seat.device, intent, *options);
             }
-            Deed::ResumeAnothers { who, on, device, card } => {
+            Action::ResumeAnothers { who, on, device, options } => {
                 let Some(seat) = self.pick(who) else { return };
                 let intent = Intent::Resume(Some(seat.session));
-                self.enter(*on.get(&self.platforms), self.device(device), intent, *card);
+                self.enter(*on.get(&self.platforms), self.device(device), intent, *options);
             }
-            Deed::Act(act) => {
-                if let Some(kind) = self.event_of(act) {
+            Action::Event(event) => {
+                if let Some(kind) = self.event_of(event) {
                     self.apply(kind);
                 }
             }
-            Deed::Hear(who) => {
+            Action::Hear(who) => {
                 if let Some(seat) = self.pick(who) {
                     self.life.hear(seat);
                 }
             }
-            Deed::Wait(by) => self.life.wait(*by),
-            Deed::Stall(by) => {
+            Action::Wait(by) => self.life.wait(*by),
+            Action::Stall(by) => {
                 let from = self.life.now;
                 self.life.stall(from, *by);
                 self.model.stood_still(from, *by);
                 self.life.wait(*by);
             }
-            Deed::Repeat(which) => self.repeat(which),
-            Deed::Reconfigure(rules) => {
+            Action::Repeat(which) => self.repeat(which),
+            Action::Reconfigure(rules) => {
                 self.life.policy.login = policy_of(*rules);
                 self.model.rules = *rules;
                 self.steady = false;
@@ -201,23 +205,23 @@ impl Lived {
         }
     }
 
-    /// What an act is to the hub; `None` where nobody is there to do it.
-    fn event_of(&self, act: &Act) -> Option<EventKind> {
+    /// The hub's event for an action; `None` if there is no session to act.
+    fn event_of(&self, event: &EventAction) -> Option<EventKind> {
         let now = self.life.now;
         let origin = |who| self.pick(who).map(Seat::origin);
-        Some(match act {
-            Act::Close(who) => EventKind::Closed { origin: origin(who)?, close_code: None },
-            Act::Silence(who) => EventKind::Silent { origin: origin(who)?, deadline: now },
-            Act::Background(who, reason) => {
+        Some(match event {
+            EventAction::Close(who) => EventKind::Closed { origin: origin(who)?, close_code: None },
+            EventAction::Silence(who) => EventKind::Silent { origin: origin(who)?, deadline: now },
+            EventAction::Background(who, reason) => {
                 EventKind::Background { origin: origin(who)?, reason: *reason }
             }
-            Act::Foreground(who) => EventKind::Foreground(origin(who)?),
-            Act::Logout(who) => EventKind::Logout(origin(who)?),
-            Act::Set(who, custom) => {
+            EventAction::Foreground(who) => EventKind::Foreground(origin(who)?),
+            EventAction::Logout(who) => EventKind::Logout(origin(who)?),
+            EventAction::Set(who, custom) => {
                 let origin = who.as_ref().and_then(origin);
                 EventKind::Set { origin, custom: custom.map(Into::into) }
             }
-            Act::Kick { who, names, own } => {
+            EventAction::Kick { who, names, own } => {
                 let seat = self.pick(who)?;
                 let mut target = Target::default();
                 match names {
@@ -231,12 +235,12 @@ impl Lived {
                 let by = if *own { Kicker::Own(user) } else { Kicker::Admin { message: None } };
                 EventKind::Kick { target, by }
             }
-            Act::Refresh { who, card } => EventKind::Refresh {
+            EventAction::Refresh { who, options } => EventKind::Refresh {
                 origin: origin(who)?,
-                token_until: now + card.lasts,
-                issued_at_secs: (self.life.wall() - card.issued_ago).as_secs(),
+                token_until: now + options.lasts,
+                issued_at_secs: (self.life.wall() - options.issued_ago).as_secs(),
             },
-            Act::Tick => EventKind::Tick,
+            EventAction::Tick => EventKind::Tick,
         })
     }
 
@@ -244,18 +248,24 @@ impl Lived {
         DEVICES[index.index(self.devices)]
     }
 
-    /// One of the latest sessions, live or not.
+    /// Picks one of the latest sessions, alive or ended.
     fn pick(&self, who: &Index) -> Option<Seat> {
         let latest = &self.seats[self.seats.len().saturating_sub(8)..];
         (!latest.is_empty()).then(|| *who.get(latest))
     }
 
-    fn enter(&mut self, platform: Platform, device: &'static str, intent: Intent, card: Card) {
-        let mut login = self.life.card(platform, device, intent);
+    fn enter(
+        &mut self,
+        platform: Platform,
+        device: &'static str,
+        intent: Intent,
+        options: LoginOptions,
+    ) {
+        let mut login = self.life.fresh_login(platform, device, intent);
         let connection = login.connection;
-        login.custom = card.custom.map(|custom| custom.map(Into::into));
-        login.token_until = self.life.now + card.lasts;
-        login.issued_at_secs = (self.life.wall() - card.issued_ago).as_secs();
+        login.custom = options.custom.map(|custom| custom.map(Into::into));
+        login.token_until = self.life.now + options.lasts;
+        login.issued_at_secs = (self.life.wall() - options.issued_ago).as_secs();
         let answer = self.apply(EventKind::Login(Box::new(login)));
         if let Answer::Admitted { session, .. } = answer {
             self.seats.push(Seat { platform, device, session, connection });
@@ -267,7 +277,7 @@ impl Lived {
         self.play(Event { id, kind })
     }
 
-    /// Applies an event to the hub's rules and to the model, and compares what they make of it.
+    /// Applies an event to the hub's rules and to the model, and compares the results.
     fn play(&mut self, event: Event) -> Answer {
         let answer = self.life.send(&event);
         let (now, wall) = (self.life.now, self.life.wall());
@@ -293,7 +303,7 @@ impl Lived {
         answer
     }
 
-    /// Sends an event again, as a hub does whose commit's answer was lost, or a late packet.
+    /// Sends an event again, like a hub after a lost answer of a commit, or like a late packet.
     fn repeat(&mut self, which: &Index) {
         let latest = &self.history[self.history.len().saturating_sub(6)..];
         if latest.is_empty() {
@@ -303,14 +313,14 @@ impl Lived {
         if self.life.record.recent.iter().any(|applied| applied.event == event.id) {
             assert_eq!(self.life.send(&event), answer);
         } else if !matches!(event.kind, EventKind::Login(_)) {
-            // It had changed nothing, or is long past: it is judged anew.
+            // The record no longer holds the event, so it counts as a new one.
             self.history.retain(|(past, _)| past.id != event.id);
             self.play(event);
         }
     }
 }
 
-/// L1, L2, L5: what a policy allows under which the user always lived.
+/// L1, L2, L5: the limits of a policy that never changed.
 fn assert_allowed(rules: Rules, terminals: &[Terminal]) {
     assert!(terminals.len() <= 100);
     for one in terminals {
@@ -332,7 +342,7 @@ fn assert_allowed(rules: Rules, terminals: &[Terminal]) {
     }
 }
 
-/// Devices in the way are named in no order of importance.
+/// The order of conflicting devices does not matter.
 fn in_order(mut answer: Answer) -> Answer {
     if let Answer::Refused(Refusal::LoginConflict(devices)) = &mut answer {
         devices.sort_unstable();
@@ -372,38 +382,42 @@ proptest! {
     })]
 
     #[test]
-    fn every_life_goes_as_the_rules_say(
+    fn random_lives_match_the_model(
         rules in rules(),
         grace in grace(),
         platforms in platforms(),
         devices in 1..=3_usize,
-        deeds in vec(deed(), 200..300),
+        actions in vec(action(), 200..300),
     ) {
-        let mut lived = Lived::new(rules, grace, platforms, devices);
-        deeds.iter().for_each(|deed| lived.live(deed));
+        let mut simulation = Simulation::new(rules, grace, platforms, devices);
+        actions.iter().for_each(|action| simulation.run(action));
     }
 
     #[test]
-    fn l10_so_it_does_where_the_policy_changes_on_the_way(
+    fn l10_random_lives_match_the_model_across_policy_changes(
         first in rules(),
-        changes in vec((vec(deed(), 20..40), rules()), 6),
+        changes in vec((vec(action(), 20..40), rules()), 6),
     ) {
-        let mut lived = Lived::new(first, SECOND, Platform::ALL.to_vec(), 3);
-        for (deeds, rules) in changes {
-            deeds.iter().for_each(|deed| lived.live(deed));
-            lived.live(&Deed::Reconfigure(rules));
+        let mut simulation = Simulation::new(first, SECOND, Platform::ALL.to_vec(), 3);
+        for (actions, rules) in changes {
+            actions.iter().for_each(|action| simulation.run(action));
+            simulation.run(&Action::Reconfigure(rules));
         }
     }
 
     #[test]
-    fn l5_so_it_does_with_many_tabs(rules in rules(), deeds in vec(deed(), 200..300)) {
+    fn l5_random_lives_match_the_model_with_many_tabs(
+        rules in rules(),
+        actions in vec(action(), 200..300),
+    ) {
         let rules = Rules { share_tabs: true, room: 2, ..rules };
-        let mut lived = Lived::new(rules, SECOND, vec![Platform::Web], 2);
-        for (nth, deed) in deeds.iter().enumerate() {
-            // Tabs are opened far more often than they are left.
-            lived.live(deed);
-            let card = Card { custom: None, issued_ago: Duration::ZERO, lasts: 40 * DAY };
-            lived.enter(Platform::Web, DEVICES[nth % 2], Intent::New, card);
+        let mut simulation = Simulation::new(rules, SECOND, vec![Platform::Web], 2);
+        for (nth, action) in actions.iter().enumerate() {
+            // Tabs are opened far more often than they are closed.
+            simulation.run(action);
+            let (issued_ago, lasts) = (Duration::ZERO, 40 * DAY);
+            let options = LoginOptions { custom: None, issued_ago, lasts };
+            simulation.enter(Platform::Web, DEVICES[nth % 2], Intent::New, options);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The rules of presence by their numbers: driven by hand, from tables, and through random lives.
+//! Tests of the rules of presence, by rule number: single cases, tables, and random lives.
 
 mod crashes;
 mod lives;
@@ -32,7 +32,7 @@ const NATIVE: [Platform; 6] = [
 ];
 const MOBILE: [Platform; 3] = [Platform::Android, Platform::Ios, Platform::Ipad];
 
-/// One session, on the connection that it lives on.
+/// A session and its current connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seat {
     platform: Platform,
@@ -47,7 +47,7 @@ impl Seat {
     }
 }
 
-/// One user's life; every step of it is held against what must always be true.
+/// One user over time. Every step is checked against the invariants in [`check`].
 #[derive(Debug, Clone)]
 struct Life {
     record: Record,
@@ -58,7 +58,7 @@ struct Life {
     heard: Vec<(ConnectionId, Timestamp)>,
     stalls: Vec<Stall>,
     serial: u64,
-    /// What the last event led to.
+    /// The outcome of the last event.
     last: Outcome,
 }
 
@@ -114,12 +114,13 @@ impl Life {
         self.now = self.now + by;
     }
 
-    /// The hub stands still from then on.
+    /// Records a stall of the hub.
     fn stall(&mut self, from: Timestamp, by: Duration) {
         self.stalls.push(Stall { from, until: from + by });
     }
 
-    /// Lets a window pass: it ends at its instant, not before, and a late tick finds it over, too.
+    /// Waits for a window to end; asserts that it does not end early and that a late tick gives the same
+    /// result. Returns the causes.
     fn lasts(&mut self, window: Duration) -> Vec<Cause> {
         self.wait(window - MILLI);
         self.tick();
@@ -146,8 +147,8 @@ impl Life {
         self.last.answer.clone()
     }
 
-    /// What a fresh session of a device would show on a fresh connection, with a fresh token.
-    fn card(&mut self, platform: Platform, device: &str, intent: Intent) -> Login {
+    /// Makes a login of a device on a new connection, with a new session id and a new token.
+    fn fresh_login(&mut self, platform: Platform, device: &str, intent: Intent) -> Login {
         Login {
             session: SessionId(self.number().into()),
             connection: ConnectionId { node: NodeId(1), serial: self.number() },
@@ -168,9 +169,9 @@ impl Life {
         device: &'static str,
         intent: Intent,
     ) -> Result<Seat, Refusal> {
-        let card = self.card(platform, device, intent);
-        let connection = card.connection;
-        let answer = self.apply(EventKind::Login(Box::new(card)));
+        let login = self.fresh_login(platform, device, intent);
+        let connection = login.connection;
+        let answer = self.apply(EventKind::Login(Box::new(login)));
         if let Answer::Refused(refusal) = answer {
             return Err(refusal);
         }
@@ -182,7 +183,7 @@ impl Life {
         self.enter(platform, device, Intent::New).expect("a login")
     }
 
-    /// Goes on with a session on a fresh connection.
+    /// Resumes a session on a new connection.
     fn resume(&mut self, seat: Seat) -> Result<Seat, Refusal> {
         self.enter(seat.platform, seat.device, Intent::Resume(Some(seat.session)))
     }
@@ -200,7 +201,7 @@ impl Life {
         self.apply(EventKind::Logout(seat.origin()))
     }
 
-    /// Returns how long it may stay there.
+    /// Returns the time until the deadline, if there is one.
     fn background(&mut self, seat: Seat, reason: BackgroundReason) -> Option<Duration> {
         let answer = self.apply(EventKind::Background { origin: seat.origin(), reason });
         let Answer::Background { deadline } = answer else { panic!("to background: {answer:?}") };
@@ -236,7 +237,7 @@ impl Life {
         self.record.terminal(seat.session).is_some()
     }
 
-    /// Why the last event's transitions happened.
+    /// The causes of the last event's transitions.
     fn causes(&self) -> Vec<Cause> {
         self.last.transitions.iter().map(|transition| transition.cause).collect()
     }
@@ -250,7 +251,7 @@ impl Life {
     fn kicked(&self) -> Vec<SessionId> {
         let (Answer::Admitted { kicked, .. } | Answer::Kicked { kicked, .. }) = &self.last.answer
         else {
-            panic!("this kicks nobody: {:?}", self.last.answer)
+            panic!("the answer has no kicked terminals: {:?}", self.last.answer)
         };
         kicked.iter().map(|victim| victim.session).collect()
     }
@@ -260,7 +261,7 @@ fn named(device: &str) -> DeviceId {
     device.parse().expect("a device id")
 }
 
-/// What holds of every step, whatever the event.
+/// Checks the invariants of a step.
 fn check(before: &Record, event: &Event, outcome: &Outcome, policy: &Policy, moment: &Moment) {
     let after = &outcome.record;
     let again = step(after, event, policy, moment);
@@ -275,12 +276,12 @@ fn check(before: &Record, event: &Event, outcome: &Outcome, policy: &Policy, mom
     check_due(before, policy, moment);
 }
 
-/// V1, V2, V5, V6: the log is a chain, its versions grow, and it tells of each visible change.
+/// V1, V2, V5, V6: the log is a chain, its versions grow, and it has every visible change.
 fn check_log(before: &Record, outcome: &Outcome) {
     let after = outcome.record.status();
     let (mut state, mut version) = (before.state(), before.version);
     for transition in &outcome.transitions {
-        assert_eq!(transition.from, state, "each goes on from the last: {transition:?}");
+        assert_eq!(transition.from, state, "each continues from the last: {transition:?}");
         assert!(transition.version > version, "versions grow: {transition:?}");
         (state, version) = (transition.to, transition.version);
         assert!(transition.status.looks_like(&after) && transition.status.version == version);
@@ -297,7 +298,7 @@ fn check_log(before: &Record, outcome: &Outcome) {
     }
 }
 
-/// S2, L7: only phones want push, no session is there twice, and a resume is at nobody's cost.
+/// S2, L7: only phones are `PushOnline`, session ids are unique, and a resume ends no other session.
 fn check_terminals(before: &Record, event: &Event, after: &Record) {
     let sessions: BTreeSet<_> = after.terminals.iter().map(|t| t.session).collect();
     assert_eq!(sessions.len(), after.terminals.len());
@@ -312,7 +313,7 @@ fn check_terminals(before: &Record, event: &Event, after: &Record) {
     }
 }
 
-/// What a record says is due is due, and nothing else is.
+/// A tick changes the record if and only if the record says that one is due.
 fn check_due(record: &Record, policy: &Policy, moment: &Moment) {
     let is_due = |record: &Record| {
         let due = record.due(policy);
@@ -321,6 +322,6 @@ fn check_due(record: &Record, policy: &Policy, moment: &Moment) {
     };
     let tick = Event { id: EventId(u128::MAX), kind: EventKind::Tick };
     let after = step(record, &tick, policy, moment).record;
-    assert_eq!(is_due(record), after != *record, "a tick is due where it does something");
-    assert!(!is_due(&after), "once is enough");
+    assert_eq!(is_due(record), after != *record, "a tick is due only if it changes something");
+    assert!(!is_due(&after), "one tick is enough");
 }

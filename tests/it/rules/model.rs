@@ -1,4 +1,4 @@
-//! The rules once more, as plainly as they can be said: what random lives are held against.
+//! A second, simple implementation of the rules, which random lives are compared with.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// L1: mini-programs may be counted as web pages.
+    /// L1: mini-programs may share the web's slot.
     pub(super) fn slot(self, platform: Platform) -> Platform {
         let shares = platform == Platform::MiniProgram && self.as_web;
         if shares { Platform::Web } else { platform }
@@ -39,7 +39,7 @@ impl Rules {
     }
 }
 
-/// How a session stands with its connection.
+/// The state of a session's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Link {
     Connected,
@@ -54,7 +54,7 @@ struct Held {
     device: DeviceId,
     connection: ConnectionId,
     link: Link,
-    /// How and when it went to the background, and how long that may last.
+    /// Why and when it went to the background, and its deadline.
     background: Option<(BackgroundReason, Timestamp, Option<Timestamp>)>,
     token_until: Timestamp,
 }
@@ -69,7 +69,7 @@ impl Held {
     }
 }
 
-/// What an event comes to.
+/// The expected result of an event.
 #[derive(Debug)]
 pub(super) struct Expected {
     pub(super) answer: Answer,
@@ -77,21 +77,21 @@ pub(super) struct Expected {
     pub(super) closed: Vec<ConnectionId>,
 }
 
-/// One user.
+/// The model of one user.
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) rules: Rules,
     grace: Duration,
     /// The earliest login first.
     held: Vec<Held>,
-    /// Sessions that were kicked or replaced, and until when that is known.
+    /// Kicked or replaced sessions, and until when they are remembered.
     over: Vec<(SessionId, Platform, DeviceId, Timestamp)>,
-    /// The kicks that revoked: their seconds, and until when they count.
+    /// Revocations: the second of each, and until when it is valid.
     revoked: Vec<(u64, Timestamp)>,
     custom: Option<String>,
     since: Option<Timestamp>,
     last_seen: Option<Timestamp>,
-    /// When anything was last heard of the user.
+    /// When any session of the user was last heard.
     heard: Option<Timestamp>,
     causes: Vec<Cause>,
     closed: Vec<ConnectionId>,
@@ -201,7 +201,7 @@ impl Model {
             EventKind::Kick { target, by } => return self.kick(target, by),
             EventKind::Tick => return self.tick(),
             EventKind::NodeLost { .. } | EventKind::Recovered { .. } => {
-                unreachable!("no life here outlives its hub or its record")
+                unreachable!("random lives contain no crashes and no damage")
             }
         };
         let lives = |h: &Held| {
@@ -214,7 +214,7 @@ impl Model {
         }
     }
 
-    /// What a session does, or what becomes of its connection.
+    /// Applies an event of a live session.
     fn happen_to(&mut self, index: usize, kind: &EventKind) -> Answer {
         let now = self.now;
         let held = &mut self.held[index];
@@ -257,7 +257,7 @@ impl Model {
             | EventKind::Kick { .. }
             | EventKind::Tick
             | EventKind::NodeLost { .. }
-            | EventKind::Recovered { .. } => unreachable!("no session does {kind:?}"),
+            | EventKind::Recovered { .. } => unreachable!("not an event of a session: {kind:?}"),
         }
         Answer::Done
     }
@@ -284,7 +284,7 @@ impl Model {
         }
     }
 
-    /// Ends a session for good.
+    /// Ends a session that is kicked or replaced.
     fn end(&mut self, session: SessionId) -> Held {
         let index = self.held.iter().position(|h| h.session == session).expect("a session");
         let held = self.held.remove(index);
@@ -384,7 +384,7 @@ impl Model {
         Answer::Admitted { session: login.session, resumed: false, kicked }
     }
 
-    /// L1 to L5 in their own words: who is replaced, who is kicked, and who stands in the way.
+    /// L1 to L5: the sessions that are replaced, kicked, and in conflict under `reject_new`.
     fn plan(&self, platform: Platform, device: &DeviceId) -> [Vec<SessionId>; 3] {
         let rules = self.rules;
         let own = self.held.iter().filter(|held| held.is_device(platform, device));

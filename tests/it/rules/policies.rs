@@ -1,4 +1,4 @@
-//! L1 to L5: who may be logged in beside whom.
+//! L1 to L6 and L10: which devices may be logged in together.
 
 use presence_hub::presence::{
     Answer, Groups, Intent, KickedCount, LoginPolicy, OnConflict, Platform, PolicyFault, Preset,
@@ -11,8 +11,8 @@ use Platform::{Android, Ios, Ipad, Linux, Mac, MiniProgram, Web, Windows};
 /// The order of the rows and columns of the tables.
 const ORDER: [Platform; 8] = [Android, Ios, Ipad, Windows, Mac, Linux, Web, MiniProgram];
 
-/// A row for each platform that is logged in, a column for each that another device then logs in
-/// on: `x` where the newer login kicks.
+/// A row for each platform that is logged in, a column for each platform of a second login: `x` if the
+/// second login kicks the first.
 type Table = [&'static str; 8];
 
 const ALL_CONFLICT: Table = ["xxxxxxxx"; 8];
@@ -33,7 +33,7 @@ const CUSTOM: Table = [
     "x..x..x.", ".xx.x...", ".xx.x...", "x..x..x.", ".xx.x...", ".....x.x", "x..x..x.", ".....x.x",
 ];
 
-/// Each policy with whether a mini-program counts as a web page, and its table.
+/// Each policy with its table; the flag says whether mini-programs share the web's slot.
 fn tables() -> Vec<(LoginPolicy, Table)> {
     let preset = |preset, as_web| policy(Groups::Preset(preset), &[], as_web);
     let groups = vec![vec![Android, Windows, Web], vec![Ios, Ipad, Mac], vec![Linux, MiniProgram]];
@@ -75,7 +75,7 @@ fn each_pair(mut play: impl FnMut(LoginPolicy, Platform, Platform, bool)) {
 }
 
 #[test]
-fn l1_l3_the_newer_of_two_logins_in_conflict_wins() {
+fn l1_l3_newer_login_kicks_the_one_it_conflicts_with() {
     each_pair(|policy, old, new, conflicts| {
         let name = policy.name();
         let mut life = Life::under(policy);
@@ -83,14 +83,14 @@ fn l1_l3_the_newer_of_two_logins_in_conflict_wins() {
         let second = life.login(new, "second");
         let kicked = if conflicts { vec![first.session] } else { Vec::new() };
         assert_eq!(life.kicked(), kicked, "{name}: {new} beside {old}");
-        let told = if conflicts { vec![(first.connection, Why::LoginElsewhere)] } else { vec![] };
-        assert_eq!(life.ends(), told);
+        let ends = if conflicts { vec![(first.connection, Why::LoginElsewhere)] } else { vec![] };
+        assert_eq!(life.ends(), ends);
         assert_eq!((life.stands(first), life.stands(second)), (!conflicts, true));
     });
 }
 
 #[test]
-fn l4_a_phone_that_only_wants_push_is_kicked_as_an_online_one_is() {
+fn l4_push_online_phone_is_kicked_like_an_online_one() {
     each_pair(|policy, old, new, conflicts| {
         if !MOBILE.contains(&old) {
             return;
@@ -103,13 +103,13 @@ fn l4_a_phone_that_only_wants_push_is_kicked_as_an_online_one_is() {
             assert_eq!(life.state(), State::PushOnline);
             life.login(new, "second");
             assert_eq!(life.kicked().contains(&phone.session), conflicts, "{new} beside {old}");
-            assert_eq!(life.ends(), [], "its connection has gone already");
+            assert_eq!(life.ends(), [], "its connection has ended already");
         }
     });
 }
 
 #[test]
-fn l3_reject_new_refuses_the_login_and_names_who_stands_in_the_way() {
+fn l3_reject_new_refuses_the_login_and_names_the_conflicting_devices() {
     each_pair(|policy, old, new, conflicts| {
         let mut life = Life::under(rejecting(policy));
         let first = life.login(old, "first");
@@ -126,7 +126,7 @@ fn l3_reject_new_refuses_the_login_and_names_who_stands_in_the_way() {
 }
 
 #[test]
-fn l7_a_resume_of_nothing_is_admitted_only_where_a_login_would_kick_nobody() {
+fn l7_resume_without_a_session_is_admitted_only_without_a_conflict() {
     each_pair(|policy, old, new, conflicts| {
         let rejecting = rejecting(policy.clone());
         for policy in [policy, rejecting] {
@@ -143,7 +143,7 @@ fn l7_a_resume_of_nothing_is_admitted_only_where_a_login_would_kick_nobody() {
 }
 
 #[test]
-fn l1_a_policy_is_a_partition() {
+fn l1_policy_that_is_not_a_partition_is_refused_with_all_faults() {
     let faults = |groups: &[&[Platform]], instances: &[(Platform, u8)], as_web: bool| {
         let groups = groups.iter().map(|group| group.to_vec()).collect();
         LoginPolicy::new(Groups::Custom(groups), instances, as_web).err().unwrap_or_default()
@@ -156,7 +156,7 @@ fn l1_a_policy_is_a_partition() {
     assert_eq!(
         faults(&[&natives[1..], &[Web, Ios]], &[], false),
         [PolicyFault::Missing(Android), PolicyFault::Twice(Ios), PolicyFault::Missing(MiniProgram)],
-        "all are named at once"
+        "all faults are reported together"
     );
     let parted: [&[Platform]; 3] = [&natives, &[Web], &[MiniProgram]];
     assert_eq!(faults(&parted, &[], true), [PolicyFault::PartedSlot]);
@@ -164,7 +164,7 @@ fn l1_a_policy_is_a_partition() {
 }
 
 #[test]
-fn l2_a_slot_holds_1_to_100_devices() {
+fn l2_max_instances_must_be_1_to_100() {
     let faults = |instances: &[(Platform, u8)], as_web| {
         let groups = Groups::Preset(Preset::Multi);
         LoginPolicy::new(groups, instances, as_web).err().unwrap_or_default()
@@ -179,7 +179,7 @@ fn l2_a_slot_holds_1_to_100_devices() {
 }
 
 #[test]
-fn l2_past_its_instances_a_slot_gives_up_its_earliest_login() {
+fn l2_full_slot_kicks_its_earliest_login() {
     for room in [1, 2, 100] {
         let mut life = Life::under(multi(&[(Android, room)]));
         let names = devices(usize::from(room) + 2);
@@ -194,7 +194,7 @@ fn l2_past_its_instances_a_slot_gives_up_its_earliest_login() {
 }
 
 #[test]
-fn l2_a_login_anew_makes_a_device_the_latest() {
+fn l2_repeated_login_makes_a_device_the_newest() {
     let mut life = Life::under(multi(&[(Android, 2)]));
     life.login(Android, "one");
     let two = life.login(Android, "two");
@@ -216,7 +216,7 @@ fn l1_l2_web_pages_and_mini_programs_are_counted_together() {
 }
 
 #[test]
-fn l2_l5_tabs_count_as_their_browser_since_its_earliest_live_tab() {
+fn l2_l5_browser_is_as_old_as_its_earliest_live_tab() {
     let mut life = Life::under(multi(&[(Web, 2)]));
     let early = life.login(Web, "browser");
     let other = life.login(Web, "other");
@@ -224,16 +224,16 @@ fn l2_l5_tabs_count_as_their_browser_since_its_earliest_live_tab() {
     let mut closed = life.clone();
 
     life.login(Web, "third");
-    assert_eq!(life.kicked(), [early.session, late.session], "its tabs go together");
+    assert_eq!(life.kicked(), [early.session, late.session], "its tabs are kicked together");
     assert!(life.stands(other));
 
     closed.logout(early);
     closed.login(Web, "third");
-    assert_eq!(closed.kicked(), [other.session], "the tab that is left is younger");
+    assert_eq!(closed.kicked(), [other.session], "the remaining tab is newer");
 }
 
 #[test]
-fn l5_a_device_that_is_there_already_is_replaced_in_place() {
+fn l5_second_login_of_a_device_replaces_the_first() {
     for platform in ORDER {
         let mut policy = LoginPolicy::preset(Preset::Single);
         policy.web_tabs = WebTabs::Replace;
@@ -250,7 +250,7 @@ fn l5_a_device_that_is_there_already_is_replaced_in_place() {
 }
 
 #[test]
-fn l5_a_device_id_on_another_platform_is_another_device() {
+fn l5_same_device_id_on_another_platform_is_another_device() {
     let mut life = Life::of(Preset::Single);
     let android = life.login(Android, "same");
     life.login(Ios, "same");
@@ -258,7 +258,7 @@ fn l5_a_device_id_on_another_platform_is_another_device() {
 }
 
 #[test]
-fn l5_up_to_20_tabs_of_one_browser_stand_side_by_side() {
+fn l5_up_to_20_tabs_of_one_browser_coexist() {
     for policy in [LoginPolicy::preset(Preset::Single), rejecting(multi(&[]))] {
         let mut life = Life::under(policy);
         let tabs: Vec<_> = (0..20).map(|_| life.login(Web, "browser")).collect();
@@ -273,12 +273,12 @@ fn l5_up_to_20_tabs_of_one_browser_stand_side_by_side() {
         for tab in &tabs[1..] {
             life.logout(*tab);
         }
-        assert_eq!(life.state(), State::Online, "while one of them is");
+        assert_eq!(life.state(), State::Online, "one tab is enough");
     }
 }
 
 #[test]
-fn l2_a_user_has_at_most_100_sessions() {
+fn l2_user_has_at_most_100_sessions() {
     let mut life = Life::under(multi(&[(Android, 40), (Web, 100)]));
     let names = devices(60);
     let phones: Vec<_> = names[..40].iter().map(|device| life.login(Android, device)).collect();
@@ -288,12 +288,12 @@ fn l2_a_user_has_at_most_100_sessions() {
     assert_eq!(life.kicked(), [pages[0].session], "the earliest of the same slot");
     assert_eq!(life.record.terminals.len(), 100);
     life.login(Mac, "desktop");
-    assert_eq!(life.kicked(), [phones[0].session], "where the slot has none: the earliest");
+    assert_eq!(life.kicked(), [phones[0].session], "if the slot is empty: the earliest of all");
     assert_eq!(life.record.terminals.len(), 100);
 }
 
 #[test]
-fn l2_l5_past_100_sessions_tabs_go_as_one_browser_or_one_after_the_other() {
+fn l2_l5_session_101_ends_one_own_tab_or_a_whole_other_browser() {
     let mut life = Life::under(multi(&[(Web, 100)]));
     let mut tabs =
         |device, count| -> Vec<Seat> { (0..count).map(|_| life.login(Web, device)).collect() };
@@ -315,13 +315,13 @@ fn l2_l5_past_100_sessions_tabs_go_as_one_browser_or_one_after_the_other() {
 }
 
 #[test]
-fn l3_under_reject_new_what_wants_push_makes_room_first() {
+fn l3_reject_new_kicks_push_online_devices_to_make_room() {
     let mut life = Life::under(rejecting(multi(&[(Android, 2)])));
     life.login(Android, "online");
     let drawer = life.login(Android, "drawer");
     life.close(drawer);
     life.login(Android, "new");
-    assert_eq!(life.kicked(), [drawer.session], "though it is not the earliest");
+    assert_eq!(life.kicked(), [drawer.session], "although it is not the earliest");
 
     let refusal = life.enter(Android, "more", Intent::New);
     let named = vec![(Android, named("online")), (Android, named("new"))];
@@ -329,7 +329,7 @@ fn l3_under_reject_new_what_wants_push_makes_room_first() {
 }
 
 #[test]
-fn l3_under_reject_new_nobody_is_kicked_by_a_login_that_is_refused() {
+fn l3_refused_login_kicks_nothing_under_reject_new() {
     let mut life = Life::under(rejecting(multi(&[])));
     let drawer = life.login(Android, "drawer");
     life.close(drawer);
@@ -340,7 +340,7 @@ fn l3_under_reject_new_nobody_is_kicked_by_a_login_that_is_refused() {
 }
 
 #[test]
-fn l3_l10_a_device_in_the_way_is_named_once() {
+fn l3_l10_conflicting_device_is_named_once() {
     let mut life = Life::under(multi(&[]));
     life.login(Web, "browser");
     life.login(Mac, "desktop");
@@ -351,13 +351,13 @@ fn l3_l10_a_device_in_the_way_is_named_once() {
 }
 
 #[test]
-fn l10_a_change_of_the_policy_takes_effect_at_the_next_login() {
+fn l10_changed_policy_applies_from_the_next_login() {
     let mut life = Life::under(multi(&[(Android, 3)]));
     let seats = ["one", "two", "three"].map(|device| life.login(Android, device));
     let web = life.login(Web, "page");
     life.policy.login = LoginPolicy::preset(Preset::Multi);
     life.tick();
-    assert!(seats.iter().all(|seat| life.stands(*seat)), "nobody is kicked by the change");
+    assert!(seats.iter().all(|seat| life.stands(*seat)), "the change kicks nothing");
     assert!(life.resume(seats[0]).is_ok(), "nor by a resume");
     life.login(Android, "four");
     assert_eq!(life.kicked(), seats.map(|seat| seat.session));
@@ -365,7 +365,7 @@ fn l10_a_change_of_the_policy_takes_effect_at_the_next_login() {
 }
 
 #[test]
-fn l6_the_answer_and_the_notices_name_victims_and_victor() {
+fn l6_answer_names_the_kicked_terminals_and_notices_name_the_kicker() {
     let mut life = Life::of(Preset::Single);
     life.policy.login = multi(&[]);
     let phone = life.login(Android, "phone");
@@ -384,7 +384,7 @@ fn l6_the_answer_and_the_notices_name_victims_and_victor() {
 }
 
 #[test]
-fn explain_tells_whom_a_login_would_kick_by_this_policy_and_by_each_preset() {
+fn explain_lists_kicked_devices_for_the_policy_and_each_preset() {
     let dual = policy(Groups::Preset(Preset::Dual), &[(Web, 2)], true);
     let beside = |existing: &str, login, policy: &_| {
         explain(&existing.parse().expect("devices"), login, policy)
@@ -407,10 +407,10 @@ fn explain_tells_whom_a_login_would_kick_by_this_policy_and_by_each_preset() {
     let rejected = beside("web,android:2", Ios, &rejecting(dual));
     assert_eq!((rejected.kicked, rejected.rejected), (vec![], true));
     let presets = rejected.presets;
-    assert_eq!(presets["dual"], counts(&[(Android, 2)]), "presets are explained as they kick");
+    assert_eq!(presets["dual"], counts(&[(Android, 2)]), "presets are explained with kick_old");
 }
 
-/// As many names.
+/// Makes this many device ids.
 fn devices(count: usize) -> Vec<&'static str> {
     (0..count).map(|n| &*format!("d{n}").leak()).collect()
 }

@@ -1,4 +1,4 @@
-//! S5, L7 and L9: which session goes on, which is over, and which token no longer counts.
+//! S5, L7 and L9: which sessions can be resumed, and which tokens are revoked.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{DAY, Life, MILLI, MOBILE, SECOND, Seat, named};
 use Platform::{Android, Ios, Mac, MiniProgram, Web};
 
 #[test]
-fn s5_a_phone_that_logs_in_takes_its_own_push_terminal_with_it() {
+fn s5_login_replaces_the_phones_own_push_terminal() {
     for platform in MOBILE {
         for intent in [Intent::New, Intent::Resume(None)] {
             let mut life = Life::of(Preset::Single);
@@ -28,7 +28,7 @@ fn s5_a_phone_that_logs_in_takes_its_own_push_terminal_with_it() {
 }
 
 #[test]
-fn l7_a_session_whose_connection_still_seems_open_moves_and_the_old_one_is_told() {
+fn l7_resume_moves_a_session_and_closes_its_old_connection_as_moved() {
     for platform in Platform::ALL {
         let mut life = Life::of(Preset::Single);
         let old = life.login(platform, "device");
@@ -41,20 +41,20 @@ fn l7_a_session_whose_connection_still_seems_open_moves_and_the_old_one_is_told(
 }
 
 #[test]
-fn l7_a_session_in_its_loss_window_goes_on_unseen() {
+fn l7_resume_within_a_grace_is_invisible() {
     let mut life = Life::of(Preset::Single);
     let page = life.login(Web, "page");
     life.close(page);
-    resumes_unseen(life, page);
+    assert_resume_is_invisible(life, page);
 
     let mut life = Life::of(Preset::Single);
     let program = life.login(MiniProgram, "program");
     life.background(program, BackgroundReason::Hide);
     life.close(program);
-    resumes_unseen(life, program);
+    assert_resume_is_invisible(life, program);
 }
 
-fn resumes_unseen(mut life: Life, old: Seat) {
+fn assert_resume_is_invisible(mut life: Life, old: Seat) {
     let again = life.resume(old).expect("a resume");
     assert_eq!((again.session, life.causes(), life.ends()), (old.session, vec![], vec![]));
     let Answer::Admitted { resumed, .. } = life.last.answer else { panic!("an admission") };
@@ -62,7 +62,7 @@ fn resumes_unseen(mut life: Life, old: Seat) {
 }
 
 #[test]
-fn l7_a_push_online_session_goes_on_and_is_seen_to_come_back() {
+fn l7_resume_of_a_push_online_session_is_logged_and_announced() {
     let mut life = Life::of(Preset::Single);
     let phone = life.login(Ios, "phone");
     life.close(phone);
@@ -74,7 +74,7 @@ fn l7_a_push_online_session_goes_on_and_is_seen_to_come_back() {
 }
 
 #[test]
-fn l7_a_kicked_or_replaced_session_is_over() {
+fn l7_resume_of_a_kicked_or_replaced_session_is_refused() {
     let kicked_by_login = |life: &mut Life| {
         life.login(Mac, "desktop");
     };
@@ -95,18 +95,18 @@ fn l7_a_kicked_or_replaced_session_is_over() {
 }
 
 #[test]
-fn l7_a_kick_is_remembered_for_seven_days() {
+fn l7_kick_is_remembered_for_seven_days() {
     let mut life = Life::of(Preset::Single);
     let phone = life.login(Android, "phone");
     life.kick(Target { session: Some(phone.session), ..Target::default() });
     life.wait(7 * DAY - MILLI);
     assert_eq!(life.resume(phone), Err(Refusal::Kicked));
     life.wait(MILLI);
-    assert!(life.resume(phone).is_ok(), "then it is a session that is gone");
+    assert!(life.resume(phone).is_ok(), "then it counts as ended, not as kicked");
 }
 
 #[test]
-fn l7_the_last_64_kicks_of_a_user_are_remembered() {
+fn l7_last_64_kicks_of_a_user_are_remembered() {
     let mut life = Life::of(Preset::Single);
     let phones: Vec<_> = (0..=ENDED_MAX + 1).map(|_| life.login(Android, "phone")).collect();
     assert_eq!(life.record.ended.len(), 64);
@@ -116,7 +116,7 @@ fn l7_the_last_64_kicks_of_a_user_are_remembered() {
 }
 
 #[test]
-fn l7_a_session_that_is_gone_otherwise_is_admitted_anew_where_nothing_conflicts() {
+fn l7_resume_of_an_ended_session_makes_a_new_one_unless_it_conflicts() {
     let logged_out = |life: &mut Life, seat| {
         life.logout(seat);
     };
@@ -145,7 +145,7 @@ fn l7_a_session_that_is_gone_otherwise_is_admitted_anew_where_nothing_conflicts(
 }
 
 #[test]
-fn l7_a_resume_does_not_even_kick_what_only_wants_push() {
+fn l7_resume_does_not_kick_push_online_terminals() {
     for on_conflict in [OnConflict::KickOld, OnConflict::RejectNew] {
         let mut life = Life::of(Preset::Single);
         life.policy.login.on_conflict = on_conflict;
@@ -158,7 +158,7 @@ fn l7_a_resume_does_not_even_kick_what_only_wants_push() {
 }
 
 #[test]
-fn l7_a_resume_does_not_replace_its_own_device_either() {
+fn l7_resume_does_not_replace_an_online_session_of_its_own_device() {
     let mut life = Life::of(Preset::Multi);
     life.policy.login.web_tabs = WebTabs::Replace;
     for platform in [Mac, Web, Android] {
@@ -170,7 +170,7 @@ fn l7_a_resume_does_not_replace_its_own_device_either() {
 }
 
 #[test]
-fn l7_a_duplicated_tab_becomes_a_session_of_its_own() {
+fn l7_duplicated_tab_gets_its_own_session() {
     let mut life = Life::of(Preset::Single);
     let tab = life.login(Web, "browser");
     let moved = life.resume(tab).expect("the copy resumes");
@@ -180,7 +180,7 @@ fn l7_a_duplicated_tab_becomes_a_session_of_its_own() {
 }
 
 #[test]
-fn l7_a_session_is_taken_up_only_by_its_own_platform_and_device() {
+fn l7_only_the_same_platform_and_device_can_resume_a_session() {
     let mut life = Life::of(Preset::Single);
     let phone = life.login(Android, "phone");
     let thieves = [Seat { device: "other", ..phone }, Seat { platform: Ios, ..phone }];
@@ -189,7 +189,7 @@ fn l7_a_session_is_taken_up_only_by_its_own_platform_and_device() {
     }
     life.kick(Target { session: Some(phone.session), ..Target::default() });
     for thief in thieves {
-        let new = life.clone().resume(thief).expect("it is not told whose kick that was");
+        let new = life.clone().resume(thief).expect("it does not learn of the kick");
         assert_ne!(new.session, phone.session);
     }
 }
@@ -206,7 +206,7 @@ fn l7_two_devices_that_both_reconnect_never_kick_each_other() {
 }
 
 #[test]
-fn l7_a_resume_after_every_close_keeps_the_order_of_logins() {
+fn l7_resume_keeps_the_order_of_logins() {
     let policy = LoginPolicy::new(
         presence_hub::presence::Groups::Preset(Preset::Multi),
         &[(Android, 2)],
@@ -218,14 +218,14 @@ fn l7_a_resume_after_every_close_keeps_the_order_of_logins() {
     life.close(first);
     life.resume(first).expect("a resume");
     life.login(Android, "third");
-    assert_eq!(life.kicked(), [first.session], "a resume is no login");
+    assert_eq!(life.kicked(), [first.session], "a resume does not count as a login");
 }
 
-/// Whether a token of that second may log in.
+/// Whether a token with this `iat` may log in.
 fn admits(life: &Life, issued_at_secs: u64) -> bool {
     let mut life = life.clone();
-    let card = life.card(Mac, "desktop", Intent::New);
-    let login = presence_hub::presence::Login { issued_at_secs, ..card };
+    let fresh = life.fresh_login(Mac, "desktop", Intent::New);
+    let login = presence_hub::presence::Login { issued_at_secs, ..fresh };
     let answer = life.apply(EventKind::Login(Box::new(login)));
     let revoked = answer == Answer::Refused(Refusal::TokenRevoked);
     assert!(revoked || matches!(answer, Answer::Admitted { .. }), "{answer:?}");
@@ -233,7 +233,7 @@ fn admits(life: &Life, issued_at_secs: u64) -> bool {
 }
 
 #[test]
-fn l9_a_kick_of_everything_revokes_tokens_from_before_its_second() {
+fn l9_kick_of_all_revokes_tokens_issued_before_its_second() {
     let mut life = Life::of(Preset::Multi);
     let seats = [life.login(Android, "phone"), life.login(Web, "page")];
     life.wait(DAY + 500 * MILLI);
@@ -246,7 +246,7 @@ fn l9_a_kick_of_everything_revokes_tokens_from_before_its_second() {
 }
 
 #[test]
-fn l9_a_revocation_lasts_for_max_token_ttl_and_outlives_the_record() {
+fn l9_revocation_lasts_for_max_token_ttl_and_outlives_the_record() {
     let mut life = Life::of(Preset::Single);
     life.login(Mac, "desktop");
     let second = life.wall().as_secs();
@@ -258,13 +258,13 @@ fn l9_a_revocation_lasts_for_max_token_ttl_and_outlives_the_record() {
     life.tick();
     assert!(!admits(&life, second - 1));
     life.wait(MILLI);
-    assert!(admits(&life, second - 1), "no such token can be alive");
+    assert!(admits(&life, second - 1), "every such token has expired by then");
     life.tick();
     assert!(life.record.is_empty());
 }
 
 #[test]
-fn l9_a_kick_of_a_user_never_seen_revokes_too() {
+fn l9_kick_of_an_unknown_user_revokes() {
     let mut life = Life::of(Preset::Single);
     let second = life.wall().as_secs();
     assert_eq!(life.kick(Target::default()), Answer::Kicked { kicked: vec![], revoked: true });
@@ -273,20 +273,20 @@ fn l9_a_kick_of_a_user_never_seen_revokes_too() {
 }
 
 #[test]
-fn l9_a_later_kick_takes_nothing_back_from_an_earlier_one() {
+fn l9_later_kick_does_not_weaken_an_earlier_one() {
     let mut life = Life::of(Preset::Single);
     let second = life.wall().as_secs();
     life.kick(Target::default());
     life.ahead -= 10 * SECOND;
     life.policy.max_token_ttl = SECOND;
     life.kick(Target::default());
-    assert!(!admits(&life, second - 1), "though another node's clock is behind");
+    assert!(!admits(&life, second - 1), "even if another node's clock is behind");
     life.wait(DAY);
-    assert!(!admits(&life, second - 1), "though max_token_ttl was shortened meanwhile");
+    assert!(!admits(&life, second - 1), "even if max_token_ttl was shortened meanwhile");
 }
 
 #[test]
-fn l9_a_revoked_token_refreshes_nothing_and_the_session_lives_on_with_its_old_one() {
+fn l9_refresh_with_a_revoked_token_is_refused_and_changes_nothing() {
     let mut life = Life::of(Preset::Single);
     life.kick(Target::default());
     let seat = life.login(Mac, "desktop");
@@ -301,7 +301,7 @@ fn l9_a_revoked_token_refreshes_nothing_and_the_session_lives_on_with_its_old_on
 }
 
 #[test]
-fn l9_a_kick_that_names_something_ends_just_that_and_revokes_nothing() {
+fn l9_kick_that_names_a_target_ends_only_it_and_revokes_nothing() {
     let names: [fn(Seat) -> Target; 3] = [
         |seat| Target { platform: Some(seat.platform), ..Target::default() },
         |seat| Target { device: Some(named(seat.device)), ..Target::default() },
@@ -318,13 +318,13 @@ fn l9_a_kick_that_names_something_ends_just_that_and_revokes_nothing() {
     }
     let mut life = Life::of(Preset::Single);
     let phone = life.login(Android, "phone");
-    let nobody = Target { platform: Some(Ios), device: Some(named("phone")), session: None };
-    assert_eq!(life.kick(nobody), Answer::Kicked { kicked: vec![], revoked: false });
-    assert!(life.stands(phone), "all that is named must fit");
+    let no_match = Target { platform: Some(Ios), device: Some(named("phone")), session: None };
+    assert_eq!(life.kick(no_match), Answer::Kicked { kicked: vec![], revoked: false });
+    assert!(life.stands(phone), "all named fields must match");
 }
 
 #[test]
-fn t9_a_kick_by_the_user_from_another_session_revokes_nothing() {
+fn t9_kick_by_the_user_from_another_session_revokes_nothing() {
     let mut life = Life::of(Preset::Multi);
     let (phone, page) = (life.login(Android, "phone"), life.login(Web, "page"));
     let by = Kicker::Own(Victor { platform: Web, device: named("page"), session: page.session });
@@ -336,13 +336,13 @@ fn t9_a_kick_by_the_user_from_another_session_revokes_nothing() {
     assert_eq!(life.resume(phone), Err(Refusal::Kicked));
     let everything = EventKind::Kick { target: Target::default(), by };
     let answer = life.apply(everything.clone());
-    assert!(matches!(answer, Answer::Kicked { revoked: false, .. }), "only the back end can");
+    assert!(matches!(answer, Answer::Kicked { revoked: false, .. }), "only a back end revokes");
     life.login(Android, "phone");
-    assert_eq!(life.apply(everything), Answer::Stale, "whoever is gone kicks nobody");
+    assert_eq!(life.apply(everything), Answer::Stale, "an ended session cannot kick");
 }
 
 #[test]
-fn l6_the_back_ends_words_reach_the_kicked() {
+fn l6_message_of_the_back_end_reaches_the_kicked_session() {
     let mut life = Life::of(Preset::Single);
     life.login(Android, "phone");
     let by = Kicker::Admin { message: Some(Arc::from("bye")) };

@@ -1,4 +1,4 @@
-//! S1, S2 and T1 to T17: what each event makes of each platform, and at which instant.
+//! S1, S2 and T1 to T17: the effect of each event on each platform, and its time.
 
 use std::time::Duration;
 
@@ -23,20 +23,20 @@ fn logged_in(platform: Platform) -> (Life, Seat) {
     (life, seat)
 }
 
-/// A mini-program that went to the background just now.
+/// Logs in a mini-program and sends it to the background.
 fn suspended(reason: BackgroundReason) -> (Life, Seat) {
     let (mut life, program) = logged_in(MiniProgram);
     life.background(program, reason);
     (life, program)
 }
 
-/// What a platform's terminal is once its connection is lost (S2).
+/// The state of a platform's terminal after its connection is lost (S2).
 fn without_connection(platform: Platform) -> State {
     if MOBILE.contains(&platform) { State::PushOnline } else { State::Offline }
 }
 
 #[test]
-fn t1_a_login_makes_every_platform_online() {
+fn t1_login_makes_every_platform_online() {
     for platform in Platform::ALL {
         let (life, _) = logged_in(platform);
         assert_eq!((life.state(), life.causes()), (State::Online, vec![Cause::Login]));
@@ -45,7 +45,7 @@ fn t1_a_login_makes_every_platform_online() {
 }
 
 #[test]
-fn t2_a_logout_makes_every_platform_offline() {
+fn t2_logout_makes_every_platform_offline() {
     for platform in Platform::ALL {
         let (mut life, seat) = logged_in(platform);
         assert_eq!(life.logout(seat), Answer::Done);
@@ -54,7 +54,7 @@ fn t2_a_logout_makes_every_platform_offline() {
 }
 
 #[test]
-fn t3_a_closed_connection_is_known_at_once_but_for_web() {
+fn t3_closed_connection_ends_online_at_once_except_on_web() {
     for platform in NATIVE.into_iter().chain([MiniProgram]) {
         let (mut life, seat) = logged_in(platform);
         life.close(seat);
@@ -67,7 +67,7 @@ fn t3_a_closed_connection_is_known_at_once_but_for_web() {
 }
 
 #[test]
-fn t3_a_closed_page_counts_after_its_grace() {
+fn t3_closed_page_ends_after_its_grace() {
     let (mut life, page) = logged_in(Web);
     life.close(page);
     assert!(life.causes().is_empty() && !life.last.effects.announce);
@@ -77,7 +77,7 @@ fn t3_a_closed_page_counts_after_its_grace() {
 }
 
 #[test]
-fn t3_a_reload_within_the_grace_is_seen_by_nobody() {
+fn t3_reload_within_the_grace_is_invisible() {
     let (mut life, page) = logged_in(Web);
     let seen = life.record.status();
     life.close(page);
@@ -90,19 +90,19 @@ fn t3_a_reload_within_the_grace_is_seen_by_nobody() {
 }
 
 #[test]
-fn t3_without_a_grace_a_closed_page_counts_at_once() {
+fn t3_closed_page_ends_at_once_without_a_grace() {
     let (mut life, page) = logged_in(Web);
     life.policy.windows.web_close_grace = Duration::ZERO;
     life.close(page);
     assert_eq!((life.state(), life.causes()), (State::Offline, vec![Cause::Close]));
 }
 
-/// The silence that ends a connection, and the interval of its pings, in seconds.
+/// The silence window and the ping interval of a platform, in seconds.
 fn silence_and_ping(platform: Platform) -> (u32, u32) {
     if NATIVE.contains(&platform) { (400, 120) } else { (60, 20) }
 }
 
-/// Sleeps as an actor would until the connection is silent; when that was, and all the pings.
+/// Sleeps like an actor until the connection is silent; returns when, how late, and the pings.
 fn run_until_silent(liveness: &mut Liveness) -> (Timestamp, Duration, Vec<Timestamp>) {
     let mut pings = Vec::new();
     for _ in 0..20 {
@@ -113,11 +113,11 @@ fn run_until_silent(liveness: &mut Liveness) -> (Timestamp, Duration, Vec<Timest
             None => (),
         }
     }
-    panic!("it sleeps for ever")
+    panic!("the connection never becomes silent")
 }
 
 #[test]
-fn t4_t5_t14_silence_is_found_out_within_a_second_after_its_window_and_never_before() {
+fn t4_t5_t14_silence_is_detected_within_a_second_after_its_window_and_never_early() {
     for platform in Platform::ALL {
         let (seconds, _) = silence_and_ping(platform);
         let start = Timestamp::from_millis(7);
@@ -138,7 +138,7 @@ fn t4_t5_t14_silence_is_found_out_within_a_second_after_its_window_and_never_bef
 }
 
 #[test]
-fn t12_whatever_is_heard_restarts_the_clock_of_silence() {
+fn t12_hearing_a_client_restarts_its_silence_window() {
     let start = Timestamp::from_millis(0);
     let mut liveness = Liveness::new(Web, &Windows::default(), start);
     let heard = start + 59 * SECOND;
@@ -147,17 +147,17 @@ fn t12_whatever_is_heard_restarts_the_clock_of_silence() {
     let (at, ..) = run_until_silent(&mut liveness);
     assert!(
         at >= heard + 60 * SECOND && at <= heard + 61 * SECOND,
-        "news of old takes nothing back"
+        "an older time does not shorten the window"
     );
 }
 
 #[test]
-fn t12_what_waited_in_the_kernel_while_the_hub_was_late_was_heard_in_time() {
+fn t12_data_in_the_kernel_counts_as_heard_in_time_when_the_hub_is_late() {
     let start = Timestamp::from_millis(0);
     let mut liveness = Liveness::new(Web, &Windows::default(), start);
     let late = start + 70 * SECOND;
     let due = liveness.poll(late);
-    assert!(!matches!(due, Some(LivenessDue::Silent { .. })), "the socket is looked at first");
+    assert!(!matches!(due, Some(LivenessDue::Silent { .. })), "the socket is read first");
     liveness.heard(late);
     let (at, ..) = run_until_silent(&mut liveness);
     assert!(at >= late + 60 * SECOND);
@@ -176,7 +176,7 @@ fn t13_pings_keep_their_interval() {
 }
 
 #[test]
-fn t4_t5_a_silent_connection_leaves_a_phone_push_online_and_ends_all_else() {
+fn t4_t5_silence_makes_phones_push_online_and_ends_other_terminals() {
     for platform in Platform::ALL {
         let (mut life, seat) = logged_in(platform);
         life.hear(seat);
@@ -193,7 +193,7 @@ fn t4_t5_a_silent_connection_leaves_a_phone_push_online_and_ends_all_else() {
 }
 
 #[test]
-fn t6_t7_a_mini_program_in_the_background_has_its_window() {
+fn t6_t7_mini_program_in_the_background_ends_after_its_window() {
     for (reason, window, cause) in [(Hide, HIDDEN, Cause::Background), (Exit, LEFT, Cause::Exit)] {
         let (mut life, program) = suspended(reason);
         assert_eq!(life.state(), State::Online);
@@ -205,7 +205,7 @@ fn t6_t7_a_mini_program_in_the_background_has_its_window() {
 }
 
 #[test]
-fn t6_t7_a_mini_program_that_comes_back_first_never_left() {
+fn t6_t7_mini_program_that_returns_in_time_stays_online() {
     for (reason, window) in [(Hide, HIDDEN), (Exit, LEFT)] {
         let (mut life, program) = suspended(reason);
         life.wait(window - MILLI);
@@ -217,7 +217,7 @@ fn t6_t7_a_mini_program_that_comes_back_first_never_left() {
 }
 
 #[test]
-fn t6_t15_only_a_mini_program_has_a_clock_in_the_background() {
+fn t6_t15_background_sets_a_deadline_only_for_mini_programs() {
     for platform in NATIVE.into_iter().chain([Web]) {
         let (mut life, seat) = logged_in(platform);
         for reason in [Hide, Exit] {
@@ -234,7 +234,7 @@ fn t6_t15_only_a_mini_program_has_a_clock_in_the_background() {
 }
 
 #[test]
-fn t3_t15_in_the_background_all_but_a_mini_program_close_as_ever() {
+fn t3_t15_background_changes_a_close_only_for_mini_programs() {
     for platform in NATIVE.into_iter().chain([Web]) {
         let (mut life, seat) = logged_in(platform);
         life.background(seat, Hide);
@@ -245,12 +245,12 @@ fn t3_t15_in_the_background_all_but_a_mini_program_close_as_ever() {
 }
 
 #[test]
-fn t15_repeating_background_does_not_restart_the_clock() {
+fn t15_repeated_background_does_not_restart_the_deadline() {
     let (mut life, program) = suspended(Hide);
     life.wait(10 * SECOND);
     assert_eq!(life.background(program, Hide), Some(HIDDEN - 10 * SECOND));
     life.foreground(program);
-    assert_eq!(life.background(program, Hide), Some(HIDDEN), "coming back does");
+    assert_eq!(life.background(program, Hide), Some(HIDDEN), "foreground restarts it");
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn t15_exit_after_hide_takes_the_earlier_deadline() {
 }
 
 #[test]
-fn t15_hide_after_exit_gives_no_more_time() {
+fn t15_hide_after_exit_does_not_extend_the_deadline() {
     let (mut life, program) = suspended(Exit);
     life.wait(SECOND);
     assert_eq!(life.background(program, Hide), Some(LEFT - SECOND));
@@ -275,7 +275,7 @@ fn t15_hide_after_exit_gives_no_more_time() {
 }
 
 #[test]
-fn t17_a_mini_program_whose_connection_ends_in_the_background_keeps_its_deadline() {
+fn t17_mini_program_closed_in_the_background_keeps_its_deadline() {
     for (reason, window, cause) in [(Hide, HIDDEN, Cause::Background), (Exit, LEFT, Cause::Exit)] {
         let (mut life, program) = suspended(reason);
         life.wait(SECOND);
@@ -287,7 +287,7 @@ fn t17_a_mini_program_whose_connection_ends_in_the_background_keeps_its_deadline
 }
 
 #[test]
-fn t17_a_resume_before_the_deadline_is_seen_by_nobody_and_comes_to_the_foreground() {
+fn t17_resume_before_the_deadline_is_invisible_and_returns_to_the_foreground() {
     let (mut life, program) = suspended(Hide);
     life.close(program);
     life.wait(HIDDEN - MILLI);
@@ -300,7 +300,7 @@ fn t17_a_resume_before_the_deadline_is_seen_by_nobody_and_comes_to_the_foregroun
 }
 
 #[test]
-fn t17_a_suspended_mini_program_that_falls_silent_ends_at_the_earlier_deadline() {
+fn t17_silence_ends_a_mini_program_before_its_background_deadline() {
     let (mut life, program) = suspended(Hide);
     life.wait(10 * SECOND);
     life.silence(program);
@@ -318,7 +318,7 @@ fn t8_push_online_lasts_seven_days() {
 }
 
 #[test]
-fn t8_a_login_ends_the_seven_days() {
+fn t8_resume_stops_the_seven_days() {
     let (mut life, phone) = logged_in(Platform::Ios);
     life.close(phone);
     life.wait(WEEK - MILLI);
@@ -329,7 +329,7 @@ fn t8_a_login_ends_the_seven_days() {
 }
 
 #[test]
-fn t9_a_kick_ends_every_platform_and_leaves_no_push() {
+fn t9_kick_ends_terminals_on_every_platform_without_push() {
     for platform in Platform::ALL {
         let (mut life, seat) = logged_in(platform);
         life.kick(super::Target::default());
@@ -339,7 +339,7 @@ fn t9_a_kick_ends_every_platform_and_leaves_no_push() {
 }
 
 #[test]
-fn t10_an_expired_token_ends_a_connection_as_a_close_would() {
+fn t10_expired_token_ends_a_session_like_a_close() {
     for platform in Platform::ALL {
         let (mut life, seat) = logged_in(platform);
         assert_eq!(life.lasts(300 * DAY), [Cause::TokenExpired]);
@@ -349,7 +349,7 @@ fn t10_an_expired_token_ends_a_connection_as_a_close_would() {
 }
 
 #[test]
-fn t10_a_refreshed_token_lasts_as_long_as_it_says() {
+fn t10_refresh_sets_the_expiry_of_the_new_token() {
     let (mut life, seat) = logged_in(Mac);
     let token_until = life.now + DAY;
     let issued_at_secs = life.wall().as_secs();
@@ -358,7 +358,7 @@ fn t10_a_refreshed_token_lasts_as_long_as_it_says() {
 }
 
 #[test]
-fn t6_t10_of_several_deadlines_the_earliest_counts() {
+fn t6_t10_earliest_deadline_wins_and_gives_the_cause() {
     for (lasts, cause) in [(10, Cause::TokenExpired), (40, Cause::Background)] {
         let (mut life, program) = suspended(Hide);
         let token_until = life.now + lasts * SECOND;
@@ -369,7 +369,7 @@ fn t6_t10_of_several_deadlines_the_earliest_counts() {
 }
 
 #[test]
-fn t12_a_stall_moves_the_windows_that_were_open_when_it_began() {
+fn t12_stall_extends_only_windows_that_were_open() {
     let stall = 5 * SECOND;
     let still = |life: &mut Life, from| life.stall(from, stall);
     let (mut open, _) = suspended(Hide);
@@ -387,7 +387,7 @@ fn t12_a_stall_moves_the_windows_that_were_open_when_it_began() {
     let (mut meanwhile, _) = suspended(Exit);
     let from = meanwhile.now - SECOND;
     still(&mut meanwhile, from);
-    assert_eq!(meanwhile.lasts(LEFT + stall - SECOND), [Cause::Exit], "the rest of it alone");
+    assert_eq!(meanwhile.lasts(LEFT + stall - SECOND), [Cause::Exit], "only the rest counts");
 
     let (mut later, _) = suspended(Exit);
     let from = later.now - stall;
@@ -396,7 +396,7 @@ fn t12_a_stall_moves_the_windows_that_were_open_when_it_began() {
 }
 
 #[test]
-fn t8_t12_days_are_counted_on_the_wall_clock_and_short_windows_on_the_hubs_own_time() {
+fn t8_t12_push_expires_by_the_wall_clock_and_windows_by_process_time() {
     let (mut life, _) = suspended(Hide);
     life.ahead += DAY;
     assert_eq!(life.lasts(HIDDEN), [Cause::Background], "a jump of the wall clock moves no window");
@@ -408,7 +408,7 @@ fn t8_t12_days_are_counted_on_the_wall_clock_and_short_windows_on_the_hubs_own_t
 }
 
 #[test]
-fn t16_the_events_of_an_old_connection_mean_nothing() {
+fn t16_events_of_an_old_connection_are_ignored() {
     for platform in Platform::ALL {
         let (mut life, old) = logged_in(platform);
         life.close(old);
@@ -447,7 +447,7 @@ fn assert_all_stale(mut life: Life, old: Seat) {
 }
 
 #[test]
-fn s2_only_phones_are_ever_push_online() {
+fn s2_only_phones_can_be_push_online() {
     assert!(Platform::ALL.iter().all(|p| p.is_mobile() == MOBILE.contains(p)));
     assert!(Platform::ALL.iter().all(|p| p.is_native() == NATIVE.contains(p)));
     assert!(DESKTOP.iter().all(|p| p.is_native() && !p.is_mobile()));

@@ -10,7 +10,7 @@ use super::{DAY, Life, MILLI, SECOND, Seat};
 use Platform::{Android, Ios, Mac, MiniProgram, Web};
 
 #[test]
-fn s3_the_best_terminal_speaks_for_the_user() {
+fn s3_user_has_the_best_state_of_any_terminal() {
     let mut life = Life::of(Preset::Multi);
     let (phone, desktop) = (life.login(Ios, "phone"), life.login(Mac, "desktop"));
     life.close(phone);
@@ -22,19 +22,22 @@ fn s3_the_best_terminal_speaks_for_the_user() {
 }
 
 #[test]
-fn s4_a_user_never_seen_is_offline_and_all_that_is_said_of_one_is_harmless() {
-    let nobody = Status::default();
-    assert_eq!((nobody.state, nobody.version, nobody.since, nobody.last_seen), Default::default());
+fn s4_unknown_user_is_offline_and_events_create_no_record() {
+    let unknown = Status::default();
+    assert_eq!(
+        (unknown.state, unknown.version, unknown.since, unknown.last_seen),
+        Default::default()
+    );
     let mut life = Life::of(Preset::Single);
     life.tick();
     assert_eq!(life.set(None, Some("x")), Answer::Refused(Refusal::NotLoggedIn));
     life.kick(Target { platform: Some(Web), ..Target::default() });
-    assert_eq!(life.record.status(), nobody);
+    assert_eq!(life.record.status(), unknown);
     assert!(life.record.is_empty());
 }
 
 #[test]
-fn v1_platforms_are_those_now_online_sorted_by_name_each_once() {
+fn v1_platforms_are_the_online_ones_sorted_without_duplicates() {
     let mut life = Life::of(Preset::Multi);
     life.policy.login = LoginPolicy::new(Groups::Preset(Preset::Multi), &[], false).expect("valid");
     for platform in [Web, Platform::Windows, MiniProgram, Mac, Platform::Linux, Platform::Ipad] {
@@ -49,7 +52,7 @@ fn v1_platforms_are_those_now_online_sorted_by_name_each_once() {
 }
 
 #[test]
-fn v1_since_tells_when_the_state_last_changed() {
+fn v1_since_is_when_the_state_last_changed() {
     let mut life = Life::of(Preset::Multi);
     let start = life.wall();
     let phone = life.login(Ios, "phone");
@@ -59,7 +62,7 @@ fn v1_since_tells_when_the_state_last_changed() {
     life.logout(page);
     life.wait(500 * SECOND);
     life.silence(phone);
-    assert_eq!(life.record.status().since, Some(life.wall()), "when the silence was found out");
+    assert_eq!(life.record.status().since, Some(life.wall()), "when the silence was detected");
     let pushed = life.wall();
     life.wait(DAY);
     life.tick();
@@ -97,7 +100,7 @@ fn v1_v2_times_follow_a_wall_clock_that_was_set_and_versions_still_grow() {
 }
 
 #[test]
-fn v1_last_seen_tells_when_any_terminal_was_last_heard_before_the_user_left() {
+fn v1_last_seen_is_when_any_terminal_was_last_heard_before_the_user_left() {
     let mut life = Life::of(Preset::Multi);
     let (phone, page) = (life.login(Ios, "phone"), life.login(Web, "page"));
     life.wait(10 * SECOND);
@@ -114,10 +117,10 @@ fn v1_last_seen_tells_when_any_terminal_was_last_heard_before_the_user_left() {
     phone_last.wait(100 * SECOND);
     phone_last.silence(phone);
     let seen = phone_last.record.status().last_seen;
-    assert_eq!(seen, Some(page_heard), "by a terminal that had gone before");
+    assert_eq!(seen, Some(page_heard), "from a terminal that ended earlier");
     phone_last.wait(7 * DAY);
     phone_last.tick();
-    assert_eq!(phone_last.record.status().last_seen, seen, "PushOnline ends unheard");
+    assert_eq!(phone_last.record.status().last_seen, seen, "the end of PushOnline changes nothing");
 
     life.silence(phone);
     life.wait(60 * SECOND);
@@ -129,7 +132,7 @@ fn v1_last_seen_tells_when_any_terminal_was_last_heard_before_the_user_left() {
 }
 
 #[test]
-fn v1_the_custom_status_goes_when_the_user_becomes_offline_and_not_before() {
+fn v1_custom_status_is_cleared_only_when_the_user_becomes_offline() {
     let mut life = Life::of(Preset::Single);
     let page = life.login(Web, "page");
     life.set(Some(page), Some("busy"));
@@ -143,7 +146,7 @@ fn v1_the_custom_status_goes_when_the_user_becomes_offline_and_not_before() {
 }
 
 #[test]
-fn v1_v6_the_custom_status_is_set_by_a_session_or_the_back_end_and_logged_when_it_changes() {
+fn v1_v6_custom_status_set_by_session_or_back_end_is_logged_if_it_changed() {
     let mut life = Life::of(Preset::Single);
     let page = life.login(Web, "page");
     for origin in [Some(page), None] {
@@ -157,20 +160,20 @@ fn v1_v6_the_custom_status_is_set_by_a_session_or_the_back_end_and_logged_when_i
     }
 }
 
-/// Shows a card that sets the custom status.
+/// Logs in or resumes with a custom status.
 fn enter_with(life: &mut Life, seat: Seat, intent: Intent, custom: Option<&str>) {
-    let card = life.card(seat.platform, seat.device, intent);
-    let login = Login { custom: Some(custom.map(Into::into)), ..card };
+    let fresh = life.fresh_login(seat.platform, seat.device, intent);
+    let login = Login { custom: Some(custom.map(Into::into)), ..fresh };
     life.apply(EventKind::Login(Box::new(login)));
 }
 
 #[test]
-fn v1_v6_a_login_may_bring_a_custom_status() {
+fn v1_v6_login_can_set_the_custom_status() {
     let mut life = Life::of(Preset::Single);
     let phone = life.login(Ios, "phone");
     let resume = Intent::Resume(Some(phone.session));
     enter_with(&mut life, phone, resume, Some("unseen"));
-    assert_eq!(life.causes(), [Cause::Custom], "the resume itself is seen by nobody");
+    assert_eq!(life.causes(), [Cause::Custom], "the resume itself is not logged");
     enter_with(&mut life, phone, Intent::New, Some("new"));
     assert_eq!(life.causes(), [Cause::Login]);
     enter_with(&mut life, phone, Intent::New, None);
@@ -178,7 +181,7 @@ fn v1_v6_a_login_may_bring_a_custom_status() {
 }
 
 #[test]
-fn v6_a_resume_bears_the_change_of_state_even_where_it_brings_a_custom_status() {
+fn v6_resume_carries_the_state_change_even_if_it_sets_a_custom_status() {
     let mut life = Life::of(Preset::Single);
     let phone = life.login(Ios, "phone");
     life.close(phone);
@@ -189,7 +192,7 @@ fn v6_a_resume_bears_the_change_of_state_even_where_it_brings_a_custom_status() 
 }
 
 #[test]
-fn v2_versions_grow_over_reconnects_and_over_a_users_being_forgotten() {
+fn v2_versions_grow_across_logins_and_after_a_user_was_forgotten() {
     let mut life = Life::of(Preset::Single);
     let mut versions = Vec::new();
     for _ in 0..3 {
@@ -208,7 +211,7 @@ fn v2_versions_grow_over_reconnects_and_over_a_users_being_forgotten() {
 }
 
 #[test]
-fn v2_a_user_who_only_wants_push_is_not_forgotten() {
+fn v2_push_online_user_is_not_forgotten() {
     let mut life = Life::of(Preset::Single);
     life.policy.record_ttl = DAY;
     let phone = life.login(Ios, "phone");
@@ -219,7 +222,7 @@ fn v2_a_user_who_only_wants_push_is_not_forgotten() {
 }
 
 #[test]
-fn v6_a_takeover_logs_a_kick_for_each_terminal_and_then_the_login() {
+fn v6_takeover_logs_a_kick_for_each_terminal_and_then_the_login() {
     let mut life = Life::of(Preset::Multi);
     let (phone, page) = (life.login(Ios, "phone"), life.login(Web, "page"));
     life.close(phone);
@@ -240,7 +243,7 @@ fn v6_a_takeover_logs_a_kick_for_each_terminal_and_then_the_login() {
 }
 
 #[test]
-fn v6_the_login_of_a_takeover_bears_the_change_of_state() {
+fn v6_login_of_a_takeover_carries_the_state_change() {
     let mut life = Life::of(Preset::Single);
     let phone = life.login(Ios, "phone");
     life.close(phone);
@@ -251,7 +254,7 @@ fn v6_the_login_of_a_takeover_bears_the_change_of_state() {
 }
 
 #[test]
-fn v6_every_login_is_logged_and_a_second_tab_and_a_login_anew_are_such() {
+fn v6_second_tab_and_repeated_login_are_logged_as_login() {
     let mut life = Life::of(Preset::Single);
     for tabs in [WebTabs::Share, WebTabs::Replace] {
         life.policy.login.web_tabs = tabs;
@@ -281,13 +284,13 @@ fn v6_only_a_visible_change_is_announced() {
 }
 
 #[test]
-fn v5_an_event_that_is_tried_again_has_the_same_effects_and_changes_nothing() {
+fn v5_retried_event_has_the_same_effects_and_changes_nothing() {
     let mut life = Life::of(Preset::Multi);
     life.login(Ios, "phone");
     life.login(Web, "page");
     life.policy.login = LoginPolicy::preset(Preset::Single);
-    let card = life.card(Mac, "desktop", Intent::New);
-    let event = Event { id: EventId(u128::MAX), kind: EventKind::Login(Box::new(card)) };
+    let fresh = life.fresh_login(Mac, "desktop", Intent::New);
+    let event = Event { id: EventId(u128::MAX), kind: EventKind::Login(Box::new(fresh)) };
     life.send(&event);
     let first = life.last.clone();
     let desktop = life.record.terminals[0].clone();
@@ -305,11 +308,11 @@ fn v5_an_event_that_is_tried_again_has_the_same_effects_and_changes_nothing() {
 fn stored(record: &Record) -> usize {
     let json = serde_json::to_vec(record).expect("JSON");
     let back: Record = serde_json::from_slice(&json).expect("a record");
-    assert_eq!(back, *record, "a store gives back what it was given");
+    assert_eq!(back, *record, "a record survives storing");
     json.len()
 }
 
-/// 100 sessions, 64 that are over, a revocation, and every text as long as it may be.
+/// A user with 100 sessions, 64 kicked sessions, a revocation, and every text of maximum length.
 fn crowded(letter: char) -> Life {
     let text = |bytes| letter.to_string().repeat(bytes);
     let policy = LoginPolicy::new(Groups::Preset(Preset::Multi), &[(Android, 100)], true);
@@ -317,12 +320,12 @@ fn crowded(letter: char) -> Life {
     life.serial = 1 << 60;
     life.kick(Target::default());
     for n in 0..SESSIONS_MAX + 64 {
-        let mut card = life.card(Android, &format!("{}{n:04}", text(124)), Intent::New);
-        card.session.0 |= u128::MAX << 64;
-        card.app = Some(text(256).into());
-        card.address = Some([0xffff; 8].into());
-        let origin = Origin { session: card.session, connection: card.connection };
-        life.apply(EventKind::Login(Box::new(card)));
+        let mut fresh = life.fresh_login(Android, &format!("{}{n:04}", text(124)), Intent::New);
+        fresh.session.0 |= u128::MAX << 64;
+        fresh.app = Some(text(256).into());
+        fresh.address = Some([0xffff; 8].into());
+        let origin = Origin { session: fresh.session, connection: fresh.connection };
+        life.apply(EventKind::Login(Box::new(fresh)));
         life.apply(EventKind::Background { origin, reason: BackgroundReason::Hide });
     }
     life.set(None, Some(&text(256)));
@@ -330,25 +333,25 @@ fn crowded(letter: char) -> Life {
     life
 }
 
-/// As JSON it takes some 90 KB, and 320 KB where every letter must be escaped.
+/// As JSON the record takes about 90 KB, and 320 KB if every letter must be escaped.
 #[test]
-fn l2_l7_the_largest_record_a_user_can_have_stays_small() {
+fn l2_l7_largest_possible_record_is_small() {
     for (letter, kib_max) in [('d', 128), ('\u{1}', 512)] {
         let mut life = crowded(letter);
         let full = life.record.clone();
         life.policy.login = LoginPolicy::preset(Preset::Single);
         life.login(Mac, "desktop");
         assert_eq!(life.kicked().len(), 100);
-        // No record holds both: the terminals of the one are the victims in the other.
+        // An upper bound: the terminals of one record are the kicked ones of the other.
         let both = Record { recent: life.record.recent.clone(), ..full.clone() };
         assert!(stored(&full) < stored(&both) && stored(&life.record) < stored(&both));
         assert!(stored(&both) <= kib_max * 1024, "{} bytes", stored(&both));
     }
 }
 
-/// A record is kept of everybody who was ever seen, and each step copies one.
+/// The hub keeps a record of every user it has seen, and each step copies one.
 #[test]
-fn s4_a_record_of_a_user_who_left_has_room_for_nothing_but_its_last_events() {
+fn s4_record_of_an_offline_user_keeps_no_spare_capacity() {
     let mut life = Life::of(Preset::Single);
     for _ in 0..RECENT_EVENTS_MAX {
         let seat = life.login(Mac, "desktop");

@@ -145,7 +145,7 @@ const CALLS: &[(&str, &str, &str, &str)] = &[
         "GET",
         "/v1/sessions?platform=toaster",
         r#""#,
-        r#"`platform`: a platform is one of android, ios, ipad, linux, mac, miniprogram, web, windows; got "toaster""#,
+        r#"`platform`: expected one of android, ios, ipad, linux, mac, miniprogram, web, windows, got "toaster""#,
     ),
     (
         "GET",

@@ -1,4 +1,4 @@
-//! What a back end written for Tencent Cloud IM is told of each cause.
+//! The callbacks to a back end written for Tencent Cloud IM, for each cause.
 
 use presence_hub::presence::{
     Cause, EventId, Evidence, Kicker, Platform, SessionId, State, Status, TerminalChange,
@@ -46,8 +46,8 @@ fn victor() -> Victor {
     }
 }
 
-/// The action and the reason that are told, if anything is.
-fn told(tencent: &Tencent, transition: &Transition) -> Option<(String, String)> {
+/// The `Action` and `Reason` of a transition's callback, if it has one.
+fn action_and_reason(tencent: &Tencent, transition: &Transition) -> Option<(String, String)> {
     let callback = callback(tencent, &id("ana"), transition)?;
     let body = serde_json::to_value(&callback.body).expect("JSON");
     assert_eq!(body["CallbackCommand"], "State.StateChange");
@@ -58,7 +58,7 @@ fn told(tencent: &Tencent, transition: &Transition) -> Option<(String, String)> 
 }
 
 #[test]
-fn each_cause_has_its_action_and_its_reason() {
+fn each_cause_has_its_action_and_reason() {
     let login = Some(("Login", "Register"));
     let logout = Some(("Logout", "Unregister"));
     let closed = Some(("Disconnect", "LinkClose"));
@@ -81,7 +81,7 @@ fn each_cause_has_its_action_and_its_reason() {
         for (cause, expected) in table {
             let expected = expected.map(|(action, reason)| (action.into(), reason.into()));
             assert_eq!(
-                told(&tencent(), &transition(cause, platform)),
+                action_and_reason(&tencent(), &transition(cause, platform)),
                 expected,
                 "{cause:?} {platform}"
             );
@@ -90,24 +90,25 @@ fn each_cause_has_its_action_and_its_reason() {
 }
 
 #[test]
-fn a_kick_is_told_by_who_kicked() {
+fn kick_callback_depends_on_who_kicked() {
     let by = |kicker: Kicker| Transition {
         by: Some(kicker),
         ..transition(Cause::Kicked, Platform::Windows)
     };
     let logout = Some(("Logout".to_owned(), "Unregister".to_owned()));
-    assert_eq!(told(&tencent(), &by(Kicker::Login(victor()))), None, "the login tells it");
+    let by_login = by(Kicker::Login(victor()));
+    assert_eq!(action_and_reason(&tencent(), &by_login), None, "the login's callback has it");
     let also = Tencent { kick_sends_logout: true, ..tencent() };
-    assert_eq!(told(&also, &by(Kicker::Login(victor()))), logout);
-    assert_eq!(told(&tencent(), &by(Kicker::Own(victor()))), logout);
+    assert_eq!(action_and_reason(&also, &by(Kicker::Login(victor()))), logout);
+    assert_eq!(action_and_reason(&tencent(), &by(Kicker::Own(victor()))), logout);
     let admin = by(Kicker::Admin { message: None });
-    assert_eq!(told(&tencent(), &admin), logout);
+    assert_eq!(action_and_reason(&tencent(), &admin), logout);
     let callback = callback(&tencent(), &id("ana"), &admin).expect("a callback");
     assert_eq!(callback.platform, "RESTAPI");
 }
 
 #[test]
-fn platforms_are_spelled_as_each_place_wants_it() {
+fn platform_names_match_each_field() {
     let table = [
         (Platform::Android, "Android", "Android"),
         (Platform::Ios, "IOS", "iOS"),
@@ -129,11 +130,11 @@ fn platforms_are_spelled_as_each_place_wants_it() {
     }
     let alone = callback(&tencent(), &id("ana"), &transition(Cause::Login, Platform::Web));
     let body = serde_json::to_value(alone.expect("a callback").body).expect("JSON");
-    assert_eq!(body.get("KickedDevice"), None, "only where somebody was kicked");
+    assert_eq!(body.get("KickedDevice"), None, "only on a login that kicked");
 }
 
 #[test]
-fn a_custom_status_is_told_and_by_the_server_api_without_a_client() {
+fn custom_status_set_by_the_server_api_comes_from_restapi() {
     let status = Status { custom: Some("busy".into()), ..Status::default() };
     let set = Transition { terminal: None, status, ..transition(Cause::Custom, Platform::Web) };
     let callback = callback(&tencent(), &id("ana"), &set).expect("a callback");
@@ -178,7 +179,7 @@ async fn callbacks_are_posted_one_by_one_with_their_query() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_receiver_is_not_told_does_not_pass_for_its_answer() {
+async fn event_without_a_callback_does_not_count_as_a_success() {
     let receiver = Receiver::start(|_| Act::Take(200)).await;
     let url = receiver.url();
     let server = Server::start(&[
@@ -194,7 +195,7 @@ async fn what_a_receiver_is_not_told_does_not_pass_for_its_answer() {
     }
     until("the first logins", async || receiver.taken().len() >= 8).await;
     receiver.set(|_| Act::Refuse(500));
-    // Each kicks the first, of which Tencent has no callback.
+    // Each login kicks the first one; Tencent has no callback for that kick.
     for n in 0..8 {
         clients.push(server.login(&format!("user-{n}"), "mac").await);
         let refused = receiver.came().len();
@@ -207,7 +208,7 @@ async fn what_a_receiver_is_not_told_does_not_pass_for_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_of_json_accepts_however_much_it_says() {
+async fn long_json_answer_accepts_the_callback() {
     let receiver = Receiver::start(|_| Act::TakeAtLength(100_000)).await;
     let server = Server::start(&[
         ("webhook.url", &receiver.url()),

@@ -1,10 +1,10 @@
-//! What is kept for the webhook, what it gave up, and how both are shown.
+//! The backlog and the dead letters of the webhook, and where they are shown.
 
 use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{bears, come_and_go, start, until_delivered};
+use super::{come_and_go, contains_user, start, until_delivered};
 use crate::crash::read_events;
 use crate::receiver::{Act, Receiver};
 use crate::support::{API_KEY, Server, WEBHOOK_SECRET, until};
@@ -23,7 +23,7 @@ async fn get(server: &Server, path: &str) -> Value {
     body
 }
 
-/// Asserts that every place that shows the backlog shows this.
+/// Asserts that the API, the statistics and the metrics show this backlog.
 async fn assert_backlog(server: &Server, events: &[Value]) {
     let bytes: usize = events.iter().map(|event| event.to_string().len()).sum();
     let oldest = events.first().map_or(Value::Null, |event| event["at"].clone());
@@ -46,7 +46,7 @@ async fn assert_backlog(server: &Server, events: &[Value]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn backlog_counts_events_that_are_held_and_all_bytes_that_are_kept_for_them() {
+async fn backlog_counts_held_events_and_all_bytes_kept_for_them() {
     let (receiver, mut server) = start(&[("webhook.give_up_after", "1h")]).await;
     let (url, secrets) = (receiver.url(), format!("[\"{WEBHOOK_SECRET}\"]"));
     assert_backlog(&server, &[]).await;
@@ -57,13 +57,14 @@ async fn backlog_counts_events_that_are_held_and_all_bytes_that_are_kept_for_the
     let events = read_events(&server).await;
     assert_eq!(events.len(), 120);
     assert_backlog(&server, &events).await;
-    // After a restart it is the same, though every event was read before.
+    // It must be the same after a restart, although every event was read before.
     let settings = [("webhook.url", url.as_str()), ("webhook.secrets", &secrets)];
     server.restart(&settings);
     assert_backlog(&server, &events).await;
 
-    // Nobody waits but one user, whose first event is in the middle of the log.
-    receiver.set(|body| if bears(body, "user-3") { Act::Refuse(500) } else { Act::Take(200) });
+    // Only one user is held, whose first event is in the middle of the log.
+    receiver
+        .set(|body| if contains_user(body, "user-3") { Act::Refuse(500) } else { Act::Take(200) });
     until("the others", async || {
         let state = get(&server, "/v1/webhooks").await;
         state["backlog"]["events"] == 18 && state["delivery"]["held"] == 1
@@ -78,10 +79,11 @@ async fn backlog_counts_events_that_are_held_and_all_bytes_that_are_kept_for_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dead_letters_that_wait_are_counted_also_after_a_restart() {
+async fn undecided_dead_letters_are_counted_after_a_restart() {
     let (receiver, mut server) = start(&[("webhook.give_up_after", "500ms")]).await;
     let (url, secrets) = (receiver.url(), format!("[\"{WEBHOOK_SECRET}\"]"));
-    receiver.set(|body| if bears(body, "poison") { Act::Refuse(422) } else { Act::Take(200) });
+    receiver
+        .set(|body| if contains_user(body, "poison") { Act::Refuse(422) } else { Act::Take(200) });
     let counts = async |server: &Server| {
         let stats = get(server, "/v1/stats").await;
         let gauge = metric(server, "presence_hub_webhook_dead_letters").await;
@@ -101,8 +103,8 @@ async fn dead_letters_that_wait_are_counted_also_after_a_restart() {
     .await;
     assert_eq!(counts(&server).await, (json!(2), json!(2)));
     server.restart(&[("webhook.url", url.as_str()), ("webhook.secrets", &secrets)]);
-    assert_eq!(counts(&server).await, (json!(0), json!(2)), "the first counts from the start");
-    // Without a webhook they wait all the same.
+    assert_eq!(counts(&server).await, (json!(0), json!(2)), "`dead` counts since the start");
+    // They are also counted without a webhook.
     server.restart(&[]);
     assert_eq!(counts(&server).await, (json!(0), json!(2)));
     let dead = get(&server, "/v1/webhooks/dead").await;
@@ -115,7 +117,7 @@ async fn dead_letters_that_wait_are_counted_also_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn damaged_log_entry_becomes_a_dead_letter_and_stops_nobody() {
+async fn damaged_log_entry_becomes_a_dead_letter_and_delays_no_user() {
     let (receiver, mut server) = start(&[]).await;
     let (url, secrets) = (receiver.url(), format!("[\"{WEBHOOK_SECRET}\"]"));
     let settings = [("webhook.url", url.as_str()), ("webhook.secrets", &secrets)];
@@ -123,7 +125,7 @@ async fn damaged_log_entry_becomes_a_dead_letter_and_stops_nobody() {
     for n in 0..30 {
         come_and_go(&server, &format!("user-{}", n % 5)).await;
     }
-    // Then everything is in the database.
+    // The restart writes all events into the database.
     server.restart(&settings);
     let events = read_events(&server).await;
     server.signal(Signal::KILL);
@@ -155,7 +157,7 @@ async fn damaged_log_entry_becomes_a_dead_letter_and_stops_nobody() {
     let user = format!("user={}", events[17]["user"]);
     server.until_logged(&["ERROR", "damaged log entry", &user]).await;
 
-    // It cannot be posted any more, so it is not put back; dropped it can be.
+    // A damaged entry cannot be put back, because it cannot be posted; it can be dropped.
     let all = json!({ "all": true });
     let (_, count) = server.call("POST", "/v1/webhooks/dead/retry", Some(all.clone())).await;
     assert_eq!(count["count"], 0, "{count}");
@@ -164,7 +166,7 @@ async fn damaged_log_entry_becomes_a_dead_letter_and_stops_nobody() {
     assert_eq!(count["count"], 4, "{count}");
 }
 
-/// Changes entries of the log on the disk, so that their checksums no longer fit.
+/// Changes log entries on disk, so that their checksums no longer match.
 fn damage(server: &Server, places: &[usize]) {
     let directory = server.directory.path().join("data");
     let database = Connection::open(directory.join("presence.db")).expect("the database");
@@ -179,7 +181,7 @@ fn damage(server: &Server, places: &[usize]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn webhook_at_a_position_that_no_run_gave_out_goes_on_with_the_next_entry_that_is_kept() {
+async fn webhook_at_an_unknown_position_continues_with_the_next_kept_entry() {
     let (receiver, mut server) = start(&[]).await;
     let (url, secrets) = (receiver.url(), format!("[\"{WEBHOOK_SECRET}\"]"));
     let settings = [("webhook.url", url.as_str()), ("webhook.secrets", &secrets)];
@@ -213,17 +215,14 @@ async fn webhook_at_a_position_that_no_run_gave_out_goes_on_with_the_next_entry_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn users_in_one_request_with_an_event_that_ends_in_500_are_not_held_up_by_it() {
-    let receiver =
-        Receiver::start(
-            |body| {
-                if bears(body, "poison") { Act::Refuse(500) } else { Act::Take(200) }
-            },
-        );
+async fn event_that_causes_500_does_not_delay_other_users_in_its_request() {
+    let receiver = Receiver::start(|body| {
+        if contains_user(body, "poison") { Act::Refuse(500) } else { Act::Take(200) }
+    });
     let receiver = receiver.await;
     let (url, secrets) = (receiver.url(), format!("[\"{WEBHOOK_SECRET}\"]"));
     let settings = [("webhook.url", url.as_str()), ("webhook.secrets", &secrets)];
-    // They are all in the log before the first is posted.
+    // All events are in the log before the first one is posted.
     let mut server = Server::start(&[("webhook.url", "http://127.0.0.1:1/"), settings[1]]);
     for n in 0..20 {
         come_and_go(&server, &format!("user-{n}")).await;

@@ -1,4 +1,4 @@
-//! Receivers that fail for minutes, on paused time and without a network.
+//! Receivers that fail for minutes, with paused time and without a network.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,18 +18,18 @@ use super::settings;
 use crate::lab::{EPOCH, SECOND};
 use crate::store_contract::{RETENTION, log_in};
 
-/// How long each request takes.
+/// The duration of each request.
 const LATENCY: Duration = Duration::from_millis(10);
 
 type Decide = dyn Fn(&BTreeSet<String>) -> Outcome + Send + Sync;
 
-/// A receiver that decides by the users whom a request is about.
+/// A receiver that decides by the users in a request.
 struct Scripted {
     decide: Mutex<Arc<Decide>>,
     posts: Mutex<Vec<Post>>,
 }
 
-/// A request that came.
+/// A request that arrived.
 #[derive(Debug, Clone)]
 struct Post {
     users: BTreeSet<String>,
@@ -58,7 +58,7 @@ fn refused() -> Outcome {
     Outcome::Refused { error: "status 422 Unprocessable Entity".into(), retry_after: None }
 }
 
-/// A webhook over a store in memory, and its receiver.
+/// A webhook with a store in memory and its receiver.
 struct Bench {
     clock: Clock,
     store: Arc<MemoryStore>,
@@ -87,7 +87,7 @@ impl Bench {
         *self.receiver.decide.lock() = Arc::new(decide);
     }
 
-    /// Stops the webhook, and starts it again on the same store.
+    /// Stops the webhook and starts it again with the same store.
     async fn restart(&mut self) {
         self.webhook.stop();
         (&mut self.running).await.expect("to stop");
@@ -137,7 +137,7 @@ fn run(
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[tokio::test(start_paused = true)]
-async fn users_that_a_receiver_fails_on_are_held_alone_though_nothing_else_is_posted() {
+async fn failing_users_are_held_alone_without_other_traffic() {
     let is_poison = |user: &String| user.starts_with("poison");
     let bench =
         Bench::start(
@@ -153,7 +153,7 @@ async fn users_that_a_receiver_fails_on_are_held_alone_though_nothing_else_is_po
             bench.log_in(&format!("poison-{n}")).await;
         }
     }
-    // With nothing but these 44 users, the receiver might be down as well.
+    // There are no other users, so the receiver could also be down.
     sleep(5 * SECOND).await;
     assert_eq!(bench.accepted().len(), 40, "{:?}", bench.posts());
     let alone = bench.posts().iter().filter(|post| post.users.len() == 1).count();
@@ -171,7 +171,7 @@ async fn users_that_a_receiver_fails_on_are_held_alone_though_nothing_else_is_po
 }
 
 #[tokio::test(start_paused = true)]
-async fn receiver_that_is_down_is_not_sent_each_user_alone() {
+async fn receiver_that_is_down_does_not_get_a_request_per_user() {
     let bench = Bench::start(DAY, |_| failed());
     sleep(SECOND).await;
     for n in 0..1000 {
@@ -182,7 +182,7 @@ async fn receiver_that_is_down_is_not_sent_each_user_alone() {
     assert_eq!(state, Condition::Down);
     assert!(while_down < 3000, "{while_down} requests in an hour");
     bench.set(|_| Outcome::Accepted);
-    // The next attempt may be five minutes away; then all the others follow at once.
+    // The next attempt may be five minutes away; all others follow it at once.
     sleep(301 * SECOND).await;
     assert_eq!(bench.accepted().len(), 1000);
     let to_recover = bench.posts().len() - while_down;
@@ -190,13 +190,13 @@ async fn receiver_that_is_down_is_not_sent_each_user_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_in_which_the_receiver_is_down_does_not_count_towards_giving_up() {
+async fn downtime_does_not_count_towards_giving_up() {
     let bench = Bench::start(60 * SECOND, |_| failed());
     sleep(SECOND).await;
     bench.log_in("poison").await;
     sleep(240 * SECOND).await;
     bench.set(|users| if users.contains("poison") { refused() } else { Outcome::Accepted });
-    // The receiver is there again, and has something to accept each second.
+    // The receiver works again and accepts an event every second.
     let back = bench.clock.now();
     while bench.dead().await == 0 {
         assert!(bench.clock.now() - back < 600 * SECOND, "it is given up in the end");
@@ -209,7 +209,7 @@ async fn time_in_which_the_receiver_is_down_does_not_count_towards_giving_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_that_counts_towards_giving_up_outlives_a_restart() {
+async fn give_up_timer_continues_after_a_restart() {
     let mut bench = Bench::start(600 * SECOND, |users| {
         if users.contains("poison") { refused() } else { Outcome::Accepted }
     });
@@ -231,7 +231,7 @@ async fn time_that_counts_towards_giving_up_outlives_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn request_that_panics_is_retried_and_holds_up_its_own_user_alone() {
+async fn panicking_request_is_retried_and_delays_only_its_own_user() {
     let bench = Bench::start(DAY, |users| {
         assert!(!users.contains("poison"), "no request about poison");
         Outcome::Accepted
@@ -255,7 +255,7 @@ async fn request_that_panics_is_retried_and_holds_up_its_own_user_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn receiver_that_fails_now_and_then_is_not_taken_for_down() {
+async fn receiver_that_fails_sometimes_does_not_count_as_down() {
     let bench = Bench::start(DAY, |users| {
         if users.iter().any(|user| user.starts_with("bad")) { failed() } else { Outcome::Accepted }
     });

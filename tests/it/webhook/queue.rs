@@ -1,4 +1,4 @@
-//! What goes out when, without a clock or a network.
+//! The order in which the queue delivers events, without a clock or a network.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn cursors(batch: &Batch) -> Vec<u64> {
     batch.entries.iter().map(|entry| entry.cursor.0).collect()
 }
 
-/// What is known where nothing else is accepted.
+/// A failure while nothing else is accepted.
 fn setback(blame: Blame) -> Setback {
     Setback {
         error: "no".into(),
@@ -44,29 +44,29 @@ fn setback(blame: Blame) -> Setback {
     }
 }
 
-/// What is known where the receiver has worked for so long, and accepts others until now.
+/// A failure while other requests are accepted, by a receiver that has worked this long.
 fn worked(blame: Blame, worked: Duration) -> Setback {
     Setback { worked, last_success: Some(EPOCH + worked), ..setback(blame) }
 }
 
 #[test]
-fn a_user_is_in_one_batch_at_a_time_and_what_follows_is_read_again() {
+fn user_is_in_one_batch_at_a_time_and_later_events_are_read_again() {
     let mut queue = queue();
     let first = scan(&mut queue, &[(1, "ana"), (2, "bo"), (3, "ana")]);
-    assert_eq!(cursors(&first), [1, 2, 3], "in one batch, a user's events may be several");
+    assert_eq!(cursors(&first), [1, 2, 3], "a batch may have several events of a user");
     let second = scan(&mut queue, &[(4, "ana"), (5, "cy"), (6, "bo")]);
     assert_eq!(cursors(&second), [5]);
-    assert_eq!(queue.next_ready(), None, "everybody is under way");
+    assert_eq!(queue.next_ready(), None, "every user has a batch in flight");
     assert_eq!(queue.position(), Cursor(0));
     queue.done(first);
-    let (ana, from, alone) = queue.next_ready().expect("somebody");
+    let (ana, from, alone) = queue.next_ready().expect("a user");
     assert_eq!((ana, from, alone), (id("ana"), Cursor(4), false));
     let mut third = Batch::default();
     queue.take_up(&mut third, &id("ana"), vec![entry(4, "ana")], true);
     queue.done(third);
     queue.done(second);
-    assert_eq!(queue.position(), Cursor(2), "bo is behind with the sixth");
-    let (bo, from, _) = queue.next_ready().expect("somebody");
+    assert_eq!(queue.position(), Cursor(2), "bo's sixth event is pending");
+    let (bo, from, _) = queue.next_ready().expect("a user");
     assert_eq!((bo.clone(), from), (id("bo"), Cursor(3)));
     let mut last = Batch::default();
     queue.take_up(&mut last, &bo, vec![entry(6, "bo")], true);
@@ -75,7 +75,7 @@ fn a_user_is_in_one_batch_at_a_time_and_what_follows_is_read_again() {
 }
 
 #[test]
-fn halves_never_share_a_user_and_come_down_to_the_poison() {
+fn halves_share_no_user_and_isolate_the_refused_event() {
     let mut queue = queue();
     let users = ["ana", "bo", "cy", "di"];
     let events: Vec<_> = (1..=20).map(|n| (n, users[n as usize % 4])).collect();
@@ -110,11 +110,11 @@ fn halves_never_share_a_user_and_come_down_to_the_poison() {
     }
     assert_eq!(cursors(&poisoned.expect("the poison")), [poison]);
     let earlier = events.iter().filter(|(n, user)| *user == users[3] && *n < poison);
-    assert!(earlier.into_iter().all(|(n, _)| delivered.contains(n)), "in order");
+    assert!(earlier.into_iter().all(|(n, _)| delivered.contains(n)), "delivered in order");
 }
 
 #[test]
-fn time_in_which_the_receiver_does_not_work_gives_nothing_up() {
+fn downtime_of_the_receiver_gives_nothing_up() {
     let mut queue = queue();
     let batch = scan(&mut queue, &[(1, "ana")]);
     assert!(queue.set_back(batch, &setback(Blame::Receiver), EPOCH).is_none());
@@ -129,7 +129,7 @@ fn time_in_which_the_receiver_does_not_work_gives_nothing_up() {
 }
 
 #[test]
-fn what_fails_whole_for_long_is_halved_so_that_only_the_poison_dies() {
+fn batch_that_fails_for_long_is_halved_so_that_only_the_bad_event_dies() {
     let mut queue = queue();
     let batch = scan(&mut queue, &[(1, "ana"), (2, "bo")]);
     assert!(queue.set_back(batch, &setback(Blame::Receiver), EPOCH).is_none());
@@ -144,15 +144,15 @@ fn what_fails_whole_for_long_is_halved_so_that_only_the_poison_dies() {
 }
 
 #[test]
-fn progress_names_who_is_held_and_goes_on_from_there() {
+fn progress_saves_held_users_and_continues_from_them() {
     let mut queue = queue();
     let batch = scan(&mut queue, &[(1, "ana")]);
     assert!(queue.set_back(batch, &setback(Blame::Event), EPOCH).is_none());
     let accepted = scan(&mut queue, &[(2, "bo"), (3, "ana")]);
     queue.done(accepted);
-    assert_eq!(queue.kept_after(), Cursor(0), "what is held is kept, and all that comes after it");
+    assert_eq!(queue.kept_after(), Cursor(0), "held events and all later ones are kept");
     let save = queue.save(SECOND);
-    assert_eq!(save.position, Cursor(3), "what is held does not hold up the rest");
+    assert_eq!(save.position, Cursor(3), "a held user does not hold back the position");
     let [held] = &save.held[..] else { panic!("{save:?}") };
     let expected = Held {
         user: id("ana"),
@@ -163,19 +163,19 @@ fn progress_names_who_is_held_and_goes_on_from_there() {
         last_error: "no".into(),
     };
     assert_eq!(*held, expected);
-    assert_eq!(queue.save(SECOND).held, [], "once");
+    assert_eq!(queue.save(SECOND).held, [], "saved only once");
 
     let behind = [(id("ana"), 2)].into();
     let progress = Progress { position: save.position, held: save.held, behind };
     assert_eq!(progress.kept_after(), Cursor(0));
     let mut next = Queue::new(progress, SECOND);
     assert_eq!((next.left_in_log(), next.kept_after()), (2, Cursor(0)));
-    assert_eq!(next.next_ready(), Some((id("ana"), Cursor(1), true)), "it goes alone");
+    assert_eq!(next.next_ready(), Some((id("ana"), Cursor(1), true)), "in a batch of its own");
     let mut batch = Batch::default();
     next.take_up(&mut batch, &id("ana"), vec![entry(1, "ana"), entry(3, "ana")], true);
     let second = scan(&mut next, &[(4, "ana")]);
     assert!(second.entries.is_empty(), "its later events wait");
-    // A second of its time had passed before.
+    // One second of the time to give up had passed before the restart.
     let over = next.set_back(batch, &worked(Blame::Event, DAY - SECOND), EPOCH);
     assert!(over.is_none());
     let first = next.due(EPOCH).expect("the first half");
@@ -183,7 +183,7 @@ fn progress_names_who_is_held_and_goes_on_from_there() {
 }
 
 #[test]
-fn so_much_may_wait_and_no_more() {
+fn waiting_events_are_bounded_and_become_due_when_the_receiver_works() {
     let mut queue = queue();
     let mut cursor = 0;
     while queue.has_room() {
@@ -200,7 +200,7 @@ fn so_much_may_wait_and_no_more() {
     }
     assert_eq!(queue.waiting_events(), 10_000);
     queue.hurry(EPOCH);
-    let batch = queue.due(EPOCH).expect("once the receiver is there, nothing waits longer");
+    let batch = queue.due(EPOCH).expect("a batch is due once the receiver works");
     let asked = Setback { retry_after: Some(60 * SECOND), ..setback(Blame::Receiver) };
     assert!(queue.set_back(batch, &asked, EPOCH).is_none());
     queue.hurry(EPOCH);
@@ -208,11 +208,11 @@ fn so_much_may_wait_and_no_more() {
     while queue.due(EPOCH + 59 * SECOND).is_some() {
         due += 1;
     }
-    assert_eq!(due, 99, "but for what it asked to be left alone with");
+    assert_eq!(due, 99, "all but the one with a requested pause");
 }
 
 #[test]
-fn letters_that_were_put_back_go_in_their_users_order_and_not_beside_the_users_events() {
+fn put_back_letters_go_in_order_and_never_beside_the_users_other_events() {
     let mut queue = queue();
     let under_way = scan(&mut queue, &[(5, "ana")]);
     for (cursor, user) in [(2, "ana"), (1, "ana"), (3, "bo"), (1, "ana")] {
@@ -220,7 +220,7 @@ fn letters_that_were_put_back_go_in_their_users_order_and_not_beside_the_users_e
     }
     let bo = queue.due(EPOCH).expect("bo's");
     assert_eq!(cursors(&bo), [3]);
-    assert!(queue.due(EPOCH).is_none(), "something of ana's is under way");
+    assert!(queue.due(EPOCH).is_none(), "one of ana's events is in flight");
     assert_eq!(queue.next_due(), None);
     queue.done(under_way);
     let first = queue.due(EPOCH).expect("ana's first");
@@ -230,10 +230,10 @@ fn letters_that_were_put_back_go_in_their_users_order_and_not_beside_the_users_e
 
     let beside = scan(&mut queue, &[(6, "ana"), (7, "cy"), (8, "ana")]);
     assert_eq!(cursors(&beside), [7]);
-    assert_eq!(queue.next_ready(), None, "ana's new ones wait meanwhile");
+    assert_eq!(queue.next_ready(), None, "ana's new events wait for the letter");
     assert!(queue.set_back(first, &setback(Blame::Event), EPOCH).is_none());
-    assert_eq!(queue.next_ready(), Some((id("ana"), Cursor(6), false)), "but not for long");
-    assert!(queue.due(EPOCH + DAY).is_none(), "now they are under way");
+    assert_eq!(queue.next_ready(), Some((id("ana"), Cursor(6), false)), "until it fails");
+    assert!(queue.due(EPOCH + DAY).is_none(), "now the new events are in flight");
     let mut news = Batch::default();
     queue.take_up(&mut news, &id("ana"), vec![entry(6, "ana"), entry(8, "ana")], true);
     queue.done(news);

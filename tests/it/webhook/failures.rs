@@ -1,4 +1,4 @@
-//! What operators are told that a receiver said.
+//! The error messages of failed webhook requests, as operators see them.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ async fn last_error(server: &Server) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_failure_names_the_status_and_the_beginning_of_what_the_receiver_said() {
+async fn failure_shows_the_status_and_the_beginning_of_the_answer() {
     let long = "x".repeat(5000);
     let long: &'static str = Box::leak(long.into_boxed_str());
     let rows = [

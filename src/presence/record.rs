@@ -313,7 +313,7 @@ impl Terminal {
         }
     }
 
-    /// When it stops being `Online` unless something happens first, and why it will.
+    /// Its earliest deadline, and the cause that will end it then (T3, T6, T7, T10, T11).
     pub fn deadline(&self) -> Option<(Timestamp, Cause)> {
         let background = self.background.and_then(|background| {
             let cause = match background.reason {

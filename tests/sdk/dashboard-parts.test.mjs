@@ -117,7 +117,7 @@ test('each cause has its words, with what is known of it', () => {
   );
   assert.equal(
     why(of('kicked', null, { by: { kind: 'own', platform: 'web', device: 'd9' } })),
-    'ended by its own user, on Web d9',
+    'ended by the same user, on Web d9',
   );
   assert.equal(why(of('kicked', null, { by: { kind: 'admin', message: 'bye' } })), 'kicked by the back end: “bye”');
   assert.equal(why(of('login', 'Online', { kicked: [{ platform: 'ios', device: 'x' }] })), 'logged in, and kicked iOS x');

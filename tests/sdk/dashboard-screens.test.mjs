@@ -84,7 +84,7 @@ test('sessions are filtered and turned over by the hub', async () => {
   await page.getByRole('searchbox', { name: 'Address' }).fill('192.0.2.1');
   await page.getByText('No sessions.').waitFor();
   await page.getByRole('searchbox', { name: 'Address' }).fill('no address');
-  await page.locator('.problem', { hasText: 'did not work' }).waitFor();
+  await page.locator('.problem', { hasText: 'Failed' }).waitFor();
 
   await go(page, '#/sessions?platform=android');
   await row(page, 'Sessions', '[data-user="tim"]').getByRole('button', { name: 'Kick' }).click();
@@ -144,7 +144,7 @@ test('the policy is the hub’s own, pair by pair, and in the simulator', async 
       .evaluateAll((all) => all.map(({ dataset }) => `${dataset.platform}:${dataset.count}`));
   await page.locator('[data-policy="in-force"] .victim').waitFor();
   assert.deepEqual(await Promise.all(['in-force', 'single', 'multi'].map(kicked)), [['android:2'], ['android:2', 'web:1'], []]);
-  await page.getByRole('button', { name: 'One Android less' }).click();
+  await page.getByRole('button', { name: 'One Android fewer' }).click();
   await page.locator('[data-policy="in-force"] [data-count="1"]').waitFor();
   await page.getByLabel('Mac', { exact: true }).last().check();
   await page.waitForURL(/login=mac/);
@@ -190,8 +190,8 @@ test('the webhook’s troubles are told, tested, retried and dropped', async () 
   await page.locator('[data-order="retry"][data-of="all"]').click();
   assert.equal(await page.textContent('#confirm-yes'), 'Retry all 2');
   await page.click('#confirm-yes');
-  await page.locator('.outcome', { hasText: 'To be sent again: 2' }).waitFor();
-  await page.getByText('Nothing was given up.').waitFor();
+  await page.locator('.outcome', { hasText: 'Will be sent again: 2' }).waitFor();
+  await page.getByText('No dead letters.').waitFor();
   assert.deepEqual((await api(hub, 'webhooks/dead')).dead, []);
 
   receiver.isDown = true;

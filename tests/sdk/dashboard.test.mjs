@@ -116,7 +116,7 @@ test('users are found by the beginning of their ids, in pages, or by the whole',
   await page.fill('#search', 'nobody at all');
   await page.press('#search', 'Enter');
   await page.locator('#user-state', { hasText: 'Offline' }).waitFor();
-  await page.getByText('Nothing is remembered of this user.').waitFor();
+  await page.getByText('The hub does not remember this user.').waitFor();
   await Promise.all(all.map((it) => it.logout()));
 });
 

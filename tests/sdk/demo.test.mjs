@@ -153,9 +153,9 @@ test('a device that was cut off says when the hub will notice, and others that n
   await sees(watcher, 'mona', 'Online');
   assert.equal(await mona.locator('#countdown').isVisible(), false);
   await mona.click('#cut');
-  await mona.locator('#countdown', { hasText: /notices in [12] s/ }).waitFor();
+  await mona.locator('#countdown', { hasText: /detects it in [12] s/ }).waitFor();
   await sees(watcher, 'mona', 'Offline');
-  await logged(watcher, 'status').filter({ hasText: /mona: Online → Offline, after \d+ s without a word/ }).waitFor();
+  await logged(watcher, 'status').filter({ hasText: /mona: Online → Offline, nothing heard for \d+ s/ }).waitFor();
   await mona.locator('#countdown').waitFor({ state: 'hidden' });
 });
 

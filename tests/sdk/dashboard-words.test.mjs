@@ -27,7 +27,7 @@ const errors = namesOf(source('wire/error.rs'), 'ErrorCode', 18);
 const kicks = namesOf(source('wire/push.rs'), 'KickReason', 4);
 const platforms = namesOf(source('presence/platform.rs'), 'Platform', 8);
 const closeCodes = [...closes.matchAll(/^ {4}\w+ = (\d+),$/gm)].map(([, code]) => code);
-const actions = readdirSync(new URL('../../src/http/', import.meta.url))
+const actions = readdirSync(new URL('../../src/http/', import.meta.url), { recursive: true })
   .filter((name) => name.endsWith('.rs'))
   .flatMap((name) => [...source(`http/${name}`).matchAll(/(?:Deed::of\(|Deed \{ action: |let action = )"([^"]+)"/g)])
   .map(([, action]) => action);

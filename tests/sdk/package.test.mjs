@@ -26,7 +26,7 @@ before(async () => {
 
 after(() => rm(place, { recursive: true, force: true }));
 
-test('what it says of itself is right', async () => {
+test('package.json is correct', async () => {
   const { messages } = await publint({ pkgDir: folder, strict: true, level: 'warning' });
   assert.deepEqual(messages, []);
   const { version } = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8'));
@@ -34,7 +34,7 @@ test('what it says of itself is right', async () => {
   assert.equal(version, cargo.match(/^version = "(.*)"/m)[1], 'it bears the version of the hub');
 });
 
-test('is required and imported, and is the same either way', async () => {
+test('require and import give the same module', async () => {
   const script = `
     const required = require('presence-hub');
     import('presence-hub').then((imported) => {

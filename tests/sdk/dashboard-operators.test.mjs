@@ -1,5 +1,5 @@
-// What operators look for: filters that the address and the navigation agree on, totals, who did what, what differs from
-// the defaults; and that nothing is stretched, cut or broken at any width.
+// Operators' tasks: filters that agree with the URL and the navigation, totals, the audit log, changed settings; and a
+// layout that is not stretched, cut or broken at any width.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -65,7 +65,7 @@ test('a click on the navigation clears the filters on every screen', async () =>
         { label, hash: `#/${screen}` },
       );
     }
-    // What was typed on a screen that was left says nothing to the next one.
+    // Text typed on one screen must not affect the next one.
     await input.fill('nob');
     await nav(page, 'overview').click();
     await page.waitForTimeout(400);

@@ -1,4 +1,4 @@
-// What the dashboard works out by itself, without a browser: lanes, samples, words for causes, what needs attention.
+// The dashboard's own logic, without a browser: lanes, sampling, words for causes, warnings.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';

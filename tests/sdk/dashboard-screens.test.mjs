@@ -7,7 +7,7 @@ import { startBrowser } from './browser.mjs';
 import { api, client, count, dashboard, go } from './dashboard.mjs';
 import { startHub } from './hub.mjs';
 
-// What the webhook tries again, it tries later each time.
+// Webhook retries come at growing intervals.
 const PATIENT = { timeout: 30_000 };
 let browser;
 let receiver;
@@ -161,7 +161,7 @@ test('webhook failures are shown; test, retry and drop work', async () => {
   assert.equal(receiver.tests, 1);
 
   const refused = await Promise.all(['a', 'b', 'c'].map((name) => client(hub, `refused-${name}`, 'web')));
-  // Given up while others get through.
+  // Given up while other events are accepted.
   const others = setInterval(
     () =>
       client(hub, 'wally', 'web', `d${Math.random()}`).then(

@@ -1,4 +1,4 @@
-// Every code that the hub can send has words in both languages. The hub's own sources say which there are.
+// Every code that the hub can send has a text in both languages. The codes are read from the hub's sources.
 
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';

@@ -1,4 +1,4 @@
-// The dashboard in a real browser, on a real hub with real sessions: who may look, and what the counts and users say.
+// The dashboard in a real browser, on a real hub with real sessions: access, counts and users.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -42,7 +42,7 @@ test('a key is exchanged for a cookie that scripts cannot read; without a cookie
   await page.reload();
   await page.locator('#screen h1', { hasText: 'Overview' }).waitFor();
 
-  // The hub takes the cookie back: the screen goes, the form comes.
+  // The hub ends the login: the form replaces the screen.
   await page.evaluate(() => fetch('/v1/admin/session', { method: 'DELETE' }));
   await page.locator('#key-problem', { hasText: 'has ended' }).waitFor();
   assert.equal(await page.locator('#screen > *').count(), 0);
@@ -144,7 +144,7 @@ test('the timeline shows each device and the user, with the causes', async () =>
   const closed = page.locator('.lane.user .mark[aria-label*="PushOnline: the connection ended without a close frame"]');
   await changes.filter({ hasText: 'the connection ended without a close frame' }).waitFor();
 
-  // What stands close together is one mark in an hour's width; the last of it is said.
+  // Changes that are close together share one mark, which describes the last of them.
   assert.ok((await closed.count()) + (await silence.count()) >= 1);
   for (const lane of ['user', 'ios phone', 'web tab', 'ipad tablet']) {
     assert.ok((await page.locator(`[data-lane="${lane}"] .piece`).count()) >= 1, lane);
@@ -204,7 +204,7 @@ test('a viewer can read everything and change nothing', async () => {
   await page.locator('#config-refused').waitFor();
   await go(page, '#/policy');
   await page.locator('[data-pair="ios ipad"][data-verdict="kicked"]').waitFor();
-  // Nor does the hub take it from a page that tries all the same.
+  // The hub also refuses the request itself.
   const status = await page.evaluate(() =>
     fetch('/v1/users/gina/kick', { method: 'POST', headers: { 'X-Presence-Hub': 'dashboard' } }).then((it) => it.status),
   );

@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { connection, logged, sees, startBrowser, told } from './browser.mjs';
 import { startHub, startProxy } from './hub.mjs';
 
-// The windows are short; that of a closed page (1 s) is as it comes, as the reload has to fit into it.
+// The windows are short. The grace of a closed page keeps its default (1 s), because a reload must fit into it.
 const SHORT = {
   'liveness.web_ping': '500ms', 'liveness.web_silence': '1500ms', 'liveness.background': '2s', 'liveness.exit': '500ms',
 };

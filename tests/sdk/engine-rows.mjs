@@ -1,5 +1,5 @@
-// What people do with tabs and browsers, what the network does to them, and what the page and the hub make
-// of it. Each row runs in each engine, with two browsers of it: `one` and `other`.
+// Tabs, browsers and networks in real engines, and how the page and the hub react to
+// them. Each row runs in each engine, with two of its browsers: `one` and `other`.
 
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
@@ -57,7 +57,7 @@ export const rows = {
     await sees(watcher, dave, 'Offline');
     assert.deepEqual(await told(watcher, dave), ['Offline', 'Online', 'Offline']);
     assertGoodbye(await log(usual, dave), ['login Online', 'close Offline']);
-    // From its goodbye on, as a busy machine takes its time to close a tab.
+    // Counted from its Close, because a busy machine takes long to close a tab.
     const { at, evidence } = (await history(usual, dave)).at(-1);
     assert.ok(evidence.last_heard >= started && at - evidence.last_heard < 2000, `${at - evidence.last_heard} ms`);
   },
@@ -182,7 +182,7 @@ export const rows = {
     const since = Date.now();
     let frozen;
     try {
-      // Meanwhile others, cut off one after another, are found out by their silence.
+      // Meanwhile other clients lose their network one after another, and are detected by silence.
       for (const round of [1, 2, 3]) await cutOff(brisk, name(`cut-${round}`));
       await clientOf(brisk, mary).connect();
       assert.equal((await get(brisk, `/v1/users/${lena}`)).state, 'Online');
@@ -251,7 +251,7 @@ export const rows = {
     const lasted = silence.at - silence.evidence.last_heard;
     assert.ok(lasted >= 60_000 && lasted < 62_000, `${lasted} ms of silence`);
     assert.ok(back.at >= long.healedAt, 'back after the hole');
-    // The hub's Close waited in the hole, and may be overtaken by a reset.
+    // The hub's Close was delayed by the outage, and a reset may overtake it.
     const [, , lost] = await states(page);
     assert.ok(['connecting 4002', 'connecting 1006'].includes(lost), lost);
     await hearsNews(page, name('tess-friend'));
@@ -316,7 +316,7 @@ function clientOf(hub, user, options) {
   return client;
 }
 
-/** Cuts a client off, and waits until the hub has found that out. */
+/** Cuts a client's network, and waits until the hub has detected it. */
 async function cutOff(hub, user) {
   const proxy = await startProxy(hub.port);
   try {

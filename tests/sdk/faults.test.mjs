@@ -1,4 +1,4 @@
-// What goes wrong around the SDK: tokens, storages, clocks, addresses, a hub out of reach or restored. The test is the hub.
+// Faults around the SDK: tokens, storage, clocks, addresses, an unreachable or restored hub. The test plays the hub.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';

@@ -1,5 +1,5 @@
-// The SDK in mini-programs, whose hosts are simulated, on a real hub: what their users do to their phones, and
-// what the hub makes of it. The phones' time goes ten times as fast, and the hub's windows are as much shorter.
+// The SDK in simulated mini-program hosts, on a real hub: what users do with their phones, and
+// what the hub makes of it. The phones' time runs ten times as fast, and the hub's windows are ten times shorter.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -13,13 +13,13 @@ import { weChat } from './wx.mjs';
 const SPEED = 10;
 const PING_MS = 2000;
 const SILENCE_MS = 6000;
-// Longer than their tenths, for the sake of who comes back first on a busy machine.
+// Longer than a tenth, so that a client can reconnect in time on a busy machine.
 const BACKGROUND_MS = 4000;
 const EXIT_MS = 800;
 const AT_ONCE_MS = 1000;
 const LATE_MS = 1000;
 const TOGETHER = { concurrency: 12, timeout: 60_000 };
-// A tenth of the SDK's own would be short for a busy machine.
+// A tenth of the SDK's own value would be too short on a busy machine.
 const PATIENCE = { timeout: 100_000, probeTimeout: 10_000 };
 // Two clocks that both count whole milliseconds.
 const ROUNDING_MS = 2;
@@ -82,7 +82,7 @@ const hidden = async ({ program }, reason) => {
   await suspended;
 };
 
-/** Until the windows of whoever went to the background before this have passed. */
+/** Waits until the windows of all earlier background messages have passed. */
 async function backgroundWindowPasses() {
   const marker = await open();
   marker.program.hide();
@@ -113,7 +113,7 @@ async function historyOf(user) {
 
 const OTHERS = { Alipay: alipay, Douyin: douyin, 'Taro in WeChat': taro, 'uni-app in WeChat': uniApp };
 
-// One after the other, as what happens at once must not wait for the others.
+// One after the other, so that an immediate event is not delayed by other tests.
 describe('at once', () => {
   describe('WeChat', atOnceInWeChat);
   for (const [name, host] of Object.entries(OTHERS)) describe(name, () => atOnceInAnother(host));

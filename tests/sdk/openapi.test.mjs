@@ -1,4 +1,4 @@
-// The description of the server API is valid, and what the hub answers is as it says.
+// The OpenAPI description is valid, and the hub's answers match it.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';

@@ -1,4 +1,4 @@
-// Wrong options and arguments: whoever sees only the message knows what to change.
+// Wrong options and arguments: the message alone says what to change.
 
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';

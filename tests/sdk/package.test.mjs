@@ -1,4 +1,4 @@
-// The folder as an npm package: packed, installed elsewhere, and used from there; linked or copied into what is bundled.
+// The folder as an npm package: packed, installed and used; linked or copied into a bundle.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';

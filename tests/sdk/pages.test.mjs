@@ -1,4 +1,4 @@
-// The pages as files: what needs no browser.
+// Checks of the pages' files, without a browser.
 
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -22,7 +22,7 @@ test('every used key exists, and every key is used', () => {
   for (const [, ...keys] of all.matchAll(/data-i18n(?:-hint|-label)?="(\w+)"|\bt\('(\w+)'|\b(?:title|empty): '(\w+)'|\bfact\('(\w+)'/g)) {
     for (const key of keys) if (key && key !== 'login') assert.ok(key in en, key);
   }
-  // Put together from a prefix: each of these prefixes is.
+  // Keys that are built from a prefix.
   const made = [...all.matchAll(/`(\w+_)\$\{|\bnamed\('(\w+_)'/g)].map(([, one, other]) => one ?? other);
   const isMade = (key) => /^(Online|PushOnline|Offline)$/.test(key) || made.some((prefix) => key.startsWith(prefix));
   for (const key of Object.keys(en)) assert.ok(isMade(key) || new RegExp(`["'\`]${key}["'\`]`).test(all), `${key} is never used`);

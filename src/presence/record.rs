@@ -316,7 +316,7 @@ impl Terminal {
         }
     }
 
-    /// The earliest deadline at which the terminal leaves `Online`, with its cause.
+    /// The earliest deadline at which the terminal leaves `Online`, with its cause (T3, T6, T7, T10, T11).
     pub fn deadline(&self) -> Option<(Timestamp, Cause)> {
         let background = self.background.and_then(|background| {
             let cause = match background.reason {

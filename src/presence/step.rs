@@ -55,6 +55,7 @@ pub fn step(record: &Record, event: &Event, policy: &Policy, moment: &Moment) ->
 }
 
 impl Draft<'_> {
+    /// A login (T1) or a resume (L7).
     fn login(&mut self, login: &Login) -> Answer {
         if self.record.revokes(login.issued_at_secs, self.wall) {
             return Answer::Refused(Refusal::TokenRevoked);
@@ -71,6 +72,7 @@ impl Draft<'_> {
             judge(&self.record.terminals, login.platform, &login.device, &self.policy.login);
         let terminals = &self.record.terminals;
         if login.intent != Intent::New {
+            // A resume must not cost anybody a session (L7).
             let conflicts = !verdict.kicked.is_empty()
                 || !verdict.in_the_way.is_empty()
                 || verdict.replaced.iter().any(|&index| terminals[index].state() == State::Online);
@@ -150,6 +152,7 @@ impl Draft<'_> {
         })
     }
 
+    /// Continues a session that still stands (L7).
     fn resume(&mut self, index: usize, login: &Login) -> Answer {
         let wall = self.wall;
         if let Some(custom) = &login.custom {
@@ -180,12 +183,14 @@ impl Draft<'_> {
         Answer::Admitted { session, resumed: true, kicked: Vec::new() }
     }
 
+    /// T2.
     fn logout(&mut self, origin: Origin) -> Answer {
         let Some(index) = self.position(origin) else { return Answer::Stale };
         self.end(index, Cause::Logout, Evidence::default());
         Answer::Done
     }
 
+    /// T3; T17 for a mini-program in the background.
     fn closed(&mut self, origin: Origin, close_code: Option<u16>) -> Answer {
         let Some(index) = self.position(origin) else { return Answer::Stale };
         let grace = self.policy.windows.web_close_grace;
@@ -203,12 +208,14 @@ impl Draft<'_> {
         Answer::Done
     }
 
+    /// T4, T5: the connection's `Liveness` found it silent.
     fn silent(&mut self, origin: Origin, deadline: Timestamp) -> Answer {
         let Some(index) = self.position(origin) else { return Answer::Stale };
         self.lose(index, Cause::Silence, passed(self.shown(deadline)));
         Answer::Done
     }
 
+    /// T15; for a mini-program sets the deadline of T6 or T7, which a later tick applies.
     fn background(&mut self, origin: Origin, reason: BackgroundReason) -> Answer {
         let Some(index) = self.position(origin) else { return Answer::Stale };
         let windows = &self.policy.windows;
@@ -228,6 +235,7 @@ impl Draft<'_> {
         Answer::Background { deadline: kept.deadline }
     }
 
+    /// Clears the deadline of T6 and T7 (T15).
     fn foreground(&mut self, origin: Origin) -> Answer {
         let Some(index) = self.position(origin) else { return Answer::Stale };
         self.record.terminals[index].background = None;
@@ -256,6 +264,7 @@ impl Draft<'_> {
         Answer::Done
     }
 
+    /// T9, L9.
     fn kick(&mut self, target: &Target, by: &Kicker) -> Answer {
         if let Kicker::Own(victor) = by
             && self.record.terminal(victor.session).is_none()
@@ -276,6 +285,7 @@ impl Draft<'_> {
         Answer::Kicked { kicked: self.kick_all(&meant, by, why), revoked }
     }
 
+    /// Applies every deadline that has passed (T3, T6, T7, T8, T10, T11).
     fn tick(&mut self) -> Answer {
         let mut index = 0;
         while let Some(terminal) = self.record.terminals.get(index) {
@@ -314,6 +324,7 @@ impl Draft<'_> {
         self.lose(index, cause, passed(self.shown(at)));
     }
 
+    /// T11: holds the sessions of a hub that is gone until their own deadlines.
     fn node_lost(
         &mut self,
         node: NodeId,

@@ -1,4 +1,4 @@
-"""A hub of one's own for each test: the real binary, in a directory that goes away with it."""
+"""Starts a real hub for each test, in a temporary directory."""
 
 import base64
 import contextlib
@@ -19,10 +19,10 @@ TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
 BINARY = os.environ.get("PRESENCE_HUB_BIN", TARGET / "debug" / "presence-hub")
 SECRET = "a secret of at least thirty-two bytes"
 START_S = 20
-# How long a busy machine may take for what happens at once.
+# The timeout for an immediate reaction, on a busy machine.
 SOON_S = 20
 
-# The hub is on this machine, whatever proxy leads out of it.
+# The hub is on this machine: no HTTP proxy.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
 
 
@@ -47,7 +47,7 @@ class Hub:
             raise
 
     def _greeting(self):
-        """Waits for its first line, which says where it is."""
+        """Waits for its first line, which has its address."""
         too_late = threading.Timer(START_S, self._process.kill)
         too_late.start()
         line = self._process.stdout.readline()
@@ -73,13 +73,13 @@ class Hub:
 
 
 class Client:
-    """A client that does what it is told and nothing more."""
+    """A minimal client: no resume, no reconnect, no ping."""
 
     def __init__(self, socket):
         self._socket = socket
 
     def login(self, user, platform, issued=None):
-        """Logs in with a token that was issued then, or now; returns the reply."""
+        """Logs in with a token issued at `issued` (default: now), and returns the reply."""
         message = {"type": "login", "id": 1, "platform": platform, "device": platform}
         self._socket.send(json.dumps({**message, "token": token(user, issued)}))
         while (heard := self.hear()).get("type") != "reply":

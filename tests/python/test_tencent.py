@@ -1,4 +1,4 @@
-"""What was written for Tencent Cloud IM works with the hub as it is: only the address is another."""
+"""Software for Tencent Cloud IM works with the hub unchanged, except for the address."""
 
 import time
 import unittest
@@ -68,7 +68,7 @@ class TencentCloudIM(unittest.TestCase):
         self.assertEqual(refused["error"]["code"], "token_revoked")
         self.assertIn("ok", self.connect().login("ann", "web"))
 
-    def test_the_sdk_is_told_what_is_wrong(self):
+    def test_wrong_keys_administrators_and_bodies_get_their_error_codes(self):
         self.assertIn("ok", self.connect().login("ann", "web"))
         rows = [
             (self.sdk(key=OTHER_KEY), 70009, 70009),

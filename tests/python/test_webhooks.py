@@ -1,4 +1,4 @@
-"""What the hub posts is verified by a library that others wrote for Standard Webhooks."""
+"""The hub's webhooks are verified by a third-party library for Standard Webhooks."""
 
 import http.server
 import json

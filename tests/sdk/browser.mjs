@@ -1,4 +1,4 @@
-// Chromium, and the two pages as their users see them.
+// Drives the demo and the dashboard in Chromium.
 
 import assert from 'node:assert/strict';
 import { chromium } from 'playwright-core';

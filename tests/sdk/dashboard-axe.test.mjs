@@ -1,4 +1,4 @@
-// Every screen of the dashboard, in both themes and both languages, checked by axe-core for what keeps people out.
+// Checks every screen of the dashboard for accessibility with axe-core, in both themes and both languages.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';

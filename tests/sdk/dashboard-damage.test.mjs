@@ -36,7 +36,7 @@ async function beginFeedEarly(page) {
   await page.route('**/v1/snapshot?limit=1', (route) => route.fulfill({ json: { statuses: [], next: null, cursor } }));
 }
 
-test('users and sessions name the users whom they leave out, and link to them', async () => {
+test('the lists of users and sessions name and link the users that they leave out', async () => {
   const page = await dashboard(browser, hub);
   for (const [screen, table] of [
     ['users', 'Users'],
@@ -66,7 +66,7 @@ test('users and sessions name the users whom they leave out, and link to them', 
   assert.equal(await page.locator('#away').isVisible(), false, 'the hub answers');
 });
 
-test('the page of a damaged user says what is wrong and how it is mended, and a kick mends it', async () => {
+test('the page of a damaged user says what is wrong and how it is repaired, and a kick repairs it', async () => {
   const viewer = await dashboard(browser, hub, '#/users/carl', { key: VIEWER_KEY });
   const page = await dashboard(browser, hub, '#/users/carl');
   for (const it of [viewer, page]) {
@@ -76,7 +76,7 @@ test('the page of a damaged user says what is wrong and how it is mended, and a 
     // What the log says is shown, and nothing that is not known.
     await row(it, 'Changes', '[data-cause="login"]').waitFor();
     await it.locator('[data-lane="user"] .mark').first().waitFor();
-    for (const unknown of ['No device is logged in', 'That did not work', 'Nothing is remembered'])
+    for (const unknown of ['No device is logged in', 'Failed: ', 'does not remember'])
       assert.equal(await it.getByText(unknown).isVisible(), false, unknown);
     assert.equal(await it.locator('#away').isVisible(), false, 'the hub answers');
     assert.equal(await it.getAttribute('#link', 'data-link'), 'up');
@@ -112,12 +112,12 @@ test('the timeline and the table of changes say how many changes they leave out'
   assert.equal(await said.count(), 0);
 });
 
-test('the feed has a row for a damaged change, whatever it is filtered by but its user', async () => {
+test('the feed has a row for a damaged change under every filter except another user', async () => {
   const page = await dashboard(browser, hub);
   await beginFeedEarly(page);
   await go(page, '#/feed');
   const damaged = row(page, 'Feed', '[data-user="bert"][data-cause="damaged"]');
-  await damaged.filter({ hasText: 'damaged on disk: what changed is not known' }).waitFor();
+  await damaged.filter({ hasText: 'damaged on disk: the change is unknown' }).waitFor();
   await row(page, 'Feed', '[data-cause="close"]').first().waitFor();
   await page.getByLabel('Cause').selectOption('login');
   await row(page, 'Feed', '[data-cause="close"]').first().waitFor({ state: 'detached' });
@@ -130,7 +130,7 @@ test('the feed has a row for a damaged change, whatever it is filtered by but it
   await page.locator('#user-name', { hasText: 'bert' }).waitFor();
 });
 
-test('watchers that are left out are named; of many, most are folded away', async () => {
+test('left-out watchers are named; a long list is collapsed', async () => {
   const page = await dashboard(browser, hub);
   // Somebody whose record is damaged watches nobody after a restart.
   const users = Array.from({ length: 25 }, (_, i) => `watcher ${i}`);
@@ -153,7 +153,7 @@ for (const colorScheme of ['light', 'dark']) {
     ['en', 'damaged on disk'],
     ['zh', /磁盘上已?损坏/],
   ]) {
-    test(`what is left out is told to everybody: ${colorScheme}, ${locale}`, async () => {
+    test(`damage notices are accessible: ${colorScheme}, ${locale}`, async () => {
       const page = await dashboard(browser, hub, '#/users', { colorScheme, locale, viewport: { width: 375, height: 800 } });
       await beginFeedEarly(page);
       for (const address of ['#/users', '#/sessions', '#/users/anna', '#/users/bert', '#/feed?user=bert']) {

@@ -1,5 +1,5 @@
-// What operators look for: filters that the address and the navigation agree on, totals, who did what, what differs from
-// the defaults; and that nothing is stretched, cut or broken at any width.
+// Operators' tasks: filters that agree with the URL and the navigation, totals, the audit log, changed settings; and a
+// layout that is not stretched, cut or broken at any width.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -38,7 +38,7 @@ after(async () => {
 const row = (page, table, what = '') => page.locator(`[aria-label="${table}"] tbody tr${what}`);
 const nav = (page, screen) => page.locator(`#screens a[data-screen="${screen}"]`);
 
-test('a click on the navigation empties the filters, on every screen', async () => {
+test('a click on the navigation clears the filters on every screen', async () => {
   const page = await dashboard(browser, hub);
   const filters = [
     ['users', 'User id', 'prefix=nob'],
@@ -65,7 +65,7 @@ test('a click on the navigation empties the filters, on every screen', async () 
         { label, hash: `#/${screen}` },
       );
     }
-    // What was typed on a screen that was left says nothing to the next one.
+    // Text typed on one screen must not affect the next one.
     await input.fill('nob');
     await nav(page, 'overview').click();
     await page.waitForTimeout(400);
@@ -79,7 +79,7 @@ test('a click on the navigation empties the filters, on every screen', async () 
   assert.equal(await page.inputValue('[data-existing="linux"]'), '0');
 });
 
-test('users are found inside their ids, and lists say how many there are in all', async () => {
+test('users are found by any part of their ids, and lists show the total', async () => {
   const page = await dashboard(browser, hub, '#/users');
   const shown = page.locator('.pager .hint');
   await row(page, 'Users', '[data-user="otto"]').waitFor();
@@ -110,7 +110,7 @@ test('the overview shows which addresses have the most connections', async () =>
   assert.match(page.url(), /#\/sessions\?address=127\.0\.0\.1$/);
 });
 
-test('the audit log is shown to admins, and searched', async () => {
+test('admins can see and search the audit log', async () => {
   await api(hub, 'users/nobody/kick', { all: true, message: 'spam' });
   const page = await dashboard(browser, hub, '#/audit');
   const kick = row(page, 'Audit log', '[data-action="kick"]');
@@ -123,7 +123,7 @@ test('the audit log is shown to admins, and searched', async () => {
   await viewer.locator('#audit-refused').waitFor();
 });
 
-test('refused logins are listed with who and why, on the page of the user, too', async () => {
+test('refused logins are listed with user and reason, also on the user page', async () => {
   const answer = await fetch(`${hub.origin}/dev/token`, {
     method: 'POST',
     headers: { 'X-Dev-Key': hub.devKey },
@@ -146,7 +146,7 @@ test('refused logins are listed with who and why, on the page of the user, too',
   assert.equal(await row(page, 'Refused logins').count(), 1);
 });
 
-test('settings that differ from their defaults are marked, and names break between words only', async () => {
+test('changed settings are marked, and setting names break only between words', async () => {
   const page = await dashboard(browser, hub, '#/system', { viewport: { width: 900, height: 900 } });
   const setting = (name) => row(page, 'Configuration in effect', `[data-setting="${name}"]`);
   await setting('liveness.exit').filter({ hasText: 'changed' }).filter({ hasText: '"4s"' }).waitFor();
@@ -187,7 +187,7 @@ const faults = (page) =>
   });
 
 for (const width of [375, 768, 1280, 1920]) {
-  test(`nothing is stretched or cut at ${width} px`, async () => {
+  test(`no text is stretched or cut at ${width} px`, async () => {
     for (const locale of ['en', 'zh']) {
       const how = { locale, viewport: { width, height: 1000 } };
       const form = await browser.open(`${hub.origin}/static/`, how);

@@ -1,4 +1,4 @@
-// What the dashboard works out by itself, without a browser: lanes, samples, words for causes, what needs attention.
+// The dashboard's own logic, without a browser: lanes, sampling, words for causes, warnings.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -31,7 +31,7 @@ const tab = (session) => ['web', 'tab', session];
 const shape = (lane) => lane.pieces.map(({ from, to, state }) => `${from}-${to} ${state}`);
 
 describe('lanes', () => {
-  test('a device is what the log says, the user the best of all', () => {
+  test('a device has the state that the log says, and the user has the best state', () => {
     const events = [
       event(10, 'login', phone('a'), [null, 'Online'], ['Offline', 'Online']),
       event(20, 'login', tab('b'), [null, 'Online'], ['Online', 'Online']),
@@ -50,7 +50,7 @@ describe('lanes', () => {
     );
   });
 
-  test('what nothing happened to was as it is, also before the first event', () => {
+  test('without an event the present state also holds before it', () => {
     const now = { state: 'Online', terminals: [{ platform: 'ios', device: 'phone', session: 'a', state: 'Online' }] };
     assert.deepEqual(lanesOf([], now, 0, 50).map(shape), [['0-50 Online'], ['0-50 Online']]);
     const ended = [event(25, 'logout', tab('b'), ['Online', null], ['Online', 'Online'])];
@@ -58,7 +58,7 @@ describe('lanes', () => {
     assert.deepEqual(lanesOf(ended, now, 0, 20).map(shape)[2], ['0-20 Online'], 'what comes later is not shown, but known');
   });
 
-  test('tabs side by side are one device; a login in place leaves none behind', () => {
+  test('shared tabs are one device; a login that replaces a session leaves no lane behind', () => {
     const now = { state: 'Offline', terminals: [] };
     const tabs = [
       event(10, 'login', tab('a'), [null, 'Online'], ['Offline', 'Online']),
@@ -77,7 +77,7 @@ describe('lanes', () => {
   });
 });
 
-test('no second has more than so many, however they come; what is left out is spread', () => {
+test('each second shows at most the limit, and the dropped rows are spread evenly', () => {
   const sampler = new Sampler(50);
   const shown = [];
   let came = 0;
@@ -100,7 +100,7 @@ test('no second has more than so many, however they come; what is left out is sp
   assert.deepEqual(new Sampler(50).take([1, 2, 3], 0), [1, 2, 3], 'few are all shown');
 });
 
-test('each cause has its words, with what is known of it', () => {
+test('each cause has a sentence with its evidence', () => {
   const of = (cause, to, more) => event(100_000, cause, phone('a'), ['Online', to], ['Online', to ?? 'Offline'], more);
   assert.equal(sentence(of('silence', null, { evidence: { last_heard: 39_900 } })), 'Offline: nothing heard for 60 s');
   assert.equal(
@@ -117,7 +117,7 @@ test('each cause has its words, with what is known of it', () => {
   );
   assert.equal(
     why(of('kicked', null, { by: { kind: 'own', platform: 'web', device: 'd9' } })),
-    'ended by its own user, on Web d9',
+    'ended by the same user, on Web d9',
   );
   assert.equal(why(of('kicked', null, { by: { kind: 'admin', message: 'bye' } })), 'kicked by the back end: “bye”');
   assert.equal(why(of('login', 'Online', { kicked: [{ platform: 'ios', device: 'x' }] })), 'logged in, and kicked iOS x');
@@ -142,7 +142,7 @@ test('each cause has its words, with what is known of it', () => {
   }
 });
 
-test('failures of one kind are one, with the first and the last of them', () => {
+test('failures of one kind are merged, with the first and the last time', () => {
   const failure = (at, error, attempts = 1, events = 1) => ({ at, error, attempts, events });
   assert.deepEqual(groupsOf([]), []);
   assert.deepEqual(groupsOf([
@@ -155,7 +155,7 @@ test('failures of one kind are one, with the first and the last of them', () => 
   ]);
 });
 
-test('lengths of time are said as people and configurations say them', () => {
+test('durations are formatted for people and for configurations', () => {
   assert.deepEqual([400, 60_000, 60_900, 400_000, 7 * 86_400_000, 90_061_000].map(duration), [
     '400 ms',
     '60 s',
@@ -167,7 +167,7 @@ test('lengths of time are said as people and configurations say them', () => {
   assert.deepEqual(['60s', '400s', '7d', '1500ms', 'kick_old'].map(written), ['60 s', '6 min 40 s', '7 d', '1 s', 'kick_old']);
 });
 
-test('an address holds any user id', () => {
+test('a URL can hold any user id', () => {
   for (const user of ['a/b', '<img src=x>', 'a?b#c%', '王小明', '%zz']) {
     const route = readRoute(address('users', { range: 'day', none: '' }, user));
     assert.deepEqual(
@@ -197,7 +197,7 @@ describe('what needs attention', () => {
   const before = Array.from({ length: 120 }, (_, i) => counts(i * 5000));
   const keys = (more, points = before) => attentionOf(counts(600_000, more), points).map(({ key }) => key);
 
-  test('nothing, while all is well', () => assert.deepEqual(keys({}), []));
+  test('nothing when everything works', () => assert.deepEqual(keys({}), []));
   test('the webhook', () => {
     assert.deepEqual(keys({ webhook: { state: 'down', accepted: 0, dead: 0, dead_waiting: 0 }, outbox: { depth: 3, bytes: 9, age_ms: 9000 } }), [
       'attention_webhook_down',
@@ -219,7 +219,7 @@ describe('what needs attention', () => {
     ]);
     assert.deepEqual(keys({ store: { state: 'up', commits: 10, commit_us: 20_000, slow_commits: 0, failures: 0, damaged_rows: 0 } }), []);
   });
-  test('refusals that rise, not those that are as ever', () => {
+  test('refusals that rise, but not a steady rate', () => {
     assert.deepEqual(keys({ refusals: 300, refusals_by_reason: { invalid_token: 280, kicked: 20 } }), ['attention_refusals']);
     assert.match(
       attentionOf(counts(600_000, { refusals: 300, refusals_by_reason: { kicked: 20, invalid_token: 280 } }), before)[0].values
@@ -242,7 +242,7 @@ describe('what needs attention', () => {
     assert.deepEqual(ofNode({ open_files: { used: 800, limit: 1000 } }), []);
     assert.deepEqual(ofNode({ open_files: { used: 800, limit: null } }), [], 'no limit');
   });
-  test('the worst first, and no count of a hub that was another', () => {
+  test('errors first, and no difference across a restart of the hub', () => {
     assert.deepEqual(keys({ stalls: 1, webhook: { state: 'failing', accepted: 0, dead: 0, dead_waiting: 0 } }), [
       'attention_webhook_failing',
       'attention_stalls',

@@ -1,4 +1,4 @@
-// Every code that the hub can send has words in both languages. The hub's own sources say which there are.
+// Every code that the hub can send has a text in both languages. The codes are read from the hub's sources.
 
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -27,7 +27,7 @@ const errors = namesOf(source('wire/error.rs'), 'ErrorCode', 18);
 const kicks = namesOf(source('wire/push.rs'), 'KickReason', 4);
 const platforms = namesOf(source('presence/platform.rs'), 'Platform', 8);
 const closeCodes = [...closes.matchAll(/^ {4}\w+ = (\d+),$/gm)].map(([, code]) => code);
-const actions = readdirSync(new URL('../../src/http/', import.meta.url))
+const actions = readdirSync(new URL('../../src/http/', import.meta.url), { recursive: true })
   .filter((name) => name.endsWith('.rs'))
   .flatMap((name) => [...source(`http/${name}`).matchAll(/(?:Deed::of\(|Deed \{ action: |let action = )"([^"]+)"/g)])
   .map(([, action]) => action);
@@ -65,14 +65,14 @@ for (const [prefix, codes] of Object.entries(CODES)) {
   });
 }
 
-test('the codes are those of the sources', () => {
+test('the tested codes are all codes in the sources', () => {
   assert.deepEqual([...CAUSES].sort(), [...causes].sort());
   assert.deepEqual([...PLATFORMS].sort(), [...platforms].sort());
   assert.ok(closeCodes.includes('4501') && closeCodes.length === new Set(reasons).size, `${closeCodes}`);
   assert.ok(['kick', 'set custom', 'log in', 'wrong key'].every((action) => actions.includes(action)), `${actions}`);
 });
 
-test('Chinese words hold Chinese, but for names', () => {
+test('Chinese texts contain Chinese, except names', () => {
   const names = /^(platform_(ios|android|ipad|mac|windows|linux)|unit_|never|used_of|with_code|setting_true)/;
   for (const [key, word] of Object.entries(zh)) {
     const said = word.replace(/\{\w+\}/g, '');
@@ -81,7 +81,7 @@ test('Chinese words hold Chinese, but for names', () => {
   assert.ok(!JSON.stringify(zh).includes('前台运行'), 'a device in the background is Online, too');
 });
 
-test('a code that is not known is shown as it is', () => {
+test('an unknown code is shown unchanged', () => {
   assert.equal(named('closed_', 'some_new_reason'), 'some_new_reason');
   assert.equal(named('action_', 'POST /v1/users/bob/kick'), 'POST /v1/users/bob/kick');
   assert.equal(closeCode(1001), 'page left or app closed (1001)');

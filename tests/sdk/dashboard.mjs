@@ -45,7 +45,7 @@ export const overflow = (page) => page.evaluate(() => document.documentElement.s
 /** A count of the overview, once it is so. */
 export const count = (page, name, value) => page.locator(`[data-count="${name}"] [data-value="${value}"]`).waitFor();
 
-/** The SDK in Node, logged in. `lost()` ends its connection without a word; `closed` is what it was told at the end. */
+/** The SDK in Node, logged in. `lost()` ends its connection without a close; `closed` is the close that it received. */
 export async function client(hub, user, platform = 'web', device = 'd1', { app, url = `ws://127.0.0.1:${hub.port}/ws` } = {}) {
   const sockets = [];
   class Socket extends WebSocket {

@@ -1,4 +1,4 @@
-// The dashboard in a real browser, on a real hub with real sessions: who may look, and what the counts and users say.
+// The dashboard in a real browser, on a real hub with real sessions: access, counts and users.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -27,7 +27,7 @@ after(async () => {
 const form = (page) => page.locator('#key-form');
 const row = (page, table, what) => page.locator(`[aria-label="${table}"] tbody tr${what}`);
 
-test('a key is traded for a cookie that no script sees; without one there is the form', async () => {
+test('a key is exchanged for a cookie that scripts cannot read; without a cookie the form is shown', async () => {
   const page = await browser.open(`${hub.origin}/static/`);
   await form(page).waitFor();
   await page.fill('#key', 'a-key-that-is-wrong');
@@ -42,13 +42,13 @@ test('a key is traded for a cookie that no script sees; without one there is the
   await page.reload();
   await page.locator('#screen h1', { hasText: 'Overview' }).waitFor();
 
-  // The hub takes the cookie back: the screen goes, the form comes.
+  // The hub ends the login: the form replaces the screen.
   await page.evaluate(() => fetch('/v1/admin/session', { method: 'DELETE' }));
   await page.locator('#key-problem', { hasText: 'has ended' }).waitFor();
   assert.equal(await page.locator('#screen > *').count(), 0);
 });
 
-test('the printed link logs in by itself, and its key leaves the address bar; who logs out is out', async () => {
+test('the printed link logs in and its key is removed from the address bar; a log-out holds', async () => {
   const page = await browser.open(hub.dashboard);
   await page.locator('#screen h1', { hasText: 'Overview' }).waitFor();
   assert.ok(!page.url().includes('key='));
@@ -61,7 +61,7 @@ test('the printed link logs in by itself, and its key leaves the address bar; wh
   assert.equal(await page.locator('#key-problem').isVisible(), false);
 });
 
-test('the overview counts, live, and its charts are read by keyboard', async () => {
+test('the overview counts live, and its charts can be read by keyboard', async () => {
   const page = await dashboard(browser, hub);
   await count(page, 'connections', 0);
   const alice = await client(hub, 'alice', 'web');
@@ -92,7 +92,7 @@ test('the overview counts, live, and its charts are read by keyboard', async () 
   await count(page, 'connections', 0);
 });
 
-test('users are found by the beginning of their ids, in pages, or by the whole', async () => {
+test('users are found by a prefix of the id, in pages, or by the full id', async () => {
   const all = await Promise.all(Array.from({ length: 53 }, (_, i) => client(hub, `page-${String(i).padStart(2, '0')}`)));
   const page = await dashboard(browser, hub, '#/users');
   const users = row(page, 'Users', '');
@@ -116,11 +116,11 @@ test('users are found by the beginning of their ids, in pages, or by the whole',
   await page.fill('#search', 'nobody at all');
   await page.press('#search', 'Enter');
   await page.locator('#user-state', { hasText: 'Offline' }).waitFor();
-  await page.getByText('Nothing is remembered of this user.').waitFor();
+  await page.getByText('The hub does not remember this user.').waitFor();
   await Promise.all(all.map((it) => it.logout()));
 });
 
-test('the timeline shows each device and the user, and says why', async () => {
+test('the timeline shows each device and the user, with the causes', async () => {
   const phone = await client(hub, 'dora', 'ios', 'phone');
   const tab = await client(hub, 'dora', 'web', 'tab');
   const fan = await client(hub, 'fan', 'web');
@@ -144,7 +144,7 @@ test('the timeline shows each device and the user, and says why', async () => {
   const closed = page.locator('.lane.user .mark[aria-label*="PushOnline: the connection ended without a close frame"]');
   await changes.filter({ hasText: 'the connection ended without a close frame' }).waitFor();
 
-  // What stands close together is one mark in an hour's width; the last of it is said.
+  // Changes that are close together share one mark, which describes the last of them.
   assert.ok((await closed.count()) + (await silence.count()) >= 1);
   for (const lane of ['user', 'ios phone', 'web tab', 'ipad tablet']) {
     assert.ok((await page.locator(`[data-lane="${lane}"] .piece`).count()) >= 1, lane);
@@ -189,7 +189,7 @@ test('a kick reaches the client with its reason; a kick of all refuses older tok
   await row(page, 'Changes', '').filter({ hasText: 'kicked by the back end: “bye”' }).waitFor();
 });
 
-test('a viewer sees everything and can end nothing', async () => {
+test('a viewer can read everything and change nothing', async () => {
   const phone = await client(hub, 'gina', 'ios', 'phone');
   const page = await dashboard(browser, hub, '#/users/gina', { key: VIEWER_KEY });
   await row(page, 'Devices and sessions', '[data-device="phone"]').waitFor();
@@ -204,7 +204,7 @@ test('a viewer sees everything and can end nothing', async () => {
   await page.locator('#config-refused').waitFor();
   await go(page, '#/policy');
   await page.locator('[data-pair="ios ipad"][data-verdict="kicked"]').waitFor();
-  // Nor does the hub take it from a page that tries all the same.
+  // The hub also refuses the request itself.
   const status = await page.evaluate(() =>
     fetch('/v1/users/gina/kick', { method: 'POST', headers: { 'X-Presence-Hub': 'dashboard' } }).then((it) => it.status),
   );
@@ -213,7 +213,7 @@ test('a viewer sees everything and can end nothing', async () => {
   await phone.logout();
 });
 
-test('hostile names are text on every screen', async () => {
+test('hostile names are shown as text on every screen', async () => {
   const evil = await client(hub, HOSTILE, 'web', HOSTILE, { app: HOSTILE });
   await evil.setStatus(HOSTILE);
   evil.subscribe(HOSTILE, () => {});
@@ -244,7 +244,7 @@ test('hostile names are text on every screen', async () => {
   assert.ok(!(await page.title()).startsWith('owned'));
 });
 
-test('speaks both languages, and remembers which, and the theme', async () => {
+test('the page supports both languages, and remembers the language and the theme', async () => {
   const page = await dashboard(browser, hub);
   await page.selectOption('#language', 'zh');
   await page.locator('h1', { hasText: '总览' }).waitFor();

@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { connection, logged, sees, startBrowser, told } from './browser.mjs';
 import { startHub, startProxy } from './hub.mjs';
 
-// The windows are short; that of a closed page (1 s) is as it comes, as the reload has to fit into it.
+// The windows are short. The grace of a closed page keeps its default (1 s), because a reload must fit into it.
 const SHORT = {
   'liveness.web_ping': '500ms', 'liveness.web_silence': '1500ms', 'liveness.background': '2s', 'liveness.exit': '500ms',
 };
@@ -23,7 +23,7 @@ after(async () => {
   await hub?.stop();
 });
 
-test('two windows see each other live; a closed page is Offline within 2 s; a reload is seen by nobody', async () => {
+test('two windows see each other live; a closed page is Offline within 2 s; a reload is not visible', async () => {
   const alice = await browser.demo(hub, { user: 'alice', watch: 'bob,carol' });
   await sees(alice, 'bob', 'Offline');
   const bob = await browser.demo(hub, { user: 'bob', watch: 'alice' });
@@ -48,7 +48,7 @@ test('two windows see each other live; a closed page is Offline within 2 s; a re
   assert.deepEqual(await told(alice, 'bob'), before);
 });
 
-test('a log-out is seen at once, and nothing comes after it', async () => {
+test('a log-out is visible at once, and no event follows it', async () => {
   const dave = await browser.demo(hub, { user: 'dave' });
   const watcher = await browser.demo(hub, { user: 'watcher', watch: 'dave' });
   await sees(watcher, 'dave', 'Online');
@@ -59,7 +59,7 @@ test('a log-out is seen at once, and nothing comes after it', async () => {
   assert.deepEqual(await told(dave, 'dave'), ['Online']);
 });
 
-test('a tab whose network is silently cut is Offline after the window', async () => {
+test('a tab whose network is cut without a close is Offline after the window', async () => {
   const proxy = await startProxy(hub.port);
   try {
     const watcher = await browser.demo(hub, { user: 'watcher2', watch: 'erin,frank' });
@@ -94,7 +94,7 @@ test('two tabs of a browser are one device: Online until the last is closed', as
   assert.deepEqual(await told(watcher, 'gina'), ['Offline', 'Online', 'Offline']);
 });
 
-test('a mini-program left by its close button goes Offline, and comes back with the foreground', async () => {
+test('a mini-program closed with its close button goes Offline, and is Online again in the foreground', async () => {
   const watcher = await browser.demo(hub, { user: 'watcher4', watch: 'hugo' });
   const hugo = await browser.demo(hub, { user: 'hugo', platform: 'miniprogram' });
   await sees(watcher, 'hugo', 'Online');
@@ -105,7 +105,7 @@ test('a mini-program left by its close button goes Offline, and comes back with 
   await sees(watcher, 'hugo', 'Online');
 });
 
-test('whom one watches changes at any time; one may ask without watching, and show a new token', async () => {
+test('watched users can change at any time; a query needs no watching; a new token can be sent', async () => {
   const jane = await browser.demo(hub, { user: 'jane', watch: 'kim' });
   await browser.demo(hub, { user: 'liam' });
   await sees(jane, 'kim', 'Offline');
@@ -124,7 +124,7 @@ test('whom one watches changes at any time; one may ask without watching, and sh
   assert.equal(await jane.locator('#watched [data-user]').count(), 1, 'a reload goes on watching them');
 });
 
-test('whoever opens the page is alice, and opens bob beside her with one click', async () => {
+test('the page opens as alice, and one click opens bob beside it', async () => {
   const own = await startHub();
   try {
     const alice = await browser.open(own.demo);
@@ -147,19 +147,19 @@ test('whoever opens the page is alice, and opens bob beside her with one click',
   }
 });
 
-test('a device that was cut off says when the hub will notice, and others that nothing was heard', async () => {
+test('a device whose network is cut shows when the hub will detect it, and others see the silence', async () => {
   const watcher = await browser.demo(hub, { user: 'watcher5', watch: 'mona' });
   const mona = await browser.demo(hub, { user: 'mona' });
   await sees(watcher, 'mona', 'Online');
   assert.equal(await mona.locator('#countdown').isVisible(), false);
   await mona.click('#cut');
-  await mona.locator('#countdown', { hasText: /notices in [12] s/ }).waitFor();
+  await mona.locator('#countdown', { hasText: /detects it in [12] s/ }).waitFor();
   await sees(watcher, 'mona', 'Offline');
-  await logged(watcher, 'status').filter({ hasText: /mona: Online → Offline, after \d+ s without a word/ }).waitFor();
+  await logged(watcher, 'status').filter({ hasText: /mona: Online → Offline, nothing heard for \d+ s/ }).waitFor();
   await mona.locator('#countdown').waitFor({ state: 'hidden' });
 });
 
-test('a window that was kicked claims nobody Online', async () => {
+test('a kicked window shows no user as Online', async () => {
   const own = await startHub({ 'login.policy': 'single' });
   try {
     const nina = await browser.demo(own, { user: 'nina', watch: 'oscar', device: 'd1' });
@@ -180,7 +180,7 @@ test('a window that was kicked claims nobody Online', async () => {
   }
 });
 
-test('one ends another of one\'s own sessions', async () => {
+test('a user can end another of their own sessions', async () => {
   const phone = await browser.demo(hub, { user: 'ines', device: 'd1' });
   const other = await browser.demo(hub, { user: 'ines', device: 'd1' });
   await other.click('#refresh');

@@ -1,4 +1,4 @@
-// Pages of an app that embeds the SDK, of another origin than the hub's.
+// Pages of an app that embeds the SDK, on another origin than the hub.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
@@ -46,7 +46,7 @@ export async function startSite() {
 
 const token = ({ hub, user, tokens }, at) => hub.tokenFor(user, tokens[at]);
 
-/** Waits until something is so, in a page or elsewhere. */
+/** Waits until a condition holds, in a page or elsewhere. */
 export async function until(what, isSo) {
   let error;
   for (const deadline = Date.now() + WAIT_MS; Date.now() < deadline; ) {

@@ -1,5 +1,5 @@
-// What people do with tabs and browsers, what the network does to them, and what the page and the hub make
-// of it. Each row runs in each engine, with two browsers of it: `one` and `other`.
+// Tabs, browsers and networks in real engines, and how the page and the hub react to
+// them. Each row runs in each engine, with two of its browsers: `one` and `other`.
 
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
@@ -12,7 +12,7 @@ const { PresenceClient } = createRequire(import.meta.url)('../../static/presence
 const clients = [];
 
 export const rows = {
-  async 'somebody else comes and goes'({ usual, one, other, open, name }) {
+  async 'another user comes and goes'({ usual, one, other, open, name }) {
     const bob = name('bob');
     const alice = await open(one, 'alice', { watch: [bob] });
     await sees(alice, bob, 'Offline');
@@ -24,7 +24,7 @@ export const rows = {
     assert.deepEqual(await log(usual, bob), ['login Online', 'logout Offline']);
   },
 
-  async 'a page whose origin the hub does not admit is told what to set'({ site, one, open }) {
+  async 'a page whose origin is not allowed gets the setting to add'({ site, one, open }) {
     const from = site.origin.replace('127.0.0.1', 'localhost');
     const page = await open(one, 'stranger', { from, state: 'connecting' });
     const error = await page.evaluate(() => new Promise((done) => client.on('error', ({ code, message }) => done([code, message]))));
@@ -32,7 +32,7 @@ export const rows = {
     assert.ok(error[1].includes(`server.allowed_origins has "${from}"`), error[1]);
   },
 
-  async 'a reload goes on with the session, and is seen by nobody'({ patient, one, other, open, name }) {
+  async 'a reload resumes the session and is not visible to watchers'({ patient, one, other, open, name }) {
     const carol = name('carol');
     const watcher = await open(other, 'watcher', { hub: patient, watch: [carol] });
     const page = await open(one, 'carol', { hub: patient });
@@ -57,12 +57,12 @@ export const rows = {
     await sees(watcher, dave, 'Offline');
     assert.deepEqual(await told(watcher, dave), ['Offline', 'Online', 'Offline']);
     assertGoodbye(await log(usual, dave), ['login Online', 'close Offline']);
-    // From its goodbye on, as a busy machine takes its time to close a tab.
+    // Counted from its Close, because a busy machine takes long to close a tab.
     const { at, evidence } = (await history(usual, dave)).at(-1);
     assert.ok(evidence.last_heard >= started && at - evidence.last_heard < 2000, `${at - evidence.last_heard} ms`);
   },
 
-  async 'away for long, and back: Offline meanwhile, then a new session'({ usual, engine, site, one, other, open, name }) {
+  async 'a long absence: Offline, then a new session'({ usual, engine, site, one, other, open, name }) {
     const erin = name('erin');
     const watcher = await open(other, 'watcher', { watch: [erin] });
     const page = await open(one, 'erin', { watch: [name('watcher')] });
@@ -153,7 +153,7 @@ export const rows = {
     assert.deepEqual(await log(usual, ines), ['login Online', 'kicked Online', 'login Online', 'kicked Online', 'login Online']);
   },
 
-  async 'a token that expires is renewed, and nobody notices'({ brisk, one, other, open, name }) {
+  async 'an expiring token is renewed without any visible change'({ brisk, one, other, open, name }) {
     const [jane, kate] = [name('jane'), name('kate')];
     const watcher = await open(other, 'watcher', { hub: brisk, watch: [jane, kate] });
     const page = await open(one, 'jane', { hub: brisk, tokens: ['4s', '1h'] });
@@ -170,7 +170,7 @@ export const rows = {
     assert.deepEqual(await log(brisk, jane), ['login Online']);
   },
 
-  async 'a frozen page stays Online, and is up to date once it thaws'({ brisk, one, other, open, name }) {
+  async 'a frozen page stays Online, and is up to date after it thaws'({ brisk, one, other, open, name }) {
     const [lena, mary] = [name('lena'), name('mary')];
     const watcher = await open(one, 'watcher', { hub: brisk, watch: [lena] });
     // Some engines cut a page off as it thaws: it must not wait for the back-off.
@@ -182,7 +182,7 @@ export const rows = {
     const since = Date.now();
     let frozen;
     try {
-      // Meanwhile others, cut off one after another, are found out by their silence.
+      // Meanwhile other clients lose their network one after another, and are detected by silence.
       for (const round of [1, 2, 3]) await cutOff(brisk, name(`cut-${round}`));
       await clientOf(brisk, mary).connect();
       assert.equal((await get(brisk, `/v1/users/${lena}`)).state, 'Online');
@@ -199,7 +199,7 @@ export const rows = {
     assert.deepEqual(await log(brisk, lena), ['login Online']);
   },
 
-  async 'the hub restarts, orderly and by a kill: all come back, and nobody was Offline'({ startHub, one, other, open, name }) {
+  async 'the hub is stopped, then killed: all clients reconnect, and no user goes Offline'({ startHub, one, other, open, name }) {
     const hub = await startHub({ 'server.drain': '1s' });
     const proxy = await startProxy(hub.port);
     try {
@@ -231,7 +231,7 @@ export const rows = {
     }
   },
 
-  async 'a silent hole of 15 s is survived without a reconnect'({ usual, short, name }) {
+  async '15 s without network need no reconnect'({ usual, short, name }) {
     const { page } = short;
     await short.healed;
     await hearsNews(page, name('rita-friend'));
@@ -241,7 +241,7 @@ export const rows = {
     assert.deepEqual(await log(usual, name('rita')), ['login Online']);
   },
 
-  async 'a silent hole of 70 s is found out after 60 s, and heals'({ usual, long, name }) {
+  async '70 s without network are detected after 60 s, and the client recovers'({ usual, long, name }) {
     const { page } = long;
     const tess = name('tess');
     await long.healed;
@@ -251,13 +251,13 @@ export const rows = {
     const lasted = silence.at - silence.evidence.last_heard;
     assert.ok(lasted >= 60_000 && lasted < 62_000, `${lasted} ms of silence`);
     assert.ok(back.at >= long.healedAt, 'back after the hole');
-    // The hub's Close waited in the hole, and may be overtaken by a reset.
+    // The hub's Close was delayed by the outage, and a reset may overtake it.
     const [, , lost] = await states(page);
     assert.ok(['connecting 4002', 'connecting 1006'].includes(lost), lost);
     await hearsNews(page, name('tess-friend'));
   },
 
-  async 'the tabs that shared a session have lived side by side since'({ assertSideBySide }) {
+  async 'tabs that shared a session keep living side by side'({ assertSideBySide }) {
     await assertSideBySide();
   },
 };
@@ -316,7 +316,7 @@ function clientOf(hub, user, options) {
   return client;
 }
 
-/** Cuts a client off, and waits until the hub has found that out. */
+/** Cuts a client's network, and waits until the hub has detected it. */
 async function cutOff(hub, user) {
   const proxy = await startProxy(hub.port);
   try {

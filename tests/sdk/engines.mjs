@@ -78,7 +78,7 @@ async function startWebKit() {
     await exited;
     await display.stop();
   };
-  // The driver may wait for its browser for ever.
+  // The driver may wait for its browser without a timeout.
   const late = setTimeout(() => driverProcess.kill('SIGKILL'), START_MS);
   try {
     const browser = await miniBrowserSession(await webKitPort(driverProcess.pid));
@@ -134,7 +134,7 @@ async function miniBrowserSession(port) {
   };
 }
 
-/** The driver takes a free port, and does not say which. */
+/** The driver takes a free port and does not report it. */
 async function webKitPort(pid) {
   for (const deadline = Date.now() + START_MS; Date.now() < deadline; ) {
     const port = listeningPort(pid);

@@ -1,4 +1,4 @@
-// The SDK in three engines, each as its makers built it.
+// The SDK in three unmodified browser engines.
 
 import { after, before, describe, test } from 'node:test';
 import { startSite } from './embed.mjs';
@@ -7,7 +7,7 @@ import { engines } from './engines.mjs';
 import { startHub } from './hub.mjs';
 
 const ROW_MS = 120_000;
-// A page that comes back may take its time, as it does on a busy machine.
+// A page may take long to reconnect on a busy machine.
 const patience = { 'liveness.web_close_grace': '30s' };
 const shared = {};
 const running = [];
@@ -29,7 +29,7 @@ after(async () => {
   await stopAll(running);
 });
 
-// All at once, as most of the time is that of the longest hole in the network.
+// All at once, because the longest network outage takes most of the time.
 describe('the engines', { concurrency: engines.length }, () => {
   for (const engine of engines) {
     describe(engine.name, { concurrency: 1, skip: left(engine) }, () => {
@@ -53,12 +53,12 @@ describe('the engines', { concurrency: engines.length }, () => {
   }
 });
 
-/** Whoever runs the tests where an engine cannot be had says so: WITHOUT_ENGINES="Firefox WebKitGTK". */
+/** Skips engines that are not installed: WITHOUT_ENGINES="Firefox WebKitGTK". */
 function left(engine) {
   return process.env.WITHOUT_ENGINES?.split(' ').includes(engine.name) && 'left out';
 }
 
-/** Starts things together; those that did start are stopped even where another did not. */
+/** Starts all concurrently. If one fails to start, the started ones are stopped. */
 async function startAll(running, ...starting) {
   const results = await Promise.allSettled(starting);
   const started = results.filter(({ status }) => status === 'fulfilled').map(({ value }) => value);

@@ -1,4 +1,4 @@
-// A WebSocket, a window and a storage for the SDK's unit tests: the test is the hub.
+// A fake WebSocket, window and storage for the SDK's unit tests: the test plays the hub.
 
 import { createRequire } from 'node:module';
 import { setImmediate } from 'node:timers/promises';
@@ -6,7 +6,7 @@ import { mock } from 'node:test';
 
 const { PresenceClient } = createRequire(import.meta.url)('../../static/presence.js');
 
-/** Lets all promises that can go on do so; no time passes. */
+/** Runs all pending promise callbacks; no time passes. */
 export const settle = () => setImmediate();
 
 export class FakeStorage {

@@ -1,4 +1,4 @@
-// What goes wrong around the SDK: tokens, storages, clocks, addresses, a hub out of reach or restored. The test is the hub.
+// Faults around the SDK: tokens, storage, clocks, addresses, an unreachable or restored hub. The test plays the hub.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -54,7 +54,7 @@ describe('what getToken answers', () => {
     ['JSON', async () => '"T"', '"\\"T\\""'],
   ];
   for (const [what, answer, shown] of wrong) {
-    test(`${what}: an error \`token\`, and asked again with back-off`, async () => {
+    test(`${what}: error \`token\`, and a retry with back-off`, async () => {
       let asked = 0;
       const client = world.client({ getToken: () => (++asked < 3 ? answer() : 'T3') });
       const events = record(client);
@@ -85,7 +85,7 @@ describe('what getToken answers', () => {
     });
   }
 
-  test('never: given up after `timeout`, named, and asked again', async () => {
+  test('never: given up after `timeout` with an error, and retried', async () => {
     let asked = 0;
     const client = world.client({ getToken: () => (++asked === 1 ? new Promise(() => {}) : 'T2') });
     const events = record(client);
@@ -96,7 +96,7 @@ describe('what getToken answers', () => {
     assert.equal((await world.open()).token, 'T2');
   });
 
-  test('never, in a renewal: asked again, while the token in use holds', async () => {
+  test('never, in a renewal: retried, and the current token stays in use', async () => {
     let asked = 0;
     const client = world.client({ getToken: () => (++asked === 2 ? new Promise(() => {}) : `T${asked}`) });
     const events = record(client);
@@ -122,7 +122,7 @@ describe('what getToken answers', () => {
     assert.equal(client.state, 'disconnected');
   });
 
-  test('white space around it is cut off', async () => {
+  test('white space around it is removed', async () => {
     world.client({ getToken: async () => ' T1\r\n' }).connect();
     assert.equal((await world.open()).token, 'T1');
     const other = world.client({ token: 'T2\n' });
@@ -154,7 +154,7 @@ describe('a refused token', () => {
     });
   }
 
-  test('a close alone, whose reply was lost, counts as well', async () => {
+  test('a close without its reply counts as well', async () => {
     const { client, asked } = counting();
     client.connect();
     await world.login('s1');
@@ -165,7 +165,7 @@ describe('a refused token', () => {
     assert.equal(asked.length, 2);
   });
 
-  test('that was fetched for this attempt: stays away at once', async () => {
+  test('that was fetched for this attempt: no further attempt', async () => {
     const { client, asked, events } = counting();
     const connected = assert.rejects(client.connect(), { code: 'invalid_token', close: 4502 });
     await refuseLogin('invalid_token', 4502);
@@ -176,7 +176,7 @@ describe('a refused token', () => {
     assert.equal(events.of('error').length, 1);
   });
 
-  test('reused, and its successor refused as well: stays away', async () => {
+  test('reused, and the new token is refused too: no further attempt', async () => {
     const { client, asked } = counting();
     client.connect();
     await world.login('s1');
@@ -203,7 +203,7 @@ describe('a refused token', () => {
     assert.equal((await connected).session, 's1');
   });
 
-  test('fresh but revoked, twice: stays away', async () => {
+  test('fresh but revoked, twice: no further attempt', async () => {
     const { client, asked } = counting();
     client.connect();
     await refuseLogin('token_revoked', 4502);
@@ -216,7 +216,7 @@ describe('a refused token', () => {
     assert.equal(client.state, 'connecting', 'a user who tries again may wait again');
   });
 
-  test('without getToken: stays away', async () => {
+  test('without getToken: no further attempt', async () => {
     const client = world.client();
     client.connect();
     await world.login('s1');
@@ -226,7 +226,7 @@ describe('a refused token', () => {
     assert.equal(client.state, 'disconnected');
   });
 
-  test('a conflict or a platform that is not allowed is not asked about again', async () => {
+  test('a conflict or a forbidden platform fetches no new token', async () => {
     for (const [code, close] of [['login_conflict', 4505], ['bad_request', 4504]]) {
       const { client, asked } = counting({ user: code });
       client.connect();
@@ -243,7 +243,7 @@ describe('storage', () => {
   const broken = ['{"session":', 'null', '5', '"s1"', '[]', '{"session":5}', '{"session":{"a":1}}', '{"kicked":true}', '{"kicked":"x"}', '{"kicked":{}}',
     JSON.stringify({ session: 's'.repeat(100_000) }), 'undefined', '%'];
   for (const text of broken) {
-    test(`${text.slice(0, 30)}: as good as empty, and overwritten`, async () => {
+    test(`${text.slice(0, 30)}: treated as empty, and overwritten`, async () => {
       world.window.sessionStorage.setItem(KEY, text);
       const client = world.client({ device: 'd1' });
       client.connect();
@@ -254,7 +254,7 @@ describe('storage', () => {
     });
   }
 
-  test('a stored device that cannot be one is replaced', () => {
+  test('an invalid stored device id is replaced', () => {
     for (const device of ['', 'x'.repeat(129), '\ud83d', 'd1']) {
       const localStorage = new FakeStorage();
       localStorage.setItem(DEVICE, device);
@@ -267,7 +267,7 @@ describe('storage', () => {
     }
   });
 
-  test('whatever a mini-program has in its storage is no reason to fail', async () => {
+  test("any content of a mini-program's storage is tolerated", async () => {
     for (const kept of [null, undefined, 5, { session: 's1' }, [], '{', () => {}]) {
       const host = { connectSocket: () => new Promise(() => {}), getStorageSync: () => kept, setStorageSync() { throw new Error('full'); } };
       const client = world.client({ adapter: host });
@@ -277,7 +277,7 @@ describe('storage', () => {
     }
   });
 
-  test('one that refuses everything breaks nothing', async () => {
+  test('a storage that refuses every call is tolerated', async () => {
     const refuse = () => { throw new DOMException('denied', 'SecurityError'); };
     for (const storage of [null, {}, { getItem: refuse, setItem: refuse }, { getItem: () => null, setItem: refuse }]) {
       const client = world.client({ adapter: { localStorage: storage, sessionStorage: storage } });
@@ -293,7 +293,7 @@ describe('storage', () => {
 
 describe('the clock', () => {
   for (const [what, by] of [['an hour', 3_600_000], ['30 days', 30 * DAY]]) {
-    test(`set back by ${what} after a renewal: the next renewal waits no longer than ever`, async () => {
+    test(`set back by ${what} after a renewal: the next renewal is not delayed`, async () => {
       const { client, asked } = counting();
       client.connect();
       await world.login();
@@ -307,7 +307,7 @@ describe('the clock', () => {
     });
   }
 
-  test('set back in a page: asks once whether the connection lives', async () => {
+  test('set back in a page: the client pings once', async () => {
     world.client().connect();
     await world.login();
     const { now } = Date;
@@ -319,7 +319,7 @@ describe('the clock', () => {
     assert.equal(world.last.sent.length, count);
   });
 
-  test('no timer is longer than a timer can be, whatever the hub says', async () => {
+  test('no timer exceeds the maximum of setTimeout, whatever the hub answers', async () => {
     const longest = 2 ** 31 - 1;
     const set = mock.method(globalThis, 'setTimeout', globalThis.setTimeout);
     const client = world.client();
@@ -337,7 +337,7 @@ describe('the clock', () => {
 });
 
 describe('a connection that never opens', () => {
-  test('says so, and what to check: the address, the hub, the origin', async () => {
+  test('the error says what to check: the address, the hub, the origin', async () => {
     world.window.location = { origin: 'https://app.example.com' };
     const client = world.client();
     const events = record(client);
@@ -354,7 +354,7 @@ describe('a connection that never opens', () => {
     await connected;
   });
 
-  test('says what the host knows', async () => {
+  test('the error has what the host reports', async () => {
     const client = world.client();
     const events = record(client);
     client.connect();
@@ -375,7 +375,7 @@ describe('a connection that never opens', () => {
     assert.match(events.of('error')[0].message, /^ws:\/\/hub\/ws cannot be reached \(no answer within 10000 ms\): check/);
   });
 
-  test('one that opened and is not answered is a timeout', async () => {
+  test('a connection that opens but gets no answer is a timeout', async () => {
     const client = world.client();
     const events = record(client);
     client.connect();
@@ -384,7 +384,7 @@ describe('a connection that never opens', () => {
     assert.deepEqual(events.of('error').map(({ code, message }) => [code, message]), [['timeout', 'no answer within 10000 ms']]);
   });
 
-  test('one that was lost is disconnected', async () => {
+  test('a lost connection is `disconnected`', async () => {
     const client = world.client();
     client.connect();
     await world.login();
@@ -394,7 +394,7 @@ describe('a connection that never opens', () => {
   });
 });
 
-test('a message that cannot be read is ignored', async () => {
+test('an unreadable message is ignored', async () => {
   const client = world.client();
   client.connect();
   await world.login();
@@ -415,7 +415,7 @@ describe('stale', () => {
     return { client, told };
   }
 
-  test('after 5 s without a connection; no longer once all subscriptions are answered', async () => {
+  test('true after 5 s without a connection, false once all subscriptions are answered', async () => {
     const { client, told } = await watching();
     assert.deepEqual([told, client.stale], [[], false]);
     await world.close(1006);
@@ -433,7 +433,7 @@ describe('stale', () => {
     assert.deepEqual(told, [[true, true], [false, false]]);
   });
 
-  test('a reconnect within `staleAfter` is not told', async () => {
+  test('a reconnect within `staleAfter` causes no event', async () => {
     const { told } = await watching();
     await world.close(1006);
     await pass(750);
@@ -443,7 +443,7 @@ describe('stale', () => {
     assert.deepEqual(told, []);
   });
 
-  test('a hub that was out of reach from the start', async () => {
+  test('a hub that is unreachable from the start', async () => {
     const client = world.client({ staleAfter: 100 });
     client.connect();
     await pass(100);
@@ -452,7 +452,7 @@ describe('stale', () => {
     assert.equal(client.stale, false, 'nobody is watched');
   });
 
-  test('at once when the client stays away; not after logout', async () => {
+  test('true at once when the client stays disconnected; false after logout', async () => {
     for (const code of [4501, 4502, 4503, 4505, 4999]) {
       const { client, told } = await watching({ user: `user${code}` });
       await world.close(code);
@@ -466,7 +466,7 @@ describe('stale', () => {
     assert.deepEqual([told, client.stale], [[], false]);
   });
 
-  test('a browser that is offline, until the connection has answered', async () => {
+  test('true while the browser is offline, until the connection answers', async () => {
     const { told } = await watching();
     world.window.fire('offline');
     await pass(5000);
@@ -476,7 +476,7 @@ describe('stale', () => {
     assert.deepEqual(told, [[true, true], [false, false]]);
   });
 
-  test('not while subscriptions are refused for now', async () => {
+  test('stays true while subscriptions are refused for now', async () => {
     const { client, told } = await watching();
     await world.close(1006);
     await pass(750);
@@ -492,7 +492,7 @@ describe('stale', () => {
 });
 
 describe('a hub whose data was restored', () => {
-  test('is believed on a new connection, though its versions are lower', async () => {
+  test('its lower versions are accepted on a new connection', async () => {
     const seen = [];
     const client = world.client();
     client.subscribe('bob', ({ state, version }) => seen.push(`${state} ${version}`));
@@ -511,7 +511,7 @@ describe('a hub whose data was restored', () => {
     assert.equal(client.get('me').version, 1);
   });
 
-  test('a user it has forgotten is Offline with the version that the connection has seen', async () => {
+  test('a forgotten user is Offline with the version that the connection has seen', async () => {
     const seen = [];
     const client = world.client();
     client.subscribe('bob', ({ state, version }) => seen.push(`${state} ${version}`));

@@ -1,4 +1,4 @@
-// A hub of its own for each test file: the real binary, in a directory that goes away with it.
+// Starts a real hub for a test file, in a temporary directory.
 
 import { execFile, spawn } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -13,7 +13,7 @@ const START_MS = 20_000;
 
 /**
  * Starts a hub in development mode. `settings` are configuration keys: { 'login.policy': 'dual' }.
- * `dashboard` and `demo` are the links that it prints, with their keys. A `directory` that is given stays.
+ * `dashboard` and `demo` are the links that it prints, with their keys. A given `directory` is kept.
  * `file` is the text of a configuration file with secrets and keys; such a hub is not in development mode.
  */
 export async function startHub(settings = {}, { directory, port = 0, file } = {}) {
@@ -24,7 +24,7 @@ export async function startHub(settings = {}, { directory, port = 0, file } = {}
   let exited;
   const start = (listen) => {
     const env = environment({ 'server.listen': `127.0.0.1:${listen}`, ...settings });
-    // On Linux, a hub does not outlive a test that was interrupted.
+    // On Linux, the hub ends when an interrupted test ends.
     const [program, ...args] = process.platform === 'linux' ? ['setpriv', '--pdeathsig', 'KILL', BINARY] : [BINARY];
     child = spawn(program, args, { cwd: home, env, stdio: ['ignore', 'pipe', 'pipe'] });
     exited = new Promise((done) => child.once('close', done));
@@ -32,14 +32,14 @@ export async function startHub(settings = {}, { directory, port = 0, file } = {}
   };
   const hub = {
     directory: home,
-    /** Ends it by this signal, waits for `meanwhile`, and starts it again where it was, with the data it has. */
+    /** Stops it with this signal, awaits `meanwhile`, and starts it again with the same address and data. */
     async restart(signal, meanwhile) {
       child.kill(signal);
       await exited;
       await meanwhile?.();
       Object.assign(hub, await start(hub.port));
     },
-    /** Gives it another configuration file, and waits until it has read it. */
+    /** Replaces the configuration file, and waits until the hub has read it. */
     async reload(text) {
       const read = printed(child, (output) => output.includes('the configuration was read again'));
       await configure(text);
@@ -47,14 +47,14 @@ export async function startHub(settings = {}, { directory, port = 0, file } = {}
       await read;
     },
     async stop() {
-      // The second signal stops it at once: nobody here waits to be sent away gently.
+      // The second signal stops it at once, without a drain.
       for (const signal of ['SIGTERM', 'SIGTERM']) child.kill(signal);
       const forced = setTimeout(() => child.kill('SIGKILL'), 3000);
       await exited;
       clearTimeout(forced);
       if (!directory) await rm(home, { recursive: true, force: true });
     },
-    /** A token of any life, such as '3s'. */
+    /** A token with this lifetime, such as '3s'. */
     async tokenFor(user, life) {
       const { stdout } = await promisify(execFile)(BINARY, ['token', '--user', user, '--ttl', life], { cwd: home, env: environment(settings) });
       return stdout.trim();
@@ -75,7 +75,7 @@ function environment(settings) {
   return Object.fromEntries([...own, ...set]);
 }
 
-/** Waits until `find` finds something in what the hub prints from now on; answers with what it found. */
+/** Waits until `find` finds something in the hub's further output, and returns it. */
 function printed(child, find) {
   return new Promise((resolve, reject) => {
     let output = '';
@@ -115,7 +115,7 @@ function address(output) {
   return port && { origin: `http://127.0.0.1:${port}`, port: Number(port) };
 }
 
-/** A way to the hub that can be made to fail. Its users' own connections do not tell them. */
+/** A TCP proxy to the hub that can be made to fail without closing its clients' connections. */
 export async function startProxy(port) {
   const pairs = new Set();
   let refusing = false;
@@ -136,15 +136,15 @@ export async function startProxy(port) {
   await new Promise((done) => server.listen(0, '127.0.0.1', done));
   return {
     origin: `http://127.0.0.1:${server.address().port}`,
-    /** A black hole: nothing goes either way any more, and nobody is told. */
+    /** A black hole: no bytes pass in either direction, and no side is told. */
     cut() {
       for (const pair of pairs) for (const socket of pair) socket.unpipe().pause();
     },
-    /** What waited goes on, as after a network's hole. */
+    /** Delivers the delayed bytes, as when a network returns. */
     heal() {
       for (const [near, far] of pairs) near.pipe(far).pipe(near);
     },
-    /** Closes all connections, and takes no new one. */
+    /** Closes all connections, and accepts no new ones. */
     refuse() {
       refusing = true;
       for (const pair of pairs) for (const socket of pair) socket.destroy();
@@ -163,7 +163,7 @@ export async function startProxy(port) {
 export async function token(hub, user) {
   const answer = await fetch(`${hub.origin}/dev/token`, {
     method: 'POST',
-    // A connection that waited is closed after a while, on a busy machine just as it is used again.
+    // An idle connection is closed after a while, on a busy machine just when it is used again.
     headers: { 'Content-Type': 'application/json', 'X-Dev-Key': hub.devKey, Connection: 'close' },
     body: JSON.stringify({ user }),
   });

@@ -1,4 +1,4 @@
-// The hub's log of transitions, as it is written.
+// The hub's transition log, followed live.
 
 import { setTimeout } from 'node:timers/promises';
 
@@ -19,7 +19,7 @@ export async function follow(hub) {
 
   const of = (user) => events.filter((event) => event.user === user);
   return {
-    /** What happened to this user, the oldest first. */
+    /** This user's events, oldest first. */
     of,
     causes: (user) => of(user).map(({ cause }) => cause),
     /** The first event of this user with this cause, now or later. */

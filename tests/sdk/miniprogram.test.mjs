@@ -1,5 +1,5 @@
-// The SDK in mini-programs, whose hosts are simulated, on a real hub: what their users do to their phones, and
-// what the hub makes of it. The phones' time goes ten times as fast, and the hub's windows are as much shorter.
+// The SDK in simulated mini-program hosts, on a real hub: what users do with their phones, and
+// what the hub makes of it. The phones' time runs ten times as fast, and the hub's windows are ten times shorter.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -13,13 +13,13 @@ import { weChat } from './wx.mjs';
 const SPEED = 10;
 const PING_MS = 2000;
 const SILENCE_MS = 6000;
-// Longer than their tenths, for the sake of who comes back first on a busy machine.
+// Longer than a tenth, so that a client can reconnect in time on a busy machine.
 const BACKGROUND_MS = 4000;
 const EXIT_MS = 800;
 const AT_ONCE_MS = 1000;
 const LATE_MS = 1000;
 const TOGETHER = { concurrency: 12, timeout: 60_000 };
-// A tenth of the SDK's own would be short for a busy machine.
+// A tenth of the SDK's own value would be too short on a busy machine.
 const PATIENCE = { timeout: 100_000, probeTimeout: 10_000 };
 // Two clocks that both count whole milliseconds.
 const ROUNDING_MS = 2;
@@ -82,7 +82,7 @@ const hidden = async ({ program }, reason) => {
   await suspended;
 };
 
-/** Until the windows of whoever went to the background before this have passed. */
+/** Waits until the windows of all earlier background messages have passed. */
 async function backgroundWindowPasses() {
   const marker = await open();
   marker.program.hide();
@@ -113,7 +113,7 @@ async function historyOf(user) {
 
 const OTHERS = { Alipay: alipay, Douyin: douyin, 'Taro in WeChat': taro, 'uni-app in WeChat': uniApp };
 
-// One after the other, as what happens at once must not wait for the others.
+// One after the other, so that an immediate event is not delayed by other tests.
 describe('at once', () => {
   describe('WeChat', atOnceInWeChat);
   for (const [name, host] of Object.entries(OTHERS)) describe(name, () => atOnceInAnother(host));
@@ -123,7 +123,7 @@ describe('in time', TOGETHER, () => {
   describe('WeChat', TOGETHER, inWeChat);
   for (const [name, host] of Object.entries(OTHERS)) describe(name, TOGETHER, () => inAnother(host));
 
-  test('what is taken off hears no more of the host', async () => {
+  test('a removed listener gets no more host events', async () => {
     for (const host of [weChat, ...Object.values(OTHERS)]) {
       const it = await open({ host });
       await it.client.destroy();
@@ -195,7 +195,7 @@ function atOnceInAnother(host) {
 }
 
 function inWeChat() {
-  test('T5: a network that is lost without a word is Offline after the window, never early', async () => {
+  test('T5: a network lost without a close is Offline after the window, never early', async () => {
     const it = await open();
     const since = Date.now();
     it.phone.lose();
@@ -210,7 +210,7 @@ function inWeChat() {
     assert.deepEqual(await historyOf(it.user), ['login', 'silence', 'login']);
   });
 
-  test('T5: a network that comes back within the window is seen by nobody', async () => {
+  test('T5: a network that returns within the window is not visible', async () => {
     const it = await open();
     it.phone.lose();
     await reaches(it, 'connecting'); // its own ping finds it out
@@ -232,7 +232,7 @@ function inWeChat() {
     assert.deepEqual(await historyOf(it.user), ['login', 'background', 'login']);
   });
 
-  test('T6: so is one that goes on running; it is sent away, and comes back when it is shown', async () => {
+  test('T6: also if it keeps running: the hub closes it, and it reconnects when it is shown', async () => {
     const it = await open();
     it.program.playing = true;
     it.program.hide();
@@ -243,7 +243,7 @@ function inWeChat() {
     assert.deepEqual(await historyOf(it.user), ['login', 'background', 'login']);
   });
 
-  test('T6: shown before it is suspended, nobody saw it', async () => {
+  test('T6: shown before the deadline: not visible', async () => {
     const it = await open();
     it.program.hide();
     it.program.show();
@@ -252,7 +252,7 @@ function inWeChat() {
     assert.equal(it.client.session, it.session);
   });
 
-  test('T7: left by its close button it is Offline after that window', async () => {
+  test('T7: closed with its close button it is Offline after the window', async () => {
     const it = await open();
     const since = Date.now();
     it.program.hide(0);
@@ -261,7 +261,7 @@ function inWeChat() {
     keptDeadline(event, EXIT_MS, since, since + AT_ONCE_MS);
   });
 
-  test('T7: back before that, nobody saw it', async () => {
+  test('T7: back before the deadline: not visible', async () => {
     const it = await open();
     it.program.hide(0);
     it.program.show();
@@ -269,7 +269,7 @@ function inWeChat() {
     assert.deepEqual(await historyOf(it.user), ['login']);
   });
 
-  test('T15: left by its close button after it was hidden, the earlier deadline counts', async () => {
+  test('T15: closed with its close button after it was hidden: the earlier deadline counts', async () => {
     const it = await open();
     const since = Date.now();
     it.program.hide(3);
@@ -282,7 +282,7 @@ function inWeChat() {
   for (const cut of ['fin', 'rst', 'nothing']) {
     for (const heldFirst of [true, false]) {
       const order = heldFirst ? 'what was held first' : 'onAppShow first';
-      test(`T17: its socket cut (${cut}) behind it, back before the deadline (${order}): seen by nobody`, async () => {
+      test(`T17: its socket cut (${cut}) while hidden, back before the deadline (${order}): not visible`, async () => {
         const it = await open({ phone: newPhone({ cut, heldFirst }) });
         const other = await open();
         await hidden(it);
@@ -297,7 +297,7 @@ function inWeChat() {
     }
   }
 
-  test('T17: killed behind its back, it keeps the deadline', async () => {
+  test('T17: killed while hidden: the deadline stands', async () => {
     const it = await open();
     const since = Date.now();
     await hidden(it);
@@ -305,7 +305,7 @@ function inWeChat() {
     keptDeadline(await log.until(it.user, 'background'), BACKGROUND_MS, since, since + AT_ONCE_MS);
   });
 
-  test('an old WeChat, which knows no globalThis, does as well', async () => {
+  test('works in an old WeChat without globalThis', async () => {
     const it = await open({ old: true });
     assert.equal(it.client.platform, 'miniprogram');
     await it.client.destroy();
@@ -327,7 +327,7 @@ function inWeChat() {
     while (pings() < before + 2) await once(it.program, 'sent');
   });
 
-  test('the network comes back: what waits for its next attempt makes it now', async () => {
+  test('the network returns: a waiting client connects at once', async () => {
     const it = await open({ options: { minDelay: 600_000, maxDelay: 600_000 } });
     it.phone.online = false;
     await reaches(it, 'connecting');
@@ -337,7 +337,7 @@ function inWeChat() {
     assert.deepEqual(await historyOf(it.user), ['login']);
   });
 
-  test('from one network to the next: it asks whether the connection lives, and makes another; never too many', async () => {
+  test('a change of network: the client pings, then replaces the connection, never with too many sockets', async () => {
     const it = await open();
     for (let round = 0; round < 6; round++) {
       const back = happens(it.client, 'session');
@@ -349,7 +349,7 @@ function inWeChat() {
     assert.deepEqual(await historyOf(it.user), ['login']);
   });
 
-  test('on a dead network never more than one socket is in use, and none is left over', async () => {
+  test('on a dead network at most one socket is open, and none leaks', async () => {
     const it = await open({ options: { timeout: 3000, probeTimeout: 1000, minDelay: 500, maxDelay: 1000, heartbeat: 1000 } });
     const inUse = [];
     const { connect } = it.program;
@@ -370,7 +370,7 @@ function inWeChat() {
     assert.equal(it.program.connections.size, 1);
   });
 
-  test('a connection that answers is kept', async () => {
+  test('a connection that answers the ping is kept', async () => {
     const it = await open();
     const count = it.program.sent.length;
     const [connection] = it.program.connections;
@@ -381,7 +381,7 @@ function inWeChat() {
     assert.deepEqual([...it.program.connections], [connection]);
   });
 
-  test('the device is the same after a restart, and another on another phone', async () => {
+  test('the device id survives a restart, and differs on another phone', async () => {
     const it = await open();
     it.program.kill();
     const again = await open(it);
@@ -391,7 +391,7 @@ function inWeChat() {
     assert.notEqual(other.client.device, it.client.device);
   });
 
-  test('killed in silence and started again: it takes its own place, and nobody is kicked', async () => {
+  test('killed without a close and started again: it replaces its own session and kicks no other', async () => {
     const it = await open();
     it.program.kill('nothing');
     const again = await open(it);
@@ -399,7 +399,7 @@ function inWeChat() {
     assert.equal((await again.client.sessions()).length, 1);
   });
 
-  test('kicked, it stays away; a restart is a login by its user', async () => {
+  test('kicked: no reconnect; a restart is a login by the user', async () => {
     const it = await open();
     const kicked = happens(it.client, 'kicked');
     const second = await open({ user: it.user });
@@ -422,7 +422,7 @@ function inWeChat() {
 }
 
 function inAnother(host) {
-  test('its network lost without a word is Offline after the window', async () => {
+  test('a network lost without a close is Offline after the window', async () => {
     const it = await open({ host });
     it.phone.lose();
     const event = await log.until(it.user, 'silence');
@@ -431,7 +431,7 @@ function inAnother(host) {
     assert.ok(silent >= SILENCE_MS && silent <= SILENCE_MS + LATE_MS, `after ${silent} ms`);
   });
 
-  test('hidden: seen by nobody when it is back before the deadline; Offline after it', async () => {
+  test('hidden: not visible if it returns before the deadline, Offline after it', async () => {
     const it = await open({ host });
     await hidden(it);
     const back = happens(it.client, 'session');
@@ -446,7 +446,7 @@ function inAnother(host) {
     keptDeadline(event, BACKGROUND_MS, since, since + AT_ONCE_MS);
   });
 
-  test('sent away from the background, it comes back when it is shown', async () => {
+  test('closed in the background: it reconnects when it is shown', async () => {
     const it = await open({ host });
     it.program.playing = true;
     it.program.hide();
@@ -456,7 +456,7 @@ function inAnother(host) {
     assert.deepEqual(await historyOf(it.user), ['login', 'background', 'login']);
   });
 
-  test('kicked, and superseded: stays away, and knows which', async () => {
+  test('kicked or superseded: no reconnect, and the event says which', async () => {
     const it = await open({ host });
     const kicked = happens(it.client, 'kicked');
     const other = await open({ user: it.user, host });
@@ -473,7 +473,7 @@ function inAnother(host) {
     await it.client.query(it.user);
   });
 
-  test('kicked while it was hidden: it is told when it comes back', async () => {
+  test('kicked while hidden: it gets `kicked` when it returns', async () => {
     const it = await open({ host });
     await hidden(it);
     await open({ user: it.user, host });
@@ -483,7 +483,7 @@ function inAnother(host) {
     assert.equal(it.client.state, 'disconnected');
   });
 
-  test('a token that is refused ends it', async () => {
+  test('a refused token ends the client', async () => {
     const it = await start({ host, options: { token: 'none' } });
     await assert.rejects(it.client.connect(), { code: 'invalid_token', close: 4502 });
     assert.equal(it.client.state, 'disconnected');

@@ -1,4 +1,4 @@
-// The pages' modules in Node. Their folder does not say that its .js files are modules, for the SDK among them is none.
+// Loads the pages' modules in Node. Their package.json does not declare modules, because the SDK beside them is none.
 
 import { register } from 'node:module';
 

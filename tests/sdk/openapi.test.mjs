@@ -1,4 +1,4 @@
-// The description of the server API is valid, and what the hub answers is as it says.
+// The OpenAPI description is valid, and the hub's answers match it.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -57,7 +57,7 @@ after(async () => {
   receiver?.close();
 });
 
-test('the description is valid', async () => {
+test('the OpenAPI description is valid', async () => {
   const result = await new Validator().validate(structuredClone(description));
   assert.ok(result.valid, JSON.stringify(result.errors, null, 2));
 });
@@ -105,7 +105,7 @@ const CALLS = [
   ['post', '/v1/users/{user}/kick', '/v1/users/bo/kick', 200, { all: true, message: 'bye' }],
 ];
 
-test('answers are as it says', async () => {
+test('answers match the description', async () => {
   // Whole numbers are described by their size, which no format of JSON Schema is.
   const ajv = new Ajv({ strict: false, validateFormats: false });
   ajv.addSchema({ $id: 'description', components: description.components });

@@ -1,4 +1,4 @@
-// Wrong options and arguments: whoever sees only the message knows what to change.
+// Wrong options and arguments: the message alone says what to change.
 
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
@@ -54,16 +54,16 @@ describe('wrong options', () => {
     });
   }
 
-  test('a long value is cut, so that no error shows a whole token', () => {
+  test('a long value is cut, so that no error contains a whole token', () => {
     assert.throws(() => new PresenceClient({ url, getToken: jwt }), ({ message }) => message.includes(jwt.slice(0, 100)) && !message.includes(jwt.slice(-43)));
   });
 
-  test('what is null or undefined is as good as absent', () => {
+  test('null and undefined count as absent', () => {
     const options = { url, token: null, getToken: undefined, platform: null, device: undefined, app: null, user: null, timeout: null, adapter: null };
     assert.equal(new PresenceClient(options).platform, 'web');
   });
 
-  test('the longest texts, the shortest and longest times, and every platform are right', () => {
+  test('the longest texts, the shortest and longest times, and every platform are accepted', () => {
     for (const platform of PLATFORMS.split('|')) {
       new PresenceClient({ url, platform, device: 'ü'.repeat(64), app: '语'.repeat(85), token: ` ${jwt}\n`, minDelay: 1, maxDelay: 99_999_999, timeout: 1.5 });
     }
@@ -71,7 +71,7 @@ describe('wrong options', () => {
   });
 });
 
-test('wrong arguments are thrown as errors that name them', async () => {
+test('wrong arguments throw errors that name them', async () => {
   const client = new World().client();
   const events = 'state|session|status|stale|kicked|superseded|tokenExpiring|error';
   const wrong = [

@@ -1,4 +1,4 @@
-// The folder as an npm package: packed, installed elsewhere, and used from there; linked or copied into what is bundled.
+// The folder as an npm package: packed, installed and used; linked or copied into a bundle.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -26,7 +26,7 @@ before(async () => {
 
 after(() => rm(place, { recursive: true, force: true }));
 
-test('what it says of itself is right', async () => {
+test('package.json is correct', async () => {
   const { messages } = await publint({ pkgDir: folder, strict: true, level: 'warning' });
   assert.deepEqual(messages, []);
   const { version } = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8'));
@@ -34,7 +34,7 @@ test('what it says of itself is right', async () => {
   assert.equal(version, cargo.match(/^version = "(.*)"/m)[1], 'it bears the version of the hub');
 });
 
-test('is required and imported, and is the same either way', async () => {
+test('require and import give the same module', async () => {
   const script = `
     const required = require('presence-hub');
     import('presence-hub').then((imported) => {

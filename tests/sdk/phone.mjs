@@ -67,7 +67,7 @@ export class Phone {
     for (const program of this.#programs) program.fire('NetworkStatusChange', online);
   }
 
-  /** From now on nothing goes either way, and nobody is told. */
+  /** From now on no bytes pass in either direction, and no side is told. */
   lose() {
     this.#dialling ??= [];
     for (const connection of this.#connections) connection.hold();
@@ -81,7 +81,7 @@ export class Phone {
     for (const dial of dialling) dial();
   }
 
-  /** The phone moves to another network: what was connected over the old one is lost without a word. */
+  /** The phone moves to another network: connections over the old one are lost without a close. */
   roam() {
     for (const connection of this.#connections) connection.hold();
     for (const program of this.#programs) program.fire('NetworkStatusChange', true);

@@ -42,7 +42,7 @@ const watch = (it, user, wanted) =>
     const end = it.subscribe(user, (status) => status.state === wanted && (queueMicrotask(() => end()), done(status)));
   });
 
-test('two clients that both reconnect by themselves never kick each other', async () => {
+test('two clients that reconnect automatically never kick each other', async () => {
   const first = client('alice', 'd1', proxy);
   const second = client('alice', 'd2', proxy, { platform: 'android' });
   await first.connect();
@@ -62,7 +62,7 @@ test('two clients that both reconnect by themselves never kick each other', asyn
   assert.deepEqual([first.count, second.count], [{ kicked: 1, superseded: 0 }, { kicked: 0, superseded: 0 }]);
 });
 
-test('who comes back after somebody else logged in is superseded, and kicks nobody', async () => {
+test('a client that resumes after another login is superseded, and kicks nobody', async () => {
   const watcher = client('watcher', 'd0');
   await watcher.connect();
   const first = client('bob', 'd1', proxy);
@@ -83,7 +83,7 @@ test('who comes back after somebody else logged in is superseded, and kicks nobo
   assert.deepEqual(second.count, { kicked: 1, superseded: 0 });
 });
 
-test('a reconnect that the hub never missed is seen by nobody, and subscriptions go on', async () => {
+test('a reconnect within the window is not visible, and subscriptions continue', async () => {
   const carol = client('carol', 'd1', proxy, { platform: 'ios' });
   const dave = client('dave', 'd1');
   await Promise.all([carol.connect(), dave.connect()]);
@@ -101,7 +101,7 @@ test('a reconnect that the hub never missed is seen by nobody, and subscriptions
   assert.deepEqual(seen, [null, 'while you were away', 'and after']);
 });
 
-test('statuses are stale while the hub is out of reach, and fresh again once it has told them all', async () => {
+test('statuses are stale while the hub is unreachable, and fresh after all were answered', async () => {
   const frank = client('frank', 'd1', proxy, { staleAfter: 50 });
   const grace = client('grace', 'd1');
   await Promise.all([frank.connect(), grace.connect()]);

@@ -38,13 +38,13 @@ after(async () => {
   await hub?.stop();
 });
 
-test('SIGTERM: each comes back when the hub told it to, over the time of the drain', async () => {
+test('SIGTERM: each client reconnects when the hub told it to, spread over the drain', async () => {
   await everybodyBack('SIGTERM');
   assert.deepEqual(clients.map(({ waits }) => waits[0]), clients.map(({ comeBackMs }) => comeBackMs));
   isUniform(clients.map(({ comeBackMs }) => comeBackMs), 0, DRAIN_MS);
 });
 
-test('SIGKILL: each tries on after 0.5 s and a random time that doubles', async () => {
+test('SIGKILL: each client retries after 0.5 s plus a random time that doubles', async () => {
   await everybodyBack('SIGKILL', async () => {
     await Promise.all(clients.map(async (it) => {
       while (it.ends < 3) await once(it.ended, 'again');

@@ -90,7 +90,7 @@ async function everybodyIsThere() {
 const asked = () => clients.reduce((sum, { askedAt }) => sum + askedAt.length, 0);
 const renewAll = () => Promise.all(clients.map(({ client, user }) => client.refresh(sign(user))));
 
-test('the hub first: it knows both, the back end signs with the new one, the old one goes', async () => {
+test('hub first: it accepts both secrets, the back end switches, the old one is removed', async () => {
   await hub.reload(file(SECOND, FIRST));
   await restart('SIGTERM', { connections: 1 });
   backEndsSecret = SECOND;
@@ -103,7 +103,7 @@ test('the hub first: it knows both, the back end signs with the new one, the old
   assert.equal(asked(), 0);
 });
 
-test('the back end first: who is connected stays, over a restart of the hub, too; the others may log in once the hub knows', async () => {
+test('back end first: connected clients stay, also over a restart of the hub; others log in once the hub has the secret', async () => {
   backEndsSecret = THIRD;
   const newcomer = newClient('newcomer');
   await assert.rejects(newcomer.client.connect(), { code: 'invalid_token', close: 4502 });
@@ -116,7 +116,7 @@ test('the back end first: who is connected stays, over a restart of the hub, too
   await restart('SIGKILL', { connections: 1 });
 });
 
-test('without any overlap: each client whose token is refused fetches one more, not all at once, and resumes', async () => {
+test('no overlap: each refused client fetches one new token, spread over time, and resumes', async () => {
   for (const [signal, secret] of [['SIGTERM', FIRST], ['SIGKILL', SECOND]]) {
     backEndsSecret = secret;
     await hub.reload(file(secret));

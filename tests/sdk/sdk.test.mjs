@@ -50,7 +50,7 @@ describe('packaging', () => {
     assert.equal(imported.default.PresenceError, required.PresenceError);
   });
 
-  test('makes no code from text', () => {
+  test('evaluates no text as code', () => {
     assert.doesNotMatch(source, /\beval\b|new Function|innerHTML/);
   });
 });
@@ -110,7 +110,7 @@ describe('login', () => {
     assert.equal((await world.open()).resume, '');
   });
 
-  test('where storage is refused, the page remembers', async () => {
+  test('without storage, the page keeps session and device in memory', async () => {
     const refuse = () => { throw new Error('refused'); };
     const adapter = { get sessionStorage() { return refuse(); }, localStorage: { getItem: refuse, setItem: refuse } };
     const client = world.client({ adapter });
@@ -140,7 +140,7 @@ describe('login', () => {
     assert.equal(world.sockets.length, 2);
   });
 
-  test('a token that cannot be had is asked for again', async () => {
+  test('a failed token request is retried', async () => {
     let asked = 0;
     const client = world.client({ getToken: async () => { if (++asked === 1) throw new Error('no'); return 'T2'; } });
     const events = record(client);
@@ -152,7 +152,7 @@ describe('login', () => {
   });
 });
 
-test('a listener may connect again from within the event that ended it', async () => {
+test('a listener may call connect() inside the event that ended the session', async () => {
   const client = world.client();
   client.on('state', ({ state, code }) => state === 'disconnected' && code === 4502 && (again = client.connect()));
   let again;
@@ -189,7 +189,7 @@ describe('back-off', () => {
     assert.deepEqual(await delays(1, 8), [1000, 1500, 2500, 4500, 8500, 16500, 20000, 20000]);
   });
 
-  test('begins anew after a login', async () => {
+  test('restarts after a login', async () => {
     mock.method(Math, 'random', () => 1);
     world.client().connect();
     await settle();
@@ -288,7 +288,7 @@ describe('close codes', () => {
     assert.equal((await world.open()).token, 'T2');
   });
 
-  test('4003: comes back with the foreground, and not before', async () => {
+  test('4003: reconnects in the foreground, not before', async () => {
     const client = world.client({ platform: 'miniprogram' });
     client.connect();
     await world.login('s1');
@@ -305,7 +305,7 @@ describe('close codes', () => {
     await back;
   });
 
-  test('a mini-program in the background does not come back by itself, as that would count as the foreground', async () => {
+  test('a mini-program in the background does not reconnect, because a resume counts as the foreground', async () => {
     const client = world.client({ platform: 'miniprogram' });
     client.connect();
     await world.login('s1');
@@ -317,7 +317,7 @@ describe('close codes', () => {
     assert.equal((await world.open()).resume, 's1');
   });
 
-  test('a mini-program that goes to the background while it waits does not come back either', async () => {
+  test('a mini-program that goes to the background while waiting does not reconnect', async () => {
     const client = world.client({ platform: 'miniprogram' });
     client.connect();
     await world.login('s1');
@@ -330,7 +330,7 @@ describe('close codes', () => {
     assert.equal((await world.open()).resume, 's1');
   });
 
-  test('4003 that comes when it is shown again: comes back', async () => {
+  test('4003 after it was shown again: reconnects', async () => {
     const client = world.client({ platform: 'miniprogram' });
     client.connect();
     await world.login('s1');
@@ -341,7 +341,7 @@ describe('close codes', () => {
     assert.equal((await world.open()).resume, 's1');
   });
 
-  test('others come back, and say that they are still in the background', async () => {
+  test('other platforms reconnect, and repeat that they are in the background', async () => {
     const client = world.client({ platform: 'ios' });
     client.connect();
     await world.login();
@@ -353,7 +353,7 @@ describe('close codes', () => {
   });
 });
 
-test('an address that is none is an error', async () => {
+test('an invalid address is an error', async () => {
   const client = world.client({ WebSocket: class { constructor() { throw new SyntaxError('bad address'); } } });
   const events = record(client);
   client.connect();
@@ -364,7 +364,7 @@ test('an address that is none is an error', async () => {
 describe('kicks', () => {
   const notice = { type: 'kicked', reason: 'login_elsewhere', by: { platform: 'ios', device: 'd2' }, at: 5 };
 
-  test('the notice ends it, even when the Close frame is lost', async () => {
+  test('the notice ends the session, even if the Close frame is lost', async () => {
     const client = world.client();
     const events = record(client);
     client.connect();
@@ -425,7 +425,7 @@ describe('kicks', () => {
   });
 });
 
-test('an option that is undefined is as good as none', async () => {
+test('an undefined option counts as absent', async () => {
   world.client({ minDelay: undefined, maxDelay: undefined, timeout: undefined }).connect();
   await settle();
   await world.close(1006);
@@ -435,7 +435,7 @@ test('an option that is undefined is as good as none', async () => {
   assert.equal(world.sockets.length, 2);
 });
 
-test('two clients that share a tab each go on with their own session', async () => {
+test('two clients in one tab each resume their own session', async () => {
   const sockets = [];
   for (const session of ['s1', 's2']) {
     world.client().connect();
@@ -460,7 +460,7 @@ describe('statuses', () => {
   }
   const snapshot = (...statuses) => world.reply(world.sent('subscribe').id, { statuses, errors: [] });
 
-  test('one message subscribes all of a turn, and another in batches of 200', async () => {
+  test('all subscriptions of a turn go in one message, or in batches of 200', async () => {
     const client = world.client();
     client.connect();
     await world.login();
@@ -473,7 +473,7 @@ describe('statuses', () => {
     assert.deepEqual(world.last.sent.filter(({ type }) => type === 'subscribe').map(({ users }) => users.length), [2, 200, 1]);
   });
 
-  test('whom one names twice, as a number, or not at all', async () => {
+  test('duplicate, numeric and missing user ids', async () => {
     const client = world.client();
     client.connect();
     await world.login();
@@ -488,7 +488,7 @@ describe('statuses', () => {
     assert.deepEqual(seen, ['bob', '42', 'bob']);
   });
 
-  test('never an older version after a newer one, and none twice', async () => {
+  test('never an older version after a newer one, and no version twice', async () => {
     const { seen } = await watching('bob');
     await world.push({ type: 'status', ...status('bob', 7) });
     await snapshot(status('bob', 5));
@@ -496,7 +496,7 @@ describe('statuses', () => {
     assert.deepEqual(seen, ['bob 7', 'bob 9']);
   });
 
-  test('version 0 says that nothing is remembered: shown, once, and nothing older after it', async () => {
+  test('version 0 (nothing remembered) is shown once, and nothing older after it', async () => {
     const { client, seen } = await watching('bob');
     await snapshot(status('bob', 7));
     for (const version of [0, 0, 6, 8]) {
@@ -506,7 +506,7 @@ describe('statuses', () => {
     assert.deepEqual(seen, ['bob 7', 'bob 0', 'bob 8']);
   });
 
-  test('what a query tells, subscribers are told: it will not be pushed', async () => {
+  test('the answer of a query is passed to subscribers, because it will not be pushed', async () => {
     const { client, seen } = await watching('bob');
     await snapshot(status('bob', 1));
     const asked = client.query(['bob', 'eve']);
@@ -515,7 +515,7 @@ describe('statuses', () => {
     assert.deepEqual(seen, ['bob 1', 'bob 2']);
   });
 
-  test('comes back subscribed, and shows only what changed', async () => {
+  test('a reconnect subscribes again, and reports only changes', async () => {
     const { seen } = await watching('bob', 'carol');
     await snapshot(status('bob', 1), status('carol', 1));
     await world.close(1006);
@@ -526,7 +526,7 @@ describe('statuses', () => {
     assert.deepEqual(seen, ['bob 1', 'carol 1', 'carol 2']);
   });
 
-  test('a second subscriber gets what is known; the last to leave unsubscribes', async () => {
+  test('a second subscriber gets the known status; the last one to leave unsubscribes', async () => {
     const { client, seen, end } = await watching('bob');
     await snapshot(status('bob', 3));
     const second = [];
@@ -545,7 +545,7 @@ describe('statuses', () => {
     assert.equal(client.get('bob'), null);
   });
 
-  test('leaving and coming back in one turn sends nothing, and loses nothing', async () => {
+  test('unsubscribing and subscribing in one turn sends nothing and loses nothing', async () => {
     const { client, end } = await watching('bob');
     await snapshot(status('bob', 3));
     const count = world.last.sent.length;
@@ -557,7 +557,7 @@ describe('statuses', () => {
     assert.deepEqual(seen, [3]);
   });
 
-  test('a refused user is told as an error; a refused request is sent again', async () => {
+  test('a refused user is an error event; a refused request is sent again', async () => {
     const { client } = await watching('bob', 'eve');
     const events = record(client);
     await world.reply(world.sent('subscribe').id, { statuses: [status('bob', 1)], errors: [{ user: 'eve', code: 'forbidden' }] });
@@ -605,7 +605,7 @@ describe('destroy', () => {
     assert.ok(!('resume' in (await world.open())));
   });
 
-  test('from within a callback: the others of the same event are not called', async () => {
+  test('inside a callback: the other listeners of the event are not called', async () => {
     const client = world.client();
     const seen = [];
     client.subscribe('bob', () => { seen.push(1); client.destroy(); });
@@ -627,7 +627,7 @@ describe('destroy', () => {
     assert.deepEqual(seen, ['connecting', 'connecting too', 'connected', 'disconnected', 'disconnected too']);
   });
 
-  test('from within the first event of an attempt: nothing is asked any more', async () => {
+  test('inside the first event of an attempt: no token is requested', async () => {
     let asked = 0;
     const client = world.client({ getToken: () => Promise.reject(new Error(`no ${++asked}`)) });
     client.on('state', ({ state }) => state === 'connecting' && client.destroy());
@@ -636,7 +636,7 @@ describe('destroy', () => {
     assert.deepEqual([asked, client.state], [0, 'disconnected']);
   });
 
-  test('a kicked tab stays out, though its client was destroyed', async () => {
+  test('a kicked tab stays out, even if its client was destroyed', async () => {
     const client = world.client();
     client.connect();
     await world.login();
@@ -645,7 +645,7 @@ describe('destroy', () => {
     await assert.rejects(world.client().connect(), { code: 'kicked' });
   });
 
-  test('a login that is not answered yet is logged out', async () => {
+  test('a login that is still pending is logged out', async () => {
     const client = world.client({ platform: 'ios' });
     client.connect();
     await world.open();
@@ -653,7 +653,7 @@ describe('destroy', () => {
     assert.deepEqual(world.last.sent.map(({ type }) => type), ['login', 'logout']);
   });
 
-  test('in every state, at every step, it ends', async () => {
+  test('ends the client in every state and at every step', async () => {
     const never = world.client();
     await never.destroy();
     for (const step of [async () => {}, settle, () => world.open(), async () => { await settle(); await world.close(1006); }]) {
@@ -672,7 +672,7 @@ describe('destroy', () => {
 });
 
 describe('requests', () => {
-  test('settle: by the answer, a refusal, silence, or the end of the connection', async () => {
+  test('settle by the answer, a refusal, a timeout, or the end of the connection', async () => {
     const client = world.client();
     await assert.rejects(client.sessions(), { code: 'disconnected' });
     client.connect();
@@ -705,7 +705,7 @@ describe('requests', () => {
     assert.equal(world.sent('refresh').token, 'new');
   });
 
-  test('tokens that are always about to expire are asked for once in a while, not without end', async () => {
+  test('tokens that always expire soon are fetched at intervals, not in a loop', async () => {
     let asked = 0;
     const client = world.client({ getToken: () => `T${++asked}` });
     client.connect();
@@ -721,7 +721,7 @@ describe('requests', () => {
     assert.equal(asked, 3);
   });
 
-  test('a token shown while not connected is for the next login', async () => {
+  test('a token given while disconnected is used for the next login', async () => {
     const client = world.client({ token: 'old' });
     await client.refresh('new');
     client.connect();
@@ -730,7 +730,7 @@ describe('requests', () => {
     assert.equal(client.state, 'disconnected');
   });
 
-  test('a token that is refused is asked for again, and the one that holds is kept', async () => {
+  test('a refused new token is fetched again, and the current one is kept', async () => {
     const tokens = ['old', 'refused', 'new'];
     const client = world.client({ getToken: () => tokens.shift() });
     const events = record(client);
@@ -746,7 +746,7 @@ describe('requests', () => {
 });
 
 describe('the page', () => {
-  test('left: the socket is closed; back from the cache: resumed', async () => {
+  test('page left: the socket is closed; back from the cache: resumed', async () => {
     const client = world.client();
     client.connect();
     await world.login('s1');
@@ -764,7 +764,7 @@ describe('the page', () => {
   });
 
   for (const type of ['online', 'visibilitychange', 'resume', 'foreground']) {
-    test(`${type}: asks whether the connection lives; if not, reconnects at once`, async () => {
+    test(`${type}: pings; without an answer, reconnects at once`, async () => {
       const client = world.client();
       client.connect();
       await world.login('s1');
@@ -783,7 +783,7 @@ describe('the page', () => {
     });
   }
 
-  test('online: an attempt that waits is made now', async () => {
+  test('online: a waiting attempt starts at once', async () => {
     world.client().connect();
     await settle();
     await world.close(1006);
@@ -792,7 +792,7 @@ describe('the page', () => {
     assert.equal(world.sockets.length, 2);
   });
 
-  test('late events of an old socket are nobody\'s', async () => {
+  test('late events of an old socket are ignored', async () => {
     const client = world.client();
     client.subscribe('bob', () => assert.fail('an old socket spoke'));
     client.connect();
@@ -808,7 +808,7 @@ describe('the page', () => {
     assert.equal(client.state, 'connected');
   });
 
-  test('an idle client sends nothing, also in a hidden tab, whose timers come once a minute', async () => {
+  test('an idle client sends nothing, also in a hidden tab with throttled timers', async () => {
     world.client().connect();
     await world.login();
     const count = world.last.sent.length;
@@ -816,7 +816,7 @@ describe('the page', () => {
     assert.equal(world.last.sent.length, count);
   });
 
-  test('a sleep, told by the clock: asks whether the connection lives; if not, reconnects at once', async () => {
+  test('a jump of the clock after sleep: pings; without an answer, reconnects at once', async () => {
     world.client().connect();
     await world.login('s1');
     await late(90_000);
@@ -827,7 +827,7 @@ describe('the page', () => {
     assert.equal((await world.open()).resume, 's1');
   });
 
-  test('what dies while it is asked is replaced at once, but a hub that drains says when to come', async () => {
+  test('a connection that dies during the ping is replaced at once, but a draining hub sets the time', async () => {
     world.client().connect();
     await world.login('s1');
     world.window.fire('online');

@@ -264,7 +264,6 @@ pub(crate) struct WatcherPage<'a> {
     next: Option<String>,
     /// Users who were left out because their records are damaged; absent where there are none.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    #[schema(value_type = Option<Vec<String>>)]
     damaged: BTreeSet<&'a UserId>,
 }
 

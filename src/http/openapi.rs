@@ -65,15 +65,6 @@ impl IntoResponses for BodyRefusals {
     }
 }
 
-/// The refusal of every call that reads one user's record.
-pub(crate) struct DamageRefusal;
-
-impl IntoResponses for DamageRefusal {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        refusals([("500", "The user's record is damaged (`damaged`): the status is unknown.")])
-    }
-}
-
 fn refusals<const N: usize>(
     refusals: [(&'static str, &'static str); N],
 ) -> BTreeMap<String, RefOr<Response>> {

@@ -17,7 +17,7 @@ use super::views::SessionDetail;
 use crate::http::access::MayRead;
 use crate::http::door::Door;
 use crate::http::extract::{Asked, Limit, Place, SESSIONS, query};
-use crate::http::openapi::{DamageRefusal, Refusals};
+use crate::http::openapi::Refusals;
 use crate::http::problem::Problem;
 use crate::hub::Hub;
 use crate::presence::{
@@ -90,7 +90,6 @@ pub(crate) struct SessionPage<'a> {
     responses(
         (status = 200, description = "A page of sessions.", body = SessionPage<'static>),
         Refusals,
-        DamageRefusal,
     ),
 )]
 pub(crate) async fn sessions(

@@ -16,8 +16,8 @@ use crate::http::calls::answer::{EventPage, log_page, many};
 use crate::http::calls::views::{self, Detail, SessionDetail, StatusPage};
 use crate::http::door::Door;
 use crate::http::extract::{Asked, HISTORY, JsonBody, Limit, Named, Place, USERS, WATCHERS};
-use crate::http::openapi::{BodyRefusals, DamageRefusal, Refusals};
-use crate::http::problem::Problem;
+use crate::http::openapi::{BodyRefusals, Refusals};
+use crate::http::problem::{Problem, ProblemBody};
 use crate::hub::Hub;
 use crate::presence::{State as UserState, UserId};
 use crate::store::{Among, Cursor, Damaged, LogEntry, Part};
@@ -108,8 +108,8 @@ pub(crate) async fn statuses(
     params(("user" = String, Path, description = "The user, percent-encoded")),
     responses(
         (status = 200, description = "The status.", body = Detail<'static>),
+        (status = 500, description = "The user's record is damaged.", body = ProblemBody),
         Refusals,
-        DamageRefusal,
     ),
 )]
 pub(crate) async fn user(

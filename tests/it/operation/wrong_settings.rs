@@ -38,7 +38,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "[server]\nmax_message_bytes = 100\n",
-        "config.toml:2:1: server.max_message_bytes: expected 1024 or more, for a login must fit, got 100",
+        "config.toml:2:1: server.max_message_bytes: expected 1024 or more, because a login must fit, got 100",
     ),
     (
         "[server]\nallowed_origins = \"https://app.example.com\"\n",
@@ -130,7 +130,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "[webhook]\nurl = \"app.example.com/presence\"\n",
-        "config.toml:2:1: webhook.url: expected a whole URL, such as https://app.example.com/presence",
+        "config.toml:2:1: webhook.url: expected a full URL, such as https://app.example.com/presence",
     ),
     (
         "[webhook]\nurl = \"https://app.example.com/presence\"\n",

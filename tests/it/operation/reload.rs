@@ -16,7 +16,7 @@ async fn configuration(server: &Server) -> Value {
 }
 
 async fn reload(server: &Server, file: &str) {
-    let said = "the configuration was read again";
+    let said = "configuration reloaded";
     let before = server.log().matches(said).count();
     fs::write(server.directory.path().join("config.toml"), file).expect("to write");
     server.signal(Signal::HUP);
@@ -34,7 +34,7 @@ async fn a_reload_names_the_settings_that_only_a_restart_changes() {
                 [store]\nlog_ttl = \"3d\"\n[log]\nformat = \"json\"\n";
     reload(&server, file).await;
     let pending = ["server.admin_listen", "server.max_connections", "store.log_ttl", "log.format"];
-    server.until_logged(&["WARN", "only a restart applies them", &pending.join(", ")]).await;
+    server.until_logged(&["WARN", "changed settings need a restart", &pending.join(", ")]).await;
     let after = configuration(&server).await;
     assert_eq!(after["pending_restart"], json!(pending));
     assert_eq!(after["server"]["drain"], "2s", "what can change is what it was changed to");
@@ -57,7 +57,7 @@ async fn a_certificate_that_changed_on_disk_waits_for_a_restart_and_the_log_says
     make_certificate(directory.path());
     reload(&server, "").await;
     let said = "server.tls_certificate, server.tls_key";
-    server.until_logged(&["WARN", "only a restart applies them", said]).await;
+    server.until_logged(&["WARN", "changed settings need a restart", said]).await;
 }
 
 #[tokio::test]

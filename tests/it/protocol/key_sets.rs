@@ -217,7 +217,7 @@ async fn keys_that_were_fetched_stay_known_over_a_reload() {
 async fn reload(server: &Server) {
     server.signal(Signal::HUP);
     until("the configuration to be read again", async || {
-        server.log().contains("the configuration was read again")
+        server.log().contains("configuration reloaded")
     })
     .await;
 }

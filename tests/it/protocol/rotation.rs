@@ -42,7 +42,7 @@ fn with(secrets: &[&str]) -> String {
 }
 
 async fn reload(server: &Server, secrets: &[&str]) {
-    let read = || server.log().matches("the configuration was read again").count();
+    let read = || server.log().matches("configuration reloaded").count();
     let before = read();
     std::fs::write(server.directory.path().join("config.toml"), with(secrets)).expect("to write");
     server.signal(Signal::HUP);

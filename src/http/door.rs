@@ -1,4 +1,4 @@
-//! What every request shares: the hub, the settings in force, and what the door counts and remembers.
+//! The state that all HTTP requests share: the hub, the settings, limits and counters.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,45 +20,46 @@ use crate::session::Sessions;
 use crate::throttle::{KeyedThrottle, Lines};
 use crate::webhook::Webhook;
 
-/// How many sockets there may be for plain requests while every WebSocket is taken.
+/// Sockets reserved for plain requests while all WebSockets are in use.
 const REQUESTS_SPARE: usize = 32;
 
-/// What every request shares.
+/// The state that all HTTP requests share.
 pub struct Door {
     pub(super) hub: Arc<Hub>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) webhook: Arc<Webhook>,
     settings: ArcSwap<Settings>,
-    /// The WebSockets there may be.
+    /// Bounds the open WebSockets.
     pub(super) places: Arc<Semaphore>,
-    /// The sockets there may be, those of plain requests among them.
+    /// Bounds all sockets, including those of plain requests.
     pub(super) sockets: Arc<Semaphore>,
+    /// Limits new connections of each address.
     pub(super) by_address: Buckets<IpAddr>,
-    /// Limits the warnings of refused origins.
+    /// Limits warnings about refused origins.
     pub(super) refused_origins: KeyedThrottle<String>,
     pub(super) unlisted: Unlisted,
     pub(super) compressed: Compressed,
-    /// Who is logged in at the dashboard.
+    /// Logins at the dashboard.
     pub(super) logins: Logins,
-    /// How many wrong keys each address has to log in with.
+    /// Limits login attempts with wrong keys.
     pub(super) wrong_keys: Buckets<IpAddr>,
-    /// Limits the notes of wrong keys.
+    /// Limits audit entries about wrong keys.
     pub(super) wrong_keys_noted: KeyedThrottle<IpAddr>,
     /// The name of the dashboard's cookie.
     pub(super) cookie: String,
     pub(super) trail: Arc<Trail>,
-    /// How many WebSockets each address has open.
+    /// The open WebSockets of each address.
     pub(super) addresses: Arc<Addresses>,
     pub(super) points: Points,
-    /// Held while the process is looked at.
-    pub(super) looking: Arc<tokio::sync::Mutex<()>>,
-    /// By the wall clock, and on the process's own time.
+    /// Allows one measurement of the process at a time: a hung disk must not block many threads.
+    pub(super) measuring: Arc<tokio::sync::Mutex<()>>,
+    /// Wall clock time.
     pub(super) started: Timestamp,
-    begun: Timestamp,
+    /// The same moment on the hub's steady clock, for the uptime.
+    started_steady: Timestamp,
 }
 
 impl Door {
-    /// Makes the door to a hub.
     pub fn new(sessions: Arc<Sessions>, webhook: Arc<Webhook>, settings: Settings) -> Arc<Self> {
         let hub = Arc::clone(sessions.hub());
         let places = settings.max_connections.min(Semaphore::MAX_PERMITS - REQUESTS_SPARE);
@@ -71,9 +72,9 @@ impl Door {
             trail: Arc::new(Trail::new(hub.clock().clone())),
             addresses: Arc::default(),
             points: Points::default(),
-            looking: Arc::default(),
+            measuring: Arc::default(),
             started: hub.clock().wall(),
-            begun: hub.clock().now(),
+            started_steady: hub.clock().now(),
             hub,
             sessions,
             webhook,
@@ -87,13 +88,12 @@ impl Door {
         })
     }
 
-    /// The settings in force.
+    /// The current settings.
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()
     }
 
-    /// Puts other settings in force, from the next request on; whoever logged in by a key that is no
-    /// longer there is logged out.
+    /// Applies new settings from the next request on. Logins whose key was removed end.
     pub fn set_settings(&self, settings: Settings) {
         let settings = Arc::new(settings);
         self.settings.store(Arc::clone(&settings));
@@ -101,6 +101,6 @@ impl Door {
     }
 
     pub(super) fn uptime_ms(&self) -> u64 {
-        (self.hub.clock().now().as_millis()).saturating_sub(self.begun.as_millis())
+        (self.hub.clock().now().as_millis()).saturating_sub(self.started_steady.as_millis())
     }
 }

@@ -1,8 +1,8 @@
-//! The door: what answers HTTP, and where WebSockets come in.
+//! The HTTP server: the server API, WebSocket upgrades, probes and static pages.
 //!
-//! [`Door`] is what every request shares, `routes` says which address answers what. Rooms: `net` lets
-//! requests in, `access` says who calls, `extract` reads what they ask, `calls` answers under `/v1`,
-//! `tencent` under `/v4`, `probes` what monitors ask, `pages` the files of `static/`.
+//! [`Door`] is the state that all requests share; `routes` maps addresses to calls. `net` accepts
+//! connections, `access` authenticates callers, `extract` parses requests, `calls` implements `/v1`,
+//! `tencent` implements `/v4`, `probes` serves health and metrics, and `pages` serves `static/`.
 
 mod access;
 mod calls;

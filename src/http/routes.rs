@@ -1,4 +1,4 @@
-//! Which calls and pages each address of the hub answers.
+//! The routes of each listening address.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use super::net::{gate, upgrade};
 use super::problem::Problem;
 use super::{calls, dev, pages, probes, tencent};
 
-/// What an address answers.
+/// What a listening address serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Face {
     /// Everything.
     Whole,
-    /// What clients need, where the server API has an address of its own.
+    /// What clients need, if the server API has its own address.
     Clients,
     /// The server API and the dashboard.
     Admin,
-    /// `/metrics` alone, open to whoever reaches the address.
+    /// Only `/metrics`, without authentication.
     Metrics,
 }
 
@@ -30,7 +30,7 @@ pub fn router(door: &Arc<Door>, face: Face) -> Router {
         true => Router::new(),
         false => probes::metrics_route(),
     };
-    // The demo goes with the development calls.
+    // The demo needs the development calls.
     let pages = || match settings.development {
         Some(_) => pages::demo(),
         None => pages::sdk(),
@@ -48,7 +48,7 @@ pub fn router(door: &Arc<Door>, face: Face) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(door), gate::pass))
 }
 
-/// What clients need.
+/// `/ws`, the probes and, in development mode, the development calls.
 fn clients(door: &Door) -> Router<Arc<Door>> {
     let routes = Router::new().route("/ws", get(upgrade::upgrade)).merge(probes::routes());
     if door.settings().development.is_none() {
@@ -57,7 +57,7 @@ fn clients(door: &Door) -> Router<Arc<Door>> {
     routes.route("/dev/token", post(dev::token)).route("/dev/ignore", post(dev::ignore))
 }
 
-/// The server API and the dashboard.
+/// The server APIs and the pages.
 fn admin(door: &Door) -> Router<Arc<Door>> {
     calls::routes(&door.cookie).merge(tencent::routes()).merge(pages::all())
 }

@@ -1,4 +1,4 @@
-//! What the webhook has still to deliver, as its call, the counts and the metrics show it.
+//! Computes the webhook's backlog for `/v1/webhooks`, `/v1/stats` and the metrics.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use super::problem::Problem;
 use crate::store::Backlog;
 use crate::webhook::Condition;
 
-/// What the webhook has still to deliver, and what it gave up.
+/// The webhook's backlog and dead letters.
 pub(crate) struct Undelivered {
-    /// The events that are pending, those that wait for another attempt included; the bytes that the
-    /// log keeps for the webhook, from the first pending event on; and when that event happened.
+    /// The pending events, including those waiting for a retry; the bytes that the log keeps for the
+    /// webhook, from the oldest pending event on; and the time of that event.
     pub(crate) backlog: Backlog,
-    /// How long ago that was.
+    /// The age of the oldest pending event.
     pub(crate) age: Duration,
-    /// Dead letters that wait for a decision, whether there is a webhook now or not.
+    /// Dead letters that were neither retried nor dropped, even if the webhook is off now.
     pub(crate) dead_waiting: u64,
 }
 

@@ -123,18 +123,18 @@ async fn pages_that_may_not_connect_have_a_line_each_minute_and_no_more_than_twe
     for _ in 0..3 {
         assert_eq!(handshake(hub, &[("origin", "https://one.example")]).await, 403);
     }
-    let lines = logged.lines("a page may not connect");
+    let lines = logged.lines("origin not allowed");
     let [line] = &lines[..] else { panic!("{lines:?}") };
     assert!(line.contains("WARN") && line.contains("suppressed=0"), "{line}");
     pass(MINUTE).await;
     assert_eq!(handshake(hub, &[("origin", "https://one.example")]).await, 403);
-    let lines = logged.lines("a page may not connect");
+    let lines = logged.lines("origin not allowed");
     assert!(lines.len() == 2 && lines[1].contains("suppressed=2"), "{lines:?}");
     for n in 0..40 {
         let origin = format!("https://{n}.example");
         assert_eq!(handshake(hub, &[("origin", &origin)]).await, 403);
     }
-    assert_eq!(logged.lines("a page may not connect").len(), 21);
+    assert_eq!(logged.lines("origin not allowed").len(), 21);
 }
 
 #[tokio::test]

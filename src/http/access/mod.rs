@@ -1,4 +1,4 @@
-//! Who may call: keys, the dashboard's login, and the audit log of what callers did.
+//! Authentication and audit: API keys, the dashboard's login, and the audit log.
 
 pub(super) mod audit;
 mod caller;

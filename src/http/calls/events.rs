@@ -1,4 +1,4 @@
-//! The calls about events: everybody's, in pages or live, and the state to begin a copy with.
+//! The calls about events: the transition log in pages or as a live stream, and the snapshot.
 
 #![expect(unused_qualifications, reason = "utoipa's macro writes them")]
 
@@ -28,14 +28,14 @@ use crate::presence::State as UserState;
 use crate::store::{Among, Cursor, LogEntry, StoreError};
 use crate::wire::show_given;
 
-/// The header by which an event stream goes on where it broke off.
+/// The header with which a client resumes an event stream.
 const LAST_EVENT_ID: &str = "last-event-id";
-/// The header by which nginx, and proxies like it, pass a stream on as it comes.
+/// The header that turns off buffering in nginx and similar proxies.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// How many entries a stream reads at once.
+/// Entries that a stream reads at once.
 const READ_MAX: usize = 256;
-/// How often a stream that has nothing to say shows that it is there, so that nobody between cuts it.
-const QUIET_MAX: Duration = Duration::from_secs(15);
+/// The interval of keep-alive comments on an idle stream: proxies cut idle connections.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
     OpenApiRouter::new().routes(routes!(snapshot)).routes(routes!(events))
@@ -52,8 +52,8 @@ pub(crate) struct SnapshotRequest {
     limit: Limit,
 }
 
-/// `GET /v1/snapshot`: everybody who is not Offline. The cursor of the first page is from before it
-/// was read: whatever a page misses comes after it in the log.
+/// `GET /v1/snapshot`: all users who are not Offline. The first page's cursor is taken before any
+/// page is read, so every change that a page misses follows the cursor in the log.
 #[utoipa::path(
     get,
     path = "/v1/snapshot",
@@ -81,8 +81,8 @@ pub(crate) async fn snapshot(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EventsRequest {
-    /// From where on: the `next` of a page, the cursor of a snapshot, or `now` for what is still to
-    /// come; else from the oldest.
+    /// Read after this position: the `next` of a page, the cursor of a snapshot, or `now` for future
+    /// events only. Default: from the oldest event.
     #[param(inline)]
     after: Option<After>,
     #[serde(default)]
@@ -90,7 +90,7 @@ pub(crate) struct EventsRequest {
     limit: Limit,
 }
 
-/// `GET /v1/events`: the log from a cursor on, a page of it, or as Server-Sent Events without end.
+/// `GET /v1/events`: a page of the transition log, or an endless stream of Server-Sent Events.
 #[utoipa::path(
     get,
     path = "/v1/events",
@@ -98,11 +98,11 @@ pub(crate) struct EventsRequest {
     tag = "events",
     params(
         EventsRequest,
-        ("Last-Event-ID" = Option<String>, Header, description = "Of a stream that broke off: its last id"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The last id of an interrupted stream"),
     ),
     responses(
-        (status = 200, description = "A page; with `Accept: text/event-stream` the events one by one and without end, each with its cursor as id.", body = EventPage<'static>),
-        (status = 410, description = "The log does not reach back that far.", body = ProblemBody),
+        (status = 200, description = "A page; with `Accept: text/event-stream` an endless stream of events, each with its cursor as id.", body = EventPage<'static>),
+        (status = 410, description = "The cursor is older than the log.", body = ProblemBody),
         Refusals,
     ),
 )]
@@ -125,7 +125,7 @@ pub(crate) async fn events(
         return Ok(log_page(&[], Some(head)));
     }
     let entries = door.hub.store().log(after, limit.get()).await?;
-    // Where there is nothing, one may go on from where one was.
+    // After an empty page, the client continues from the same position.
     let next = entries.last().map(|entry| entry.cursor).or(after).unwrap_or(head);
     Ok(log_page(&entries, Some(next)))
 }
@@ -139,12 +139,12 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Cursor>, Problem> {
     let read = id.to_str().ok().and_then(LogPlace::read);
     read.map(|LogPlace(cursor)| Some(cursor)).ok_or_else(|| {
         let given = show_given(&String::from_utf8_lossy(id.as_bytes()).into());
-        let expected = "expected the last id of the stream that broke off";
+        let expected = "expected the last id of the interrupted stream";
         Problem::bad_request(format!("`Last-Event-ID`: {expected}, got {given}"))
     })
 }
 
-/// Streams the log from a cursor on; a cursor that is too old is refused before the stream begins.
+/// Streams the log after a cursor. An expired cursor is refused before the stream begins.
 async fn stream(
     door: Arc<Door>,
     caller: Caller,
@@ -152,7 +152,7 @@ async fn stream(
 ) -> Result<Response, Problem> {
     let first = door.hub.store().log(after, READ_MAX).await?;
     let at = first.last().map(|entry| entry.cursor).or(after);
-    // A client that is cut off before the first event resumes from here, too.
+    // So that a client cut off before the first event can resume from here.
     let begin = match at.filter(|_| first.is_empty()) {
         Some(at) => Bytes::from(format!("id: {at}\n\n")),
         None => frames(&first),
@@ -167,7 +167,7 @@ async fn stream(
     Ok((StatusCode::OK, headers, body).into_response())
 }
 
-/// What comes after a cursor, for as long as the store answers and the caller may read.
+/// The events after a cursor, until the store fails or the caller's key or login ends.
 fn rest(
     door: Arc<Door>,
     caller: Caller,
@@ -176,7 +176,7 @@ fn rest(
     let head = door.hub.store().head();
     let begin = (door, caller, head, after);
     stream::try_unfold(begin, async |(door, caller, mut head, after)| {
-        if !door.still_knows(&caller) {
+        if !door.is_still_valid(&caller) {
             return Ok(None);
         }
         head.mark_unchanged();
@@ -185,9 +185,9 @@ fn rest(
             let after = Some(last.cursor);
             return Ok(Some((frames(&entries), (door, caller, head, after))));
         }
-        match timeout(QUIET_MAX, head.changed()).await {
+        match timeout(KEEP_ALIVE, head.changed()).await {
             Ok(Err(_)) => Ok(None),
-            // A comment, which means nothing.
+            // A comment, as keep-alive.
             Ok(Ok(())) | Err(_) => {
                 Ok(Some((Bytes::from_static(b":\n\n"), (door, caller, head, after))))
             }
@@ -195,8 +195,8 @@ fn rest(
     })
 }
 
-/// Entries as Server-Sent Events (HTML Living Standard, section 9.2). A damaged one is an event of a
-/// type of its own, which `onmessage` does not get.
+/// Formats entries as Server-Sent Events (HTML Living Standard, section 9.2). A damaged entry has the
+/// event type `damaged`, which `onmessage` does not receive.
 fn frames(entries: &[LogEntry]) -> Bytes {
     let frame = |entry: &LogEntry| {
         let kind = if entry.is_damaged() { "event: damaged\n" } else { "" };

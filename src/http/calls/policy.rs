@@ -1,4 +1,4 @@
-//! `GET /v1/policy/explain`: whom a login would kick.
+//! `GET /v1/policy/explain`: which devices a login would kick.
 
 #![expect(unused_qualifications, reason = "utoipa's macro writes them")]
 
@@ -25,15 +25,15 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExplainRequest {
-    /// What comes.
+    /// The platform that logs in.
     login: Platform,
-    /// What is logged in, in this order: `web,android:2`.
+    /// The devices that are logged in, in order of login: `web,android:2`.
     #[serde(default)]
     #[param(inline)]
     existing: Devices,
 }
 
-/// `GET /v1/policy/explain`: whom a login would kick.
+/// `GET /v1/policy/explain`: which devices a login would kick.
 #[utoipa::path(
     get,
     path = "/v1/policy/explain",
@@ -41,7 +41,7 @@ pub(crate) struct ExplainRequest {
     tag = "policy",
     params(ExplainRequest),
     responses(
-        (status = 200, description = "Whom it would kick.", body = Explanation),
+        (status = 200, description = "The devices that it would kick.", body = Explanation),
         Refusals,
     ),
 )]

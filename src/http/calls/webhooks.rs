@@ -1,4 +1,4 @@
-//! The calls about webhooks: how the delivery goes, and what was given up.
+//! The calls about webhooks: the state of delivery, a test, and dead letters.
 
 #![expect(unused_qualifications, reason = "utoipa's macro writes them")]
 
@@ -33,14 +33,14 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(drop_dead))
 }
 
-/// `GET /v1/webhooks`: how the delivery goes.
+/// `GET /v1/webhooks`: the state of delivery.
 #[utoipa::path(
     get,
     path = "/v1/webhooks",
     operation_id = "getWebhookState",
     tag = "webhooks",
     responses(
-        (status = 200, description = "How the delivery goes.", body = WebhookState),
+        (status = 200, description = "The state of delivery.", body = WebhookState),
         Refusals,
     ),
 )]
@@ -50,7 +50,7 @@ pub(crate) async fn state(
 ) -> Result<Json<WebhookState>, Problem> {
     let undelivered = Undelivered::now(&door).await?;
     let settings = door.webhook.settings();
-    // What stands after the question mark may be a secret.
+    // The query may contain a secret.
     let url = settings.as_ref().map(|settings| {
         let mut url = settings.url.clone();
         url.set_query(None);
@@ -71,56 +71,56 @@ pub(crate) async fn state(
     Ok(Json(WebhookState { url, format, delivery, backlog, dead_waiting }))
 }
 
-/// How the delivery goes.
+/// The state of delivery.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct WebhookState {
-    /// Where events are posted to; null where nowhere.
+    /// The receiver's URL; null if there is none.
     url: Option<String>,
     /// `native` or `tencent`.
     format: Option<&'static str>,
-    /// `state` (`off`, `up`, `failing`, `down`), requests `under_way`, events `waiting` for another
-    /// attempt, users `held`, `last_success`, and the last `failures`.
+    /// `state` (`off`, `up`, `failing`, `down`), requests `under_way`, events `waiting` for a retry,
+    /// users `held`, `last_success`, and the last `failures`.
     delivery: Shown,
     backlog: BacklogState,
-    /// Dead letters that were neither put back nor dropped.
+    /// Dead letters that were neither retried nor dropped.
     dead_waiting: u64,
 }
 
-/// What is not delivered and not given up.
+/// The pending events.
 #[derive(Serialize, ToSchema)]
 struct BacklogState {
-    /// Events that are pending; those that wait for another attempt are among them.
+    /// Pending events, including those waiting for a retry.
     events: u64,
-    /// Bytes of events that the log keeps for the webhook, from the oldest pending one on;
-    /// `webhook.max_backlog` bounds them.
+    /// Bytes of events that the log keeps for the webhook, from the oldest pending event on, up to
+    /// `webhook.max_backlog`.
     bytes: u64,
     /// When the oldest pending event happened.
     oldest: Option<Timestamp>,
     age_ms: u64,
 }
 
-/// What the receiver made of a test.
+/// The receiver's answer to a test.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Tested {
     accepted: bool,
     error: Option<Arc<str>>,
 }
 
-/// How many.
+/// The number of dead letters.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Count {
     count: u64,
 }
 
-/// `POST /v1/webhooks/test`: posts a request that bears no event.
+/// `POST /v1/webhooks/test`: posts a request without an event.
 #[utoipa::path(
     post,
     path = "/v1/webhooks/test",
     operation_id = "testWebhook",
     tag = "webhooks",
     responses(
-        (status = 200, description = "What the receiver made of it.", body = Tested),
-        (status = 409, description = "There is no webhook.", body = ProblemBody),
+        (status = 200, description = "The receiver's answer.", body = Tested),
+        (status = 409, description = "No webhook is configured.", body = ProblemBody),
         Refusals,
     ),
 )]
@@ -135,7 +135,7 @@ pub(crate) async fn test(
         Outcome::Accepted => "accepted",
         Outcome::Refused { .. } | Outcome::Failed { .. } => "not accepted",
     });
-    caller.did(&Deed::of("test the webhook"), what);
+    caller.audit(&Deed::of("test the webhook"), what);
     let outcome = outcome?;
     let error = match outcome {
         Outcome::Accepted => None,
@@ -155,7 +155,7 @@ pub(crate) struct DeadRequest {
     limit: Limit,
 }
 
-/// What was given up, the oldest first.
+/// Dead letters, oldest first.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct DeadLetters {
     dead: Vec<DeadLetter>,
@@ -167,7 +167,7 @@ pub(crate) struct DeadLetters {
 #[derive(Serialize, ToSchema)]
 struct DeadLetter {
     id: Cursor,
-    /// When that was.
+    /// When the event was given up.
     at: Timestamp,
     attempts: u32,
     last_error: Arc<str>,
@@ -175,7 +175,7 @@ struct DeadLetter {
     event: Box<RawValue>,
 }
 
-/// `GET /v1/webhooks/dead`: what was given up, the oldest first.
+/// `GET /v1/webhooks/dead`: dead letters, oldest first.
 #[utoipa::path(
     get,
     path = "/v1/webhooks/dead",
@@ -208,7 +208,7 @@ fn letter(dead: Dead) -> Option<DeadLetter> {
     Some(DeadLetter { id: entry.cursor, at, attempts, last_error, event })
 }
 
-/// Which dead letters: these, or all.
+/// Which dead letters: those with these ids, or all.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Meant {
@@ -234,7 +234,7 @@ impl TryFrom<Meant> for Which {
     }
 }
 
-/// `POST /v1/webhooks/dead/retry`: puts dead letters back.
+/// `POST /v1/webhooks/dead/retry`: returns dead letters to the queue.
 #[utoipa::path(
     post,
     path = "/v1/webhooks/dead/retry",
@@ -242,7 +242,7 @@ impl TryFrom<Meant> for Which {
     tag = "webhooks",
     request_body = Meant,
     responses(
-        (status = 200, description = "How many.", body = Count),
+        (status = 200, description = "The number of dead letters.", body = Count),
         Refusals,
         BodyRefusals,
     ),
@@ -253,12 +253,12 @@ pub(crate) async fn retry(
     JsonBody(meant): JsonBody<Meant>,
 ) -> Result<Json<Count>, Problem> {
     let count = door.webhook.outbox().put_back(meant.try_into()?).await.map_err(Problem::from);
-    caller.did(&Deed::of("retry dead letters"), letters(&count).as_deref().map_err(|p| *p));
+    caller.audit(&Deed::of("retry dead letters"), letters(&count).as_deref().map_err(|p| *p));
     door.webhook.wake();
     Ok(Json(Count { count: count? }))
 }
 
-/// `POST /v1/webhooks/dead/drop`: lets dead letters go.
+/// `POST /v1/webhooks/dead/drop`: drops dead letters.
 #[utoipa::path(
     post,
     path = "/v1/webhooks/dead/drop",
@@ -266,7 +266,7 @@ pub(crate) async fn retry(
     tag = "webhooks",
     request_body = Meant,
     responses(
-        (status = 200, description = "How many.", body = Count),
+        (status = 200, description = "The number of dead letters.", body = Count),
         Refusals,
         BodyRefusals,
     ),
@@ -277,11 +277,11 @@ pub(crate) async fn drop_dead(
     JsonBody(meant): JsonBody<Meant>,
 ) -> Result<Json<Count>, Problem> {
     let count = door.webhook.outbox().drop_dead(meant.try_into()?).await.map_err(Problem::from);
-    caller.did(&Deed::of("drop dead letters"), letters(&count).as_deref().map_err(|p| *p));
+    caller.audit(&Deed::of("drop dead letters"), letters(&count).as_deref().map_err(|p| *p));
     Ok(Json(Count { count: count? }))
 }
 
-/// How many it were, as the audit log has it.
+/// The number as text, for the audit log.
 fn letters(count: &Result<u64, Problem>) -> Result<String, &Problem> {
     count.as_ref().map(|count| format!("{count} dead letters"))
 }

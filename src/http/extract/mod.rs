@@ -1,4 +1,4 @@
-//! What handlers take from a request: its query, its body, and the user that its path names.
+//! Extractors for handlers: the query, the body, and the user in the path.
 
 mod body;
 mod named;

@@ -1,8 +1,7 @@
-//! Places in lists, as calls give them out in `next` and take them back.
+//! Page tokens: the opaque `next` of a page, which clients send to get the next one.
 //!
-//! Clients pass them on unread. A place says which list it is of, and bears a
-//! checksum, so that a mistyped one, or another list's, is refused: a page that silently begins
-//! somewhere else would look like the end, or leave users out.
+//! A token contains the list it belongs to and a checksum, so that a mistyped token, or one of another
+//! list, is refused: a page from a wrong position would look like the end, or skip users.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,12 +16,11 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::presence::UserId;
 use crate::store::Cursor;
 
-/// What a place begins with; another form would have another.
-const FORM: u8 = 1;
-/// How many bytes the checksum has.
+/// The first byte of a token: the version of its format.
+const FORMAT: u8 = 1;
 const CHECKSUM_BYTES: usize = 4;
 
-/// The lists that have places.
+/// The lists that have page tokens.
 pub(crate) const SNAPSHOT: u8 = b's';
 pub(crate) const USERS: u8 = b'u';
 pub(crate) const SESSIONS: u8 = b't';
@@ -30,17 +28,19 @@ pub(crate) const WATCHERS: u8 = b'w';
 pub(crate) const HISTORY: u8 = b'h';
 pub(crate) const DEAD: u8 = b'd';
 
-/// A place in one of the lists above.
+/// A position in one of the lists above.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place<const LIST: u8> {
-    /// The last user that was read; of watchers, who is watched; of a history, whose it is.
+    /// The last user of the page. For `WATCHERS` the watched user, for `HISTORY` the history's user,
+    /// for `DEAD` the user of the last dead letter.
     pub(crate) user: UserId,
-    /// How much of that user's was read; of what is in the log, the last cursor.
+    /// The number of this user's sessions read so far. For `WATCHERS` the serial number of the last
+    /// connection, for `HISTORY` and `DEAD` the last cursor.
     pub(crate) read: u64,
 }
 
 impl<const LIST: u8> Place<LIST> {
-    /// After all of a user's.
+    /// The position after everything of a user.
     pub(crate) const fn after(user: UserId) -> Self {
         Self { user, read: u64::MAX }
     }
@@ -48,7 +48,7 @@ impl<const LIST: u8> Place<LIST> {
 
 impl<const LIST: u8> fmt::Display for Place<LIST> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = vec![FORM, LIST];
+        let mut bytes = vec![FORMAT, LIST];
         bytes.extend_from_slice(&self.read.to_be_bytes());
         bytes.extend_from_slice(self.user.as_str().as_bytes());
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
@@ -56,7 +56,7 @@ impl<const LIST: u8> fmt::Display for Place<LIST> {
     }
 }
 
-/// A text that is not a place of the list.
+/// The text is not a page token of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoPlace;
 
@@ -70,7 +70,7 @@ impl<const LIST: u8> FromStr for Place<LIST> {
             return Err(NoPlace);
         }
         let (read, user) = said
-            .strip_prefix(&[FORM, LIST])
+            .strip_prefix(&[FORMAT, LIST])
             .and_then(<[u8]>::split_first_chunk::<8>)
             .ok_or(NoPlace)?;
         let user = str::from_utf8(user).ok().and_then(|user| UserId::stored(user).ok());
@@ -91,13 +91,13 @@ impl<'de, const LIST: u8> Deserialize<'de> for Place<LIST> {
     }
 }
 
-/// A place in the log, which is a number.
+/// A cursor of the transition log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
 #[schema(value_type = String)]
 pub(crate) struct LogPlace(pub(crate) Cursor);
 
 impl LogPlace {
-    /// Reads one as the hub writes it: digits alone.
+    /// Parses a cursor exactly as the hub writes it: digits only, no leading zero.
     pub(crate) fn read(text: &str) -> Option<Self> {
         let cursor: Cursor = text.parse().ok()?;
         (cursor.to_string() == text).then_some(Self(cursor))
@@ -111,10 +111,10 @@ impl<'de> Deserialize<'de> for LogPlace {
     }
 }
 
-/// Where to begin to read the log.
+/// The position to read the transition log from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
-    /// At its end, whatever that is.
+    /// The end of the log.
     Now,
     /// After an entry.
     Entry(Cursor),
@@ -139,7 +139,7 @@ impl<'de> Deserialize<'de> for After {
     }
 }
 
-/// Reads a text, and says what was expected where it cannot.
+/// A visitor that parses a text, or fails with what was expected.
 struct Read<F> {
     expected: &'static str,
     read: F,

@@ -1,8 +1,8 @@
-//! Which addresses count as one where something is bounded for each address.
+//! Groups addresses for rate limits: an IPv6 client can choose any address of its network.
 
 use std::net::IpAddr;
 
-/// What one household has: an IPv4 address, or the network that an IPv6 address is chosen from.
+/// The key for limits per address: an IPv4 address, or the /64 network of an IPv6 address.
 pub(crate) fn household(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

@@ -1,4 +1,4 @@
-//! Where requests come in: addresses, TLS, the upgrade to a WebSocket, and who stands behind a proxy.
+//! The network side of HTTP: listeners, TLS, WebSocket upgrades, proxies and client addresses.
 
 pub(super) mod addresses;
 pub(super) mod forwarded;

@@ -1,4 +1,4 @@
-//! What probes and scrapers ask, without a key of the server API: `/health`, `/ready`, `/metrics`.
+//! `/health`, `/ready` and `/metrics`, for probes and scrapers.
 
 mod exposition;
 pub(super) mod process;
@@ -28,12 +28,12 @@ pub(crate) fn routes() -> Router<Arc<Door>> {
         .route("/ready", get(ready))
 }
 
-/// `/metrics` on an address that others reach, too.
+/// `/metrics` on a shared address: needs a key, except from loopback.
 pub(crate) fn metrics_route() -> Router<Arc<Door>> {
     Router::new().route("/metrics", get(metrics))
 }
 
-/// `/metrics` on an address of its own.
+/// `/metrics` on its own address, without authentication.
 pub(crate) fn open_metrics_route() -> Router<Arc<Door>> {
     Router::new().route("/metrics", get(render))
 }
@@ -62,7 +62,7 @@ async fn metrics(
 async fn render(State(door): State<Arc<Door>>, headers: HeaderMap) -> Result<Response, Problem> {
     let totals = door.hub.totals().await?;
     let metrics = door.webhook.metrics();
-    // While the store cannot be read, the rest must be seen all the more.
+    // While the store is unavailable, operators need the other metrics most.
     if let Ok(undelivered) = Undelivered::now(&door).await {
         metrics.set_left(&undelivered.backlog, undelivered.age, undelivered.dead_waiting);
     }
@@ -70,7 +70,7 @@ async fn render(State(door): State<Arc<Door>>, headers: HeaderMap) -> Result<Res
     door.hub.metrics().damaged_rows.set(damaged);
     let hub = door.hub.metrics().render(&totals);
     let webhook = metrics.render();
-    let process = Process::look(&door).await.render(&door);
+    let process = Process::measure(&door).await.render(&door);
     let format = Format::wanted(&headers);
     let headers =
         [(header::CONTENT_TYPE, format.content_type()), (header::VARY, header::ACCEPT.as_str())];

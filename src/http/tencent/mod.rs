@@ -1,5 +1,5 @@
-//! The server API of Tencent Cloud IM, as far as it is about presence, so that a back end written
-//! for it keeps working: the truth is in the body, and the HTTP status is always 200.
+//! `/v4`: the presence calls of Tencent Cloud IM's server API, so that back ends written for it keep
+//! working. Errors are in the body; the HTTP status is always 200.
 
 pub(super) mod application;
 mod fault;
@@ -27,9 +27,9 @@ use crate::presence::{DeviceId, Platform, Record, State as UserState, Target, Te
 
 /// The most accounts that one query may name.
 const ACCOUNTS_MAX: usize = 500;
-/// The code of an account that there is not.
+/// The code of an unknown account.
 const UNKNOWN_ACCOUNT: u32 = 70107;
-/// The code of a user whose record is damaged: nothing can be said of it.
+/// The code of a user whose record is damaged, so that the status is unknown.
 const DAMAGED_ACCOUNT: u32 = 90994;
 
 #[derive(Serialize)]
@@ -55,7 +55,7 @@ struct Account {
     #[serde(rename = "To_Account")]
     to_account: String,
     status: UserState,
-    /// The same, as it was called when the command was `querystate`.
+    /// The same as `status`; its name in the older `querystate`.
     state: UserState,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     detail: Vec<Device>,
@@ -72,7 +72,7 @@ struct Device {
     instid: Option<u32>,
 }
 
-/// What of an account a query asks for beside its state.
+/// The optional parts of a query's answer.
 #[derive(Clone, Copy)]
 struct Wanted {
     detail: bool,
@@ -84,7 +84,7 @@ pub(super) fn routes() -> Router<Arc<Door>> {
     Router::new().route("/v4/{*path}", any(call))
 }
 
-/// `POST /v4/{service}/{command}`: whatever a back end written for Tencent Cloud IM calls.
+/// `POST /v4/{service}/{command}`.
 async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
     let settings = door.settings();
     let Some(tencent) = &settings.tencent else { return Problem::not_found().into_response() };
@@ -109,7 +109,7 @@ async fn answer(
     request: Request,
 ) -> Result<Option<QueryReply>, Fault> {
     let command = Command::of(&request)?;
-    let administrator = tencent.admit(command, request.uri(), door.hub.clock().wall())?;
+    let administrator = tencent.authenticate(command, request.uri(), door.hub.clock().wall())?;
     let body = read_body(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| Fault::Request)?;
     match command {
         Command::Query => query(door, tencent, &body).await.map(Some),
@@ -117,7 +117,7 @@ async fn answer(
     }
 }
 
-/// `openim/query_online_status`: how users are now.
+/// `openim/query_online_status`: the states of users.
 async fn query(door: &Door, tencent: &Tencent, body: &Bytes) -> Result<QueryReply, Fault> {
     let body: Map<String, Value> = serde_json::from_slice(body).map_err(|_| Fault::Json)?;
     let accounts = accounts(&body)?;
@@ -155,7 +155,7 @@ async fn query(door: &Door, tencent: &Tencent, body: &Bytes) -> Result<QueryRepl
     Ok(reply)
 }
 
-/// Whom a query names.
+/// The accounts in `To_Account`.
 fn accounts(body: &Map<String, Value>) -> Result<Vec<&str>, Fault> {
     let named = match body.get("To_Account") {
         None | Some(Value::Null) => return Err(Fault::Json),
@@ -171,8 +171,8 @@ fn accounts(body: &Map<String, Value>) -> Result<Vec<&str>, Fault> {
     }
 }
 
-/// `im_open_login_svc/kick`: ends all of a user's terminals and revokes the tokens (L9); a user who
-/// is not remembered may have tokens, too, and is no error.
+/// `im_open_login_svc/kick`: ends all of a user's terminals and revokes the tokens (L9). An unknown
+/// user may have tokens too, so this is not an error.
 async fn kick(door: &Door, administrator: &str, body: &Bytes) -> Result<(), Fault> {
     let body: Map<String, Value> = serde_json::from_slice(body).map_err(|_| Fault::Parameters)?;
     // `UserID` was once called `Identifier`.
@@ -221,7 +221,7 @@ const fn platform_name(platform: Platform) -> &'static str {
     }
 }
 
-/// A device as a number, the same at each login; small enough for a signed one of 32 bits.
+/// A number for a device, the same at each login. It fits into a signed 32-bit integer.
 fn instid(device: &DeviceId) -> u32 {
     let digest = digest::digest(&digest::SHA256, device.as_str().as_bytes());
     let first = digest.as_ref().iter().take(4);

@@ -46,7 +46,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "[server]\nallowed_origins = [\"https://a.example\", \"https://app.example.com/path\"]\n",
-        r#"config.toml:2:1: server.allowed_origins: allowed_origins[1]: "https://app.example.com/path" is not an origin: it has no path; write "https://app.example.com""#,
+        r#"config.toml:2:1: server.allowed_origins: allowed_origins[1]: "https://app.example.com/path" is not an origin: an origin has no path; write "https://app.example.com""#,
     ),
     (
         "[server]\nallowed_origins = [\"https://a.example\", 7]\n",

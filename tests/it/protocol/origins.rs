@@ -230,9 +230,9 @@ async fn the_line_that_the_log_recommends_admits_the_origin() {
         for strange in ["https://one.example/path", "none", "https://a b"] {
             check(&server, &[("Origin", strange)], false).await;
         }
-        server.until_logged(&["none that a browser sends", "https://a b"]).await;
+        server.until_logged(&["no browser sends this Origin", "https://a b"]).await;
         let log = server.log();
-        let lines = log.lines().filter_map(|line| line.split("to admit it: ").nth(1));
+        let lines = log.lines().filter_map(|line| line.split("to allow it, set: ").nth(1));
         let lines: Vec<_> = lines.map(|line| line.split(" origin=").next().expect("it")).collect();
         assert_eq!(lines.len(), ORIGINS.len(), "{log}");
         for (line, origin) in lines.iter().zip(ORIGINS) {
@@ -264,7 +264,7 @@ async fn a_refused_origin_is_logged_once_with_the_line_that_would_admit_it() {
         }
     }
     for origin in ["https://one.example", "https://two.example"] {
-        server.until_logged(&["to admit it", origin]).await;
+        server.until_logged(&["to allow it", origin]).await;
         let log = server.log();
         let line = format!("allowed_origins = [\"{origin}\"]");
         let lines = log.lines().filter(|logged| logged.replace('\\', "").contains(&line));

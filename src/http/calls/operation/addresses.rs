@@ -1,4 +1,4 @@
-//! `GET /v1/addresses`: where the open WebSockets come from.
+//! `GET /v1/addresses`: the client addresses with the most open WebSockets.
 
 #![expect(unused_qualifications, reason = "utoipa's macro writes them")]
 
@@ -24,7 +24,7 @@ pub(crate) struct AddressesRequest {
     limit: Limit,
 }
 
-/// `GET /v1/addresses`: the client addresses with the most open WebSockets of this hub.
+/// `GET /v1/addresses`: the client addresses with the most open WebSockets at this hub.
 #[utoipa::path(
     get,
     path = "/v1/addresses",
@@ -32,7 +32,7 @@ pub(crate) struct AddressesRequest {
     tag = "operation",
     params(AddressesRequest),
     responses(
-        (status = 200, description = "The addresses, the most first.", body = AddressPage),
+        (status = 200, description = "The addresses, in descending order of WebSockets.", body = AddressPage),
         Refusals,
     ),
 )]

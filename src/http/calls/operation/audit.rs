@@ -25,13 +25,13 @@ pub(crate) struct AuditRequest {
     limit: Limit,
 }
 
-/// The latest entries of the audit log, the latest first.
+/// The latest entries of the audit log, newest first.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AuditPage {
     entries: Vec<Entry>,
 }
 
-/// `GET /v1/audit`: the latest entries of the audit log, the latest first.
+/// `GET /v1/audit`: the latest entries of the audit log, newest first.
 #[utoipa::path(
     get,
     path = "/v1/audit",

@@ -1,4 +1,4 @@
-//! The settings: those in force, and their defaults.
+//! `GET /v1/config`: the settings in effect, and their defaults.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::http::access::MaySeeAll;
 use crate::http::door::Door;
 use crate::http::openapi::Refusals;
 
-/// `GET /v1/config`: the configuration in force, secrets hidden.
+/// `GET /v1/config`: the configuration in effect, secrets hidden.
 #[utoipa::path(
     get,
     path = "/v1/config",
@@ -25,7 +25,7 @@ pub(crate) async fn config(State(door): State<Arc<Door>>, _: MaySeeAll) -> Json<
     Json(Arc::clone(&door.settings().config))
 }
 
-/// `GET /v1/config/defaults`: what every setting is where neither a file nor a variable sets it.
+/// `GET /v1/config/defaults`: the default of every setting.
 #[utoipa::path(
     get,
     path = "/v1/config/defaults",

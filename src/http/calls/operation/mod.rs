@@ -1,4 +1,4 @@
-//! The calls about the hub itself: counts, hubs, settings, the audit log, client addresses.
+//! The calls about the hub itself: counts, nodes, settings, the audit log, client addresses.
 
 mod addresses;
 mod audit;

@@ -1,4 +1,4 @@
-//! `GET /v1/nodes`: the hubs.
+//! `GET /v1/nodes`: the running hub processes.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use crate::http::problem::Problem;
 use crate::presence::Timestamp;
 use crate::store::Totals;
 
-/// `GET /v1/nodes`: the hubs.
+/// `GET /v1/nodes`: the running hub processes.
 #[utoipa::path(
     get,
     path = "/v1/nodes",
     operation_id = "listNodes",
     tag = "operation",
     responses(
-        (status = 200, description = "The hubs.", body = Nodes),
+        (status = 200, description = "The nodes.", body = Nodes),
         Refusals,
     ),
 )]
@@ -34,13 +34,13 @@ pub(crate) async fn nodes(
     Ok(Json(Nodes { nodes: vec![Node::this(&door, &totals).await] }))
 }
 
-/// The hubs.
+/// The nodes.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
 }
 
-/// One hub.
+/// One running hub process.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Node {
     id: String,
@@ -49,7 +49,7 @@ pub(crate) struct Node {
     uptime_ms: u64,
     /// `up`, `full` (no memory for more logins) or `draining`.
     state: &'static str,
-    /// Terminals that are Online by it.
+    /// Terminals that are Online at this node.
     sessions: u64,
     /// Open WebSockets.
     connections: i64,
@@ -60,7 +60,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// This process, which is the only one.
+    /// This process, the only node.
     pub(crate) async fn this(door: &Door, totals: &Totals) -> Self {
         let (hub, metrics) = (&door.hub, door.hub.metrics());
         let state = match (hub.is_draining(), hub.is_full()) {
@@ -77,7 +77,7 @@ impl Node {
             sessions: totals.online.iter().sum(),
             connections: metrics.connections.get(),
             subscriptions: metrics.subscriptions.get(),
-            process: Process::look(door).await,
+            process: Process::measure(door).await,
         }
     }
 }

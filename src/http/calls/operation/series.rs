@@ -23,19 +23,19 @@ use crate::http::points::MINUTES_MAX;
 use crate::http::problem::Problem;
 use crate::presence::Timestamp;
 
-/// How often there is a point.
+/// The interval between points.
 const EVERY: Duration = Duration::from_secs(5);
-/// How many minutes are shown where it is not said.
+/// The default number of minutes.
 const MINUTES: u32 = 15;
 
-/// Takes a point each five seconds, whether anybody looks or not, for as long as the process lives.
+/// Records a point every five seconds; runs for ever.
 pub async fn keep_points(door: Arc<Door>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         if let Err(problem) = take(&door).await {
-            tracing::debug!(?problem, "a point of the series is left out");
+            tracing::debug!(?problem, "stats point skipped");
         }
     }
 }
@@ -53,11 +53,11 @@ async fn take(door: &Door) -> Result<(), Problem> {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SeriesRequest {
-    /// How far back.
+    /// The number of minutes to show.
     #[serde(default)]
     #[param(inline)]
     minutes: Minutes,
-    /// Only what came after a point: its `at`.
+    /// Only points after this one: its `at`.
     after: Option<Timestamp>,
 }
 
@@ -88,12 +88,12 @@ impl<'de> Deserialize<'de> for Minutes {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SeriesPage {
     every_ms: u64,
-    /// The oldest first.
+    /// In ascending order of time.
     #[schema(value_type = Vec<Counted>)]
     points: Box<RawValue>,
 }
 
-/// `GET /v1/stats/series`: what `/v1/stats` said over the last minutes, but for the hubs.
+/// `GET /v1/stats/series`: the counts of `/v1/stats` over the last minutes, without the nodes.
 #[utoipa::path(
     get,
     path = "/v1/stats/series",

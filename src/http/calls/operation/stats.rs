@@ -1,4 +1,4 @@
-//! `GET /v1/stats`: what is counted.
+//! `GET /v1/stats`: current counts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::store::Totals;
 use crate::webhook::Condition;
 use crate::wire::Close;
 
-/// `GET /v1/stats`: counts.
+/// `GET /v1/stats`: current counts.
 #[utoipa::path(
     get,
     path = "/v1/stats",
@@ -40,7 +40,7 @@ pub(crate) async fn stats(
     Ok(Json(Stats { counted, nodes: vec![Node::this(&door, &totals).await] }))
 }
 
-/// The counts, and the hubs.
+/// The counts, and the nodes.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Stats {
     #[serde(flatten)]
@@ -48,13 +48,13 @@ pub(crate) struct Stats {
     nodes: Vec<Node>,
 }
 
-/// Counts, since the start where they only grow.
+/// Counts. Those that only grow count from the start of the process.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Counted {
     /// The hub's wall clock.
     pub(crate) at: Timestamp,
     uptime_ms: u64,
-    /// Resident; null where the system does not say.
+    /// Resident memory; null if the system does not report it.
     memory_bytes: Option<u64>,
     /// Open WebSockets.
     connections: i64,
@@ -62,7 +62,7 @@ pub(crate) struct Counted {
     sessions: BTreeMap<&'static str, u64>,
     /// Sessions that are Online, and PushOnline.
     sessions_by_state: BTreeMap<&'static str, u64>,
-    /// Users remembered, by state.
+    /// Known users, by state.
     users: BTreeMap<&'static str, u64>,
     /// Users watched, summed over sessions.
     subscriptions: i64,
@@ -77,41 +77,41 @@ pub(crate) struct Counted {
     /// Connections ended.
     closes: u64,
     closes_by_reason: BTreeMap<&'static str, u64>,
-    /// Of those, how many had read nothing for too long.
+    /// Connections ended because the client did not read (also in `closes`).
     slow_consumers: u64,
     /// Entries of the transition log.
     transitions: u64,
     transitions_by_cause: BTreeMap<&'static str, u64>,
     /// Statuses sent to watchers.
     deliveries: u64,
-    /// Of those, how many took the place of an older one that had not been sent.
+    /// Unsent statuses that a newer one replaced.
     conflated: u64,
-    /// Times that the hub itself stood still.
+    /// Times that the process did not run for more than a second.
     stalls: u64,
-    /// Connections that could not be accepted.
+    /// Failed accepts.
     accept_errors: u64,
     store: StoreStats,
     webhook: WebhookStats,
     outbox: OutboxStats,
 }
 
-/// How the store does.
+/// The state and counts of the store.
 #[derive(Serialize, ToSchema)]
 struct StoreStats {
-    /// `up`, or `failing` where it takes nothing now.
+    /// `up`, or `failing` while commits fail.
     state: &'static str,
     commits: u64,
-    /// For how long they took, in all, in microseconds.
+    /// The total duration of all commits, in microseconds.
     commit_us: u64,
-    /// Those of them that took more than 100 ms.
+    /// Commits that took more than 100 ms.
     slow_commits: u64,
-    /// Commits that it did not take.
+    /// Failed commits.
     failures: u64,
-    /// Damaged rows that were found since the start and are still there.
+    /// Damaged rows found since the start and not replaced yet.
     damaged_rows: u64,
 }
 
-/// How the webhook does.
+/// The state and counts of the webhook.
 #[derive(Serialize, ToSchema)]
 struct WebhookStats {
     /// `off`, `up`, `failing` or `down`.
@@ -120,23 +120,23 @@ struct WebhookStats {
     accepted: u64,
     /// Events given up since the start.
     dead: u64,
-    /// Dead letters that wait now, whenever they were given up.
+    /// Dead letters that were neither retried nor dropped.
     dead_waiting: u64,
 }
 
-/// What the webhook has not delivered and not given up: `backlog` of `/v1/webhooks`.
+/// The webhook's pending events: `backlog` of `/v1/webhooks`.
 #[derive(Serialize, ToSchema)]
 struct OutboxStats {
-    /// Events that are pending.
+    /// Pending events.
     depth: u64,
     /// Bytes that the log keeps for the webhook, from the oldest pending event on.
     bytes: u64,
-    /// Of the oldest pending event.
+    /// The age of the oldest pending event.
     age_ms: u64,
 }
 
 impl Counted {
-    /// Counts what is there now.
+    /// The counts at this moment.
     pub(crate) async fn now(door: &Door, totals: &Totals) -> Result<Self, Problem> {
         let undelivered = Undelivered::now(door).await?;
         let counts = door.hub.metrics().counts();

@@ -1,4 +1,4 @@
-//! The calls about users: who is there, and what is done to them.
+//! The calls about users: read their statuses, and change them.
 
 mod act;
 mod read;

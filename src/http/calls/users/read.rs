@@ -1,4 +1,4 @@
-//! How users are: many at once, lists, one with every session, what happened to one, who watches one.
+//! The calls that read users: statuses, lists, one user, its history and its watchers.
 
 #![expect(unused_qualifications, reason = "utoipa's macro writes them")]
 
@@ -25,37 +25,37 @@ use crate::wire::ErrorCode;
 
 /// The most users that one call may name.
 const USERS_MAX: usize = 500;
-/// How many users are read at once in search of ids that contain a text.
+/// Users read at once in a search by `contains`.
 const USERS_READ: usize = 500;
-/// How many users one call looks at in search of ids that contain a text.
+/// The most users that one search by `contains` scans.
 const IDS_READ_MAX: usize = 10_000;
 
-/// Whose statuses are wanted.
+/// The users whose statuses to read.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct StatusRequest {
     /// 1 to 500 ids.
     #[schema(min_items = 1, max_items = 500)]
     users: Vec<String>,
-    /// Whether with their terminals.
+    /// Whether to include terminals.
     #[serde(default)]
     detail: bool,
 }
 
-/// Statuses, in the order asked.
+/// Statuses, in the order of the request.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Statuses<'a> {
     statuses: Vec<Detail<'a>>,
     errors: Vec<UserError>,
 }
 
-/// Why one of many users was left out.
+/// A user who was left out, and why.
 #[derive(Serialize, ToSchema)]
 struct UserError {
     user: String,
     code: ErrorCode,
 }
 
-/// `POST /v1/status`: how many users are now.
+/// `POST /v1/status`: the statuses of many users.
 #[utoipa::path(
     post,
     path = "/v1/status",
@@ -63,7 +63,7 @@ struct UserError {
     tag = "users",
     request_body = StatusRequest,
     responses(
-        (status = 200, description = "The statuses, in the order asked.", body = Statuses<'static>),
+        (status = 200, description = "The statuses, in the order of the request.", body = Statuses<'static>),
         Refusals,
         BodyRefusals,
     ),
@@ -99,7 +99,7 @@ pub(crate) async fn statuses(
     Ok(many(&Statuses { statuses, errors }))
 }
 
-/// `GET /v1/users/{user}`: how one user is now, with every device.
+/// `GET /v1/users/{user}`: one user's status, with every terminal.
 #[utoipa::path(
     get,
     path = "/v1/users/{user}",
@@ -125,11 +125,11 @@ pub(crate) async fn user(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UsersRequest {
-    /// What their ids begin with.
+    /// A prefix of the ids.
     #[serde(default)]
     prefix: String,
-    /// What their ids contain. A page may have fewer than `limit` then, and a `next`: one call looks
-    /// at 10,000 users at most.
+    /// A text that the ids contain. One call scans at most 10,000 users, so a page may be shorter than
+    /// `limit` and still have a `next`.
     #[serde(default)]
     contains: String,
     state: Option<UserState>,
@@ -140,7 +140,7 @@ pub(crate) struct UsersRequest {
     limit: Limit,
 }
 
-/// `GET /v1/users`: those who are remembered.
+/// `GET /v1/users`: the known users.
 #[utoipa::path(
     get,
     path = "/v1/users",
@@ -167,7 +167,7 @@ pub(crate) async fn users(
     containing(&door.hub, among, &contains, limit).await
 }
 
-/// Users whose ids contain a text, as far as one call looks for them.
+/// A page of users whose ids contain a text.
 async fn containing(
     hub: &Hub,
     mut among: Among,
@@ -179,7 +179,7 @@ async fn containing(
     for _ in 0..IDS_READ_MAX / USERS_READ {
         let users = hub.store().users(&among, USERS_READ).await?;
         among.after = users.last().map(|(user, _)| user.clone());
-        // Where the last page was full, there may be more.
+        // After a full read, there may be more.
         next = among.after.clone().filter(|_| users.len() == USERS_READ);
         let room = limit.get() - found.len();
         let mut matching = users.into_iter().filter(|(user, _)| user.as_str().contains(text));
@@ -202,7 +202,7 @@ async fn containing(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HistoryRequest {
-    /// Where the page before ended: its `next`.
+    /// The `next` of the previous page.
     #[param(value_type = Option<String>)]
     before: Option<Place<HISTORY>>,
     #[serde(default)]
@@ -210,7 +210,7 @@ pub(crate) struct HistoryRequest {
     limit: Limit,
 }
 
-/// `GET /v1/users/{user}/history`: what happened to one user, the latest first.
+/// `GET /v1/users/{user}/history`: one user's transitions, newest first.
 #[utoipa::path(
     get,
     path = "/v1/users/{user}/history",
@@ -233,7 +233,7 @@ pub(crate) async fn history(
 ) -> Result<Response, Problem> {
     if before.as_ref().is_some_and(|place| place.user != user) {
         return Err(Problem::bad_request(
-            "`before`: expected the `next` of a page of this user's history, got another's",
+            "`before`: expected the `next` of a page of this user's history, got another user's",
         ));
     }
     let part = Part::Before(before.map(|place| Cursor(place.read)));
@@ -247,7 +247,7 @@ pub(crate) async fn history(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WatchersRequest {
-    /// Where the page before ended: its `next`.
+    /// The `next` of the previous page.
     #[param(value_type = Option<String>)]
     cursor: Option<Place<WATCHERS>>,
     #[serde(default)]
@@ -255,14 +255,14 @@ pub(crate) struct WatchersRequest {
     limit: Limit,
 }
 
-/// The sessions that watch a user, the earliest connected first.
+/// The sessions that watch a user, in order of connection.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct WatcherPage<'a> {
-    /// How many there are in all.
+    /// The total number of watching sessions.
     count: usize,
     watchers: Vec<SessionDetail<'a>>,
     next: Option<String>,
-    /// Users who were left out because their records are damaged; absent where there are none.
+    /// Users with damaged records, who are left out above; absent if there are none.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     damaged: BTreeSet<&'a UserId>,
 }
@@ -290,7 +290,7 @@ pub(crate) async fn watchers(
 ) -> Result<Response, Problem> {
     if cursor.as_ref().is_some_and(|place| place.user != user) {
         return Err(Problem::bad_request(
-            "`cursor`: expected one of this user's watchers, got another's",
+            "`cursor`: expected the `next` of a page of this user's watchers, got another user's",
         ));
     }
     let all = door.hub.watchers(&user);
@@ -308,7 +308,7 @@ pub(crate) async fn watchers(
             damaged.insert(user);
             continue;
         };
-        // One whose session has just ended is left out.
+        // A session may have just ended.
         let terminal = record.terminals.iter().find(|terminal| terminal.is_on(*connection));
         watchers.extend(terminal.map(|terminal| SessionDetail::of(&door.hub, user, terminal)));
     }

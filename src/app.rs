@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::{
     AtStart, Config, DevelopmentKeys, Loaded, SettingFault, Settings, StoreKind, load,
 };
-use crate::http::{self, Door, Face, ListenFault, TlsFault};
+use crate::http::{self, AppState, Face, ListenFault, TlsFault};
 use crate::hub::{Hub, Unavailable, run_deadlines};
 use crate::presence::Timestamp;
 use crate::session::Sessions;
@@ -111,17 +111,17 @@ pub async fn run(
     let (shared, dropped) = (Arc::clone(&hub), log.dropped());
     tasks.spawn("log", move || log::report_dropped(Arc::clone(&shared), dropped.clone()));
     let sessions = Sessions::new(Arc::clone(&hub), settings.session);
-    let door = Door::new(Arc::clone(&sessions), Arc::clone(&webhook), settings.http);
+    let app = AppState::new(Arc::clone(&sessions), Arc::clone(&webhook), settings.http);
 
-    let shared = Arc::clone(&door);
+    let shared = Arc::clone(&app);
     tasks.spawn("series", move || http::keep_points(Arc::clone(&shared)));
 
     // Before the greeting: its reader may send a signal at once.
     let mut signals = Signals::new()?;
-    let addresses = listen(&config, &door, &tasks)?;
+    let addresses = listen(&config, &app, &tasks)?;
     greet(&config, made.as_ref(), &addresses);
 
-    let running = Running { made, at_start, hub, webhook, sessions, door };
+    let running = Running { made, at_start, hub, webhook, sessions, app };
     let mut drain = config.server.drain;
     loop {
         let action = tokio::select! {
@@ -155,7 +155,7 @@ struct Running {
     hub: Arc<Hub>,
     webhook: Arc<Webhook>,
     sessions: Arc<Sessions>,
-    door: Arc<Door>,
+    app: Arc<AppState>,
 }
 
 impl Running {
@@ -173,7 +173,7 @@ impl Running {
         self.hub.set_policy(settings.policy);
         self.sessions.set_settings(settings.session);
         self.webhook.set_settings(settings.webhook);
-        self.door.set_settings(settings.http);
+        self.app.set_settings(settings.http);
         log.set_filter(&config.log.filter);
         tracing::info!("configuration reloaded");
         if !settings.pending.is_empty() {
@@ -268,7 +268,7 @@ struct Addresses {
 }
 
 /// Binds every configured address and serves it.
-fn listen(config: &Config, door: &Arc<Door>, tasks: &Tasks) -> Result<Addresses, AppFault> {
+fn listen(config: &Config, app: &Arc<AppState>, tasks: &Tasks) -> Result<Addresses, AppFault> {
     let server = &config.server;
     let tls = if server.tls_certificate.as_os_str().is_empty() {
         None
@@ -281,10 +281,10 @@ fn listen(config: &Config, door: &Arc<Door>, tasks: &Tasks) -> Result<Addresses,
         let listener = http::bind(address, tls)?;
         let address = listener.address().map_err(|e| AppFault::Io(text.to_owned(), e))?;
         tracing::info!(%address, ?face, "listening");
-        let (listener, door) = (Arc::new(listener), Arc::clone(door));
+        let (listener, app) = (Arc::new(listener), Arc::clone(app));
         tasks.spawn("accept", move || {
-            let router = http::router(&door, face);
-            http::serve(Arc::clone(&listener), Arc::clone(&door), router)
+            let router = http::router(&app, face);
+            http::serve(Arc::clone(&listener), Arc::clone(&app), router)
         });
         Ok(address)
     };

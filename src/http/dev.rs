@@ -9,10 +9,10 @@ use axum::http::{HeaderMap, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::door::Door;
 use super::extract::JsonBody;
 use super::problem::Problem;
 use super::settings::Development;
+use super::state::AppState;
 use crate::auth::mint;
 use crate::duration;
 use crate::presence::{Platform, SessionId, UserId};
@@ -40,11 +40,11 @@ pub(super) struct IgnoreRequest {
 
 /// `POST /dev/token`: mints a token for any user.
 pub(super) async fn token(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     headers: HeaderMap,
     JsonBody(request): JsonBody<TokenRequest>,
 ) -> Result<Json<Value>, Problem> {
-    let settings = door.settings();
+    let settings = app.settings();
     let Development { secret, rules, .. } = allowed(&headers, settings.development.as_ref())?;
     if request.ttl > rules.max_ttl {
         let max = duration::format(rules.max_ttl);
@@ -52,7 +52,7 @@ pub(super) async fn token(
         return Err(Problem::bad_request(message));
     }
     let user: UserId = request.user.parse().map_err(|_| Problem::invalid_user(&request.user))?;
-    let wall = door.hub.clock().wall();
+    let wall = app.hub.clock().wall();
     let token = mint(secret, rules, &user, request.platform, &[], wall, request.ttl)
         .map_err(|error| Problem::unavailable(&error.to_string()))?;
     Ok(Json(json!({ "token": token })))
@@ -61,20 +61,20 @@ pub(super) async fn token(
 /// `POST /dev/ignore`: the hub ignores a session's connection from now on, as if its network were
 /// cut.
 pub(super) async fn ignore(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     headers: HeaderMap,
     JsonBody(request): JsonBody<IgnoreRequest>,
 ) -> Result<Json<Value>, Problem> {
-    allowed(&headers, door.settings().development.as_ref())?;
+    allowed(&headers, app.settings().development.as_ref())?;
     let user: UserId = request.user.parse().map_err(|_| Problem::invalid_user(&request.user))?;
-    if !door.hub.cut(&user, request.session).await? {
+    if !app.hub.cut(&user, request.session).await? {
         return Err(Problem::not_found());
     }
-    let record = door.hub.record(&user).await?;
+    let record = app.hub.record(&user).await?;
     let terminal = record.terminals.iter().find(|terminal| terminal.session == request.session);
     let ends_in = terminal.map(|terminal| {
-        let heard = door.hub.heard(terminal.connection).unwrap_or(terminal.heard);
-        heard + door.hub.policy().windows.silence(terminal.platform) - door.hub.clock().now()
+        let heard = app.hub.heard(terminal.connection).unwrap_or(terminal.heard);
+        heard + app.hub.policy().windows.silence(terminal.platform) - app.hub.clock().now()
     });
     Ok(Json(json!({ "ends_in_ms": ends_in.unwrap_or_default().as_millis() })))
 }

@@ -1,13 +1,12 @@
 //! The HTTP server: the server API, WebSocket upgrades, probes and static pages.
 //!
-//! [`Door`] is the state that all requests share; `routes` maps addresses to calls. `net` accepts
+//! [`AppState`] is the state that all requests share; `routes` maps addresses to calls. `net` accepts
 //! connections, `access` authenticates callers, `extract` parses requests, `calls` implements `/v1`,
 //! `tencent` implements `/v4`, `probes` serves health and metrics, and `pages` serves `static/`.
 
 mod access;
 mod calls;
 mod dev;
-mod door;
 mod extract;
 mod net;
 mod openapi;
@@ -17,16 +16,17 @@ mod probes;
 mod problem;
 mod routes;
 mod settings;
+mod state;
 mod tencent;
 mod undelivered;
 
 pub use self::access::cookie::cookie_name;
 pub use self::calls::operation::keep_points;
-pub use self::door::Door;
 pub use self::net::forwarded::TrustedProxies;
 pub use self::net::listen::{ListenFault, Listener, bind, serve};
 pub use self::net::origin::OriginRule;
 pub use self::net::tls::{TlsFault, tls};
 pub use self::routes::{Face, router};
 pub use self::settings::{Development, Settings};
+pub use self::state::AppState;
 pub use self::tencent::application::Tencent;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 
-use super::door::Door;
 use super::net::{gate, upgrade};
 use super::problem::Problem;
+use super::state::AppState;
 use super::{calls, dev, pages, probes, tencent};
 
 /// What a listening address serves.
@@ -24,8 +24,8 @@ pub enum Face {
 }
 
 /// The routes of an address.
-pub fn router(door: &Arc<Door>, face: Face) -> Router {
-    let settings = door.settings();
+pub fn router(app: &Arc<AppState>, face: Face) -> Router {
+    let settings = app.settings();
     let metrics = || match settings.metrics_apart {
         true => Router::new(),
         false => probes::metrics_route(),
@@ -36,28 +36,28 @@ pub fn router(door: &Arc<Door>, face: Face) -> Router {
         None => pages::sdk(),
     };
     let routes = match face {
-        Face::Whole => clients(door).merge(admin(door)).merge(metrics()),
-        Face::Clients => clients(door).merge(pages()).merge(metrics()),
-        Face::Admin => admin(door).merge(probes::routes()),
+        Face::Whole => clients(app).merge(admin(app)).merge(metrics()),
+        Face::Clients => clients(app).merge(pages()).merge(metrics()),
+        Face::Admin => admin(app).merge(probes::routes()),
         Face::Metrics => probes::open_metrics_route(),
     };
     routes
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .with_state(Arc::clone(door))
-        .layer(middleware::from_fn_with_state(Arc::clone(door), gate::pass))
+        .with_state(Arc::clone(app))
+        .layer(middleware::from_fn_with_state(Arc::clone(app), gate::pass))
 }
 
 /// `/ws`, the probes and, in development mode, the development calls.
-fn clients(door: &Door) -> Router<Arc<Door>> {
+fn clients(app: &AppState) -> Router<Arc<AppState>> {
     let routes = Router::new().route("/ws", get(upgrade::upgrade)).merge(probes::routes());
-    if door.settings().development.is_none() {
+    if app.settings().development.is_none() {
         return routes;
     }
     routes.route("/dev/token", post(dev::token)).route("/dev/ignore", post(dev::ignore))
 }
 
 /// The server APIs and the pages.
-fn admin(door: &Door) -> Router<Arc<Door>> {
-    calls::routes(&door.cookie).merge(tencent::routes()).merge(pages::all())
+fn admin(app: &AppState) -> Router<Arc<AppState>> {
+    calls::routes(&app.cookie).merge(tencent::routes()).merge(pages::all())
 }

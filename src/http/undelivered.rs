@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::door::Door;
 use super::problem::Problem;
+use super::state::AppState;
 use crate::store::Backlog;
 use crate::webhook::Condition;
 
@@ -19,16 +19,16 @@ pub(crate) struct Undelivered {
 }
 
 impl Undelivered {
-    pub(crate) async fn now(door: &Door) -> Result<Self, Problem> {
-        let dead_waiting = door.webhook.dead_waiting().await;
-        let shown = door.webhook.shown();
+    pub(crate) async fn now(app: &AppState) -> Result<Self, Problem> {
+        let dead_waiting = app.webhook.dead_waiting().await;
+        let shown = app.webhook.shown();
         if shown.state == Condition::Off {
             return Ok(Self { backlog: Backlog::default(), age: Duration::ZERO, dead_waiting });
         }
-        let mut backlog = door.hub.store().backlog(shown.kept_after).await?;
-        let unscanned = door.hub.store().backlog(shown.scanned).await?;
+        let mut backlog = app.hub.store().backlog(shown.kept_after).await?;
+        let unscanned = app.hub.store().backlog(shown.scanned).await?;
         backlog.entries = unscanned.entries + shown.pending as u64;
-        let age = backlog.oldest.map(|oldest| door.hub.clock().wall() - oldest);
+        let age = backlog.oldest.map(|oldest| app.hub.clock().wall() - oldest);
         Ok(Self { backlog, age: age.unwrap_or_default(), dead_waiting })
     }
 

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use presence_hub::bus::{Bus, LocalBus};
 use presence_hub::clock::Clock;
 use presence_hub::config::{AtStart, Config, DEFAULT, Settings, StoreKind};
-use presence_hub::http::{self, Door, Face, Tencent};
+use presence_hub::http::{self, AppState, Face, Tencent};
 use presence_hub::hub::{Hub, WriteHalf, run_deadlines};
 use presence_hub::presence::{Cause, Record, State, Status, Timestamp, Transition, UserId};
 use presence_hub::session::Sessions;
@@ -105,14 +105,14 @@ impl Lab {
 
     /// Answers HTTP on an address of its own, as the server API of a Tencent Cloud IM application.
     pub(crate) fn answer_http(&self, tencent: Tencent) -> SocketAddr {
-        self.open_door(|settings| settings.tencent = Some(tencent)).0
+        self.serve_http(|settings| settings.tencent = Some(tencent)).0
     }
 
     /// Answers HTTP on an address of its own, with some settings changed.
-    pub(crate) fn open_door(
+    pub(crate) fn serve_http(
         &self,
         change: impl FnOnce(&mut http::Settings),
-    ) -> (SocketAddr, Arc<Door>) {
+    ) -> (SocketAddr, Arc<AppState>) {
         let mut settings = settings(&self.config).http;
         change(&mut settings);
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -122,11 +122,11 @@ impl Lab {
         let transport = Arc::new(HttpTransport::new().expect("a client"));
         let (store, clock) = (Arc::clone(&self.store), self.clock.clone());
         let webhook = Webhook::new(store, outbox, transport, clock, None);
-        let door = Door::new(Arc::clone(&self.sessions), webhook, settings);
-        tokio::spawn(http::keep_points(Arc::clone(&door)));
-        let router = http::router(&door, Face::Whole);
-        tokio::spawn(http::serve(Arc::new(listener), Arc::clone(&door), router));
-        (address, door)
+        let app = AppState::new(Arc::clone(&self.sessions), webhook, settings);
+        tokio::spawn(http::keep_points(Arc::clone(&app)));
+        let router = http::router(&app, Face::Whole);
+        tokio::spawn(http::serve(Arc::new(listener), Arc::clone(&app), router));
+        (address, app)
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -11,10 +11,10 @@ use axum::http::{HeaderMap, HeaderName, header};
 use super::caller::{Caller, Login};
 use super::cookie::cookies;
 use crate::auth::{Bearer, Role};
-use crate::http::door::Door;
 use crate::http::net::forwarded::Client;
 use crate::http::net::household::household;
 use crate::http::problem::Problem;
+use crate::http::state::AppState;
 use crate::throttle::Lines;
 
 /// The paths on which the dashboard's cookie is accepted.
@@ -36,19 +36,19 @@ pub(crate) struct MayAct(pub(crate) Caller);
 /// Proof that the caller is an admin, who may see the configuration and the audit log.
 pub(crate) struct MaySeeAll;
 
-impl FromRequestParts<Arc<Door>> for MayRead {
+impl FromRequestParts<Arc<AppState>> for MayRead {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
-        door.caller(parts).map(Self)
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, Problem> {
+        app.caller(parts).map(Self)
     }
 }
 
-impl FromRequestParts<Arc<Door>> for MayAct {
+impl FromRequestParts<Arc<AppState>> for MayAct {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
-        let caller = door.caller(parts)?;
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, Problem> {
+        let caller = app.caller(parts)?;
         let refused = match caller.bearer.role {
             Role::Viewer => "this key may only read: use one of auth.api_keys or auth.admin_keys",
             Role::Api | Role::Admin
@@ -64,11 +64,11 @@ impl FromRequestParts<Arc<Door>> for MayAct {
     }
 }
 
-impl FromRequestParts<Arc<Door>> for MaySeeAll {
+impl FromRequestParts<Arc<AppState>> for MaySeeAll {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
-        match door.caller(parts)?.bearer.role {
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, Problem> {
+        match app.caller(parts)?.bearer.role {
             Role::Viewer | Role::Api => {
                 Err(Problem::forbidden("this call needs a key of auth.admin_keys"))
             }
@@ -77,7 +77,7 @@ impl FromRequestParts<Arc<Door>> for MaySeeAll {
     }
 }
 
-impl Door {
+impl AppState {
     /// The caller who sent a key.
     pub(crate) fn caller_by_key(&self, bearer: Bearer, address: IpAddr) -> Caller {
         Caller { bearer, address, login: None, trail: Arc::clone(&self.trail) }

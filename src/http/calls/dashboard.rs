@@ -18,12 +18,12 @@ use crate::auth::{LOGIN_TTL, Rate, Role};
 use crate::http::access::MayRead;
 use crate::http::access::audit::Deed;
 use crate::http::access::cookie::{cookies, set_cookie};
-use crate::http::door::Door;
 use crate::http::extract::JsonBody;
 use crate::http::net::forwarded::Client;
 use crate::http::net::household::household;
 use crate::http::openapi::{BodyRefusals, Refusals};
 use crate::http::problem::{Problem, ProblemBody};
+use crate::http::state::AppState;
 use crate::presence::Timestamp;
 
 /// The size limit of a login's body, which strangers can send.
@@ -31,7 +31,7 @@ const LOGIN_BYTES_MAX: usize = 4 * 1024;
 /// The rate limit on wrong keys from one address.
 const WRONG_KEYS: Rate = Rate { burst: 5, per: 5, interval: Duration::from_secs(60) };
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new().routes(routes!(log_in, who, log_out))
 }
 
@@ -61,13 +61,13 @@ pub(crate) struct ClientInfo {
     ids: Vec<String>,
 }
 
-impl FromRequestParts<Arc<Door>> for ClientInfo {
+impl FromRequestParts<Arc<AppState>> for ClientInfo {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
-        let address = Door::address(parts)?;
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, Problem> {
+        let address = AppState::address(parts)?;
         let is_secure = parts.extensions.get::<Client>().is_some_and(|client| client.is_secure);
-        let ids = cookies(&parts.headers, &door.cookie).map(str::to_owned).collect();
+        let ids = cookies(&parts.headers, &app.cookie).map(str::to_owned).collect();
         Ok(Self { address, is_secure, ids })
     }
 }
@@ -88,32 +88,32 @@ impl FromRequestParts<Arc<Door>> for ClientInfo {
     ),
 )]
 pub(crate) async fn log_in(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     client: ClientInfo,
     JsonBody(LoginRequest { key }): JsonBody<LoginRequest, LOGIN_BYTES_MAX>,
 ) -> Result<Response, Problem> {
-    let (address, now) = (client.address, door.hub.clock().now());
+    let (address, now) = (client.address, app.hub.clock().now());
     let household = household(address);
     // A correct key gets its attempt back below.
-    if !door.wrong_keys.take(&household, &WRONG_KEYS, now) {
+    if !app.wrong_keys.take(&household, &WRONG_KEYS, now) {
         return Err(Problem::too_many_wrong_keys(WRONG_KEYS.pause()));
     }
-    let Some(bearer) = door.settings().keys.bearer(&key) else {
-        return Err(door.wrong_key(address));
+    let Some(bearer) = app.settings().keys.bearer(&key) else {
+        return Err(app.wrong_key(address));
     };
-    door.wrong_keys.put_back(&household);
-    let caller = door.caller_by_key(bearer, address);
+    app.wrong_keys.put_back(&household);
+    let caller = app.caller_by_key(bearer, address);
     if bearer.role == Role::Api {
         let refused = "a key of auth.api_keys does not open the dashboard: log in with one of auth.admin_keys or \
                        auth.viewer_keys";
         caller.audit_refusal("log in", refused);
         return Err(Problem::forbidden(refused));
     }
-    let id = door.logins.begin(bearer.mark, now);
+    let id = app.logins.begin(bearer.mark, now);
     caller.audit(&Deed::of("log in"), Ok("for 8 hours"));
-    let expires = Some(door.hub.clock().wall() + LOGIN_TTL);
+    let expires = Some(app.hub.clock().wall() + LOGIN_TTL);
     let identity = Identity { role: bearer.role.name(), expires, key: bearer.mark.to_string() };
-    Ok((set_cookie(&door.cookie, &id, LOGIN_TTL.as_secs(), client.is_secure), Json(identity))
+    Ok((set_cookie(&app.cookie, &id, LOGIN_TTL.as_secs(), client.is_secure), Json(identity))
         .into_response())
 }
 
@@ -128,8 +128,11 @@ pub(crate) async fn log_in(
         Refusals,
     ),
 )]
-pub(crate) async fn who(State(door): State<Arc<Door>>, MayRead(caller): MayRead) -> Json<Identity> {
-    let clock = door.hub.clock();
+pub(crate) async fn who(
+    State(app): State<Arc<AppState>>,
+    MayRead(caller): MayRead,
+) -> Json<Identity> {
+    let clock = app.hub.clock();
     // The login has its end on the steady clock.
     let expires = caller.expires().map(|at| clock.wall() + (at - clock.now()));
     let bearer = caller.bearer;
@@ -149,12 +152,12 @@ pub(crate) async fn who(State(door): State<Arc<Door>>, MayRead(caller): MayRead)
         Refusals,
     ),
 )]
-pub(crate) async fn log_out(State(door): State<Arc<Door>>, client: ClientInfo) -> Response {
+pub(crate) async fn log_out(State(app): State<Arc<AppState>>, client: ClientInfo) -> Response {
     for id in &client.ids {
-        if let Some(caller) = door.logged_in(id, client.address) {
-            door.logins.end(id);
+        if let Some(caller) = app.logged_in(id, client.address) {
+            app.logins.end(id);
             caller.audit(&Deed::of("log out"), Ok("at once"));
         }
     }
-    (set_cookie(&door.cookie, "", 0, client.is_secure), Json(json!({}))).into_response()
+    (set_cookie(&app.cookie, "", 0, client.is_secure), Json(json!({}))).into_response()
 }

@@ -19,11 +19,11 @@ use utoipa_axum::routes;
 use super::answer::{EventPage, log_page};
 use super::views::{self, StatusPage};
 use crate::http::access::{Caller, MayRead};
-use crate::http::door::Door;
 use crate::http::extract::{After, Asked, Limit, LogPlace, Place, SNAPSHOT};
 use crate::http::net::header_list::weight;
 use crate::http::openapi::Refusals;
 use crate::http::problem::{Problem, ProblemBody};
+use crate::http::state::AppState;
 use crate::presence::State as UserState;
 use crate::store::{Among, Cursor, LogEntry, StoreError};
 use crate::wire::show_given;
@@ -37,7 +37,7 @@ const READ_MAX: usize = 256;
 /// The interval of keep-alive comments on an idle stream: proxies cut idle connections.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new().routes(routes!(snapshot)).routes(routes!(events))
 }
 
@@ -66,15 +66,15 @@ pub(crate) struct SnapshotRequest {
     ),
 )]
 pub(crate) async fn snapshot(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
     Asked(SnapshotRequest { page, limit }): Asked<SnapshotRequest>,
 ) -> Result<Response, Problem> {
-    let cursor = page.is_none().then(|| *door.hub.store().head().borrow());
+    let cursor = page.is_none().then(|| *app.hub.store().head().borrow());
     let states = vec![UserState::PushOnline, UserState::Online];
     let after = page.map(|page| page.user);
     let among = Among { after, states, ..Among::default() };
-    views::statuses::<SNAPSHOT>(&door.hub, &among, limit, cursor).await
+    views::statuses::<SNAPSHOT>(&app.hub, &among, limit, cursor).await
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -107,24 +107,24 @@ pub(crate) struct EventsRequest {
     ),
 )]
 pub(crate) async fn events(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     MayRead(caller): MayRead,
     Asked(EventsRequest { after, limit }): Asked<EventsRequest>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let head = *door.hub.store().head().borrow();
+    let head = *app.hub.store().head().borrow();
     let is_from_now = after == Some(After::Now);
     let after = after.map(|after| match after {
         After::Now => head,
         After::Entry(cursor) => cursor,
     });
     if wants_stream(&headers) {
-        return stream(door, caller, last_event_id(&headers)?.or(after)).await;
+        return stream(app, caller, last_event_id(&headers)?.or(after)).await;
     }
     if is_from_now {
         return Ok(log_page(&[], Some(head)));
     }
-    let entries = door.hub.store().log(after, limit.get()).await?;
+    let entries = app.hub.store().log(after, limit.get()).await?;
     // After an empty page, the client continues from the same position.
     let next = entries.last().map(|entry| entry.cursor).or(after).unwrap_or(head);
     Ok(log_page(&entries, Some(next)))
@@ -146,11 +146,11 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Cursor>, Problem> {
 
 /// Streams the log after a cursor. An expired cursor is refused before the stream begins.
 async fn stream(
-    door: Arc<Door>,
+    app: Arc<AppState>,
     caller: Caller,
     after: Option<Cursor>,
 ) -> Result<Response, Problem> {
-    let first = door.hub.store().log(after, READ_MAX).await?;
+    let first = app.hub.store().log(after, READ_MAX).await?;
     let at = first.last().map(|entry| entry.cursor).or(after);
     // So that a client cut off before the first event can resume from here.
     let begin = match at.filter(|_| first.is_empty()) {
@@ -158,7 +158,7 @@ async fn stream(
         None => frames(&first),
     };
     let begin = stream::iter([Ok(begin)]);
-    let body = Body::from_stream(stream::StreamExt::chain(begin, rest(door, caller, at)));
+    let body = Body::from_stream(stream::StreamExt::chain(begin, rest(app, caller, at)));
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
         (header::CACHE_CONTROL, "no-cache, no-store"),
@@ -169,27 +169,27 @@ async fn stream(
 
 /// The events after a cursor, until the store fails or the caller's key or login ends.
 fn rest(
-    door: Arc<Door>,
+    app: Arc<AppState>,
     caller: Caller,
     after: Option<Cursor>,
 ) -> impl Stream<Item = Result<Bytes, StoreError>> + Send {
-    let head = door.hub.store().head();
-    let begin = (door, caller, head, after);
-    stream::try_unfold(begin, async |(door, caller, mut head, after)| {
-        if !door.is_still_valid(&caller) {
+    let head = app.hub.store().head();
+    let begin = (app, caller, head, after);
+    stream::try_unfold(begin, async |(app, caller, mut head, after)| {
+        if !app.is_still_valid(&caller) {
             return Ok(None);
         }
         head.mark_unchanged();
-        let entries = door.hub.store().log(after, READ_MAX).await?;
+        let entries = app.hub.store().log(after, READ_MAX).await?;
         if let Some(last) = entries.last() {
             let after = Some(last.cursor);
-            return Ok(Some((frames(&entries), (door, caller, head, after))));
+            return Ok(Some((frames(&entries), (app, caller, head, after))));
         }
         match timeout(KEEP_ALIVE, head.changed()).await {
             Ok(Err(_)) => Ok(None),
             // A comment, as keep-alive.
             Ok(Ok(())) | Err(_) => {
-                Ok(Some((Bytes::from_static(b":\n\n"), (door, caller, head, after))))
+                Ok(Some((Bytes::from_static(b":\n\n"), (app, caller, head, after))))
             }
         }
     })

@@ -19,13 +19,13 @@ use axum::routing::{any, get};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::access::MayRead;
-use super::door::Door;
 use super::openapi;
 use super::problem::Problem;
+use super::state::AppState;
 
 /// The routes of the server API, and its OpenAPI document, generated from the same list. `cookie` is
 /// the name of the dashboard's cookie.
-pub(super) fn routes(cookie: &str) -> Router<Arc<Door>> {
+pub(super) fn routes(cookie: &str) -> Router<Arc<AppState>> {
     let (api, document) = OpenApiRouter::with_openapi(openapi::frame(cookie))
         .merge(users::routes())
         .merge(sessions::routes())

@@ -12,12 +12,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::access::MayRead;
-use crate::http::door::Door;
 use crate::http::extract::Asked;
 use crate::http::openapi::Refusals;
+use crate::http::state::AppState;
 use crate::presence::{self, Devices, Explanation, Platform};
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new().routes(routes!(explain))
 }
 
@@ -46,9 +46,9 @@ pub(crate) struct ExplainRequest {
     ),
 )]
 pub(crate) async fn explain(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
     Asked(ExplainRequest { login, existing }): Asked<ExplainRequest>,
 ) -> Json<Explanation> {
-    Json(presence::explain(&existing, login, &door.hub.policy().login))
+    Json(presence::explain(&existing, login, &app.hub.policy().login))
 }

@@ -15,10 +15,10 @@ use utoipa_axum::routes;
 use super::answer::many;
 use super::views::SessionDetail;
 use crate::http::access::MayRead;
-use crate::http::door::Door;
 use crate::http::extract::{Asked, Limit, Place, SESSIONS, query};
 use crate::http::openapi::Refusals;
 use crate::http::problem::Problem;
+use crate::http::state::AppState;
 use crate::hub::Hub;
 use crate::presence::{
     DeviceId, Platform, Record, State as UserState, Terminal, Timestamp, UserId,
@@ -31,7 +31,7 @@ const USERS_READ: usize = 500;
 /// The most users that one call scans. Its page may then be short, and have a `next`.
 const USERS_READ_MAX: usize = 1000;
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new().routes(routes!(sessions)).routes(routes!(refusals))
 }
 
@@ -93,21 +93,21 @@ pub(crate) struct SessionPage<'a> {
     ),
 )]
 pub(crate) async fn sessions(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
     Asked(request): Asked<SessionsRequest>,
 ) -> Result<Response, Problem> {
     let mut found = Found::new(&request);
     if let Some(user) = &request.user {
-        look_up(&door.hub, &mut found, user).await?;
+        look_up(&app.hub, &mut found, user).await?;
     } else {
         let among = Among { after: None, prefix: String::new(), states: request.user_states() };
-        search(&door.hub, &mut found, among).await?;
+        search(&app.hub, &mut found, among).await?;
     }
     let sessions = found
         .sessions
         .iter()
-        .map(|(user, record, index)| SessionDetail::of(&door.hub, user, &record.terminals[*index]));
+        .map(|(user, record, index)| SessionDetail::of(&app.hub, user, &record.terminals[*index]));
     let sessions = sessions.collect();
     let next = found.next.as_ref().map(ToString::to_string);
     Ok(many(&SessionPage { sessions, next, damaged: &found.damaged }))
@@ -242,11 +242,11 @@ struct RefusalEntry<'a> {
     ),
 )]
 pub(crate) async fn refusals(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
     Asked(RefusalsRequest { user, limit }): Asked<RefusalsRequest>,
 ) -> Result<Response, Problem> {
-    let latest = door.sessions.refusals().latest(user.as_ref(), limit.get());
+    let latest = app.sessions.refusals().latest(user.as_ref(), limit.get());
     let refusals = latest.iter().map(|refusal| RefusalEntry::of(refusal)).collect();
     Ok(many(&RefusalList { refusals }))
 }

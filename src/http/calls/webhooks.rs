@@ -15,16 +15,16 @@ use utoipa_axum::routes;
 
 use crate::http::access::audit::Deed;
 use crate::http::access::{MayAct, MayRead};
-use crate::http::door::Door;
 use crate::http::extract::{Asked, DEAD, JsonBody, Limit, LogPlace, Place};
 use crate::http::openapi::{BodyRefusals, Refusals};
 use crate::http::problem::{Problem, ProblemBody};
+use crate::http::state::AppState;
 use crate::http::undelivered::Undelivered;
 use crate::presence::Timestamp;
 use crate::store::{Cursor, Dead, Event, Which};
 use crate::webhook::{Format, Outcome, Shown};
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
         .routes(routes!(state))
         .routes(routes!(test))
@@ -45,11 +45,11 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
     ),
 )]
 pub(crate) async fn state(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
 ) -> Result<Json<WebhookState>, Problem> {
-    let undelivered = Undelivered::now(&door).await?;
-    let settings = door.webhook.settings();
+    let undelivered = Undelivered::now(&app).await?;
+    let settings = app.webhook.settings();
     // The query may contain a secret.
     let url = settings.as_ref().map(|settings| {
         let mut url = settings.url.clone();
@@ -67,7 +67,7 @@ pub(crate) async fn state(
         oldest: undelivered.backlog.oldest,
         age_ms: undelivered.age_ms(),
     };
-    let (delivery, dead_waiting) = (door.webhook.shown(), undelivered.dead_waiting);
+    let (delivery, dead_waiting) = (app.webhook.shown(), undelivered.dead_waiting);
     Ok(Json(WebhookState { url, format, delivery, backlog, dead_waiting }))
 }
 
@@ -125,10 +125,10 @@ pub(crate) struct Count {
     ),
 )]
 pub(crate) async fn test(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     MayAct(caller): MayAct,
 ) -> Result<Json<Tested>, Problem> {
-    let outcome = door.webhook.test().await;
+    let outcome = app.webhook.test().await;
     let outcome = outcome
         .ok_or_else(|| Problem::conflict("off", "no webhook is configured: set webhook.url"));
     let what = outcome.as_ref().map(|outcome| match outcome {
@@ -188,12 +188,12 @@ struct DeadLetter {
     ),
 )]
 pub(crate) async fn dead(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
     Asked(DeadRequest { cursor, limit }): Asked<DeadRequest>,
 ) -> Result<Response, Problem> {
     let cursor = cursor.map(|place| Cursor(place.read));
-    let dead = door.webhook.outbox().dead(cursor, false, limit.get()).await?;
+    let dead = app.webhook.outbox().dead(cursor, false, limit.get()).await?;
     let next = dead
         .last()
         .filter(|_| dead.len() == limit.get())
@@ -248,13 +248,13 @@ impl TryFrom<Meant> for Which {
     ),
 )]
 pub(crate) async fn retry(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     MayAct(caller): MayAct,
     JsonBody(meant): JsonBody<Meant>,
 ) -> Result<Json<Count>, Problem> {
-    let count = door.webhook.outbox().put_back(meant.try_into()?).await.map_err(Problem::from);
+    let count = app.webhook.outbox().put_back(meant.try_into()?).await.map_err(Problem::from);
     caller.audit(&Deed::of("retry dead letters"), letters(&count).as_deref().map_err(|p| *p));
-    door.webhook.wake();
+    app.webhook.wake();
     Ok(Json(Count { count: count? }))
 }
 
@@ -272,11 +272,11 @@ pub(crate) async fn retry(
     ),
 )]
 pub(crate) async fn drop_dead(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     MayAct(caller): MayAct,
     JsonBody(meant): JsonBody<Meant>,
 ) -> Result<Json<Count>, Problem> {
-    let count = door.webhook.outbox().drop_dead(meant.try_into()?).await.map_err(Problem::from);
+    let count = app.webhook.outbox().drop_dead(meant.try_into()?).await.map_err(Problem::from);
     caller.audit(&Deed::of("drop dead letters"), letters(&count).as_deref().map_err(|p| *p));
     Ok(Json(Count { count: count? }))
 }

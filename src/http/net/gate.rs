@@ -10,27 +10,27 @@ use axum::response::{IntoResponse, Response};
 
 use super::forwarded::Client;
 use super::peer::Peer;
-use crate::http::door::Door;
 use crate::http::problem::Problem;
+use crate::http::state::AppState;
 use crate::hub::Unavailable;
 
 /// Checks `Host`, determines the client, logs store failures, and adds the common headers.
 pub(crate) async fn pass(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let mut response = match check_host(&request) {
         Err(problem) => problem.into_response(),
         Ok(()) => {
-            if let Some(client) = door.client(&request) {
+            if let Some(client) = app.client(&request) {
                 request.extensions_mut().insert(client);
             }
             next.run(request).await
         }
     };
     if let Some(cause) = response.extensions().get::<Unavailable>() {
-        door.hub.store_failed("a request was refused: the store failed", cause, None);
+        app.hub.store_failed("a request was refused: the store failed", cause, None);
     }
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let headers = response.headers_mut();
@@ -42,7 +42,7 @@ pub(crate) async fn pass(
     response
 }
 
-impl Door {
+impl AppState {
     /// Determines the client; warns if it looks like an unlisted proxy.
     fn client(&self, request: &Request) -> Option<Client> {
         let peer = request.extensions().get::<Peer>()?;

@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::peer::{Held, Peer};
-use crate::http::door::Door;
+use crate::http::state::AppState;
 
 /// The kernel's queue of connections that are not accepted yet.
 const BACKLOG: u32 = 4096;
@@ -73,14 +73,14 @@ pub fn bind(address: SocketAddr, tls: Option<TlsAcceptor>) -> Result<Listener, L
 }
 
 /// Accepts connections and serves them with a router; runs for ever.
-pub async fn serve(listener: Arc<Listener>, door: Arc<Door>, router: Router) {
+pub async fn serve(listener: Arc<Listener>, app: Arc<AppState>, router: Router) {
     let [first_pause, longest_pause] = ACCEPT_PAUSE;
     let mut pause = first_pause;
     loop {
         let (stream, address) = match listener.listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                door.hub.metrics().accept_errors.inc();
+                app.hub.metrics().accept_errors.inc();
                 tracing::warn!(%error, "accept failed, retrying");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(longest_pause);
@@ -88,9 +88,9 @@ pub async fn serve(listener: Arc<Listener>, door: Arc<Door>, router: Router) {
             }
         };
         pause = first_pause;
-        let Ok(place) = Arc::clone(&door.sockets).try_acquire_owned() else {
+        let Ok(place) = Arc::clone(&app.sockets).try_acquire_owned() else {
             // The remaining file descriptors are for the store and the webhook.
-            door.hub.metrics().accept_errors.inc();
+            app.hub.metrics().accept_errors.inc();
             continue;
         };
         let held = Held(Arc::new(place));
@@ -98,7 +98,7 @@ pub async fn serve(listener: Arc<Listener>, door: Arc<Door>, router: Router) {
         stream.set_nodelay(true).ok();
         let (router, tls) = (router.clone(), listener.tls.clone());
         let peer = Peer { address, is_tls: tls.is_some() };
-        let settings = door.settings();
+        let settings = app.settings();
         let timeouts = Timeouts {
             first: settings.handshake_timeout,
             next: settings.keep_alive.max(settings.handshake_timeout),

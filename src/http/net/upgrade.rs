@@ -20,8 +20,8 @@ use super::header_list::{has, items};
 use super::household::household;
 use super::origin::OriginRule;
 use super::peer::Held;
-use crate::http::door::Door;
 use crate::http::problem::Problem;
+use crate::http::state::AppState;
 use crate::hub::{RefusalReason, WriteHalf};
 use crate::session::Sessions;
 use crate::wire::{ErrorCode, SUBPROTOCOL};
@@ -36,7 +36,7 @@ const SUBPROTOCOLS: &str = "sec-websocket-protocol";
 
 /// `GET /ws`: the WebSocket upgrade.
 pub(crate) async fn upgrade(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     Extension(client): Extension<Client>,
     Extension(held): Extension<Held>,
     mut request: Request,
@@ -45,22 +45,22 @@ pub(crate) async fn upgrade(
     normalize_lists(request.headers_mut());
     let mut response =
         create_response_with_body(&request, Body::empty).map_err(|error| handshake(&error))?;
-    let address = door.admit(&client, request.headers())?;
-    let place = Arc::clone(&door.places).try_acquire_owned();
+    let address = app.admit(&client, request.headers())?;
+    let place = Arc::clone(&app.places).try_acquire_owned();
     let unavailable = RefusalReason::Error(ErrorCode::Unavailable);
-    let place = place.map_err(|_| door.refuse(unavailable, Problem::full()))?;
+    let place = place.map_err(|_| app.refuse(unavailable, Problem::full()))?;
     if items(request.headers(), SUBPROTOCOLS).any(|offered| offered == SUBPROTOCOL) {
         let protocol = HeaderValue::from_static(SUBPROTOCOL);
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
     let upgrade = hyper::upgrade::on(&mut request);
-    let sessions = Arc::clone(&door.sessions);
-    let counted = door.addresses.count(address);
+    let sessions = Arc::clone(&app.sessions);
+    let counted = app.addresses.count(address);
     tokio::spawn(serve(sessions, upgrade, address, (place, held, counted)));
     Ok(response)
 }
 
-impl Door {
+impl AppState {
     /// Checks drain, origin and rate limit; returns the client's address.
     fn admit(&self, client: &Client, headers: &HeaderMap) -> Result<IpAddr, Problem> {
         if self.hub.is_draining() {

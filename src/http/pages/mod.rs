@@ -15,9 +15,9 @@ use data_encoding::HEXLOWER;
 use rust_embed::{EmbeddedFile, RustEmbed};
 
 use self::compressed::Coding;
-use crate::http::door::Door;
 use crate::http::net::header_list::items;
 use crate::http::problem::Problem;
+use crate::http::state::AppState;
 
 /// Nothing inline, and nothing from other origins except WebSockets.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -36,42 +36,38 @@ const DASHBOARD: [&str; 3] = ["index.html", "dashboard.js", "dashboard/"];
 struct Assets;
 
 /// The SDK, the demo and the dashboard.
-pub(crate) fn all() -> Router<Arc<Door>> {
+pub(crate) fn all() -> Router<Arc<AppState>> {
     Router::new()
         .route("/", get(async || Redirect::temporary("/static/")))
         .route("/static", get(async || Redirect::temporary("/static/")))
         .route(
             "/static/",
-            get(async |State(door): State<Arc<Door>>, headers: HeaderMap| {
-                file(&door, "index.html", &headers).await
+            get(async |State(app): State<Arc<AppState>>, headers: HeaderMap| {
+                file(&app, "index.html", &headers).await
             }),
         )
         .merge(only(|_| true))
 }
 
 /// The SDK only, if the dashboard has its own address.
-pub(crate) fn sdk() -> Router<Arc<Door>> {
+pub(crate) fn sdk() -> Router<Arc<AppState>> {
     only(|path| SDK.contains(&path))
 }
 
 /// The SDK and the demo, if the dashboard has its own address.
-pub(crate) fn demo() -> Router<Arc<Door>> {
+pub(crate) fn demo() -> Router<Arc<AppState>> {
     only(|path| !DASHBOARD.iter().any(|part| path.starts_with(part)))
 }
 
-fn only(is_served: fn(&str) -> bool) -> Router<Arc<Door>> {
-    let serve = async move |door: State<Arc<Door>>, path: Path<String>, headers: HeaderMap| {
-        let (State(door), Path(path)) = (door, path);
-        if is_served(&path) {
-            file(&door, &path, &headers).await
-        } else {
-            Err(Problem::not_found())
-        }
+fn only(is_served: fn(&str) -> bool) -> Router<Arc<AppState>> {
+    let serve = async move |app: State<Arc<AppState>>, path: Path<String>, headers: HeaderMap| {
+        let (State(app), Path(path)) = (app, path);
+        if is_served(&path) { file(&app, &path, &headers).await } else { Err(Problem::not_found()) }
     };
     Router::new().route("/static/{*path}", get(serve))
 }
 
-async fn file(door: &Door, path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+async fn file(app: &AppState, path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     let file = Assets::get(path).ok_or_else(Problem::not_found)?;
     let (content_type, is_text) = match path.rsplit_once('.') {
         Some((_, "js" | "mjs")) => ("text/javascript; charset=utf-8", true),
@@ -92,7 +88,7 @@ async fn file(door: &Door, path: &str, headers: &HeaderMap) -> Result<Response, 
             Cow::Owned(ref bytes) => Bytes::copy_from_slice(bytes),
         };
         let digest = file.metadata.sha256_hash();
-        let bytes = door.compressed.get(path, digest, plain, coding).await;
+        let bytes = app.compressed.get(path, digest, plain, coding).await;
         let mut response = ([(header::CONTENT_TYPE, content_type)], bytes).into_response();
         if coding != Coding::Plain {
             let name = HeaderValue::from_static(coding.name());

@@ -14,7 +14,7 @@ use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::http::door::Door;
+use crate::http::state::AppState;
 
 /// The timeout of a measurement: a disk can hang.
 const MEASURE_MAX: Duration = Duration::from_secs(1);
@@ -47,8 +47,8 @@ struct Disk {
 
 impl Process {
     /// Measures on a blocking thread, one measurement at a time.
-    pub(crate) async fn measure(door: &Door) -> Self {
-        let (data, turn) = (door.settings().data.clone(), Arc::clone(&door.measuring));
+    pub(crate) async fn measure(app: &AppState) -> Self {
+        let (data, turn) = (app.settings().data.clone(), Arc::clone(&app.measuring));
         let measured = async {
             let turn = turn.lock_owned().await;
             let measure = move || {
@@ -66,7 +66,7 @@ impl Process {
     }
 
     /// Renders the process metrics as OpenMetrics.
-    pub(crate) fn render(&self, door: &Door) -> String {
+    pub(crate) fn render(&self, app: &AppState) -> String {
         let mut registry = Registry::default();
         let hub = registry.sub_registry_with_prefix("presence_hub");
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
@@ -80,10 +80,10 @@ impl Process {
         };
         let number = |value: u64| value as f64;
         let flag = |is_set: bool| Some(if is_set { 1.0 } else { 0.0 });
-        let started = Some(number(door.started.as_millis()) / 1000.0);
+        let started = Some(number(app.started.as_millis()) / 1000.0);
         gauge("start_time_seconds", "When the process started, since the Unix epoch", started);
-        gauge("draining", "1 while the hub drains", flag(door.hub.is_draining()));
-        gauge("full", "1 while free memory is too low for more logins", flag(door.hub.is_full()));
+        gauge("draining", "1 while the hub drains", flag(app.hub.is_draining()));
+        gauge("full", "1 while free memory is too low for more logins", flag(app.hub.is_full()));
         let Self { memory_bytes, open_files, disk } = self;
         gauge("memory_bytes", "Resident memory", memory_bytes.map(number));
         gauge("open_files", "Open files and sockets", open_files.map(|files| number(files.used)));

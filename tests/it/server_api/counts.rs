@@ -76,7 +76,7 @@ async fn asked(address: std::net::SocketAddr, path: &str) -> reqwest::Response {
 #[tokio::test(start_paused = true)]
 async fn a_point_is_taken_each_five_seconds_though_nobody_looks_and_an_hour_is_kept() {
     let lab = Lab::new();
-    let (address, _) = lab.open_door(|settings| settings.keys = admin());
+    let (address, _) = lab.serve_http(|settings| settings.keys = admin());
     let _ana = lab.listener("ana", "mac").await;
     // Paused time passes by itself while all that is done is to wait.
     for _ in 0..61 * 12 {

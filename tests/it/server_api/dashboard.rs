@@ -257,7 +257,7 @@ async fn pass(time: Duration) {
 #[tokio::test]
 async fn a_login_ends_after_eight_hours_and_a_slowed_address_may_try_again() {
     let lab = Lab::new();
-    let (address, _) = lab.open_door(|settings| settings.keys = keys(&[VIEWER_KEY], &[ADMIN_KEY]));
+    let (address, _) = lab.serve_http(|settings| settings.keys = keys(&[VIEWER_KEY], &[ADMIN_KEY]));
     let admin = cookie(address, ADMIN_KEY).await;
     for _ in 0..5 {
         assert_eq!(log_in(address, "not-a-key-of-this-hub").await.status(), 401);
@@ -279,16 +279,16 @@ async fn a_login_ends_after_eight_hours_and_a_slowed_address_may_try_again() {
 #[tokio::test]
 async fn a_login_ends_with_its_key_and_changes_with_its_role() {
     let lab = Lab::new();
-    let (address, door) = lab.open_door(|settings| settings.keys = keys(&["viewer"], &["a", "b"]));
+    let (address, app) = lab.serve_http(|settings| settings.keys = keys(&["viewer"], &["a", "b"]));
     let [a, b] = [cookie(address, "a").await, cookie(address, "b").await];
     let who = async |cookie: &str| {
         let request = http(address, "GET", "/v1/admin/session").header("cookie", cookie);
         json_of(request.send().await.expect("an answer")).await["role"].clone()
     };
     let reload = |keys: ApiKeys| {
-        let mut settings = presence_hub::http::Settings::clone(&door.settings());
+        let mut settings = presence_hub::http::Settings::clone(&app.settings());
         settings.keys = keys;
-        door.set_settings(settings);
+        app.set_settings(settings);
     };
     reload(keys(&["a"], &["c"]));
     assert_eq!((who(&a).await, who(&b).await), (json!("viewer"), Value::Null));

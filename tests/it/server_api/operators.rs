@@ -207,7 +207,7 @@ async fn one_search_looks_at_ten_thousand_users_at_most() {
         let user = id(&format!("user-{n:05}"));
         lab.store.commit(&user, Revision::default(), commit).await.expect("the store");
     }
-    let (address, _) = lab.open_door(|settings| {
+    let (address, _) = lab.serve_http(|settings| {
         settings.keys = ApiKeys::new(&[], &[API_KEY.to_owned()], &[]);
     });
     let page = async |query: &str| {

@@ -10,10 +10,10 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::http::access::MayRead;
-use crate::http::door::Door;
 use crate::http::extract::{Asked, Limit};
 use crate::http::net::addresses::AddressPage;
 use crate::http::openapi::Refusals;
+use crate::http::state::AppState;
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -37,9 +37,9 @@ pub(crate) struct AddressesRequest {
     ),
 )]
 pub(crate) async fn addresses(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
     Asked(AddressesRequest { limit }): Asked<AddressesRequest>,
 ) -> Json<AddressPage> {
-    Json(door.addresses.most(limit.get()))
+    Json(app.addresses.most(limit.get()))
 }

@@ -12,9 +12,9 @@ use utoipa::{IntoParams, ToSchema};
 use crate::http::access::MaySeeAll;
 use crate::http::access::audit::Entry;
 use crate::http::calls::answer::many;
-use crate::http::door::Door;
 use crate::http::extract::{Asked, Limit};
 use crate::http::openapi::Refusals;
+use crate::http::state::AppState;
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -44,9 +44,9 @@ pub(crate) struct AuditPage {
     ),
 )]
 pub(crate) async fn audit(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MaySeeAll,
     Asked(AuditRequest { limit }): Asked<AuditRequest>,
 ) -> Response {
-    many(&AuditPage { entries: door.trail.latest(limit.get()) })
+    many(&AuditPage { entries: app.trail.latest(limit.get()) })
 }

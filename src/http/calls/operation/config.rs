@@ -7,8 +7,8 @@ use axum::extract::State;
 use serde_json::Value;
 
 use crate::http::access::MaySeeAll;
-use crate::http::door::Door;
 use crate::http::openapi::Refusals;
+use crate::http::state::AppState;
 
 /// `GET /v1/config`: the configuration in effect, secrets hidden.
 #[utoipa::path(
@@ -21,8 +21,8 @@ use crate::http::openapi::Refusals;
         Refusals,
     ),
 )]
-pub(crate) async fn config(State(door): State<Arc<Door>>, _: MaySeeAll) -> Json<Arc<Value>> {
-    Json(Arc::clone(&door.settings().config))
+pub(crate) async fn config(State(app): State<Arc<AppState>>, _: MaySeeAll) -> Json<Arc<Value>> {
+    Json(Arc::clone(&app.settings().config))
 }
 
 /// `GET /v1/config/defaults`: the default of every setting.
@@ -36,6 +36,6 @@ pub(crate) async fn config(State(door): State<Arc<Door>>, _: MaySeeAll) -> Json<
         Refusals,
     ),
 )]
-pub(crate) async fn defaults(State(door): State<Arc<Door>>, _: MaySeeAll) -> Json<Arc<Value>> {
-    Json(Arc::clone(&door.settings().defaults))
+pub(crate) async fn defaults(State(app): State<Arc<AppState>>, _: MaySeeAll) -> Json<Arc<Value>> {
+    Json(Arc::clone(&app.settings().defaults))
 }

@@ -8,10 +8,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::access::MayRead;
-use crate::http::door::Door;
 use crate::http::openapi::Refusals;
 use crate::http::probes::process::Process;
 use crate::http::problem::Problem;
+use crate::http::state::AppState;
 use crate::presence::Timestamp;
 use crate::store::Totals;
 
@@ -27,11 +27,11 @@ use crate::store::Totals;
     ),
 )]
 pub(crate) async fn nodes(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
 ) -> Result<Json<Nodes>, Problem> {
-    let totals = door.hub.totals().await?;
-    Ok(Json(Nodes { nodes: vec![Node::this(&door, &totals).await] }))
+    let totals = app.hub.totals().await?;
+    Ok(Json(Nodes { nodes: vec![Node::this(&app, &totals).await] }))
 }
 
 /// The nodes.
@@ -61,8 +61,8 @@ pub(crate) struct Node {
 
 impl Node {
     /// This process, the only node.
-    pub(crate) async fn this(door: &Door, totals: &Totals) -> Self {
-        let (hub, metrics) = (&door.hub, door.hub.metrics());
+    pub(crate) async fn this(app: &AppState, totals: &Totals) -> Self {
+        let (hub, metrics) = (&app.hub, app.hub.metrics());
         let state = match (hub.is_draining(), hub.is_full()) {
             (true, _) => "draining",
             (false, true) => "full",
@@ -71,13 +71,13 @@ impl Node {
         Self {
             id: hub.node().to_string(),
             version: env!("CARGO_PKG_VERSION"),
-            started: door.started,
-            uptime_ms: door.uptime_ms(),
+            started: app.started,
+            uptime_ms: app.uptime_ms(),
             state,
             sessions: totals.online.iter().sum(),
             connections: metrics.connections.get(),
             subscriptions: metrics.subscriptions.get(),
-            process: Process::measure(door).await,
+            process: Process::measure(app).await,
         }
     }
 }

@@ -16,11 +16,11 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::stats::Counted;
 use crate::http::access::MayRead;
-use crate::http::door::Door;
 use crate::http::extract::{Asked, UpTo};
 use crate::http::openapi::Refusals;
 use crate::http::points::MINUTES_MAX;
 use crate::http::problem::Problem;
+use crate::http::state::AppState;
 use crate::presence::Timestamp;
 
 /// The interval between points.
@@ -29,23 +29,23 @@ const EVERY: Duration = Duration::from_secs(5);
 const MINUTES: u32 = 15;
 
 /// Records a point every five seconds; runs for ever.
-pub async fn keep_points(door: Arc<Door>) {
+pub async fn keep_points(app: Arc<AppState>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(problem) = take(&door).await {
+        if let Err(problem) = take(&app).await {
             tracing::debug!(?problem, "stats point skipped");
         }
     }
 }
 
-async fn take(door: &Door) -> Result<(), Problem> {
-    let totals = door.hub.totals().await?;
-    let counted = Counted::now(door, &totals).await?;
+async fn take(app: &AppState) -> Result<(), Problem> {
+    let totals = app.hub.totals().await?;
+    let counted = Counted::now(app, &totals).await?;
     let json = serde_json::to_string(&counted);
     let json = json.unwrap_or_else(|error| unreachable!("counts make JSON: {error}"));
-    door.points.push(counted.at, door.hub.clock().now(), &json);
+    app.points.push(counted.at, app.hub.clock().now(), &json);
     Ok(())
 }
 
@@ -106,13 +106,13 @@ pub(crate) struct SeriesPage {
     ),
 )]
 pub(crate) async fn series(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
     Asked(SeriesRequest { minutes, after }): Asked<SeriesRequest>,
 ) -> Response {
-    let since = door.hub.clock().now() - Duration::from_secs(60) * minutes.0;
+    let since = app.hub.clock().now() - Duration::from_secs(60) * minutes.0;
     let every_ms = u64::try_from(EVERY.as_millis()).unwrap_or(u64::MAX);
-    let points = RawValue::from_string(door.points.since(since, after));
+    let points = RawValue::from_string(app.points.since(since, after));
     let points = points.unwrap_or_else(|error| unreachable!("points make JSON: {error}"));
     Json(SeriesPage { every_ms, points }).into_response()
 }

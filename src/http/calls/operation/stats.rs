@@ -10,10 +10,10 @@ use utoipa::ToSchema;
 
 use super::nodes::Node;
 use crate::http::access::MayRead;
-use crate::http::door::Door;
 use crate::http::openapi::Refusals;
 use crate::http::probes::process::memory_bytes;
 use crate::http::problem::Problem;
+use crate::http::state::AppState;
 use crate::http::undelivered::Undelivered;
 use crate::presence::{Platform, State as UserState, Timestamp};
 use crate::store::Totals;
@@ -32,12 +32,12 @@ use crate::wire::Close;
     ),
 )]
 pub(crate) async fn stats(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
 ) -> Result<Json<Stats>, Problem> {
-    let totals = door.hub.totals().await?;
-    let counted = Counted::now(&door, &totals).await?;
-    Ok(Json(Stats { counted, nodes: vec![Node::this(&door, &totals).await] }))
+    let totals = app.hub.totals().await?;
+    let counted = Counted::now(&app, &totals).await?;
+    Ok(Json(Stats { counted, nodes: vec![Node::this(&app, &totals).await] }))
 }
 
 /// The counts, and the nodes.
@@ -137,14 +137,14 @@ struct OutboxStats {
 
 impl Counted {
     /// The counts at this moment.
-    pub(crate) async fn now(door: &Door, totals: &Totals) -> Result<Self, Problem> {
-        let undelivered = Undelivered::now(door).await?;
-        let counts = door.hub.metrics().counts();
+    pub(crate) async fn now(app: &AppState, totals: &Totals) -> Result<Self, Problem> {
+        let undelivered = Undelivered::now(app).await?;
+        let counts = app.hub.metrics().counts();
         let slow = counts.closes.get(Close::SlowConsumer.reason());
-        let state = if door.hub.check().await.is_ok() { "up" } else { "failing" };
+        let state = if app.hub.check().await.is_ok() { "up" } else { "failing" };
         Ok(Self {
-            at: door.hub.clock().wall(),
-            uptime_ms: door.uptime_ms(),
+            at: app.hub.clock().wall(),
+            uptime_ms: app.uptime_ms(),
             memory_bytes: memory_bytes(),
             connections: counts.connections,
             sessions: sessions(totals),
@@ -179,12 +179,12 @@ impl Counted {
                 commit_us: counts.store.commit_us,
                 slow_commits: counts.store.slow_commits,
                 failures: counts.store.failures,
-                damaged_rows: door.hub.store().damaged(),
+                damaged_rows: app.hub.store().damaged(),
             },
             webhook: WebhookStats {
-                state: door.webhook.shown().state,
-                accepted: door.webhook.metrics().events.get(),
-                dead: door.webhook.metrics().dead.get(),
+                state: app.webhook.shown().state,
+                accepted: app.webhook.metrics().events.get(),
+                dead: app.webhook.metrics().dead.get(),
                 dead_waiting: undelivered.dead_waiting,
             },
             outbox: OutboxStats {

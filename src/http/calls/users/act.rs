@@ -11,10 +11,10 @@ use utoipa::ToSchema;
 use crate::http::access::MayAct;
 use crate::http::access::audit::Deed;
 use crate::http::calls::views::Detail;
-use crate::http::door::Door;
 use crate::http::extract::{JsonBody, Named};
 use crate::http::openapi::{BodyRefusals, Refusals};
 use crate::http::problem::{Problem, ProblemBody};
+use crate::http::state::AppState;
 use crate::hub::{Hub, Processed};
 use crate::presence::{
     Answer, DeviceId, EventKind, Kicker, Platform, Refusal, SessionId, Target, UserId, Victim,
@@ -82,7 +82,7 @@ pub(crate) struct Kicked {
     ),
 )]
 pub(crate) async fn kick(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     MayAct(caller): MayAct,
     Named(user): Named,
     request: Result<JsonBody<KickRequest>, Problem>,
@@ -90,7 +90,7 @@ pub(crate) async fn kick(
     let JsonBody(request) = request.map_err(|problem| problem.explained(KICK_BODIES))?;
     let (target, message) = request.target()?;
     let named = named(&target);
-    let ended = end_terminals(&door.hub, &user, target, message.clone()).await;
+    let ended = end_terminals(&app.hub, &user, target, message.clone()).await;
     let what = ended.as_ref().map(|(kicked, revoked)| {
         let revoked = if *revoked { ", tokens revoked" } else { "" };
         format!("{named}: {} ended{revoked}", kicked.len())
@@ -153,7 +153,7 @@ pub(crate) struct CustomRequest {
     ),
 )]
 pub(crate) async fn set_custom(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     MayAct(caller): MayAct,
     Named(user): Named,
     JsonBody(CustomRequest { custom }): JsonBody<CustomRequest>,
@@ -161,7 +161,7 @@ pub(crate) async fn set_custom(
     bounded("custom", custom.as_deref())?;
     let set = EventKind::Set { origin: None, custom: custom.clone() };
     let is_there = |applied: &Processed| applied.answer != Answer::Refused(Refusal::NotLoggedIn);
-    let applied = apply(&door.hub, &user, set).await;
+    let applied = apply(&app.hub, &user, set).await;
     let applied =
         applied.and_then(|a| is_there(&a).then_some(a).ok_or_else(Problem::not_logged_in));
     let what = custom.as_deref().unwrap_or("cleared");

@@ -14,10 +14,10 @@ use utoipa::{IntoParams, ToSchema};
 use crate::http::access::MayRead;
 use crate::http::calls::answer::{EventPage, log_page, many};
 use crate::http::calls::views::{self, Detail, SessionDetail, StatusPage};
-use crate::http::door::Door;
 use crate::http::extract::{Asked, HISTORY, JsonBody, Limit, Named, Place, USERS, WATCHERS};
 use crate::http::openapi::{BodyRefusals, Refusals};
 use crate::http::problem::{Problem, ProblemBody};
+use crate::http::state::AppState;
 use crate::hub::Hub;
 use crate::presence::{State as UserState, UserId};
 use crate::store::{Among, Cursor, Damaged, LogEntry, Part};
@@ -69,7 +69,7 @@ struct UserError {
     ),
 )]
 pub(crate) async fn statuses(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
     JsonBody(request): JsonBody<StatusRequest>,
 ) -> Result<Response, Problem> {
@@ -85,11 +85,11 @@ pub(crate) async fn statuses(
             Err(_) => errors.push(UserError { user, code: ErrorCode::InvalidUser }),
         }
     }
-    let records = door.hub.records(&users).await?;
+    let records = app.hub.records(&users).await?;
     let mut statuses = Vec::with_capacity(users.len());
     for (user, record) in users.iter().zip(&records) {
         match record {
-            Ok(record) if request.detail => statuses.push(Detail::whole(&door.hub, user, record)),
+            Ok(record) if request.detail => statuses.push(Detail::whole(&app.hub, user, record)),
             Ok(record) => statuses.push(Detail::brief(user, record)),
             Err(Damaged) => {
                 errors.push(UserError { user: user.to_string(), code: ErrorCode::Damaged });
@@ -113,12 +113,12 @@ pub(crate) async fn statuses(
     ),
 )]
 pub(crate) async fn user(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
     Named(user): Named,
 ) -> Result<Response, Problem> {
-    let record = door.hub.record(&user).await?;
-    Ok(Json(Detail::whole(&door.hub, &user, &record)).into_response())
+    let record = app.hub.record(&user).await?;
+    Ok(Json(Detail::whole(&app.hub, &user, &record)).into_response())
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -153,7 +153,7 @@ pub(crate) struct UsersRequest {
     ),
 )]
 pub(crate) async fn users(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
     Asked(UsersRequest { prefix, contains, state, cursor, limit }): Asked<UsersRequest>,
 ) -> Result<Response, Problem> {
@@ -162,9 +162,9 @@ pub(crate) async fn users(
     let after = cursor.map(|cursor| cursor.user);
     let among = Among { after, prefix, states };
     if contains.is_empty() {
-        return views::statuses::<USERS>(&door.hub, &among, limit, None).await;
+        return views::statuses::<USERS>(&app.hub, &among, limit, None).await;
     }
-    containing(&door.hub, among, &contains, limit).await
+    containing(&app.hub, among, &contains, limit).await
 }
 
 /// A page of users whose ids contain a text.
@@ -226,7 +226,7 @@ pub(crate) struct HistoryRequest {
     ),
 )]
 pub(crate) async fn history(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
     Named(user): Named,
     Asked(HistoryRequest { before, limit }): Asked<HistoryRequest>,
@@ -237,7 +237,7 @@ pub(crate) async fn history(
         ));
     }
     let part = Part::Before(before.map(|place| Cursor(place.read)));
-    let entries = door.hub.store().history(&user, part, limit.get()).await?;
+    let entries = app.hub.store().history(&user, part, limit.get()).await?;
     let more = entries.last().filter(|_| entries.len() == limit.get());
     let place = |entry: &LogEntry| Place::<HISTORY> { user: user.clone(), read: entry.cursor.0 };
     Ok(log_page(&entries, more.map(place)))
@@ -283,7 +283,7 @@ pub(crate) struct WatcherPage<'a> {
     ),
 )]
 pub(crate) async fn watchers(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
     Named(user): Named,
     Asked(WatchersRequest { cursor, limit }): Asked<WatchersRequest>,
@@ -293,7 +293,7 @@ pub(crate) async fn watchers(
             "`cursor`: expected the `next` of a page of this user's watchers, got another user's",
         ));
     }
-    let all = door.hub.watchers(&user);
+    let all = app.hub.watchers(&user);
     let read = cursor.map(|place| place.read);
     let rest = all.iter().filter(|(connection, _)| read.is_none_or(|at| connection.serial > at));
     let shown: Vec<_> = rest.take(limit.get()).collect();
@@ -301,7 +301,7 @@ pub(crate) async fn watchers(
     let place = |read| Place::<WATCHERS> { user: user.clone(), read };
     let next = last.map(|(connection, _)| place(connection.serial).to_string());
     let users: Vec<_> = shown.iter().map(|(_, user)| user.clone()).collect();
-    let records = door.hub.records(&users).await?;
+    let records = app.hub.records(&users).await?;
     let (mut watchers, mut damaged) = (Vec::with_capacity(shown.len()), BTreeSet::new());
     for ((connection, user), record) in shown.iter().zip(&records) {
         let Ok(record) = record else {
@@ -310,7 +310,7 @@ pub(crate) async fn watchers(
         };
         // A session may have just ended.
         let terminal = record.terminals.iter().find(|terminal| terminal.is_on(*connection));
-        watchers.extend(terminal.map(|terminal| SessionDetail::of(&door.hub, user, terminal)));
+        watchers.extend(terminal.map(|terminal| SessionDetail::of(&app.hub, user, terminal)));
     }
     Ok(Json(WatcherPage { count: all.len(), watchers, next, damaged }).into_response())
 }

@@ -24,7 +24,7 @@ use crate::webhook::Webhook;
 const REQUESTS_SPARE: usize = 32;
 
 /// The state that all HTTP requests share.
-pub struct Door {
+pub struct AppState {
     pub(super) hub: Arc<Hub>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) webhook: Arc<Webhook>,
@@ -59,7 +59,7 @@ pub struct Door {
     started_steady: Timestamp,
 }
 
-impl Door {
+impl AppState {
     pub fn new(sessions: Arc<Sessions>, webhook: Arc<Webhook>, settings: Settings) -> Arc<Self> {
         let hub = Arc::clone(sessions.hub());
         let places = settings.max_connections.min(Semaphore::MAX_PERMITS - REQUESTS_SPARE);

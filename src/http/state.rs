@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use super::access::WRONG_KEYS_NOTED;
-use super::access::audit::Trail;
+use super::access::audit::AuditLog;
 use super::net::addresses::Addresses;
 use super::net::unlisted::Unlisted;
 use super::pages::compressed::Compressed;
@@ -47,7 +47,7 @@ pub struct AppState {
     pub(super) wrong_keys_noted: KeyedThrottle<IpAddr>,
     /// The name of the dashboard's cookie.
     pub(super) cookie: String,
-    pub(super) trail: Arc<Trail>,
+    pub(super) audit_log: Arc<AuditLog>,
     /// The open WebSockets of each address.
     pub(super) addresses: Arc<Addresses>,
     pub(super) points: Points,
@@ -69,7 +69,7 @@ impl AppState {
             logins: Logins::default(),
             wrong_keys: Buckets::default(),
             wrong_keys_noted: KeyedThrottle::new(WRONG_KEYS_NOTED),
-            trail: Arc::new(Trail::new(hub.clock().clone())),
+            audit_log: Arc::new(AuditLog::new(hub.clock().clone())),
             addresses: Arc::default(),
             points: Points::default(),
             measuring: Arc::default(),

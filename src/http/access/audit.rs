@@ -21,14 +21,14 @@ const TEXT_BYTES_MAX: usize = 512;
 
 /// An action to audit, done or attempted.
 #[derive(Clone, Copy)]
-pub(crate) struct Deed<'a> {
+pub(crate) struct AuditAction<'a> {
     pub(crate) action: &'static str,
     pub(crate) whom: Option<&'a UserId>,
     /// The reason that the caller gave.
     pub(crate) why: Option<&'a str>,
 }
 
-impl Deed<'_> {
+impl AuditAction<'_> {
     /// An action that concerns no user.
     pub(crate) const fn of(action: &'static str) -> Self {
         Self { action, whom: None, why: None }
@@ -36,7 +36,7 @@ impl Deed<'_> {
 }
 
 /// The latest entries of the audit log.
-pub(crate) struct Trail {
+pub(crate) struct AuditLog {
     clock: Clock,
     kept: Mutex<Kept>,
 }
@@ -74,7 +74,7 @@ pub(crate) struct Entry {
     pub(super) why: Option<String>,
 }
 
-impl Trail {
+impl AuditLog {
     pub(crate) const fn new(clock: Clock) -> Self {
         let kept = Kept { serial: 0, callers: VecDeque::new(), strangers: VecDeque::new() };
         Self { clock, kept: Mutex::new(kept) }
@@ -118,8 +118,13 @@ impl Trail {
     }
 
     /// Records an action of an administrator of a Tencent Cloud IM application.
-    pub(crate) fn administrator_did(&self, identifier: &str, deed: &Deed<'_>, what: &str) {
-        let Deed { action, whom, why } = *deed;
+    pub(crate) fn administrator_did(
+        &self,
+        identifier: &str,
+        audited: &AuditAction<'_>,
+        what: &str,
+    ) {
+        let AuditAction { action, whom, why } = *audited;
         let user = whom.map(UserId::as_str);
         tracing::info!(target: TARGET, role = "tencent", identifier, action, whom = user, what, "done");
         self.push(Entry {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::audit::{Deed, Entry, TARGET, Trail, cut};
+use super::audit::{AuditAction, AuditLog, Entry, TARGET, cut};
 use crate::auth::Bearer;
 use crate::http::problem::Problem;
 use crate::presence::{Timestamp, UserId};
@@ -15,7 +15,7 @@ pub(crate) struct Caller {
     pub(crate) address: IpAddr,
     /// The login at the dashboard; `None` for a key in a header.
     pub(super) login: Option<Login>,
-    pub(crate) trail: Arc<Trail>,
+    pub(crate) audit_log: Arc<AuditLog>,
 }
 
 #[derive(Clone)]
@@ -31,9 +31,9 @@ impl Caller {
     }
 
     /// Records an action and its outcome.
-    pub(crate) fn audit(&self, deed: &Deed<'_>, outcome: Result<&str, &Problem>) {
+    pub(crate) fn audit(&self, audited: &AuditAction<'_>, outcome: Result<&str, &Problem>) {
         let (role, key) = (self.bearer.role.name(), self.bearer.mark);
-        let (address, Deed { action, whom, why }) = (self.address, *deed);
+        let (address, AuditAction { action, whom, why }) = (self.address, *audited);
         let user = whom.map(UserId::as_str);
         let (outcome, what) = match outcome {
             Ok(what) => {
@@ -46,7 +46,7 @@ impl Caller {
                 ("failed", what)
             }
         };
-        self.trail.push(Entry {
+        self.audit_log.push(Entry {
             whom: whom.cloned(),
             why: why.map(cut),
             ..self.entry(outcome, action, what)
@@ -57,7 +57,7 @@ impl Caller {
     pub(crate) fn audit_refusal(&self, action: &str, what: &str) {
         let (role, key, address) = (self.bearer.role.name(), self.bearer.mark, self.address);
         tracing::warn!(target: TARGET, role, %key, %address, action, what, "refused");
-        self.trail.push(self.entry("refused", action, what));
+        self.audit_log.push(self.entry("refused", action, what));
     }
 
     fn entry(&self, outcome: &'static str, action: &str, what: &str) -> Entry {
@@ -66,7 +66,7 @@ impl Caller {
             key: Some(self.bearer.mark.to_string()),
             address: Some(self.address),
             what: Some(cut(what)),
-            ..self.trail.entry(outcome, action)
+            ..self.audit_log.entry(outcome, action)
         }
     }
 }

@@ -80,7 +80,7 @@ impl FromRequestParts<Arc<AppState>> for MaySeeAll {
 impl AppState {
     /// The caller who sent a key.
     pub(crate) fn caller_by_key(&self, bearer: Bearer, address: IpAddr) -> Caller {
-        Caller { bearer, address, login: None, trail: Arc::clone(&self.trail) }
+        Caller { bearer, address, login: None, audit_log: Arc::clone(&self.audit_log) }
     }
 
     /// Authenticates a request. A key takes precedence over the cookie, which counts only under `/v1`.
@@ -108,7 +108,7 @@ impl AppState {
         let login = self.logins.find(id, self.hub.clock().now())?;
         let bearer = self.settings().keys.known(login.key)?;
         let login = Some(Login { id: id.to_owned(), expires: login.expires });
-        Some(Caller { bearer, address, login, trail: Arc::clone(&self.trail) })
+        Some(Caller { bearer, address, login, audit_log: Arc::clone(&self.audit_log) })
     }
 
     /// Whether a caller is still authenticated: a reload can remove its key, and its login can end.
@@ -123,7 +123,7 @@ impl AppState {
     pub(crate) fn wrong_key(&self, address: IpAddr) -> Problem {
         let now = self.hub.clock().now();
         if let Some(suppressed) = self.wrong_keys_noted.admit(household(address), now) {
-            self.trail.wrong_key(address, suppressed);
+            self.audit_log.wrong_key(address, suppressed);
         }
         Problem::unknown_key()
     }

@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 
 use crate::auth::{LOGIN_TTL, Rate, Role};
 use crate::http::access::MayRead;
-use crate::http::access::audit::Deed;
+use crate::http::access::audit::AuditAction;
 use crate::http::access::cookie::{cookies, set_cookie};
 use crate::http::extract::JsonBody;
 use crate::http::net::forwarded::Client;
@@ -110,7 +110,7 @@ pub(crate) async fn log_in(
         return Err(Problem::forbidden(refused));
     }
     let id = app.logins.begin(bearer.mark, now);
-    caller.audit(&Deed::of("log in"), Ok("for 8 hours"));
+    caller.audit(&AuditAction::of("log in"), Ok("for 8 hours"));
     let expires = Some(app.hub.clock().wall() + LOGIN_TTL);
     let identity = Identity { role: bearer.role.name(), expires, key: bearer.mark.to_string() };
     Ok((set_cookie(&app.cookie, &id, LOGIN_TTL.as_secs(), client.is_secure), Json(identity))
@@ -156,7 +156,7 @@ pub(crate) async fn log_out(State(app): State<Arc<AppState>>, client: ClientInfo
     for id in &client.ids {
         if let Some(caller) = app.logged_in(id, client.address) {
             app.logins.end(id);
-            caller.audit(&Deed::of("log out"), Ok("at once"));
+            caller.audit(&AuditAction::of("log out"), Ok("at once"));
         }
     }
     (set_cookie(&app.cookie, "", 0, client.is_secure), Json(json!({}))).into_response()

@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::http::access::audit::Deed;
+use crate::http::access::audit::AuditAction;
 use crate::http::access::{MayAct, MayRead};
 use crate::http::extract::{Asked, DEAD, JsonBody, Limit, LogPlace, Place};
 use crate::http::openapi::{BodyRefusals, Refusals};
@@ -135,7 +135,7 @@ pub(crate) async fn test(
         Outcome::Accepted => "accepted",
         Outcome::Refused { .. } | Outcome::Failed { .. } => "not accepted",
     });
-    caller.audit(&Deed::of("test the webhook"), what);
+    caller.audit(&AuditAction::of("test the webhook"), what);
     let outcome = outcome?;
     let error = match outcome {
         Outcome::Accepted => None,
@@ -253,7 +253,8 @@ pub(crate) async fn retry(
     JsonBody(meant): JsonBody<Meant>,
 ) -> Result<Json<Count>, Problem> {
     let count = app.webhook.outbox().put_back(meant.try_into()?).await.map_err(Problem::from);
-    caller.audit(&Deed::of("retry dead letters"), letters(&count).as_deref().map_err(|p| *p));
+    caller
+        .audit(&AuditAction::of("retry dead letters"), letters(&count).as_deref().map_err(|p| *p));
     app.webhook.wake();
     Ok(Json(Count { count: count? }))
 }
@@ -277,7 +278,7 @@ pub(crate) async fn drop_dead(
     JsonBody(meant): JsonBody<Meant>,
 ) -> Result<Json<Count>, Problem> {
     let count = app.webhook.outbox().drop_dead(meant.try_into()?).await.map_err(Problem::from);
-    caller.audit(&Deed::of("drop dead letters"), letters(&count).as_deref().map_err(|p| *p));
+    caller.audit(&AuditAction::of("drop dead letters"), letters(&count).as_deref().map_err(|p| *p));
     Ok(Json(Count { count: count? }))
 }
 

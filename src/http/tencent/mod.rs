@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 use self::application::{Command, Tencent};
 use self::fault::Fault;
-use super::access::audit::Deed;
+use super::access::audit::AuditAction;
 use super::calls::users::end_terminals;
 use super::extract::{BODY_BYTES_MAX, read_body};
 use super::problem::Problem;
@@ -182,8 +182,8 @@ async fn kick(app: &AppState, administrator: &str, body: &Bytes) -> Result<(), F
     let ended = end_terminals(&app.hub, &user, everything, None).await;
     let (kicked, _) = ended.map_err(|_| Fault::KickFailed)?;
     let what = format!("everything: {} ended, tokens revoked", kicked.len());
-    let deed = Deed { action: "kick", whom: Some(&user), why: None };
-    app.trail.administrator_did(administrator, &deed, &what);
+    let audited = AuditAction { action: "kick", whom: Some(&user), why: None };
+    app.audit_log.administrator_did(administrator, &audited, &what);
     Ok(())
 }
 

@@ -48,5 +48,5 @@ pub(crate) async fn audit(
     _: MaySeeAll,
     Asked(AuditRequest { limit }): Asked<AuditRequest>,
 ) -> Response {
-    many(&AuditPage { entries: app.trail.latest(limit.get()) })
+    many(&AuditPage { entries: app.audit_log.latest(limit.get()) })
 }

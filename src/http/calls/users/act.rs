@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::http::access::MayAct;
-use crate::http::access::audit::Deed;
+use crate::http::access::audit::AuditAction;
 use crate::http::calls::views::Detail;
 use crate::http::extract::{JsonBody, Named};
 use crate::http::openapi::{BodyRefusals, Refusals};
@@ -95,8 +95,8 @@ pub(crate) async fn kick(
         let revoked = if *revoked { ", tokens revoked" } else { "" };
         format!("{named}: {} ended{revoked}", kicked.len())
     });
-    let deed = Deed { action: "kick", whom: Some(&user), why: message.as_deref() };
-    caller.audit(&deed, what.as_deref().map_err(|problem| *problem));
+    let audited = AuditAction { action: "kick", whom: Some(&user), why: message.as_deref() };
+    caller.audit(&audited, what.as_deref().map_err(|problem| *problem));
     let (kicked, revoked) = ended?;
     Ok(Json(Kicked { kicked, revoked }))
 }
@@ -165,8 +165,8 @@ pub(crate) async fn set_custom(
     let applied =
         applied.and_then(|a| is_there(&a).then_some(a).ok_or_else(Problem::not_logged_in));
     let what = custom.as_deref().unwrap_or("cleared");
-    let deed = Deed { action: "set custom", whom: Some(&user), why: None };
-    caller.audit(&deed, applied.as_ref().map(|_| what));
+    let audited = AuditAction { action: "set custom", whom: Some(&user), why: None };
+    caller.audit(&audited, applied.as_ref().map(|_| what));
     Ok(Json(Detail::brief(&user, &applied?.record)).into_response())
 }
 

@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 use super::answer::{EventPage, log_page};
 use super::views::{self, StatusPage};
 use crate::http::access::{Caller, MayRead};
-use crate::http::extract::{After, Asked, Limit, LogPlace, Place, SNAPSHOT};
+use crate::http::extract::{After, Limit, LogPlace, Place, QueryParams, SNAPSHOT};
 use crate::http::net::header_list::weight;
 use crate::http::openapi::Refusals;
 use crate::http::problem::{Problem, ProblemBody};
@@ -68,7 +68,7 @@ pub(crate) struct SnapshotRequest {
 pub(crate) async fn snapshot(
     State(app): State<Arc<AppState>>,
     _: MayRead,
-    Asked(SnapshotRequest { page, limit }): Asked<SnapshotRequest>,
+    QueryParams(SnapshotRequest { page, limit }): QueryParams<SnapshotRequest>,
 ) -> Result<Response, Problem> {
     let cursor = page.is_none().then(|| *app.hub.store().head().borrow());
     let states = vec![UserState::PushOnline, UserState::Online];
@@ -109,7 +109,7 @@ pub(crate) struct EventsRequest {
 pub(crate) async fn events(
     State(app): State<Arc<AppState>>,
     MayRead(caller): MayRead,
-    Asked(EventsRequest { after, limit }): Asked<EventsRequest>,
+    QueryParams(EventsRequest { after, limit }): QueryParams<EventsRequest>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let head = *app.hub.store().head().borrow();

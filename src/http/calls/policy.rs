@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::access::MayRead;
-use crate::http::extract::Asked;
+use crate::http::extract::QueryParams;
 use crate::http::openapi::Refusals;
 use crate::http::state::AppState;
 use crate::presence::{self, Devices, Explanation, Platform};
@@ -48,7 +48,7 @@ pub(crate) struct ExplainRequest {
 pub(crate) async fn explain(
     State(app): State<Arc<AppState>>,
     _: MayRead,
-    Asked(ExplainRequest { login, existing }): Asked<ExplainRequest>,
+    QueryParams(ExplainRequest { login, existing }): QueryParams<ExplainRequest>,
 ) -> Json<Explanation> {
     Json(presence::explain(&existing, login, &app.hub.policy().login))
 }

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use super::answer::many;
 use super::views::SessionDetail;
 use crate::http::access::MayRead;
-use crate::http::extract::{Asked, Limit, Place, SESSIONS, query};
+use crate::http::extract::{Limit, Place, QueryParams, SESSIONS, query};
 use crate::http::openapi::Refusals;
 use crate::http::problem::Problem;
 use crate::http::state::AppState;
@@ -95,7 +95,7 @@ pub(crate) struct SessionPage<'a> {
 pub(crate) async fn sessions(
     State(app): State<Arc<AppState>>,
     _: MayRead,
-    Asked(request): Asked<SessionsRequest>,
+    QueryParams(request): QueryParams<SessionsRequest>,
 ) -> Result<Response, Problem> {
     let mut found = Found::new(&request);
     if let Some(user) = &request.user {
@@ -244,7 +244,7 @@ struct RefusalEntry<'a> {
 pub(crate) async fn refusals(
     State(app): State<Arc<AppState>>,
     _: MayRead,
-    Asked(RefusalsRequest { user, limit }): Asked<RefusalsRequest>,
+    QueryParams(RefusalsRequest { user, limit }): QueryParams<RefusalsRequest>,
 ) -> Result<Response, Problem> {
     let latest = app.sessions.refusals().latest(user.as_ref(), limit.get());
     let refusals = latest.iter().map(|refusal| RefusalEntry::of(refusal)).collect();

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::http::access::audit::AuditAction;
 use crate::http::access::{MayAct, MayRead};
-use crate::http::extract::{Asked, DEAD, JsonBody, Limit, LogPlace, Place};
+use crate::http::extract::{DEAD, JsonBody, Limit, LogPlace, Place, QueryParams};
 use crate::http::openapi::{BodyRefusals, Refusals};
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::state::AppState;
@@ -190,7 +190,7 @@ struct DeadLetter {
 pub(crate) async fn dead(
     State(app): State<Arc<AppState>>,
     _: MayRead,
-    Asked(DeadRequest { cursor, limit }): Asked<DeadRequest>,
+    QueryParams(DeadRequest { cursor, limit }): QueryParams<DeadRequest>,
 ) -> Result<Response, Problem> {
     let cursor = cursor.map(|place| Cursor(place.read));
     let dead = app.webhook.outbox().dead(cursor, false, limit.get()).await?;

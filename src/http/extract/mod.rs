@@ -10,4 +10,4 @@ pub(super) use self::named::Named;
 pub(super) use self::place::{
     After, DEAD, HISTORY, LogPlace, Place, SESSIONS, SNAPSHOT, USERS, WATCHERS,
 };
-pub(super) use self::query::{Asked, Limit, UpTo};
+pub(super) use self::query::{Limit, QueryParams, UpTo};

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::http::access::MayRead;
-use crate::http::extract::{Asked, Limit};
+use crate::http::extract::{Limit, QueryParams};
 use crate::http::net::addresses::AddressPage;
 use crate::http::openapi::Refusals;
 use crate::http::state::AppState;
@@ -39,7 +39,7 @@ pub(crate) struct AddressesRequest {
 pub(crate) async fn addresses(
     State(app): State<Arc<AppState>>,
     _: MayRead,
-    Asked(AddressesRequest { limit }): Asked<AddressesRequest>,
+    QueryParams(AddressesRequest { limit }): QueryParams<AddressesRequest>,
 ) -> Json<AddressPage> {
     Json(app.addresses.most(limit.get()))
 }

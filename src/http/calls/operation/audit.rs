@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::http::access::MaySeeAll;
 use crate::http::access::audit::Entry;
 use crate::http::calls::answer::many;
-use crate::http::extract::{Asked, Limit};
+use crate::http::extract::{Limit, QueryParams};
 use crate::http::openapi::Refusals;
 use crate::http::state::AppState;
 
@@ -46,7 +46,7 @@ pub(crate) struct AuditPage {
 pub(crate) async fn audit(
     State(app): State<Arc<AppState>>,
     _: MaySeeAll,
-    Asked(AuditRequest { limit }): Asked<AuditRequest>,
+    QueryParams(AuditRequest { limit }): QueryParams<AuditRequest>,
 ) -> Response {
     many(&AuditPage { entries: app.audit_log.latest(limit.get()) })
 }

@@ -16,7 +16,7 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::stats::Counted;
 use crate::http::access::MayRead;
-use crate::http::extract::{Asked, UpTo};
+use crate::http::extract::{QueryParams, UpTo};
 use crate::http::openapi::Refusals;
 use crate::http::points::MINUTES_MAX;
 use crate::http::problem::Problem;
@@ -108,7 +108,7 @@ pub(crate) struct SeriesPage {
 pub(crate) async fn series(
     State(app): State<Arc<AppState>>,
     _: MayRead,
-    Asked(SeriesRequest { minutes, after }): Asked<SeriesRequest>,
+    QueryParams(SeriesRequest { minutes, after }): QueryParams<SeriesRequest>,
 ) -> Response {
     let since = app.hub.clock().now() - Duration::from_secs(60) * minutes.0;
     let every_ms = u64::try_from(EVERY.as_millis()).unwrap_or(u64::MAX);

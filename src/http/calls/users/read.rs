@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::http::access::MayRead;
 use crate::http::calls::answer::{EventPage, log_page, many};
 use crate::http::calls::views::{self, Detail, SessionDetail, StatusPage};
-use crate::http::extract::{Asked, HISTORY, JsonBody, Limit, Named, Place, USERS, WATCHERS};
+use crate::http::extract::{HISTORY, JsonBody, Limit, Named, Place, QueryParams, USERS, WATCHERS};
 use crate::http::openapi::{BodyRefusals, Refusals};
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::state::AppState;
@@ -155,7 +155,7 @@ pub(crate) struct UsersRequest {
 pub(crate) async fn users(
     State(app): State<Arc<AppState>>,
     _: MayRead,
-    Asked(UsersRequest { prefix, contains, state, cursor, limit }): Asked<UsersRequest>,
+    QueryParams(UsersRequest { prefix, contains, state, cursor, limit }): QueryParams<UsersRequest>,
 ) -> Result<Response, Problem> {
     let all = || vec![UserState::Offline, UserState::PushOnline, UserState::Online];
     let states = state.map_or_else(all, |state| vec![state]);
@@ -229,7 +229,7 @@ pub(crate) async fn history(
     State(app): State<Arc<AppState>>,
     _: MayRead,
     Named(user): Named,
-    Asked(HistoryRequest { before, limit }): Asked<HistoryRequest>,
+    QueryParams(HistoryRequest { before, limit }): QueryParams<HistoryRequest>,
 ) -> Result<Response, Problem> {
     if before.as_ref().is_some_and(|place| place.user != user) {
         return Err(Problem::bad_request(
@@ -286,7 +286,7 @@ pub(crate) async fn watchers(
     State(app): State<Arc<AppState>>,
     _: MayRead,
     Named(user): Named,
-    Asked(WatchersRequest { cursor, limit }): Asked<WatchersRequest>,
+    QueryParams(WatchersRequest { cursor, limit }): QueryParams<WatchersRequest>,
 ) -> Result<Response, Problem> {
     if cursor.as_ref().is_some_and(|place| place.user != user) {
         return Err(Problem::bad_request(

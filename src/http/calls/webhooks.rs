@@ -211,16 +211,16 @@ fn letter(dead: Dead) -> Option<DeadLetter> {
 /// Which dead letters: those with these ids, or all.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Meant {
+pub(crate) struct DeadLetterSelection {
     ids: Option<Vec<LogPlace>>,
     #[serde(default)]
     all: bool,
 }
 
-impl TryFrom<Meant> for Which {
+impl TryFrom<DeadLetterSelection> for Which {
     type Error = Problem;
 
-    fn try_from(Meant { ids, all }: Meant) -> Result<Self, Problem> {
+    fn try_from(DeadLetterSelection { ids, all }: DeadLetterSelection) -> Result<Self, Problem> {
         match (ids, all) {
             (Some(ids), false) => Ok(Self::These(ids.into_iter().map(|LogPlace(id)| id).collect())),
             (None, true) => Ok(Self::All),
@@ -240,7 +240,7 @@ impl TryFrom<Meant> for Which {
     path = "/v1/webhooks/dead/retry",
     operation_id = "retryDeadLetters",
     tag = "webhooks",
-    request_body = Meant,
+    request_body = DeadLetterSelection,
     responses(
         (status = 200, description = "The number of dead letters.", body = Count),
         Refusals,
@@ -250,9 +250,9 @@ impl TryFrom<Meant> for Which {
 pub(crate) async fn retry(
     State(app): State<Arc<AppState>>,
     MayAct(caller): MayAct,
-    JsonBody(meant): JsonBody<Meant>,
+    JsonBody(selection): JsonBody<DeadLetterSelection>,
 ) -> Result<Json<Count>, Problem> {
-    let count = app.webhook.outbox().put_back(meant.try_into()?).await.map_err(Problem::from);
+    let count = app.webhook.outbox().put_back(selection.try_into()?).await.map_err(Problem::from);
     caller
         .audit(&AuditAction::of("retry dead letters"), letters(&count).as_deref().map_err(|p| *p));
     app.webhook.wake();
@@ -265,7 +265,7 @@ pub(crate) async fn retry(
     path = "/v1/webhooks/dead/drop",
     operation_id = "dropDeadLetters",
     tag = "webhooks",
-    request_body = Meant,
+    request_body = DeadLetterSelection,
     responses(
         (status = 200, description = "The number of dead letters.", body = Count),
         Refusals,
@@ -275,9 +275,9 @@ pub(crate) async fn retry(
 pub(crate) async fn drop_dead(
     State(app): State<Arc<AppState>>,
     MayAct(caller): MayAct,
-    JsonBody(meant): JsonBody<Meant>,
+    JsonBody(selection): JsonBody<DeadLetterSelection>,
 ) -> Result<Json<Count>, Problem> {
-    let count = app.webhook.outbox().drop_dead(meant.try_into()?).await.map_err(Problem::from);
+    let count = app.webhook.outbox().drop_dead(selection.try_into()?).await.map_err(Problem::from);
     caller.audit(&AuditAction::of("drop dead letters"), letters(&count).as_deref().map_err(|p| *p));
     Ok(Json(Count { count: count? }))
 }

@@ -114,7 +114,7 @@ pub async fn run(
     let app = AppState::new(Arc::clone(&sessions), Arc::clone(&webhook), settings.http);
 
     let shared = Arc::clone(&app);
-    tasks.spawn("series", move || http::keep_points(Arc::clone(&shared)));
+    tasks.spawn("series", move || http::record_stats(Arc::clone(&shared)));
 
     // Before the greeting: its reader may send a signal at once.
     let mut signals = Signals::new()?;

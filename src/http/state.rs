@@ -11,8 +11,8 @@ use super::access::audit::AuditLog;
 use super::net::addresses::Addresses;
 use super::net::unlisted::Unlisted;
 use super::pages::compressed::Compressed;
-use super::points::Points;
 use super::settings::Settings;
+use super::stats_series::StatsSeries;
 use crate::auth::{Buckets, Logins};
 use crate::hub::Hub;
 use crate::presence::Timestamp;
@@ -50,7 +50,7 @@ pub struct AppState {
     pub(super) audit_log: Arc<AuditLog>,
     /// The open WebSockets of each address.
     pub(super) addresses: Arc<Addresses>,
-    pub(super) points: Points,
+    pub(super) stats_series: StatsSeries,
     /// Allows one measurement of the process at a time: a hung disk must not block many threads.
     pub(super) measuring: Arc<tokio::sync::Mutex<()>>,
     /// Wall clock time.
@@ -71,7 +71,7 @@ impl AppState {
             wrong_keys_noted: KeyedThrottle::new(WRONG_KEYS_NOTED),
             audit_log: Arc::new(AuditLog::new(hub.clock().clone())),
             addresses: Arc::default(),
-            points: Points::default(),
+            stats_series: StatsSeries::default(),
             measuring: Arc::default(),
             started: hub.clock().wall(),
             started_steady: hub.clock().now(),

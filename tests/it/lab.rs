@@ -123,7 +123,7 @@ impl Lab {
         let (store, clock) = (Arc::clone(&self.store), self.clock.clone());
         let webhook = Webhook::new(store, outbox, transport, clock, None);
         let app = AppState::new(Arc::clone(&self.sessions), webhook, settings);
-        tokio::spawn(http::keep_points(Arc::clone(&app)));
+        tokio::spawn(http::record_stats(Arc::clone(&app)));
         let router = http::router(&app, Face::Whole);
         tokio::spawn(http::serve(Arc::new(listener), Arc::clone(&app), router));
         (address, app)

@@ -18,9 +18,9 @@ use super::stats::Counted;
 use crate::http::access::MayRead;
 use crate::http::extract::{QueryParams, UpTo};
 use crate::http::openapi::Refusals;
-use crate::http::points::MINUTES_MAX;
 use crate::http::problem::Problem;
 use crate::http::state::AppState;
+use crate::http::stats_series::MINUTES_MAX;
 use crate::presence::Timestamp;
 
 /// The interval between points.
@@ -29,7 +29,7 @@ const EVERY: Duration = Duration::from_secs(5);
 const MINUTES: u32 = 15;
 
 /// Records a point every five seconds; runs for ever.
-pub async fn keep_points(app: Arc<AppState>) {
+pub async fn record_stats(app: Arc<AppState>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -45,7 +45,7 @@ async fn take(app: &AppState) -> Result<(), Problem> {
     let counted = Counted::now(app, &totals).await?;
     let json = serde_json::to_string(&counted);
     let json = json.unwrap_or_else(|error| unreachable!("counts make JSON: {error}"));
-    app.points.push(counted.at, app.hub.clock().now(), &json);
+    app.stats_series.push(counted.at, app.hub.clock().now(), &json);
     Ok(())
 }
 
@@ -112,7 +112,7 @@ pub(crate) async fn series(
 ) -> Response {
     let since = app.hub.clock().now() - Duration::from_secs(60) * minutes.0;
     let every_ms = u64::try_from(EVERY.as_millis()).unwrap_or(u64::MAX);
-    let points = RawValue::from_string(app.points.since(since, after));
+    let points = RawValue::from_string(app.stats_series.since(since, after));
     let points = points.unwrap_or_else(|error| unreachable!("points make JSON: {error}"));
     Json(SeriesPage { every_ms, points }).into_response()
 }

@@ -15,7 +15,7 @@ pub(super) const MINUTES_MAX: u32 = 60;
 /// All are in one text: allocated one by one, points that live for an hour would keep memory pages
 /// alive that they share with short-lived data.
 #[derive(Default)]
-pub(super) struct Points(Mutex<Kept>);
+pub(super) struct StatsSeries(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
@@ -34,7 +34,7 @@ struct Point {
     bytes: usize,
 }
 
-impl Points {
+impl StatsSeries {
     pub(super) fn push(&self, at: Timestamp, taken: Timestamp, json: &str) {
         let mut kept = self.0.lock();
         let Kept { points, text } = &mut *kept;

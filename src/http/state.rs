@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use super::access::WRONG_KEYS_NOTED;
 use super::access::audit::AuditLog;
 use super::net::addresses::Addresses;
-use super::net::unlisted::Unlisted;
+use super::net::unlisted::UnlistedProxies;
 use super::pages::compressed::Compressed;
 use super::settings::Settings;
 use super::stats_series::StatsSeries;
@@ -37,7 +37,7 @@ pub struct AppState {
     pub(super) by_address: Buckets<IpAddr>,
     /// Limits warnings about refused origins.
     pub(super) refused_origins: KeyedThrottle<String>,
-    pub(super) unlisted: Unlisted,
+    pub(super) unlisted_proxies: UnlistedProxies,
     pub(super) compressed: Compressed,
     /// Logins at the dashboard.
     pub(super) logins: Logins,
@@ -83,7 +83,7 @@ impl AppState {
             sockets: Arc::new(Semaphore::new(places + REQUESTS_SPARE)),
             by_address,
             refused_origins: KeyedThrottle::new(Lines::EACH_ONCE),
-            unlisted: Unlisted::default(),
+            unlisted_proxies: UnlistedProxies::default(),
             compressed: Compressed::default(),
         })
     }

@@ -12,7 +12,7 @@ use super::caller::{Caller, Login};
 use super::cookie::cookies;
 use crate::auth::{Bearer, Role};
 use crate::http::net::forwarded::Client;
-use crate::http::net::household::household;
+use crate::http::net::limit_key::limit_key;
 use crate::http::problem::Problem;
 use crate::http::state::AppState;
 use crate::throttle::Lines;
@@ -122,7 +122,7 @@ impl AppState {
     /// Records a wrong key in the audit log, without the key and rate limited; returns the error.
     pub(crate) fn wrong_key(&self, address: IpAddr) -> Problem {
         let now = self.hub.clock().now();
-        if let Some(suppressed) = self.wrong_keys_noted.admit(household(address), now) {
+        if let Some(suppressed) = self.wrong_keys_noted.admit(limit_key(address), now) {
             self.audit_log.wrong_key(address, suppressed);
         }
         Problem::unknown_key()

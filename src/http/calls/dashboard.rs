@@ -20,7 +20,7 @@ use crate::http::access::audit::AuditAction;
 use crate::http::access::cookie::{cookies, set_cookie};
 use crate::http::extract::JsonBody;
 use crate::http::net::forwarded::Client;
-use crate::http::net::household::household;
+use crate::http::net::limit_key::limit_key;
 use crate::http::openapi::{BodyRefusals, Refusals};
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::state::AppState;
@@ -93,15 +93,15 @@ pub(crate) async fn log_in(
     JsonBody(LoginRequest { key }): JsonBody<LoginRequest, LOGIN_BYTES_MAX>,
 ) -> Result<Response, Problem> {
     let (address, now) = (client.address, app.hub.clock().now());
-    let household = household(address);
+    let limit_key = limit_key(address);
     // A correct key gets its attempt back below.
-    if !app.wrong_keys.take(&household, &WRONG_KEYS, now) {
+    if !app.wrong_keys.take(&limit_key, &WRONG_KEYS, now) {
         return Err(Problem::too_many_wrong_keys(WRONG_KEYS.pause()));
     }
     let Some(bearer) = app.settings().keys.bearer(&key) else {
         return Err(app.wrong_key(address));
     };
-    app.wrong_keys.put_back(&household);
+    app.wrong_keys.put_back(&limit_key);
     let caller = app.caller_by_key(bearer, address);
     if bearer.role == Role::Api {
         let refused = "a key of auth.api_keys does not open the dashboard: log in with one of auth.admin_keys or \

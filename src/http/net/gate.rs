@@ -49,7 +49,7 @@ impl AppState {
         let settings = self.settings();
         let proxies = &settings.trusted_proxies;
         let client = proxies.client(*peer, request.headers());
-        self.unlisted.forwarded(&client, proxies, self.hub.clock().now());
+        self.unlisted_proxies.forwarded(&client, proxies, self.hub.clock().now());
         Some(client)
     }
 }

@@ -4,7 +4,7 @@ pub(super) mod addresses;
 pub(super) mod forwarded;
 pub(super) mod gate;
 pub(super) mod header_list;
-pub(super) mod household;
+pub(super) mod limit_key;
 pub(super) mod listen;
 pub(super) mod origin;
 pub(super) mod peer;

@@ -20,7 +20,7 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(60);
 const ADDRESSES_MAX: usize = 1000;
 
 /// The addresses that may be unlisted proxies.
-pub(crate) struct Unlisted {
+pub(crate) struct UnlistedProxies {
     warned: KeyedThrottle<IpAddr>,
     refused: Mutex<BTreeMap<IpAddr, Refused>>,
 }
@@ -31,13 +31,13 @@ struct Refused {
     since: Timestamp,
 }
 
-impl Default for Unlisted {
+impl Default for UnlistedProxies {
     fn default() -> Self {
         Self { warned: KeyedThrottle::new(WARNINGS), refused: Mutex::default() }
     }
 }
 
-impl Unlisted {
+impl UnlistedProxies {
     /// Warns if the request came through an unlisted proxy.
     pub(crate) fn forwarded(&self, client: &Client, proxies: &TrustedProxies, now: Timestamp) {
         if !client.is_unlisted_proxy {

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 
 use super::forwarded::Client;
 use super::header_list::{has, items};
-use super::household::household;
+use super::limit_key::limit_key;
 use super::origin::OriginRule;
 use super::peer::Held;
 use crate::http::problem::Problem;
@@ -78,8 +78,8 @@ impl AppState {
         }
         let address = client.address;
         let (rate, now) = (&settings.connections_per_address, self.hub.clock().now());
-        if !address.is_loopback() && !self.by_address.take(&household(address), rate, now) {
-            self.unlisted.refused(address, &settings.trusted_proxies, now);
+        if !address.is_loopback() && !self.by_address.take(&limit_key(address), rate, now) {
+            self.unlisted_proxies.refused(address, &settings.trusted_proxies, now);
             let problem = Problem::too_many_from_address();
             return Err(self.refuse(RefusalReason::Error(ErrorCode::RateLimited), problem));
         }

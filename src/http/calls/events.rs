@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 use super::answer::{EventPage, log_page};
 use super::views::{self, StatusPage};
 use crate::http::access::{Caller, MayRead};
-use crate::http::extract::{After, Limit, LogPlace, Place, QueryParams, SNAPSHOT};
+use crate::http::extract::{After, Limit, LogCursor, PageToken, QueryParams, SNAPSHOT};
 use crate::http::net::header_list::weight;
 use crate::http::openapi::Refusals;
 use crate::http::problem::{Problem, ProblemBody};
@@ -46,7 +46,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct SnapshotRequest {
     #[param(value_type = Option<String>)]
-    page: Option<Place<SNAPSHOT>>,
+    page: Option<PageToken<SNAPSHOT>>,
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
@@ -136,8 +136,8 @@ fn wants_stream(headers: &HeaderMap) -> bool {
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<Cursor>, Problem> {
     let Some(id) = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) else { return Ok(None) };
-    let read = id.to_str().ok().and_then(LogPlace::read);
-    read.map(|LogPlace(cursor)| Some(cursor)).ok_or_else(|| {
+    let read = id.to_str().ok().and_then(LogCursor::read);
+    read.map(|LogCursor(cursor)| Some(cursor)).ok_or_else(|| {
         let given = show_given(&String::from_utf8_lossy(id.as_bytes()).into());
         let expected = "expected the last id of the interrupted stream";
         Problem::bad_request(format!("`Last-Event-ID`: {expected}, got {given}"))

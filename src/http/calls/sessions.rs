@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use super::answer::many;
 use super::views::SessionDetail;
 use crate::http::access::MayRead;
-use crate::http::extract::{Limit, Place, QueryParams, SESSIONS, query};
+use crate::http::extract::{Limit, PageToken, QueryParams, SESSIONS, query};
 use crate::http::openapi::Refusals;
 use crate::http::problem::Problem;
 use crate::http::state::AppState;
@@ -52,7 +52,7 @@ pub(crate) struct SessionsRequest {
     #[serde(default)]
     app: String,
     #[param(value_type = Option<String>)]
-    cursor: Option<Place<SESSIONS>>,
+    cursor: Option<PageToken<SESSIONS>>,
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
@@ -124,7 +124,7 @@ async fn look_up(hub: &Hub, found: &mut Found<'_>, user: &UserId) -> Result<(), 
 
 /// Scans users from the request's cursor until the page is full.
 async fn search(hub: &Hub, found: &mut Found<'_>, mut among: Among) -> Result<(), Problem> {
-    if let Some(Place { user, .. }) = found.request.cursor.clone() {
+    if let Some(PageToken { user, .. }) = found.request.cursor.clone() {
         look_up(hub, found, &user).await?;
         among.after = Some(user);
     }
@@ -150,7 +150,7 @@ async fn search(hub: &Hub, found: &mut Found<'_>, mut among: Among) -> Result<()
             return Ok(());
         }
     }
-    found.next = among.after.map(Place::after);
+    found.next = among.after.map(PageToken::after);
     Ok(())
 }
 
@@ -158,7 +158,7 @@ async fn search(hub: &Hub, found: &mut Found<'_>, mut among: Among) -> Result<()
 struct Found<'a> {
     request: &'a SessionsRequest,
     sessions: Vec<(UserId, Arc<Record>, usize)>,
-    next: Option<Place<SESSIONS>>,
+    next: Option<PageToken<SESSIONS>>,
     damaged: Vec<UserId>,
 }
 
@@ -169,14 +169,14 @@ impl<'a> Found<'a> {
 
     /// Adds a user's matching terminals until the page is full.
     fn look_at(&mut self, user: UserId, record: &Arc<Record>) {
-        let place = self.request.cursor.as_ref().filter(|place| place.user == user);
-        let shown = place.map_or(0, |place| usize::try_from(place.read).unwrap_or(usize::MAX));
+        let token = self.request.cursor.as_ref().filter(|token| token.user == user);
+        let shown = token.map_or(0, |token| usize::try_from(token.read).unwrap_or(usize::MAX));
         for (index, terminal) in record.terminals.iter().enumerate().skip(shown) {
             if !self.matches(terminal) {
                 continue;
             }
             if self.sessions.len() == self.request.limit.get() {
-                self.next = Some(Place { user, read: index as u64 });
+                self.next = Some(PageToken { user, read: index as u64 });
                 return;
             }
             self.sessions.push((user.clone(), Arc::clone(record), index));

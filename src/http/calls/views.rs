@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::answer::many;
 use crate::clock::Clock;
-use crate::http::extract::{Limit, Place};
+use crate::http::extract::{Limit, PageToken};
 use crate::http::problem::Problem;
 use crate::hub::Hub;
 use crate::presence::{
@@ -135,7 +135,7 @@ pub(super) async fn statuses<const LIST: u8>(
 ) -> Result<Response, Problem> {
     let users = hub.store().users(among, limit.get()).await?;
     let next = users.last().filter(|_| users.len() == limit.get()).map(|(user, _)| user);
-    let next = next.map(|user| Place::<LIST>::after(user.clone()).to_string());
+    let next = next.map(|user| PageToken::<LIST>::after(user.clone()).to_string());
     Ok(page(&users, next, cursor))
 }
 

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::http::access::audit::AuditAction;
 use crate::http::access::{MayAct, MayRead};
-use crate::http::extract::{DEAD, JsonBody, Limit, LogPlace, Place, QueryParams};
+use crate::http::extract::{DEAD, JsonBody, Limit, LogCursor, PageToken, QueryParams};
 use crate::http::openapi::{BodyRefusals, Refusals};
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::state::AppState;
@@ -149,7 +149,7 @@ pub(crate) async fn test(
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeadRequest {
     #[param(value_type = Option<String>)]
-    cursor: Option<Place<DEAD>>,
+    cursor: Option<PageToken<DEAD>>,
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
@@ -160,7 +160,7 @@ pub(crate) struct DeadRequest {
 pub(crate) struct DeadLetters {
     dead: Vec<DeadLetter>,
     #[schema(value_type = Option<String>)]
-    next: Option<Place<DEAD>>,
+    next: Option<PageToken<DEAD>>,
 }
 
 /// An event that was given up.
@@ -192,12 +192,12 @@ pub(crate) async fn dead(
     _: MayRead,
     QueryParams(DeadRequest { cursor, limit }): QueryParams<DeadRequest>,
 ) -> Result<Response, Problem> {
-    let cursor = cursor.map(|place| Cursor(place.read));
+    let cursor = cursor.map(|token| Cursor(token.read));
     let dead = app.webhook.outbox().dead(cursor, false, limit.get()).await?;
     let next = dead
         .last()
         .filter(|_| dead.len() == limit.get())
-        .map(|Dead { entry, .. }| Place { user: entry.user.clone(), read: entry.cursor.0 });
+        .map(|Dead { entry, .. }| PageToken { user: entry.user.clone(), read: entry.cursor.0 });
     let dead = dead.into_iter().filter_map(letter).collect();
     Ok(Json(DeadLetters { dead, next }).into_response())
 }
@@ -212,7 +212,7 @@ fn letter(dead: Dead) -> Option<DeadLetter> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeadLetterSelection {
-    ids: Option<Vec<LogPlace>>,
+    ids: Option<Vec<LogCursor>>,
     #[serde(default)]
     all: bool,
 }
@@ -222,7 +222,9 @@ impl TryFrom<DeadLetterSelection> for Which {
 
     fn try_from(DeadLetterSelection { ids, all }: DeadLetterSelection) -> Result<Self, Problem> {
         match (ids, all) {
-            (Some(ids), false) => Ok(Self::These(ids.into_iter().map(|LogPlace(id)| id).collect())),
+            (Some(ids), false) => {
+                Ok(Self::These(ids.into_iter().map(|LogCursor(id)| id).collect()))
+            }
             (None, true) => Ok(Self::All),
             (Some(_), true) => {
                 Err(Problem::bad_request("expected either `ids` or `all`, got both"))

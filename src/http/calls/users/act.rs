@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::http::access::MayAct;
 use crate::http::access::audit::AuditAction;
 use crate::http::calls::views::Detail;
-use crate::http::extract::{JsonBody, Named};
+use crate::http::extract::{JsonBody, UserPath};
 use crate::http::openapi::{BodyRefusals, Refusals};
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::state::AppState;
@@ -84,7 +84,7 @@ pub(crate) struct Kicked {
 pub(crate) async fn kick(
     State(app): State<Arc<AppState>>,
     MayAct(caller): MayAct,
-    Named(user): Named,
+    UserPath(user): UserPath,
     request: Result<JsonBody<KickRequest>, Problem>,
 ) -> Result<Json<Kicked>, Problem> {
     let JsonBody(request) = request.map_err(|problem| problem.explained(KICK_BODIES))?;
@@ -155,7 +155,7 @@ pub(crate) struct CustomRequest {
 pub(crate) async fn set_custom(
     State(app): State<Arc<AppState>>,
     MayAct(caller): MayAct,
-    Named(user): Named,
+    UserPath(user): UserPath,
     JsonBody(CustomRequest { custom }): JsonBody<CustomRequest>,
 ) -> Result<Response, Problem> {
     bounded("custom", custom.as_deref())?;

@@ -14,7 +14,9 @@ use utoipa::{IntoParams, ToSchema};
 use crate::http::access::MayRead;
 use crate::http::calls::answer::{EventPage, log_page, many};
 use crate::http::calls::views::{self, Detail, SessionDetail, StatusPage};
-use crate::http::extract::{HISTORY, JsonBody, Limit, Named, Place, QueryParams, USERS, WATCHERS};
+use crate::http::extract::{
+    HISTORY, JsonBody, Limit, PageToken, QueryParams, USERS, UserPath, WATCHERS,
+};
 use crate::http::openapi::{BodyRefusals, Refusals};
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::state::AppState;
@@ -115,7 +117,7 @@ pub(crate) async fn statuses(
 pub(crate) async fn user(
     State(app): State<Arc<AppState>>,
     _: MayRead,
-    Named(user): Named,
+    UserPath(user): UserPath,
 ) -> Result<Response, Problem> {
     let record = app.hub.record(&user).await?;
     Ok(Json(Detail::whole(&app.hub, &user, &record)).into_response())
@@ -134,7 +136,7 @@ pub(crate) struct UsersRequest {
     contains: String,
     state: Option<UserState>,
     #[param(value_type = Option<String>)]
-    cursor: Option<Place<USERS>>,
+    cursor: Option<PageToken<USERS>>,
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
@@ -194,7 +196,7 @@ async fn containing(
             break;
         }
     }
-    let next = next.map(|user| Place::<USERS>::after(user).to_string());
+    let next = next.map(|user| PageToken::<USERS>::after(user).to_string());
     Ok(views::page(&found, next, None))
 }
 
@@ -204,7 +206,7 @@ async fn containing(
 pub(crate) struct HistoryRequest {
     /// The `next` of the previous page.
     #[param(value_type = Option<String>)]
-    before: Option<Place<HISTORY>>,
+    before: Option<PageToken<HISTORY>>,
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
@@ -228,19 +230,20 @@ pub(crate) struct HistoryRequest {
 pub(crate) async fn history(
     State(app): State<Arc<AppState>>,
     _: MayRead,
-    Named(user): Named,
+    UserPath(user): UserPath,
     QueryParams(HistoryRequest { before, limit }): QueryParams<HistoryRequest>,
 ) -> Result<Response, Problem> {
-    if before.as_ref().is_some_and(|place| place.user != user) {
+    if before.as_ref().is_some_and(|token| token.user != user) {
         return Err(Problem::bad_request(
             "`before`: expected the `next` of a page of this user's history, got another user's",
         ));
     }
-    let part = Part::Before(before.map(|place| Cursor(place.read)));
+    let part = Part::Before(before.map(|token| Cursor(token.read)));
     let entries = app.hub.store().history(&user, part, limit.get()).await?;
     let more = entries.last().filter(|_| entries.len() == limit.get());
-    let place = |entry: &LogEntry| Place::<HISTORY> { user: user.clone(), read: entry.cursor.0 };
-    Ok(log_page(&entries, more.map(place)))
+    let token =
+        |entry: &LogEntry| PageToken::<HISTORY> { user: user.clone(), read: entry.cursor.0 };
+    Ok(log_page(&entries, more.map(token)))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -249,7 +252,7 @@ pub(crate) async fn history(
 pub(crate) struct WatchersRequest {
     /// The `next` of the previous page.
     #[param(value_type = Option<String>)]
-    cursor: Option<Place<WATCHERS>>,
+    cursor: Option<PageToken<WATCHERS>>,
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
@@ -285,21 +288,21 @@ pub(crate) struct WatcherPage<'a> {
 pub(crate) async fn watchers(
     State(app): State<Arc<AppState>>,
     _: MayRead,
-    Named(user): Named,
+    UserPath(user): UserPath,
     QueryParams(WatchersRequest { cursor, limit }): QueryParams<WatchersRequest>,
 ) -> Result<Response, Problem> {
-    if cursor.as_ref().is_some_and(|place| place.user != user) {
+    if cursor.as_ref().is_some_and(|token| token.user != user) {
         return Err(Problem::bad_request(
             "`cursor`: expected the `next` of a page of this user's watchers, got another user's",
         ));
     }
     let all = app.hub.watchers(&user);
-    let read = cursor.map(|place| place.read);
+    let read = cursor.map(|token| token.read);
     let rest = all.iter().filter(|(connection, _)| read.is_none_or(|at| connection.serial > at));
     let shown: Vec<_> = rest.take(limit.get()).collect();
     let last = shown.last().filter(|_| shown.len() == limit.get());
-    let place = |read| Place::<WATCHERS> { user: user.clone(), read };
-    let next = last.map(|(connection, _)| place(connection.serial).to_string());
+    let token = |read| PageToken::<WATCHERS> { user: user.clone(), read };
+    let next = last.map(|(connection, _)| token(connection.serial).to_string());
     let users: Vec<_> = shown.iter().map(|(_, user)| user.clone()).collect();
     let records = app.hub.records(&users).await?;
     let (mut watchers, mut damaged) = (Vec::with_capacity(shown.len()), BTreeSet::new());

@@ -30,7 +30,7 @@ pub(crate) const DEAD: u8 = b'd';
 
 /// A position in one of the lists above.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place<const LIST: u8> {
+pub(crate) struct PageToken<const LIST: u8> {
     /// The last user of the page. For `WATCHERS` the watched user, for `HISTORY` the history's user,
     /// for `DEAD` the user of the last dead letter.
     pub(crate) user: UserId,
@@ -39,14 +39,14 @@ pub(crate) struct Place<const LIST: u8> {
     pub(crate) read: u64,
 }
 
-impl<const LIST: u8> Place<LIST> {
+impl<const LIST: u8> PageToken<LIST> {
     /// The position after everything of a user.
     pub(crate) const fn after(user: UserId) -> Self {
         Self { user, read: u64::MAX }
     }
 }
 
-impl<const LIST: u8> fmt::Display for Place<LIST> {
+impl<const LIST: u8> fmt::Display for PageToken<LIST> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = vec![FORMAT, LIST];
         bytes.extend_from_slice(&self.read.to_be_bytes());
@@ -58,45 +58,46 @@ impl<const LIST: u8> fmt::Display for Place<LIST> {
 
 /// The text is not a page token of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NoPlace;
+pub(crate) struct InvalidPageToken;
 
-impl<const LIST: u8> FromStr for Place<LIST> {
-    type Err = NoPlace;
+impl<const LIST: u8> FromStr for PageToken<LIST> {
+    type Err = InvalidPageToken;
 
-    fn from_str(text: &str) -> Result<Self, NoPlace> {
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| NoPlace)?;
-        let (said, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(NoPlace)?;
-        if crc32fast::hash(said) != u32::from_be_bytes(*checksum) {
-            return Err(NoPlace);
+    fn from_str(text: &str) -> Result<Self, InvalidPageToken> {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidPageToken)?;
+        let (content, checksum) =
+            bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(InvalidPageToken)?;
+        if crc32fast::hash(content) != u32::from_be_bytes(*checksum) {
+            return Err(InvalidPageToken);
         }
-        let (read, user) = said
+        let (read, user) = content
             .strip_prefix(&[FORMAT, LIST])
             .and_then(<[u8]>::split_first_chunk::<8>)
-            .ok_or(NoPlace)?;
+            .ok_or(InvalidPageToken)?;
         let user = str::from_utf8(user).ok().and_then(|user| UserId::stored(user).ok());
-        Ok(Self { user: user.ok_or(NoPlace)?, read: u64::from_be_bytes(*read) })
+        Ok(Self { user: user.ok_or(InvalidPageToken)?, read: u64::from_be_bytes(*read) })
     }
 }
 
-impl<const LIST: u8> Serialize for Place<LIST> {
+impl<const LIST: u8> Serialize for PageToken<LIST> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de, const LIST: u8> Deserialize<'de> for Place<LIST> {
+impl<'de, const LIST: u8> Deserialize<'de> for PageToken<LIST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = "the `next` of a page of this list, as it was given out";
-        deserializer.deserialize_str(Read { expected, read: |text: &str| text.parse().ok() })
+        deserializer.deserialize_str(TextVisitor { expected, read: |text: &str| text.parse().ok() })
     }
 }
 
 /// A cursor of the transition log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
 #[schema(value_type = String)]
-pub(crate) struct LogPlace(pub(crate) Cursor);
+pub(crate) struct LogCursor(pub(crate) Cursor);
 
-impl LogPlace {
+impl LogCursor {
     /// Parses a cursor exactly as the hub writes it: digits only, no leading zero.
     pub(crate) fn read(text: &str) -> Option<Self> {
         let cursor: Cursor = text.parse().ok()?;
@@ -104,10 +105,10 @@ impl LogPlace {
     }
 }
 
-impl<'de> Deserialize<'de> for LogPlace {
+impl<'de> Deserialize<'de> for LogCursor {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = "a cursor of the log, as it was given out";
-        deserializer.deserialize_str(Read { expected, read: Self::read })
+        deserializer.deserialize_str(TextVisitor { expected, read: Self::read })
     }
 }
 
@@ -132,20 +133,20 @@ impl<'de> Deserialize<'de> for After {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let read = |text: &str| match text {
             "now" => Some(Self::Now),
-            _ => LogPlace::read(text).map(|LogPlace(cursor)| Self::Entry(cursor)),
+            _ => LogCursor::read(text).map(|LogCursor(cursor)| Self::Entry(cursor)),
         };
         let expected = "a cursor of the log, as it was given out, or \"now\"";
-        deserializer.deserialize_str(Read { expected, read })
+        deserializer.deserialize_str(TextVisitor { expected, read })
     }
 }
 
 /// A visitor that parses a text, or fails with what was expected.
-struct Read<F> {
+struct TextVisitor<F> {
     expected: &'static str,
     read: F,
 }
 
-impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for Read<F> {
+impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for TextVisitor<F> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

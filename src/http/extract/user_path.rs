@@ -8,9 +8,9 @@ use crate::presence::UserId;
 use crate::wire::show_given;
 
 /// The user in the path.
-pub(crate) struct Named(pub(crate) UserId);
+pub(crate) struct UserPath(pub(crate) UserId);
 
-impl<S: Send + Sync> FromRequestParts<S> for Named {
+impl<S: Send + Sync> FromRequestParts<S> for UserPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {

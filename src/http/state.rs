@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
-use super::access::WRONG_KEYS_NOTED;
+use super::access::WRONG_KEYS_LOGGED;
 use super::access::audit::AuditLog;
 use super::net::addresses::Addresses;
 use super::net::unlisted::UnlistedProxies;
@@ -30,9 +30,9 @@ pub struct AppState {
     pub(super) webhook: Arc<Webhook>,
     settings: ArcSwap<Settings>,
     /// Bounds the open WebSockets.
-    pub(super) places: Arc<Semaphore>,
+    pub(super) websocket_permits: Arc<Semaphore>,
     /// Bounds all sockets, including those of plain requests.
-    pub(super) sockets: Arc<Semaphore>,
+    pub(super) socket_permits: Arc<Semaphore>,
     /// Limits new connections of each address.
     pub(super) by_address: Buckets<IpAddr>,
     /// Limits warnings about refused origins.
@@ -44,7 +44,7 @@ pub struct AppState {
     /// Limits login attempts with wrong keys.
     pub(super) wrong_keys: Buckets<IpAddr>,
     /// Limits audit entries about wrong keys.
-    pub(super) wrong_keys_noted: KeyedThrottle<IpAddr>,
+    pub(super) wrong_keys_logged: KeyedThrottle<IpAddr>,
     /// The name of the dashboard's cookie.
     pub(super) cookie: String,
     pub(super) audit_log: Arc<AuditLog>,
@@ -62,13 +62,13 @@ pub struct AppState {
 impl AppState {
     pub fn new(sessions: Arc<Sessions>, webhook: Arc<Webhook>, settings: Settings) -> Arc<Self> {
         let hub = Arc::clone(sessions.hub());
-        let places = settings.max_connections.min(Semaphore::MAX_PERMITS - REQUESTS_SPARE);
+        let websockets = settings.max_connections.min(Semaphore::MAX_PERMITS - REQUESTS_SPARE);
         let by_address = Buckets::default();
         Arc::new(Self {
             cookie: settings.cookie.clone(),
             logins: Logins::default(),
             wrong_keys: Buckets::default(),
-            wrong_keys_noted: KeyedThrottle::new(WRONG_KEYS_NOTED),
+            wrong_keys_logged: KeyedThrottle::new(WRONG_KEYS_LOGGED),
             audit_log: Arc::new(AuditLog::new(hub.clock().clone())),
             addresses: Arc::default(),
             stats_series: StatsSeries::default(),
@@ -79,8 +79,8 @@ impl AppState {
             sessions,
             webhook,
             settings: ArcSwap::from_pointee(settings),
-            places: Arc::new(Semaphore::new(places)),
-            sockets: Arc::new(Semaphore::new(places + REQUESTS_SPARE)),
+            websocket_permits: Arc::new(Semaphore::new(websockets)),
+            socket_permits: Arc::new(Semaphore::new(websockets + REQUESTS_SPARE)),
             by_address,
             refused_origins: KeyedThrottle::new(Lines::EACH_ONCE),
             unlisted_proxies: UnlistedProxies::default(),

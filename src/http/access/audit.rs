@@ -118,7 +118,7 @@ impl AuditLog {
     }
 
     /// Records an action of an administrator of a Tencent Cloud IM application.
-    pub(crate) fn administrator_did(
+    pub(crate) fn audit_administrator(
         &self,
         identifier: &str,
         audited: &AuditAction<'_>,

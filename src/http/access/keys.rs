@@ -24,7 +24,7 @@ const COOKIE_PATHS: &str = "/v1/";
 const ACT_HEADER: HeaderName = HeaderName::from_static("x-presence-hub");
 
 /// The rate limit on audit entries about wrong keys.
-pub(crate) const WRONG_KEYS_NOTED: Lines =
+pub(crate) const WRONG_KEYS_LOGGED: Lines =
     Lines { of_each: 5, of_all: 100, within: Duration::from_secs(60) };
 
 /// Proof that the caller may read.
@@ -122,7 +122,7 @@ impl AppState {
     /// Records a wrong key in the audit log, without the key and rate limited; returns the error.
     pub(crate) fn wrong_key(&self, address: IpAddr) -> Problem {
         let now = self.hub.clock().now();
-        if let Some(suppressed) = self.wrong_keys_noted.admit(limit_key(address), now) {
+        if let Some(suppressed) = self.wrong_keys_logged.admit(limit_key(address), now) {
             self.audit_log.wrong_key(address, suppressed);
         }
         Problem::unknown_key()

@@ -88,12 +88,12 @@ pub async fn serve(listener: Arc<Listener>, app: Arc<AppState>, router: Router) 
             }
         };
         pause = first_pause;
-        let Ok(place) = Arc::clone(&app.sockets).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&app.socket_permits).try_acquire_owned() else {
             // The remaining file descriptors are for the store and the webhook.
             app.hub.metrics().accept_errors.inc();
             continue;
         };
-        let held = Held(Arc::new(place));
+        let held = Held(Arc::new(permit));
         // With Nagle's algorithm, a small frame could wait for the previous acknowledgement.
         stream.set_nodelay(true).ok();
         let (router, tls) = (router.clone(), listener.tls.clone());

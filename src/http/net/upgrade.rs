@@ -46,9 +46,9 @@ pub(crate) async fn upgrade(
     let mut response =
         create_response_with_body(&request, Body::empty).map_err(|error| handshake(&error))?;
     let address = app.admit(&client, request.headers())?;
-    let place = Arc::clone(&app.places).try_acquire_owned();
+    let permit = Arc::clone(&app.websocket_permits).try_acquire_owned();
     let unavailable = RefusalReason::Error(ErrorCode::Unavailable);
-    let place = place.map_err(|_| app.refuse(unavailable, Problem::full()))?;
+    let permit = permit.map_err(|_| app.refuse(unavailable, Problem::full()))?;
     if items(request.headers(), SUBPROTOCOLS).any(|offered| offered == SUBPROTOCOL) {
         let protocol = HeaderValue::from_static(SUBPROTOCOL);
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
@@ -56,7 +56,7 @@ pub(crate) async fn upgrade(
     let upgrade = hyper::upgrade::on(&mut request);
     let sessions = Arc::clone(&app.sessions);
     let counted = app.addresses.count(address);
-    tokio::spawn(serve(sessions, upgrade, address, (place, held, counted)));
+    tokio::spawn(serve(sessions, upgrade, address, (permit, held, counted)));
     Ok(response)
 }
 

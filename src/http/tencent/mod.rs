@@ -183,7 +183,7 @@ async fn kick(app: &AppState, administrator: &str, body: &Bytes) -> Result<(), F
     let (kicked, _) = ended.map_err(|_| Fault::KickFailed)?;
     let what = format!("everything: {} ended, tokens revoked", kicked.len());
     let audited = AuditAction { action: "kick", whom: Some(&user), why: None };
-    app.audit_log.administrator_did(administrator, &audited, &what);
+    app.audit_log.audit_administrator(administrator, &audited, &what);
     Ok(())
 }
 

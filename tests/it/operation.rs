@@ -56,7 +56,7 @@ async fn development_mode_makes_its_keys_and_keeps_them() {
 }
 
 #[tokio::test]
-async fn on_sigterm_everybody_is_sent_away_to_come_back() {
+async fn sigterm_drains_all_clients() {
     let mut server = Server::start(&[("server.drain", "5s")]);
     let (mut phone, _) = server.login("ann", "android").await;
     let mut visitor = server.connect().await;
@@ -97,7 +97,7 @@ async fn on_sigterm_everybody_is_sent_away_to_come_back() {
 }
 
 #[tokio::test]
-async fn nobody_holds_up_the_end_for_longer_than_the_drain() {
+async fn a_client_that_does_not_read_cannot_delay_shutdown_beyond_the_drain() {
     let mut server = Server::start(&[("server.drain", "300ms")]);
     let (_deaf, _) = server.login("ann", "linux").await;
     server.signal(Signal::INT);
@@ -119,7 +119,7 @@ async fn a_second_signal_stops_at_once() {
 }
 
 #[tokio::test]
-async fn on_sighup_the_configuration_is_read_again() {
+async fn sighup_reloads_the_configuration() {
     let write = |server: &Server, text: &str| {
         std::fs::write(server.directory.path().join("config.toml"), text).expect("to write");
         server.signal(Signal::HUP);
@@ -230,7 +230,7 @@ async fn no_secret_is_ever_logged() {
 }
 
 #[tokio::test]
-async fn each_session_leaves_a_line_when_it_begins_and_one_with_the_cause_of_its_end() {
+async fn each_session_logs_its_begin_and_its_end_with_the_cause() {
     let server = Server::start(&[("login.policy", "multi")]);
     let mut ended = Vec::new();
     let mut note = |ok: &Value, cause: &'static str| {
@@ -273,7 +273,7 @@ async fn each_session_leaves_a_line_when_it_begins_and_one_with_the_cause_of_its
 }
 
 #[tokio::test]
-async fn the_hub_outlives_a_want_of_file_descriptors() {
+async fn the_hub_survives_running_out_of_file_descriptors() {
     let server = Server::start(&[]);
     let mut kept = TcpStream::connect(server.address).await.expect("a connection");
     let mut ask = async || {
@@ -308,7 +308,7 @@ async fn the_hub_outlives_a_want_of_file_descriptors() {
 }
 
 #[tokio::test]
-async fn where_few_files_may_be_open_fewer_connections_are_taken() {
+async fn a_low_open_file_limit_lowers_max_connections() {
     let directory = tempfile::tempdir().expect("a directory");
     let log = directory.path().join("log");
     let mut command = Command::new("sh");

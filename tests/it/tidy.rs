@@ -141,7 +141,7 @@ fn no_files_import_each_other_in_a_circle() {
 
 /// A module knows those above it in `lib.rs`, never those below.
 #[test]
-fn the_list_of_modules_is_in_reading_order() {
+fn modules_are_listed_after_what_they_import() {
     let lib = fs::read_to_string(root().join("src/lib.rs")).expect("lib.rs");
     let listed: Vec<_> = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")).collect();
     let listed: Vec<_> = listed.iter().map(|name| name.trim_end_matches(';')).collect();
@@ -224,7 +224,7 @@ fn files_are_short_and_named_for_what_they_hold() {
 }
 
 #[test]
-fn these_checks_see_what_they_look_for() {
+fn the_checks_detect_violations() {
     let imported = |code: &str| -> Vec<_> {
         let found = paths(code, &["parts".to_owned()]);
         found.into_iter().map(|named| named.names.join("::")).collect()

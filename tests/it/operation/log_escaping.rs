@@ -8,7 +8,7 @@ use crate::support::{API_KEY, Server};
 const UNSEEN: &str = "\u{202e}\u{2028}\u{2066}\u{200b}\u{feff}\u{85}\u{e0041}\u{61c}\u{ad}\u{3164}\u{34f}\u{e000}\u{a0}\u{3000}\u{fe0f}";
 
 #[tokio::test]
-async fn unseen_characters_are_escaped_wherever_a_line_has_them() {
+async fn invisible_characters_are_escaped_in_log_lines() {
     for format in ["text", "json"] {
         let server = Server::start(&[("log.format", format), ("log.filter", "debug")]);
         let unseen: String = UNSEEN.chars().filter(|c| !c.is_control()).collect();

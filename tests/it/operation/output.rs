@@ -73,7 +73,7 @@ impl Unread {
 }
 
 #[tokio::test]
-async fn a_hub_whose_log_nobody_reads_serves_on_and_counts_the_lines_it_drops() {
+async fn a_hub_with_a_blocked_log_keeps_serving_and_counts_dropped_lines() {
     let unread = Unread::start();
     unread.fill().await;
     let (mut client, _) = unread.server.login("ann", "linux").await;
@@ -104,7 +104,7 @@ async fn a_hub_whose_log_nobody_reads_serves_on_and_counts_the_lines_it_drops() 
 }
 
 #[tokio::test]
-async fn a_hub_whose_log_nobody_reads_still_stops_on_sigterm() {
+async fn a_hub_with_a_blocked_log_stops_on_sigterm() {
     let mut unread = Unread::start();
     unread.fill().await;
     unread.server.signal(Signal::TERM);
@@ -112,7 +112,7 @@ async fn a_hub_whose_log_nobody_reads_still_stops_on_sigterm() {
 }
 
 #[tokio::test]
-async fn an_error_at_the_start_ends_a_hub_whose_log_nobody_reads() {
+async fn a_startup_error_exits_even_if_the_log_is_blocked() {
     let unread = Unread::start();
     unread.fill().await;
     // The pipe is full: another hub says there that the first one has its address, and ends.

@@ -24,7 +24,7 @@ async fn reload(server: &Server, file: &str) {
 }
 
 #[tokio::test]
-async fn a_reload_names_the_settings_that_only_a_restart_changes() {
+async fn a_reload_reports_settings_that_need_a_restart() {
     let settings = [("auth.admin_keys", "[\"an-admin-key-for-tests\"]")];
     let server = Server::with_file("[server]\ndrain = \"1s\"\n", &settings);
     let before = configuration(&server).await;
@@ -48,7 +48,7 @@ async fn a_reload_names_the_settings_that_only_a_restart_changes() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_changed_on_disk_waits_for_a_restart_and_the_log_says_so() {
+async fn a_reload_reports_a_changed_certificate_as_pending() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (certificate, key) = make_certificate(directory.path());
     let settings =
@@ -61,7 +61,7 @@ async fn a_certificate_that_changed_on_disk_waits_for_a_restart_and_the_log_says
 }
 
 #[tokio::test]
-async fn a_reload_changes_how_long_a_drain_may_take() {
+async fn a_reload_changes_the_drain_time() {
     let mut server = Server::with_file("[server]\ndrain = \"100s\"\n", &[]);
     // A client that never reads its end.
     let (_deaf, _) = server.login("ann", "linux").await;

@@ -114,7 +114,7 @@ async fn times_follow_the_wall_clock_and_windows_and_versions_do_not() {
 }
 
 #[tokio::test]
-async fn a_wall_clock_that_is_set_ends_no_session() {
+async fn setting_the_wall_clock_ends_no_session() {
     let hub = Settable::start(&[]);
     let (mut page, _) = hub.login("web", 0).await;
     for hours in [1, -1, 30, 0] {

@@ -158,7 +158,7 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn a_fault_names_the_key_what_was_given_and_what_was_expected() {
+fn config_errors_name_the_key_the_given_value_and_the_expected_one() {
     let mut wrong = Vec::new();
     for (file, expected) in FILES {
         let directory = tempfile::tempdir().expect("a directory");

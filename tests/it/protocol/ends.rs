@@ -22,7 +22,7 @@ async fn last_words(client: &mut Client) -> (Value, u16) {
 }
 
 #[tokio::test]
-async fn whoever_is_kicked_hears_why_and_by_whom() {
+async fn kick_notices_have_the_reason_and_the_kicker() {
     let server = Server::start(&[("login.policy", "dual"), ("login.max_instances", "{ web = 2 }")]);
     let began = now_millis();
     let notice = |(mut notice, code): (Value, u16)| {
@@ -85,7 +85,7 @@ async fn whoever_is_kicked_hears_why_and_by_whom() {
 }
 
 #[tokio::test]
-async fn a_kick_without_words_has_none() {
+async fn a_kick_notice_without_a_message_has_no_message_field() {
     let server = Server::start(&[]);
     let (mut client, _) = server.login("ann", "web").await;
     server.call("POST", "/v1/users/ann/kick", Some(json!({ "all": true }))).await;
@@ -124,7 +124,7 @@ async fn an_expired_token_ends_its_session_unless_it_is_refreshed() {
 }
 
 #[tokio::test]
-async fn a_token_with_more_than_a_minute_left_is_not_called_expiring() {
+async fn token_expiring_is_not_sent_with_more_than_a_minute_left() {
     let server = Server::start(&[]);
     let mut client = login_until(&server, "ann", "web", now_secs() + 90).await;
     for _ in 0..3 {
@@ -134,7 +134,7 @@ async fn a_token_with_more_than_a_minute_left_is_not_called_expiring() {
 }
 
 #[tokio::test]
-async fn a_refresh_that_is_refused_leaves_the_session_as_it_was() {
+async fn a_refused_refresh_does_not_change_the_session() {
     let server = Server::start(&[]);
     let (mut client, ok) = server.login("ann", "web").await;
     let claims = |changes: Value| {
@@ -166,7 +166,7 @@ async fn a_refresh_that_is_refused_leaves_the_session_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_kick_of_everything_revokes_the_tokens_of_before() {
+async fn a_kick_of_all_revokes_earlier_tokens() {
     let server = Server::start(&[]);
     let issued = |iat: Option<u64>| {
         let exp = now_secs() + 3600;
@@ -211,7 +211,7 @@ async fn a_kick_of_one_session_revokes_nothing() {
 }
 
 #[tokio::test]
-async fn a_logout_is_answered_and_then_the_end() {
+async fn a_logout_is_answered_and_then_closed() {
     let server = Server::start(&[]);
     let (mut client, _) = server.login("ann", "android").await;
     assert_eq!(client.ok(json!({ "type": "logout" })).await, json!({}));
@@ -222,7 +222,7 @@ async fn a_logout_is_answered_and_then_the_end() {
 }
 
 #[tokio::test]
-async fn silence_and_the_background_have_their_own_codes() {
+async fn silence_and_background_have_their_own_close_codes() {
     let server = Server::start(&[
         ("liveness.web_ping", "200ms"),
         ("liveness.web_silence", "1s"),

@@ -24,7 +24,7 @@ fn login(user: &str) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn whoever_breaks_the_framing_is_told_which_rule() {
+async fn framing_errors_have_their_close_codes() {
     let server = small();
     let close = |payload: &[u8]| frame(CLOSE, payload);
     let rows: Vec<(&str, Vec<u8>, u16)> = vec![
@@ -64,7 +64,7 @@ async fn whoever_breaks_the_framing_is_told_which_rule() {
 }
 
 #[tokio::test]
-async fn a_visitor_is_held_to_the_framing_too() {
+async fn framing_is_checked_before_login() {
     let server = small();
     let mut raw = Raw::upgrade(&server).await;
     raw.send(&head(TEXT, 1 << 40)).await;
@@ -72,7 +72,7 @@ async fn a_visitor_is_held_to_the_framing_too() {
 }
 
 #[tokio::test]
-async fn a_message_may_come_in_pieces_and_as_large_as_the_limit() {
+async fn fragmented_messages_up_to_the_limit_are_accepted() {
     let server = small();
     let mut raw = Raw::upgrade(&server).await;
     let mut login = login("ann");
@@ -94,7 +94,7 @@ async fn a_message_may_come_in_pieces_and_as_large_as_the_limit() {
 }
 
 #[tokio::test]
-async fn a_message_in_pieces_is_not_mixed_with_what_others_say() {
+async fn fragments_of_different_connections_do_not_mix() {
     let server = small();
     let (mut ann, mut bob) = (logged_in(&server, "ann").await, logged_in(&server, "bob").await);
     let text = json!({ "type": "set", "id": 2, "custom": "in pieces" }).to_string();
@@ -131,7 +131,7 @@ async fn a_close_is_answered_with_its_own_code() {
 }
 
 #[tokio::test]
-async fn nothing_after_a_close_is_heeded() {
+async fn messages_after_a_close_frame_are_ignored() {
     let server = small();
     let mut raw = logged_in(&server, "ann").await;
     let set = json!({ "type": "set", "id": 2, "custom": "too late" }).to_string();
@@ -170,7 +170,7 @@ async fn a_connection_that_breaks_ends_its_session_at_once() {
 }
 
 #[tokio::test]
-async fn a_burst_of_pings_is_answered_and_an_unasked_pong_is_not() {
+async fn every_ping_is_answered_and_unsolicited_pongs_are_not() {
     let server = Server::start(&[]);
     let mut raw = logged_in(&server, "ann").await;
     let mut bytes = frame(PONG, b"unasked");

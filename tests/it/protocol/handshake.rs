@@ -15,7 +15,7 @@ async fn answer(server: &Server, request: impl AsRef<[u8]>) -> Head {
 }
 
 #[tokio::test]
-async fn a_good_handshake_is_answered_as_the_rfc_wants() {
+async fn valid_handshakes_are_answered_as_rfc_6455_requires() {
     let server = Server::start(&[]);
     let own = Some("presence-hub.v1");
     let rows = [
@@ -44,7 +44,7 @@ async fn a_good_handshake_is_answered_as_the_rfc_wants() {
 }
 
 #[tokio::test]
-async fn lists_of_a_handshake_may_go_over_several_lines() {
+async fn handshake_lists_can_span_several_header_lines() {
     let server = Server::start(&[]);
     let rows = [
         vec![("Connection", "keep-alive"), ("Connection", "Upgrade")],
@@ -73,7 +73,7 @@ async fn lists_of_a_handshake_may_go_over_several_lines() {
 }
 
 #[tokio::test]
-async fn a_bad_handshake_is_refused_with_the_reason() {
+async fn invalid_handshakes_are_refused_with_the_reason() {
     let server = Server::start(&[]);
     let many: Vec<_> = (0..200).map(|n| (format!("X-Header-{n}"), "x")).collect();
     let many: Vec<_> = many.iter().map(|(name, value)| (name.as_str(), *value)).collect();
@@ -130,7 +130,7 @@ async fn a_bad_handshake_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn headers_that_are_no_text_are_refused() {
+async fn handshake_headers_with_invalid_bytes_are_refused() {
     let server = Server::start(&[]);
     for name in ["Host", "Upgrade", "Connection", "Sec-WebSocket-Version", "Sec-WebSocket-Key"] {
         let request = handshake(&server, &[(name, "QQQQ")]);
@@ -142,7 +142,7 @@ async fn headers_that_are_no_text_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_at_all_harms_nobody() {
+async fn bytes_that_are_not_http_are_refused() {
     let server = Server::start(&[]);
     let noise: Vec<u8> =
         (0_u32..4096).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
@@ -161,7 +161,7 @@ async fn what_is_no_http_at_all_harms_nobody() {
 }
 
 #[tokio::test]
-async fn whoever_is_slow_to_shake_hands_is_cut() {
+async fn slow_handshakes_time_out() {
     let server = Server::start(&[("server.handshake_timeout", "300ms")]);
     let request = handshake(&server, &[]);
     let silent = async { Raw::connect(server.address).await.is_cut().await };
@@ -187,7 +187,7 @@ async fn whoever_is_slow_to_shake_hands_is_cut() {
 }
 
 #[tokio::test]
-async fn what_follows_the_handshake_at_once_is_not_lost() {
+async fn data_sent_with_the_handshake_is_not_lost() {
     let server = Server::start(&[]);
     let mut raw = Raw::connect(server.address).await;
     let login = json!({
@@ -204,7 +204,7 @@ async fn what_follows_the_handshake_at_once_is_not_lost() {
 }
 
 #[tokio::test]
-async fn an_address_opens_only_so_many_connections() {
+async fn new_connections_are_rate_limited_per_address() {
     let server = Server::start(&[
         ("server.trusted_proxies", "[\"127.0.0.1\"]"),
         ("limits.connection_burst", "2"),
@@ -236,7 +236,7 @@ async fn an_address_opens_only_so_many_connections() {
 }
 
 #[tokio::test]
-async fn whoever_is_no_proxy_cannot_make_up_its_address() {
+async fn forwarded_addresses_of_untrusted_peers_are_ignored() {
     let server = Server::start(&[("limits.connection_burst", "1")]);
     for _ in 0..10 {
         let request = handshake(&server, &[("X-Forwarded-For", "203.0.113.7")]);
@@ -245,7 +245,7 @@ async fn whoever_is_no_proxy_cannot_make_up_its_address() {
 }
 
 #[tokio::test]
-async fn there_are_only_so_many_connections_in_all() {
+async fn max_connections_limits_websockets_but_not_the_api() {
     let server = Server::start(&[("server.max_connections", "2")]);
     let first = Raw::upgrade(&server).await;
     let _second = Raw::upgrade(&server).await;
@@ -261,7 +261,7 @@ async fn there_are_only_so_many_connections_in_all() {
 }
 
 #[tokio::test]
-async fn plain_requests_leave_file_descriptors_for_the_hub() {
+async fn plain_requests_cannot_use_up_all_sockets() {
     let server = Server::start(&[("server.max_connections", "2")]);
     let mut idle = Vec::new();
     // Two for the WebSockets there may be, and a few for requests: then no more.

@@ -53,7 +53,7 @@ fn entry(pair: &Pair, kid: &str, changes: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn entries_that_cannot_be_read_are_skipped() {
+async fn unreadable_jwks_entries_are_skipped() {
     let pair = Pair::new(Kind::Ec);
     let keys = KeyServer::start(&[]).await;
     let set = json!({ "keys": [
@@ -75,7 +75,7 @@ async fn entries_that_cannot_be_read_are_skipped() {
 }
 
 #[tokio::test]
-async fn a_key_of_the_same_name_for_something_else_neither_verifies_nor_hides_the_right_one() {
+async fn keys_with_the_same_kid_for_other_uses_are_ignored() {
     let (pair, other) = (Pair::new(Kind::Ec), Pair::new(Kind::Ec));
     let rsa = Pair::new(Kind::Rsa);
     let wrong = [
@@ -114,7 +114,7 @@ async fn a_key_of_the_same_name_for_something_else_neither_verifies_nor_hides_th
 }
 
 #[tokio::test]
-async fn several_keys_of_one_name_each_verify() {
+async fn several_keys_with_one_kid_all_verify() {
     let pairs = [Pair::new(Kind::Ed), Pair::new(Kind::Ed)];
     let keys = KeyServer::start(&[pairs[0].jwk("one"), pairs[1].jwk("one")]).await;
     let reader = Reader::new(&keys, Algorithm::EdDSA);
@@ -160,7 +160,7 @@ async fn known_keys_stay_in_use_while_the_set_cannot_be_fetched() {
 /// Anybody can make up a `kid`, and cause a fetch with it: a key that is published just afterwards must
 /// not be refused for good.
 #[tokio::test]
-async fn a_key_that_is_not_in_a_set_fetched_a_moment_ago_is_looked_up_again_before_it_is_unknown() {
+async fn an_unknown_kid_is_refetched_before_it_is_refused() {
     let (old, new) = (Pair::new(Kind::Ed), Pair::new(Kind::Ed));
     let keys = KeyServer::start(&[old.jwk("old")]).await;
     let reader = Reader::new(&keys, Algorithm::EdDSA);
@@ -176,7 +176,7 @@ async fn a_key_that_is_not_in_a_set_fetched_a_moment_ago_is_looked_up_again_befo
 }
 
 #[tokio::test]
-async fn a_key_that_was_exchanged_under_its_name_is_fetched_within_a_minute() {
+async fn a_key_replaced_under_its_kid_is_fetched_within_a_minute() {
     let (old, new) = (Pair::new(Kind::Ed), Pair::new(Kind::Ed));
     for kid in [Some("one"), None] {
         let jwk = |pair: &Pair| {
@@ -202,7 +202,7 @@ async fn a_key_that_was_exchanged_under_its_name_is_fetched_within_a_minute() {
 }
 
 #[tokio::test]
-async fn keys_that_were_fetched_stay_known_over_a_reload() {
+async fn fetched_keys_survive_a_reload() {
     let pair = Pair::new(Kind::Ec);
     let keys = KeyServer::start(&[pair.jwk("one")]).await;
     let server = keys.hub("ES256");

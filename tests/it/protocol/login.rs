@@ -34,7 +34,7 @@ fn keys(object: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_login_is_answered_with_all_that_a_client_needs() {
+async fn a_login_reply_has_all_documented_fields() {
     let server = Server::start(&[("login.policy", "multi")]);
     let rows = [
         ("web", "web", 20_000, 60_000),
@@ -92,7 +92,7 @@ async fn a_login_is_answered_with_all_that_a_client_needs() {
 }
 
 #[tokio::test]
-async fn a_login_that_is_wrong_is_answered_then_closed() {
+async fn invalid_logins_are_answered_and_closed() {
     let server = Server::start(&[]);
     let long = "x".repeat(129);
     let text = "ü".repeat(129);
@@ -128,7 +128,7 @@ async fn a_login_that_is_wrong_is_answered_then_closed() {
 }
 
 #[tokio::test]
-async fn without_a_login_nothing_else_is_answered() {
+async fn requests_before_login_are_refused() {
     let server = Server::start(&[]);
     let mut client = server.connect().await;
     let rows = [
@@ -157,7 +157,7 @@ async fn without_a_login_nothing_else_is_answered() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_log_in_is_closed() {
+async fn connections_without_login_time_out() {
     let server = Server::start(&[("login.timeout", "300ms")]);
     let silent = async { server.connect().await.until_closed().await.1 };
     let chatty = async {
@@ -171,7 +171,7 @@ async fn whoever_does_not_log_in_is_closed() {
 }
 
 #[tokio::test]
-async fn a_user_changes_only_so_often() {
+async fn changes_are_rate_limited_per_user() {
     let server = Server::start(&[("limits.changes_per_user_per_minute", "4")]);
     let (mut client, _) = server.login("ann", "linux").await;
     client.ok(json!({ "type": "set", "custom": "one" })).await;
@@ -195,7 +195,7 @@ async fn a_user_changes_only_so_often() {
 }
 
 #[tokio::test]
-async fn a_session_goes_on_where_its_client_resumes_it() {
+async fn a_resumed_session_keeps_its_id_on_a_new_connection() {
     let server = Server::start(&[]);
     let (mut first, ok) = server.login("ann", "android").await;
     let session = ok["session"].clone();
@@ -219,7 +219,7 @@ async fn a_session_goes_on_where_its_client_resumes_it() {
 }
 
 #[tokio::test]
-async fn a_resume_never_costs_anybody() {
+async fn a_resume_never_kicks_another_session() {
     let server = Server::start(&[("login.policy", "single")]);
     let resume = |platform, session: &str| {
         changed(login("ann", platform, platform), &json!({ "resume": session }))
@@ -247,7 +247,7 @@ async fn a_resume_never_costs_anybody() {
 }
 
 #[tokio::test]
-async fn a_login_that_may_not_kick_is_told_who_is_in_the_way() {
+async fn reject_new_refuses_a_login_and_names_the_conflicting_devices() {
     let server = Server::start(&[("login.policy", "single"), ("login.on_conflict", "reject_new")]);
     let (mut phone, _) = server.login("ann", "android").await;
     let mut client = server.connect().await;

@@ -29,7 +29,7 @@ fn check_error(heard: &Value, id: Option<u64>, code: &str, of: &str) {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_answered_and_the_connection_lives_on() {
+async fn malformed_messages_get_an_error_and_keep_the_connection() {
     let server = Server::start(&[]);
     let deep = format!(r#"{{"id":3,"type":{}{}}}"#, "[".repeat(20_000), "]".repeat(20_000));
     let rows = [
@@ -68,7 +68,7 @@ async fn what_is_no_request_is_answered_and_the_connection_lives_on() {
 }
 
 #[tokio::test]
-async fn a_wrong_field_is_answered_and_never_counted() {
+async fn invalid_fields_get_an_error_and_do_not_count_as_malformed() {
     let server = Server::start(&[]);
     let rows = [
         (r#"{"type":"ping"}"#, None),
@@ -102,7 +102,7 @@ async fn a_wrong_field_is_answered_and_never_counted() {
 }
 
 #[tokio::test]
-async fn unknown_fields_escapes_and_every_integer_id_are_taken() {
+async fn unknown_fields_escapes_and_all_integer_ids_are_accepted() {
     let server = Server::start(&[]);
     let (mut client, _) = server.login("ann", "linux").await;
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
@@ -121,7 +121,7 @@ async fn unknown_fields_escapes_and_every_integer_id_are_taken() {
 }
 
 #[tokio::test]
-async fn the_tenth_message_that_means_nothing_ends_the_connection() {
+async fn the_tenth_malformed_message_closes_the_connection() {
     let server = Server::start(&[]);
     let (mut client, _) = server.login("ann", "linux").await;
     for n in 0..9 {
@@ -146,7 +146,7 @@ async fn the_tenth_message_that_means_nothing_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn visitors_who_mean_nothing_are_closed_too() {
+async fn ten_malformed_messages_close_a_connection_before_login() {
     let server = Server::start(&[]);
     let mut client = server.connect().await;
     for _ in 0..10 {
@@ -160,7 +160,7 @@ async fn visitors_who_mean_nothing_are_closed_too() {
 }
 
 #[tokio::test]
-async fn past_its_rate_a_connection_is_refused_not_closed() {
+async fn messages_over_the_rate_are_refused_without_closing() {
     let server =
         Server::start(&[("limits.messages_per_second", "5"), ("limits.message_burst", "10")]);
     let mut raw = Raw::upgrade(&server).await;
@@ -195,7 +195,7 @@ async fn past_its_rate_a_connection_is_refused_not_closed() {
 }
 
 #[tokio::test]
-async fn ten_seconds_past_its_rate_on_end_close_a_connection() {
+async fn ten_seconds_over_the_rate_close_the_connection() {
     let server =
         Server::start(&[("limits.messages_per_second", "1"), ("limits.message_burst", "1")]);
     let began = now_millis();

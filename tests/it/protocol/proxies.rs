@@ -30,7 +30,7 @@ async fn addresses(server: &Server, rows: &[Vec<(&str, &str)>]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_address_of_a_client_is_read_however_proxies_write_it() {
+async fn client_addresses_are_read_from_all_forwarding_headers() {
     let proxies = r#"["::ffff:127.0.0.1", "::ffff:10.0.0.0/104", "2001:db8:f::/48"]"#;
     let server = Server::start(&[("server.trusted_proxies", proxies)]);
     let xff = |value| vec![("X-Forwarded-For", value)];
@@ -84,7 +84,7 @@ async fn the_address_of_a_client_is_read_however_proxies_write_it() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_text_hide_nothing_that_a_proxy_appended() {
+async fn invalid_bytes_do_not_hide_what_a_proxy_appended() {
     let server = Server::start(&[("server.trusted_proxies", "[\"127.0.0.1\"]")]);
     let request = handshake(&server, &[("X-Forwarded-For", "QQQQ, 203.0.113.7")]);
     let mut bytes = request.into_bytes();
@@ -114,7 +114,7 @@ async fn crowd(server: &Server, clients: usize, proxy: &str) -> Vec<(Raw, Head)>
 }
 
 #[tokio::test]
-async fn bits_beyond_the_prefix_of_a_trusted_network_do_not_count() {
+async fn bits_beyond_the_prefix_of_a_network_are_ignored() {
     // Written as the whole network or as one address of it, and as IPv4 or as IPv6.
     for (proxies, client) in [
         (r#"["127.0.0.1", "10.0.0.0/8"]"#, "203.0.113.7"),
@@ -143,7 +143,7 @@ async fn warnings(server: &Server) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_crowd_behind_an_unlisted_proxy_is_warned_of_once_and_let_in_once_it_is_listed() {
+async fn an_unlisted_proxy_is_warned_about_once_and_works_when_listed() {
     const CLIENTS: usize = 600;
     for proxy in ["10.0.0.5", "198.51.100.5"] {
         let server = Server::start(&[("server.trusted_proxies", "[\"127.0.0.1\"]")]);
@@ -167,7 +167,7 @@ async fn a_crowd_behind_an_unlisted_proxy_is_warned_of_once_and_let_in_once_it_i
 }
 
 #[tokio::test]
-async fn a_listed_proxy_that_does_not_say_whom_it_forwards_for_is_named_as_such() {
+async fn a_listed_proxy_without_forwarding_headers_is_warned_about() {
     let proxies = r#"["127.0.0.1", "10.0.0.5"]"#;
     let server = Server::start(&[("server.trusted_proxies", proxies)]);
     let silent = [("X-Forwarded-For", "10.0.0.5")];
@@ -183,7 +183,7 @@ async fn a_listed_proxy_that_does_not_say_whom_it_forwards_for_is_named_as_such(
 }
 
 #[tokio::test]
-async fn an_unlisted_proxy_on_this_machine_is_warned_of_once() {
+async fn an_unlisted_proxy_on_loopback_is_warned_about_once() {
     let server = Server::start(&[]);
     let from = async |source: &str, headers: &[(&str, &str)]| {
         let socket = TcpSocket::new_v4().expect("a socket");
@@ -220,7 +220,7 @@ async fn warnings_about_proxies_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_client_that_makes_up_a_proxy_is_not_recommended_as_one() {
+async fn a_client_that_forges_a_proxy_is_not_recommended() {
     let server = Server::start(&[("server.trusted_proxies", "[\"127.0.0.1\"]")]);
     // The proxy appends the client's own address to what the client had written.
     for headers in [("X-Forwarded-For", "10.0.0.1, 203.0.113.7"), ("Forwarded", "for=203.0.113.7")]

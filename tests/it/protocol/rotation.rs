@@ -61,7 +61,7 @@ async fn a_token_that_any_of_the_secrets_signed_is_accepted() {
 }
 
 #[tokio::test]
-async fn rotating_the_secret_ends_nobody_who_is_connected() {
+async fn rotating_the_secret_ends_no_session() {
     let server = Server::with_file(&with(&[SECRET]), &[("auth.secret", "")]);
     let mut early = attempt(&server, SECRET, "early").await.expect("a login");
     assert_eq!(attempt(&server, NEW, "eve").await.err(), invalid());
@@ -86,7 +86,7 @@ async fn rotating_the_secret_ends_nobody_who_is_connected() {
 }
 
 #[tokio::test]
-async fn the_configuration_that_the_server_api_shows_hides_every_secret() {
+async fn config_call_hides_every_secret_of_the_list() {
     let secrets = format!("[\"{NEW}\", \"{SECRET}\"]");
     let admin = "an-admin-key-for-tests";
     let keys = format!("[\"{admin}\"]");

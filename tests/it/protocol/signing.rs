@@ -105,7 +105,7 @@ pub(super) async fn attempt(server: &Server, token: &str) -> Result<(), String> 
 }
 
 #[tokio::test]
-async fn a_public_key_checks_tokens_of_its_own_algorithm() {
+async fn a_public_key_verifies_only_its_own_algorithm() {
     for (name, kind) in [("RS256", Kind::Rsa), ("ES256", Kind::Ec), ("EdDSA", Kind::Ed)] {
         let pair = Pair::new(kind);
         let server = Server::start(&[
@@ -184,7 +184,7 @@ impl KeyServer {
 }
 
 #[tokio::test]
-async fn a_key_set_is_fetched_once_and_again_for_a_key_that_is_new() {
+async fn a_key_set_is_fetched_once_and_again_for_a_new_kid() {
     let (one, two) = (Pair::new(Kind::Ec), Pair::new(Kind::Ec));
     let keys = KeyServer::start(&[one.jwk("one")]).await;
     let server = keys.hub("ES256");
@@ -218,7 +218,7 @@ async fn a_key_set_is_fetched_once_and_again_for_a_key_that_is_new() {
 }
 
 #[tokio::test]
-async fn while_no_key_can_be_fetched_nobody_is_told_that_its_token_is_no_good() {
+async fn login_is_unavailable_while_the_key_set_cannot_be_fetched() {
     let pair = Pair::new(Kind::Ed);
     let keys = KeyServer::start(&[pair.jwk("one")]).await;
     keys.fail();
@@ -234,7 +234,7 @@ async fn while_no_key_can_be_fetched_nobody_is_told_that_its_token_is_no_good() 
 }
 
 #[tokio::test]
-async fn a_token_without_a_key_id_and_a_key_of_another_algorithm() {
+async fn a_token_without_kid_is_accepted_and_a_kid_of_another_algorithm_is_not() {
     let (ed, rsa) = (Pair::new(Kind::Ed), Pair::new(Kind::Rsa));
     let mut nameless = rsa.jwk("");
     nameless.common.key_id = None;
@@ -267,7 +267,7 @@ async fn a_token_that_any_of_several_public_keys_verifies_is_accepted() {
 }
 
 #[test]
-fn a_public_key_that_could_verify_nothing_is_refused_at_load() {
+fn an_unusable_public_key_is_refused_at_startup() {
     let (ec, rsa) = (Pair::new(Kind::Ec), Pair::new(Kind::Rsa));
     let path = ec.directory.path();
     let make = |name: &str, options: &[&str]| {

@@ -72,7 +72,7 @@ async fn check(server: &Server, rows: &[(&str, String)], refusal: Option<(&str, 
 const INVALID: Option<(&str, u16)> = Some(("invalid_token", 4502));
 
 #[tokio::test]
-async fn only_the_configured_algorithm_and_key_sign() {
+async fn only_the_configured_algorithm_and_key_are_accepted() {
     let server = Server::start(&[]);
     let claims = usual().to_string();
     let good = headed(&json!({ "alg": "HS256", "typ": "JWT" }));
@@ -117,7 +117,7 @@ async fn only_the_configured_algorithm_and_key_sign() {
 }
 
 #[tokio::test]
-async fn the_header_says_no_more_than_it_may() {
+async fn token_headers_with_a_wrong_typ_or_crit_are_refused() {
     let server = Server::start(&[]);
     let typ = |typ: &str| (typ.to_owned(), headed(&json!({ "alg": "HS256", "typ": typ })));
     for (name, token) in [
@@ -158,7 +158,7 @@ async fn the_header_says_no_more_than_it_may() {
 }
 
 #[tokio::test]
-async fn the_times_are_checked() {
+async fn exp_nbf_and_iat_are_checked() {
     let server = Server::start(&[("auth.leeway", "60s"), ("auth.max_token_ttl", "30d")]);
     let now = now_secs();
     let expired = [
@@ -199,7 +199,7 @@ async fn the_times_are_checked() {
 }
 
 #[tokio::test]
-async fn the_refusal_of_a_token_says_what_is_wrong_with_it() {
+async fn token_errors_name_the_invalid_claim() {
     let server = Server::start(&[("auth.issuer", "us")]);
     let with = |changes: Value| {
         let mut all = json!({ "iss": "us" });
@@ -242,7 +242,7 @@ async fn the_refusal_of_a_token_says_what_is_wrong_with_it() {
 }
 
 #[tokio::test]
-async fn the_subject_names_a_user() {
+async fn the_subject_must_be_a_valid_user_id() {
     let server = Server::start(&[]);
     let sub = |sub: &str| claiming(&json!({ "sub": sub }));
     let claims = format!(r#"{{"sub":"ann","sub":"bob","exp":{}}}"#, now_secs() + HOUR);
@@ -277,7 +277,7 @@ async fn the_subject_names_a_user() {
 }
 
 #[tokio::test]
-async fn the_issuer_and_the_audience_are_checked_where_configured() {
+async fn issuer_and_audience_are_checked_if_configured() {
     let server = Server::start(&[("auth.issuer", "us"), ("auth.audience", "presence")]);
     let rows = [
         ("neither", claiming(&json!({}))),
@@ -301,7 +301,7 @@ async fn the_issuer_and_the_audience_are_checked_where_configured() {
 }
 
 #[tokio::test]
-async fn a_token_may_be_for_one_platform_and_one_device() {
+async fn a_token_can_be_limited_to_platforms_and_a_device() {
     let server = Server::start(&[]);
     let refused = [
         ("a platform", claiming(&json!({ "platform": "web" }))),

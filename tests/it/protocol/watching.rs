@@ -40,7 +40,7 @@ async fn nothing_pushed(client: &mut Client) {
 }
 
 #[tokio::test]
-async fn statuses_come_in_the_order_asked() {
+async fn statuses_have_the_order_of_the_request() {
     let server = Server::start(&[]);
     server.login("bob", "web").await;
     let (mut client, _) = server.login("eve", "web").await;
@@ -59,7 +59,7 @@ async fn statuses_come_in_the_order_asked() {
 }
 
 #[tokio::test]
-async fn a_stranger_is_offline_and_of_version_0() {
+async fn an_unknown_user_is_offline_with_version_0() {
     let server = Server::start(&[]);
     let (mut client, _) = server.login("eve", "web").await;
     let expected = json!({
@@ -72,7 +72,7 @@ async fn a_stranger_is_offline_and_of_version_0() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_asked_about_is_told_apart() {
+async fn subscription_errors_distinguish_invalid_forbidden_and_too_many() {
     let server = Server::start(&[("limits.subscriptions", "3")]);
     let mut client = watcher(&server, json!(["bob", "team:*"])).await;
     let invalid = "x".repeat(129);
@@ -104,7 +104,7 @@ async fn what_cannot_be_asked_about_is_told_apart() {
 }
 
 #[tokio::test]
-async fn the_claim_or_else_the_default_says_whom_one_may_watch() {
+async fn the_watch_claim_overrides_the_default_watch_list() {
     let server = Server::start(&[("auth.default_watch", "[\"team:*\"]")]);
     let (mut client, _) = server.login("eve", "web").await;
     let ok = client.ok(query(&["team:1", "bob", "eve"])).await;
@@ -122,7 +122,7 @@ async fn the_claim_or_else_the_default_says_whom_one_may_watch() {
 }
 
 #[tokio::test]
-async fn one_to_200_users_are_asked_about_at_once() {
+async fn queries_and_subscriptions_take_1_to_200_users() {
     let server = Server::start(&[]);
     let (mut client, _) = server.login("eve", "web").await;
     let names: Vec<_> = (0..201).map(|n| format!("user{n}")).collect();
@@ -136,7 +136,7 @@ async fn one_to_200_users_are_asked_about_at_once() {
 }
 
 #[tokio::test]
-async fn a_subscription_tells_what_changes_until_it_ends() {
+async fn a_subscription_pushes_changes_until_unsubscribed() {
     let server = Server::start(&[("liveness.web_close_grace", "0s"), ("login.policy", "dual")]);
     let (mut eve, _) = server.login("eve", "web").await;
     let snapshot = eve.ok(subscribe(&["bob"])).await["statuses"][0].clone();
@@ -177,7 +177,7 @@ async fn a_subscription_tells_what_changes_until_it_ends() {
 }
 
 #[tokio::test]
-async fn what_watchers_cannot_tell_apart_is_not_pushed() {
+async fn invisible_changes_are_not_pushed() {
     let server = Server::start(&[]);
     let (mut eve, _) = server.login("eve", "web").await;
     let (mut tab, first) = server.login("bob", "web").await;
@@ -233,7 +233,7 @@ async fn a_custom_status_is_set_cleared_and_bounded() {
 }
 
 #[tokio::test]
-async fn ones_own_status_is_watched_like_any_other() {
+async fn users_can_watch_their_own_status() {
     let server = Server::start(&[("login.policy", "dual")]);
     let mut eve = watcher(&server, json!([])).await;
     eve.ok(subscribe(&["eve"])).await;
@@ -289,7 +289,7 @@ async fn pushes_and_answers_never_go_back() {
 }
 
 #[tokio::test]
-async fn ones_sessions_are_listed_and_ended_by_oneself() {
+async fn users_list_and_kick_their_own_sessions() {
     let server = Server::start(&[("login.policy", "multi")]);
     let mut desk = server.connect().await;
     let token = crate::support::token("ann");
@@ -335,7 +335,7 @@ async fn ones_sessions_are_listed_and_ended_by_oneself() {
 }
 
 #[tokio::test]
-async fn the_background_is_told_and_only_a_mini_program_has_a_deadline() {
+async fn only_a_mini_program_in_background_has_a_deadline() {
     let server = Server::start(&[("login.policy", "multi")]);
     for platform in ["android", "ios", "ipad", "windows", "mac", "linux", "web"] {
         let (mut client, _) = server.login(platform, platform).await;
@@ -365,7 +365,7 @@ async fn the_background_is_told_and_only_a_mini_program_has_a_deadline() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_watches_no_more() {
+async fn subscriptions_end_with_their_session() {
     let server = Server::start(&[]);
     let (mut eve, _) = server.login("eve", "linux").await;
     eve.ok(subscribe(&["a", "b", "c"])).await;

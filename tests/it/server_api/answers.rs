@@ -30,7 +30,7 @@ async fn raw(server: &Server, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn no_answer_is_sniffed_or_kept_unless_it_says_so() {
+async fn every_answer_has_nosniff_and_no_store_unless_it_sets_its_own() {
     let server =
         Server::start(&[("tencent.sdk_app_id", "7"), ("tencent.secret_key", "known to few")]);
     for (path, kept) in [
@@ -60,7 +60,7 @@ async fn no_answer_is_sniffed_or_kept_unless_it_says_so() {
 }
 
 #[tokio::test]
-async fn every_request_names_one_host() {
+async fn requests_without_exactly_one_valid_host_are_refused() {
     let server = Server::start(&[]);
     for path in ["/health", "/v1/stats", "/static/presence.js", "/ws", "/nothing"] {
         for (hosts, names_one) in [
@@ -102,7 +102,7 @@ async fn every_request_names_one_host() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_known_is_not_sent_again() {
+async fn a_matching_etag_is_answered_with_304() {
     let server = Server::start(&[]);
     for coding in ["identity", "gzip", "br"] {
         let accept = ("accept-encoding", coding);
@@ -132,7 +132,7 @@ async fn a_file_that_is_known_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn files_are_compressed_as_a_request_likes() {
+async fn files_are_compressed_by_accept_encoding() {
     let server = Server::start(&[]);
     let plain = send(&server, "/static/presence.js", &[]).await;
     assert_eq!(header(&plain, "content-encoding"), None);
@@ -185,7 +185,7 @@ async fn files_are_compressed_as_a_request_likes() {
 }
 
 #[tokio::test]
-async fn metrics_are_text_unless_open_metrics_is_asked_for() {
+async fn metrics_are_text_unless_accept_prefers_openmetrics() {
     const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
     const OPEN: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let server = Server::start(&[]);
@@ -260,7 +260,7 @@ fn check_text_format(text: &str) {
 }
 
 #[tokio::test]
-async fn a_kept_connection_outlives_the_handshake_and_ends_after_its_time() {
+async fn keep_alive_outlasts_the_handshake_timeout_and_then_closes() {
     let server =
         Server::start(&[("server.handshake_timeout", "200ms"), ("server.keep_alive", "1500ms")]);
     let mut stream = TcpStream::connect(server.address).await.expect("a connection");

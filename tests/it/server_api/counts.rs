@@ -15,7 +15,7 @@ async fn get(server: &Server, path: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_statistics_say_why() {
+async fn stats_count_by_kind_reason_and_cause() {
     let server = Server::start(&[("login.policy", "multi")]);
     let (mut web, _) = server.login("bob", "web").await;
     let (phone, _) = server.login("amy", "android").await;
@@ -74,7 +74,7 @@ async fn asked(address: std::net::SocketAddr, path: &str) -> reqwest::Response {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_point_is_taken_each_five_seconds_though_nobody_looks_and_an_hour_is_kept() {
+async fn a_stats_point_is_recorded_every_five_seconds_and_kept_for_an_hour() {
     let lab = Lab::new();
     let (address, _) = lab.serve_http(|settings| settings.keys = admin());
     let _ana = lab.listener("ana", "mac").await;
@@ -148,7 +148,7 @@ async fn the_nodes_are_listed() {
 }
 
 #[tokio::test]
-async fn who_watches_somebody_is_told_with_all_their_sessions() {
+async fn watchers_of_a_user_are_listed_by_session() {
     let server = Server::start(&[("login.policy", "multi")]);
     let mut watchers = Vec::new();
     for (user, platform) in [("ann", "web"), ("ann", "mac"), ("bob", "ios"), ("<b>", "linux")] {
@@ -195,7 +195,7 @@ async fn who_watches_somebody_is_told_with_all_their_sessions() {
 }
 
 #[tokio::test]
-async fn the_configuration_is_for_admins_and_tells_no_secret() {
+async fn config_call_is_for_admins_and_hides_secrets() {
     let (viewers, admins) =
         (format!("[\"{VIEWER_KEY}\"]"), format!("[\"{ADMIN_KEY}\", \"another-admin-key\"]"));
     let webhook = format!("[\"{WEBHOOK_SECRET}\"]");

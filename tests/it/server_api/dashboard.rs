@@ -74,7 +74,7 @@ async fn a_login_sets_a_cookie_that_scripts_and_other_sites_cannot_use() {
 }
 
 #[tokio::test]
-async fn a_cookie_reads_and_acts_as_its_role_may() {
+async fn a_cookie_has_the_rights_of_its_role() {
     let server = server_with(&[]);
     let (_bob, _) = server.login("bob", "web").await;
     let admin = cookie(server.address, ADMIN_KEY).await;
@@ -122,7 +122,7 @@ async fn a_cookie_reads_and_acts_as_its_role_may() {
 }
 
 #[tokio::test]
-async fn the_cookie_opens_nothing_but_v1() {
+async fn the_cookie_is_accepted_only_under_v1() {
     let server = server_with(&[
         ("auth.secret", ""),
         ("tencent.sdk_app_id", "7"),
@@ -152,7 +152,7 @@ async fn the_cookie_opens_nothing_but_v1() {
 }
 
 #[tokio::test]
-async fn two_hubs_on_one_host_leave_each_other_logged_in() {
+async fn two_hubs_on_one_host_use_different_cookies() {
     let mut one = server_with(&[]);
     let other = server_with(&[]);
     let logins = [cookie(one.address, ADMIN_KEY).await, cookie(other.address, ADMIN_KEY).await];
@@ -177,7 +177,7 @@ async fn two_hubs_on_one_host_leave_each_other_logged_in() {
 }
 
 #[tokio::test]
-async fn one_logs_out() {
+async fn logout_ends_only_that_login() {
     let server = server_with(&[]);
     let [one, other] =
         [cookie(server.address, VIEWER_KEY).await, cookie(server.address, VIEWER_KEY).await];
@@ -203,7 +203,7 @@ async fn one_logs_out() {
 }
 
 #[tokio::test]
-async fn wrong_keys_are_slowed_down_and_right_ones_are_not() {
+async fn wrong_keys_are_rate_limited_and_correct_ones_are_not() {
     let server = server_with(&[("server.trusted_proxies", "[\"127.0.0.1\"]")]);
     let from = async |address: &str, key: &str| {
         let request = server.http("POST", "/v1/admin/session").json(&json!({ "key": key }));
@@ -255,7 +255,7 @@ async fn pass(time: Duration) {
 }
 
 #[tokio::test]
-async fn a_login_ends_after_eight_hours_and_a_slowed_address_may_try_again() {
+async fn a_login_expires_after_eight_hours_and_the_wrong_key_limit_refills() {
     let lab = Lab::new();
     let (address, _) = lab.serve_http(|settings| settings.keys = keys(&[VIEWER_KEY], &[ADMIN_KEY]));
     let admin = cookie(address, ADMIN_KEY).await;
@@ -277,7 +277,7 @@ async fn a_login_ends_after_eight_hours_and_a_slowed_address_may_try_again() {
 }
 
 #[tokio::test]
-async fn a_login_ends_with_its_key_and_changes_with_its_role() {
+async fn a_login_ends_when_its_key_is_removed_and_follows_its_role() {
     let lab = Lab::new();
     let (address, app) = lab.serve_http(|settings| settings.keys = keys(&["viewer"], &["a", "b"]));
     let [a, b] = [cookie(address, "a").await, cookie(address, "b").await];
@@ -297,7 +297,7 @@ async fn a_login_ends_with_its_key_and_changes_with_its_role() {
 }
 
 #[tokio::test]
-async fn a_reload_ends_the_logins_of_a_key_that_is_gone() {
+async fn a_reload_ends_the_logins_and_streams_of_a_removed_key() {
     let file = |keys: &str| format!("[auth]\nadmin_keys = {keys}\n");
     let server =
         Server::with_file(&file("[\"the-first-of-two-keys\", \"the-second-of-two-keys\"]"), &[]);
@@ -322,7 +322,7 @@ async fn a_reload_ends_the_logins_of_a_key_that_is_gone() {
 }
 
 #[tokio::test]
-async fn what_is_done_is_noted_with_who_whom_and_why() {
+async fn actions_are_audited_with_caller_user_and_reason() {
     let server = server_with(&[]);
     let (_bob, _) = server.login("bob", "web").await;
     let (_eve, _) = server.login("<img src=x>", "web").await;
@@ -378,7 +378,7 @@ async fn what_is_done_is_noted_with_who_whom_and_why() {
 }
 
 #[tokio::test]
-async fn wrong_keys_of_back_ends_are_noted_but_do_not_fill_the_log() {
+async fn audit_lines_about_wrong_keys_are_rate_limited() {
     let server = server_with(&[]);
     for _ in 0..50 {
         let request = server.http("GET", "/v1/stats").bearer_auth("not-a-key-of-this-hub");
@@ -390,7 +390,7 @@ async fn wrong_keys_of_back_ends_are_noted_but_do_not_fill_the_log() {
 }
 
 #[test]
-fn logins_are_bounded_by_key_and_end_in_time() {
+fn logins_are_bounded_per_key_and_expire() {
     let keys = keys(&["viewer"], &["admin"]);
     let mark = |key: &str| keys.bearer(key).expect("a key").mark;
     let logins = Logins::default();
@@ -412,7 +412,7 @@ fn logins_are_bounded_by_key_and_end_in_time() {
 }
 
 #[test]
-fn a_bucket_takes_back_what_was_not_used() {
+fn a_bucket_accepts_unused_tokens_back() {
     let rate = Rate { burst: 2, per: 1, interval: Duration::from_secs(10) };
     let at = |seconds: u64| Timestamp::from_millis(seconds * 1000);
     let mut bucket = Bucket::default();
@@ -425,7 +425,7 @@ fn a_bucket_takes_back_what_was_not_used() {
 }
 
 #[test]
-fn a_bucket_is_kept_until_it_is_full_again() {
+fn buckets_are_evicted_only_when_full_again() {
     let rate = Rate { burst: 2, per: 1, interval: Duration::from_secs(10) };
     let at = |seconds: u64| Timestamp::from_millis(seconds * 1000);
     for begin in [1_000, 1_007, 1_019] {
@@ -449,7 +449,7 @@ fn a_bucket_is_kept_until_it_is_full_again() {
 }
 
 #[test]
-fn a_bucket_is_kept_for_as_long_as_the_rate_of_now_takes_to_fill_it() {
+fn bucket_eviction_follows_the_current_rate() {
     let fast = Rate { burst: 1, per: 1, interval: Duration::from_secs(1) };
     let slow = Rate { burst: 1, per: 1, interval: Duration::from_secs(1000) };
     let at = |seconds: u64| Timestamp::from_millis(seconds * 1000);

@@ -16,7 +16,7 @@ use super::{ADMIN_KEY, json_of, refusal, refused};
 use crate::support::{API_KEY, SOON, Server, http, make_certificate, token};
 
 #[tokio::test]
-async fn the_hub_says_that_it_lives_and_is_ready() {
+async fn health_and_ready_answer_200() {
     let server = Server::start(&[]);
     for path in ["/health", "/ready"] {
         let answer = server.http("GET", path).send().await.expect("an answer");
@@ -26,7 +26,7 @@ async fn the_hub_says_that_it_lives_and_is_ready() {
 }
 
 #[tokio::test]
-async fn metrics_are_for_loopback_or_for_whoever_has_a_key() {
+async fn metrics_need_a_key_except_from_loopback() {
     let server = Server::start(&[]);
     let (_ann, _) = server.login("ann", "web").await;
     let answer = server.http("GET", "/metrics").send().await.expect("an answer");
@@ -59,7 +59,7 @@ async fn metrics_are_for_loopback_or_for_whoever_has_a_key() {
 }
 
 #[tokio::test]
-async fn the_pages_are_served_safely() {
+async fn pages_have_security_headers_and_etags() {
     let server = Server::start(&[]);
     let get = async |path: &str| server.http("GET", path).send().await.expect("an answer");
     let home = get("/").await;
@@ -96,7 +96,7 @@ async fn the_pages_are_served_safely() {
 }
 
 #[tokio::test]
-async fn no_path_leads_out_of_the_pages() {
+async fn path_traversal_is_not_found() {
     let server = Server::start(&[]);
     for path in [
         "/static/../config.toml",
@@ -128,7 +128,7 @@ async fn face(server: &Server, name: &str) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn the_api_and_the_metrics_may_have_addresses_of_their_own() {
+async fn admin_and_metrics_can_have_their_own_addresses() {
     let server = Server::start(&[
         ("server.admin_listen", "127.0.0.1:0"),
         ("server.metrics_listen", "127.0.0.1:0"),
@@ -164,7 +164,7 @@ async fn the_api_and_the_metrics_may_have_addresses_of_their_own() {
 }
 
 #[tokio::test]
-async fn the_dashboard_is_where_the_api_is() {
+async fn the_dashboard_is_served_on_the_admin_address() {
     let (server, _) = in_development(&[("server.admin_listen", "127.0.0.1:0")]);
     let admin = face(&server, "Admin").await;
     let dashboard = server.greeting.lines().find(|line| line.contains("dashboard")).expect("it");
@@ -196,7 +196,7 @@ fn in_development(settings: &[(&str, &str)]) -> (Server, String) {
 }
 
 #[tokio::test]
-async fn development_calls_are_for_this_machine_and_its_key() {
+async fn development_calls_need_a_loopback_host_and_the_dev_key() {
     let (server, key) = in_development(&[]);
     let call = |path: &str| server.http("POST", path).body(json!({ "user": "ann" }).to_string());
     for path in ["/dev/token", "/dev/ignore"] {
@@ -235,7 +235,7 @@ async fn development_calls_are_for_this_machine_and_its_key() {
 }
 
 #[tokio::test]
-async fn a_development_token_may_be_for_one_platform() {
+async fn a_development_token_can_be_limited_to_one_platform() {
     let (server, key) = in_development(&[]);
     let mint = async |body: Value| {
         let request = server.http("POST", "/dev/token").header("x-dev-key", &key);
@@ -260,7 +260,7 @@ async fn a_development_token_may_be_for_one_platform() {
 }
 
 #[tokio::test]
-async fn a_development_token_lives_as_long_as_asked() {
+async fn a_development_token_has_the_requested_ttl() {
     let (server, key) = in_development(&[]);
     let request = server.http("POST", "/dev/token").header("x-dev-key", &key);
     let answer = request.body(r#"{"user":"ann","ttl":"75s"}"#).send().await.expect("an answer");
@@ -274,7 +274,7 @@ async fn a_development_token_lives_as_long_as_asked() {
 }
 
 #[tokio::test]
-async fn an_ignored_session_is_lost_by_silence() {
+async fn an_ignored_session_ends_by_silence() {
     let windows = [("liveness.web_ping", "200ms"), ("liveness.web_silence", "700ms")];
     let (server, key) = in_development(&windows);
     let answer = server.http("POST", "/dev/token").header("x-dev-key", &key);
@@ -326,7 +326,7 @@ impl Tls {
 }
 
 #[tokio::test]
-async fn the_hub_speaks_tls_where_it_has_a_certificate() {
+async fn the_hub_serves_tls_with_a_certificate() {
     let tls = Tls::start(&[
         ("server.handshake_timeout", "1s"),
         ("auth.admin_keys", &format!("[\"{ADMIN_KEY}\"]")),

@@ -13,7 +13,7 @@ async fn kick(server: &Server, body: &str) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn a_kick_that_names_nothing_is_refused_and_kicks_nobody() {
+async fn a_kick_without_a_target_is_refused_and_ends_no_session() {
     let server = Server::start(&[]);
     let (mut bob, _) = server.login("bob", "web").await;
     let session = "0".repeat(32);
@@ -54,7 +54,7 @@ async fn a_kick_that_names_nothing_is_refused_and_kicks_nobody() {
 }
 
 #[tokio::test]
-async fn only_a_kick_of_all_revokes() {
+async fn only_a_kick_of_all_revokes_tokens() {
     let server = Server::start(&[("login.policy", "multi")]);
     let (mut page, ok) = server.login("bob", "web").await;
     let (mut phone, _) = server.login("bob", "ios").await;
@@ -83,7 +83,7 @@ async fn only_a_kick_of_all_revokes() {
 }
 
 #[tokio::test]
-async fn names_that_a_url_cannot_bear_are_no_user_ids() {
+async fn dot_segments_are_not_valid_user_ids() {
     let server = Server::start(&[]);
     let (_, body) =
         server.call("POST", "/v1/status", Some(json!({ "users": [".", "..", "..."] }))).await;

@@ -19,7 +19,7 @@ fn causes(page: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn v6_a_history_tells_why_the_latest_first_and_in_pages() {
+async fn v6_history_has_causes_newest_first_in_pages() {
     let server = Server::start(&[]);
     let (mut loser, _) = server.login("ana", "windows").await;
     let (mut winner, _) = server.login("ana", "mac").await;
@@ -61,7 +61,7 @@ async fn v6_a_history_tells_why_the_latest_first_and_in_pages() {
 }
 
 #[tokio::test]
-async fn events_are_read_in_pages_and_an_old_or_foreign_cursor_is_gone() {
+async fn events_are_read_in_pages_and_expired_cursors_are_410() {
     let server = Server::start(&[]);
     let begin = get(&server, "/v1/events").await;
     assert_eq!(begin["events"], json!([]));
@@ -131,7 +131,7 @@ async fn stream(
 }
 
 #[tokio::test]
-async fn events_are_streamed_live_and_go_on_where_the_stream_broke_off() {
+async fn event_streams_are_live_and_resume_from_last_event_id() {
     let server = Server::start(&[]);
     let begin = get(&server, "/v1/events").await["next"].as_str().expect("a cursor").to_owned();
     let path = format!("/v1/events?after={begin}");
@@ -199,7 +199,7 @@ async fn a_snapshot_and_the_events_after_it_make_an_exact_copy() {
 }
 
 #[tokio::test]
-async fn sessions_are_listed_by_what_is_asked_and_in_pages() {
+async fn sessions_are_filtered_and_listed_in_pages() {
     let server = Server::start(&[("login.policy", "multi")]);
     let mut clients = Vec::new();
     for n in 0..4 {
@@ -276,7 +276,7 @@ async fn users_are_listed_by_prefix_and_state() {
 }
 
 #[tokio::test]
-async fn the_description_lists_every_call() {
+async fn openapi_lists_every_call() {
     let server = Server::start(&[]);
     let answer = server.http("GET", "/openapi.json").send().await.expect("an answer");
     let text = answer.text().await.expect("a body");
@@ -315,7 +315,7 @@ async fn the_description_lists_every_call() {
 }
 
 #[tokio::test]
-async fn every_call_is_described_with_a_name_and_a_tag_for_generated_clients() {
+async fn openapi_gives_every_call_an_operation_id_and_a_tag() {
     let server = Server::start(&[]);
     let answer = server.http("GET", "/openapi.json").send().await.expect("an answer");
     let text = answer.text().await.expect("a body");

@@ -30,7 +30,7 @@ fn message(body: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn an_empty_parameter_is_absent_and_an_unknown_one_refused_in_every_call() {
+async fn empty_query_parameters_are_absent_and_unknown_ones_are_refused() {
     let server = Server::start(&[]);
     let _ann = server.login("ann", "web").await;
     for (path, parameters) in CALLS {
@@ -76,7 +76,7 @@ async fn places(server: &Server) -> Vec<(&'static str, &'static str, String)> {
 }
 
 #[tokio::test]
-async fn a_place_that_this_list_did_not_give_out_is_refused() {
+async fn page_tokens_of_other_lists_and_damaged_ones_are_refused() {
     let server = Server::start(&[("login.policy", "multi")]);
     let mut clients = Vec::new();
     for user in ["ann", "bob", "zoë / 漢"] {
@@ -135,7 +135,7 @@ fn is_digits(text: &str) -> bool {
 }
 
 #[tokio::test]
-async fn lists_are_read_to_their_end_by_their_places() {
+async fn page_tokens_lead_through_whole_lists() {
     let server = Server::start(&[("login.policy", "multi")]);
     let mut clients = Vec::new();
     for n in 0..7 {
@@ -166,7 +166,7 @@ async fn lists_are_read_to_their_end_by_their_places() {
 }
 
 #[tokio::test]
-async fn events_may_be_read_from_now_on() {
+async fn events_after_now_are_only_new_ones() {
     let server = Server::start(&[]);
     let (mut ann, _) = server.login("ann", "mac").await;
     let (status, page) = get(&server, "/v1/events?after=now").await;

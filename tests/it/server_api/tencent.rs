@@ -58,7 +58,7 @@ async fn code(server: &Server, command: &str, query: &str, body: &str) -> u64 {
 }
 
 #[test]
-fn what_the_official_library_signs_is_verified() {
+fn signatures_of_the_official_library_are_verified() {
     let verifier = UserSigVerifier::new(SDK_APP_ID, THEIR_KEY);
     let at = |secs: u64| Timestamp::from_millis(secs * 1000);
     for usersig in THEIRS {
@@ -81,7 +81,7 @@ fn what_the_official_library_signs_is_verified() {
 }
 
 #[test]
-fn what_was_changed_after_it_was_signed_is_refused() {
+fn a_usersig_changed_after_signing_is_refused() {
     let verifier = UserSigVerifier::new(SDK_APP_ID, SECRET_KEY);
     let verify = |claims: &Value| {
         let usersig = packed(claims.to_string().as_bytes());
@@ -116,7 +116,7 @@ fn what_was_changed_after_it_was_signed_is_refused() {
 }
 
 #[tokio::test]
-async fn without_an_application_there_is_nothing() {
+async fn without_an_application_v4_is_not_found() {
     let server = Server::start(&[("tencent.secret_key", SECRET_KEY)]);
     let query = query("administrator", &UserSig::of("administrator").text());
     for command in [QUERY, KICK, "openim/nothing"] {
@@ -128,7 +128,7 @@ async fn without_an_application_there_is_nothing() {
 }
 
 #[tokio::test]
-async fn each_signature_that_does_not_hold_has_its_code() {
+async fn each_invalid_usersig_has_its_documented_code() {
     let server = start(&[]);
     let usual = UserSig::of("administrator");
     let unreadable = |change: &dyn Fn(&mut Value)| {
@@ -202,7 +202,7 @@ async fn only_administrators_may_call() {
 }
 
 #[tokio::test]
-async fn what_is_no_command_is_said_in_the_same_frame() {
+async fn unknown_commands_are_answered_in_the_documented_format() {
     let server = start(&[]);
     let query = query("administrator", &UserSig::of("administrator").text());
     for command in ["openim/nothing", "openim/kick", "im_open_login_svc/querystate", "x", "a/b/c"] {
@@ -222,7 +222,7 @@ async fn what_is_no_command_is_said_in_the_same_frame() {
 }
 
 #[tokio::test]
-async fn a_query_tells_states_in_the_order_asked() {
+async fn a_query_returns_states_in_the_order_of_the_request() {
     let server = start(&[]);
     let (_bob, _) = server.login("bob", "web").await;
     let (phone, _) = server.login("amy", "ios").await;
@@ -252,7 +252,7 @@ async fn a_query_tells_states_in_the_order_asked() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_not_remembered_may_be_an_error() {
+async fn unknown_accounts_can_be_reported_as_errors() {
     let server = start(&[("tencent.unknown_account_error", "true")]);
     let (mut bob, _) = server.login("bob", "web").await;
     bob.ok(json!({ "type": "logout" })).await;
@@ -265,7 +265,7 @@ async fn an_account_that_is_not_remembered_may_be_an_error() {
 }
 
 #[tokio::test]
-async fn the_detail_names_each_terminal_as_tencent_does() {
+async fn detail_uses_tencents_platform_names() {
     let server = start(&[("login.policy", "multi"), ("login.miniprogram_as_web", "false")]);
     let names = [
         ("android", "Android"),
@@ -317,7 +317,7 @@ async fn the_detail_names_each_terminal_as_tencent_does() {
 }
 
 #[tokio::test]
-async fn more_is_told_only_where_it_is_asked_for() {
+async fn optional_fields_are_returned_only_on_request() {
     let server = start(&[]);
     let (mut bob, _) = server.login("bob", "web").await;
     let first = async |flags: Value| {
@@ -340,7 +340,7 @@ async fn more_is_told_only_where_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_kick_ends_every_terminal_and_revokes() {
+async fn a_kick_ends_every_terminal_and_revokes_tokens() {
     let server = start(&[("login.policy", "multi")]);
     for field in ["UserID", "Identifier"] {
         let old = json!({ "sub": "bob", "iat": now_secs() - 60, "exp": now_secs() + 3600 });
@@ -367,7 +367,7 @@ async fn a_kick_ends_every_terminal_and_revokes() {
 }
 
 #[tokio::test]
-async fn a_wrong_body_has_its_code() {
+async fn invalid_bodies_have_their_documented_codes() {
     let server = start(&[]);
     let query = query("administrator", &UserSig::of("administrator").text());
     let many: Vec<_> = (0..501).map(|n| format!("user{n}")).collect();
@@ -402,7 +402,7 @@ async fn a_wrong_body_has_its_code() {
 }
 
 #[tokio::test]
-async fn the_type_that_is_said_of_a_body_does_not_matter() {
+async fn the_content_type_is_ignored() {
     let server = start(&[]);
     let query = query("administrator", &UserSig::of("administrator").text());
     let types =
@@ -418,7 +418,7 @@ async fn the_type_that_is_said_of_a_body_does_not_matter() {
 }
 
 #[tokio::test]
-async fn the_application_can_change_while_the_hub_runs() {
+async fn a_reload_changes_the_application() {
     let file =
         |key: &str| format!("[tencent]\nsdk_app_id = {SDK_APP_ID}\nsecret_key = \"{key}\"\n");
     let server = Server::with_file("", &[]);

@@ -221,7 +221,7 @@ const MESSAGES: [(&str, &str); 18] = [
 ];
 
 #[tokio::test]
-async fn an_error_names_the_field_what_was_given_and_what_was_expected() {
+async fn errors_name_the_field_the_given_value_and_the_expected_one() {
     let server = Server::start(&[]);
     let mut wrong = Vec::new();
     for (method, path, body, expected) in CALLS {
@@ -266,7 +266,7 @@ const UNKNOWN: &str = "unknown API key: it is not one of auth.api_keys, auth.adm
 const ADMINS_ONLY: &str = "this call needs a key of auth.admin_keys";
 
 #[tokio::test]
-async fn an_error_of_an_api_key_says_whether_it_is_missing_unknown_or_not_allowed() {
+async fn api_key_errors_distinguish_missing_unknown_and_forbidden() {
     let (viewers, admins) = (format!("[\"{VIEWER_KEY}\"]"), format!("[\"{ADMIN_KEY}\"]"));
     let server = Server::start(&[("auth.viewer_keys", &viewers), ("auth.admin_keys", &admins)]);
     let said = async |request: RequestBuilder| {
@@ -296,7 +296,7 @@ async fn an_error_of_an_api_key_says_whether_it_is_missing_unknown_or_not_allowe
 }
 
 #[tokio::test]
-async fn an_error_on_a_socket_names_the_field_what_was_given_and_what_was_expected() {
+async fn websocket_errors_name_the_field_the_given_value_and_the_expected_one() {
     let server = Server::start(&[]);
     for (n, (message, expected)) in MESSAGES.into_iter().enumerate() {
         let (mut client, _) = server.login(&format!("user-{n}"), "linux").await;

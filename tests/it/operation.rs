@@ -1,4 +1,4 @@
-//! Running the hub: its commands, its signals, its log.
+//! Running the hub: commands, signals, configuration and log.
 
 mod commands;
 mod configuration;
@@ -72,7 +72,7 @@ async fn sigterm_drains_all_clients() {
         );
         assert!(messages[0]["reconnect_ms"].as_u64().is_some_and(|ms| ms <= 5000), "{messages:?}");
     }
-    // One client has not read its end yet: until it has, the hub can still be asked.
+    // The hub waits for the client that has not read its Close frame, so it can still be asked.
     let ready = server.http("GET", "/ready").send().await.expect("an answer");
     assert_eq!(ready.status(), 503);
     let health = server.http("GET", "/health").send().await.expect("an answer");
@@ -111,7 +111,7 @@ async fn a_second_signal_stops_at_once() {
     let (_deaf, _) = server.login("ann", "linux").await;
     server.signal(Signal::TERM);
     server.until_logged(&["draining"]).await;
-    // What has nothing to do with stopping does not stop it.
+    // SIGHUP does not count as a second stop signal.
     server.signal(Signal::HUP);
     server.signal(Signal::TERM);
     assert!(server.until_exit().await.success());
@@ -164,7 +164,7 @@ async fn sighup_reloads_the_configuration() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(SOON, said).await.expect("a word about it");
+        timeout(SOON, said).await.expect("a log line about the failed reload");
     }
     server.until_logged(&["ERROR", "configuration unchanged", "config.toml:2:1", "multy"]).await;
     let (_, ok) = server.login("ann", "mac").await;
@@ -219,7 +219,7 @@ async fn no_secret_is_ever_logged() {
             let line = said.lines().find(|line| line.contains(signature));
             assert_eq!(line, None, "{format}");
         }
-        assert!(!said.contains("words of my own"), "what users write is nobody's business");
+        assert!(!said.contains("words of my own"), "custom statuses are private");
         if format == "json" {
             for line in server.log().lines() {
                 let line: Value = serde_json::from_str(line).expect("JSON");
@@ -301,7 +301,10 @@ async fn the_hub_survives_running_out_of_file_descriptors() {
         crowd.push(TcpStream::connect(server.address).await.expect("a place in the backlog"));
     }
     server.until_logged(&["accept failed"]).await;
-    assert!(!ask().await.contains("presence_hub_accept_errors_total 0"), "it is counted");
+    assert!(
+        !ask().await.contains("presence_hub_accept_errors_total 0"),
+        "failed accepts are counted"
+    );
     drop(crowd);
     let (mut client, _) = timeout(SOON, server.login("ann", "web")).await.expect("a login");
     client.ok(json!({ "type": "ping" })).await;
@@ -334,7 +337,7 @@ async fn a_low_open_file_limit_lowers_max_connections() {
     };
     child.kill().expect("the hub to be there");
     child.wait().expect("the hub to exit");
-    assert_eq!(held.len(), 4, "64 of 68 are kept back");
+    assert_eq!(held.len(), 4, "64 of 68 are reserved");
     assert!(refused.contains("503"), "{refused}");
     let log = std::fs::read_to_string(log).expect("the log");
     let warning = log.lines().find(|line| line.contains("WARN")).expect("a warning");

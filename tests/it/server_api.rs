@@ -1,4 +1,4 @@
-//! The HTTP API from outside.
+//! The server API, tested from outside.
 
 mod answers;
 mod counts;
@@ -28,7 +28,7 @@ async fn json_of(answer: Response) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// Sends a request that is refused; returns the status and the code, both in the documented shape.
+/// Sends a request that must fail; returns the status and the code, after checking the format.
 async fn refused(request: RequestBuilder) -> (u16, String) {
     let answer = request.send().await.expect("an answer");
     let status = answer.status().as_u16();
@@ -324,7 +324,7 @@ async fn invalid_bodies_are_refused() {
         let start: String = body.chars().take(60).collect();
         assert_eq!(refused(request).await, refusal(status, code), "{path} {start}");
     }
-    // The type that is said of a body does not matter.
+    // The content type is ignored.
     let request = server.http("POST", "/v1/status").bearer_auth(API_KEY);
     let request = request.header("content-type", "text/plain").body(r#"{"users":["bob"]}"#);
     assert_eq!(request.send().await.expect("an answer").status(), 200);
@@ -405,5 +405,9 @@ async fn unknown_paths_and_methods_have_the_documented_error_format() {
         assert_eq!(refused(request).await, refusal(status, code), "{method} {path}");
     }
     let stranger = server.http("GET", "/v1/nothing");
-    assert_eq!(refused(stranger).await, refusal(401, "unauthorized"), "what is there is not told");
+    assert_eq!(
+        refused(stranger).await,
+        refusal(401, "unauthorized"),
+        "strangers cannot probe paths"
+    );
 }

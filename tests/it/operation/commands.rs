@@ -1,3 +1,5 @@
+//! The commands `token`, `policy` and `check-config`.
+
 use std::path::Path;
 use std::process::Output;
 
@@ -5,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{SECRET, Server, command};
 
-/// Runs a command of the hub to its end.
+/// Runs a command of the hub until it exits.
 pub(super) fn run(directory: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     command(directory, settings).args(arguments).output().expect("the command to run")
 }
@@ -134,7 +136,7 @@ fn the_token_command_prints_the_configuration_and_secret_it_used() {
     let mint = |arguments: &[&str], settings: &[(&str, &str)]| {
         let output = run(&root, &[&["token", "--user", "ann"], arguments].concat(), settings);
         assert!(output.status.success(), "{}", complained(&output));
-        // Standard output has the token and nothing else.
+        // Standard output has only the token.
         let token = said(&output);
         assert_eq!(token.trim_end().split('.').count(), 3, "{token}");
         assert_eq!(token.lines().count(), 1, "{token}");

@@ -1,3 +1,5 @@
+//! The configuration: `config.toml`, variables, defaults, and errors with their positions.
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -17,7 +19,7 @@ pub(super) fn in_a_directory(file: Option<&str>) -> tempfile::TempDir {
     directory
 }
 
-/// Checks a file and variables; returns the effective settings as they are printed.
+/// Runs `check-config`, which must succeed; returns its output.
 pub(super) fn effective(directory: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> String {
     let output = run(directory, &[&["check-config"], arguments].concat(), settings);
     assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
@@ -25,7 +27,7 @@ pub(super) fn effective(directory: &Path, arguments: &[&str], settings: &[(&str,
     said(&output)
 }
 
-/// Checks what does not hold; returns the faults, a line each.
+/// Runs `check-config`, which must fail; returns the faults, one per line.
 pub(super) fn faults(file: Option<&str>, settings: &[(&str, &str)]) -> Vec<String> {
     let directory = in_a_directory(file);
     let output = run(directory.path(), &["check-config"], settings);
@@ -33,7 +35,7 @@ pub(super) fn faults(file: Option<&str>, settings: &[(&str, &str)]) -> Vec<Strin
     assert_eq!(said(&output), "");
     let served = run(directory.path(), &["serve"], settings);
     assert_eq!(served.status.code(), Some(2), "{file:?}");
-    assert_eq!(complained(&served), complained(&output), "it does not start with it either");
+    assert_eq!(complained(&served), complained(&output), "`serve` fails in the same way");
     complained(&output).lines().map(str::to_owned).collect()
 }
 
@@ -58,18 +60,18 @@ fn config_toml_documents_every_key() {
     let printed: Table = printed.parse().expect("TOML");
     assert_eq!(keys(&documented), keys(&printed), "no key more and none less");
 
-    // Every key stands under a comment, its own or one that it shares with those beside it.
+    // Every key follows a comment, its own or one shared with adjacent keys.
     let mut explained = false;
     for line in DOCUMENTED.lines() {
         match line.trim() {
             "" => explained = false,
             line if line.starts_with('#') => explained = true,
-            // A section's first key has a comment of its own, unless the section has one.
+            // A section header does not reset this: its comment can document the first key.
             line if line.starts_with('[') => (),
             line => assert!(explained, "{line}"),
         }
     }
-    // It says the same as having no file.
+    // The file has the same effect as no file.
     let given = in_a_directory(Some(DOCUMENTED));
     let again: Table = effective(given.path(), &[], &[]).parse().expect("TOML");
     assert_eq!(again, printed);

@@ -1,11 +1,11 @@
-//! Secrets and keys in the configuration: what is refused, and what the refusal says.
+//! Secrets and keys in the configuration: which are refused, and the errors.
 
 use super::configuration::{effective, faults, in_a_directory};
 use crate::support::{SECRET, Server};
 
 const OTHER: &str = "another secret of at least 32 bytes";
 
-/// Checks that a file has one fault, in its second line, which says all of these and no secret.
+/// Asserts that a file has one fault, on its second line, with all of these texts and no secret.
 fn check(file: &str, key: &str, parts: &[&str]) {
     let found = faults(Some(file), &[]);
     assert_eq!(found.len(), 1, "{file}: {found:#?}");
@@ -17,7 +17,7 @@ fn check(file: &str, key: &str, parts: &[&str]) {
     let texts = lines.flat_map(|line| line.split('"').skip(1).step_by(2));
     for secret in texts.filter(|text| text.len() > 4 && !text.ends_with(".pem") && *text != "ES256")
     {
-        assert!(!found[0].contains(secret.trim()), "{secret} is told: {found:#?}");
+        assert!(!found[0].contains(secret.trim()), "{secret} is printed: {found:#?}");
     }
 }
 
@@ -188,7 +188,7 @@ async fn secret_parts_of_urls_are_hidden_everywhere() {
     };
     let config = get("/v1/config").await;
     assert!(config.contains("127.0.0.1:9/keys/set.json?(hidden)"), "{config}");
-    // A login fetches the set, and a test event calls the webhook: both in vain.
+    // The login's key fetch and the webhook's test both fail.
     let mut client = server.connect().await;
     let token = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImEifQ.eyJzdWIiOiJhIn0.AAAA";
     let login = serde_json::json!({

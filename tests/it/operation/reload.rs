@@ -1,4 +1,4 @@
-//! What SIGHUP applies, and what it says it cannot.
+//! Reloads by SIGHUP: which settings they apply, and which they report as pending.
 
 use std::fs;
 
@@ -37,14 +37,17 @@ async fn a_reload_reports_settings_that_need_a_restart() {
     server.until_logged(&["WARN", "changed settings need a restart", &pending.join(", ")]).await;
     let after = configuration(&server).await;
     assert_eq!(after["pending_restart"], json!(pending));
-    assert_eq!(after["server"]["drain"], "2s", "what can change is what it was changed to");
+    assert_eq!(after["server"]["drain"], "2s", "a reload changes it");
     for key in ["max_connections", "admin_listen"] {
-        assert_eq!(after["server"][key], before["server"][key], "{key} is what is in effect");
+        assert_eq!(
+            after["server"][key], before["server"][key],
+            "{key} stays in effect until a restart"
+        );
     }
     assert_eq!(after["store"]["log_ttl"], before["store"]["log_ttl"]);
 
     reload(&server, "[server]\ndrain = \"1s\"\n").await;
-    assert_eq!(configuration(&server).await, before, "nothing waits for a restart any more");
+    assert_eq!(configuration(&server).await, before, "nothing is pending any more");
 }
 
 #[tokio::test]
@@ -63,7 +66,7 @@ async fn a_reload_reports_a_changed_certificate_as_pending() {
 #[tokio::test]
 async fn a_reload_changes_the_drain_time() {
     let mut server = Server::with_file("[server]\ndrain = \"100s\"\n", &[]);
-    // A client that never reads its end.
+    // A client that never reads its Close frame.
     let (_deaf, _) = server.login("ann", "linux").await;
     reload(&server, "[server]\ndrain = \"200ms\"\n").await;
     server.signal(Signal::TERM);

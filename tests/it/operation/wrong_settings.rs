@@ -1,8 +1,8 @@
-//! Whoever sees only the message of a fault in the configuration knows what to change.
+//! Error messages for invalid settings, word for word: each must say what to change.
 
 use super::commands::{complained, run};
 
-/// Files that are wrong, and what is said of each.
+/// Invalid files, and the error of each.
 const FILES: &[(&str, &str)] = &[
     (
         "[liveness]\nweb_silence = 45\n",

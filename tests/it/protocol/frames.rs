@@ -1,16 +1,18 @@
+//! WebSocket framing: invalid frames, fragments, control frames and broken connections.
+
 use serde_json::json;
 
 use super::raw::{CLOSE, PING, PONG, Raw, TEXT, frame, head};
 use crate::support::{Server, token};
 
-/// The largest message here.
+/// The message size limit in these tests.
 const LIMIT: usize = 2048;
 
 fn small() -> Server {
     Server::start(&[("server.max_message_bytes", &LIMIT.to_string())])
 }
 
-/// A native session, whose end is known at once.
+/// Logs in on a native platform, which has no grace on close.
 async fn logged_in(server: &Server, user: &str) -> Raw {
     let mut raw = Raw::upgrade(server).await;
     raw.say(&login(user)).await;
@@ -41,7 +43,7 @@ async fn framing_errors_have_their_close_codes() {
         ("a close of one byte", close(&[3]), 1002),
         ("close code 999", close(&999_u16.to_be_bytes()), 1002),
         ("close code 1005", close(&1005_u16.to_be_bytes()), 1002),
-        ("two bytes that are no UTF-8", frame(TEXT, &[0xc3, 0x28]), 1007),
+        ("two bytes that are not UTF-8", frame(TEXT, &[0xc3, 0x28]), 1007),
         ("a surrogate", frame(TEXT, &[0xed, 0xa0, 0x80]), 1007),
         ("an overlong slash", frame(TEXT, &[0xc0, 0xaf]), 1007),
         ("half a character", frame(TEXT, &[b'"', 0xc3]), 1007),
@@ -161,7 +163,7 @@ async fn a_connection_that_breaks_ends_its_session_at_once() {
     let mut half_closed = logged_in(&server, "half").await;
     tokio::io::AsyncWriteExt::shutdown(&mut half_closed.stream).await.expect("a socket");
     server.until_state("half", "Offline").await;
-    assert!(half_closed.is_cut().await, "whoever closes its half is not spoken to any more");
+    assert!(half_closed.is_cut().await, "nothing is sent to a half-closed client");
 
     for user in ["reset", "finished", "half"] {
         let ended = server.until_logged(&["session ended", user]).await;

@@ -1,3 +1,5 @@
+//! The WebSocket handshake: valid and invalid requests, timeouts and connection limits.
+
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -7,7 +9,7 @@ use tokio_tungstenite::client_async;
 use super::raw::{ACCEPT, Head, KEY, Raw, TEXT, frame, get, handshake};
 use crate::support::{SOON, Server, token};
 
-/// What the hub answers to these bytes.
+/// Sends bytes on a new connection; returns the answer.
 async fn answer(server: &Server, request: impl AsRef<[u8]>) -> Head {
     let mut raw = Raw::connect(server.address).await;
     raw.send(request.as_ref()).await;
@@ -168,7 +170,7 @@ async fn slow_handshakes_time_out() {
     let slow = async {
         let mut raw = Raw::connect(server.address).await;
         let mut sent = 0;
-        // A byte now and then does not buy time.
+        // A slow sender must not extend the timeout.
         for byte in request.as_bytes().chunks(1).cycle() {
             raw.send(byte).await;
             sent += 1;
@@ -181,8 +183,8 @@ async fn slow_handshakes_time_out() {
     };
     let (silent, (sent, rest)) =
         timeout(SOON, async { tokio::join!(silent, slow) }).await.expect("both to be cut");
-    assert!(silent, "something was said to whoever said nothing");
-    assert!(sent < request.len(), "the whole handshake was waited for");
+    assert!(silent, "a silent client was sent something");
+    assert!(sent < request.len(), "the timeout waited for the whole handshake");
     assert!(!rest.starts_with(b"HTTP/1.1 101"), "{:?}", String::from_utf8_lossy(&rest));
 }
 
@@ -216,7 +218,7 @@ async fn new_connections_are_rate_limited_per_address() {
     assert_eq!(from("203.0.113.7").await.status, 101);
     assert_eq!(from("203.0.113.7").await.status, 101);
     let refused = loop {
-        // A second gives one back.
+        // One connection is allowed per second.
         let head = from("198.51.100.1, 203.0.113.7").await;
         if head.status != 101 {
             break head;
@@ -264,7 +266,7 @@ async fn max_connections_limits_websockets_but_not_the_api() {
 async fn plain_requests_cannot_use_up_all_sockets() {
     let server = Server::start(&[("server.max_connections", "2")]);
     let mut idle = Vec::new();
-    // Two for the WebSockets there may be, and a few for requests: then no more.
+    // The sockets for two WebSockets, and the reserve for plain requests.
     loop {
         let mut stream = TcpStream::connect(server.address).await.expect("a connection");
         stream.write_all(b"GET /health HTTP/1.1\r\nHost: hub\r\n\r\n").await.expect("to send");
@@ -273,7 +275,7 @@ async fn plain_requests_cannot_use_up_all_sockets() {
             break;
         }
         idle.push(stream);
-        assert!(idle.len() < 100, "there is no end to them");
+        assert!(idle.len() < 100, "there is no limit");
     }
     assert!(idle.len() > 2, "{}", idle.len());
     drop(idle);

@@ -1,4 +1,4 @@
-//! JWK sets as identity providers serve them: with keys for other things, broken, exchanged, and down.
+//! JWK sets of identity providers: unrelated and broken keys, replaced keys, and failed fetches.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::signing::{KeyServer, Kind, Pair, attempt};
 use crate::support::{Server, now_millis, until};
 
-/// A verifier of a set, which a test asks at times of its own.
+/// A verifier of a key set, called with simulated times.
 struct Reader {
     verifier: Verifier,
     begun: Timestamp,
@@ -22,7 +22,7 @@ impl Reader {
             algorithm,
             issuer: String::new(),
             audience: String::new(),
-            // The tokens of this test are good at all of its times.
+            // So that the tokens stay valid at all simulated times.
             leeway: Duration::from_secs(30 * 24 * 3600),
             max_ttl: Duration::from_secs(365 * 24 * 3600),
             default_watch: WatchList::default(),
@@ -32,7 +32,7 @@ impl Reader {
         Self { verifier: verifier.expect("a verifier"), begun }
     }
 
-    /// Verifies a token so many seconds after the beginning.
+    /// Verifies a token at a number of seconds after the start.
     async fn verify(&self, token: &str, after_secs: u64) -> Result<(), TokenFault> {
         let wall = self.begun + Duration::from_secs(after_secs);
         self.verifier.verify(token, wall).await.map(|_| ())
@@ -139,7 +139,7 @@ async fn known_keys_stay_in_use_while_the_set_cannot_be_fetched() {
     ];
     for (n, fail) in fail_with.iter().enumerate() {
         fail();
-        // Well past the hour, and again and again.
+        // More than the refresh interval of an hour later.
         let later = 3700 + 1000 * n as u64;
         let asked = keys.asked();
         for _ in 0..3 {
@@ -151,14 +151,14 @@ async fn known_keys_stay_in_use_while_the_set_cannot_be_fetched() {
         let again = reader.verify(&new.sign("ann", Some("three")), later + 6).await;
         assert_eq!(again, Err(TokenFault::KeysUnavailable), "the last fetch failed");
     }
-    // What is removed goes with the next set that can be fetched.
+    // Removed keys become invalid with the next successful fetch.
     keys.offer(&[new.jwk("two")]);
     assert!(reader.refuses(&token, 10_000).await);
     assert_eq!(reader.verify(&new.sign("ann", Some("two")), 10_000).await, Ok(()));
 }
 
-/// Anybody can make up a `kid`, and cause a fetch with it: a key that is published just afterwards must
-/// not be refused for good.
+/// Anybody can cause a fetch with a forged `kid`. A key that is published just after it must not be
+/// refused for good.
 #[tokio::test]
 async fn an_unknown_kid_is_refetched_before_it_is_refused() {
     let (old, new) = (Pair::new(Kind::Ed), Pair::new(Kind::Ed));
@@ -192,7 +192,7 @@ async fn a_key_replaced_under_its_kid_is_fetched_within_a_minute() {
         assert_eq!(reader.verify(&new.sign("ann", kid), 61).await, Ok(()));
         assert!(reader.refuses(&old.sign("ann", kid), 62).await);
         assert_eq!(keys.asked(), 2);
-        // Tokens that nobody signed are no reason to ask more often.
+        // Forged tokens must not cause more fetches.
         let stranger = Pair::new(Kind::Ed).sign("ann", kid);
         for after in 62..182 {
             assert!(reader.refuses(&stranger, after).await);

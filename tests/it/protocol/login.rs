@@ -1,3 +1,5 @@
+//! Login and resume: replies, refusals, timeouts and conflicts.
+
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -8,7 +10,7 @@ fn login(user: &str, platform: &str, device: &str) -> Value {
     json!({ "type": "login", "token": token(user), "platform": platform, "device": device })
 }
 
-/// A login with other fields; null leaves one out.
+/// A login with changed fields; null removes a field.
 fn changed(mut login: Value, changes: &Value) -> Value {
     for (name, value) in changes.as_object().expect("fields") {
         login[name] = value.clone();
@@ -225,7 +227,7 @@ async fn a_resume_never_kicks_another_session() {
         changed(login("ann", platform, platform), &json!({ "resume": session }))
     };
     let unknown = "0".repeat(32);
-    // Where nobody stands in the way, it is a login.
+    // Without a conflict, a resume of an unknown session is a login.
     let mut phone = server.connect().await;
     let ok = phone.ok(resume("android", &unknown)).await;
     assert_eq!(ok["resumed"], false);
@@ -234,7 +236,7 @@ async fn a_resume_never_kicks_another_session() {
         let outcome = refused(&server, resume("mac", gone)).await;
         assert_eq!(outcome, ("superseded".to_owned(), 4503), "{gone}");
     }
-    // Another's session is one that never was.
+    // The session of another device counts as unknown.
     let outcome = refused(&server, resume("mac", session)).await;
     assert_eq!(outcome, ("superseded".to_owned(), 4503));
 

@@ -1,3 +1,5 @@
+//! Client messages: malformed ones, invalid fields, and rate limits.
+
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
@@ -12,7 +14,7 @@ async fn say(client: &mut Client, text: &str) -> Value {
     client.message().await
 }
 
-/// Checks that an error came: to `id`, or without one as a push.
+/// Checks an error: a reply to `id`, or a push without one.
 fn check_error(heard: &Value, id: Option<u64>, code: &str, of: &str) {
     match id {
         Some(id) => {
@@ -134,7 +136,7 @@ async fn the_tenth_malformed_message_closes_the_connection() {
             }
         };
         assert!(heard["error"]["code"].is_string(), "{heard}");
-        // What is wrong in other ways does not add up with these.
+        // Invalid fields do not count as malformed.
         let wrong = say(&mut client, r#"{"type":"set","id":6}"#).await;
         check_error(&wrong, Some(6), "bad_request", "set");
     }
@@ -182,7 +184,7 @@ async fn messages_over_the_rate_are_refused_without_closing() {
     }
     assert!(taken < 60, "nothing was refused");
     check_error(&raw.message().await, None, "rate_limited", "what has no id");
-    // It comes back by waiting.
+    // The bucket refills over time.
     let mut id = 100;
     loop {
         id += 1;
@@ -203,7 +205,7 @@ async fn ten_seconds_over_the_rate_close_the_connection() {
     let (mut sink, mut stream) = client.socket.split();
     let flood = async {
         let ping = json!({ "type": "ping", "id": 1 }).to_string();
-        // Until the hub hangs up.
+        // Until the hub closes the connection.
         while sink.send(Message::text(ping.clone())).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -217,7 +219,7 @@ async fn ten_seconds_over_the_rate_close_the_connection() {
     };
     let code = tokio::select! {
         code = listen => code,
-        () = flood => panic!("the hub hung up without a word"),
+        () = flood => panic!("closed without a Close frame"),
     };
     let lasted = now_millis() - began;
     assert_eq!(code, 4004);

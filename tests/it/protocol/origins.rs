@@ -1,3 +1,5 @@
+//! Allowed origins: which pages may connect, and the advice in the log.
+
 use presence_hub::http::OriginRule;
 
 use super::raw::{Head, Raw, handshake};

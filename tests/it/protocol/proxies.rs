@@ -1,4 +1,4 @@
-//! Where a request comes from, as proxies say it, and what the hub says where a proxy is not listed.
+//! Client addresses behind proxies, and warnings about unlisted proxies.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +9,8 @@ use tokio::net::TcpSocket;
 use super::raw::{Head, Raw, handshake};
 use crate::support::{Server, token};
 
-/// The addresses of clients that connect with these headers; each logs in as a user of its own.
+/// Connects a client with each row of headers, as a separate user; returns the addresses that the hub
+/// recorded.
 async fn addresses(server: &Server, rows: &[Vec<(&str, &str)>]) -> Vec<String> {
     let mut seen = Vec::new();
     for (n, headers) in rows.iter().enumerate() {
@@ -51,7 +52,7 @@ async fn client_addresses_are_read_from_all_forwarding_headers() {
         (xff("198.51.100.1, 203.0.113.7"), "203.0.113.7"),
         (xff("203.0.113.7, 10.1.2.3:80, 2001:db8:f::9"), "203.0.113.7"),
         (vec![("X-Forwarded-For", "203.0.113.7"), ("X-Forwarded-For", "10.1.2.3")], "203.0.113.7"),
-        // What cannot be read hides what stands to its left; the last that was known counts.
+        // An unreadable hop hides the entries to its left; the last known address counts.
         (xff("203.0.113.7, unknown"), "127.0.0.1"),
         (xff("203.0.113.7, a.host, 10.1.2.3"), "10.1.2.3"),
         (xff("203.0.113.7, 10.1.2.3:"), "127.0.0.1"),
@@ -70,7 +71,7 @@ async fn client_addresses_are_read_from_all_forwarding_headers() {
         (rfc("for=203.0.113.7, for=unknown"), "127.0.0.1"),
         (rfc("for=203.0.113.7, for=_hidden, for=10.1.2.3"), "10.1.2.3"),
         (rfc("for=203.0.113.7, proto=https"), "127.0.0.1"),
-        // Nearly all proxies write X-Forwarded-For, and pass a client's Forwarded on as it came.
+        // Most proxies write X-Forwarded-For, and pass a client's Forwarded on unchanged.
         (
             vec![("Forwarded", "for=198.51.100.1"), ("X-Forwarded-For", "203.0.113.7")],
             "203.0.113.7",
@@ -101,7 +102,7 @@ async fn invalid_bytes_do_not_hide_what_a_proxy_appended() {
     assert_eq!(server.user("ann").await["terminals"][0]["address"], "203.0.113.7");
 }
 
-/// Lets this many clients connect at once through a proxy; returns what each is answered.
+/// Connects many clients at once through a proxy; returns their answers.
 async fn crowd(server: &Server, clients: usize, proxy: &str) -> Vec<(Raw, Head)> {
     let connect = async |n: usize| {
         let forwarded = format!("203.0.{}.{}, {proxy}", n / 250, n % 250);
@@ -115,7 +116,7 @@ async fn crowd(server: &Server, clients: usize, proxy: &str) -> Vec<(Raw, Head)>
 
 #[tokio::test]
 async fn bits_beyond_the_prefix_of_a_network_are_ignored() {
-    // Written as the whole network or as one address of it, and as IPv4 or as IPv6.
+    // As the network or as an address in it, and as IPv4 or IPv4-mapped IPv6.
     for (proxies, client) in [
         (r#"["127.0.0.1", "10.0.0.0/8"]"#, "203.0.113.7"),
         (r#"["127.0.0.1", "10.9.9.9/8"]"#, "203.0.113.7"),
@@ -129,9 +130,9 @@ async fn bits_beyond_the_prefix_of_a_network_are_ignored() {
     }
 }
 
-/// What was logged about proxies until now.
+/// The log lines about proxies so far.
 async fn warnings(server: &Server) -> Vec<String> {
-    // The log is written in its own time, but in order: once this line is there, so are those before.
+    // The log is asynchronous but ordered: when this line is there, so are all earlier ones.
     static MARK: AtomicUsize = AtomicUsize::new(0);
     let mark = format!("https://mark-{}.example", MARK.fetch_add(1, Ordering::Relaxed));
     let mut raw = Raw::connect(server.address).await;
@@ -204,7 +205,7 @@ async fn an_unlisted_proxy_on_loopback_is_warned_about_once() {
     assert_eq!(said.len(), 1, "{said:#?}");
     assert!(said[0].contains("[server] trusted_proxies = [\"127.0.0.2\"]"), "{said:?}");
     from("127.0.0.3", &[("X-Forwarded-Proto", "https")]).await;
-    assert_eq!(warnings(&server).await.len(), 2, "each address has a warning of its own");
+    assert_eq!(warnings(&server).await.len(), 2, "each address has its own warning");
 }
 
 #[tokio::test]
@@ -222,7 +223,7 @@ async fn warnings_about_proxies_are_bounded() {
 #[tokio::test]
 async fn a_client_that_forges_a_proxy_is_not_recommended() {
     let server = Server::start(&[("server.trusted_proxies", "[\"127.0.0.1\"]")]);
-    // The proxy appends the client's own address to what the client had written.
+    // The proxy appends the client's address to the header that the client forged.
     for headers in [("X-Forwarded-For", "10.0.0.1, 203.0.113.7"), ("Forwarded", "for=203.0.113.7")]
     {
         let mut raw = Raw::connect(server.address).await;

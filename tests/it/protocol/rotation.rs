@@ -1,4 +1,4 @@
-//! Several secrets at once, so that the secret can be changed while everybody is connected.
+//! Secret rotation: several secrets are valid at once, and sessions survive the change.
 
 use jsonwebtoken::{EncodingKey, Header, encode};
 use rustix::process::Signal;
@@ -8,14 +8,14 @@ use crate::support::{API_KEY, Client, SECRET, Server, now_secs, until};
 
 const NEW: &str = "the new secret of at least 32 bytes";
 
-/// A token for a user that a secret signed.
+/// A token for a user, signed with a secret.
 fn signed(secret: &str, user: &str) -> String {
     let claims = json!({ "sub": user, "iat": now_secs(), "exp": now_secs() + 3600 });
     encode(&Header::default(), &claims, &EncodingKey::from_secret(secret.as_bytes()))
         .expect("a token")
 }
 
-/// Logs in; returns the client, or the code of the refusal.
+/// Logs in; returns the client, or the error code.
 async fn attempt(server: &Server, secret: &str, user: &str) -> Result<Client, String> {
     let mut client = server.connect().await;
     let token = signed(secret, user);
@@ -73,7 +73,7 @@ async fn rotating_the_secret_ends_no_session() {
     reload(&server, &[NEW]).await;
     assert_eq!(attempt(&server, SECRET, "eve").await.err(), invalid());
     attempt(&server, NEW, "eve").await.expect("a login by the new secret");
-    // The removed secret ends nothing: its sessions live on, and refresh with the new one.
+    // Sessions of the removed secret stay, and refresh with the new one.
     for (client, user) in [(&mut early, "early"), (&mut between, "between")] {
         client.ok(json!({ "type": "ping" })).await;
         assert_eq!(server.user(user).await["state"], "Online");

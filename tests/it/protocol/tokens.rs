@@ -1,3 +1,5 @@
+//! Token verification: algorithm, header, times and claims.
+
 use jsonwebtoken::crypto::sign;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
@@ -7,7 +9,7 @@ use crate::support::{SECRET, Server, now_secs};
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
 
-/// What is written in a JWT for these bytes (RFC 4648, section 5).
+/// Encodes bytes as base64url without padding (RFC 4648, section 5).
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
@@ -21,7 +23,7 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// A token of a header and claims as they are written.
+/// A token with this header and these claims, verbatim.
 fn written(header: &str, claims: &str, secret: &str, algorithm: Algorithm) -> String {
     let signed = format!("{}.{}", base64(header.as_bytes()), base64(claims.as_bytes()));
     let key = EncodingKey::from_secret(secret.as_bytes());
@@ -29,12 +31,12 @@ fn written(header: &str, claims: &str, secret: &str, algorithm: Algorithm) -> St
     format!("{signed}.{signature}")
 }
 
-/// A well-signed token with this header.
+/// A correctly signed token with this header.
 fn headed(header: &Value) -> String {
     written(&header.to_string(), &usual().to_string(), SECRET, Algorithm::HS256)
 }
 
-/// A well-signed token with these claims over the usual ones; null leaves one out.
+/// A correctly signed token with changed claims; null removes a claim.
 fn claiming(changes: &Value) -> String {
     let mut claims = usual();
     for (name, value) in changes.as_object().expect("claims") {
@@ -48,7 +50,7 @@ fn usual() -> Value {
     json!({ "sub": "ann", "iat": now_secs(), "exp": now_secs() + HOUR })
 }
 
-/// Logs in on `linux` as `desk`; returns the end, if it was refused: error and close code.
+/// Logs in on `linux` as `desk`; if refused, returns the error code and the close code.
 async fn attempt(server: &Server, token: &str) -> Option<(String, u16)> {
     let mut client = server.connect().await;
     let login = json!({ "type": "login", "token": token, "platform": "linux", "device": "desk" });

@@ -1,3 +1,5 @@
+//! Subscriptions, queries, custom status, own sessions and background, from outside.
+
 use serde_json::{Value, json};
 
 use crate::support::{Client, Heard, Server, now_secs, token_with};
@@ -33,7 +35,7 @@ async fn pushed(client: &mut Client) -> Value {
     push
 }
 
-/// Shows that nothing is on its way: the answer to a request comes first.
+/// Asserts that nothing was pushed: the next message answers a ping.
 async fn nothing_pushed(client: &mut Client) {
     client.send(&json!({ "type": "ping", "id": 77 })).await;
     assert_eq!(client.message().await["id"], 77);
@@ -146,7 +148,7 @@ async fn a_subscription_pushes_changes_until_unsubscribed() {
     let push = pushed(&mut eve).await;
     let mut expected = ok["status"].clone();
     expected["type"] = json!("status");
-    assert_eq!(push, expected, "what the login itself was told");
+    assert_eq!(push, expected, "the status in the login reply");
 
     let (page, _) = server.login("bob", "web").await;
     let both = pushed(&mut eve).await;
@@ -184,12 +186,12 @@ async fn invisible_changes_are_not_pushed() {
     let seen = eve.ok(subscribe(&["bob"])).await["statuses"][0].clone();
     assert_eq!(version(&seen), version(&first["status"]));
 
-    // Another tab of the browser; a second login of the same device.
+    // Another tab of the browser: a second login of the same device.
     let (mut second, ok) = server.login("bob", "web").await;
     assert_eq!(ok["kicked"], json!([]));
     nothing_pushed(&mut eve).await;
     let asked = eve.ok(query(&["bob"])).await["statuses"][0].clone();
-    assert!(version(&asked) > version(&seen), "yet it was recorded");
+    assert!(version(&asked) > version(&seen), "the change was recorded");
     assert_eq!(asked["since"], seen["since"]);
     tab.ok(json!({ "type": "logout" })).await;
     second.ok(json!({ "type": "background" })).await;
@@ -216,7 +218,7 @@ async fn a_custom_status_is_set_cleared_and_bounded() {
         assert!(version(&push) > before, "{push}");
         before = version(&push);
 
-        // The same text again changes nothing.
+        // The same text is not a change.
         let same = bob.ok(json!({ "type": "set", "custom": custom })).await;
         assert_eq!(same, set);
         nothing_pushed(&mut eve).await;
@@ -238,7 +240,7 @@ async fn users_can_watch_their_own_status() {
     let mut eve = watcher(&server, json!([])).await;
     eve.ok(subscribe(&["eve"])).await;
     eve.send(&json!({ "type": "set", "id": 9, "custom": "hi" })).await;
-    // The push may come before the reply or not at all; never after it, for it is not newer.
+    // A push may come before the reply or not at all, but never after: it would not be newer.
     let mut heard = eve.message().await;
     if heard["type"] == "status" {
         assert_eq!(heard["custom"], "hi");
@@ -328,7 +330,7 @@ async fn users_list_and_kick_their_own_sessions() {
     assert_eq!(desk.error(kick(&own)).await, "bad_request", "one logs out instead");
     let (_bob, bob) = server.login("bob", "web").await;
     desk.ok(kick(&bob["session"])).await;
-    assert_eq!(server.user("bob").await["state"], "Online", "another's is none of one's own");
+    assert_eq!(server.user("bob").await["state"], "Online", "another user's session is not kicked");
     assert_eq!(desk.ok(kick(&ok["session"])).await, json!({}));
     let list = desk.ok(json!({ "type": "sessions" })).await["sessions"].clone();
     assert_eq!(list.as_array().map(Vec::len), Some(1));

@@ -1,4 +1,4 @@
-//! What every answer has in common, and the formats that a request may choose from.
+//! Common headers of answers, and content negotiation.
 
 use std::io::Read;
 
@@ -20,7 +20,7 @@ fn header<'a>(answer: &'a Response, name: &str) -> Option<&'a str> {
     answer.headers().get(name).and_then(|value| value.to_str().ok())
 }
 
-/// What is answered to these bytes, which ask for the end of the connection.
+/// Sends bytes with `Connection: close`; returns the answer.
 async fn raw(server: &Server, request: &str) -> String {
     let mut stream = TcpStream::connect(server.address).await.expect("a connection");
     stream.write_all(request.as_bytes()).await.expect("to send");
@@ -96,7 +96,7 @@ async fn requests_without_exactly_one_valid_host_are_refused() {
         }
     }
     let answer = raw(&server, "GET /health HTTP/1.0\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.0 200"), "a health check of an old kind: {answer}");
+    assert!(answer.starts_with("HTTP/1.0 200"), "an HTTP/1.0 health check: {answer}");
     let answer = raw(&server, "GET /health HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.0 400"), "{answer}");
 }
@@ -181,7 +181,7 @@ async fn files_are_compressed_by_accept_encoding() {
     }
     tags.sort();
     tags.dedup();
-    assert_eq!(tags.len(), 3, "each coding has a tag of its own");
+    assert_eq!(tags.len(), 3, "each coding has its own tag");
 }
 
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn metrics_are_text_unless_accept_prefers_openmetrics() {
     }
 }
 
-/// Each sample comes after the type of its own metric, and each metric has one.
+/// Asserts that each metric has one type, followed by its own samples.
 fn check_text_format(text: &str) {
     let (mut name, mut kind, mut seen) = ("", "", Vec::new());
     for line in text.lines() {

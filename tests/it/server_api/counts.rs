@@ -1,4 +1,4 @@
-//! What the dashboard shows of the hub itself: counts over time, nodes, watchers, settings.
+//! The calls behind the dashboard's overview: stats, series, nodes, watchers and settings.
 
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ async fn a_stats_point_is_recorded_every_five_seconds_and_kept_for_an_hour() {
     let lab = Lab::new();
     let (address, _) = lab.serve_http(|settings| settings.keys = admin());
     let _ana = lab.listener("ana", "mac").await;
-    // Paused time passes by itself while all that is done is to wait.
+    // Paused time advances by itself while all tasks wait.
     for _ in 0..61 * 12 {
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
@@ -91,7 +91,7 @@ async fn a_stats_point_is_recorded_every_five_seconds_and_kept_for_an_hour() {
     let points = hour["points"].as_array().expect("points");
     assert!((719..=721).contains(&points.len()), "{} points", points.len());
     let at = |point: &Value| point["at"].as_u64().expect("a time");
-    // The last may be from when time passed as it does.
+    // The last points may be from after `resume`.
     for pair in points[..points.len() - 3].windows(2) {
         assert_eq!(at(&pair[1]) - at(&pair[0]), 5000);
     }
@@ -232,7 +232,7 @@ async fn config_call_is_for_admins_and_hides_secrets() {
     assert_eq!(config["auth"]["admin_keys"], json!(["(hidden)", "(hidden)"]));
     assert_eq!(config["liveness"]["web_silence"], "90s");
 
-    // It has every key that `config.toml` documents, and hides what `check-config` hides.
+    // The call returns the same as `check-config` prints.
     let mut command = crate::support::command(
         server.directory.path(),
         &[

@@ -1,3 +1,5 @@
+//! Listening addresses, probes, static pages, development calls and TLS.
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -49,7 +51,7 @@ async fn metrics_need_a_key_except_from_loopback() {
     ] {
         assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
     }
-    assert!(!text.contains("ann"), "users are no labels");
+    assert!(!text.contains("ann"), "user ids must not be labels");
     for header in ["x-forwarded-for", "forwarded", "x-real-ip", "via"] {
         let request = || server.http("GET", "/metrics").header(header, "127.0.0.1");
         assert_eq!(refused(request()).await, refusal(401, "unauthorized"), "{header}");
@@ -120,7 +122,7 @@ async fn path_traversal_is_not_found() {
     }
 }
 
-/// The address that a face listens on, as the log tells it.
+/// The address of a face, from the log.
 async fn face(server: &Server, name: &str) -> SocketAddr {
     let line = server.until_logged(&["listening", &format!("face={name}")]).await;
     let address = line.split("address=").nth(1).expect("an address");
@@ -159,7 +161,7 @@ async fn admin_and_metrics_can_have_their_own_addresses() {
     }
     let forwarded = http(metrics, "GET", "/metrics").header("x-forwarded-for", "::1");
     let answer = forwarded.send().await.expect("an answer");
-    assert_eq!(answer.status(), 200, "it is open to whoever reaches it");
+    assert_eq!(answer.status(), 200, "the metrics address needs no key");
     assert!(answer.text().await.expect("a text").contains("presence_hub_connections 1"));
 }
 
@@ -186,7 +188,7 @@ async fn the_dashboard_is_served_on_the_admin_address() {
     }
 }
 
-/// A hub in development mode, and a key that it made.
+/// A hub in development mode, and its development key.
 fn in_development(settings: &[(&str, &str)]) -> (Server, String) {
     let settings = [&[("auth.secret", ""), ("auth.api_keys", "[]")], settings].concat();
     let server = Server::start(&settings);
@@ -207,7 +209,7 @@ async fn development_calls_need_a_loopback_host_and_the_dev_key() {
             call(path).bearer_auth(&key),
         ] {
             let (status, code) = refused(request).await;
-            // What is asked is read first, and a session is wanted to be ignored.
+            // The body is parsed before the key is checked, and `/dev/ignore` requires a session.
             assert!([400, 401].contains(&status), "{path}: {status} {code}");
         }
     }
@@ -225,7 +227,7 @@ async fn development_calls_need_a_loopback_host_and_the_dev_key() {
         let login = json!({ "type": "login", "token": token, "platform": "web", "device": "d" });
         assert_eq!(client.ok(login).await["user"], "ann");
     }
-    // It is no key to the server API; the admin key beside it is.
+    // The development key is not valid for the server API; the generated admin key is.
     let stats = || server.http("GET", "/v1/stats");
     assert_eq!(refused(stats().bearer_auth(&key)).await, refusal(401, "unauthorized"));
     let path = server.directory.path().join("data/admin-key");
@@ -365,12 +367,12 @@ async fn the_hub_serves_tls_with_a_certificate() {
     drop(socket);
     tls.server.until_logged(&["session ended", "ann"]).await;
 
-    // Whoever speaks plainly, or says nothing, is cut.
+    // Clients without TLS, and silent ones, are disconnected.
     let mut plain = TcpStream::connect(tls.server.address).await.expect("a connection");
     plain.write_all(request).await.expect("to send");
     let mut silent = TcpStream::connect(tls.server.address).await.expect("a connection");
     let mut said = Vec::new();
-    // A reset is an end, too.
+    // A reset also counts as the end.
     timeout(SOON, plain.read_to_end(&mut said)).await.expect("an end").ok();
     assert!(!said.starts_with(b"HTTP"), "{said:?}");
     timeout(SOON, silent.read_to_end(&mut said)).await.expect("an end").ok();

@@ -1,10 +1,10 @@
-//! Which bodies kick, which revoke, and which are refused.
+//! Bodies of kicks: which kick, which revoke tokens, and which are refused.
 
 use serde_json::{Value, json};
 
 use crate::support::{API_KEY, Server};
 
-/// Kicks bob with a body as it is written.
+/// Kicks bob with this body.
 async fn kick(server: &Server, body: &str) -> (u16, Value) {
     let request = server.http("POST", "/v1/users/bob/kick").bearer_auth(API_KEY);
     let answer = request.body(body.to_owned()).send().await.expect("an answer");
@@ -76,7 +76,7 @@ async fn only_a_kick_of_all_revokes_tokens() {
     assert_eq!((status, &answer["revoked"]), (200, &json!(true)));
     assert_eq!(answer["kicked"].as_array().map(Vec::len), Some(1), "{answer}");
     assert_eq!(tablet.until_closed().await.1, Some(4501));
-    // A user who is not known may hold tokens all the same.
+    // An unknown user may also hold tokens.
     let (status, answer) =
         server.call("POST", "/v1/users/zed/kick", Some(json!({ "all": true }))).await;
     assert_eq!((status, answer), (200, json!({ "kicked": [], "revoked": true })));

@@ -1,4 +1,4 @@
-//! What operators ask of the hub itself, and look for in its lists.
+//! Calls for operators: audit log, addresses, defaults, and searches in lists.
 
 use presence_hub::auth::ApiKeys;
 use presence_hub::store::{Commit, Revision};
@@ -215,7 +215,7 @@ async fn one_search_scans_at_most_ten_thousand_users() {
         json_of(request.bearer_auth(API_KEY).send().await.expect("an answer")).await
     };
     let first = page("contains=-104").await;
-    assert_eq!(first["statuses"], json!([]), "they come after the first ten thousand");
+    assert_eq!(first["statuses"], json!([]), "the matches come after the first ten thousand users");
     let next = first["next"].as_str().expect("a next");
     let rest = page(&format!("contains=-104&limit=1000&cursor={next}")).await;
     assert_eq!(rest["statuses"].as_array().map(Vec::len), Some(100));

@@ -1,4 +1,4 @@
-//! Refused logins: who, why, from where, in the log and in `GET /v1/refusals`.
+//! Refused logins in the log and in `GET /v1/refusals`: user, reason and address.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::support::{
     API_KEY, Server, lies_between, now_millis, now_secs, token, token_with, until,
 };
 
-/// Tries to log in with this message; returns the close code.
+/// Sends this login message, which must fail; returns the close code.
 async fn attempt(server: &Server, mut login: Value) -> Option<u16> {
     let mut client = server.connect().await;
     if login["type"].is_null() {

@@ -1,4 +1,4 @@
-//! The API that is compatible with Tencent Cloud IM's.
+//! The API compatible with Tencent Cloud IM.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::usersig::{SDK_APP_ID, SECRET_KEY, UserSig, packed, query};
 const QUERY: &str = "openim/query_online_status";
 const KICK: &str = "im_open_login_svc/kick";
 
-/// What tls-sig-api-v2 makes for `administrator` at 1,700,000,000 for an hour, without a userbuf
-/// and with one, and the key of its own example.
+/// UserSigs by tls-sig-api-v2 for `administrator` at 1,700,000,000, valid for an hour, without and
+/// with a userbuf, and the key of its example.
 const THEIRS: [&str; 2] = [
     "eJyrVgrxCdYrSy1SslJQMtIzUNJRAItkpqTmlWSmZUIkElNyM-Myi0uKEkvyi2BKilOyEwsKMlOACgxNDKAAKpdaUZBZ\
      lAqUMTaDi5Vk5oJEDM3R1BZnpoPsCItITSsPKSmp9AzwrCy3rCioKAnLsMg3SQzyzirMrKowCsr1Kw82ccnw9rRVqgUA\
@@ -27,14 +27,14 @@ const THEIRS: [&str; 2] = [
 ];
 const THEIR_KEY: &str = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e";
 
-/// A hub that knows the application of the tests.
+/// Starts a hub configured with the tests' application.
 fn start(settings: &[(&str, &str)]) -> Server {
     let app = SDK_APP_ID.to_string();
     let own = [("tencent.sdk_app_id", app.as_str()), ("tencent.secret_key", SECRET_KEY)];
     Server::start(&[&own, settings].concat())
 }
 
-/// Posts to a command; the answer is in the documented frame, whatever it says.
+/// Posts to a command; checks the documented format of the answer.
 async fn post(server: &Server, command: &str, query: &str, body: &str) -> Value {
     let request = server.http("POST", &format!("/v4/{command}?{query}"));
     let answer = request.body(body.to_owned()).send().await.expect("an answer");
@@ -106,7 +106,7 @@ fn a_usersig_changed_after_signing_is_refused() {
         assert_eq!(verify(&claims), Err(UserSigFault::WrongKey), "{field} {value}");
     }
 
-    // Whoever may choose an identifier with lines of its own is still nobody else.
+    // An identifier with line breaks must not pass for another identifier.
     let rest = format!("\nTLS.sdkappid:{SDK_APP_ID}\nTLS.time:{}\nTLS.expire:3600", signed.time);
     let lines = format!("administrator{rest}\nTLS.userbuf:x");
     let mut claims = UserSig { identifier: &lines, userbuf: None, ..signed }.claims();
@@ -137,7 +137,7 @@ async fn each_invalid_usersig_has_its_documented_code() {
         packed(claims.to_string().as_bytes())
     };
     let good = usual.text();
-    // With the bound gone, this one would hold.
+    // Valid, except that it exceeds the size limit.
     let bomb = format!("{}{}", usual.claims(), " ".repeat(8 * 1024 * 1024));
     let rows = [
         (good.clone(), 0),
@@ -215,7 +215,7 @@ async fn unknown_commands_are_answered_in_the_documented_format() {
         assert_eq!(answer.status(), 200, "{method}");
         assert_eq!(json_of(answer).await["ErrorCode"], 60002, "{method}");
     }
-    // A key of the server API is none here.
+    // A key of the server API is not accepted.
     let request = server.http("POST", &format!("/v4/{QUERY}")).bearer_auth(API_KEY);
     let answer = request.body(r#"{"To_Account":["a"]}"#).send().await.expect("an answer");
     assert_eq!(json_of(answer).await["ErrorCode"], 60012);
@@ -258,7 +258,7 @@ async fn unknown_accounts_can_be_reported_as_errors() {
     bob.ok(json!({ "type": "logout" })).await;
     let answer = ask(&server, QUERY, &json!({ "To_Account": ["zoe", "bob", ""] })).await;
     let bob = json!({ "To_Account": "bob", "Status": "Offline", "State": "Offline" });
-    assert_eq!(answer["QueryResult"], json!([bob]), "he is gone, and known");
+    assert_eq!(answer["QueryResult"], json!([bob]), "logged out, but known");
     let unknown = |user: &str| json!({ "To_Account": user, "ErrorCode": 70107 });
     assert_eq!(answer["ErrorList"], json!([unknown("zoe"), unknown("")]));
     assert_eq!(answer["ActionStatus"], "OK");
@@ -285,13 +285,17 @@ async fn detail_uses_tencents_platform_names() {
         let mut body = json!({ "To_Account": ["bob", "zoe"], "IsNeedDetail": 1 });
         body.as_object_mut().expect("a body").extend(more.as_object().expect("more").clone());
         let answer = ask(&server, QUERY, &body).await;
-        assert_eq!(answer["QueryResult"][1].get("Detail"), None, "nobody has no terminals");
+        assert_eq!(
+            answer["QueryResult"][1].get("Detail"),
+            None,
+            "an unknown user has no terminals"
+        );
         answer["QueryResult"][0]["Detail"].clone()
     };
     let online = names.map(|(_, name)| json!({ "Platform": name, "Status": "Online" }));
     assert_eq!(detail(json!({})).await, json!(online));
 
-    // The phone's app is closed, and the user is Online elsewhere.
+    // The phone disconnects, and the user stays Online elsewhere.
     drop(clients.remove(1));
     let gone = async {
         while detail(json!({})).await[1]["Status"] != "PushOnline" {
@@ -306,14 +310,14 @@ async fn detail_uses_tencents_platform_names() {
     let mut instids: Vec<_> = devices.as_array().expect("a list").iter().collect();
     instids.sort_by_key(|device| device["Instid"].as_i64());
     instids.dedup_by_key(|device| device["Instid"].as_i64().expect("a number"));
-    assert_eq!(instids.len(), names.len(), "each device has its own: {devices}");
+    assert_eq!(instids.len(), names.len(), "each device has its own id: {devices}");
     clients.push(server.login("bob", "ios").await.0);
     let again = detail(json!({ "IsReturnInstid": 1 })).await;
     let phone = |detail: &Value| {
         let mut devices = detail.as_array().expect("a list").iter();
         devices.find(|device| device["Platform"] == "iPhone").expect("a phone")["Instid"].clone()
     };
-    assert_eq!(phone(&again), phone(&devices), "a device keeps its own");
+    assert_eq!(phone(&again), phone(&devices), "a device keeps its id");
 }
 
 #[tokio::test]

@@ -60,6 +60,7 @@ pub struct AppState {
 }
 
 impl AppState {
+    /// Creates the state, with empty counters and limits.
     pub fn new(sessions: Arc<Sessions>, webhook: Arc<Webhook>, settings: Settings) -> Arc<Self> {
         let hub = Arc::clone(sessions.hub());
         let websockets = settings.max_connections.min(Semaphore::MAX_PERMITS - REQUESTS_SPARE);

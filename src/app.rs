@@ -1,4 +1,4 @@
-//! Builds the hub in order, runs it, and stops it in reverse.
+//! Starts all parts of the hub in order, handles signals, and shuts down in reverse order.
 
 mod escape;
 mod log;
@@ -23,16 +23,16 @@ use crate::clock::Clock;
 use crate::config::{
     AtStart, Config, DevelopmentKeys, Loaded, SettingFault, Settings, StoreKind, load,
 };
-use crate::http::{self, Door, Face, ListenFault, TlsFault};
+use crate::http::{self, AppState, Face, ListenFault, TlsFault};
 use crate::hub::{Hub, Unavailable, run_deadlines};
 use crate::presence::Timestamp;
 use crate::session::Sessions;
 use crate::store::{EmbeddedStore, MemoryStore, OpenFault, Outbox, Store, StoreError};
 use crate::webhook::{HttpTransport, Webhook};
 
-/// File descriptors kept back for the store, the API and the webhooks.
+/// File descriptors reserved for the store, the API and the webhook.
 const DESCRIPTORS_KEPT: u64 = 64;
-/// How long the webhook may take to stop.
+/// The webhook must save its position within this time at shutdown.
 const POSTING_MAX: Duration = Duration::from_secs(10);
 /// How far the wall clock may be behind the last run before the hub warns.
 const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(3);
@@ -40,43 +40,43 @@ const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(3);
 /// Why the hub did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum AppFault {
-    /// An address that cannot be listened on.
+    /// An address could not be bound.
     #[error(transparent)]
     Listen(#[from] ListenFault),
-    /// A certificate or its key.
+    /// The certificate or its key could not be loaded.
     #[error(transparent)]
     Tls(#[from] TlsFault),
-    /// A file or a signal.
+    /// A file or signal operation failed; the text names the file or operation.
     #[error("{0}: {1}")]
     Io(String, io::Error),
-    /// The embedded store, in its directory.
-    #[error("the store in {0} cannot be opened: {1}")]
+    /// The embedded store in this directory could not be opened.
+    #[error("cannot open the store in {0}: {1}")]
     Store(String, OpenFault),
-    /// A task that the deadlines need has panicked.
+    /// The deadline task panicked.
     #[error(
-        "a task that keeps the deadlines panicked: without it no user goes Offline, so the hub stops; \
+        "the deadline task panicked; without it no user would go Offline, so the hub stops: \
          restart it"
     )]
     TimeStopped,
-    /// A setting that only shows when it is used.
+    /// A setting failed when it was applied.
     #[error(transparent)]
     Setting(#[from] SettingFault),
-    /// The store did not take the hub's first sign of life.
-    #[error("the store did not take the hub's first sign of life: {0}")]
+    /// The first sign of life could not be written.
+    #[error("cannot write the hub's first sign of life to the store: {0}")]
     Sign(Unavailable),
-    /// The store did not say how far the webhook had got.
-    #[error("the store did not say how far the webhook had got: {0}")]
+    /// The webhook's position could not be read.
+    #[error("cannot read the webhook's position from the store: {0}")]
     WebhookProgress(StoreError),
-    /// The client that posts webhooks.
-    #[error("the HTTP client of the webhook cannot be made: {0}")]
+    /// The webhook's HTTP client could not be created.
+    #[error("cannot create the webhook's HTTP client: {0}")]
     WebhookClient(String),
 }
 
-/// Runs the hub until it is told to stop.
+/// Runs the hub until SIGTERM or SIGINT.
 ///
 /// # Errors
 ///
-/// Where it cannot start.
+/// If the hub cannot start, or the deadline task panics.
 pub async fn run(
     loaded: Loaded,
     variables: &BTreeMap<String, String>,
@@ -111,27 +111,27 @@ pub async fn run(
     let (shared, dropped) = (Arc::clone(&hub), log.dropped());
     tasks.spawn("log", move || log::report_dropped(Arc::clone(&shared), dropped.clone()));
     let sessions = Sessions::new(Arc::clone(&hub), settings.session);
-    let door = Door::new(Arc::clone(&sessions), Arc::clone(&webhook), settings.http);
+    let app = AppState::new(Arc::clone(&sessions), Arc::clone(&webhook), settings.http);
 
-    let shared = Arc::clone(&door);
-    tasks.spawn("series", move || http::keep_points(Arc::clone(&shared)));
+    let shared = Arc::clone(&app);
+    tasks.spawn("series", move || http::record_stats(Arc::clone(&shared)));
 
-    // Whoever reads the greeting may send a signal at once.
+    // Before the greeting: its reader may send a signal at once.
     let mut signals = Signals::new()?;
-    let addresses = listen(&config, &door, &tasks)?;
+    let addresses = listen(&config, &app, &tasks)?;
     greet(&config, made.as_ref(), &addresses);
 
-    let running = Running { made, at_start, hub, webhook, sessions, door };
+    let running = Running { made, at_start, hub, webhook, sessions, app };
     let mut drain = config.server.drain;
     loop {
-        let said = tokio::select! {
-            said = signals.next() => said,
-            // A hub without time would keep everybody for ever.
+        let action = tokio::select! {
+            action = signals.next() => action,
+            // Without deadlines every user would stay Online for ever.
             _ = &mut time => return Err(AppFault::TimeStopped),
         };
-        match said {
-            Said::Stop => break,
-            Said::Reload => match load(file.as_deref(), variables) {
+        match action {
+            Action::Stop => break,
+            Action::Reload => match load(file.as_deref(), variables) {
                 Ok(Loaded { config, .. }) if running.reload(&config, log) => {
                     drain = config.server.drain;
                 }
@@ -143,7 +143,7 @@ pub async fn run(
     tracing::info!(over = ?drain, "draining");
     tokio::select! {
         () = stop(&running.hub, &running.webhook, posting, drain) => tracing::info!("drained"),
-        () = signals.stop_again() => tracing::warn!("stopped before all clients were gone"),
+        () = signals.stop_again() => tracing::warn!("second stop signal: drain aborted"),
     }
     Ok(())
 }
@@ -155,11 +155,11 @@ struct Running {
     hub: Arc<Hub>,
     webhook: Arc<Webhook>,
     sessions: Arc<Sessions>,
-    door: Arc<Door>,
+    app: Arc<AppState>,
 }
 
 impl Running {
-    /// Puts a configuration in force that was read while running; returns whether it could be.
+    /// Applies a reloaded configuration; returns whether it is valid. If not, nothing changes.
     fn reload(&self, config: &Config, log: &Log) -> bool {
         let made = self.made.as_ref().filter(|_| config.is_development());
         warn_of_two_roles(config);
@@ -173,12 +173,12 @@ impl Running {
         self.hub.set_policy(settings.policy);
         self.sessions.set_settings(settings.session);
         self.webhook.set_settings(settings.webhook);
-        self.door.set_settings(settings.http);
+        self.app.set_settings(settings.http);
         log.set_filter(&config.log.filter);
-        tracing::info!("the configuration was read again");
+        tracing::info!("configuration reloaded");
         if !settings.pending.is_empty() {
             let settings = settings.pending.join(", ");
-            tracing::warn!(settings, "these settings changed, and only a restart applies them");
+            tracing::warn!(settings, "changed settings need a restart");
         }
         true
     }
@@ -186,28 +186,28 @@ impl Running {
 
 fn warn_of_two_roles(config: &Config) {
     for doubled in config.keys_with_two_roles() {
-        tracing::warn!("{doubled}: it has the rights of the greater role");
+        tracing::warn!("{doubled}: the key has the rights of the greater role");
     }
 }
 
 fn left_as_it_was(fault: &impl std::fmt::Display) {
-    tracing::error!(%fault, "the configuration is left as it was");
+    tracing::error!(%fault, "reload failed, configuration unchanged");
 }
 
-/// Begins the clock after the last time that the store knows, even if the wall clock was set back.
+/// Starts the clock after the latest time in the store, even if the wall clock was set back:
+/// versions must only grow.
 fn begin_after(clock: Clock, latest: Timestamp) -> Clock {
     let ahead = latest - clock.wall();
     if ahead > CLOCK_BEHIND_MAX {
         tracing::warn!(
             ahead_ms = ahead.as_millis(),
-            "the wall clock is behind what the run before knew: versions go on from there, so that \
-             they only grow"
+            "wall clock is behind the last run; versions continue from the last run's time"
         );
     }
     clock.not_before(latest + Duration::from_millis(1))
 }
 
-/// One adapter, by each of its ports.
+/// One adapter behind both of its traits.
 struct Stores {
     store: Arc<dyn Store>,
     outbox: Arc<dyn Outbox>,
@@ -229,8 +229,12 @@ impl Stores {
                 let directory = &config.store.path;
                 Ok(Self::of(store().with_floor(directory).unwrap_or_else(|error| {
                     let directory = directory.display();
-                    let what = "versions may become smaller where the clock is set back before the next start";
-                    tracing::warn!(%directory, %error, "the time cannot be kept in store.path: {what}");
+                    tracing::warn!(
+                        %directory,
+                        %error,
+                        "cannot save the time in store.path; versions may go back if the wall clock \
+                         is set back before the next start"
+                    );
                     store()
                 })))
             }
@@ -243,27 +247,28 @@ impl Stores {
     }
 }
 
-/// Sends everybody away, then has the webhook save how far it is; what is not posted, the next run
-/// posts.
+/// Closes every client, then stops the webhook. The next run posts the events that are pending.
 async fn stop(hub: &Hub, webhook: &Webhook, posting: JoinHandle<()>, over: Duration) {
     hub.drain(over).await;
     webhook.stop();
     if tokio::time::timeout(POSTING_MAX, posting).await.is_err() {
-        tracing::warn!("the webhook could not save how far it is: some events may be posted twice");
+        tracing::warn!(
+            "webhook did not save its position in time; some events may be posted twice"
+        );
     }
-    // What clients have of their windows counts from here.
+    // After the restart, clients' windows count from this sign of life.
     hub.sign().await.ok();
 }
 
-/// Where the hub is.
+/// The bound addresses that the greeting shows.
 struct Addresses {
     main: SocketAddr,
-    /// Of the server API and the dashboard.
+    /// Serves the server API and the dashboard.
     admin: SocketAddr,
 }
 
-/// Listens on every address.
-fn listen(config: &Config, door: &Arc<Door>, tasks: &Tasks) -> Result<Addresses, AppFault> {
+/// Binds every configured address and serves it.
+fn listen(config: &Config, app: &Arc<AppState>, tasks: &Tasks) -> Result<Addresses, AppFault> {
     let server = &config.server;
     let tls = if server.tls_certificate.as_os_str().is_empty() {
         None
@@ -276,10 +281,10 @@ fn listen(config: &Config, door: &Arc<Door>, tasks: &Tasks) -> Result<Addresses,
         let listener = http::bind(address, tls)?;
         let address = listener.address().map_err(|e| AppFault::Io(text.to_owned(), e))?;
         tracing::info!(%address, ?face, "listening");
-        let (listener, door) = (Arc::new(listener), Arc::clone(door));
+        let (listener, app) = (Arc::new(listener), Arc::clone(app));
         tasks.spawn("accept", move || {
-            let router = http::router(&door, face);
-            http::serve(Arc::clone(&listener), Arc::clone(&door), router)
+            let router = http::router(&app, face);
+            http::serve(Arc::clone(&listener), Arc::clone(&app), router)
         });
         Ok(address)
     };
@@ -294,7 +299,7 @@ fn listen(config: &Config, door: &Arc<Door>, tasks: &Tasks) -> Result<Addresses,
     Ok(Addresses { main: open(&server.listen, Face::Clients, tls)?, admin })
 }
 
-/// Says on standard output where the hub is.
+/// Prints the hub's addresses to standard output.
 fn greet(config: &Config, made: Option<&DevelopmentKeys>, addresses: &Addresses) {
     let scheme =
         if config.server.tls_certificate.as_os_str().is_empty() { "http" } else { "https" };
@@ -304,7 +309,7 @@ fn greet(config: &Config, made: Option<&DevelopmentKeys>, addresses: &Addresses)
         Some(DevelopmentKeys { admin_key, dev_key, .. }) => {
             tracing::warn!(
                 directory = %config.store.path.display(),
-                "development mode: with a secret and keys of its own, on loopback alone"
+                "development mode: generated secret and keys, loopback only"
             );
             format!(
                 "presence-hub is at {scheme}://{main} in development mode\n  \
@@ -317,7 +322,7 @@ fn greet(config: &Config, made: Option<&DevelopmentKeys>, addresses: &Addresses)
     thread::spawn(move || {
         let mut out = io::stdout();
         if let Err(error) = out.write_all(greeting.as_bytes()).and_then(|()| out.flush()) {
-            tracing::warn!(%error, "standard output cannot be written");
+            tracing::warn!(%error, "cannot write to standard output");
         }
     });
 }
@@ -326,14 +331,14 @@ fn greet(config: &Config, made: Option<&DevelopmentKeys>, addresses: &Addresses)
 fn raise_descriptors(wanted: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // Where it may not be raised, what there is counts.
+    // On failure the current limit applies.
     setrlimit(Resource::Nofile, raised).ok();
     let Some(limit) = getrlimit(Resource::Nofile).current else { return wanted };
     let fit = usize::try_from(limit.saturating_sub(DESCRIPTORS_KEPT)).unwrap_or(usize::MAX);
     if fit < wanted {
         tracing::warn!(
             max_connections = fit,
-            "max_connections = {wanted} wants {} open files, and {limit} are allowed: raise it \
+            "max_connections = {wanted} needs {} open files, but the limit is {limit}: raise it \
              with ulimit -n, or LimitNOFILE in systemd",
             wanted as u64 + DESCRIPTORS_KEPT,
         );
@@ -341,9 +346,8 @@ fn raise_descriptors(wanted: usize) -> usize {
     wanted.min(fit)
 }
 
-/// What a signal says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
+enum Action {
     Stop,
     Reload,
 }
@@ -364,15 +368,15 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Said {
+    async fn next(&mut self) -> Action {
         tokio::select! {
-            _ = self.terminate.recv() => Said::Stop,
-            _ = self.interrupt.recv() => Said::Stop,
-            _ = self.hangup.recv() => Said::Reload,
+            _ = self.terminate.recv() => Action::Stop,
+            _ = self.interrupt.recv() => Action::Stop,
+            _ = self.hangup.recv() => Action::Reload,
         }
     }
 
     async fn stop_again(&mut self) {
-        while self.next().await != Said::Stop {}
+        while self.next().await != Action::Stop {}
     }
 }

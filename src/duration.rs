@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserializer, Serializer};
 
-/// Reads a duration with its unit.
+/// Parses a duration with its unit.
 ///
 /// # Errors
 ///
@@ -15,7 +15,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| format!("expected {}, got {text:?}", Written))
 }
 
-/// Writes a duration in the largest unit that divides it.
+/// Formats a duration in the largest unit that divides it.
 pub fn format(duration: Duration) -> String {
     let millis = duration.as_millis();
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
@@ -28,7 +28,7 @@ pub fn format(duration: Duration) -> String {
     }
 }
 
-/// Reads a duration for serde.
+/// Deserializes a duration for serde.
 ///
 /// # Errors
 ///
@@ -58,7 +58,7 @@ impl Visitor<'_> for Written {
     }
 }
 
-/// Writes a duration for serde.
+/// Serializes a duration for serde.
 ///
 /// # Errors
 ///

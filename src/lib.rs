@@ -1,6 +1,6 @@
 #![doc = include_str!("README.md")]
 
-// In reading order: a module knows those above it, never those below.
+// In reading order: a module may import modules above it, never modules below.
 pub mod presence;
 
 pub mod clock;

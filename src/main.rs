@@ -1,4 +1,4 @@
-//! The command: reads its arguments and the configuration, and runs the hub.
+//! The command line: parses arguments, loads the configuration, and runs the hub.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -15,11 +15,12 @@ use presence_hub::config::{self, Config, DEVELOPMENT_SECRET, Faults, Loaded, loa
 use presence_hub::duration;
 use presence_hub::presence::{Devices, Platform, UserId, explain};
 
-/// What the system's own keeps for each thread grows while many come and go; this gives it back.
+// The system allocator's per-thread caches grow while many threads come and go. mimalloc returns the
+// memory.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What a configuration that does not hold exits with.
+/// The exit code for an invalid configuration.
 const EXIT_CONFIG: u8 = 2;
 
 /// A WebSocket-first realtime presence hub.
@@ -34,7 +35,7 @@ struct Command {
 
 #[derive(Args, Default)]
 struct Source {
-    /// The configuration file; else PRESENCE_HUB_CONFIG, else ./config.toml, else the defaults.
+    /// The configuration file. Default: PRESENCE_HUB_CONFIG, else ./config.toml, else the defaults.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -45,29 +46,29 @@ enum Action {
     Serve(Source),
     /// Read and check the configuration, and print the effective settings.
     CheckConfig(Source),
-    /// Mint a token with the configured secret, for trying things out.
+    /// Mint a token with the configured secret, for tests.
     Token(Token),
-    /// Say whom a login would kick.
+    /// Explain which devices a login would kick.
     Policy(Explain),
-    /// Measure what the hub costs on this machine, beside the least that a server could.
+    /// Benchmark the hub on this machine, next to a minimal server.
     Bench(bench::Options),
-    /// A part of that.
+    /// One part of the benchmark, in its own process.
     #[command(hide = true)]
     BenchPart { part: bench::Part },
 }
 
 #[derive(Args)]
 struct Token {
-    /// Whom it is for.
+    /// The user that the token is for.
     #[arg(long)]
     user: UserId,
-    /// The only platform it may log in on.
+    /// The only platform that the token may log in on. Default: any.
     #[arg(long)]
     platform: Option<Platform>,
-    /// How long it lives.
+    /// The time until the token expires.
     #[arg(long, default_value = "1h", value_parser = duration::parse)]
     ttl: Duration,
-    /// Whom it may watch: an id, or a prefix ending in *; may be given more than once.
+    /// A user that the token may watch: an id, or a prefix ending in *. May be repeated.
     #[arg(long)]
     watch: Vec<String>,
     #[command(flatten)]
@@ -76,10 +77,10 @@ struct Token {
 
 #[derive(Args)]
 struct Explain {
-    /// What is logged in, in this order: web,android:2.
+    /// The devices that are logged in, oldest first: web,android:2.
     #[arg(long, default_value = "")]
     existing: Devices,
-    /// What comes.
+    /// The platform that logs in.
     #[arg(long)]
     login: Platform,
     #[command(flatten)]
@@ -100,30 +101,30 @@ fn main() -> ExitCode {
             bench::run_part(part).map_err(failed).map(|()| ExitCode::SUCCESS)
         }
     };
-    outcome.unwrap_or_else(|Stop { code, message }| {
-        // Where standard error cannot be written, the exit code must do.
+    outcome.unwrap_or_else(|Failure { code, message }| {
+        // If standard error cannot be written, the exit code must do.
         app::briefly(move || drop(writeln!(io::stderr(), "{message}")));
         ExitCode::from(code)
     })
 }
 
-/// Why the command did not do what it was asked.
-struct Stop {
+/// Why the command failed.
+struct Failure {
     code: u8,
     message: String,
 }
 
-fn failed(error: impl std::fmt::Display) -> Stop {
-    Stop { code: 1, message: format!("{error}") }
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure { code: 1, message: format!("{error}") }
 }
 
-fn loaded(source: &Source) -> Result<Loaded, Stop> {
+fn loaded(source: &Source) -> Result<Loaded, Failure> {
     load(source.config.as_deref(), &variables()).map_err(wrong)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it stands where an error is mapped")]
-fn wrong(faults: Faults) -> Stop {
-    Stop { code: EXIT_CONFIG, message: faults.to_string() }
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` passes it by value")]
+fn wrong(faults: Faults) -> Failure {
+    Failure { code: EXIT_CONFIG, message: faults.to_string() }
 }
 
 fn variables() -> BTreeMap<String, String> {
@@ -132,38 +133,38 @@ fn variables() -> BTreeMap<String, String> {
         .collect()
 }
 
-fn serve(source: &Source) -> Result<ExitCode, Stop> {
+fn serve(source: &Source) -> Result<ExitCode, Failure> {
     let loaded = loaded(source)?;
     let log = app::Log::start(&loaded.config.log)
         .map_err(|error| failed(format!("standard error: {error}")))?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(app::run(loaded, &variables(), &log)).map_err(failed)?;
-    // What still runs, as a client that does not read its end, is not waited for.
+    // Does not wait for tasks that still run, such as a write to a client that does not read.
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
 }
 
-fn check_config(source: &Source) -> Result<ExitCode, Stop> {
+fn check_config(source: &Source) -> Result<ExitCode, Failure> {
     let effective = toml::to_string(&loaded(source)?.config).map_err(failed)?;
     print(&effective)
 }
 
-fn print_token(token: &Token) -> Result<ExitCode, Stop> {
+fn print_token(token: &Token) -> Result<ExitCode, Failure> {
     let variables = variables();
     let Loaded { config, file } =
         load(token.source.config.as_deref(), &variables).map_err(wrong)?;
     if config.auth.algorithm != Algorithm::HS256 {
         let algorithm = config.auth.algorithm;
         return Err(failed(format!(
-            "auth.algorithm is {algorithm:?}: the hub has only the public key, and cannot sign; sign \
-             with the private key where your back end does"
+            "auth.algorithm is {algorithm:?}: the hub has only the public key and cannot sign; sign \
+             with the private key in your back end"
         )));
     }
     let read = match &file {
-        Some(file) => format!("the configuration {}", whole(file)),
+        Some(file) => format!("the configuration {}", absolute(file)),
         None => {
-            format!("the default configuration (there is no {})", whole("config.toml".as_ref()))
+            format!("the default configuration (there is no {})", absolute("config.toml".as_ref()))
         }
     };
     let (secret, from) = match config.signing_secret() {
@@ -181,50 +182,50 @@ fn print_token(token: &Token) -> Result<ExitCode, Stop> {
     }
     let minted = mint(secret.as_bytes(), &rules, user, *platform, watch, wall, *ttl);
     let minted = minted.map_err(failed)?;
-    // Standard output has the token alone, so that it can be taken from there.
-    writeln!(io::stderr(), "signed with {from}, by {read}").ok();
+    // Standard output has only the token, so that scripts can capture it.
+    writeln!(io::stderr(), "signed with {from}, from {read}").ok();
     print(&format!("{minted}\n"))
 }
 
-/// Where the secret of a setting was given.
+/// The place where a setting's secret was given: a variable or a file.
 fn setting_source(name: &str, variables: &BTreeMap<String, String>, file: Option<&Path>) -> String {
     let setting = name.split('[').next().unwrap_or(name);
     let variable = format!("PRESENCE_HUB__{}", setting.replace('.', "__").to_uppercase());
     match file {
         _ if variables.contains_key(&variable) => format!("{name} of the variable {variable}"),
-        Some(file) => format!("{name} of {}", whole(file)),
+        Some(file) => format!("{name} of {}", absolute(file)),
         None => name.to_owned(),
     }
 }
 
-/// The secret that a hub in development mode has made; a token of any other one no hub would accept.
-fn development_secret(config: &Config, read: &str) -> Result<(String, String), Stop> {
+/// The secret that a hub in development mode has generated; no hub accepts a token signed with another.
+fn development_secret(config: &Config, read: &str) -> Result<(String, String), Failure> {
     let directory = &config.store.path;
-    let path = whole(&directory.join(DEVELOPMENT_SECRET));
+    let path = absolute(&directory.join(DEVELOPMENT_SECRET));
     let secret = config::development_secret(directory).ok_or_else(|| {
         failed(format!(
             "no secret to sign with: {read} has no auth.secrets, and there is no development secret \
-             at {path}. Run this where the hub runs, or name its configuration with --config; a hub \
-             in development mode makes the secret when it is started"
+             at {path}. Run this where the hub runs, or give its configuration with --config; a hub \
+             in development mode generates the secret when it starts"
         ))
     })?;
     Ok((secret, format!("the development secret {path}")))
 }
 
-/// A path from the root on, so that it says where it was looked for.
-fn whole(path: &Path) -> String {
+/// The absolute path, so that messages say where the command looked.
+fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
-fn print_policy(asked: &Explain) -> Result<ExitCode, Stop> {
+fn print_policy(asked: &Explain) -> Result<ExitCode, Failure> {
     let config = loaded(&asked.source)?.config;
-    let policy = config.policy().map_err(|_| failed("the policy does not hold"))?;
+    let policy = config.policy().map_err(|_| failed("the login policy is invalid"))?;
     let explanation = explain(&asked.existing, asked.login, &policy.login);
     let explanation = serde_json::to_string_pretty(&explanation).map_err(failed)?;
     print(&format!("{explanation}\n"))
 }
 
-fn print(text: &str) -> Result<ExitCode, Stop> {
+fn print(text: &str) -> Result<ExitCode, Failure> {
     io::stdout().write_all(text.as_bytes()).map_err(failed)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! Limits log lines of one kind to one a minute.
+//! Rate limits for log lines.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,24 +35,24 @@ impl Throttle {
     }
 }
 
-/// How many lines of one kind are logged within a time.
+/// How many log lines of one kind are admitted within a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lines {
-    /// How many about one thing.
+    /// The limit for each key.
     pub of_each: u32,
-    /// How many about all things together, which strangers may make up.
+    /// The limit for all keys together: strangers can make up keys.
     pub of_all: u32,
-    /// Within how long, from the first about a thing on.
+    /// The time that the limits are for. It begins with the first line about a key.
     pub within: Duration,
 }
 
 impl Lines {
-    /// One line about a thing each minute.
+    /// One line per key each minute.
     pub const EACH_ONCE: Self = Self { of_each: 1, of_all: 20, within: EVERY };
 }
 
-/// Lets one kind of log line through for each of many things, such as addresses, and counts the
-/// others. It remembers no more things than it lets lines through.
+/// Limits one kind of log line per key, such as an address, and counts suppressed lines. It remembers
+/// at most [`Lines::of_all`] keys.
 #[derive(Debug)]
 pub struct KeyedThrottle<K> {
     most: Lines,
@@ -61,20 +61,20 @@ pub struct KeyedThrottle<K> {
 
 #[derive(Debug)]
 struct Admitted<K> {
-    /// When each thing's first line was, and how many there were since.
+    /// The time of each key's first line, and the number of lines since.
     keys: BTreeMap<K, (Timestamp, u32)>,
     suppressed: u64,
 }
 
 impl<K: Ord> KeyedThrottle<K> {
-    /// Lets this many lines through.
+    /// Admits up to `most` lines.
     pub const fn new(most: Lines) -> Self {
         let admitted = Admitted { keys: BTreeMap::new(), suppressed: 0 };
         Self { most, admitted: Mutex::new(admitted) }
     }
 
-    /// Whether a line about a thing may be logged now; with how many, about any, were suppressed
-    /// since the last one.
+    /// Returns the number of lines suppressed since the last one, about any key, if a line about
+    /// `key` may be logged now; otherwise counts this line as suppressed.
     pub fn admit(&self, key: K, now: Timestamp) -> Option<u64> {
         let Lines { of_each, of_all, within } = self.most;
         let Admitted { keys, suppressed } = &mut *self.admitted.lock();

@@ -1,7 +1,7 @@
-//! Escapes characters that could change how a log line looks.
+//! Escapes invisible and direction-changing characters in log lines.
 //!
-//! A user id may have letters that turn the direction of a line around (U+202E), break it (U+2028), or
-//! are not seen at all. Wherever in a line such a character stands, it is written as its number.
+//! A user id may contain characters that reverse the text direction (U+202E), break the line (U+2028)
+//! or are invisible, and could forge a log line.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::LogFormat;
 
-/// Writes log lines with such characters escaped.
+/// A writer that escapes such characters.
 #[derive(Debug, Clone)]
 pub(super) struct Escaped<W> {
     inner: W,
@@ -32,7 +32,7 @@ impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Escaped<W> {
 }
 
 impl<W: Write> Write for Escaped<W> {
-    /// Takes a whole line, as the layer that makes them writes it.
+    /// Expects one whole line, as `tracing_subscriber` writes it.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match str::from_utf8(line) {
             Ok(text) if text.trim_end_matches('\n').contains(is_unseen) => {
@@ -65,7 +65,7 @@ fn escape(line: &str, format: LogFormat) -> String {
     escaped
 }
 
-/// Whether a character is invisible, moves visible text or looks like a space and is none: a control
+/// Whether a character is invisible, moves visible text or only looks like a space: a control
 /// character, one of Unicode's categories Cf, Co, Zl, Zp and Zs, a variation selector or a filler.
 fn is_unseen(c: char) -> bool {
     c.is_control()

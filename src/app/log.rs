@@ -17,15 +17,15 @@ use super::escape::Escaped;
 use crate::config::{Log as Settings, LogFormat};
 use crate::hub::Hub;
 
-/// How many lines may be queued for a reader that has stopped; the next ones are dropped and counted.
+/// Lines queued for a reader that has stopped; further lines are dropped and counted.
 const QUEUED_LINES_MAX: usize = 4096;
-/// How often dropped lines are looked for.
+/// How often dropped lines are counted.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How long the end of the process waits for a reader that may have stopped.
+/// The longest wait for a reader that may have stopped, when the process exits.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 
-/// The running log. Dropping it writes what is still queued, for a second at most.
+/// The running log. Dropping it flushes the queue, for a second at most.
 pub struct Log {
     filter: reload::Handle<EnvFilter, Registry>,
     dropped: Dropped,
@@ -33,14 +33,14 @@ pub struct Log {
 }
 
 impl Log {
-    /// Starts logging to standard error, from a thread of its own: a reader that stops reading must
-    /// not stop the hub.
+    /// Starts logging to standard error, on its own thread: a reader that stops reading must not
+    /// block the hub.
     ///
     /// # Errors
     ///
-    /// Where standard error cannot be duplicated.
+    /// If standard error cannot be duplicated.
     pub fn start(settings: &Settings) -> io::Result<Self> {
-        // Not `io::stderr()`: its lock would be held for as long as the reader stands still.
+        // Not `io::stderr()`: a blocked write would hold its lock.
         let file = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         let lost = Arc::new(AtomicUsize::new(0));
         let sink = Sink { file, failed: 0, lost: Arc::clone(&lost) };
@@ -54,8 +54,8 @@ impl Log {
         let registry = tracing_subscriber::registry().with(filter);
         let writer = Escaped::new(writer, settings.format);
         let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
-        // Not `init`, which passes on what goes through the `log` crate, too: there tungstenite
-        // writes whole messages, with the tokens in them.
+        // Not `init`, which also forwards the `log` crate: tungstenite logs whole messages there,
+        // with their tokens.
         match settings.format {
             LogFormat::Text => set_global_default(registry.with(lines)),
             LogFormat::Json => set_global_default(registry.with(lines.json().flatten_event(true))),
@@ -65,12 +65,12 @@ impl Log {
         Ok(Self { filter: handle, dropped, writer: Some(guard) })
     }
 
-    /// Changes what is logged.
+    /// Replaces the log filter.
     pub fn set_filter(&self, filter: &str) {
         self.filter.reload(EnvFilter::new(filter)).ok();
     }
 
-    /// Counts the lines that were dropped.
+    /// The counter of dropped lines.
     pub fn dropped(&self) -> Dropped {
         self.dropped.clone()
     }
@@ -79,13 +79,13 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         let writer = self.writer.take();
-        // The guard complains on standard output where the queue is full, and that may block as well.
+        // If the queue is full, the guard writes to standard output, which may block too.
         briefly(move || drop(writer));
     }
 }
 
-/// Does something that may block for ever, as writing to a reader that has stopped, and waits for it
-/// a second at most.
+/// Runs work that may block for ever, such as a write to a stopped reader, and waits a second at
+/// most.
 pub fn briefly(work: impl FnOnce() + Send + 'static) {
     let (done, is_done) = mpsc::channel();
     thread::spawn(move || {
@@ -98,9 +98,9 @@ pub fn briefly(work: impl FnOnce() + Send + 'static) {
 /// Counts the lines that were dropped.
 #[derive(Debug, Clone)]
 pub struct Dropped {
-    /// Those that found the queue full.
+    /// Dropped because the queue was full.
     queue: ErrorCounter,
-    /// Those that could not be written, once writing works again.
+    /// Lost to write errors; added when writing works again.
     lost: Arc<AtomicUsize>,
 }
 
@@ -110,8 +110,7 @@ impl Dropped {
     }
 }
 
-/// Counts dropped lines, and logs how many there were as soon as no more are; runs for as long as
-/// the process lives.
+/// Counts dropped lines, and logs their number once no more are dropped; runs for ever.
 pub(super) async fn report_dropped(hub: Arc<Hub>, dropped: Dropped) {
     let counter = &hub.metrics().log_lines_dropped;
     let (mut seen, mut unreported) = (0, 0);
@@ -123,20 +122,20 @@ pub(super) async fn report_dropped(hub: Arc<Hub>, dropped: Dropped) {
         if new > 0 || unreported == 0 {
             continue;
         }
-        tracing::warn!(lines = unreported, "log lines dropped: the log's reader had stopped");
+        tracing::warn!(lines = unreported, "log lines dropped: the reader of the log had stopped");
         if dropped.total() == seen {
             unreported = 0;
         } else {
-            // The queue is still full: this line was dropped itself, and does not count.
+            // The queue is still full: this line itself was dropped, and does not count.
             seen += 1;
         }
     }
 }
 
-/// Standard error, which counts what it does not take.
+/// Standard error, counting lines that could not be written.
 struct Sink {
     file: File,
-    /// Lines in a row that it did not take.
+    /// Consecutive lines that failed.
     failed: usize,
     lost: Arc<AtomicUsize>,
 }
@@ -158,12 +157,12 @@ impl Write for Sink {
     }
 }
 
-/// Sends panics through the log: the default hook writes to standard error itself, and would block.
+/// Sends panics through the log: the default hook writes to standard error itself, and could block.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let message = panic.payload_as_str().unwrap_or("unknown");
         let backtrace = std::backtrace::Backtrace::capture();
-        tracing::error!(message, location, %backtrace, "the hub panicked: please report it");
+        tracing::error!(message, location, %backtrace, "panicked: please report it");
     }));
 }

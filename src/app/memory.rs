@@ -1,5 +1,5 @@
-//! Watches the memory there is, so that logins are refused before the kernel kills the hub, and has
-//! what is free given back.
+//! Refuses logins while memory is short, before the kernel kills the hub, and returns freed memory to
+//! the system.
 
 use std::fs;
 use std::hint::black_box;
@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use crate::hub::Hub;
 
-/// How often it is looked at.
+/// How often memory is checked.
 const EVERY: Duration = Duration::from_secs(1);
-/// The share of the limit that must be free for another login.
+/// Memory is short when less than 1/32 of the limit is free.
 const FREE_SHARE: u64 = 32;
-/// A piece of memory so large that it shares its pages with no other.
+/// An allocation so large that it shares no page with others.
 const LARGE: usize = 1024 * 1024;
 
-/// Closes the hub to logins while memory is short, for as long as the process lives; where the
-/// system does not say, it stays open.
+/// Refuses logins while memory is short; runs for ever. If the system reports no figures, logins
+/// stay open.
 pub(super) async fn watch(hub: Arc<Hub>) {
     loop {
-        // When such a piece is freed, the allocator gives back to the system what has been free for a
-        // second; a hub at rest frees none.
+        // Freeing a large allocation makes the allocator return memory that has been free for a
+        // second. An idle hub frees nothing itself.
         drop(black_box(Vec::<u8>::with_capacity(LARGE)));
         let short = [machine(), control_group()].into_iter().flatten().any(Memory::is_short);
         hub.set_full(short);
@@ -28,7 +28,7 @@ pub(super) async fn watch(hub: Arc<Hub>) {
     }
 }
 
-/// What some part of the system has of memory, in bytes.
+/// Memory of the machine or the control group, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Memory {
     limit: u64,
@@ -54,7 +54,7 @@ fn control_group() -> Option<Memory> {
     let read = |file: &str| fs::read_to_string(format!("/sys/fs/cgroup{path}/{file}")).ok();
     let limit = read("memory.max")?.trim().parse().ok()?;
     let used: u64 = read("memory.current")?.trim().parse().ok()?;
-    // What the kernel caches of files it gives back when it must.
+    // The kernel frees cached file pages on demand.
     let cached = field(&read("memory.stat")?, "inactive_file").unwrap_or_default();
     Some(Memory { limit, free: (limit + cached).saturating_sub(used) })
 }

@@ -1,4 +1,4 @@
-//! Runs the tasks that live as long as the hub, and restarts one that panics.
+//! Runs the tasks that live as long as the hub, and restarts a task that panics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use tokio::task::JoinHandle;
 use crate::hub::Hub;
 use crate::panics::caught;
 
-/// How long after a panic a task is started again: one that panics at once must not spin.
+/// The pause before a restart: a task that panics at once must not spin.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
-/// Spawns long-lived tasks, so that a panic in one is noticed and costs only a pause.
+/// Spawns long-lived tasks.
 pub struct Tasks {
     hub: Arc<Hub>,
 }
@@ -22,8 +22,8 @@ impl Tasks {
         Self { hub }
     }
 
-    /// Runs a task until it returns. One that panics is logged, counted in
-    /// `presence_hub_task_restarts`, and made and run again after a pause.
+    /// Runs a task until it returns. A panic is logged and counted in `presence_hub_task_restarts`;
+    /// then the task is made again and restarted after a pause.
     pub fn spawn<F>(
         &self,
         task: &'static str,

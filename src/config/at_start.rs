@@ -1,4 +1,4 @@
-//! Which settings are read at the start alone, and what is in effect after a reload.
+//! Tracks the settings that only a restart changes, and computes what is in effect after a reload.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::sections::Config;
 
-/// The settings that a reload leaves as they were at the start.
+/// Settings that a reload cannot change.
 const KEYS: [&str; 12] = [
     "server.listen",
     "server.admin_listen",
@@ -22,32 +22,33 @@ const KEYS: [&str; 12] = [
     "webhook.max_backlog",
     "log.format",
 ];
-/// Those of them that name files, which are not read again either.
+/// Those that name files. A reload does not apply changed file contents either.
 const FILES: [&str; 2] = ["server.tls_certificate", "server.tls_key"];
 
 /// The settings as they were at the start.
 pub struct AtStart {
     configured: Value,
     max_connections: usize,
-    /// Checksums of [`FILES`], as they were read.
+    /// Checksums of the [`FILES`] at the start.
     files: [Option<u32>; FILES.len()],
 }
 
 impl AtStart {
-    /// Notes a configuration; `max_connections` is how many fit under the limit on open files.
+    /// Remembers the configuration at the start; `max_connections` is already lowered to what the
+    /// limit on open files allows.
     pub fn new(config: &Config, max_connections: usize) -> Self {
         let configured = plain(config);
         let files = FILES.map(|key| checksum(&configured, key));
         Self { configured, max_connections, files }
     }
 
-    /// How many WebSockets there may be.
+    /// The limit on WebSockets.
     pub(super) const fn max_connections(&self) -> usize {
         self.max_connections
     }
 
-    /// Every setting in effect after a configuration was read, secrets hidden, where what only a
-    /// restart changes has the value from the start; and the settings that changed and wait for one.
+    /// Returns every setting in effect after a reload, secrets hidden, and the changed settings that
+    /// need a restart. Until then those keep their values from the start.
     pub(super) fn in_effect(&self, config: &Config) -> (Value, Vec<&'static str>) {
         let read = plain(config);
         let has_changed = |key: &&str| {

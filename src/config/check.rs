@@ -1,4 +1,4 @@
-//! What is wrong with settings that are each of the right kind.
+//! Checks values that have the right type: ranges, formats, and settings that conflict.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,15 +11,14 @@ use crate::duration;
 use crate::http::{OriginRule, TrustedProxies, tls};
 use crate::presence::{Platform, PolicyFault};
 
-/// The smallest `max_message_bytes` that still takes a login with a token of a usual size.
+/// The smallest `max_message_bytes`: a login with a token of usual size must fit.
 const MESSAGE_BYTES_MIN: usize = 1024;
 
-/// The most requests that a webhook may have under way.
+/// The most webhook requests in flight.
 const PARALLEL_MAX: usize = 64;
 
 impl Config {
-    /// What is wrong with values that are each of the right kind: the keys that do not go together,
-    /// and why.
+    /// Every fault: the keys involved, and a message.
     pub(super) fn faults(&self) -> Vec<(Vec<String>, String)> {
         let found = [
             self.windows(),
@@ -136,8 +135,9 @@ impl Config {
         }
         if server.max_message_bytes < MESSAGE_BYTES_MIN {
             let given = server.max_message_bytes;
-            let message =
-                format!("expected {MESSAGE_BYTES_MIN} or more, for a login must fit, got {given}");
+            let message = format!(
+                "expected {MESSAGE_BYTES_MIN} or more, because a login must fit, got {given}"
+            );
             wrong("server.max_message_bytes", message);
         }
         if let Err(error) = EnvFilter::try_new(&self.log.filter) {
@@ -182,7 +182,7 @@ impl Config {
             found.push((vec!["tencent.sdk_app_id", "webhook.format"], message.into()));
         }
         if tencent.sdk_app_id != 0 && tencent.secret_key.expose().is_empty() {
-            // With an empty key anybody could sign.
+            // With an empty key anybody could sign requests.
             let message = "the application's secret key is missing: set tencent.secret_key, or \
                            tencent.sdk_app_id = 0 for no compatible API";
             found.push((vec!["tencent.sdk_app_id", "tencent.secret_key"], message.into()));
@@ -194,7 +194,7 @@ impl Config {
         found
     }
 
-    /// What must be greater than zero.
+    /// Settings that must be greater than zero.
     fn positive(&self) -> Found {
         let (live, limits) = (&self.liveness, &self.limits);
         let durations = [

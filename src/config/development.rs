@@ -1,4 +1,4 @@
-//! The secret and the keys that a hub in development mode makes for itself.
+//! Generates and stores the secret and the keys of development mode.
 
 use std::fs;
 use std::io::{self, Write};
@@ -7,14 +7,14 @@ use std::path::Path;
 
 use data_encoding::HEXLOWER;
 
-/// The file with the secret that development mode signs with, in the store's directory.
+/// The file in the store's directory with the secret that signs development tokens.
 pub const DEVELOPMENT_SECRET: &str = "dev-secret";
-/// How many bytes of chance a key has.
+/// Random bytes in a key.
 const KEY_BYTES: usize = 32;
 
-/// What development mode made for itself.
+/// The secret and keys of development mode.
 pub struct DevelopmentKeys {
-    /// What tokens are signed with.
+    /// Signs tokens.
     pub secret: String,
     /// The key to the server API and the dashboard.
     pub admin_key: String,
@@ -23,11 +23,11 @@ pub struct DevelopmentKeys {
 }
 
 impl DevelopmentKeys {
-    /// Reads them from a directory, and makes those that are not there yet.
+    /// Reads the keys from a directory, and generates missing ones.
     ///
     /// # Errors
     ///
-    /// Where the directory or a file in it cannot be written: which, and why.
+    /// The path and the error, if the directory or a file in it cannot be written.
     pub fn in_directory(directory: &Path) -> Result<Self, (String, io::Error)> {
         fs::create_dir_all(directory).map_err(|error| (directory.display().to_string(), error))?;
         let key = |name: &str| {
@@ -44,12 +44,12 @@ impl DevelopmentKeys {
     }
 }
 
-/// The secret that development mode signs with, if a hub has made one in this directory.
+/// The secret that signs development tokens, if a hub has generated one in this directory.
 pub fn development_secret(directory: &Path) -> Option<String> {
     known_key(&directory.join(DEVELOPMENT_SECRET))
 }
 
-/// The key that a file holds.
+/// The key in a file. A file with less is taken as missing: a crash may have left it half written.
 fn known_key(path: &Path) -> Option<String> {
     let known = fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     (known.len() >= KEY_BYTES).then_some(known)
@@ -59,7 +59,7 @@ fn make_key(path: &Path) -> io::Result<String> {
     let key = HEXLOWER.encode(&rand::random::<[u8; KEY_BYTES]>());
     let mut options = fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    // One that was there already keeps the mode it had.
+    // `mode` has no effect on a file that exists.
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
     writeln!(file, "{key}")?;
     Ok(key)

@@ -1,32 +1,32 @@
-//! What is wrong in a configuration, and where.
+//! The type for faults in a configuration: place, key and message.
 
 use std::fmt;
 
-/// The variables that override keys begin so.
+/// The prefix of environment variables that override keys.
 pub(super) const PREFIX: &str = "PRESENCE_HUB__";
 
-/// The keys that do not go together, and why.
+/// Faults: the keys involved, and a message.
 pub(super) type Found = Vec<(Vec<&'static str>, String)>;
 
-/// Something wrong in a configuration.
+/// One fault in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Where: a file with line and column, a variable, or nothing for the default.
+    /// A file with line and column, or a variable; `None` for a default value.
     pub place: Option<String>,
-    /// The key; empty where the file is no TOML.
+    /// The key; empty if the file is not valid TOML.
     pub key: String,
     /// What is wrong.
     pub message: String,
 }
 
-/// Everything wrong in a configuration.
+/// Every fault in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faults(pub Vec<Fault>);
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [self.place.as_deref().unwrap_or_default(), &self.key, &self.message];
-        // A variable's name says its key.
+        // A variable's name already says the key.
         let named = self.place.as_deref().is_some_and(|place| place.starts_with(PREFIX));
         let says_more = |part: &&&str| !part.is_empty() && (!named || ***part != self.key);
         let parts: Vec<_> = parts.iter().filter(says_more).copied().collect();

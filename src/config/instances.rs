@@ -1,4 +1,4 @@
-//! Reads `login.max_instances`, so that a wrong count is told the range.
+//! Deserializes `login.max_instances` so that the error for an invalid count names the range.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::presence::{INSTANCES_MAX, Platform};
 
-/// Reads how many devices each slot holds.
+/// Deserializes the maximum number of devices for each slot.
 pub(super) fn read<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<Platform, u8>, D::Error> {
@@ -16,7 +16,7 @@ pub(super) fn read<'de, D: Deserializer<'de>>(
     Ok(read.into_iter().map(|(platform, Instances(count))| (platform, count)).collect())
 }
 
-/// How many devices a slot holds; what cannot be read names the range.
+/// The maximum number of devices in a slot.
 struct Instances(u8);
 
 impl<'de> Deserialize<'de> for Instances {

@@ -1,7 +1,7 @@
-//! The secrets and keys of a configuration: which are in force, and what is wrong with them.
+//! The secrets and keys of a configuration, and the checks on them.
 //!
-//! No message shows a secret. Each names the entry (`auth.secrets[1]`), for a list has one place in
-//! the file.
+//! No message shows a secret. Each names the entry (`auth.secrets[1]`), because a list has only one
+//! position in the file.
 
 use std::path::Path;
 
@@ -14,11 +14,11 @@ use crate::auth::{Algorithm, ApiKeys, KeySource, SECRET_BYTES_MIN, Verifier};
 const KEY_CHARS_MIN: usize = 16;
 /// The most secrets or public keys: a token with a wrong signature is checked against each.
 const SIGNERS_MAX: usize = 16;
-/// What makes a new secret or key.
+/// The advice how to generate a new secret or key.
 const MAKE: &str = "make one with `openssl rand -base64 32`";
 
 impl Config {
-    /// Whether no key is configured, so that the hub makes its own secret and keys.
+    /// Whether no signing key is configured: the hub then generates its own secret and keys.
     pub fn is_development(&self) -> bool {
         let auth = &self.auth;
         auth.algorithm == Algorithm::HS256
@@ -27,17 +27,16 @@ impl Config {
             && auth.jwks_url.is_empty()
     }
 
-    /// The secret that signs tokens where the hub signs some itself: the first of `auth.secrets`.
-    /// With its name.
+    /// The name and value of the secret that signs the hub's own tokens: the first of `auth.secrets`.
     pub fn signing_secret(&self) -> Option<(String, &Secret)> {
         self.secrets().into_iter().next()
     }
 
-    /// Where the keys that verify tokens come from; nowhere in development mode.
+    /// The source of the keys that verify tokens; `None` in development mode.
     ///
     /// # Errors
     ///
-    /// Where the file of a public key cannot be read.
+    /// If the file of a public key cannot be read.
     pub fn key_source(&self) -> Result<Option<KeySource>, String> {
         if self.is_development() {
             return Ok(None);
@@ -54,7 +53,7 @@ impl Config {
         Ok(Some(KeySource::Pems(pems?)))
     }
 
-    /// The keys to the server API; `made` is the admin key that development mode made.
+    /// The keys to the server API; `made` is the admin key that development mode generated.
     pub fn api_keys(&self, made: Option<&str>) -> ApiKeys {
         let texts = |secrets: &[Secret]| -> Vec<_> {
             secrets.iter().map(|secret| secret.expose().to_owned()).collect()
@@ -64,25 +63,25 @@ impl Config {
         ApiKeys::new(&texts(&self.auth.viewer_keys), &texts(&self.auth.api_keys), &admin)
     }
 
-    /// What tells this hub from others that a browser reaches under the same name, and stays the same
-    /// over restarts: the machine or container, the data directory, and the address.
+    /// Identifies this hub among others that a browser reaches under the same host name, across
+    /// restarts: the machine or container, the data directory, and the address.
     ///
-    /// A `Host` header would not do: many a proxy leaves out the port that the browser used.
-    pub fn place(&self) -> String {
+    /// The `Host` header would not do: many proxies drop the port that the browser used.
+    pub fn hub_identity(&self) -> String {
         let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let path = &self.store.path;
         let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         format!("{}\n{}\n{}", machine.trim(), path.display(), self.server.listen)
     }
 
-    /// The secrets that verify tokens, with their names; the first signs.
+    /// The secrets that verify tokens, with their names; the first one also signs.
     fn secrets(&self) -> Vec<(String, &Secret)> {
         let one = Some(&self.auth.secret).filter(|secret| !secret.expose().is_empty());
         let one = one.map(|secret| ("auth.secret".to_owned(), secret));
         one.into_iter().chain(entries("auth.secrets", &self.auth.secrets)).collect()
     }
 
-    /// The files of public keys, with their names.
+    /// The public key files, with their names.
     fn public_keys(&self) -> Vec<(String, &Path)> {
         let one = Some(&self.auth.public_key).filter(|path| !path.as_os_str().is_empty());
         let one = one.map(|path| ("auth.public_key".to_owned(), path.as_path()));
@@ -90,7 +89,7 @@ impl Config {
         one.into_iter().chain(more.map(|(name, path)| (name, path.as_path()))).collect()
     }
 
-    /// What is wrong with what verifies tokens.
+    /// Faults in the keys that verify tokens.
     pub(super) fn signing_faults(&self) -> Found {
         let auth = &self.auth;
         let (secrets, pems) = (self.secrets(), self.public_keys());
@@ -178,7 +177,7 @@ impl Config {
         found
     }
 
-    /// What is wrong with the keys to the server API, and with what signs for Tencent Cloud IM.
+    /// Faults in the keys to the server API and the Tencent Cloud IM secrets.
     pub(super) fn key_faults(&self) -> Found {
         let tencent = &self.tencent;
         let mut found = Found::new();
@@ -214,7 +213,7 @@ impl Config {
         found
     }
 
-    /// The keys that stand in two lists, and so have the greater of two roles: each in words.
+    /// A message for each key in two lists. Such a key has the greater of the two roles.
     pub fn keys_with_two_roles(&self) -> Vec<String> {
         let lists = self.key_lists();
         let mut found = Vec::new();
@@ -230,7 +229,7 @@ impl Config {
         found
     }
 
-    /// The lists of keys to the server API, the one with the least rights first.
+    /// The lists of keys to the server API, in ascending order of rights.
     fn key_lists(&self) -> [(&'static str, &[Secret]); 3] {
         let auth = &self.auth;
         [
@@ -241,7 +240,7 @@ impl Config {
     }
 }
 
-/// What is wrong with the secrets that verify tokens.
+/// Faults in the secrets that verify tokens.
 fn secret_faults(secrets: &[(String, &Secret)]) -> Found {
     let mut found = Found::new();
     for (n, (name, secret)) in secrets.iter().enumerate() {
@@ -263,7 +262,7 @@ fn secret_faults(secrets: &[(String, &Secret)]) -> Found {
     found
 }
 
-/// What makes a text useless as a secret, whatever it is for.
+/// Why a text cannot be any kind of secret.
 pub(super) fn malformed(text: &str) -> Option<String> {
     if text.is_empty() {
         return Some(format!("is empty: remove the entry, or {MAKE}"));
@@ -281,7 +280,7 @@ pub(super) fn malformed(text: &str) -> Option<String> {
     ))
 }
 
-/// Why clients cannot send a text in an HTTP header.
+/// Why a key cannot be sent in an HTTP header.
 fn unsendable(text: &str) -> Option<String> {
     let at = text.chars().position(|c| !c.is_ascii())?;
     Some(format!(
@@ -299,14 +298,14 @@ pub(super) fn entries<'a, T>(
     entries.iter().enumerate().map(move |(n, entry)| (format!("{list}[{n}]"), entry))
 }
 
-/// The name of an earlier entry of the same list that is the same. The setting for a single one beside
-/// a list is a fault by itself, whatever they hold.
+/// The name of an earlier, equal entry of the same list. The single setting (`auth.secret`) is left
+/// out: to set it beside the list is a fault of its own.
 fn same_before<T: PartialEq>(all: &[(String, T)], n: usize) -> Option<&str> {
     let is_same = |(name, value): &&(String, T)| name.ends_with(']') && *value == all[n].1;
     all[..n].iter().find(is_same).map(|(name, _)| name.as_str())
 }
 
-/// Which of two settings an entry stands in.
+/// The setting that an entry belongs to: the single one or the list.
 fn setting_of(name: &str, one: &'static str, several: &'static str) -> &'static str {
     if name == one { one } else { several }
 }

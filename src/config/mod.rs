@@ -1,6 +1,6 @@
-//! What an operator decides: every key, checked, and what each part of the hub makes of it.
+//! Loads and checks the configuration, and turns it into the settings of each part of the hub.
 //!
-//! The repository's `config.toml` is the default, built in; a file and the environment override it.
+//! The repository's `config.toml` is built in as the default; a file and the environment override it.
 
 mod at_start;
 mod check;

@@ -1,4 +1,4 @@
-//! Reads the default, a file and the environment, and says where each value that is wrong was given.
+//! Merges the default, a file and the environment, and reports each invalid value with its place.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,30 +13,31 @@ use crate::wire::explain;
 
 /// The variable that names the file.
 const FILE_VARIABLE: &str = "PRESENCE_HUB_CONFIG";
-/// The file that is read where none is named.
+/// The file that is read if none is named.
 const FILE: &str = "config.toml";
-/// A configuration that holds, and where it comes from.
+
+/// A valid configuration and its file.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The settings.
     pub config: Config,
-    /// The file read; `None` for the default and the environment alone.
+    /// The file; `None` if only the default and the environment were read.
     pub file: Option<PathBuf>,
 }
 
-/// A value for a key, and where it was given.
+/// A value for a key, and its place.
 struct Setting {
     path: Vec<String>,
     place: String,
-    /// The readings to try, in this order: a variable is a text, or else TOML.
+    /// The values to try in this order: a variable is a text, or else TOML.
     values: Vec<Value>,
 }
 
-/// Reads the default, the file and the environment, and checks what comes of it.
+/// Merges the default, the file and the environment, and checks the result.
 ///
 /// # Errors
 ///
-/// Everything that is wrong, each with its place.
+/// Every fault with its place.
 pub fn load(named: Option<&Path>, variables: &BTreeMap<String, String>) -> Result<Loaded, Faults> {
     let file = named
         .map(Path::to_owned)
@@ -57,7 +58,7 @@ pub fn load(named: Option<&Path>, variables: &BTreeMap<String, String>) -> Resul
     Ok(Loaded { config, file })
 }
 
-/// Lays settings over the default one by one, so that each that is wrong is found by itself.
+/// Applies settings to the default one by one, so that each invalid one is reported.
 fn assemble(settings: Vec<Setting>) -> Result<Config, Faults> {
     let mut table = default_table();
     let base = table.clone();
@@ -87,12 +88,12 @@ fn assemble(settings: Vec<Setting>) -> Result<Config, Faults> {
     let config = Config::deserialize(table)
         .unwrap_or_else(|error| unreachable!("every setting was tried: {error}"));
     let conflicts = config.faults().into_iter().filter(|(keys, _)| {
-        // What could not be read was left as it is by default, and says nothing about the rest.
+        // A setting that failed has its default here: a conflict with it would mislead.
         !faults.iter().any(|fault| keys.contains(&fault.key))
     });
     let conflicts: Vec<_> = conflicts
         .map(|(keys, message)| {
-            // Of the keys in conflict, the one that was set.
+            // Report the key that the operator set, not one that has its default.
             let given = keys.iter().find(|key| places.contains_key(*key)).unwrap_or(&keys[0]);
             Fault { place: places.get(given).cloned(), key: given.clone(), message }
         })
@@ -120,7 +121,7 @@ fn from_file(file: &Path) -> Result<Vec<Setting>, Faults> {
     flatten(table.get_ref(), &mut Vec::new(), &mut |path, offset, value| {
         settings.push((offset, Setting { path, place: at(offset), values: vec![value] }));
     });
-    // In the order of the file, as its reader will mend them.
+    // In the order of the file, so that it can be fixed from top to bottom.
     settings.sort_by_key(|(offset, _)| *offset);
     Ok(settings.into_iter().map(|(_, setting)| setting).collect())
 }
@@ -137,7 +138,7 @@ fn from_variables(variables: &BTreeMap<String, String>) -> Vec<Setting> {
     overrides.collect()
 }
 
-/// Says what is wrong with a value that a key was given.
+/// The message for an invalid value of a key.
 fn message(
     wrong: &serde_path_to_error::Error<toml::de::Error>,
     key: &str,
@@ -152,10 +153,10 @@ fn message(
     let given = serde_json::to_value(&given).ok();
     let message =
         explain(wrong.path(), wrong.inner().message(), given.as_ref(), "the configuration");
-    // The place says the key already.
+    // `Fault` shows the key already.
     let message = message.strip_prefix(&format!("`{key}`: ")).unwrap_or(&message);
     let message = message.strip_prefix(&format!("`{key}` is ")).unwrap_or(message);
-    // What JSON calls an object has another name in TOML.
+    // `explain` uses JSON's words; a TOML section is a JSON object.
     let message = message.replace("expected an object", "expected a section");
     if !is_secret {
         return message;
@@ -172,10 +173,10 @@ fn may_be_secret(key: &str) -> bool {
     hidden_keys().iter().any(|hidden| within(key, hidden) || within(hidden, key))
 }
 
-/// The keys whose type hides what it holds: a value is put under each key of the default, and those
-/// that do not show it as it was are hidden.
+/// The keys whose types hide their values. Found by a probe: a value that does not serialize as it
+/// was set is hidden.
 fn hidden_keys() -> Vec<String> {
-    // A text that a secret, a list of secrets and a URL take alike.
+    // Valid as a secret, in a list of secrets, and as a URL with secret parts.
     let probe = Value::String("https://name:password@host.example/?query".into());
     let probes = [probe.clone(), Value::Array(vec![probe])];
     let default = default_table();
@@ -198,12 +199,11 @@ fn hidden_keys() -> Vec<String> {
     hidden
 }
 
-/// The built-in default, as it is written.
 fn default_table() -> Table {
     toml::from_str(DEFAULT).unwrap_or_else(|error| unreachable!("the built-in default: {error}"))
 }
 
-/// Names every key of a table with its place and its value.
+/// Reports each leaf of a table with its path, its offset in the file, and its value.
 fn flatten(
     table: &DeTable<'_>,
     path: &mut Vec<String>,
@@ -251,15 +251,15 @@ fn put(table: &mut Table, path: &[String], value: Value) {
         let Value::Table(inner) = inner else { return };
         at = inner;
     }
-    // An empty section says nothing.
-    let says_nothing =
+    // An empty section must not replace the default section.
+    let is_empty_section =
         value.as_table().is_some_and(Table::is_empty) && at.get(last).is_some_and(Value::is_table);
-    if !says_nothing {
+    if !is_empty_section {
         at.insert(last.clone(), value);
     }
 }
 
-/// The line and the column of a place in a text, both from 1.
+/// The line and the column of an offset, both from 1.
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..offset.min(text.len())];
     let line = before.matches('\n').count() + 1;

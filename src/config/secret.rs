@@ -1,19 +1,19 @@
-//! Texts that are never shown, and URLs that are shown without their secret parts.
+//! Secrets that are never printed, and URLs that are printed without their secret parts.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// What is shown in place of a secret.
+/// Printed in place of a secret.
 const HIDDEN: &str = "(hidden)";
 
-/// A text that is never shown.
+/// A text that `Debug` and `Serialize` hide.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text.
+    /// The secret text.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -37,17 +37,17 @@ impl Serialize for Secret {
     }
 }
 
-/// Shows a URL without what may be secret in it: name and password, query and fragment.
+/// Serializes a URL with its possibly secret parts hidden: name and password, query and fragment.
 pub(super) fn shown_url<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
     let Ok(url) = reqwest::Url::parse(text) else {
-        // Nothing says which part of it is the secret one.
+        // Not a URL, so its secret part is unknown: hide all.
         return serializer.serialize_str(if text.is_empty() { "" } else { HIDDEN });
     };
     let mut plain = url.clone();
     plain.set_query(None);
     plain.set_fragment(None);
     let has_user = !url.username().is_empty() || url.password().is_some();
-    // One that cannot have a name or a password has none to be removed.
+    // Fails only for URLs that cannot have a name or a password.
     plain.set_username("").and(plain.set_password(None)).ok();
     let mut shown = plain.to_string();
     if has_user {

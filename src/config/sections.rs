@@ -1,4 +1,4 @@
-//! Every setting, as `config.toml` has them.
+//! The typed form of `config.toml`: a struct for each section.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use crate::auth::Algorithm;
 use crate::duration;
 use crate::presence::{OnConflict, Platform, WebTabs};
 
-/// The default, as the repository documents it.
+/// The default configuration: the repository's documented `config.toml`.
 pub const DEFAULT: &str = include_str!("../../config.toml");
 
-/// Every setting; `config.toml` says what each means.
+/// Every setting.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents every key")]
@@ -159,13 +159,13 @@ pub struct Store {
     pub sync: Duration,
 }
 
-/// Where records live.
+/// The kind of store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StoreKind {
-    /// In a database of the hub's own, in its directory.
+    /// A journal and a database in `store.path`.
     Embedded,
-    /// In the process, and lost with it.
+    /// In memory; lost when the process ends.
     Memory,
 }
 
@@ -186,13 +186,13 @@ pub struct Webhook {
     pub parallel: usize,
 }
 
-/// What a webhook's requests look like.
+/// The format of webhook requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WebhookFormat {
     /// Batches of events, signed as Standard Webhooks.
     Native,
-    /// One `State.StateChange` callback each, as Tencent Cloud IM sends it.
+    /// One `State.StateChange` callback for each event, as Tencent Cloud IM sends it.
     Tencent,
 }
 
@@ -218,7 +218,7 @@ pub struct Log {
     pub filter: String,
 }
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -229,7 +229,7 @@ pub enum LogFormat {
 }
 
 impl Default for Config {
-    /// What the built-in default says.
+    /// The built-in default.
     fn default() -> Self {
         toml::from_str(DEFAULT)
             .unwrap_or_else(|error| unreachable!("the built-in default: {error}"))

@@ -1,4 +1,4 @@
-//! What each part of the hub makes of the configuration.
+//! Converts the configuration into the settings of each part of the hub.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,36 +15,36 @@ use crate::session;
 use crate::store::Retention;
 use crate::webhook;
 
-/// How long a receiver of Tencent Cloud IM's callbacks may take to answer.
+/// The longest timeout for Tencent Cloud IM callbacks.
 const TENCENT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What each part of the hub makes of the configuration, and can change while running.
+/// The settings of each part of the hub that a reload can change.
 pub struct Settings {
-    /// The rules in force.
+    /// The login and liveness rules.
     pub policy: Policy,
-    /// What connections are held to.
+    /// The verifier and the limits of connections.
     pub session: session::Settings,
-    /// Where events are posted to; nowhere where there is no URL.
+    /// `None` if `webhook.url` is empty.
     pub webhook: Option<webhook::Settings>,
-    /// What the door does.
+    /// The HTTP settings.
     pub http: http::Settings,
-    /// The settings that changed and wait for a restart.
+    /// The changed settings that need a restart.
     pub pending: Vec<&'static str>,
 }
 
-/// A setting that cannot be put in force, though the configuration holds: most often a file that has
-/// changed since it was checked.
+/// A setting of a valid configuration that cannot be applied: most often a file that has changed
+/// since the check.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SettingFault(pub String);
 
 impl Settings {
-    /// What a configuration means for a hub that was started with `at_start`; `made` are the keys that
-    /// development mode made.
+    /// Converts a configuration for a hub that was started with `at_start`; `made` are the keys that
+    /// development mode generated.
     ///
     /// # Errors
     ///
-    /// Which setting cannot be put in force, and why.
+    /// The setting that cannot be applied, and why.
     pub fn of(
         config: &Config,
         made: Option<&DevelopmentKeys>,
@@ -54,8 +54,8 @@ impl Settings {
             (Some(source), _) => source,
             (None, Some(made)) => KeySource::Secrets(vec![made.secret.clone().into_bytes()]),
             (None, None) => {
-                let message = "auth.secrets is empty now, and a hub that was started with a secret \
-                               does not go into development mode: set one, or restart the hub";
+                let message = "auth.secrets is empty now, but a hub that was started with a secret \
+                               cannot change to development mode: set one, or restart the hub";
                 return Err(SettingFault(message.into()));
             }
         };
@@ -81,7 +81,7 @@ fn fault(error: impl std::fmt::Display) -> SettingFault {
 }
 
 impl Config {
-    /// The rules in force.
+    /// The login and liveness rules.
     ///
     /// # Errors
     ///
@@ -105,11 +105,11 @@ impl Config {
         })
     }
 
-    /// Where events are posted to; nowhere where there is no URL.
+    /// The webhook's settings; `None` if `webhook.url` is empty.
     ///
     /// # Errors
     ///
-    /// The key that is wrong, and why.
+    /// The invalid key, and a message.
     pub(super) fn webhook(&self) -> Result<Option<webhook::Settings>, (&'static str, String)> {
         let Webhook { url, secrets, timeout, give_up_after, parallel, .. } = &self.webhook;
         let secret = |(name, secret): (String, &Secret)| {
@@ -140,7 +140,7 @@ impl Config {
         Ok(Some(webhook::Settings { url, format, timeout, give_up_after, parallel }))
     }
 
-    /// How long the log keeps what.
+    /// How much the transition log keeps.
     pub const fn retention(&self) -> Retention {
         Retention {
             log_ttl: self.store.log_ttl,
@@ -165,7 +165,7 @@ impl Config {
         Ok(policy)
     }
 
-    /// What a token must satisfy.
+    /// The requirements on tokens.
     pub fn token_rules(&self) -> TokenRules {
         TokenRules {
             algorithm: self.auth.algorithm,
@@ -177,7 +177,7 @@ impl Config {
         }
     }
 
-    /// The Tencent Cloud IM application whose back end may call, if any.
+    /// The Tencent Cloud IM application whose back end may call `/v4`, if any.
     fn tencent(&self) -> Option<http::Tencent> {
         let Tencent { sdk_app_id, secret_key, administrators, unknown_account_error, .. } =
             &self.tencent;
@@ -188,7 +188,7 @@ impl Config {
         })
     }
 
-    /// What connections are held to; `verifier` checks their tokens.
+    /// The settings of connections; `verifier` checks their tokens.
     fn session(&self, verifier: Arc<Verifier>) -> session::Settings {
         session::Settings {
             verifier,
@@ -201,13 +201,13 @@ impl Config {
         }
     }
 
-    /// How often a connection may send a message.
+    /// The rate limit on messages from one connection.
     const fn message_rate(&self) -> Rate {
         let Limits { messages_per_second, message_burst, .. } = self.limits;
         Rate { burst: message_burst, per: messages_per_second, interval: Duration::from_secs(1) }
     }
 
-    /// How often an address may open a connection.
+    /// The rate limit on new connections from one address.
     const fn connection_rate(&self) -> Rate {
         let Limits { connections_per_address_per_second, connection_burst, .. } = self.limits;
         Rate {
@@ -217,13 +217,13 @@ impl Config {
         }
     }
 
-    /// How often a user may change.
+    /// The rate limit on changes of one user.
     const fn change_rate(&self) -> Rate {
         let per = self.limits.changes_per_user_per_minute;
         Rate { burst: per, per, interval: Duration::from_secs(60) }
     }
 
-    /// What the door does; `shown` is every setting in effect, secrets hidden.
+    /// The HTTP settings; `shown` is every setting in effect, secrets hidden.
     fn http(
         &self,
         made: Option<&DevelopmentKeys>,
@@ -249,22 +249,22 @@ impl Config {
             defaults: Arc::new(serde_json::to_value(Self::default()).map_err(fault)?),
             metrics_apart: !server.metrics_listen.is_empty(),
             data: (self.store.kind == StoreKind::Embedded).then(|| self.store.path.clone()),
-            cookie: http::cookie_name(&self.place()),
+            cookie: http::cookie_name(&self.hub_identity()),
             handshake_timeout: server.handshake_timeout,
             keep_alive: server.keep_alive,
         })
     }
 }
 
-/// Reads where a webhook is posted to.
+/// Parses and checks `webhook.url`.
 fn webhook_url(text: &str) -> Result<reqwest::Url, String> {
     let url = reqwest::Url::parse(text)
-        .map_err(|_| "expected a whole URL, such as https://app.example.com/presence")?;
+        .map_err(|_| "expected a full URL, such as https://app.example.com/presence")?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("expected a URL with http or https, not {}", url.scheme()));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        let message = "a URL with a name or a password is not supported, because URLs stand in logs: \
+        let message = "a URL with a name or a password is not supported, because URLs are logged: \
                        remove them, and let the receiver check the signature (webhook.secrets)";
         return Err(message.into());
     }

@@ -1,4 +1,4 @@
-//! What development mode adds: tokens on demand, and connections that fall silent.
+//! The calls of development mode: mint a token, and simulate a cut network.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use axum::http::{HeaderMap, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::door::Door;
 use super::extract::JsonBody;
 use super::problem::Problem;
 use super::settings::Development;
+use super::state::AppState;
 use crate::auth::mint;
 use crate::duration;
 use crate::presence::{Platform, SessionId, UserId};
 
-/// How long a development token lives, unless it is asked for otherwise.
+/// The default lifetime of a development token.
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Deserialize)]
@@ -38,19 +38,21 @@ pub(super) struct IgnoreRequest {
     session: SessionId,
 }
 
-/// `POST /dev/token`: mints a token for whoever is asked for.
+/// `POST /dev/token`: mints a token for any user.
 pub(super) async fn token(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     headers: HeaderMap,
     JsonBody(request): JsonBody<TokenRequest>,
 ) -> Result<Json<Value>, Problem> {
-    let settings = door.settings();
+    let settings = app.settings();
     let Development { secret, rules, .. } = allowed(&headers, settings.development.as_ref())?;
     if request.ttl > rules.max_ttl {
-        return Err(Problem::bad_request("`ttl` is longer than auth.max_token_ttl"));
+        let max = duration::format(rules.max_ttl);
+        let message = format!("`ttl` must not exceed auth.max_token_ttl, which is {max}");
+        return Err(Problem::bad_request(message));
     }
     let user: UserId = request.user.parse().map_err(|_| Problem::invalid_user(&request.user))?;
-    let wall = door.hub.clock().wall();
+    let wall = app.hub.clock().wall();
     let token = mint(secret, rules, &user, request.platform, &[], wall, request.ttl)
         .map_err(|error| Problem::unavailable(&error.to_string()))?;
     Ok(Json(json!({ "token": token })))
@@ -59,26 +61,26 @@ pub(super) async fn token(
 /// `POST /dev/ignore`: the hub ignores a session's connection from now on, as if its network were
 /// cut.
 pub(super) async fn ignore(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     headers: HeaderMap,
     JsonBody(request): JsonBody<IgnoreRequest>,
 ) -> Result<Json<Value>, Problem> {
-    allowed(&headers, door.settings().development.as_ref())?;
+    allowed(&headers, app.settings().development.as_ref())?;
     let user: UserId = request.user.parse().map_err(|_| Problem::invalid_user(&request.user))?;
-    if !door.hub.cut(&user, request.session).await? {
+    if !app.hub.cut(&user, request.session).await? {
         return Err(Problem::not_found());
     }
-    let record = door.hub.record(&user).await?;
+    let record = app.hub.record(&user).await?;
     let terminal = record.terminals.iter().find(|terminal| terminal.session == request.session);
     let ends_in = terminal.map(|terminal| {
-        let heard = door.hub.heard(terminal.connection).unwrap_or(terminal.heard);
-        heard + door.hub.policy().windows.silence(terminal.platform) - door.hub.clock().now()
+        let heard = app.hub.heard(terminal.connection).unwrap_or(terminal.heard);
+        heard + app.hub.policy().windows.silence(terminal.platform) - app.hub.clock().now()
     });
     Ok(Json(json!({ "ends_in_ms": ends_in.unwrap_or_default().as_millis() })))
 }
 
-/// A loopback behind a proxy must not mint tokens for the world: the key is wanted, and a Host that
-/// is this machine.
+/// Requires the development key and a loopback `Host`: a proxy on this machine must not let the whole
+/// internet mint tokens.
 fn allowed<'a>(
     headers: &HeaderMap,
     development: Option<&'a Development>,
@@ -90,7 +92,9 @@ fn allowed<'a>(
         Some(_) | None => host,
     };
     if !["localhost", "127.0.0.1", "[::1]"].contains(&name) {
-        return Err(Problem::forbidden("development calls are for this machine alone"));
+        return Err(Problem::forbidden(
+            "development calls are allowed only with the Host localhost, 127.0.0.1 or [::1]",
+        ));
     }
     let key = headers.get("x-dev-key").and_then(|key| key.to_str().ok()).unwrap_or_default();
     let known = development.keys.bearer(key).is_some();

@@ -1,4 +1,4 @@
-//! What `/openapi.json` says beside what the handlers and their types say of themselves.
+//! The parts of `/openapi.json` that do not come from handlers and their types.
 
 use std::collections::BTreeMap;
 
@@ -8,26 +8,26 @@ use utoipa::{IntoResponses, OpenApi};
 
 use super::problem::ProblemBody;
 
-/// What is said of all calls.
+/// The parts common to all calls.
 #[derive(OpenApi)]
 #[openapi(
     info(title = "presence-hub", description = "Who is online: the server API for app back ends."),
     components(schemas(ProblemBody)),
     security(("bearer" = []), ("api_key" = []), ("cookie" = [])),
     tags(
-        (name = "users", description = "Who is there, and what is done to them."),
-        (name = "sessions", description = "The devices that are logged in."),
-        (name = "events", description = "What changed, and the state to begin a copy with."),
-        (name = "policy", description = "Whom a login kicks."),
-        (name = "webhooks", description = "How webhooks go, and what was given up."),
-        (name = "operation", description = "Counts, hubs, settings."),
+        (name = "users", description = "Statuses of users, kicks and custom status."),
+        (name = "sessions", description = "Devices that are logged in, and refused logins."),
+        (name = "events", description = "The transition log, and a snapshot to start a copy from."),
+        (name = "policy", description = "Which devices a login kicks."),
+        (name = "webhooks", description = "Webhook delivery, and dead letters."),
+        (name = "operation", description = "Counts, nodes, settings, audit log."),
         (name = "dashboard", description = "The dashboard's login."),
     ),
 )]
 struct Frame;
 
-/// The frame that the routes are put into, with the ways to say who one is: a key in a header, or the
-/// dashboard's cookie of this name.
+/// The document without its routes, with the security schemes: a key in a header, or the dashboard's
+/// cookie, which has this name.
 pub(crate) fn frame(cookie: &str) -> utoipa::openapi::OpenApi {
     let mut document = Frame::openapi();
     let components = document.components.get_or_insert_default();
@@ -40,23 +40,23 @@ pub(crate) fn frame(cookie: &str) -> utoipa::openapi::OpenApi {
     document
 }
 
-/// The refusals that every call may answer with.
+/// Errors that every call may return.
 pub(crate) struct Refusals;
 
 impl IntoResponses for Refusals {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         refusals([
-            ("400", "Something about the request is wrong."),
-            ("401", "No key that is known."),
+            ("400", "The request is invalid."),
+            ("401", "The API key is missing or unknown."),
             ("403", "The key may not do this."),
-            ("404", "There is no such path, as where a user's id was not percent-encoded."),
-            ("405", "The path does not take this method; Allow lists those it takes."),
-            ("503", "The store cannot be reached now; Retry-After says when to ask again."),
+            ("404", "Path not found, for example because a user's id was not percent-encoded."),
+            ("405", "Method not allowed; the Allow header lists the allowed ones."),
+            ("503", "The store is unavailable; Retry-After says when to retry."),
         ])
     }
 }
 
-/// The refusals of every call that takes a body.
+/// Errors of calls that take a body.
 pub(crate) struct BodyRefusals;
 
 impl IntoResponses for BodyRefusals {

@@ -1,4 +1,4 @@
-//! Refusals by HTTP: which status, code and headers fit which error.
+//! HTTP error responses: status, code, message and headers for each error.
 
 use std::time::Duration;
 
@@ -13,24 +13,24 @@ use crate::presence::InvalidUser;
 use crate::store::StoreError;
 use crate::wire::ErrorCode;
 
-/// A refusal by HTTP.
+/// An HTTP error response.
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
     code: &'static str,
     message: String,
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// What the store said, where it failed: for the log, not for the client.
+    /// The store's error: logged, but not shown to the client.
     cause: Option<Unavailable>,
 }
 
-/// A refusal.
+/// The body of every error.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ProblemBody {
     error: ProblemError,
 }
 
-/// What is wrong.
+/// An error.
 #[derive(Serialize, ToSchema)]
 struct ProblemError {
     /// For programs.
@@ -49,7 +49,7 @@ impl Problem {
         self
     }
 
-    /// Adds what would have been right, where the request was wrong.
+    /// Adds what is expected to the message of a 400.
     pub(crate) fn explained(mut self, right: &str) -> Self {
         if self.status == StatusCode::BAD_REQUEST {
             self.message = format!("{}; {right}", self.message);
@@ -57,7 +57,6 @@ impl Problem {
         self
     }
 
-    /// The error's code.
     pub(crate) const fn code(&self) -> &'static str {
         self.code
     }
@@ -97,7 +96,7 @@ impl Problem {
     }
 
     pub(crate) fn too_many_wrong_keys(pause: Duration) -> Self {
-        let message = "too many wrong keys from this address: wait a little";
+        let message = "too many wrong keys from this address: retry after the time in Retry-After";
         let mut problem =
             Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited.name(), message);
         let pause = HeaderValue::from(pause.as_secs().max(1));
@@ -116,16 +115,21 @@ impl Problem {
     }
 
     pub(crate) fn origin_not_allowed() -> Self {
-        let message = "pages of this origin may not connect";
+        let message =
+            "pages of this origin may not connect: add the origin to server.allowed_origins";
         Self::new(StatusCode::FORBIDDEN, "origin_not_allowed", message)
     }
 
     pub(crate) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "no such path: /openapi.json lists the calls")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "path not found: /openapi.json lists the calls",
+        )
     }
 
     pub(crate) fn method_not_allowed() -> Self {
-        let message = "this path does not take this method: the Allow header lists those it takes";
+        let message = "method not allowed on this path: the Allow header lists the allowed methods";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
     }
 
@@ -149,19 +153,19 @@ impl Problem {
     }
 
     pub(crate) fn cursor_expired() -> Self {
-        let message = "the log does not reach back that far, or this is no cursor of it: begin anew \
-                       with /v1/snapshot";
+        let message = "this cursor is older than the log, or not one of this log: start again with \
+                       /v1/snapshot";
         Self::new(StatusCode::GONE, "cursor_expired", message)
     }
 
     pub(crate) fn damaged() -> Self {
-        let message = "this user's record is damaged, so its status is unknown: it begins anew with the \
-                       user's next login, or with a kick";
+        let message = "this user's record is damaged, so the status is unknown: the user's next login \
+                       or a kick replaces the record";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Damaged.name(), message)
     }
 
     pub(crate) fn upgrade_required() -> Self {
-        let message = "this is a WebSocket endpoint, of version 13";
+        let message = "this is a WebSocket endpoint: send an upgrade request of version 13";
         Self::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message)
             .with(header::UPGRADE, "websocket")
             .with(header::CONNECTION, "Upgrade")
@@ -169,13 +173,14 @@ impl Problem {
     }
 
     pub(crate) fn too_many_from_address() -> Self {
-        let message = "too many connections from this address";
+        let message =
+            "too many new connections from this address: retry after the time in Retry-After";
         Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited.name(), message)
             .with(header::RETRY_AFTER, "1")
     }
 
     pub(crate) fn full() -> Self {
-        Self::unavailable("there are as many connections as there may be")
+        Self::unavailable("the hub has reached server.max_connections: retry later")
     }
 
     pub(crate) fn unavailable(message: &str) -> Self {
@@ -189,7 +194,7 @@ impl From<Unavailable> for Problem {
         if error.is_damage() {
             return Self::damaged();
         }
-        let problem = Self::unavailable("the store cannot be reached now: try again");
+        let problem = Self::unavailable("the store is unavailable: retry later");
         Self { cause: Some(error), ..problem }
     }
 }

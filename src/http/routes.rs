@@ -1,63 +1,63 @@
-//! Which calls and pages each address of the hub answers.
+//! The routes of each listening address.
 
 use std::sync::Arc;
 
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 
-use super::door::Door;
 use super::net::{gate, upgrade};
 use super::problem::Problem;
+use super::state::AppState;
 use super::{calls, dev, pages, probes, tencent};
 
-/// What an address answers.
+/// What a listening address serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Face {
     /// Everything.
     Whole,
-    /// What clients need, where the server API has an address of its own.
+    /// What clients need, if the server API has its own address.
     Clients,
     /// The server API and the dashboard.
     Admin,
-    /// `/metrics` alone, open to whoever reaches the address.
+    /// Only `/metrics`, without authentication.
     Metrics,
 }
 
 /// The routes of an address.
-pub fn router(door: &Arc<Door>, face: Face) -> Router {
-    let settings = door.settings();
+pub fn router(app: &Arc<AppState>, face: Face) -> Router {
+    let settings = app.settings();
     let metrics = || match settings.metrics_apart {
         true => Router::new(),
         false => probes::metrics_route(),
     };
-    // The demo goes with the development calls.
+    // The demo needs the development calls.
     let pages = || match settings.development {
         Some(_) => pages::demo(),
         None => pages::sdk(),
     };
     let routes = match face {
-        Face::Whole => clients(door).merge(admin(door)).merge(metrics()),
-        Face::Clients => clients(door).merge(pages()).merge(metrics()),
-        Face::Admin => admin(door).merge(probes::routes()),
+        Face::Whole => clients(app).merge(admin(app)).merge(metrics()),
+        Face::Clients => clients(app).merge(pages()).merge(metrics()),
+        Face::Admin => admin(app).merge(probes::routes()),
         Face::Metrics => probes::open_metrics_route(),
     };
     routes
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .with_state(Arc::clone(door))
-        .layer(middleware::from_fn_with_state(Arc::clone(door), gate::pass))
+        .with_state(Arc::clone(app))
+        .layer(middleware::from_fn_with_state(Arc::clone(app), gate::pass))
 }
 
-/// What clients need.
-fn clients(door: &Door) -> Router<Arc<Door>> {
+/// `/ws`, the probes and, in development mode, the development calls.
+fn clients(app: &AppState) -> Router<Arc<AppState>> {
     let routes = Router::new().route("/ws", get(upgrade::upgrade)).merge(probes::routes());
-    if door.settings().development.is_none() {
+    if app.settings().development.is_none() {
         return routes;
     }
     routes.route("/dev/token", post(dev::token)).route("/dev/ignore", post(dev::ignore))
 }
 
-/// The server API and the dashboard.
-fn admin(door: &Door) -> Router<Arc<Door>> {
-    calls::routes(&door.cookie).merge(tencent::routes()).merge(pages::all())
+/// The server APIs and the pages.
+fn admin(app: &AppState) -> Router<Arc<AppState>> {
+    calls::routes(&app.cookie).merge(tencent::routes()).merge(pages::all())
 }

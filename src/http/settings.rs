@@ -1,4 +1,4 @@
-//! What an operator decides about the door.
+//! The settings of the HTTP server.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,46 +9,46 @@ use super::net::origin::OriginRule;
 use super::tencent::application::Tencent;
 use crate::auth::{ApiKeys, Rate, TokenRules};
 
-/// What an operator decides about the door.
+/// The settings of the HTTP server.
 #[derive(Clone)]
 pub struct Settings {
-    /// Which pages may connect.
+    /// The origins that may connect.
     pub origins: OriginRule,
-    /// Whose X-Forwarded headers and Forwarded count.
+    /// The proxies whose `X-Forwarded-*` and `Forwarded` headers are trusted.
     pub trusted_proxies: TrustedProxies,
-    /// How many WebSockets there may be; stays as it is at the start.
+    /// The limit on WebSockets. A reload does not change it.
     pub max_connections: usize,
-    /// How often one address may open one; loopback is not counted.
+    /// The rate limit on new WebSockets of one address. Loopback is exempt.
     pub connections_per_address: Rate,
     /// The keys to the server API.
     pub keys: ApiKeys,
-    /// The Tencent Cloud IM application whose back end may call; where there is none, nobody's may.
+    /// The Tencent Cloud IM application whose back end may call `/v4`; `None` disables `/v4`.
     pub tencent: Option<Tencent>,
-    /// Set in development mode alone.
+    /// Set only in development mode.
     pub development: Option<Development>,
-    /// Whether `/metrics` has an address of its own, and so none among the others.
+    /// Whether `/metrics` has its own address; the others then do not serve it.
     pub metrics_apart: bool,
     /// Every setting, secrets hidden.
     pub config: Arc<serde_json::Value>,
-    /// The name of the dashboard's cookie; stays as it is at the start.
+    /// The name of the dashboard's cookie. A reload does not change it.
     pub cookie: String,
-    /// The store's directory; `None` where it is kept in memory.
+    /// The store's directory; `None` for a store in memory.
     pub data: Option<PathBuf>,
     /// The defaults of all settings.
     pub defaults: Arc<serde_json::Value>,
-    /// How long a connection's first request may take to arrive.
+    /// The timeout for a connection's first request.
     pub handshake_timeout: Duration,
-    /// How long a connection is kept for its next request.
+    /// The timeout for each further request.
     pub keep_alive: Duration,
 }
 
-/// What makes development easy, and may never be reached from elsewhere.
+/// What the development calls need. They must never be reachable from other machines.
 #[derive(Clone)]
 pub struct Development {
     /// The key to the development calls.
     pub keys: ApiKeys,
-    /// What tokens are signed with.
+    /// Signs tokens.
     pub secret: Vec<u8>,
-    /// What they say.
+    /// The claims of minted tokens.
     pub rules: TokenRules,
 }

@@ -1,34 +1,34 @@
-//! What the webhook has still to deliver, as its call, the counts and the metrics show it.
+//! Computes the webhook's backlog for `/v1/webhooks`, `/v1/stats` and the metrics.
 
 use std::time::Duration;
 
-use super::door::Door;
 use super::problem::Problem;
+use super::state::AppState;
 use crate::store::Backlog;
 use crate::webhook::Condition;
 
-/// What the webhook has still to deliver, and what it gave up.
+/// The webhook's backlog and dead letters.
 pub(crate) struct Undelivered {
-    /// The events that are pending, those that wait for another attempt included; the bytes that the
-    /// log keeps for the webhook, from the first pending event on; and when that event happened.
+    /// The pending events, including those waiting for a retry; the bytes that the log keeps for the
+    /// webhook, from the oldest pending event on; and the time of that event.
     pub(crate) backlog: Backlog,
-    /// How long ago that was.
+    /// The age of the oldest pending event.
     pub(crate) age: Duration,
-    /// Dead letters that wait for a decision, whether there is a webhook now or not.
+    /// Dead letters that were neither retried nor dropped, even if the webhook is off now.
     pub(crate) dead_waiting: u64,
 }
 
 impl Undelivered {
-    pub(crate) async fn now(door: &Door) -> Result<Self, Problem> {
-        let dead_waiting = door.webhook.dead_waiting().await;
-        let shown = door.webhook.shown();
+    pub(crate) async fn now(app: &AppState) -> Result<Self, Problem> {
+        let dead_waiting = app.webhook.dead_waiting().await;
+        let shown = app.webhook.shown();
         if shown.state == Condition::Off {
             return Ok(Self { backlog: Backlog::default(), age: Duration::ZERO, dead_waiting });
         }
-        let mut backlog = door.hub.store().backlog(shown.kept_after).await?;
-        let unscanned = door.hub.store().backlog(shown.scanned).await?;
+        let mut backlog = app.hub.store().backlog(shown.kept_after).await?;
+        let unscanned = app.hub.store().backlog(shown.scanned).await?;
         backlog.entries = unscanned.entries + shown.pending as u64;
-        let age = backlog.oldest.map(|oldest| door.hub.clock().wall() - oldest);
+        let age = backlog.oldest.map(|oldest| app.hub.clock().wall() - oldest);
         Ok(Self { backlog, age: age.unwrap_or_default(), dead_waiting })
     }
 

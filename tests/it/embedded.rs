@@ -289,7 +289,7 @@ fn a_hub_that_cannot_have_its_store_says_so_and_stops() {
     let output = hub.output().expect("the hub to run");
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("the store in data cannot be opened: presence.db is damaged"), "{said}");
+    assert!(said.contains("cannot open the store in data: presence.db is damaged"), "{said}");
     assert!(said.contains("bring back a copy") && !said.contains("panicked"), "{said}");
 
     let server = Server::start(&[]);
@@ -440,7 +440,7 @@ fn a_read_only_directory_is_told_at_the_start() {
     let output = hub.output().expect("the hub to run");
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("the store in data cannot be opened: Read-only file system"), "{said}");
+    assert!(said.contains("cannot open the store in data: Read-only file system"), "{said}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A hub without a network: its actors over sockets in memory, on whatever time the test runs on.
+//! A hub in the test process: actors over in-memory sockets, on real or paused time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use presence_hub::bus::{Bus, LocalBus};
 use presence_hub::clock::Clock;
 use presence_hub::config::{AtStart, Config, DEFAULT, Settings, StoreKind};
-use presence_hub::http::{self, Door, Face, Tencent};
+use presence_hub::http::{self, AppState, Face, Tencent};
 use presence_hub::hub::{Hub, WriteHalf, run_deadlines};
 use presence_hub::presence::{Cause, Record, State, Status, Timestamp, Transition, UserId};
 use presence_hub::session::Sessions;
@@ -30,19 +30,19 @@ use tracing::subscriber::{DefaultGuard, set_default};
 
 use crate::support::{Client, Heard, SECRET, token_with};
 
-/// When simulated time begins.
+/// The start of simulated time.
 pub(crate) const EPOCH: Timestamp = Timestamp::from_millis(1_780_000_000_000);
-/// How long a token lives where the test does not say.
+/// The default lifetime of a token.
 pub(crate) const TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long a test waits for what it says will happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1000);
+/// The timeout for expected messages, in simulated time.
+pub(crate) const HEAR_TIMEOUT: Duration = Duration::from_secs(1000);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
-/// What "at once" means in an idle hub.
+/// The longest time for something immediate in an idle hub.
 pub(crate) const AT_ONCE: Duration = Duration::from_millis(50);
 
-/// What a socket in memory holds that nobody has read.
+/// The buffer of an in-memory socket.
 const SOCKET_BYTES: usize = 64 * 1024;
-/// How much a listener may have heard that the test has not looked at.
+/// The queue of a listener, for messages that the test has not read.
 const HEARD_MAX: usize = 64 * 1024;
 
 /// One node of a hub.
@@ -59,7 +59,7 @@ pub(crate) fn defaults() -> Config {
     toml::from_str(DEFAULT).expect("the default configuration")
 }
 
-/// What the hub itself makes of a configuration.
+/// The hub's settings for a configuration.
 fn settings(config: &Config) -> Settings {
     let at_start = AtStart::new(config, config.server.max_connections);
     Settings::of(config, None, &at_start).expect("settings")
@@ -96,23 +96,23 @@ impl Lab {
         Self { sessions, config, hub, clock, store }
     }
 
-    /// Puts another secret in force, as a reload of the configuration does.
-    pub(crate) fn resign(&self, secret: &str) {
+    /// Replaces the token secret, as a reload does.
+    pub(crate) fn set_secret(&self, secret: &str) {
         let mut config = self.config.clone();
         config.auth.secret = secret.to_owned().into();
         self.sessions.set_settings(settings(&config).session);
     }
 
-    /// Answers HTTP on an address of its own, as the server API of a Tencent Cloud IM application.
+    /// Serves HTTP with the compatible API of a Tencent Cloud IM application.
     pub(crate) fn answer_http(&self, tencent: Tencent) -> SocketAddr {
-        self.open_door(|settings| settings.tencent = Some(tencent)).0
+        self.serve_http(|settings| settings.tencent = Some(tencent)).0
     }
 
-    /// Answers HTTP on an address of its own, with some settings changed.
-    pub(crate) fn open_door(
+    /// Serves HTTP on a free port, with some settings changed.
+    pub(crate) fn serve_http(
         &self,
         change: impl FnOnce(&mut http::Settings),
-    ) -> (SocketAddr, Arc<Door>) {
+    ) -> (SocketAddr, Arc<AppState>) {
         let mut settings = settings(&self.config).http;
         change(&mut settings);
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -122,11 +122,11 @@ impl Lab {
         let transport = Arc::new(HttpTransport::new().expect("a client"));
         let (store, clock) = (Arc::clone(&self.store), self.clock.clone());
         let webhook = Webhook::new(store, outbox, transport, clock, None);
-        let door = Door::new(Arc::clone(&self.sessions), webhook, settings);
-        tokio::spawn(http::keep_points(Arc::clone(&door)));
-        let router = http::router(&door, Face::Whole);
-        tokio::spawn(http::serve(Arc::new(listener), Arc::clone(&door), router));
-        (address, door)
+        let app = AppState::new(Arc::clone(&self.sessions), webhook, settings);
+        tokio::spawn(http::record_stats(Arc::clone(&app)));
+        let router = http::router(&app, Face::Whole);
+        tokio::spawn(http::serve(Arc::new(listener), Arc::clone(&app), router));
+        (address, app)
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -138,7 +138,7 @@ impl Lab {
         self.connect_through(SOCKET_BYTES).await
     }
 
-    /// A connection whose socket holds that many bytes each way.
+    /// A connection whose socket buffers that many bytes in each direction.
     pub(crate) async fn connect_through(&self, bytes: usize) -> Client<DuplexStream> {
         let (near, far) = tokio::io::duplex(bytes);
         let (reader, writer) = tokio::io::split(far);
@@ -151,30 +151,30 @@ impl Lab {
             (),
         ));
         let socket = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
-        Client::over(socket, PATIENCE)
+        Client::over(socket, HEAR_TIMEOUT)
     }
 
-    /// A token of a user that lives that long.
+    /// A token for a user with a lifetime.
     pub(crate) fn token(&self, user: &str, ttl: Duration) -> String {
         let wall = self.clock.wall();
         let expires = wall + ttl;
         token_with(json!({ "sub": user, "iat": wall.as_secs(), "exp": expires.as_secs() }))
     }
 
-    /// The message that logs a user in; the device's name is its platform's.
+    /// A login message, with the platform's name as the device.
     pub(crate) fn hello(&self, user: &str, platform: &str) -> Value {
         let token = self.token(user, TOKEN_TTL);
         json!({ "type": "login", "token": token, "platform": platform, "device": platform })
     }
 
-    /// A client that does what it is told, logged in.
+    /// A logged-in client that acts only when told to.
     pub(crate) async fn login(&self, user: &str, platform: &str) -> (Client<DuplexStream>, Value) {
         let mut client = self.connect().await;
         let ok = client.ok(self.hello(user, platform)).await;
         (client, ok)
     }
 
-    /// A client that resumes, logged in.
+    /// A client that resumes the session of `ok`.
     pub(crate) async fn resume(
         &self,
         user: &str,
@@ -188,22 +188,22 @@ impl Lab {
         (client, ok)
     }
 
-    /// A client that listens, logged in.
+    /// A logged-in client that reads all the time.
     pub(crate) async fn listener(&self, user: &str, platform: &str) -> Listener {
         self.listen(self.login(user, platform).await.0)
     }
 
-    /// Lets a client listen from now on.
+    /// Makes a client read all the time.
     pub(crate) fn listen(&self, client: Client<DuplexStream>) -> Listener {
         Listener::new(client, self.clock.clone())
     }
 
-    /// Somebody who watches users and hears all that happens to them.
+    /// A listener that watches users.
     pub(crate) async fn watcher(&self, users: &[&str]) -> Listener {
         self.watcher_named("watcher", users).await
     }
 
-    /// Another who does.
+    /// A listener with this name that watches users.
     pub(crate) async fn watcher_named(&self, name: &str, users: &[&str]) -> Listener {
         let (mut client, _) = self.login(name, "linux").await;
         client.ok(json!({ "type": "subscribe", "users": users })).await;
@@ -222,7 +222,7 @@ impl Lab {
         self.record(user).await.state()
     }
 
-    /// What the log holds of one user.
+    /// The transitions of one user.
     pub(crate) async fn log(&self, user: &str) -> Vec<Transition> {
         let all = Part::After(Cursor::default());
         let entries = self.store.history(&id(user), all, usize::MAX).await.expect("the log");
@@ -234,13 +234,13 @@ impl Lab {
     }
 }
 
-/// What is logged on this thread, as long as it is there.
+/// Captures log lines of this thread until it is dropped.
 pub(crate) struct Logged {
     text: Arc<Mutex<Vec<u8>>>,
     _guard: DefaultGuard,
 }
 
-/// Writes to what is logged.
+/// Appends to the captured log.
 struct LogWriter(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for LogWriter {
@@ -255,7 +255,7 @@ impl io::Write for LogWriter {
 }
 
 impl Logged {
-    /// Begins to listen.
+    /// Starts capturing.
     pub(crate) fn here() -> Self {
         let text = Arc::<Mutex<Vec<u8>>>::default();
         let written = Arc::clone(&text);
@@ -271,25 +271,25 @@ impl Logged {
     }
 }
 
-/// A store in memory that begins when the simulation does.
+/// A store in memory that starts at [`EPOCH`].
 pub(crate) fn memory_store() -> MemoryStore {
     let retention = Retention { log_ttl: TOKEN_TTL, backlog_bytes_max: u64::MAX };
     MemoryStore::new(retention, EPOCH)
 }
 
-/// A user's id, as a store may have it.
+/// A user id, also one that the parser would refuse but a store may contain.
 pub(crate) fn id(user: &str) -> UserId {
     UserId::stored(user).expect("a user id")
 }
 
-/// A window as T14 wants it kept: never early, and late by at most a second.
+/// Asserts T14: a window never ends early, and at most a second late.
 #[track_caller]
 pub(crate) fn assert_kept(window: Duration, took: Duration, what: &str) {
     let kept = window..=window + SECOND;
     assert!(kept.contains(&took), "{what}: took {took:?}, not {window:?} to a second more");
 }
 
-/// A client that reads all the time, and so answers pings; it notes when it heard what.
+/// A client that reads all the time, so that it answers pings. It records messages and their times.
 pub(crate) struct Listener {
     sink: SplitSink<WebSocketStream<DuplexStream>, Message>,
     heard: mpsc::Receiver<(Timestamp, Heard)>,
@@ -298,7 +298,7 @@ pub(crate) struct Listener {
 }
 
 impl Drop for Listener {
-    /// Its socket closes.
+    /// Closes the socket.
     fn drop(&mut self) {
         self.reading.abort();
     }
@@ -326,22 +326,22 @@ impl Listener {
                     Some(Err(_)) | None => Heard::Gone,
                 };
                 is_open = what != Heard::Gone;
-                // A test that does not look any more has ended.
+                // Fails when the test has ended.
                 hear.try_send((clock.now(), what)).ok();
             }
         });
         Self { sink, heard, pings, reading }
     }
 
-    /// Sends a message; its answer is heard like all else.
+    /// Sends a message. The reply arrives like any other message.
     pub(crate) async fn send(&mut self, mut message: Value) {
         message["id"] = json!(1_000_000);
         self.sink.send(Message::text(message.to_string())).await.expect("to send");
     }
 
-    /// What it hears next, and when.
+    /// The next message or end, and its time.
     pub(crate) async fn next(&mut self) -> (Timestamp, Heard) {
-        let next = timeout(PATIENCE, self.heard.recv()).await.expect("something to be heard");
+        let next = timeout(HEAR_TIMEOUT, self.heard.recv()).await.expect("something to be heard");
         next.expect("a listener that runs")
     }
 
@@ -353,7 +353,7 @@ impl Listener {
         }
     }
 
-    /// The next message, which tells that a user is in a state.
+    /// The next message, which must be this user's status with this state.
     #[track_caller]
     pub(crate) fn state(
         &mut self,
@@ -369,7 +369,7 @@ impl Listener {
         }
     }
 
-    /// The close code, after messages of no concern.
+    /// The close code; skips messages.
     pub(crate) async fn close(&mut self) -> (Timestamp, u16) {
         loop {
             match self.next().await {
@@ -380,14 +380,14 @@ impl Listener {
         }
     }
 
-    /// Lets that much time pass, in which nothing may be heard.
+    /// Asserts that no message arrives for this time.
     pub(crate) async fn hears_nothing_for(&mut self, time: Duration) {
         if let Ok(heard) = timeout(time, self.heard.recv()).await {
             panic!("heard {heard:?}");
         }
     }
 
-    /// When it was pinged.
+    /// The times of received pings.
     pub(crate) fn pings(&self) -> Vec<Timestamp> {
         self.pings.lock().clone()
     }

@@ -1,4 +1,4 @@
-//! Running the hub: its commands, its signals, its log.
+//! Running the hub: commands, signals, configuration and log.
 
 mod commands;
 mod configuration;
@@ -56,7 +56,7 @@ async fn development_mode_makes_its_keys_and_keeps_them() {
 }
 
 #[tokio::test]
-async fn on_sigterm_everybody_is_sent_away_to_come_back() {
+async fn sigterm_drains_all_clients() {
     let mut server = Server::start(&[("server.drain", "5s")]);
     let (mut phone, _) = server.login("ann", "android").await;
     let mut visitor = server.connect().await;
@@ -72,7 +72,7 @@ async fn on_sigterm_everybody_is_sent_away_to_come_back() {
         );
         assert!(messages[0]["reconnect_ms"].as_u64().is_some_and(|ms| ms <= 5000), "{messages:?}");
     }
-    // One client has not read its end yet: until it has, the hub can still be asked.
+    // The hub waits for the client that has not read its Close frame, so it can still be asked.
     let ready = server.http("GET", "/ready").send().await.expect("an answer");
     assert_eq!(ready.status(), 503);
     let health = server.http("GET", "/health").send().await.expect("an answer");
@@ -97,7 +97,7 @@ async fn on_sigterm_everybody_is_sent_away_to_come_back() {
 }
 
 #[tokio::test]
-async fn nobody_holds_up_the_end_for_longer_than_the_drain() {
+async fn a_client_that_does_not_read_cannot_delay_shutdown_beyond_the_drain() {
     let mut server = Server::start(&[("server.drain", "300ms")]);
     let (_deaf, _) = server.login("ann", "linux").await;
     server.signal(Signal::INT);
@@ -111,15 +111,15 @@ async fn a_second_signal_stops_at_once() {
     let (_deaf, _) = server.login("ann", "linux").await;
     server.signal(Signal::TERM);
     server.until_logged(&["draining"]).await;
-    // What has nothing to do with stopping does not stop it.
+    // SIGHUP does not count as a second stop signal.
     server.signal(Signal::HUP);
     server.signal(Signal::TERM);
     assert!(server.until_exit().await.success());
-    server.until_logged(&["stopped before all clients were gone"]).await;
+    server.until_logged(&["drain aborted"]).await;
 }
 
 #[tokio::test]
-async fn on_sighup_the_configuration_is_read_again() {
+async fn sighup_reloads_the_configuration() {
     let write = |server: &Server, text: &str| {
         std::fs::write(server.directory.path().join("config.toml"), text).expect("to write");
         server.signal(Signal::HUP);
@@ -143,7 +143,7 @@ async fn on_sighup_the_configuration_is_read_again() {
                 [server]\nallowed_origins = [\"https://app.example.com\"]\n\
                 [auth]\nviewer_keys = [\"a-viewer-key-from-now-on\"]\n";
     write(&server, text);
-    server.until_logged(&["the configuration was read again"]).await;
+    server.until_logged(&["configuration reloaded"]).await;
     for client in [&mut phone, &mut desk] {
         client.ok(json!({ "type": "ping" })).await;
     }
@@ -157,16 +157,16 @@ async fn on_sighup_the_configuration_is_read_again() {
 
     for faulty in ["[login]\npolicy = \"multy\"\n", "[login\n", "[log]\nfilter = \"multi=lots\"\n"]
     {
-        let before = server.log().matches("the configuration is left as it was").count();
+        let before = server.log().matches("reload failed, configuration unchanged").count();
         write(&server, faulty);
         let said = async {
-            while server.log().matches("the configuration is left as it was").count() == before {
+            while server.log().matches("reload failed, configuration unchanged").count() == before {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(SOON, said).await.expect("a word about it");
+        timeout(SOON, said).await.expect("a log line about the failed reload");
     }
-    server.until_logged(&["ERROR", "left as it was", "config.toml:2:1", "multy"]).await;
+    server.until_logged(&["ERROR", "configuration unchanged", "config.toml:2:1", "multy"]).await;
     let (_, ok) = server.login("ann", "mac").await;
     assert_eq!(ok["kicked"].as_array().map(Vec::len), Some(1), "the policy is as it was");
 
@@ -219,7 +219,7 @@ async fn no_secret_is_ever_logged() {
             let line = said.lines().find(|line| line.contains(signature));
             assert_eq!(line, None, "{format}");
         }
-        assert!(!said.contains("words of my own"), "what users write is nobody's business");
+        assert!(!said.contains("words of my own"), "custom statuses are private");
         if format == "json" {
             for line in server.log().lines() {
                 let line: Value = serde_json::from_str(line).expect("JSON");
@@ -230,7 +230,7 @@ async fn no_secret_is_ever_logged() {
 }
 
 #[tokio::test]
-async fn each_session_leaves_a_line_when_it_begins_and_one_with_the_cause_of_its_end() {
+async fn each_session_logs_its_begin_and_its_end_with_the_cause() {
     let server = Server::start(&[("login.policy", "multi")]);
     let mut ended = Vec::new();
     let mut note = |ok: &Value, cause: &'static str| {
@@ -273,7 +273,7 @@ async fn each_session_leaves_a_line_when_it_begins_and_one_with_the_cause_of_its
 }
 
 #[tokio::test]
-async fn the_hub_outlives_a_want_of_file_descriptors() {
+async fn the_hub_survives_running_out_of_file_descriptors() {
     let server = Server::start(&[]);
     let mut kept = TcpStream::connect(server.address).await.expect("a connection");
     let mut ask = async || {
@@ -300,15 +300,18 @@ async fn the_hub_outlives_a_want_of_file_descriptors() {
     for _ in 0..20 {
         crowd.push(TcpStream::connect(server.address).await.expect("a place in the backlog"));
     }
-    server.until_logged(&["a connection could not be accepted"]).await;
-    assert!(!ask().await.contains("presence_hub_accept_errors_total 0"), "it is counted");
+    server.until_logged(&["accept failed"]).await;
+    assert!(
+        !ask().await.contains("presence_hub_accept_errors_total 0"),
+        "failed accepts are counted"
+    );
     drop(crowd);
     let (mut client, _) = timeout(SOON, server.login("ann", "web")).await.expect("a login");
     client.ok(json!({ "type": "ping" })).await;
 }
 
 #[tokio::test]
-async fn where_few_files_may_be_open_fewer_connections_are_taken() {
+async fn a_low_open_file_limit_lowers_max_connections() {
     let directory = tempfile::tempdir().expect("a directory");
     let log = directory.path().join("log");
     let mut command = Command::new("sh");
@@ -334,7 +337,7 @@ async fn where_few_files_may_be_open_fewer_connections_are_taken() {
     };
     child.kill().expect("the hub to be there");
     child.wait().expect("the hub to exit");
-    assert_eq!(held.len(), 4, "64 of 68 are kept back");
+    assert_eq!(held.len(), 4, "64 of 68 are reserved");
     assert!(refused.contains("503"), "{refused}");
     let log = std::fs::read_to_string(log).expect("the log");
     let warning = log.lines().find(|line| line.contains("WARN")).expect("a warning");

@@ -1,4 +1,4 @@
-//! The HTTP API from outside.
+//! The server API, tested from outside.
 
 mod answers;
 mod counts;
@@ -28,7 +28,7 @@ async fn json_of(answer: Response) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// Sends a request that is refused; returns the status and the code, both in the documented shape.
+/// Sends a request that must fail; returns the status and the code, after checking the format.
 async fn refused(request: RequestBuilder) -> (u16, String) {
     let answer = request.send().await.expect("an answer");
     let status = answer.status().as_u16();
@@ -56,7 +56,7 @@ async fn ended(client: &mut Client) -> Value {
 }
 
 #[tokio::test]
-async fn statuses_are_told_in_the_order_asked() {
+async fn statuses_are_returned_in_the_order_of_the_request() {
     let server = Server::start(&[]);
     let (_bob, ok) = server.login("bob", "android").await;
     let body = json!({ "users": ["nobody", "bob", "", "bob", " x"] });
@@ -83,7 +83,7 @@ async fn statuses_are_told_in_the_order_asked() {
 }
 
 #[tokio::test]
-async fn the_detail_shows_every_device() {
+async fn detail_shows_every_terminal() {
     let server = Server::start(&[("login.policy", "multi")]);
     let mut page = server.connect().await;
     let token = crate::support::token("bob");
@@ -117,7 +117,7 @@ async fn the_detail_shows_every_device() {
 }
 
 #[tokio::test]
-async fn a_user_is_named_by_an_escaped_path() {
+async fn user_ids_in_paths_are_percent_decoded() {
     let server = Server::start(&[]);
     for (path, user) in [("a%2Fb", "a/b"), ("%C3%BC%20n", "ü n"), ("%3Cimg%3E", "<img>")] {
         server.login(user, "web").await;
@@ -141,7 +141,7 @@ async fn a_user_is_named_by_an_escaped_path() {
 }
 
 #[tokio::test]
-async fn a_kick_ends_what_it_names() {
+async fn a_kick_ends_only_matching_sessions() {
     let server =
         Server::start(&[("login.policy", "multi"), ("login.max_instances", "{ mac = 2 }")]);
     let sign_in = async |platform: &str, device: &str| {
@@ -181,7 +181,7 @@ async fn a_kick_ends_what_it_names() {
 }
 
 #[tokio::test]
-async fn a_custom_status_is_set_by_the_back_end() {
+async fn the_back_end_sets_a_custom_status() {
     let server = Server::start(&[]);
     let put = async |user: &str, body: Value| {
         server.call("PUT", &format!("/v1/users/{user}/custom"), Some(body)).await
@@ -210,7 +210,7 @@ async fn a_custom_status_is_set_by_the_back_end() {
 }
 
 #[tokio::test]
-async fn the_policy_explains_itself() {
+async fn policy_explain_lists_what_a_login_kicks() {
     let server = Server::start(&[("login.policy", "triple")]);
     let path = "/v1/policy/explain?login=ios&existing=web,android:2,mac";
     let (status, answer) = server.call("GET", path, None).await;
@@ -253,7 +253,7 @@ async fn the_policy_explains_itself() {
 }
 
 #[tokio::test]
-async fn the_statistics_count() {
+async fn stats_count_sessions_users_and_messages() {
     let server = Server::start(&[("login.policy", "multi")]);
     let (mut web, _) = server.login("bob", "web").await;
     let (mut mac, _) = server.login("bob", "mac").await;
@@ -293,7 +293,7 @@ async fn the_statistics_count() {
 }
 
 #[tokio::test]
-async fn a_wrong_body_is_refused() {
+async fn invalid_bodies_are_refused() {
     let server = Server::start(&[]);
     let many: Vec<_> = (0..501).map(|n| format!("user{n}")).collect();
     let large = format!(r#"{{"users":["bob"],"x":"{}"}}"#, "x".repeat(1024 * 1024));
@@ -324,14 +324,14 @@ async fn a_wrong_body_is_refused() {
         let start: String = body.chars().take(60).collect();
         assert_eq!(refused(request).await, refusal(status, code), "{path} {start}");
     }
-    // The type that is said of a body does not matter.
+    // The content type is ignored.
     let request = server.http("POST", "/v1/status").bearer_auth(API_KEY);
     let request = request.header("content-type", "text/plain").body(r#"{"users":["bob"]}"#);
     assert_eq!(request.send().await.expect("an answer").status(), 200);
 }
 
 #[tokio::test]
-async fn a_key_opens_what_its_role_may() {
+async fn a_key_has_the_rights_of_its_role() {
     let (viewers, admins) = (format!("[\"{VIEWER_KEY}\"]"), format!("[\"{ADMIN_KEY}\"]"));
     let server = Server::start(&[("auth.viewer_keys", &viewers), ("auth.admin_keys", &admins)]);
     let (_bob, _) = server.login("bob", "web").await;
@@ -383,7 +383,7 @@ async fn a_key_opens_what_its_role_may() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_refused_in_the_same_shape() {
+async fn unknown_paths_and_methods_have_the_documented_error_format() {
     let server = Server::start(&[]);
     let rows = [
         ("GET", "/nothing", 404, "not_found"),
@@ -405,5 +405,9 @@ async fn what_is_not_there_is_refused_in_the_same_shape() {
         assert_eq!(refused(request).await, refusal(status, code), "{method} {path}");
     }
     let stranger = server.http("GET", "/v1/nothing");
-    assert_eq!(refused(stranger).await, refusal(401, "unauthorized"), "what is there is not told");
+    assert_eq!(
+        refused(stranger).await,
+        refusal(401, "unauthorized"),
+        "strangers cannot probe paths"
+    );
 }

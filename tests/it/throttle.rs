@@ -119,29 +119,29 @@ async fn handshake(hub: SocketAddr, headers: &[(&'static str, &str)]) -> u16 {
 async fn pages_that_may_not_connect_have_a_line_each_minute_and_no_more_than_twenty() {
     let logged = Logged::here();
     let lab = Lab::new();
-    let (hub, _door) = lab.open_door(|_| ());
+    let (hub, _app) = lab.serve_http(|_| ());
     for _ in 0..3 {
         assert_eq!(handshake(hub, &[("origin", "https://one.example")]).await, 403);
     }
-    let lines = logged.lines("a page may not connect");
+    let lines = logged.lines("origin not allowed");
     let [line] = &lines[..] else { panic!("{lines:?}") };
     assert!(line.contains("WARN") && line.contains("suppressed=0"), "{line}");
     pass(MINUTE).await;
     assert_eq!(handshake(hub, &[("origin", "https://one.example")]).await, 403);
-    let lines = logged.lines("a page may not connect");
+    let lines = logged.lines("origin not allowed");
     assert!(lines.len() == 2 && lines[1].contains("suppressed=2"), "{lines:?}");
     for n in 0..40 {
         let origin = format!("https://{n}.example");
         assert_eq!(handshake(hub, &[("origin", &origin)]).await, 403);
     }
-    assert_eq!(logged.lines("a page may not connect").len(), 21);
+    assert_eq!(logged.lines("origin not allowed").len(), 21);
 }
 
 #[tokio::test]
 async fn an_unlisted_proxy_is_warned_of_again_after_an_hour_with_the_number_in_between() {
     let logged = Logged::here();
     let lab = Lab::new();
-    let (hub, _door) = lab.open_door(|settings| {
+    let (hub, _app) = lab.serve_http(|settings| {
         settings.trusted_proxies = TrustedProxies::parse(&[]).expect("none");
     });
     let forwarded = async || {
@@ -160,7 +160,7 @@ async fn an_unlisted_proxy_is_warned_of_again_after_an_hour_with_the_number_in_b
 async fn wrong_keys_of_one_address_are_noted_five_times_a_minute() {
     let logged = Logged::here();
     let lab = Lab::new();
-    let (hub, _door) = lab.open_door(|_| ());
+    let (hub, _app) = lab.serve_http(|_| ());
     let wrong = async || {
         let request = http(hub, "GET", "/v1/stats").bearer_auth("a-wrong-key");
         assert_eq!(request.send().await.expect("an answer").status(), 401);

@@ -1,4 +1,4 @@
-//! The shape of the source itself: who may know whom, who may read time, how long a file may be.
+//! Checks the source itself: imports between modules, access to the clock, file sizes and names.
 
 mod imports;
 
@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use self::imports::{Modules, circles, code_of, paths};
 use presence_hub::wire::Close;
 
-/// Each module with all that it may import, itself aside, in reading order; what is not named here
-/// may import anything.
+/// Each module with the other modules it may import, in reading order.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("presence", &[]),
     ("clock", &["presence"]),
@@ -33,10 +32,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Where everything comes together.
+/// Modules that may import everything.
 const COMPOSES: &[&str] = &["lib", "main", "app", "config", "bench"];
 
-/// Files that use each other in a circle, or the folder that they stand in, and why they may.
+/// Allowed import cycles: the files or their folder, and the reason.
 const CIRCLES: &[(&[&str], &str)] = &[
     (
         &["src/presence/effect.rs", "src/presence/event.rs", "src/presence/record.rs"],
@@ -65,7 +64,7 @@ const CIRCLES: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// What the rules do without: words of I/O, of async, of time and of logs.
+/// Words that the rules must not contain: I/O, async, time, logs and global state.
 const NOT_IN_RULES: &[&str] = &[
     "tokio",
     "async ",
@@ -85,19 +84,19 @@ const NOT_IN_RULES: &[&str] = &[
     "LazyLock",
 ];
 
-/// How time is read, and where that may be.
+/// The ways to read time, and the only file that may use them.
 const READS_TIME: &[&str] = &["Instant::now", "SystemTime::now", "UNIX_EPOCH", ".elapsed()"];
 const TIME_READER: &str = "src/clock.rs";
 
 const CLOSE_CODES: &str = "src/wire/close.rs";
 
-/// What no file may be called: a name that says where code ended up, not what it is.
+/// File names that do not say what the file is for.
 const BANNED_NAMES: &[&str] =
     &["util", "utils", "helper", "helpers", "common", "misc", "types", "shared", "base", "core"];
 
 const LINES_MAX: usize = 500;
 
-/// One line of code, comments aside, and where it stands.
+/// One line of code without comments.
 struct Line {
     file: String,
     number: usize,
@@ -139,9 +138,9 @@ fn no_files_import_each_other_in_a_circle() {
     assert_clean(&gone);
 }
 
-/// A module knows those above it in `lib.rs`, never those below.
+/// A module may import modules above it in `lib.rs`, never modules below.
 #[test]
-fn the_list_of_modules_is_in_reading_order() {
+fn modules_are_listed_after_what_they_import() {
     let lib = fs::read_to_string(root().join("src/lib.rs")).expect("lib.rs");
     let listed: Vec<_> = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")).collect();
     let listed: Vec<_> = listed.iter().map(|name| name.trim_end_matches(';')).collect();
@@ -151,7 +150,11 @@ fn the_list_of_modules_is_in_reading_order() {
             continue;
         };
         let below = allowed.iter().filter(|known| listed[place..].contains(*known));
-        assert_eq!(below.collect::<Vec<_>>(), [&""; 0], "{module} stands above what it knows");
+        assert_eq!(
+            below.collect::<Vec<_>>(),
+            [&""; 0],
+            "{module} is listed above modules that it imports"
+        );
     }
 }
 
@@ -177,7 +180,7 @@ fn only_the_clock_reads_time() {
     assert_clean(&wrong);
 }
 
-/// `step` is called in one place, so that everything that changes a user goes the same way.
+/// `step` is called in one place, so that all changes of users take the same path.
 #[test]
 fn only_the_hub_applies_the_rules() {
     let mut callers = Vec::new();
@@ -190,7 +193,7 @@ fn only_the_hub_applies_the_rules() {
     assert_eq!(callers, ["src/hub/apply.rs"]);
 }
 
-/// Metrics tell apart the codes that have a name, so the list must have them all.
+/// Metrics have a label for each named close code, so `Close::ALL` must be complete.
 #[test]
 fn close_codes_are_named_in_one_file() {
     let is_own = |code: &str| matches!(code.parse(), Ok(4000..=4029 | 4500..=4529));
@@ -224,7 +227,7 @@ fn files_are_short_and_named_for_what_they_hold() {
 }
 
 #[test]
-fn these_checks_see_what_they_look_for() {
+fn the_checks_detect_violations() {
     let imported = |code: &str| -> Vec<_> {
         let found = paths(code, &["parts".to_owned()]);
         found.into_iter().map(|named| named.names.join("::")).collect()
@@ -271,13 +274,13 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The source as it is.
+/// The modules of the crate.
 fn modules() -> Modules {
     let text = |file: &String| fs::read_to_string(root().join(file)).expect("a source file");
     Modules::read(files_under("src").into_iter().map(|file| (file.clone(), text(&file))))
 }
 
-/// The top-level module that a file belongs to: `src/hub/mailbox.rs` is of `hub`.
+/// The top-level module of a file: `hub` for `src/hub/mailbox.rs`.
 fn module_of(file: &str) -> String {
     let inside = file.strip_prefix("src/").expect("a file of the source");
     let first = inside.split('/').next().expect("a name");
@@ -295,7 +298,7 @@ fn lines_of(folder: &str) -> Vec<Line> {
     lines
 }
 
-/// The Rust files of a folder and those in it, as paths from the root.
+/// The Rust files of a folder and its subfolders, as paths from the root.
 fn files_under(folder: &str) -> Vec<String> {
     let mut folders = vec![root().join(folder)];
     let mut files: Vec<PathBuf> = Vec::new();

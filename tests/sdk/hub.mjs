@@ -41,7 +41,7 @@ export async function startHub(settings = {}, { directory, port = 0, file } = {}
     },
     /** Replaces the configuration file, and waits until the hub has read it. */
     async reload(text) {
-      const read = printed(child, (output) => output.includes('the configuration was read again'));
+      const read = printed(child, (output) => output.includes('configuration reloaded'));
       await configure(text);
       child.kill('SIGHUP');
       await read;

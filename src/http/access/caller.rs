@@ -1,40 +1,39 @@
-//! Somebody who showed a key that is known: what they do goes into the audit log.
+//! An authenticated caller, whose actions go into the audit log.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::audit::{Deed, Entry, TARGET, Trail, cut};
+use super::audit::{AuditAction, AuditLog, Entry, TARGET, cut};
 use crate::auth::Bearer;
 use crate::http::problem::Problem;
 use crate::presence::{Timestamp, UserId};
 
-/// Whoever calls, by a key or as somebody who logged in with one.
+/// An authenticated caller, by a key or by a login at the dashboard.
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) bearer: Bearer,
     pub(crate) address: IpAddr,
-    /// Of somebody who is logged in.
-    pub(super) login: Option<ById>,
-    /// Where deeds are noted.
-    pub(crate) trail: Arc<Trail>,
+    /// The login at the dashboard; `None` for a key in a header.
+    pub(super) login: Option<Login>,
+    pub(crate) audit_log: Arc<AuditLog>,
 }
 
 #[derive(Clone)]
-pub(super) struct ById {
+pub(super) struct Login {
     pub(super) id: String,
     pub(super) expires: Timestamp,
 }
 
 impl Caller {
-    /// Until when somebody is logged in; a key by itself has no end.
+    /// When the login ends; `None` for a key in a header.
     pub(crate) fn expires(&self) -> Option<Timestamp> {
         self.login.as_ref().map(|login| login.expires)
     }
 
-    /// Notes a deed, and what came of it.
-    pub(crate) fn did(&self, deed: &Deed<'_>, outcome: Result<&str, &Problem>) {
+    /// Records an action and its outcome.
+    pub(crate) fn audit(&self, audited: &AuditAction<'_>, outcome: Result<&str, &Problem>) {
         let (role, key) = (self.bearer.role.name(), self.bearer.mark);
-        let (address, Deed { action, whom, why }) = (self.address, *deed);
+        let (address, AuditAction { action, whom, why }) = (self.address, *audited);
         let user = whom.map(UserId::as_str);
         let (outcome, what) = match outcome {
             Ok(what) => {
@@ -47,18 +46,18 @@ impl Caller {
                 ("failed", what)
             }
         };
-        self.note(Entry {
+        self.audit_log.push(Entry {
             whom: whom.cloned(),
             why: why.map(cut),
             ..self.entry(outcome, action, what)
         });
     }
 
-    /// Notes that somebody asked for what they may not do.
-    pub(crate) fn was_refused(&self, action: &str, what: &str) {
+    /// Records that the caller may not do this.
+    pub(crate) fn audit_refusal(&self, action: &str, what: &str) {
         let (role, key, address) = (self.bearer.role.name(), self.bearer.mark, self.address);
         tracing::warn!(target: TARGET, role, %key, %address, action, what, "refused");
-        self.note(self.entry("refused", action, what));
+        self.audit_log.push(self.entry("refused", action, what));
     }
 
     fn entry(&self, outcome: &'static str, action: &str, what: &str) -> Entry {
@@ -67,11 +66,7 @@ impl Caller {
             key: Some(self.bearer.mark.to_string()),
             address: Some(self.address),
             what: Some(cut(what)),
-            ..self.trail.entry(outcome, action)
+            ..self.audit_log.entry(outcome, action)
         }
-    }
-
-    fn note(&self, entry: Entry) {
-        self.trail.note(entry);
     }
 }

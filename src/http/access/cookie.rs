@@ -1,28 +1,27 @@
-//! The dashboard's cookie: its name, how it is set, and how it is read.
+//! Names, sets and reads the dashboard's cookie.
 
 use axum::http::{HeaderMap, header};
 use axum::response::{AppendHeaders, IntoResponseParts};
 
 use crate::auth::KeyMark;
 
-/// How the name of the dashboard's cookie begins.
+/// The prefix of the cookie's name.
 const COOKIE: &str = "presence_hub_session";
 
-/// The name of the dashboard's cookie at a hub, which this text tells from others on the same host:
-/// browsers send a cookie to every port of a host, so with one name for all, a login at one hub would
-/// end the login at another.
+/// The name of the dashboard's cookie, different for each `hub` on a host. Browsers send a cookie to
+/// every port of a host: with one name, a login at one hub would end the login at another.
 pub fn cookie_name(hub: &str) -> String {
     format!("{COOKIE}_{}", KeyMark::of(hub))
 }
 
-/// The ids in a request's cookies of this name; there may be more than one.
+/// The values of all cookies of this name; there may be more than one.
 pub(crate) fn cookies<'a>(headers: &'a HeaderMap, wanted: &str) -> impl Iterator<Item = &'a str> {
     let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = all.flat_map(|cookies| cookies.split(';')).filter_map(|one| one.split_once('='));
     pairs.filter(move |(name, _)| name.trim() == wanted).map(|(_, id)| id.trim())
 }
 
-/// Sets the cookie in an answer; without an id, and for no time, it is removed.
+/// The headers that set the cookie; an empty id and a TTL of 0 remove it.
 pub(crate) fn set_cookie(
     name: &str,
     id: &str,

@@ -1,4 +1,4 @@
-//! Who calls, and what they may: a key in a header, or the dashboard's cookie.
+//! Authenticates callers by a key in a header or the dashboard's cookie, and checks their roles.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,23 +8,23 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 
-use super::caller::{ById, Caller};
+use super::caller::{Caller, Login};
 use super::cookie::cookies;
 use crate::auth::{Bearer, Role};
-use crate::http::door::Door;
 use crate::http::net::forwarded::Client;
-use crate::http::net::household::household;
+use crate::http::net::limit_key::limit_key;
 use crate::http::problem::Problem;
+use crate::http::state::AppState;
 use crate::throttle::Lines;
 
-/// Where the dashboard's cookie counts.
+/// The paths on which the dashboard's cookie is accepted.
 const COOKIE_PATHS: &str = "/v1/";
-/// What a request that acts by the cookie must bear: a header that no page of another origin can
-/// send without being asked first, which the hub never grants.
+/// Required on requests that act by the cookie (CSRF protection): a page of another origin can send
+/// this header only after a CORS preflight, which the hub never grants.
 const ACT_HEADER: HeaderName = HeaderName::from_static("x-presence-hub");
 
-/// How many wrong keys are noted.
-pub(crate) const WRONG_KEYS_NOTED: Lines =
+/// The rate limit on audit entries about wrong keys.
+pub(crate) const WRONG_KEYS_LOGGED: Lines =
     Lines { of_each: 5, of_all: 100, within: Duration::from_secs(60) };
 
 /// Proof that the caller may read.
@@ -33,22 +33,22 @@ pub(crate) struct MayRead(pub(crate) Caller);
 /// Proof that the caller may act.
 pub(crate) struct MayAct(pub(crate) Caller);
 
-/// Proof that the caller may see how the hub is configured.
+/// Proof that the caller is an admin, who may see the configuration and the audit log.
 pub(crate) struct MaySeeAll;
 
-impl FromRequestParts<Arc<Door>> for MayRead {
+impl FromRequestParts<Arc<AppState>> for MayRead {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
-        door.caller(parts).map(Self)
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, Problem> {
+        app.caller(parts).map(Self)
     }
 }
 
-impl FromRequestParts<Arc<Door>> for MayAct {
+impl FromRequestParts<Arc<AppState>> for MayAct {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
-        let caller = door.caller(parts)?;
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, Problem> {
+        let caller = app.caller(parts)?;
         let refused = match caller.bearer.role {
             Role::Viewer => "this key may only read: use one of auth.api_keys or auth.admin_keys",
             Role::Api | Role::Admin
@@ -59,16 +59,16 @@ impl FromRequestParts<Arc<Door>> for MayAct {
             }
             Role::Api | Role::Admin => return Ok(Self(caller)),
         };
-        caller.was_refused(&format!("{} {}", parts.method, parts.uri.path()), refused);
+        caller.audit_refusal(&format!("{} {}", parts.method, parts.uri.path()), refused);
         Err(Problem::forbidden(refused))
     }
 }
 
-impl FromRequestParts<Arc<Door>> for MaySeeAll {
+impl FromRequestParts<Arc<AppState>> for MaySeeAll {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
-        match door.caller(parts)?.bearer.role {
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, Problem> {
+        match app.caller(parts)?.bearer.role {
             Role::Viewer | Role::Api => {
                 Err(Problem::forbidden("this call needs a key of auth.admin_keys"))
             }
@@ -77,13 +77,13 @@ impl FromRequestParts<Arc<Door>> for MaySeeAll {
     }
 }
 
-impl Door {
+impl AppState {
     /// The caller who sent a key.
     pub(crate) fn caller_by_key(&self, bearer: Bearer, address: IpAddr) -> Caller {
-        Caller { bearer, address, login: None, trail: Arc::clone(&self.trail) }
+        Caller { bearer, address, login: None, audit_log: Arc::clone(&self.audit_log) }
     }
 
-    /// Whoever calls. A key counts before the cookie, which counts under `/v1` alone.
+    /// Authenticates a request. A key takes precedence over the cookie, which counts only under `/v1`.
     fn caller(&self, parts: &Parts) -> Result<Caller, Problem> {
         let address = Self::address(parts)?;
         if let Some(key) = offered_key(&parts.headers) {
@@ -103,39 +103,39 @@ impl Door {
         logins.next().ok_or_else(no_key)
     }
 
-    /// Whoever is logged in by an id.
+    /// The caller of a login, unless it has ended or its key was removed.
     pub(crate) fn logged_in(&self, id: &str, address: IpAddr) -> Option<Caller> {
         let login = self.logins.find(id, self.hub.clock().now())?;
         let bearer = self.settings().keys.known(login.key)?;
-        let login = Some(ById { id: id.to_owned(), expires: login.expires });
-        Some(Caller { bearer, address, login, trail: Arc::clone(&self.trail) })
+        let login = Some(Login { id: id.to_owned(), expires: login.expires });
+        Some(Caller { bearer, address, login, audit_log: Arc::clone(&self.audit_log) })
     }
 
-    /// Whether a caller is still who it was: a key may be taken out, and a login ends.
-    pub(crate) fn still_knows(&self, caller: &Caller) -> bool {
+    /// Whether a caller is still authenticated: a reload can remove its key, and its login can end.
+    pub(crate) fn is_still_valid(&self, caller: &Caller) -> bool {
         match &caller.login {
             Some(login) => self.logged_in(&login.id, caller.address).is_some(),
             None => self.settings().keys.known(caller.bearer.mark).is_some(),
         }
     }
 
-    /// Notes a wrong key, which itself is noted nowhere, unless there were many; returns the refusal.
+    /// Records a wrong key in the audit log, without the key and rate limited; returns the error.
     pub(crate) fn wrong_key(&self, address: IpAddr) -> Problem {
         let now = self.hub.clock().now();
-        if let Some(suppressed) = self.wrong_keys_noted.admit(household(address), now) {
-            self.trail.note_wrong_key(address, suppressed);
+        if let Some(suppressed) = self.wrong_keys_logged.admit(limit_key(address), now) {
+            self.audit_log.wrong_key(address, suppressed);
         }
         Problem::unknown_key()
     }
 
-    /// Where a request comes from.
+    /// The client's address.
     pub(crate) fn address(parts: &Parts) -> Result<IpAddr, Problem> {
         let client = parts.extensions.get::<Client>().ok_or_else(Problem::missing_key)?;
         Ok(client.address)
     }
 }
 
-/// The key that a request bears.
+/// The key in the headers of a request.
 fn offered_key(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bearer = bearer.and_then(|text| {

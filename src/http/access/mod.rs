@@ -1,4 +1,4 @@
-//! Who may call: keys, the dashboard's login, and the audit log of what callers did.
+//! Authentication and audit: API keys, the dashboard's login, and the audit log.
 
 pub(super) mod audit;
 mod caller;
@@ -6,4 +6,4 @@ pub(super) mod cookie;
 mod keys;
 
 pub(super) use self::caller::Caller;
-pub(super) use self::keys::{MayAct, MayRead, MaySeeAll, WRONG_KEYS_NOTED};
+pub(super) use self::keys::{MayAct, MayRead, MaySeeAll, WRONG_KEYS_LOGGED};

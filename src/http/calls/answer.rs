@@ -1,4 +1,4 @@
-//! Answers with many values: lists, and pages of the transition log.
+//! Builds large JSON responses: lists, and pages of the transition log.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 
 use crate::store::{DamagedEvent, Event, LogEntry};
 
-/// Answers with many values: written to a vector, which serde_json does faster than what
-/// [`Json`](axum::Json) writes to.
+/// A response with many values. serde_json writes to a vector faster than to the writer of
+/// [`Json`](axum::Json).
 pub(crate) fn many(values: &impl Serialize) -> Response {
     let json = serde_json::to_vec(values)
         .unwrap_or_else(|error| unreachable!("plain values make JSON: {error}"));
@@ -22,9 +22,9 @@ pub(crate) fn many(values: &impl Serialize) -> Response {
 #[expect(dead_code, reason = "`log_page` writes it, from events that are JSON already")]
 pub(super) struct EventPage<'a> {
     events: Vec<Event<'a>>,
-    /// Where the next page goes on.
+    /// The cursor for the next page.
     next: Option<String>,
-    /// Events that were left out because they are damaged; absent where there are none.
+    /// Damaged events, which are left out above; absent if there are none.
     #[schema(required = false)]
     damaged: Vec<DamagedEvent<'a>>,
 }

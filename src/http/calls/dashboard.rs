@@ -1,4 +1,4 @@
-//! The dashboard's login.
+//! The calls of the dashboard's login.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,22 +16,22 @@ use utoipa_axum::routes;
 
 use crate::auth::{LOGIN_TTL, Rate, Role};
 use crate::http::access::MayRead;
-use crate::http::access::audit::Deed;
+use crate::http::access::audit::AuditAction;
 use crate::http::access::cookie::{cookies, set_cookie};
-use crate::http::door::Door;
 use crate::http::extract::JsonBody;
 use crate::http::net::forwarded::Client;
-use crate::http::net::household::household;
+use crate::http::net::limit_key::limit_key;
 use crate::http::openapi::{BodyRefusals, Refusals};
 use crate::http::problem::{Problem, ProblemBody};
+use crate::http::state::AppState;
 use crate::presence::Timestamp;
 
-/// The most bytes of what anybody may send to log in.
+/// The size limit of a login's body, which strangers can send.
 const LOGIN_BYTES_MAX: usize = 4 * 1024;
-/// How often wrong keys of one address are looked at.
+/// The rate limit on wrong keys from one address.
 const WRONG_KEYS: Rate = Rate { burst: 5, per: 5, interval: Duration::from_secs(60) };
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new().routes(routes!(log_in, who, log_out))
 }
 
@@ -43,32 +43,32 @@ pub(crate) struct LoginRequest {
     key: String,
 }
 
-/// Who is logged in, or has a key.
+/// The caller's role and key.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Identity {
     /// `viewer`, `api` or `admin`.
     role: &'static str,
-    /// When the login ends; null for a key by itself.
+    /// When the login ends; null for a key in a header.
     expires: Option<Timestamp>,
-    /// What stands for the key in the audit log.
+    /// The mark of the key in the audit log.
     key: String,
 }
 
-/// How a request came in.
-pub(crate) struct Way {
-    caller_at: IpAddr,
+/// The client of a request, and the login ids in its cookies.
+pub(crate) struct ClientInfo {
+    address: IpAddr,
     is_secure: bool,
     ids: Vec<String>,
 }
 
-impl FromRequestParts<Arc<Door>> for Way {
+impl FromRequestParts<Arc<AppState>> for ClientInfo {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Problem> {
-        let caller_at = Door::address(parts)?;
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, Problem> {
+        let address = AppState::address(parts)?;
         let is_secure = parts.extensions.get::<Client>().is_some_and(|client| client.is_secure);
-        let ids = cookies(&parts.headers, &door.cookie).map(str::to_owned).collect();
-        Ok(Self { caller_at, is_secure, ids })
+        let ids = cookies(&parts.headers, &app.cookie).map(str::to_owned).collect();
+        Ok(Self { address, is_secure, ids })
     }
 }
 
@@ -81,63 +81,66 @@ impl FromRequestParts<Arc<Door>> for Way {
     security(()),
     request_body = LoginRequest,
     responses(
-        (status = 200, description = "Who one is; a cookie for what follows.", body = Identity),
+        (status = 200, description = "The caller; sets the cookie for further requests.", body = Identity),
         (status = 429, description = "Too many wrong keys from this address.", body = ProblemBody),
         Refusals,
         BodyRefusals,
     ),
 )]
 pub(crate) async fn log_in(
-    State(door): State<Arc<Door>>,
-    way: Way,
+    State(app): State<Arc<AppState>>,
+    client: ClientInfo,
     JsonBody(LoginRequest { key }): JsonBody<LoginRequest, LOGIN_BYTES_MAX>,
 ) -> Result<Response, Problem> {
-    let (address, now) = (way.caller_at, door.hub.clock().now());
-    let household = household(address);
-    // A key that is right costs nothing.
-    if !door.wrong_keys.take(&household, &WRONG_KEYS, now) {
+    let (address, now) = (client.address, app.hub.clock().now());
+    let limit_key = limit_key(address);
+    // A correct key gets its attempt back below.
+    if !app.wrong_keys.take(&limit_key, &WRONG_KEYS, now) {
         return Err(Problem::too_many_wrong_keys(WRONG_KEYS.pause()));
     }
-    let Some(bearer) = door.settings().keys.bearer(&key) else {
-        return Err(door.wrong_key(address));
+    let Some(bearer) = app.settings().keys.bearer(&key) else {
+        return Err(app.wrong_key(address));
     };
-    door.wrong_keys.put_back(&household);
-    let caller = door.caller_by_key(bearer, address);
+    app.wrong_keys.put_back(&limit_key);
+    let caller = app.caller_by_key(bearer, address);
     if bearer.role == Role::Api {
         let refused = "a key of auth.api_keys does not open the dashboard: log in with one of auth.admin_keys or \
                        auth.viewer_keys";
-        caller.was_refused("log in", refused);
+        caller.audit_refusal("log in", refused);
         return Err(Problem::forbidden(refused));
     }
-    let id = door.logins.begin(bearer.mark, now);
-    caller.did(&Deed::of("log in"), Ok("for 8 hours"));
-    let expires = Some(door.hub.clock().wall() + LOGIN_TTL);
+    let id = app.logins.begin(bearer.mark, now);
+    caller.audit(&AuditAction::of("log in"), Ok("for 8 hours"));
+    let expires = Some(app.hub.clock().wall() + LOGIN_TTL);
     let identity = Identity { role: bearer.role.name(), expires, key: bearer.mark.to_string() };
-    Ok((set_cookie(&door.cookie, &id, LOGIN_TTL.as_secs(), way.is_secure), Json(identity))
+    Ok((set_cookie(&app.cookie, &id, LOGIN_TTL.as_secs(), client.is_secure), Json(identity))
         .into_response())
 }
 
-/// `GET /v1/admin/session`: who one is.
+/// `GET /v1/admin/session`: the caller's role and key.
 #[utoipa::path(
     get,
     path = "/v1/admin/session",
     operation_id = "getLogin",
     tag = "dashboard",
     responses(
-        (status = 200, description = "Who one is.", body = Identity),
+        (status = 200, description = "The caller.", body = Identity),
         Refusals,
     ),
 )]
-pub(crate) async fn who(State(door): State<Arc<Door>>, MayRead(caller): MayRead) -> Json<Identity> {
-    let clock = door.hub.clock();
-    // As the wall clock will show it.
+pub(crate) async fn who(
+    State(app): State<Arc<AppState>>,
+    MayRead(caller): MayRead,
+) -> Json<Identity> {
+    let clock = app.hub.clock();
+    // The login has its end on the steady clock.
     let expires = caller.expires().map(|at| clock.wall() + (at - clock.now()));
     let bearer = caller.bearer;
     Json(Identity { role: bearer.role.name(), expires, key: bearer.mark.to_string() })
 }
 
-/// `DELETE /v1/admin/session`: logs out, whoever was logged in. It wants no further header: no form
-/// can send it, and no page of another origin may.
+/// `DELETE /v1/admin/session`: logs out. It needs no `X-Presence-Hub` header: forms cannot send
+/// `DELETE`, and pages of other origins would need a CORS preflight.
 #[utoipa::path(
     delete,
     path = "/v1/admin/session",
@@ -145,16 +148,16 @@ pub(crate) async fn who(State(door): State<Arc<Door>>, MayRead(caller): MayRead)
     tag = "dashboard",
     security(()),
     responses(
-        (status = 200, description = "Nobody is logged in any more.", body = Object),
+        (status = 200, description = "Logged out.", body = Object),
         Refusals,
     ),
 )]
-pub(crate) async fn log_out(State(door): State<Arc<Door>>, way: Way) -> Response {
-    for id in &way.ids {
-        if let Some(caller) = door.logged_in(id, way.caller_at) {
-            door.logins.end(id);
-            caller.did(&Deed::of("log out"), Ok("at once"));
+pub(crate) async fn log_out(State(app): State<Arc<AppState>>, client: ClientInfo) -> Response {
+    for id in &client.ids {
+        if let Some(caller) = app.logged_in(id, client.address) {
+            app.logins.end(id);
+            caller.audit(&AuditAction::of("log out"), Ok("at once"));
         }
     }
-    (set_cookie(&door.cookie, "", 0, way.is_secure), Json(json!({}))).into_response()
+    (set_cookie(&app.cookie, "", 0, client.is_secure), Json(json!({}))).into_response()
 }

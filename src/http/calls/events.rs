@@ -1,4 +1,4 @@
-//! The calls about events: everybody's, in pages or live, and the state to begin a copy with.
+//! The calls about events: the transition log in pages or as a live stream, and the snapshot.
 
 #![expect(unused_qualifications, reason = "utoipa's macro writes them")]
 
@@ -19,25 +19,25 @@ use utoipa_axum::routes;
 use super::answer::{EventPage, log_page};
 use super::views::{self, StatusPage};
 use crate::http::access::{Caller, MayRead};
-use crate::http::door::Door;
-use crate::http::extract::{After, Asked, Limit, LogPlace, Place, SNAPSHOT};
+use crate::http::extract::{After, Limit, LogCursor, PageToken, QueryParams, SNAPSHOT};
 use crate::http::net::header_list::weight;
 use crate::http::openapi::Refusals;
 use crate::http::problem::{Problem, ProblemBody};
+use crate::http::state::AppState;
 use crate::presence::State as UserState;
 use crate::store::{Among, Cursor, LogEntry, StoreError};
 use crate::wire::show_given;
 
-/// The header by which an event stream goes on where it broke off.
+/// The header with which a client resumes an event stream.
 const LAST_EVENT_ID: &str = "last-event-id";
-/// The header by which nginx, and proxies like it, pass a stream on as it comes.
+/// The header that turns off buffering in nginx and similar proxies.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// How many entries a stream reads at once.
+/// Entries that a stream reads at once.
 const READ_MAX: usize = 256;
-/// How often a stream that has nothing to say shows that it is there, so that nobody between cuts it.
-const QUIET_MAX: Duration = Duration::from_secs(15);
+/// The interval of keep-alive comments on an idle stream: proxies cut idle connections.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new().routes(routes!(snapshot)).routes(routes!(events))
 }
 
@@ -46,14 +46,14 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct SnapshotRequest {
     #[param(value_type = Option<String>)]
-    page: Option<Place<SNAPSHOT>>,
+    page: Option<PageToken<SNAPSHOT>>,
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
 }
 
-/// `GET /v1/snapshot`: everybody who is not Offline. The cursor of the first page is from before it
-/// was read: whatever a page misses comes after it in the log.
+/// `GET /v1/snapshot`: all users who are not Offline. The first page's cursor is taken before any
+/// page is read, so every change that a page misses follows the cursor in the log.
 #[utoipa::path(
     get,
     path = "/v1/snapshot",
@@ -66,23 +66,23 @@ pub(crate) struct SnapshotRequest {
     ),
 )]
 pub(crate) async fn snapshot(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
-    Asked(SnapshotRequest { page, limit }): Asked<SnapshotRequest>,
+    QueryParams(SnapshotRequest { page, limit }): QueryParams<SnapshotRequest>,
 ) -> Result<Response, Problem> {
-    let cursor = page.is_none().then(|| *door.hub.store().head().borrow());
+    let cursor = page.is_none().then(|| *app.hub.store().head().borrow());
     let states = vec![UserState::PushOnline, UserState::Online];
     let after = page.map(|page| page.user);
     let among = Among { after, states, ..Among::default() };
-    views::statuses::<SNAPSHOT>(&door.hub, &among, limit, cursor).await
+    views::statuses::<SNAPSHOT>(&app.hub, &among, limit, cursor).await
 }
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EventsRequest {
-    /// From where on: the `next` of a page, the cursor of a snapshot, or `now` for what is still to
-    /// come; else from the oldest.
+    /// Read after this position: the `next` of a page, the cursor of a snapshot, or `now` for future
+    /// events only. Default: from the oldest event.
     #[param(inline)]
     after: Option<After>,
     #[serde(default)]
@@ -90,7 +90,7 @@ pub(crate) struct EventsRequest {
     limit: Limit,
 }
 
-/// `GET /v1/events`: the log from a cursor on, a page of it, or as Server-Sent Events without end.
+/// `GET /v1/events`: a page of the transition log, or an endless stream of Server-Sent Events.
 #[utoipa::path(
     get,
     path = "/v1/events",
@@ -98,34 +98,34 @@ pub(crate) struct EventsRequest {
     tag = "events",
     params(
         EventsRequest,
-        ("Last-Event-ID" = Option<String>, Header, description = "Of a stream that broke off: its last id"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The last id of an interrupted stream"),
     ),
     responses(
-        (status = 200, description = "A page; with `Accept: text/event-stream` the events one by one and without end, each with its cursor as id.", body = EventPage<'static>),
-        (status = 410, description = "The log does not reach back that far.", body = ProblemBody),
+        (status = 200, description = "A page; with `Accept: text/event-stream` an endless stream of events, each with its cursor as id.", body = EventPage<'static>),
+        (status = 410, description = "The cursor is older than the log.", body = ProblemBody),
         Refusals,
     ),
 )]
 pub(crate) async fn events(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     MayRead(caller): MayRead,
-    Asked(EventsRequest { after, limit }): Asked<EventsRequest>,
+    QueryParams(EventsRequest { after, limit }): QueryParams<EventsRequest>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let head = *door.hub.store().head().borrow();
+    let head = *app.hub.store().head().borrow();
     let is_from_now = after == Some(After::Now);
     let after = after.map(|after| match after {
         After::Now => head,
         After::Entry(cursor) => cursor,
     });
     if wants_stream(&headers) {
-        return stream(door, caller, last_event_id(&headers)?.or(after)).await;
+        return stream(app, caller, last_event_id(&headers)?.or(after)).await;
     }
     if is_from_now {
         return Ok(log_page(&[], Some(head)));
     }
-    let entries = door.hub.store().log(after, limit.get()).await?;
-    // Where there is nothing, one may go on from where one was.
+    let entries = app.hub.store().log(after, limit.get()).await?;
+    // After an empty page, the client continues from the same position.
     let next = entries.last().map(|entry| entry.cursor).or(after).unwrap_or(head);
     Ok(log_page(&entries, Some(next)))
 }
@@ -136,29 +136,29 @@ fn wants_stream(headers: &HeaderMap) -> bool {
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<Cursor>, Problem> {
     let Some(id) = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) else { return Ok(None) };
-    let read = id.to_str().ok().and_then(LogPlace::read);
-    read.map(|LogPlace(cursor)| Some(cursor)).ok_or_else(|| {
+    let read = id.to_str().ok().and_then(LogCursor::read);
+    read.map(|LogCursor(cursor)| Some(cursor)).ok_or_else(|| {
         let given = show_given(&String::from_utf8_lossy(id.as_bytes()).into());
-        let expected = "expected the last id of the stream that broke off";
+        let expected = "expected the last id of the interrupted stream";
         Problem::bad_request(format!("`Last-Event-ID`: {expected}, got {given}"))
     })
 }
 
-/// Streams the log from a cursor on; a cursor that is too old is refused before the stream begins.
+/// Streams the log after a cursor. An expired cursor is refused before the stream begins.
 async fn stream(
-    door: Arc<Door>,
+    app: Arc<AppState>,
     caller: Caller,
     after: Option<Cursor>,
 ) -> Result<Response, Problem> {
-    let first = door.hub.store().log(after, READ_MAX).await?;
+    let first = app.hub.store().log(after, READ_MAX).await?;
     let at = first.last().map(|entry| entry.cursor).or(after);
-    // A client that is cut off before the first event resumes from here, too.
+    // So that a client cut off before the first event can resume from here.
     let begin = match at.filter(|_| first.is_empty()) {
         Some(at) => Bytes::from(format!("id: {at}\n\n")),
         None => frames(&first),
     };
     let begin = stream::iter([Ok(begin)]);
-    let body = Body::from_stream(stream::StreamExt::chain(begin, rest(door, caller, at)));
+    let body = Body::from_stream(stream::StreamExt::chain(begin, rest(app, caller, at)));
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
         (header::CACHE_CONTROL, "no-cache, no-store"),
@@ -167,36 +167,36 @@ async fn stream(
     Ok((StatusCode::OK, headers, body).into_response())
 }
 
-/// What comes after a cursor, for as long as the store answers and the caller may read.
+/// The events after a cursor, until the store fails or the caller's key or login ends.
 fn rest(
-    door: Arc<Door>,
+    app: Arc<AppState>,
     caller: Caller,
     after: Option<Cursor>,
 ) -> impl Stream<Item = Result<Bytes, StoreError>> + Send {
-    let head = door.hub.store().head();
-    let begin = (door, caller, head, after);
-    stream::try_unfold(begin, async |(door, caller, mut head, after)| {
-        if !door.still_knows(&caller) {
+    let head = app.hub.store().head();
+    let begin = (app, caller, head, after);
+    stream::try_unfold(begin, async |(app, caller, mut head, after)| {
+        if !app.is_still_valid(&caller) {
             return Ok(None);
         }
         head.mark_unchanged();
-        let entries = door.hub.store().log(after, READ_MAX).await?;
+        let entries = app.hub.store().log(after, READ_MAX).await?;
         if let Some(last) = entries.last() {
             let after = Some(last.cursor);
-            return Ok(Some((frames(&entries), (door, caller, head, after))));
+            return Ok(Some((frames(&entries), (app, caller, head, after))));
         }
-        match timeout(QUIET_MAX, head.changed()).await {
+        match timeout(KEEP_ALIVE, head.changed()).await {
             Ok(Err(_)) => Ok(None),
-            // A comment, which means nothing.
+            // A comment, as keep-alive.
             Ok(Ok(())) | Err(_) => {
-                Ok(Some((Bytes::from_static(b":\n\n"), (door, caller, head, after))))
+                Ok(Some((Bytes::from_static(b":\n\n"), (app, caller, head, after))))
             }
         }
     })
 }
 
-/// Entries as Server-Sent Events (HTML Living Standard, section 9.2). A damaged one is an event of a
-/// type of its own, which `onmessage` does not get.
+/// Formats entries as Server-Sent Events (HTML Living Standard, section 9.2). A damaged entry has the
+/// event type `damaged`, which `onmessage` does not receive.
 fn frames(entries: &[LogEntry]) -> Bytes {
     let frame = |entry: &LogEntry| {
         let kind = if entry.is_damaged() { "event: damaged\n" } else { "" };

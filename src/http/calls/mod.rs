@@ -1,4 +1,4 @@
-//! The server API: one file, or folder, for each group of calls that `/openapi.json` names.
+//! The server API under `/v1`: one file or folder for each tag of `/openapi.json`.
 
 mod answer;
 mod dashboard;
@@ -19,13 +19,13 @@ use axum::routing::{any, get};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::access::MayRead;
-use super::door::Door;
 use super::openapi;
 use super::problem::Problem;
+use super::state::AppState;
 
-/// The server API, and its description, which is made of the same list; `cookie` is the name of the
-/// dashboard's.
-pub(super) fn routes(cookie: &str) -> Router<Arc<Door>> {
+/// The routes of the server API, and its OpenAPI document, generated from the same list. `cookie` is
+/// the name of the dashboard's cookie.
+pub(super) fn routes(cookie: &str) -> Router<Arc<AppState>> {
     let (api, document) = OpenApiRouter::with_openapi(openapi::frame(cookie))
         .merge(users::routes())
         .merge(sessions::routes())
@@ -35,7 +35,7 @@ pub(super) fn routes(cookie: &str) -> Router<Arc<Door>> {
         .merge(operation::routes())
         .merge(dashboard::routes())
         .split_for_parts();
-    // As it is sent: the document itself takes some ten times as much memory.
+    // Kept as text: the document itself takes about ten times as much memory.
     let document = serde_json::to_vec(&document)
         .unwrap_or_else(|error| unreachable!("a description makes JSON: {error}"));
     let document = Bytes::from(document);
@@ -46,7 +46,7 @@ pub(super) fn routes(cookie: &str) -> Router<Arc<Door>> {
     .route("/v1/{*path}", any(unknown))
 }
 
-/// What is not there, told only to whoever may read.
+/// 404, but only for authenticated callers.
 async fn unknown(_: MayRead) -> Problem {
     Problem::not_found()
 }

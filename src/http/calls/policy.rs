@@ -1,4 +1,4 @@
-//! `GET /v1/policy/explain`: whom a login would kick.
+//! `GET /v1/policy/explain`: which devices a login would kick.
 
 #![expect(unused_qualifications, reason = "utoipa's macro writes them")]
 
@@ -12,12 +12,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::access::MayRead;
-use crate::http::door::Door;
-use crate::http::extract::Asked;
+use crate::http::extract::QueryParams;
 use crate::http::openapi::Refusals;
+use crate::http::state::AppState;
 use crate::presence::{self, Devices, Explanation, Platform};
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new().routes(routes!(explain))
 }
 
@@ -25,15 +25,15 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExplainRequest {
-    /// What comes.
+    /// The platform that logs in.
     login: Platform,
-    /// What is logged in, in this order: `web,android:2`.
+    /// The devices that are logged in, in order of login: `web,android:2`.
     #[serde(default)]
     #[param(inline)]
     existing: Devices,
 }
 
-/// `GET /v1/policy/explain`: whom a login would kick.
+/// `GET /v1/policy/explain`: which devices a login would kick.
 #[utoipa::path(
     get,
     path = "/v1/policy/explain",
@@ -41,14 +41,14 @@ pub(crate) struct ExplainRequest {
     tag = "policy",
     params(ExplainRequest),
     responses(
-        (status = 200, description = "Whom it would kick.", body = Explanation),
+        (status = 200, description = "The devices that it would kick.", body = Explanation),
         Refusals,
     ),
 )]
 pub(crate) async fn explain(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
-    Asked(ExplainRequest { login, existing }): Asked<ExplainRequest>,
+    QueryParams(ExplainRequest { login, existing }): QueryParams<ExplainRequest>,
 ) -> Json<Explanation> {
-    Json(presence::explain(&existing, login, &door.hub.policy().login))
+    Json(presence::explain(&existing, login, &app.hub.policy().login))
 }

@@ -1,4 +1,4 @@
-//! The calls about sessions: those there are, and the logins that were refused lately.
+//! The calls about sessions: the list of sessions, and recently refused logins.
 
 #![expect(unused_qualifications, reason = "utoipa's macro writes them")]
 
@@ -15,10 +15,10 @@ use utoipa_axum::routes;
 use super::answer::many;
 use super::views::SessionDetail;
 use crate::http::access::MayRead;
-use crate::http::door::Door;
-use crate::http::extract::{Asked, Limit, Place, SESSIONS, query};
+use crate::http::extract::{Limit, PageToken, QueryParams, SESSIONS, query};
 use crate::http::openapi::Refusals;
 use crate::http::problem::Problem;
+use crate::http::state::AppState;
 use crate::hub::Hub;
 use crate::presence::{
     DeviceId, Platform, Record, State as UserState, Terminal, Timestamp, UserId,
@@ -26,12 +26,12 @@ use crate::presence::{
 use crate::session::RefusedLogin;
 use crate::store::{Among, Damaged};
 
-/// How many users are read at once in search of sessions, once what was read had too few.
+/// Users read at once, after the first read did not fill the page.
 const USERS_READ: usize = 500;
-/// How many users one call looks at in search of sessions; a page may have fewer then, and a next.
+/// The most users that one call scans. Its page may then be short, and have a `next`.
 const USERS_READ_MAX: usize = 1000;
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new().routes(routes!(sessions)).routes(routes!(refusals))
 }
 
@@ -43,26 +43,26 @@ pub(crate) struct SessionsRequest {
     user: Option<UserId>,
     platform: Option<Platform>,
     state: Option<UserState>,
-    /// The hub that holds it.
+    /// The node that holds the session.
     #[serde(default)]
     node: String,
     #[param(value_type = Option<String>)]
     address: Option<IpAddr>,
-    /// What the text that its client gave at login begins with.
+    /// A prefix of the `app` that the client gave at login.
     #[serde(default)]
     app: String,
     #[param(value_type = Option<String>)]
-    cursor: Option<Place<SESSIONS>>,
+    cursor: Option<PageToken<SESSIONS>>,
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
 }
 
 impl SessionsRequest {
-    /// The states of the users who may have such a session.
+    /// The states of users that can have matching sessions.
     fn user_states(&self) -> Vec<UserState> {
         match self.state {
-            // A terminal that is Online makes its user so.
+            // An Online terminal makes its user Online.
             Some(UserState::Online) => vec![UserState::Online],
             Some(UserState::PushOnline) | None => vec![UserState::PushOnline, UserState::Online],
             Some(UserState::Offline) => Vec::new(),
@@ -75,12 +75,12 @@ impl SessionsRequest {
 pub(crate) struct SessionPage<'a> {
     sessions: Vec<SessionDetail<'a>>,
     next: Option<String>,
-    /// Users who were left out because their records are damaged; absent where there are none.
+    /// Users with damaged records, which are left out above; absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     damaged: &'a Vec<UserId>,
 }
 
-/// `GET /v1/sessions`: the terminals of all users.
+/// `GET /v1/sessions`: the sessions of all users.
 #[utoipa::path(
     get,
     path = "/v1/sessions",
@@ -93,27 +93,27 @@ pub(crate) struct SessionPage<'a> {
     ),
 )]
 pub(crate) async fn sessions(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
-    Asked(request): Asked<SessionsRequest>,
+    QueryParams(request): QueryParams<SessionsRequest>,
 ) -> Result<Response, Problem> {
     let mut found = Found::new(&request);
     if let Some(user) = &request.user {
-        look_up(&door.hub, &mut found, user).await?;
+        look_up(&app.hub, &mut found, user).await?;
     } else {
         let among = Among { after: None, prefix: String::new(), states: request.user_states() };
-        search(&door.hub, &mut found, among).await?;
+        search(&app.hub, &mut found, among).await?;
     }
     let sessions = found
         .sessions
         .iter()
-        .map(|(user, record, index)| SessionDetail::of(&door.hub, user, &record.terminals[*index]));
+        .map(|(user, record, index)| SessionDetail::of(&app.hub, user, &record.terminals[*index]));
     let sessions = sessions.collect();
     let next = found.next.as_ref().map(ToString::to_string);
     Ok(many(&SessionPage { sessions, next, damaged: &found.damaged }))
 }
 
-/// Reads one user.
+/// Adds one user's matching sessions.
 async fn look_up(hub: &Hub, found: &mut Found<'_>, user: &UserId) -> Result<(), Problem> {
     match hub.record(user).await {
         Err(error) if error.is_damage() => found.damaged.push(user.clone()),
@@ -122,14 +122,13 @@ async fn look_up(hub: &Hub, found: &mut Found<'_>, user: &UserId) -> Result<(), 
     Ok(())
 }
 
-/// Reads users from the place on until the page is full.
+/// Scans users from the request's cursor until the page is full.
 async fn search(hub: &Hub, found: &mut Found<'_>, mut among: Among) -> Result<(), Problem> {
-    if let Some(Place { user, .. }) = found.request.cursor.clone() {
+    if let Some(PageToken { user, .. }) = found.request.cursor.clone() {
         look_up(hub, found, &user).await?;
         among.after = Some(user);
     }
-    // Where everything is wanted, a page is full with as many users as it has lines, and the next
-    // begins with one more.
+    // Without filters, `limit` users fill a page; one more shows whether there is a next page.
     let mut at_once = found.request.limit.get() + 1;
     let mut looked_at = 0;
     while looked_at < USERS_READ_MAX {
@@ -151,7 +150,7 @@ async fn search(hub: &Hub, found: &mut Found<'_>, mut among: Among) -> Result<()
             return Ok(());
         }
     }
-    found.next = among.after.map(Place::after);
+    found.next = among.after.map(PageToken::after);
     Ok(())
 }
 
@@ -159,7 +158,7 @@ async fn search(hub: &Hub, found: &mut Found<'_>, mut among: Among) -> Result<()
 struct Found<'a> {
     request: &'a SessionsRequest,
     sessions: Vec<(UserId, Arc<Record>, usize)>,
-    next: Option<Place<SESSIONS>>,
+    next: Option<PageToken<SESSIONS>>,
     damaged: Vec<UserId>,
 }
 
@@ -168,23 +167,23 @@ impl<'a> Found<'a> {
         Self { request, sessions: Vec::new(), next: None, damaged: Vec::new() }
     }
 
-    /// Takes what is wanted of a user's terminals, as far as the page goes.
+    /// Adds a user's matching terminals until the page is full.
     fn look_at(&mut self, user: UserId, record: &Arc<Record>) {
-        let place = self.request.cursor.as_ref().filter(|place| place.user == user);
-        let shown = place.map_or(0, |place| usize::try_from(place.read).unwrap_or(usize::MAX));
+        let token = self.request.cursor.as_ref().filter(|token| token.user == user);
+        let shown = token.map_or(0, |token| usize::try_from(token.read).unwrap_or(usize::MAX));
         for (index, terminal) in record.terminals.iter().enumerate().skip(shown) {
-            if !self.wants(terminal) {
+            if !self.matches(terminal) {
                 continue;
             }
             if self.sessions.len() == self.request.limit.get() {
-                self.next = Some(Place { user, read: index as u64 });
+                self.next = Some(PageToken { user, read: index as u64 });
                 return;
             }
             self.sessions.push((user.clone(), Arc::clone(record), index));
         }
     }
 
-    fn wants(&self, terminal: &Terminal) -> bool {
+    fn matches(&self, terminal: &Terminal) -> bool {
         let SessionsRequest { platform, state, node, address, app, .. } = self.request;
         platform.is_none_or(|platform| platform == terminal.platform)
             && state.is_none_or(|state| state == terminal.state())
@@ -198,7 +197,7 @@ impl<'a> Found<'a> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct RefusalsRequest {
-    /// Whose logins; everybody's where it is left out.
+    /// Only refused logins of this user.
     #[serde(default, deserialize_with = "query::user")]
     user: Option<UserId>,
     #[serde(default)]
@@ -206,7 +205,7 @@ pub(crate) struct RefusalsRequest {
     limit: Limit,
 }
 
-/// The latest refused logins of this hub, the latest first.
+/// The latest refused logins at this hub, newest first.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct RefusalList<'a> {
     refusals: Vec<RefusalEntry<'a>>,
@@ -220,9 +219,9 @@ struct RefusalEntry<'a> {
     reason: &'static str,
     /// For people.
     message: &'a str,
-    /// Whose token it was, or null where it does not say.
+    /// The user in the token, or null if it cannot be read.
     user: Option<&'a UserId>,
-    /// Whether the token proved the user; otherwise anybody may have written the name.
+    /// Whether the token's signature was valid; otherwise anybody may have written the user.
     verified: bool,
     platform: Option<Platform>,
     device: Option<&'a DeviceId>,
@@ -230,7 +229,7 @@ struct RefusalEntry<'a> {
     address: Option<IpAddr>,
 }
 
-/// `GET /v1/refusals`: the latest refused logins of this hub, kept in memory.
+/// `GET /v1/refusals`: the latest refused logins at this hub, kept in memory.
 #[utoipa::path(
     get,
     path = "/v1/refusals",
@@ -238,16 +237,16 @@ struct RefusalEntry<'a> {
     tag = "sessions",
     params(RefusalsRequest),
     responses(
-        (status = 200, description = "The refused logins, the latest first.", body = RefusalList<'static>),
+        (status = 200, description = "The refused logins, newest first.", body = RefusalList<'static>),
         Refusals,
     ),
 )]
 pub(crate) async fn refusals(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
-    Asked(RefusalsRequest { user, limit }): Asked<RefusalsRequest>,
+    QueryParams(RefusalsRequest { user, limit }): QueryParams<RefusalsRequest>,
 ) -> Result<Response, Problem> {
-    let latest = door.sessions.refusals().latest(user.as_ref(), limit.get());
+    let latest = app.sessions.refusals().latest(user.as_ref(), limit.get());
     let refusals = latest.iter().map(|refusal| RefusalEntry::of(refusal)).collect();
     Ok(many(&RefusalList { refusals }))
 }

@@ -1,4 +1,4 @@
-//! How the server API shows users and their sessions: one user, and pages of many.
+//! The JSON of users and sessions in the server API.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::answer::many;
 use crate::clock::Clock;
-use crate::http::extract::{Limit, Place};
+use crate::http::extract::{Limit, PageToken};
 use crate::http::problem::Problem;
 use crate::hub::Hub;
 use crate::presence::{
@@ -17,7 +17,7 @@ use crate::presence::{
 };
 use crate::store::{Among, Cursor, Damaged, Listed};
 
-/// A user's status, with its terminals where that was asked.
+/// A user's status, with the terminals if requested.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Detail<'a> {
     #[serde(flatten)]
@@ -33,13 +33,13 @@ struct OwnedStatus<'a> {
     status: Status,
 }
 
-/// What the hub remembers of one session.
+/// One terminal of a user.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct TerminalDetail<'a> {
     platform: Platform,
     device: &'a DeviceId,
     state: State,
-    /// When its state became what it is.
+    /// When the current state began.
     since: Timestamp,
     session: SessionId,
     last_heard: Timestamp,
@@ -47,7 +47,7 @@ pub(crate) struct TerminalDetail<'a> {
     #[schema(value_type = Option<String>)]
     address: Option<IpAddr>,
     app: Option<&'a str>,
-    /// The hub that holds it.
+    /// The node that holds the session.
     #[serde(serialize_with = "as_text")]
     #[schema(value_type = String)]
     node: NodeId,
@@ -66,10 +66,10 @@ pub(crate) struct SessionDetail<'a> {
 pub(crate) struct StatusPage<'a> {
     statuses: Vec<Detail<'a>>,
     next: Option<String>,
-    /// Of a snapshot's first page: the place in the log that it stands for.
+    /// The cursor to read the log from; only on the first page of a snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<Cursor>,
-    /// Users who were left out because their records are damaged; absent where there are none.
+    /// Users with damaged records, who are left out above; absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     damaged: Vec<&'a UserId>,
 }
@@ -114,7 +114,7 @@ fn shown(clock: &Clock, background: Background) -> Background {
     Background { reason, since: clock.shown(since), deadline }
 }
 
-/// A page of users, which names those whose records are damaged.
+/// A page of users, with the damaged ones listed separately.
 pub(super) fn page(users: &[Listed], next: Option<String>, cursor: Option<Cursor>) -> Response {
     let (mut statuses, mut damaged) = (Vec::with_capacity(users.len()), Vec::new());
     for (user, record) in users {
@@ -126,7 +126,7 @@ pub(super) fn page(users: &[Listed], next: Option<String>, cursor: Option<Cursor
     many(&StatusPage { statuses, next, cursor, damaged })
 }
 
-/// A page of the statuses of some of the users.
+/// Reads a page of statuses.
 pub(super) async fn statuses<const LIST: u8>(
     hub: &Hub,
     among: &Among,
@@ -135,7 +135,7 @@ pub(super) async fn statuses<const LIST: u8>(
 ) -> Result<Response, Problem> {
     let users = hub.store().users(among, limit.get()).await?;
     let next = users.last().filter(|_| users.len() == limit.get()).map(|(user, _)| user);
-    let next = next.map(|user| Place::<LIST>::after(user.clone()).to_string());
+    let next = next.map(|user| PageToken::<LIST>::after(user.clone()).to_string());
     Ok(page(&users, next, cursor))
 }
 

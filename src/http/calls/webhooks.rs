@@ -1,4 +1,4 @@
-//! The calls about webhooks: how the delivery goes, and what was given up.
+//! The calls about webhooks: the state of delivery, a test, and dead letters.
 
 #![expect(unused_qualifications, reason = "utoipa's macro writes them")]
 
@@ -13,18 +13,18 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::http::access::audit::Deed;
+use crate::http::access::audit::AuditAction;
 use crate::http::access::{MayAct, MayRead};
-use crate::http::door::Door;
-use crate::http::extract::{Asked, DEAD, JsonBody, Limit, LogPlace, Place};
+use crate::http::extract::{DEAD, JsonBody, Limit, LogCursor, PageToken, QueryParams};
 use crate::http::openapi::{BodyRefusals, Refusals};
 use crate::http::problem::{Problem, ProblemBody};
+use crate::http::state::AppState;
 use crate::http::undelivered::Undelivered;
 use crate::presence::Timestamp;
 use crate::store::{Cursor, Dead, Event, Which};
 use crate::webhook::{Format, Outcome, Shown};
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
         .routes(routes!(state))
         .routes(routes!(test))
@@ -33,24 +33,24 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(drop_dead))
 }
 
-/// `GET /v1/webhooks`: how the delivery goes.
+/// `GET /v1/webhooks`: the state of delivery.
 #[utoipa::path(
     get,
     path = "/v1/webhooks",
     operation_id = "getWebhookState",
     tag = "webhooks",
     responses(
-        (status = 200, description = "How the delivery goes.", body = WebhookState),
+        (status = 200, description = "The state of delivery.", body = WebhookState),
         Refusals,
     ),
 )]
 pub(crate) async fn state(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
 ) -> Result<Json<WebhookState>, Problem> {
-    let undelivered = Undelivered::now(&door).await?;
-    let settings = door.webhook.settings();
-    // What stands after the question mark may be a secret.
+    let undelivered = Undelivered::now(&app).await?;
+    let settings = app.webhook.settings();
+    // The query may contain a secret.
     let url = settings.as_ref().map(|settings| {
         let mut url = settings.url.clone();
         url.set_query(None);
@@ -67,75 +67,75 @@ pub(crate) async fn state(
         oldest: undelivered.backlog.oldest,
         age_ms: undelivered.age_ms(),
     };
-    let (delivery, dead_waiting) = (door.webhook.shown(), undelivered.dead_waiting);
+    let (delivery, dead_waiting) = (app.webhook.shown(), undelivered.dead_waiting);
     Ok(Json(WebhookState { url, format, delivery, backlog, dead_waiting }))
 }
 
-/// How the delivery goes.
+/// The state of delivery.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct WebhookState {
-    /// Where events are posted to; null where nowhere.
+    /// The receiver's URL; null if there is none.
     url: Option<String>,
     /// `native` or `tencent`.
     format: Option<&'static str>,
-    /// `state` (`off`, `up`, `failing`, `down`), requests `under_way`, events `waiting` for another
-    /// attempt, users `held`, `last_success`, and the last `failures`.
+    /// `state` (`off`, `up`, `failing`, `down`), requests `under_way`, events `waiting` for a retry,
+    /// users `held`, `last_success`, and the last `failures`.
     delivery: Shown,
     backlog: BacklogState,
-    /// Dead letters that were neither put back nor dropped.
+    /// Dead letters that were neither retried nor dropped.
     dead_waiting: u64,
 }
 
-/// What is not delivered and not given up.
+/// The pending events.
 #[derive(Serialize, ToSchema)]
 struct BacklogState {
-    /// Events that are pending; those that wait for another attempt are among them.
+    /// Pending events, including those waiting for a retry.
     events: u64,
-    /// Bytes of events that the log keeps for the webhook, from the oldest pending one on;
-    /// `webhook.max_backlog` bounds them.
+    /// Bytes of events that the log keeps for the webhook, from the oldest pending event on, up to
+    /// `webhook.max_backlog`.
     bytes: u64,
     /// When the oldest pending event happened.
     oldest: Option<Timestamp>,
     age_ms: u64,
 }
 
-/// What the receiver made of a test.
+/// The receiver's answer to a test.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Tested {
     accepted: bool,
     error: Option<Arc<str>>,
 }
 
-/// How many.
+/// The number of dead letters.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Count {
     count: u64,
 }
 
-/// `POST /v1/webhooks/test`: posts a request that bears no event.
+/// `POST /v1/webhooks/test`: posts a request without an event.
 #[utoipa::path(
     post,
     path = "/v1/webhooks/test",
     operation_id = "testWebhook",
     tag = "webhooks",
     responses(
-        (status = 200, description = "What the receiver made of it.", body = Tested),
-        (status = 409, description = "There is no webhook.", body = ProblemBody),
+        (status = 200, description = "The receiver's answer.", body = Tested),
+        (status = 409, description = "No webhook is configured.", body = ProblemBody),
         Refusals,
     ),
 )]
 pub(crate) async fn test(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     MayAct(caller): MayAct,
 ) -> Result<Json<Tested>, Problem> {
-    let outcome = door.webhook.test().await;
+    let outcome = app.webhook.test().await;
     let outcome = outcome
         .ok_or_else(|| Problem::conflict("off", "no webhook is configured: set webhook.url"));
     let what = outcome.as_ref().map(|outcome| match outcome {
         Outcome::Accepted => "accepted",
         Outcome::Refused { .. } | Outcome::Failed { .. } => "not accepted",
     });
-    caller.did(&Deed::of("test the webhook"), what);
+    caller.audit(&AuditAction::of("test the webhook"), what);
     let outcome = outcome?;
     let error = match outcome {
         Outcome::Accepted => None,
@@ -149,25 +149,25 @@ pub(crate) async fn test(
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeadRequest {
     #[param(value_type = Option<String>)]
-    cursor: Option<Place<DEAD>>,
+    cursor: Option<PageToken<DEAD>>,
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
 }
 
-/// What was given up, the oldest first.
+/// Dead letters, oldest first.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct DeadLetters {
     dead: Vec<DeadLetter>,
     #[schema(value_type = Option<String>)]
-    next: Option<Place<DEAD>>,
+    next: Option<PageToken<DEAD>>,
 }
 
 /// An event that was given up.
 #[derive(Serialize, ToSchema)]
 struct DeadLetter {
     id: Cursor,
-    /// When that was.
+    /// When the event was given up.
     at: Timestamp,
     attempts: u32,
     last_error: Arc<str>,
@@ -175,7 +175,7 @@ struct DeadLetter {
     event: Box<RawValue>,
 }
 
-/// `GET /v1/webhooks/dead`: what was given up, the oldest first.
+/// `GET /v1/webhooks/dead`: dead letters, oldest first.
 #[utoipa::path(
     get,
     path = "/v1/webhooks/dead",
@@ -188,16 +188,16 @@ struct DeadLetter {
     ),
 )]
 pub(crate) async fn dead(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
-    Asked(DeadRequest { cursor, limit }): Asked<DeadRequest>,
+    QueryParams(DeadRequest { cursor, limit }): QueryParams<DeadRequest>,
 ) -> Result<Response, Problem> {
-    let cursor = cursor.map(|place| Cursor(place.read));
-    let dead = door.webhook.outbox().dead(cursor, false, limit.get()).await?;
+    let cursor = cursor.map(|token| Cursor(token.read));
+    let dead = app.webhook.outbox().dead(cursor, false, limit.get()).await?;
     let next = dead
         .last()
         .filter(|_| dead.len() == limit.get())
-        .map(|Dead { entry, .. }| Place { user: entry.user.clone(), read: entry.cursor.0 });
+        .map(|Dead { entry, .. }| PageToken { user: entry.user.clone(), read: entry.cursor.0 });
     let dead = dead.into_iter().filter_map(letter).collect();
     Ok(Json(DeadLetters { dead, next }).into_response())
 }
@@ -208,21 +208,23 @@ fn letter(dead: Dead) -> Option<DeadLetter> {
     Some(DeadLetter { id: entry.cursor, at, attempts, last_error, event })
 }
 
-/// Which dead letters: these, or all.
+/// Which dead letters: those with these ids, or all.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Meant {
-    ids: Option<Vec<LogPlace>>,
+pub(crate) struct DeadLetterSelection {
+    ids: Option<Vec<LogCursor>>,
     #[serde(default)]
     all: bool,
 }
 
-impl TryFrom<Meant> for Which {
+impl TryFrom<DeadLetterSelection> for Which {
     type Error = Problem;
 
-    fn try_from(Meant { ids, all }: Meant) -> Result<Self, Problem> {
+    fn try_from(DeadLetterSelection { ids, all }: DeadLetterSelection) -> Result<Self, Problem> {
         match (ids, all) {
-            (Some(ids), false) => Ok(Self::These(ids.into_iter().map(|LogPlace(id)| id).collect())),
+            (Some(ids), false) => {
+                Ok(Self::These(ids.into_iter().map(|LogCursor(id)| id).collect()))
+            }
             (None, true) => Ok(Self::All),
             (Some(_), true) => {
                 Err(Problem::bad_request("expected either `ids` or `all`, got both"))
@@ -234,54 +236,55 @@ impl TryFrom<Meant> for Which {
     }
 }
 
-/// `POST /v1/webhooks/dead/retry`: puts dead letters back.
+/// `POST /v1/webhooks/dead/retry`: returns dead letters to the queue.
 #[utoipa::path(
     post,
     path = "/v1/webhooks/dead/retry",
     operation_id = "retryDeadLetters",
     tag = "webhooks",
-    request_body = Meant,
+    request_body = DeadLetterSelection,
     responses(
-        (status = 200, description = "How many.", body = Count),
+        (status = 200, description = "The number of dead letters.", body = Count),
         Refusals,
         BodyRefusals,
     ),
 )]
 pub(crate) async fn retry(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     MayAct(caller): MayAct,
-    JsonBody(meant): JsonBody<Meant>,
+    JsonBody(selection): JsonBody<DeadLetterSelection>,
 ) -> Result<Json<Count>, Problem> {
-    let count = door.webhook.outbox().put_back(meant.try_into()?).await.map_err(Problem::from);
-    caller.did(&Deed::of("retry dead letters"), letters(&count).as_deref().map_err(|p| *p));
-    door.webhook.wake();
+    let count = app.webhook.outbox().put_back(selection.try_into()?).await.map_err(Problem::from);
+    caller
+        .audit(&AuditAction::of("retry dead letters"), letters(&count).as_deref().map_err(|p| *p));
+    app.webhook.wake();
     Ok(Json(Count { count: count? }))
 }
 
-/// `POST /v1/webhooks/dead/drop`: lets dead letters go.
+/// `POST /v1/webhooks/dead/drop`: drops dead letters.
 #[utoipa::path(
     post,
     path = "/v1/webhooks/dead/drop",
     operation_id = "dropDeadLetters",
     tag = "webhooks",
-    request_body = Meant,
+    request_body = DeadLetterSelection,
     responses(
-        (status = 200, description = "How many.", body = Count),
+        (status = 200, description = "The number of dead letters.", body = Count),
         Refusals,
         BodyRefusals,
     ),
 )]
 pub(crate) async fn drop_dead(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     MayAct(caller): MayAct,
-    JsonBody(meant): JsonBody<Meant>,
+    JsonBody(selection): JsonBody<DeadLetterSelection>,
 ) -> Result<Json<Count>, Problem> {
-    let count = door.webhook.outbox().drop_dead(meant.try_into()?).await.map_err(Problem::from);
-    caller.did(&Deed::of("drop dead letters"), letters(&count).as_deref().map_err(|p| *p));
+    let count = app.webhook.outbox().drop_dead(selection.try_into()?).await.map_err(Problem::from);
+    caller.audit(&AuditAction::of("drop dead letters"), letters(&count).as_deref().map_err(|p| *p));
     Ok(Json(Count { count: count? }))
 }
 
-/// How many it were, as the audit log has it.
+/// The number as text, for the audit log.
 fn letters(count: &Result<u64, Problem>) -> Result<String, &Problem> {
     count.as_ref().map(|count| format!("{count} dead letters"))
 }

@@ -1,4 +1,4 @@
-//! A request's body as JSON, whatever its content type says.
+//! Extracts a request's body as JSON. The content type is ignored.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use serde::de::DeserializeOwned;
 use crate::http::problem::Problem;
 use crate::wire::{no_object, read_json};
 
-/// The most bytes that a body may have.
+/// The default size limit of a body.
 pub(crate) const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// How long a body may take to arrive.
+/// The time limit for a body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// What errors call a body.
+/// The name of a body in errors.
 const BODY: &str = "the body";
 
 /// A body that is a JSON object; an empty one is `{}`.
@@ -31,7 +31,7 @@ where
         let body = str::from_utf8(&body);
         let body = body.map_err(|_| Problem::bad_request("the body is not UTF-8"))?;
         let body = if body.is_empty() { "{}" } else { body };
-        // A list of the same values in the same order would pass for the fields of a struct.
+        // serde would also accept a list of the fields' values in order.
         if !body.trim_ascii_start().starts_with('{') {
             return Err(Problem::bad_request(no_object(body, BODY)));
         }
@@ -39,7 +39,7 @@ where
     }
 }
 
-/// Reads a body, up to a size and for a time.
+/// Reads a body within its size limit and the time limit.
 pub(crate) async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     let read = to_bytes(body, bytes_max);
     let read = tokio::time::timeout(BODY_TIMEOUT, read).await;

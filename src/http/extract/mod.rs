@@ -1,13 +1,13 @@
-//! What handlers take from a request: its query, its body, and the user that its path names.
+//! Extractors for handlers: the query, the body, and the user in the path.
 
 mod body;
-mod named;
-mod place;
+mod page_token;
 pub(super) mod query;
+mod user_path;
 
 pub(super) use self::body::{BODY_BYTES_MAX, JsonBody, read_body};
-pub(super) use self::named::Named;
-pub(super) use self::place::{
-    After, DEAD, HISTORY, LogPlace, Place, SESSIONS, SNAPSHOT, USERS, WATCHERS,
+pub(super) use self::page_token::{
+    After, DEAD, HISTORY, LogCursor, PageToken, SESSIONS, SNAPSHOT, USERS, WATCHERS,
 };
-pub(super) use self::query::{Asked, Limit, UpTo};
+pub(super) use self::query::{Limit, QueryParams, UpTo};
+pub(super) use self::user_path::UserPath;

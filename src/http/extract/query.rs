@@ -1,7 +1,6 @@
-//! What a request asks for after the question mark.
+//! Extracts a request's query parameters, in the same way for all calls.
 //!
-//! One reading for all calls: a parameter without a value is absent, one that the call does not know
-//! is an error, for it is most likely mistyped.
+//! A parameter without a value is absent. An unknown parameter is an error: it is most likely mistyped.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,15 +18,15 @@ use crate::http::problem::Problem;
 use crate::presence::UserId;
 use crate::wire::explain;
 
-/// How many of anything a page has, and may have at most.
+/// The default page size.
 const LIMIT: usize = 100;
-/// See [`LIMIT`].
+/// The largest page size.
 const LIMIT_MAX: u64 = 1000;
 
-/// What a request asks for.
-pub(crate) struct Asked<T>(pub(crate) T);
+/// The query parameters of a request.
+pub(crate) struct QueryParams<T>(pub(crate) T);
 
-impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
+impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for QueryParams<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
@@ -47,7 +46,7 @@ fn read<T: DeserializeOwned>(query: &str) -> Result<T, String> {
     })
 }
 
-/// The value of a parameter: a text, or what a text says.
+/// The value of a parameter, deserialized as a text, or as the number in it.
 struct Text<'a>(Cow<'a, str>);
 
 impl<'de> IntoDeserializer<'de, Fault> for Text<'_> {
@@ -66,7 +65,7 @@ impl<'de> Deserializer<'de> for Text<'_> {
     }
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        // No sign, no space: as the hub writes numbers itself.
+        // Digits only: `parse` would also accept a sign.
         let is_number = self.0.bytes().all(|byte| byte.is_ascii_digit());
         match self.0.parse().ok().filter(|_| is_number) {
             Some(number) => visitor.visit_u64(number),
@@ -105,13 +104,13 @@ impl<'de> Deserializer<'de> for Text<'_> {
     }
 }
 
-/// Reads the id of a user; one that nobody can have is refused.
+/// Deserializes a user id.
 pub(crate) fn user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<UserId>, D::Error> {
     let text = Cow::<str>::deserialize(deserializer)?;
     text.parse().map(Some).map_err(D::Error::custom)
 }
 
-/// How much of a list is wanted: 1 to 1,000, 100 where it is not said.
+/// The page size: 1 to 1,000, 100 by default.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limit(usize);
 
@@ -142,11 +141,11 @@ impl<'de> Deserialize<'de> for Limit {
     }
 }
 
-/// Reads a whole number from 1 to a greatest.
+/// A visitor for a whole number from 1 to this maximum.
 pub(crate) struct UpTo(pub(crate) u64);
 
 impl UpTo {
-    /// What the description of the server API says of such a number.
+    /// The number's schema in the OpenAPI document.
     pub(crate) fn schema(&self) -> RefOr<Schema> {
         let number = ObjectBuilder::new().schema_type(Type::Integer);
         number.minimum(Some(1_u64)).maximum(Some(self.0)).into()

@@ -10,14 +10,14 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// How many addresses are looked at under one lock, so that no handshake waits long for it.
-const LOOKED_AT: usize = 10_000;
+/// Addresses scanned per lock, so that handshakes do not wait long for the lock.
+const SCANNED_PER_LOCK: usize = 10_000;
 
-/// How many WebSockets each client address has open.
+/// The number of open WebSockets of each client address.
 #[derive(Default)]
 pub(crate) struct Addresses(Mutex<BTreeMap<IpAddr, u64>>);
 
-/// A WebSocket that is counted until this is dropped.
+/// A guard: its WebSocket is counted until this is dropped.
 pub(crate) struct Counted {
     addresses: Arc<Addresses>,
     address: IpAddr,
@@ -30,7 +30,7 @@ impl Addresses {
         Counted { addresses: Arc::clone(self), address }
     }
 
-    /// The addresses with the most WebSockets, the most first, and how many addresses there are.
+    /// The addresses with the most WebSockets, in descending order, and the number of addresses.
     pub(crate) fn most(&self, limit: usize) -> AddressPage {
         let mut most = BinaryHeap::with_capacity(limit + 1);
         let mut count = 0;
@@ -38,7 +38,8 @@ impl Addresses {
         loop {
             let addresses = self.0.lock();
             let mut last = None;
-            for (address, connections) in addresses.range((from, Bound::Unbounded)).take(LOOKED_AT)
+            for (address, connections) in
+                addresses.range((from, Bound::Unbounded)).take(SCANNED_PER_LOCK)
             {
                 count += 1;
                 last = Some(*address);
@@ -68,11 +69,11 @@ impl Drop for Counted {
     }
 }
 
-/// The client addresses with the most open WebSockets, the most first.
+/// The client addresses with the most open WebSockets, in descending order.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AddressPage {
     addresses: Vec<AddressConnections>,
-    /// How many addresses have any.
+    /// The number of addresses with open WebSockets.
     count: u64,
 }
 

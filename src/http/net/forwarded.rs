@@ -1,5 +1,5 @@
-//! What trusted proxies say of a request: `X-Forwarded-For`, `-Proto`, `-Host`, `Forwarded`
-//! (RFC 7239), and `X-Real-IP` where neither says the address.
+//! Determines a request's client from what trusted proxies send: `X-Forwarded-For`, `-Proto`, `-Host`,
+//! `Forwarded` (RFC 7239), and `X-Real-IP` if neither has the address.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,18 +10,18 @@ use ipnet::IpNet;
 use super::header_list::{items, quoted, split};
 use super::peer::Peer;
 
-/// Headers that only a proxy has reason to send, and that say where a request comes from.
+/// Headers with a request's origin, which only proxies have a reason to send.
 const BY_PROXY: [&str; 5] =
     ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "forwarded"];
 
-/// How many bits stand before the IPv4 address in one written as IPv6, `::ffff:10.0.0.1`.
+/// The bits before the IPv4 address in an IPv4-mapped IPv6 address, `::ffff:10.0.0.1`.
 const V4_MAPPED_BITS: u8 = 96;
 
-/// The proxies whose word on where a request comes from counts.
+/// The proxies whose forwarding headers are trusted.
 #[derive(Debug, Clone, Default)]
 pub struct TrustedProxies(Vec<IpNet>);
 
-/// Where a request comes from, as far as trusted proxies and the connection itself say so.
+/// The client of a request, from the connection and from trusted proxies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Client {
     /// The client's address.
@@ -30,22 +30,22 @@ pub(crate) struct Client {
     pub(crate) is_secure: bool,
     /// The host and port that the client asked for.
     pub(crate) host: Option<String>,
-    /// Whether the address is likely to be a proxy's that `server.trusted_proxies` does not list.
+    /// Whether the address likely is a proxy missing in `server.trusted_proxies`.
     pub(crate) is_unlisted_proxy: bool,
 }
 
-/// Whether a request bears a header that only a proxy has reason to send.
+/// Whether a request has a header that only proxies have a reason to send.
 pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
     BY_PROXY.iter().any(|name| headers.contains_key(*name))
 }
 
 impl TrustedProxies {
-    /// Reads addresses and networks. IPv4 addresses written as IPv6 (`::ffff:10.0.0.1`) are read as
-    /// IPv4, as the addresses of peers are.
+    /// Parses addresses and networks. IPv4-mapped IPv6 addresses (`::ffff:10.0.0.1`) become IPv4, like
+    /// the addresses of peers.
     ///
     /// # Errors
     ///
-    /// Says which entries are neither, and what to write instead.
+    /// A message for each invalid entry, with what to write instead.
     pub fn parse(texts: &[String]) -> Result<Self, Vec<String>> {
         let mut wrong = Vec::new();
         let mut networks = Vec::new();
@@ -58,7 +58,7 @@ impl TrustedProxies {
         if wrong.is_empty() { Ok(Self(networks)) } else { Err(wrong) }
     }
 
-    /// The line of the configuration that lists an address beside what is listed already.
+    /// The configuration line that adds an address to the listed proxies.
     pub(crate) fn line_with(&self, address: IpAddr) -> String {
         let entry = |network: &IpNet| match network.prefix_len() == network.max_prefix_len() {
             true => network.addr().to_string(),
@@ -73,7 +73,7 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// Finds out where a request comes from.
+    /// Determines the client of a request.
     pub(crate) fn client(&self, peer: Peer, headers: &HeaderMap) -> Client {
         let own = peer.address.ip().to_canonical();
         if !self.trusts(own) {
@@ -96,16 +96,16 @@ impl TrustedProxies {
             host: host
                 .map(Cow::into_owned)
                 .or_else(|| text(headers, header::HOST.as_str()).map(str::to_owned)),
-            // Anybody can claim to have forwarded a request, but not from an address like these.
+            // Any client can send these headers, but not from an internal address.
             is_unlisted_proxy: has_more && !self.trusts(address) && is_internal(address),
         }
     }
 
-    /// Goes from the peer towards the client, as far as each hop is a trusted proxy; returns where
-    /// that ends, and whether more hops are claimed to lie beyond.
+    /// Follows the hops from the peer towards the client while they are trusted proxies; returns the
+    /// last address, and whether the headers claim more hops before it.
     ///
-    /// A hop that cannot be read (`unknown`, a name, a typing error) ends it: what stands to its left
-    /// may be made up by anybody, so the last address that is known counts.
+    /// An unreadable hop (`unknown`, a name, a typo) ends the walk: anybody may have made up the
+    /// entries to its left, so the last known address counts.
     fn walk(&self, own: IpAddr, headers: &HeaderMap, elements: &[Vec<Pair<'_>>]) -> (IpAddr, bool) {
         let mut hops: Vec<Option<IpAddr>> =
             items(headers, "x-forwarded-for").map(|hop| node(&quoted(hop))).collect();
@@ -116,7 +116,7 @@ impl TrustedProxies {
             };
             hops = elements.iter().map(element).collect();
             if elements.is_empty() {
-                // It has one address, which the proxy that the hub trusts has set.
+                // It has a single address, set by the trusted proxy.
                 hops.extend(text(headers, "x-real-ip").map(node));
             }
         }
@@ -134,7 +134,7 @@ impl TrustedProxies {
 /// A parameter of an element of `Forwarded`.
 type Pair<'a> = (&'a str, Cow<'a, str>);
 
-/// The elements of all `Forwarded` headers, the client's first.
+/// The elements of all `Forwarded` headers; the one nearest to the client comes first.
 fn elements(headers: &HeaderMap) -> Vec<Vec<Pair<'_>>> {
     let pairs = |element| {
         let pairs = split(element, ';').filter_map(|pair: &str| pair.split_once('='));
@@ -143,14 +143,14 @@ fn elements(headers: &HeaderMap) -> Vec<Vec<Pair<'_>>> {
     items(headers, header::FORWARDED.as_str()).map(pairs).collect()
 }
 
-/// The value that the first element with such a parameter has.
+/// The first non-empty value of a parameter.
 fn find<'a>(elements: &[Vec<Pair<'a>>], wanted: &str) -> Option<Cow<'a, str>> {
     let mut pairs = elements.iter().flatten();
     let found = pairs.find(|(name, value)| name.eq_ignore_ascii_case(wanted) && !value.is_empty());
     found.map(|(_, value)| value.clone())
 }
 
-/// The first entry of a list.
+/// The first item of a header's list.
 fn first<'a>(headers: &'a HeaderMap, name: &'a str) -> Option<Cow<'a, str>> {
     items(headers, name).next().map(quoted)
 }
@@ -159,7 +159,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Reads the address of a hop, with or without a port: `203.0.113.7:51234`, `[2001:db8::1]:4711`.
+/// Parses the address of a hop, with or without a port: `203.0.113.7:51234`, `[2001:db8::1]:4711`.
 fn node(text: &str) -> Option<IpAddr> {
     let is_port = |port: &str| {
         !port.is_empty() && port.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
@@ -176,13 +176,13 @@ fn node(text: &str) -> Option<IpAddr> {
     text.parse().ok().or_else(|| v6(text)).map(|address: IpAddr| address.to_canonical())
 }
 
-/// Reads an IPv6 address; the zone of a link-local one means nothing here.
+/// Parses an IPv6 address, without the zone of a link-local one.
 fn v6(text: &str) -> Option<IpAddr> {
     let address = text.split_once('%').map_or(text, |(address, _)| address);
     address.parse::<Ipv6Addr>().ok().map(|address| IpAddr::from(address).to_canonical())
 }
 
-/// Reads a network or an address; bits beyond the prefix do not count, as `10.0.0.1/8` is `10.0.0.0/8`.
+/// Parses a network or an address. Bits beyond the prefix are ignored: `10.0.0.1/8` is `10.0.0.0/8`.
 fn network(text: &str) -> Result<IpNet, String> {
     let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     let network = network.map_err(|_| {
@@ -195,7 +195,7 @@ fn network(text: &str) -> Result<IpNet, String> {
         IpAddr::V4(_) => None,
     };
     let Some(v4) = mapped else { return Ok(network.trunc()) };
-    // Peers that speak IPv4 are compared as IPv4: a wider network of IPv6 would have none of them.
+    // Peers are compared as IPv4, so a wider IPv6 network would not contain them.
     let length = network.prefix_len();
     let bits = length.checked_sub(V4_MAPPED_BITS);
     if let Some(Ok(network)) = bits.map(|bits| IpNet::new(v4.into(), bits)) {
@@ -206,7 +206,7 @@ fn network(text: &str) -> Result<IpNet, String> {
     Err(format!("{text:?} matches no IPv4 address: write IPv4 networks as IPv4, such as {meant:?}"))
 }
 
-/// Whether only a neighbour has such an address, so that no client on the internet can claim it.
+/// Whether an address is private, so that no client on the internet can connect from it.
 fn is_internal(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {

@@ -1,4 +1,4 @@
-//! Accepts connections, bounds how many there are, and answers their requests over HTTP/1.1.
+//! Accepts connections, limits their number, and serves HTTP/1.1 on them.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,34 +21,34 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::peer::{Held, Peer};
-use crate::http::door::Door;
+use crate::http::state::AppState;
 
-/// How many connections the kernel holds that were not accepted yet.
+/// The kernel's queue of connections that are not accepted yet.
 const BACKLOG: u32 = 4096;
-/// How much the kernel holds for a client that does not read: past it, the hub conflates.
+/// The kernel's buffer for a client that does not read. Beyond it, the hub conflates.
 const SEND_BUFFER_BYTES: u32 = 64 * 1024;
-/// How much of a request's head is read.
+/// The size limit of a request's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// How long the next accept waits when one has failed, as for want of file descriptors.
+/// The first and the longest pause after a failed accept, for example without file descriptors.
 const ACCEPT_PAUSE: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
 
-/// A bound address.
+/// A bound address, with TLS or without.
 pub struct Listener {
     listener: tokio::net::TcpListener,
     tls: Option<TlsAcceptor>,
 }
 
-/// Why an address cannot be listened on.
+/// An address could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {0}: {1}")]
 pub struct ListenFault(SocketAddr, io::Error);
 
 impl Listener {
-    /// The address, its port chosen where it was 0.
+    /// The bound address, with the chosen port if it was 0.
     ///
     /// # Errors
     ///
-    /// The kernel's.
+    /// If the kernel refuses.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -58,12 +58,12 @@ impl Listener {
 ///
 /// # Errors
 ///
-/// Where the address is taken, or not this machine's.
+/// If the address is in use, or not an address of this machine.
 pub fn bind(address: SocketAddr, tls: Option<TlsAcceptor>) -> Result<Listener, ListenFault> {
     let bind = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
-        // What is accepted inherits it.
+        // Accepted sockets inherit it.
         socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
@@ -72,44 +72,44 @@ pub fn bind(address: SocketAddr, tls: Option<TlsAcceptor>) -> Result<Listener, L
     Ok(Listener { listener, tls })
 }
 
-/// Accepts connections and answers their requests by a router, for as long as the process lives.
-pub async fn serve(listener: Arc<Listener>, door: Arc<Door>, router: Router) {
+/// Accepts connections and serves them with a router; runs for ever.
+pub async fn serve(listener: Arc<Listener>, app: Arc<AppState>, router: Router) {
     let [first_pause, longest_pause] = ACCEPT_PAUSE;
     let mut pause = first_pause;
     loop {
         let (stream, address) = match listener.listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                door.hub.metrics().accept_errors.inc();
-                tracing::warn!(%error, "a connection could not be accepted");
+                app.hub.metrics().accept_errors.inc();
+                tracing::warn!(%error, "accept failed, retrying");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(longest_pause);
                 continue;
             }
         };
         pause = first_pause;
-        let Ok(place) = Arc::clone(&door.sockets).try_acquire_owned() else {
-            // What is left of the file descriptors is not for clients.
-            door.hub.metrics().accept_errors.inc();
+        let Ok(permit) = Arc::clone(&app.socket_permits).try_acquire_owned() else {
+            // The remaining file descriptors are for the store and the webhook.
+            app.hub.metrics().accept_errors.inc();
             continue;
         };
-        let held = Held(Arc::new(place));
-        // Without it, a small frame may wait for the acknowledgement of the one before.
+        let held = Held(Arc::new(permit));
+        // With Nagle's algorithm, a small frame could wait for the previous acknowledgement.
         stream.set_nodelay(true).ok();
         let (router, tls) = (router.clone(), listener.tls.clone());
         let peer = Peer { address, is_tls: tls.is_some() };
-        let settings = door.settings();
-        let patience = Patience {
+        let settings = app.settings();
+        let timeouts = Timeouts {
             first: settings.handshake_timeout,
             next: settings.keep_alive.max(settings.handshake_timeout),
         };
         tokio::spawn(async move {
             match tls {
-                None => answer(stream, router, peer, held, patience).await,
+                None => answer(stream, router, peer, held, timeouts).await,
                 Some(tls) => {
-                    let handshake = tokio::time::timeout(patience.first, tls.accept(stream));
+                    let handshake = tokio::time::timeout(timeouts.first, tls.accept(stream));
                     if let Ok(Ok(stream)) = handshake.await {
-                        answer(stream, router, peer, held, patience).await;
+                        answer(stream, router, peer, held, timeouts).await;
                     }
                 }
             }
@@ -117,18 +117,18 @@ pub async fn serve(listener: Arc<Listener>, door: Arc<Door>, router: Router) {
     }
 }
 
-/// How long a connection may take to ask.
+/// The timeouts for a connection's requests.
 #[derive(Debug, Clone, Copy)]
-struct Patience {
-    /// For its first request to arrive.
+struct Timeouts {
+    /// For the first request.
     first: Duration,
-    /// For each further one, from the answer before: a balancer keeps connections for later, and must
-    /// be the one that closes them, or a request of its meets the end.
+    /// For each further request, from the previous answer. Load balancers reuse connections, and must
+    /// be the ones to close them: otherwise a request can meet a closed connection.
     next: Duration,
 }
 
-/// Answers the requests of one connection; an upgrade takes it away.
-async fn answer<S>(stream: S, router: Router, peer: Peer, held: Held, patience: Patience)
+/// Serves the requests of one connection, until it ends or is upgraded.
+async fn answer<S>(stream: S, router: Router, peer: Peer, held: Held, timeouts: Timeouts)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -136,7 +136,7 @@ where
     let asked = Mutex::new(Some(asked));
     let service = service_fn(move |request: Request<Incoming>| {
         if let Some(asked) = asked.lock().take() {
-            // Fails where the time is over.
+            // Fails after the timeout.
             asked.send(()).ok();
         }
         let mut router = router.clone();
@@ -147,12 +147,12 @@ where
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(patience.next)
+        .header_read_timeout(timeouts.next)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
-    let in_time = tokio::time::timeout(patience.first, &mut has_asked);
+    let in_time = tokio::time::timeout(timeouts.first, &mut has_asked);
     let end = tokio::select! {
         biased;
         end = &mut connection => Some(end),
@@ -164,8 +164,8 @@ where
     match end {
         Some(Ok(())) => (),
         Some(Err(error)) => {
-            tracing::debug!(peer = %peer.address, %error, "a connection ended badly");
+            tracing::debug!(peer = %peer.address, %error, "HTTP connection failed");
         }
-        None => tracing::debug!(peer = %peer.address, "no request came in time"),
+        None => tracing::debug!(peer = %peer.address, "HTTP connection closed: no request in time"),
     }
 }

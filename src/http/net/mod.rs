@@ -1,10 +1,10 @@
-//! Where requests come in: addresses, TLS, the upgrade to a WebSocket, and who stands behind a proxy.
+//! The network side of HTTP: listeners, TLS, WebSocket upgrades, proxies and client addresses.
 
 pub(super) mod addresses;
 pub(super) mod forwarded;
 pub(super) mod gate;
 pub(super) mod header_list;
-pub(super) mod household;
+pub(super) mod limit_key;
 pub(super) mod listen;
 pub(super) mod origin;
 pub(super) mod peer;

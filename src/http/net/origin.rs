@@ -1,22 +1,22 @@
-//! Which pages may connect: a page says where it is from in the header `Origin`.
+//! Decides which pages may connect, by the `Origin` header that browsers send.
 
 use reqwest::Url;
 
-/// The origins of WeChat's mini-programs and mini-games on devices. No other site's page can send
-/// them, and a login needs a token in any case.
+/// The origins of WeChat's mini-programs and mini-games on devices. No page of another site can send
+/// them, and a login needs a token anyway.
 const MINI_PROGRAMS: [&str; 2] = ["https://servicewechat.com", "weapp://wechat-game-runtime"];
 
-/// Which pages may connect; a client that sends no Origin is not a page.
+/// The allowed origins. A client without an `Origin` is not a page, and is always allowed.
 #[derive(Debug, Clone, Default)]
 pub struct OriginRule {
-    /// What the operator wrote, as browsers would write it.
+    /// The entries of the configuration, in the browsers' spelling.
     allowed: Vec<Allowed>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Allowed {
     Any,
-    /// This one, written as [`canonical`] writes it.
+    /// One origin in [`canonical`] form.
     Exact(String),
     /// `https://*.example.com:8443` is the scheme `https`, and `.example.com:8443`.
     OneLabel {
@@ -26,11 +26,11 @@ enum Allowed {
 }
 
 impl OriginRule {
-    /// Reads origins: exact ones, `https://*.example.com` for one label, or `*` for any.
+    /// Parses origins: exact ones, `https://*.example.com` for one label, or `*` for any.
     ///
     /// # Errors
     ///
-    /// Says which entries no page can send, and what to write instead.
+    /// A message for each invalid entry, with what to write instead.
     pub fn parse(texts: &[String]) -> Result<Self, Vec<String>> {
         let mut rule = Self::default();
         let mut wrong = Vec::new();
@@ -43,9 +43,9 @@ impl OriginRule {
         if wrong.is_empty() { Ok(rule) } else { Err(wrong) }
     }
 
-    /// Whether a page of this origin may connect to a hub that it reached under this host and port.
+    /// Whether a page of this origin may connect to the hub at this host and port.
     pub(crate) fn admits(&self, origin: &str, host: Option<&str>) -> bool {
-        // Browsers write origins in one way, other clients may not.
+        // Clients other than browsers may not send the canonical form.
         let canonical = canonical(origin);
         let origin = canonical.as_deref().unwrap_or(origin);
         host.is_some_and(|host| same_host(origin, host))
@@ -53,8 +53,8 @@ impl OriginRule {
             || self.allowed.iter().any(|allowed| allowed.admits(origin))
     }
 
-    /// The line of the configuration that admits an origin beside those that are admitted already;
-    /// `None` where nothing but `*` would.
+    /// The configuration line that adds an origin to the allowed ones; `None` if only `*` would
+    /// allow it.
     pub(crate) fn line_for(&self, origin: &str) -> Option<String> {
         let origin = canonical(origin).ok()?;
         let others = self.allowed.iter().map(ToString::to_string);
@@ -85,7 +85,7 @@ impl Allowed {
                 "{text:?} is not a pattern: only http and https have patterns; list each origin"
             ));
         }
-        // A label that every domain may have stands in while the rest is checked.
+        // `x` replaces the `*` while the rest is checked.
         let origin = canonical(&format!("{scheme}://x.{domain}")).map_err(|_| {
             format!("{text:?} is not a pattern: write it as \"https://*.example.com\"")
         })?;
@@ -120,12 +120,12 @@ impl std::fmt::Display for Allowed {
     }
 }
 
-/// Writes an origin as a browser does: in lower case, without its default port, with a name that is
-/// not ASCII in Punycode (the WHATWG's URL Standard, section 4.7).
+/// Writes an origin as browsers do: in lower case, without the default port, non-ASCII names in
+/// Punycode (WHATWG URL Standard, section 4.7).
 ///
 /// # Errors
 ///
-/// Says why no page can have it, and what to write instead.
+/// Why no page can have this origin, and what to write instead.
 fn canonical(text: &str) -> Result<String, String> {
     let wrong = |why: &str| Err(format!("{text:?} is not an origin: {why}"));
     if text == "null" {
@@ -148,9 +148,9 @@ fn canonical(text: &str) -> Result<String, String> {
         let host = &authority[..part];
         return match authority.as_bytes()[part] {
             b'/' | b'\\' | b'?' | b'#' if !host.is_empty() => {
-                wrong(&format!("it has no path; write \"{scheme}://{host}\""))
+                wrong(&format!("an origin has no path; write \"{scheme}://{host}\""))
             }
-            b'@' => wrong("it has no user name; write \"https://app.example.com\""),
+            b'@' => wrong("an origin has no user name; write \"https://app.example.com\""),
             _ => wrong("write it as \"https://app.example.com\""),
         };
     }
@@ -161,14 +161,14 @@ fn canonical(text: &str) -> Result<String, String> {
         }),
         "ws" | "wss" => {
             let page = if scheme == "ws" { "http" } else { "https" };
-            let why = "it is where the page is from, not where the hub is; write";
+            let why = "it must be the page's origin, not the hub's address; write";
             wrong(&format!("{why} \"{page}://{}\"", authority.to_ascii_lowercase()))
         }
-        // Of other schemes, as of apps with a browser inside, what stands after it is just a name.
+        // Apps with an embedded browser use their own schemes; the rest is just a name.
         _ if authority.is_ascii() && !authority.ends_with(":0") => {
             Ok(format!("{scheme}://{}", authority.to_ascii_lowercase()))
         }
-        _ => wrong("after a scheme of its own stands an ASCII name, as in \"app://localhost\""),
+        _ => wrong("after a custom scheme, expected an ASCII name, as in \"app://localhost\""),
     }
 }
 
@@ -178,14 +178,14 @@ fn web(scheme: &str, authority: &str) -> Option<String> {
         return None;
     }
     let url = Url::parse(&format!("{scheme}://{authority}/")).ok()?;
-    // Nothing is served from port 0.
+    // No page is served from port 0.
     if url.host_str().is_none_or(str::is_empty) || url.port() == Some(0) {
         return None;
     }
     Some(url.origin().ascii_serialization())
 }
 
-/// Whether an origin has this host and port; the scheme is not compared, for a proxy may end TLS.
+/// Whether an origin has this host and port. The scheme is ignored, because a proxy may terminate TLS.
 fn same_host(origin: &str, host: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
     let default_port = if scheme == "https" { ":443" } else { ":80" };

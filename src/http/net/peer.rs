@@ -1,21 +1,22 @@
-//! What the listener knows of a connection, for the requests that come on it.
+//! What the listener attaches to each request of a connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Where a request's bytes come from; set for each connection by the listener.
+/// The other end of the connection: a client or a proxy.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
-    /// Whether they come by TLS.
+    /// Whether the connection uses TLS.
     pub(crate) is_tls: bool,
 }
 
-/// A place among the sockets there may be: held by the connection, and by the actor that takes it
-/// over, until both are done with it.
+/// The connection's socket permit. The connection and the actor that takes it over both hold it, so
+/// it is released when both have ended.
 #[derive(Clone)]
 pub(crate) struct Held(
-    #[expect(dead_code, reason = "it is for being dropped")] pub(crate) Arc<OwnedSemaphorePermit>,
+    #[expect(dead_code, reason = "its drop releases the permit")]
+    pub(crate)  Arc<OwnedSemaphorePermit>,
 );

@@ -1,4 +1,4 @@
-//! Reads the certificate and the key that TLS needs.
+//! Loads the certificate and the key for TLS.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-/// A PEM file cannot be used.
+/// A PEM file could not be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}: {1}")]
 pub struct TlsFault(String, String);
 
-/// Reads the files that TLS needs.
+/// Loads the certificate and the key.
 ///
 /// # Errors
 ///
-/// Where a file cannot be read, or the certificate and the key do not fit.
+/// If a file cannot be read, or the key does not match the certificate.
 pub fn tls(certificate: &Path, key: &Path) -> Result<TlsAcceptor, TlsFault> {
     let fault = |path: &Path, error: String| TlsFault(path.display().to_string(), error);
     let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)

@@ -1,4 +1,4 @@
-//! Finds out that `server.trusted_proxies` leaves out a proxy, and says so once.
+//! Detects proxies that are missing in `server.trusted_proxies`, and warns about each.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,36 +10,35 @@ use super::forwarded::{Client, TrustedProxies};
 use crate::presence::Timestamp;
 use crate::throttle::{KeyedThrottle, Lines};
 
-/// How many warnings there are. An address is warned of once an hour; anybody may send headers like a
-/// proxy's.
+/// One warning per address and hour, 20 in all: anybody can send a proxy's headers.
 const WARNINGS: Lines = Lines { within: Duration::from_secs(3600), ..Lines::EACH_ONCE };
-/// How many connections of one address must be refused, within how long, to be worth a warning.
+/// Refused connections of one address, within [`REFUSED_WITHIN`], that cause a warning.
 const REFUSED_OFTEN: u32 = 50;
-/// See [`REFUSED_OFTEN`].
+/// The time in which refused connections are counted.
 const REFUSED_WITHIN: Duration = Duration::from_secs(60);
-/// How many addresses are remembered.
+/// The most addresses with refused connections that are remembered.
 const ADDRESSES_MAX: usize = 1000;
 
-/// The addresses that may be those of proxies.
-pub(crate) struct Unlisted {
+/// The addresses that may be unlisted proxies.
+pub(crate) struct UnlistedProxies {
     warned: KeyedThrottle<IpAddr>,
     refused: Mutex<BTreeMap<IpAddr, Refused>>,
 }
 
-/// How many connections of an address were refused since then.
+/// The refused connections of an address since a time.
 struct Refused {
     count: u32,
     since: Timestamp,
 }
 
-impl Default for Unlisted {
+impl Default for UnlistedProxies {
     fn default() -> Self {
         Self { warned: KeyedThrottle::new(WARNINGS), refused: Mutex::default() }
     }
 }
 
-impl Unlisted {
-    /// Notes a request; warns where its sender forwards for others and is not trusted.
+impl UnlistedProxies {
+    /// Warns if the request came through an unlisted proxy.
     pub(crate) fn forwarded(&self, client: &Client, proxies: &TrustedProxies, now: Timestamp) {
         if !client.is_unlisted_proxy {
             return;
@@ -50,8 +49,8 @@ impl Unlisted {
             tracing::warn!(
                 %address,
                 suppressed,
-                "a proxy on this machine is not listed in server.trusted_proxies: its clients' \
-                 addresses, https and host names are not seen; set: {line}"
+                "a proxy on this machine is not listed in server.trusted_proxies, so its clients' \
+                 addresses, https and host names are unknown; set: {line}"
             );
         } else {
             tracing::warn!(
@@ -63,7 +62,7 @@ impl Unlisted {
         }
     }
 
-    /// Notes that a connection was refused for its address; warns where that happens often.
+    /// Counts a connection refused by the limit per address; warns if that happens often.
     pub(crate) fn refused(&self, address: IpAddr, proxies: &TrustedProxies, now: Timestamp) {
         let refused = self.count(address, now);
         if refused < REFUSED_OFTEN {
@@ -92,8 +91,8 @@ impl Unlisted {
         }
     }
 
-    /// Counts a refused connection; returns how many there were lately. While too many other addresses
-    /// are remembered, it is not counted.
+    /// Counts a refused connection; returns the recent number. New addresses are not counted while
+    /// [`ADDRESSES_MAX`] others are remembered.
     fn count(&self, address: IpAddr, now: Timestamp) -> u32 {
         let mut addresses = self.refused.lock();
         let is_recent = |refused: &Refused| now - refused.since <= REFUSED_WITHIN;

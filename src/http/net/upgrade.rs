@@ -1,4 +1,4 @@
-//! `GET /ws`: admits a client, answers its handshake, and hands the connection to its actor.
+//! `GET /ws`: admits a client, completes the handshake, and hands the connection to its actor.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,51 +17,51 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 
 use super::forwarded::Client;
 use super::header_list::{has, items};
-use super::household::household;
+use super::limit_key::limit_key;
 use super::origin::OriginRule;
 use super::peer::Held;
-use crate::http::door::Door;
 use crate::http::problem::Problem;
+use crate::http::state::AppState;
 use crate::hub::{RefusalReason, WriteHalf};
 use crate::session::Sessions;
 use crate::wire::{ErrorCode, SUBPROTOCOL};
 
-/// The headers that a handshake is made of: each must be text.
+/// Headers of the handshake that must be text.
 const HANDSHAKE: [&str; 4] =
     ["connection", "upgrade", "sec-websocket-key", "sec-websocket-version"];
-/// Of these there must not be two.
+/// Headers that must not occur twice.
 const SINGLE: [&str; 3] = ["origin", "sec-websocket-key", "sec-websocket-version"];
-/// The subprotocols that a client offers.
+/// The header with the subprotocols that a client offers.
 const SUBPROTOCOLS: &str = "sec-websocket-protocol";
 
-/// `GET /ws`: answers a handshake, and hands the connection to its actor.
+/// `GET /ws`: the WebSocket upgrade.
 pub(crate) async fn upgrade(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     Extension(client): Extension<Client>,
     Extension(held): Extension<Held>,
     mut request: Request,
 ) -> Result<Response, Problem> {
     check_headers(request.headers())?;
-    unlist(request.headers_mut());
+    normalize_lists(request.headers_mut());
     let mut response =
         create_response_with_body(&request, Body::empty).map_err(|error| handshake(&error))?;
-    let address = door.admit(&client, request.headers())?;
-    let place = Arc::clone(&door.places).try_acquire_owned();
+    let address = app.admit(&client, request.headers())?;
+    let permit = Arc::clone(&app.websocket_permits).try_acquire_owned();
     let unavailable = RefusalReason::Error(ErrorCode::Unavailable);
-    let place = place.map_err(|_| door.refuse(unavailable, Problem::full()))?;
+    let permit = permit.map_err(|_| app.refuse(unavailable, Problem::full()))?;
     if items(request.headers(), SUBPROTOCOLS).any(|offered| offered == SUBPROTOCOL) {
         let protocol = HeaderValue::from_static(SUBPROTOCOL);
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
     let upgrade = hyper::upgrade::on(&mut request);
-    let sessions = Arc::clone(&door.sessions);
-    let counted = door.addresses.count(address);
-    tokio::spawn(serve(sessions, upgrade, address, (place, held, counted)));
+    let sessions = Arc::clone(&app.sessions);
+    let counted = app.addresses.count(address);
+    tokio::spawn(serve(sessions, upgrade, address, (permit, held, counted)));
     Ok(response)
 }
 
-impl Door {
-    /// Whether a client may come in now; returns its address.
+impl AppState {
+    /// Checks drain, origin and rate limit; returns the client's address.
     fn admit(&self, client: &Client, headers: &HeaderMap) -> Result<IpAddr, Problem> {
         if self.hub.is_draining() {
             let problem = Problem::unavailable("the hub is draining");
@@ -78,38 +78,38 @@ impl Door {
         }
         let address = client.address;
         let (rate, now) = (&settings.connections_per_address, self.hub.clock().now());
-        if !address.is_loopback() && !self.by_address.take(&household(address), rate, now) {
-            self.unlisted.refused(address, &settings.trusted_proxies, now);
+        if !address.is_loopback() && !self.by_address.take(&limit_key(address), rate, now) {
+            self.unlisted_proxies.refused(address, &settings.trusted_proxies, now);
             let problem = Problem::too_many_from_address();
             return Err(self.refuse(RefusalReason::Error(ErrorCode::RateLimited), problem));
         }
         Ok(address)
     }
 
-    /// Counts the refusal of an upgrade.
+    /// Counts a refused upgrade.
     fn refuse(&self, reason: RefusalReason, problem: Problem) -> Problem {
         self.hub.metrics().upgrade_refused(reason);
         problem
     }
 
-    /// Warns of an origin that was refused.
+    /// Warns about a refused origin.
     fn log_origin(&self, origins: &OriginRule, origin: &str) {
         let now = self.hub.clock().now();
         let Some(suppressed) = self.refused_origins.admit(origin.to_owned(), now) else { return };
         match origins.line_for(origin) {
             Some(line) => {
-                tracing::warn!(origin, suppressed, "a page may not connect; to admit it: {line}");
+                tracing::warn!(origin, suppressed, "origin not allowed; to allow it, set: {line}");
             }
             None => tracing::warn!(
                 origin,
                 suppressed,
-                "a client may not connect: its Origin is none that a browser sends"
+                "origin not allowed: no browser sends this Origin"
             ),
         }
     }
 }
 
-/// Waits for the upgrade, and leaves the connection to a task that holds nothing else.
+/// Waits for the upgrade, then hands the connection to its own task, to free the upgrade's memory.
 async fn serve(
     sessions: Arc<Sessions>,
     upgrade: OnUpgrade,
@@ -118,7 +118,7 @@ async fn serve(
 ) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
-        Err(error) => return tracing::debug!(%error, "an upgrade did not come about"),
+        Err(error) => return tracing::debug!(%error, "WebSocket upgrade failed"),
     };
     let address = Some(address);
     match upgraded.downcast::<TokioIo<TcpStream>>() {
@@ -148,12 +148,12 @@ fn serve_tls(
 fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {
     for name in SINGLE {
         if headers.get_all(name).iter().count() > 1 {
-            return Err(Problem::bad_request(format!("there are two {name} headers")));
+            return Err(Problem::bad_request(format!("there are two {name} headers: send one")));
         }
     }
     for name in HANDSHAKE {
         if headers.get_all(name).iter().any(|value| value.to_str().is_err()) {
-            return Err(Problem::bad_request(format!("the {name} header is not text")));
+            return Err(Problem::bad_request(format!("the {name} header is not ASCII text")));
         }
     }
     let body = headers.contains_key(header::TRANSFER_ENCODING)
@@ -164,9 +164,8 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Writes the two lists of a handshake as tungstenite expects them: on one line, with what it looks
-/// for alone.
-fn unlist(headers: &mut HeaderMap) {
+/// Rewrites `Connection` and `Upgrade` as tungstenite expects them: one line with one value.
+fn normalize_lists(headers: &mut HeaderMap) {
     for (name, wanted) in [(header::CONNECTION, "upgrade"), (header::UPGRADE, "websocket")] {
         if has(headers, name.as_str(), wanted) {
             headers.insert(name, HeaderValue::from_static(wanted));

@@ -1,4 +1,4 @@
-//! The files of `static/` as they are sent: each is compressed once, when it is first asked for so.
+//! Compresses the files of `static/`, each once, at the first request for that coding.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,16 @@ use parking_lot::Mutex;
 
 use crate::http::net::header_list::weight;
 
-/// How hard gzip tries, of 10.
+/// The compression level of gzip, up to 10.
 const GZIP_LEVEL: u8 = 9;
-/// How hard brotli tries, of 11, and over how many bytes, as a power of two: as many as the largest
-/// file has, for the encoder's memory grows with it.
+/// The compression level of brotli, up to 11.
 const BROTLI_QUALITY: i32 = 11;
-/// See [`BROTLI_QUALITY`].
+/// The window of brotli, 2^16 bytes: enough for the largest file. More would cost encoder memory.
 const BROTLI_WINDOW: i32 = 16;
-/// What a gzip file begins with (RFC 1952): deflate, no flags, no time, tried hard, made wherever.
+/// The gzip header (RFC 1952): deflate, no flags, no time, best compression, unknown system.
 const GZIP_HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255];
 
-/// How a file is coded.
+/// A content coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Coding {
     Plain,
@@ -29,7 +28,7 @@ pub(crate) enum Coding {
 }
 
 impl Coding {
-    /// The one that a request likes best; of two that it likes the same, the smaller.
+    /// The coding with the highest weight in `Accept-Encoding`; brotli wins a tie.
     pub(crate) fn wanted(headers: &HeaderMap) -> Self {
         let accepted = |name| weight(headers, header::ACCEPT_ENCODING.as_str(), name);
         let weight = |coding: &Self| accepted(coding.name()).or(accepted("*")).unwrap_or(0);
@@ -37,7 +36,7 @@ impl Coding {
         codings.max_by_key(weight).unwrap_or(Self::Plain)
     }
 
-    /// Its name in headers.
+    /// The name in headers.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Plain => "identity",
@@ -77,13 +76,13 @@ impl Coding {
 pub(crate) struct Compressed(Mutex<BTreeMap<(String, Coding), Made>>);
 
 struct Made {
-    /// The digest of what it was made of.
+    /// The digest of the uncompressed file.
     of: [u8; 32],
     bytes: Bytes,
 }
 
 impl Compressed {
-    /// A file in a coding, compressed where it was not yet.
+    /// A file in a coding, compressed if it is not in the cache.
     pub(crate) async fn get(
         &self,
         path: &str,
@@ -100,7 +99,7 @@ impl Compressed {
         }
         let copy = plain.clone();
         let made = tokio::task::spawn_blocking(move || Bytes::from(coding.encode(&copy))).await;
-        // It is not made where the hub stops.
+        // The task fails only when the hub stops.
         let bytes = made.unwrap_or(plain);
         self.0.lock().insert(key, Made { of: digest, bytes: bytes.clone() });
         bytes

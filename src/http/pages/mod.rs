@@ -1,4 +1,4 @@
-//! The files of `static/`: the SDK, the demo and the dashboard.
+//! Serves the files of `static/`: the SDK, the demo and the dashboard.
 
 pub(super) mod compressed;
 
@@ -15,11 +15,11 @@ use data_encoding::HEXLOWER;
 use rust_embed::{EmbeddedFile, RustEmbed};
 
 use self::compressed::Coding;
-use crate::http::door::Door;
 use crate::http::net::header_list::items;
 use crate::http::problem::Problem;
+use crate::http::state::AppState;
 
-/// What pages may load and where they may connect: nothing inline, nothing from elsewhere.
+/// Nothing inline, and nothing from other origins except WebSockets.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      connect-src 'self' ws: wss:; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
@@ -27,51 +27,47 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 /// The files that other sites' pages embed.
 const SDK: [&str; 2] = ["presence.js", "presence.mjs"];
 
-/// The dashboard: its page, and the folder of the rest.
+/// The dashboard's files.
 const DASHBOARD: [&str; 3] = ["index.html", "dashboard.js", "dashboard/"];
 
-/// The files of `static/`, in the binary.
+/// The files of `static/`, embedded in the binary.
 #[derive(RustEmbed)]
 #[folder = "static/"]
 struct Assets;
 
 /// The SDK, the demo and the dashboard.
-pub(crate) fn all() -> Router<Arc<Door>> {
+pub(crate) fn all() -> Router<Arc<AppState>> {
     Router::new()
         .route("/", get(async || Redirect::temporary("/static/")))
         .route("/static", get(async || Redirect::temporary("/static/")))
         .route(
             "/static/",
-            get(async |State(door): State<Arc<Door>>, headers: HeaderMap| {
-                file(&door, "index.html", &headers).await
+            get(async |State(app): State<Arc<AppState>>, headers: HeaderMap| {
+                file(&app, "index.html", &headers).await
             }),
         )
         .merge(only(|_| true))
 }
 
-/// The SDK alone, where the dashboard has an address of its own.
-pub(crate) fn sdk() -> Router<Arc<Door>> {
+/// The SDK only, if the dashboard has its own address.
+pub(crate) fn sdk() -> Router<Arc<AppState>> {
     only(|path| SDK.contains(&path))
 }
 
-/// The SDK and the demo, where the dashboard has an address of its own.
-pub(crate) fn demo() -> Router<Arc<Door>> {
+/// The SDK and the demo, if the dashboard has its own address.
+pub(crate) fn demo() -> Router<Arc<AppState>> {
     only(|path| !DASHBOARD.iter().any(|part| path.starts_with(part)))
 }
 
-fn only(is_served: fn(&str) -> bool) -> Router<Arc<Door>> {
-    let serve = async move |door: State<Arc<Door>>, path: Path<String>, headers: HeaderMap| {
-        let (State(door), Path(path)) = (door, path);
-        if is_served(&path) {
-            file(&door, &path, &headers).await
-        } else {
-            Err(Problem::not_found())
-        }
+fn only(is_served: fn(&str) -> bool) -> Router<Arc<AppState>> {
+    let serve = async move |app: State<Arc<AppState>>, path: Path<String>, headers: HeaderMap| {
+        let (State(app), Path(path)) = (app, path);
+        if is_served(&path) { file(&app, &path, &headers).await } else { Err(Problem::not_found()) }
     };
     Router::new().route("/static/{*path}", get(serve))
 }
 
-async fn file(door: &Door, path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+async fn file(app: &AppState, path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     let file = Assets::get(path).ok_or_else(Problem::not_found)?;
     let (content_type, is_text) = match path.rsplit_once('.') {
         Some((_, "js" | "mjs")) => ("text/javascript; charset=utf-8", true),
@@ -92,7 +88,7 @@ async fn file(door: &Door, path: &str, headers: &HeaderMap) -> Result<Response, 
             Cow::Owned(ref bytes) => Bytes::copy_from_slice(bytes),
         };
         let digest = file.metadata.sha256_hash();
-        let bytes = door.compressed.get(path, digest, plain, coding).await;
+        let bytes = app.compressed.get(path, digest, plain, coding).await;
         let mut response = ([(header::CONTENT_TYPE, content_type)], bytes).into_response();
         if coding != Coding::Plain {
             let name = HeaderValue::from_static(coding.name());
@@ -114,20 +110,19 @@ async fn file(door: &Door, path: &str, headers: &HeaderMap) -> Result<Response, 
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(header::REFERRER_POLICY, "no-referrer");
     if SDK.contains(&path) {
-        // A module is fetched with CORS, a script is not.
+        // Browsers fetch modules with CORS, unlike scripts.
         set(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
     }
     Ok(response)
 }
 
-/// Whether a request has the file already: its tag stands in the list (RFC 9110, section 13.1.2), where
-/// a proxy may have made it a weak one.
+/// Whether `If-None-Match` has this tag (RFC 9110, section 13.1.2). A proxy may have made it weak.
 fn is_known(headers: &HeaderMap, etag: &str) -> bool {
     items(headers, header::IF_NONE_MATCH.as_str())
         .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == etag)
 }
 
-/// Each coding of a file has a tag of its own, for their bytes differ.
+/// The entity tag; different for each coding, because the bytes differ.
 fn etag(file: &EmbeddedFile, coding: Coding) -> String {
     let digest = HEXLOWER.encode(&file.metadata.sha256_hash()[..16]);
     match coding {

@@ -1,5 +1,5 @@
-//! The two formats of `/metrics`: OpenMetrics, which the counters are written in, and the older text
-//! format of Prometheus (0.0.4), which everything reads.
+//! Writes `/metrics` as OpenMetrics, the format of the metrics library, or as the older Prometheus
+//! text format (0.0.4), which every scraper reads.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, header};
 
 use crate::http::net::header_list::weight;
 
-/// What a scraper asks for OpenMetrics by.
+/// The media type of OpenMetrics in `Accept`.
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
 /// A format of the metrics.
@@ -18,7 +18,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// What a request wants: text, unless it asks for OpenMetrics by name and not for text more.
+    /// OpenMetrics if `Accept` names it, and does not prefer text; otherwise text.
     pub(crate) fn wanted(headers: &HeaderMap) -> Self {
         let weight = |media_type| weight(headers, header::ACCEPT.as_str(), media_type);
         match (weight(OPEN_METRICS), weight("text/plain")) {
@@ -35,7 +35,7 @@ impl Format {
         }
     }
 
-    /// Writes metrics, which come as OpenMetrics without its end mark.
+    /// Formats metrics that are given as OpenMetrics without the end marker.
     pub(crate) fn write(self, metrics: &str) -> String {
         match self {
             Self::Text => text(metrics),
@@ -51,8 +51,8 @@ struct Named<'a> {
     help: &'a str,
 }
 
-/// The same metrics in the older format. There a metric has the name of its samples, so a counter's
-/// ends in `_total`; units are comments that mean nothing, and there are fewer types.
+/// Converts to the older format. There a metric has the name of its samples, so a counter's name ends
+/// in `_total`; there are no units, and fewer types.
 fn text(metrics: &str) -> String {
     let mut text = String::with_capacity(metrics.len());
     let mut named = Named::default();
@@ -69,7 +69,7 @@ fn text(metrics: &str) -> String {
                     "gauge" | "histogram" | "summary" => ("", kind),
                     _ => ("", "untyped"),
                 };
-                // A text takes everything.
+                // Writing to a `String` cannot fail.
                 if named.name == name {
                     writeln!(text, "# HELP {name}{suffix} {}", unquoted(named.help)).ok();
                 }
@@ -84,7 +84,7 @@ fn text(metrics: &str) -> String {
     text
 }
 
-/// OpenMetrics escapes quotes in help, the older format does not.
+/// OpenMetrics escapes quotes in help texts; the older format does not.
 fn unquoted(help: &str) -> String {
     help.replace("\\\"", "\"")
 }

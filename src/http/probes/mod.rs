@@ -1,4 +1,4 @@
-//! What probes and scrapers ask, without a key of the server API: `/health`, `/ready`, `/metrics`.
+//! `/health`, `/ready` and `/metrics`, for probes and scrapers.
 
 mod exposition;
 pub(super) mod process;
@@ -15,39 +15,39 @@ use serde_json::json;
 use self::exposition::Format;
 use self::process::Process;
 use crate::http::access::MayRead;
-use crate::http::door::Door;
 use crate::http::net::forwarded::is_forwarded;
 use crate::http::net::peer::Peer;
 use crate::http::problem::Problem;
+use crate::http::state::AppState;
 use crate::http::undelivered::Undelivered;
 
 /// `/health` and `/ready`.
-pub(crate) fn routes() -> Router<Arc<Door>> {
+pub(crate) fn routes() -> Router<Arc<AppState>> {
     Router::new()
         .route("/health", get(async || Json(json!({ "status": "ok" }))))
         .route("/ready", get(ready))
 }
 
-/// `/metrics` on an address that others reach, too.
-pub(crate) fn metrics_route() -> Router<Arc<Door>> {
+/// `/metrics` on a shared address: needs a key, except from loopback.
+pub(crate) fn metrics_route() -> Router<Arc<AppState>> {
     Router::new().route("/metrics", get(metrics))
 }
 
-/// `/metrics` on an address of its own.
-pub(crate) fn open_metrics_route() -> Router<Arc<Door>> {
+/// `/metrics` on its own address, without authentication.
+pub(crate) fn open_metrics_route() -> Router<Arc<AppState>> {
     Router::new().route("/metrics", get(render))
 }
 
-async fn ready(State(door): State<Arc<Door>>) -> Result<Response, Problem> {
-    if door.hub.is_draining() {
+async fn ready(State(app): State<Arc<AppState>>) -> Result<Response, Problem> {
+    if app.hub.is_draining() {
         return Err(Problem::unavailable("the hub is draining"));
     }
-    door.hub.check().await?;
+    app.hub.check().await?;
     Ok(Json(json!({ "status": "ready" })).into_response())
 }
 
 async fn metrics(
-    state: State<Arc<Door>>,
+    state: State<Arc<AppState>>,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     key: Result<MayRead, Problem>,
@@ -59,18 +59,18 @@ async fn metrics(
     render(state, headers).await
 }
 
-async fn render(State(door): State<Arc<Door>>, headers: HeaderMap) -> Result<Response, Problem> {
-    let totals = door.hub.totals().await?;
-    let metrics = door.webhook.metrics();
-    // While the store cannot be read, the rest must be seen all the more.
-    if let Ok(undelivered) = Undelivered::now(&door).await {
+async fn render(State(app): State<Arc<AppState>>, headers: HeaderMap) -> Result<Response, Problem> {
+    let totals = app.hub.totals().await?;
+    let metrics = app.webhook.metrics();
+    // While the store is unavailable, operators need the other metrics most.
+    if let Ok(undelivered) = Undelivered::now(&app).await {
         metrics.set_left(&undelivered.backlog, undelivered.age, undelivered.dead_waiting);
     }
-    let damaged = i64::try_from(door.hub.store().damaged()).unwrap_or(i64::MAX);
-    door.hub.metrics().damaged_rows.set(damaged);
-    let hub = door.hub.metrics().render(&totals);
+    let damaged = i64::try_from(app.hub.store().damaged()).unwrap_or(i64::MAX);
+    app.hub.metrics().damaged_rows.set(damaged);
+    let hub = app.hub.metrics().render(&totals);
     let webhook = metrics.render();
-    let process = Process::look(&door).await.render(&door);
+    let process = Process::measure(&app).await.render(&app);
     let format = Format::wanted(&headers);
     let headers =
         [(header::CONTENT_TYPE, format.content_type()), (header::VARY, header::ACCEPT.as_str())];

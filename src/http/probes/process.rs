@@ -1,4 +1,4 @@
-//! What the process takes of the machine: memory, open files, disk.
+//! Measures the process: memory, open files and disk.
 
 use std::fs;
 use std::path::Path;
@@ -14,44 +14,44 @@ use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::http::door::Door;
+use crate::http::state::AppState;
 
-/// How long a look may take; a disk that hangs is not waited for.
-const LOOK_MAX: Duration = Duration::from_secs(1);
+/// The timeout of a measurement: a disk can hang.
+const MEASURE_MAX: Duration = Duration::from_secs(1);
 
-/// What the process takes; null where the system does not say.
+/// What the process uses; null if the system does not report it.
 #[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
 pub(crate) struct Process {
-    /// Resident.
+    /// Resident memory.
     memory_bytes: Option<u64>,
     open_files: Option<OpenFiles>,
-    /// Of the store's directory; null where the store is kept in memory.
+    /// The disk of the store's directory; null for a store in memory.
     disk: Option<Disk>,
 }
 
-/// Open files, sockets among them.
+/// Open files, including sockets.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 struct OpenFiles {
     used: u64,
-    /// How many there may be.
+    /// The most open files allowed.
     limit: Option<u64>,
 }
 
 /// The file system that the store's directory is on.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 struct Disk {
-    /// What the hub's user may still write.
+    /// Bytes that the hub's user can still write.
     free_bytes: u64,
     total_bytes: u64,
 }
 
 impl Process {
-    /// Looks, on a thread that may block; one look at a time.
-    pub(crate) async fn look(door: &Door) -> Self {
-        let (data, turn) = (door.settings().data.clone(), Arc::clone(&door.looking));
-        let look = async {
+    /// Measures on a blocking thread, one measurement at a time.
+    pub(crate) async fn measure(app: &AppState) -> Self {
+        let (data, turn) = (app.settings().data.clone(), Arc::clone(&app.measuring));
+        let measured = async {
             let turn = turn.lock_owned().await;
-            let look = move || {
+            let measure = move || {
                 let _turn = turn;
                 Self {
                     memory_bytes: memory_bytes(),
@@ -59,14 +59,14 @@ impl Process {
                     disk: data.and_then(|data| disk(&data)),
                 }
             };
-            tokio::task::spawn_blocking(look).await
+            tokio::task::spawn_blocking(measure).await
         };
-        let looked = tokio::time::timeout(LOOK_MAX, look).await;
-        looked.ok().and_then(Result::ok).unwrap_or_default()
+        let measured = tokio::time::timeout(MEASURE_MAX, measured).await;
+        measured.ok().and_then(Result::ok).unwrap_or_default()
     }
 
-    /// Writes it for Prometheus, with what is known of the process beside it.
-    pub(crate) fn render(&self, door: &Door) -> String {
+    /// Renders the process metrics as OpenMetrics.
+    pub(crate) fn render(&self, app: &AppState) -> String {
         let mut registry = Registry::default();
         let hub = registry.sub_registry_with_prefix("presence_hub");
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
@@ -80,27 +80,27 @@ impl Process {
         };
         let number = |value: u64| value as f64;
         let flag = |is_set: bool| Some(if is_set { 1.0 } else { 0.0 });
-        let started = Some(number(door.started.as_millis()) / 1000.0);
+        let started = Some(number(app.started.as_millis()) / 1000.0);
         gauge("start_time_seconds", "When the process started, since the Unix epoch", started);
-        gauge("draining", "1 while the hub drains", flag(door.hub.is_draining()));
-        gauge("full", "1 while there is no memory for more logins", flag(door.hub.is_full()));
+        gauge("draining", "1 while the hub drains", flag(app.hub.is_draining()));
+        gauge("full", "1 while free memory is too low for more logins", flag(app.hub.is_full()));
         let Self { memory_bytes, open_files, disk } = self;
         gauge("memory_bytes", "Resident memory", memory_bytes.map(number));
         gauge("open_files", "Open files and sockets", open_files.map(|files| number(files.used)));
         let limit = open_files.and_then(|files| files.limit).map(number);
-        gauge("open_files_limit", "How many there may be", limit);
+        gauge("open_files_limit", "The limit on open files", limit);
         let free = disk.map(|disk| number(disk.free_bytes));
-        gauge("disk_free_bytes", "What the store's disk still takes", free);
+        gauge("disk_free_bytes", "Free bytes of the store's disk", free);
         let total = disk.map(|disk| number(disk.total_bytes));
         gauge("disk_total_bytes", "The size of the store's disk", total);
         let mut rendered = String::new();
         text::encode_registry(&mut rendered, &registry)
-            .unwrap_or_else(|error| unreachable!("a text takes it: {error}"));
+            .unwrap_or_else(|error| unreachable!("writing to a String failed: {error}"));
         rendered
     }
 }
 
-/// How much memory the process takes, where the system says so.
+/// The resident memory, if the system reports it.
 pub(crate) fn memory_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -110,7 +110,7 @@ pub(crate) fn memory_bytes() -> Option<u64> {
 
 fn open_files() -> Option<OpenFiles> {
     const FILES: &str = "/proc/self/fd";
-    // Linux tells the count as the directory's size; before 6.2, each must be counted.
+    // Linux 6.2 and later report the number of files as the directory's size.
     let used = match fs::metadata(FILES).ok()?.len() {
         0 => fs::read_dir(FILES).ok()?.count() as u64,
         count => count,

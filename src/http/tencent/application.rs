@@ -1,4 +1,4 @@
-//! Who may call the compatible API: an administrator of an application, by a UserSig.
+//! Authenticates callers of the compatible API: an administrator of an application, by a UserSig.
 
 use axum::extract::{Query, Request};
 use axum::http::Uri;
@@ -8,25 +8,25 @@ use super::fault::Fault;
 use crate::auth::UserSigVerifier;
 use crate::presence::Timestamp;
 
-/// The Tencent Cloud IM application whose back end may call.
+/// The Tencent Cloud IM application whose back end may call `/v4`.
 #[derive(Clone)]
 pub struct Tencent {
-    /// Verifies its signatures.
+    /// Verifies the application's signatures.
     pub verifier: UserSigVerifier,
-    /// Who may call.
+    /// The identifiers that may call.
     pub administrators: Vec<String>,
-    /// Whether a query says which users are not remembered, who else are `Offline`.
+    /// Whether a query reports unknown users as errors; otherwise they are `Offline`.
     pub unknown_account_error: bool,
 }
 
-/// What a back end asks for.
+/// The supported commands.
 #[derive(Clone, Copy)]
 pub(super) enum Command {
     Query,
     Kick,
 }
 
-/// Who calls, as each URL says it.
+/// The caller's parameters in the URL.
 #[derive(Deserialize)]
 struct Caller {
     sdkappid: Option<String>,
@@ -47,8 +47,8 @@ impl Command {
 }
 
 impl Tencent {
-    /// Lets in whoever is an administrator of the application, and shows it; returns who it is.
-    pub(super) fn admit(
+    /// Requires a valid UserSig of an administrator; returns the identifier.
+    pub(super) fn authenticate(
         &self,
         command: Command,
         uri: &Uri,

@@ -1,38 +1,38 @@
-//! Why a call of the compatible API failed, with the code that Tencent documents for it.
+//! Errors of the compatible API, with the codes that Tencent documents.
 
 use crate::auth::UserSigFault;
 
-/// Why a call of the compatible API failed.
+/// An error of the compatible API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
-    #[error("there is no such command here, or the URL cannot be read")]
+    #[error("unknown command, or invalid URL parameters")]
     Url,
     #[error("the request is too large, or took too long to arrive")]
     Request,
-    #[error("the URL wants the application's sdkappid")]
+    #[error("`sdkappid` is missing in the URL, or not a number")]
     NoSdkAppId,
     #[error(transparent)]
     UserSig(#[from] UserSigFault),
-    #[error("the body is no JSON object with a `To_Account` that names somebody")]
+    #[error("the body must be a JSON object with a list `To_Account` of 1 to 500 accounts")]
     Json,
-    #[error("`To_Account` is no list of strings")]
+    #[error("`To_Account` must be a list of strings")]
     NotStrings,
     #[error("`To_Account` names more than 500 accounts")]
     TooMany,
     #[error("only an administrator may query")]
     MayNotQuery,
-    #[error("the store cannot be reached now: try again")]
+    #[error("the store is unavailable: retry later")]
     QueryFailed,
-    #[error("the body is no JSON object whose `UserID` is an account")]
+    #[error("the body must be a JSON object with a valid account as `UserID`")]
     Parameters,
     #[error("only an administrator may kick")]
     MayNotKick,
-    #[error("the store cannot be reached now: try again")]
+    #[error("the store is unavailable: retry later")]
     KickFailed,
 }
 
 impl Fault {
-    /// The code that Tencent documents for it.
+    /// The code that Tencent documents for this error.
     pub(super) const fn code(self) -> u32 {
         match self {
             Self::Url => 60002,

@@ -1,5 +1,5 @@
-//! The server API of Tencent Cloud IM, as far as it is about presence, so that a back end written
-//! for it keeps working: the truth is in the body, and the HTTP status is always 200.
+//! `/v4`: the presence calls of Tencent Cloud IM's server API, so that back ends written for it keep
+//! working. Errors are in the body; the HTTP status is always 200.
 
 pub(super) mod application;
 mod fault;
@@ -18,18 +18,18 @@ use serde_json::{Map, Value, json};
 
 use self::application::{Command, Tencent};
 use self::fault::Fault;
-use super::access::audit::Deed;
+use super::access::audit::AuditAction;
 use super::calls::users::end_terminals;
-use super::door::Door;
 use super::extract::{BODY_BYTES_MAX, read_body};
 use super::problem::Problem;
+use super::state::AppState;
 use crate::presence::{DeviceId, Platform, Record, State as UserState, Target, Terminal, UserId};
 
 /// The most accounts that one query may name.
 const ACCOUNTS_MAX: usize = 500;
-/// The code of an account that there is not.
+/// The code of an unknown account.
 const UNKNOWN_ACCOUNT: u32 = 70107;
-/// The code of a user whose record is damaged: nothing can be said of it.
+/// The code of a user whose record is damaged, so that the status is unknown.
 const DAMAGED_ACCOUNT: u32 = 90994;
 
 #[derive(Serialize)]
@@ -55,7 +55,7 @@ struct Account {
     #[serde(rename = "To_Account")]
     to_account: String,
     status: UserState,
-    /// The same, as it was called when the command was `querystate`.
+    /// The same as `status`; its name in the older `querystate`.
     state: UserState,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     detail: Vec<Device>,
@@ -72,7 +72,7 @@ struct Device {
     instid: Option<u32>,
 }
 
-/// What of an account a query asks for beside its state.
+/// The optional parts of a query's answer.
 #[derive(Clone, Copy)]
 struct Wanted {
     detail: bool,
@@ -80,15 +80,15 @@ struct Wanted {
     custom: bool,
 }
 
-pub(super) fn routes() -> Router<Arc<Door>> {
+pub(super) fn routes() -> Router<Arc<AppState>> {
     Router::new().route("/v4/{*path}", any(call))
 }
 
-/// `POST /v4/{service}/{command}`: whatever a back end written for Tencent Cloud IM calls.
-async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
-    let settings = door.settings();
+/// `POST /v4/{service}/{command}`.
+async fn call(State(app): State<Arc<AppState>>, request: Request) -> Response {
+    let settings = app.settings();
     let Some(tencent) = &settings.tencent else { return Problem::not_found().into_response() };
-    let answer = answer(&door, tencent, request).await;
+    let answer = answer(&app, tencent, request).await;
     let reply = match answer {
         Ok(result) => {
             Reply { action_status: "OK", error_info: String::new(), error_code: 0, result }
@@ -104,21 +104,21 @@ async fn call(State(door): State<Arc<Door>>, request: Request) -> Response {
 }
 
 async fn answer(
-    door: &Door,
+    app: &AppState,
     tencent: &Tencent,
     request: Request,
 ) -> Result<Option<QueryReply>, Fault> {
     let command = Command::of(&request)?;
-    let administrator = tencent.admit(command, request.uri(), door.hub.clock().wall())?;
+    let administrator = tencent.authenticate(command, request.uri(), app.hub.clock().wall())?;
     let body = read_body(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| Fault::Request)?;
     match command {
-        Command::Query => query(door, tencent, &body).await.map(Some),
-        Command::Kick => kick(door, &administrator, &body).await.map(|()| None),
+        Command::Query => query(app, tencent, &body).await.map(Some),
+        Command::Kick => kick(app, &administrator, &body).await.map(|()| None),
     }
 }
 
-/// `openim/query_online_status`: how users are now.
-async fn query(door: &Door, tencent: &Tencent, body: &Bytes) -> Result<QueryReply, Fault> {
+/// `openim/query_online_status`: the states of users.
+async fn query(app: &AppState, tencent: &Tencent, body: &Bytes) -> Result<QueryReply, Fault> {
     let body: Map<String, Value> = serde_json::from_slice(body).map_err(|_| Fault::Json)?;
     let accounts = accounts(&body)?;
     let is_set = |flag: &str| body.get(flag).is_some_and(|value| *value == 1);
@@ -128,14 +128,14 @@ async fn query(door: &Door, tencent: &Tencent, body: &Bytes) -> Result<QueryRepl
         custom: is_set("IsReturnCustomStatus"),
     };
     let records = accounts.iter().map(async |account| match account.parse::<UserId>() {
-        Ok(user) => match door.hub.record(&user).await {
+        Ok(user) => match app.hub.record(&user).await {
             Err(error) if error.is_damage() => Ok(Err(DAMAGED_ACCOUNT)),
             record => record.map(Ok),
         },
         Err(_) => Ok(Err(UNKNOWN_ACCOUNT)),
     });
     let records = try_join_all(records).await.map_err(|error| {
-        door.hub.store_failed("a request was refused: the store failed", &error, None);
+        app.hub.store_failed("a request was refused: the store failed", &error, None);
         Fault::QueryFailed
     })?;
     let mut reply = QueryReply { query_result: Vec::new(), error_list: Vec::new() };
@@ -155,7 +155,7 @@ async fn query(door: &Door, tencent: &Tencent, body: &Bytes) -> Result<QueryRepl
     Ok(reply)
 }
 
-/// Whom a query names.
+/// The accounts in `To_Account`.
 fn accounts(body: &Map<String, Value>) -> Result<Vec<&str>, Fault> {
     let named = match body.get("To_Account") {
         None | Some(Value::Null) => return Err(Fault::Json),
@@ -171,19 +171,19 @@ fn accounts(body: &Map<String, Value>) -> Result<Vec<&str>, Fault> {
     }
 }
 
-/// `im_open_login_svc/kick`: ends all of a user's terminals and revokes the tokens (L9); a user who
-/// is not remembered may have tokens, too, and is no error.
-async fn kick(door: &Door, administrator: &str, body: &Bytes) -> Result<(), Fault> {
+/// `im_open_login_svc/kick`: ends all of a user's terminals and revokes the tokens (L9). An unknown
+/// user may have tokens too, so this is not an error.
+async fn kick(app: &AppState, administrator: &str, body: &Bytes) -> Result<(), Fault> {
     let body: Map<String, Value> = serde_json::from_slice(body).map_err(|_| Fault::Parameters)?;
     // `UserID` was once called `Identifier`.
     let user = ["UserID", "Identifier"].into_iter().find_map(|field| body.get(field)?.as_str());
     let user = user.and_then(|user| user.parse().ok()).ok_or(Fault::Parameters)?;
     let everything = Target::default();
-    let ended = end_terminals(&door.hub, &user, everything, None).await;
+    let ended = end_terminals(&app.hub, &user, everything, None).await;
     let (kicked, _) = ended.map_err(|_| Fault::KickFailed)?;
     let what = format!("everything: {} ended, tokens revoked", kicked.len());
-    let deed = Deed { action: "kick", whom: Some(&user), why: None };
-    door.trail.administrator_did(administrator, &deed, &what);
+    let audited = AuditAction { action: "kick", whom: Some(&user), why: None };
+    app.audit_log.audit_administrator(administrator, &audited, &what);
     Ok(())
 }
 
@@ -221,7 +221,7 @@ const fn platform_name(platform: Platform) -> &'static str {
     }
 }
 
-/// A device as a number, the same at each login; small enough for a signed one of 32 bits.
+/// A number for a device, the same at each login. It fits into a signed 32-bit integer.
 fn instid(device: &DeviceId) -> u32 {
     let digest = digest::digest(&digest::SHA256, device.as_str().as_bytes());
     let first = digest.as_ref().iter().take(4);

@@ -103,7 +103,7 @@ async fn a_refresh_is_checked_by_the_secret_in_force() {
     const NEXT: &str = "another secret of more than thirty-two bytes";
     let lab = Lab::new();
     let (mut ana, _) = lab.login("ana", "web").await;
-    lab.resign(NEXT);
+    lab.set_secret(NEXT);
     let old = lab.token("ana", 1000 * SECOND);
     assert_eq!(ana.error(json!({ "type": "refresh", "token": old })).await, "invalid_token");
     let (rules, user) = (defaults().token_rules(), id("ana"));

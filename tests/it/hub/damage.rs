@@ -123,7 +123,7 @@ async fn damaged_users_who_are_due_by_the_thousand_delay_nobody_else_who_is() {
 }
 
 async fn get(lab: &Lab, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-    let (address, _door) = lab.open_door(|settings| {
+    let (address, _app) = lab.serve_http(|settings| {
         settings.keys = presence_hub::auth::ApiKeys::new(&[], &[], &[KEY.to_owned()]);
     });
     let mut request = http(address, method, path).bearer_auth(KEY);

@@ -50,7 +50,7 @@ async fn a_request_that_the_store_cannot_take_is_refused_and_the_session_lives()
 async fn ready_is_503_while_the_store_takes_nothing_and_the_log_says_why() {
     let logged = Logged::here();
     let (store, lab) = Frail::lab();
-    let (hub, _door) = lab.open_door(|_| ());
+    let (hub, _app) = lab.serve_http(|_| ());
     let ready = async || {
         let answer = http(hub, "GET", "/ready").send().await.expect("an answer");
         answer.status().as_u16()

@@ -1,3 +1,5 @@
+//! The commands `token`, `policy` and `check-config`.
+
 use std::path::Path;
 use std::process::Output;
 
@@ -5,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{SECRET, Server, command};
 
-/// Runs a command of the hub to its end.
+/// Runs a command of the hub until it exits.
 pub(super) fn run(directory: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     command(directory, settings).args(arguments).output().expect("the command to run")
 }
@@ -19,7 +21,7 @@ pub(super) fn complained(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn the_token_command_mints_what_the_hub_takes() {
+async fn the_token_command_mints_valid_tokens() {
     let server = Server::start(&[("auth.issuer", "us"), ("auth.audience", "presence")]);
     let directory = tempfile::tempdir().expect("a directory");
     let settings = [("auth.secret", SECRET), ("auth.issuer", "us"), ("auth.audience", "presence")];
@@ -66,7 +68,7 @@ async fn the_token_command_mints_what_the_hub_takes() {
 }
 
 #[test]
-fn a_token_that_no_hub_would_accept_is_not_made() {
+fn the_token_command_refuses_an_invalid_ttl() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let settings = [("auth.secret", SECRET), ("auth.max_token_ttl", "1h")];
     for ttl in ["0s", "2h", "9999d"] {
@@ -81,7 +83,7 @@ fn a_token_that_no_hub_would_accept_is_not_made() {
 }
 
 #[tokio::test]
-async fn the_token_command_knows_the_secret_of_development_mode() {
+async fn the_token_command_uses_the_development_secret() {
     let server = Server::start(&[("auth.secret", "")]);
     let output = run(server.directory.path(), &["token", "--user", "ann"], &[]);
     assert!(output.status.success(), "{}", complained(&output));
@@ -94,7 +96,7 @@ async fn the_token_command_knows_the_secret_of_development_mode() {
 }
 
 #[tokio::test]
-async fn the_policy_command_explains_as_the_call_does() {
+async fn the_policy_command_prints_what_the_api_call_returns() {
     let settings = [("login.policy", "dual"), ("login.max_instances", "{ web = 1, android = 2 }")];
     let server = Server::start(&settings);
     let rows =
@@ -126,7 +128,7 @@ fn files(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn the_token_command_says_which_configuration_and_which_secret_it_used() {
+fn the_token_command_prints_the_configuration_and_secret_it_used() {
     let directory = tempfile::tempdir().expect("a directory");
     let root = directory.path().canonicalize().expect("a path");
     let other = "another secret of at least 32 bytes";
@@ -134,7 +136,7 @@ fn the_token_command_says_which_configuration_and_which_secret_it_used() {
     let mint = |arguments: &[&str], settings: &[(&str, &str)]| {
         let output = run(&root, &[&["token", "--user", "ann"], arguments].concat(), settings);
         assert!(output.status.success(), "{}", complained(&output));
-        // Standard output has the token and nothing else.
+        // Standard output has only the token.
         let token = said(&output);
         assert_eq!(token.trim_end().split('.').count(), 3, "{token}");
         assert_eq!(token.lines().count(), 1, "{token}");
@@ -161,7 +163,7 @@ fn the_token_command_says_which_configuration_and_which_secret_it_used() {
 }
 
 #[test]
-fn a_command_that_only_reads_makes_nothing() {
+fn read_only_commands_create_no_files() {
     let directory = tempfile::tempdir().expect("a directory");
     let root = directory.path().canonicalize().expect("a path");
     let output = run(&root, &["token", "--user", "ann"], &[]);

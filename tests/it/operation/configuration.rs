@@ -1,3 +1,5 @@
+//! The configuration: `config.toml`, variables, defaults, and errors with their positions.
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -17,7 +19,7 @@ pub(super) fn in_a_directory(file: Option<&str>) -> tempfile::TempDir {
     directory
 }
 
-/// Checks a file and variables; returns the effective settings as they are printed.
+/// Runs `check-config`, which must succeed; returns its output.
 pub(super) fn effective(directory: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> String {
     let output = run(directory, &[&["check-config"], arguments].concat(), settings);
     assert_eq!(output.status.code(), Some(0), "{}", complained(&output));
@@ -25,7 +27,7 @@ pub(super) fn effective(directory: &Path, arguments: &[&str], settings: &[(&str,
     said(&output)
 }
 
-/// Checks what does not hold; returns the faults, a line each.
+/// Runs `check-config`, which must fail; returns the faults, one per line.
 pub(super) fn faults(file: Option<&str>, settings: &[(&str, &str)]) -> Vec<String> {
     let directory = in_a_directory(file);
     let output = run(directory.path(), &["check-config"], settings);
@@ -33,7 +35,7 @@ pub(super) fn faults(file: Option<&str>, settings: &[(&str, &str)]) -> Vec<Strin
     assert_eq!(said(&output), "");
     let served = run(directory.path(), &["serve"], settings);
     assert_eq!(served.status.code(), Some(2), "{file:?}");
-    assert_eq!(complained(&served), complained(&output), "it does not start with it either");
+    assert_eq!(complained(&served), complained(&output), "`serve` fails in the same way");
     complained(&output).lines().map(str::to_owned).collect()
 }
 
@@ -51,32 +53,32 @@ fn keys(table: &Table) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_repositorys_file_documents_every_key() {
+fn config_toml_documents_every_key() {
     let documented: Table = DOCUMENTED.parse().expect("TOML");
     let directory = in_a_directory(None);
     let printed = effective(directory.path(), &[], &[]);
     let printed: Table = printed.parse().expect("TOML");
     assert_eq!(keys(&documented), keys(&printed), "no key more and none less");
 
-    // Every key stands under a comment, its own or one that it shares with those beside it.
+    // Every key follows a comment, its own or one shared with adjacent keys.
     let mut explained = false;
     for line in DOCUMENTED.lines() {
         match line.trim() {
             "" => explained = false,
             line if line.starts_with('#') => explained = true,
-            // A section's first key has a comment of its own, unless the section has one.
+            // A section header does not reset this: its comment can document the first key.
             line if line.starts_with('[') => (),
             line => assert!(explained, "{line}"),
         }
     }
-    // It says the same as having no file.
+    // The file has the same effect as no file.
     let given = in_a_directory(Some(DOCUMENTED));
     let again: Table = effective(given.path(), &[], &[]).parse().expect("TOML");
     assert_eq!(again, printed);
 }
 
 #[test]
-fn the_defaults_are_those_that_are_promised() {
+fn defaults_are_the_specified_ones() {
     let promised = r#"
         server.production = false
         server.listen = "127.0.0.1:7800"
@@ -144,7 +146,7 @@ fn the_defaults_are_those_that_are_promised() {
 }
 
 #[test]
-fn what_is_printed_hides_secrets_and_reads_back() {
+fn check_config_output_hides_secrets_and_can_be_read_back() {
     let file = format!(
         "[auth]\nsecret = \"{SECRET}\"\napi_keys = [\"tell-nobody-an-api-key\"]\n\
          admin_keys = [\"tell-nobody-an-admin-key\"]\nviewer_keys = [\"tell-nobody-a-viewer-key\"]\n\
@@ -164,7 +166,7 @@ fn what_is_printed_hides_secrets_and_reads_back() {
 }
 
 #[test]
-fn a_file_is_found_and_variables_win() {
+fn config_file_is_found_and_variables_override_it() {
     let directory = in_a_directory(Some("[limits]\nsubscriptions = 1\nmessage_burst = 7\n"));
     let other = directory.path().join("other.toml");
     std::fs::write(&other, "[limits]\nsubscriptions = 2\n").expect("to write");
@@ -206,7 +208,7 @@ fn a_file_is_found_and_variables_win() {
 }
 
 #[test]
-fn each_fault_is_told_with_its_place() {
+fn each_config_error_has_its_position() {
     let rows = [
         ("[server]\nport = 7800\n", "config.toml:2:1: server.port: "),
         ("[sever]\nlisten = \"x\"\n", "config.toml:2:1: sever.listen: "),
@@ -280,7 +282,7 @@ fn groups_must_be_a_partition() {
 }
 
 #[test]
-fn each_platform_that_is_left_out_is_named() {
+fn each_missing_platform_is_named() {
     let faults = faults(Some("[login]\npolicy = \"custom\"\ngroups = []\n"), &[]);
     assert_eq!(faults.len(), 8, "{faults:#?}");
     for platform in presence_hub::presence::Platform::ALL {
@@ -290,7 +292,7 @@ fn each_platform_that_is_left_out_is_named() {
 }
 
 #[test]
-fn all_faults_are_told_at_once_and_variables_by_their_names() {
+fn all_config_errors_are_reported_at_once() {
     let file = "[server]\nport = 1\nlisten = 2\n[liveness]\nweb_silence = \"1s\"\n";
     let variables = [("limits.subscriptions", "many"), ("nothing.here", "1")];
     let faults = faults(Some(file), &variables);
@@ -308,7 +310,7 @@ fn all_faults_are_told_at_once_and_variables_by_their_names() {
 }
 
 #[test]
-fn a_file_that_is_named_must_be_there() {
+fn a_missing_config_file_is_an_error() {
     let directory = in_a_directory(None);
     let output = run(directory.path(), &["check-config", "--config", "absent.toml"], &[]);
     assert_eq!(output.status.code(), Some(2));
@@ -316,7 +318,7 @@ fn a_file_that_is_named_must_be_there() {
 }
 
 #[test]
-fn a_secret_of_the_wrong_kind_is_not_shown() {
+fn a_secret_of_the_wrong_type_is_not_printed() {
     for (section, key) in [
         ("auth", "secret"),
         ("auth", "secrets"),

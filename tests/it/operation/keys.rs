@@ -1,11 +1,11 @@
-//! Secrets and keys in the configuration: what is refused, and what the refusal says.
+//! Secrets and keys in the configuration: which are refused, and the errors.
 
 use super::configuration::{effective, faults, in_a_directory};
 use crate::support::{SECRET, Server};
 
 const OTHER: &str = "another secret of at least 32 bytes";
 
-/// Checks that a file has one fault, in its second line, which says all of these and no secret.
+/// Asserts that a file has one fault, on its second line, with all of these texts and no secret.
 fn check(file: &str, key: &str, parts: &[&str]) {
     let found = faults(Some(file), &[]);
     assert_eq!(found.len(), 1, "{file}: {found:#?}");
@@ -17,12 +17,12 @@ fn check(file: &str, key: &str, parts: &[&str]) {
     let texts = lines.flat_map(|line| line.split('"').skip(1).step_by(2));
     for secret in texts.filter(|text| text.len() > 4 && !text.ends_with(".pem") && *text != "ES256")
     {
-        assert!(!found[0].contains(secret.trim()), "{secret} is told: {found:#?}");
+        assert!(!found[0].contains(secret.trim()), "{secret} is printed: {found:#?}");
     }
 }
 
 #[test]
-fn a_wrong_secret_is_refused_with_its_index_and_what_to_do() {
+fn an_invalid_secret_is_refused_with_its_index_and_advice() {
     let rows = [
         (format!("\"{SECRET}\", \"too short\""), "auth.secrets[1] has 9 bytes", "at least 32"),
         (format!("\"\", \"{SECRET}\""), "auth.secrets[0] is empty", "remove the entry"),
@@ -49,7 +49,7 @@ fn a_wrong_secret_is_refused_with_its_index_and_what_to_do() {
 }
 
 #[test]
-fn the_short_form_and_the_list_are_not_set_together() {
+fn the_single_setting_and_the_list_cannot_both_be_set() {
     let file = format!("[auth]\nsecrets = [\"{OTHER}\"]\nsecret = \"{SECRET}\"\n");
     check(&file, "auth.secrets", &["auth.secret and auth.secrets are both set", "remove"]);
     let file = "[auth]\npublic_keys = [\"a.pem\"]\nalgorithm = \"RS256\"\npublic_key = \"b.pem\"\n";
@@ -98,7 +98,7 @@ fn secrets_and_public_keys_must_fit_the_algorithm() {
 }
 
 #[test]
-fn an_issuer_or_an_audience_that_no_token_has_is_refused() {
+fn issuer_and_audience_with_white_space_are_refused() {
     for key in ["issuer", "audience"] {
         for value in ["https://login.example.com ", "\\tpresence", "pre\\nsence"] {
             let file = format!("[auth]\n{key} = \"{value}\"\n");
@@ -111,7 +111,7 @@ fn an_issuer_or_an_audience_that_no_token_has_is_refused() {
 }
 
 #[test]
-fn a_key_that_no_header_can_bear_is_refused_with_its_index() {
+fn an_invalid_api_key_is_refused_with_its_index() {
     let good = "an-api-key-of-25-letters";
     let rows = [
         ("short", "has 5 characters", "at least 16"),
@@ -146,7 +146,7 @@ async fn a_key_in_two_lists_has_the_greater_role_and_a_warning() {
 }
 
 #[test]
-fn other_secrets_are_held_to_the_same() {
+fn tencent_and_webhook_secrets_are_checked_too() {
     let file = "[tencent]\nsecret_key = \"a-secret-key-of-theirs\\n\"\nsdk_app_id = 1400000000\n";
     check(file, "tencent.secret_key", &["ends with white space or a line break"]);
     let file = "[tencent]\ncallback_token = \" a-token-of-theirs\"\n";
@@ -159,7 +159,7 @@ fn other_secrets_are_held_to_the_same() {
 }
 
 #[tokio::test]
-async fn what_may_be_secret_in_a_url_is_hidden_everywhere() {
+async fn secret_parts_of_urls_are_hidden_everywhere() {
     let jwks = "http://idp-user:canary-1@127.0.0.1:9/keys/set.json?key=canary-2#canary-3";
     let webhook = "http://127.0.0.1:9/hooks/presence?sig=canary-4#canary-5";
     let secrets = format!("[\"{}\"]", crate::support::WEBHOOK_SECRET);
@@ -188,7 +188,7 @@ async fn what_may_be_secret_in_a_url_is_hidden_everywhere() {
     };
     let config = get("/v1/config").await;
     assert!(config.contains("127.0.0.1:9/keys/set.json?(hidden)"), "{config}");
-    // A login fetches the set, and a test event calls the webhook: both in vain.
+    // The login's key fetch and the webhook's test both fail.
     let mut client = server.connect().await;
     let token = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImEifQ.eyJzdWIiOiJhIn0.AAAA";
     let login = serde_json::json!({
@@ -220,7 +220,7 @@ async fn what_may_be_secret_in_a_url_is_hidden_everywhere() {
 }
 
 #[test]
-fn what_may_have_a_password_in_it_is_not_shown_where_it_is_of_the_wrong_type() {
+fn a_url_of_the_wrong_type_is_not_printed() {
     for setting in ["[webhook]\nurl", "[auth]\njwks_url"] {
         for wrong in ["[\"http://u:canary@x/?token=canary\"]", "{ a = \"canary\" }"] {
             let found = faults(Some(&format!("{setting} = {wrong}\n")), &[]);

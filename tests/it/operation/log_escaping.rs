@@ -1,14 +1,14 @@
-//! What others wrote does not change how the log looks.
+//! Texts from clients cannot forge or hide log lines.
 
 use serde_json::{Value, json};
 
 use crate::support::{API_KEY, Server};
 
-/// Characters that turn a line around, break it, or are not seen.
+/// Characters that reverse text, break lines, or are invisible.
 const UNSEEN: &str = "\u{202e}\u{2028}\u{2066}\u{200b}\u{feff}\u{85}\u{e0041}\u{61c}\u{ad}\u{3164}\u{34f}\u{e000}\u{a0}\u{3000}\u{fe0f}";
 
 #[tokio::test]
-async fn unseen_characters_are_escaped_wherever_a_line_has_them() {
+async fn invisible_characters_are_escaped_in_log_lines() {
     for format in ["text", "json"] {
         let server = Server::start(&[("log.format", format), ("log.filter", "debug")]);
         let unseen: String = UNSEEN.chars().filter(|c| !c.is_control()).collect();
@@ -37,7 +37,7 @@ async fn unseen_characters_are_escaped_wherever_a_line_has_them() {
                 assert_eq!(name, Some(&*user), "nothing is lost: {line}");
             } else {
                 assert!(line.contains("mallory\\u{202e}\\u{2028}\\u{2066}"), "{line}");
-                assert!(line.contains("漢é👩"), "what is seen stays as it is: {line}");
+                assert!(line.contains("漢é👩"), "visible characters are unchanged: {line}");
             }
         }
     }

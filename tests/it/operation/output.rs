@@ -1,4 +1,4 @@
-//! Standard error whose reader stops: the hub goes on, counts what it drops, and says so.
+//! A blocked standard error: the hub keeps running, and counts and reports dropped lines.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::support::{SOON, Server, until};
 
-/// A hub that logs into a pipe which nobody reads.
+/// A hub that logs into a pipe without a reader.
 struct Unread {
     server: Server,
     pipe: File,
@@ -28,14 +28,14 @@ impl Unread {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("pipe");
         mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).expect("a pipe");
-        // Open for writing as well, so that opening it waits for nobody.
+        // Also open for writing: a read-only open would block until there is a writer.
         let pipe = File::options().read(true).write(true).open(&path).expect("the pipe");
         let script = format!("exec \"$0\" \"$@\" 2>{}", path.display());
         let server = Server::under(&["sh", "-c", &script], &[("log.filter", "debug")]);
         Self { server, pipe, _directory: directory }
     }
 
-    /// Has the hub log until it drops lines: each connection that breaks off is one.
+    /// Makes the hub log until it drops lines: each broken connection logs one.
     async fn fill(&self) {
         until("the log to be full", async || {
             for _ in 0..500 {
@@ -48,7 +48,7 @@ impl Unread {
         .await;
     }
 
-    /// How many lines the hub says that it dropped.
+    /// The number of dropped lines in the metrics.
     async fn dropped(&self) -> usize {
         let answer = self.server.http("GET", "/metrics").send().await.expect("an answer");
         let text = answer.text().await.expect("a text");
@@ -57,7 +57,7 @@ impl Unread {
         count.expect("a count of dropped lines")
     }
 
-    /// Reads the log from here on.
+    /// Starts reading the log.
     fn read(&self) -> Receiver<String> {
         let (lines, read) = channel(1);
         let pipe = self.pipe.try_clone().expect("the pipe");
@@ -73,7 +73,7 @@ impl Unread {
 }
 
 #[tokio::test]
-async fn a_hub_whose_log_nobody_reads_serves_on_and_counts_the_lines_it_drops() {
+async fn a_hub_with_a_blocked_log_keeps_serving_and_counts_dropped_lines() {
     let unread = Unread::start();
     unread.fill().await;
     let (mut client, _) = unread.server.login("ann", "linux").await;
@@ -97,14 +97,14 @@ async fn a_hub_whose_log_nobody_reads_serves_on_and_counts_the_lines_it_drops() 
         .expect("a count");
     assert!(line.contains("WARN"), "{line}");
     assert_eq!(count, unread.dropped().await);
-    // It logs as before.
+    // Logging works again.
     client.ok(json!({ "type": "logout" })).await;
     let ended = async { while !lines.recv().await.expect("a line").contains("session ended") {} };
     timeout(SOON, ended).await.expect("the end of the session");
 }
 
 #[tokio::test]
-async fn a_hub_whose_log_nobody_reads_still_stops_on_sigterm() {
+async fn a_hub_with_a_blocked_log_stops_on_sigterm() {
     let mut unread = Unread::start();
     unread.fill().await;
     unread.server.signal(Signal::TERM);
@@ -112,10 +112,10 @@ async fn a_hub_whose_log_nobody_reads_still_stops_on_sigterm() {
 }
 
 #[tokio::test]
-async fn an_error_at_the_start_ends_a_hub_whose_log_nobody_reads() {
+async fn a_startup_error_exits_even_if_the_log_is_blocked() {
     let unread = Unread::start();
     unread.fill().await;
-    // The pipe is full: another hub says there that the first one has its address, and ends.
+    // The pipe is full. Another hub reports there that its address is in use, and must exit.
     let address = unread.server.address.to_string();
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mut command = crate::support::command(

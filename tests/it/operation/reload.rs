@@ -1,4 +1,4 @@
-//! What SIGHUP applies, and what it says it cannot.
+//! Reloads by SIGHUP: which settings they apply, and which they report as pending.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ async fn configuration(server: &Server) -> Value {
 }
 
 async fn reload(server: &Server, file: &str) {
-    let said = "the configuration was read again";
+    let said = "configuration reloaded";
     let before = server.log().matches(said).count();
     fs::write(server.directory.path().join("config.toml"), file).expect("to write");
     server.signal(Signal::HUP);
@@ -24,7 +24,7 @@ async fn reload(server: &Server, file: &str) {
 }
 
 #[tokio::test]
-async fn a_reload_names_the_settings_that_only_a_restart_changes() {
+async fn a_reload_reports_settings_that_need_a_restart() {
     let settings = [("auth.admin_keys", "[\"an-admin-key-for-tests\"]")];
     let server = Server::with_file("[server]\ndrain = \"1s\"\n", &settings);
     let before = configuration(&server).await;
@@ -34,21 +34,24 @@ async fn a_reload_names_the_settings_that_only_a_restart_changes() {
                 [store]\nlog_ttl = \"3d\"\n[log]\nformat = \"json\"\n";
     reload(&server, file).await;
     let pending = ["server.admin_listen", "server.max_connections", "store.log_ttl", "log.format"];
-    server.until_logged(&["WARN", "only a restart applies them", &pending.join(", ")]).await;
+    server.until_logged(&["WARN", "changed settings need a restart", &pending.join(", ")]).await;
     let after = configuration(&server).await;
     assert_eq!(after["pending_restart"], json!(pending));
-    assert_eq!(after["server"]["drain"], "2s", "what can change is what it was changed to");
+    assert_eq!(after["server"]["drain"], "2s", "a reload changes it");
     for key in ["max_connections", "admin_listen"] {
-        assert_eq!(after["server"][key], before["server"][key], "{key} is what is in effect");
+        assert_eq!(
+            after["server"][key], before["server"][key],
+            "{key} stays in effect until a restart"
+        );
     }
     assert_eq!(after["store"]["log_ttl"], before["store"]["log_ttl"]);
 
     reload(&server, "[server]\ndrain = \"1s\"\n").await;
-    assert_eq!(configuration(&server).await, before, "nothing waits for a restart any more");
+    assert_eq!(configuration(&server).await, before, "nothing is pending any more");
 }
 
 #[tokio::test]
-async fn a_certificate_that_changed_on_disk_waits_for_a_restart_and_the_log_says_so() {
+async fn a_reload_reports_a_changed_certificate_as_pending() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let (certificate, key) = make_certificate(directory.path());
     let settings =
@@ -57,13 +60,13 @@ async fn a_certificate_that_changed_on_disk_waits_for_a_restart_and_the_log_says
     make_certificate(directory.path());
     reload(&server, "").await;
     let said = "server.tls_certificate, server.tls_key";
-    server.until_logged(&["WARN", "only a restart applies them", said]).await;
+    server.until_logged(&["WARN", "changed settings need a restart", said]).await;
 }
 
 #[tokio::test]
-async fn a_reload_changes_how_long_a_drain_may_take() {
+async fn a_reload_changes_the_drain_time() {
     let mut server = Server::with_file("[server]\ndrain = \"100s\"\n", &[]);
-    // A client that never reads its end.
+    // A client that never reads its Close frame.
     let (_deaf, _) = server.login("ann", "linux").await;
     reload(&server, "[server]\ndrain = \"200ms\"\n").await;
     server.signal(Signal::TERM);

@@ -1,4 +1,4 @@
-//! A wall clock that is set while the hub runs: times follow it, windows and versions do not.
+//! Changes of the wall clock while the hub runs: times follow it, windows and versions do not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::support::{Client, Server, now_millis, now_secs, token_with, until};
 
 const HOUR_MS: i64 = 3_600_000;
-/// How far two readings of the clock may be apart on a busy machine.
+/// The tolerance between two clock readings on a busy machine.
 const APART_MS: i64 = 10_000;
 
 /// A hub whose wall clock can be set.
@@ -26,7 +26,7 @@ impl Settable {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let offset = directory.path().join("offset");
         fs::write(&offset, "+0").expect("to write");
-        // Not by the command itself: it would stay between the test and the hub.
+        // Not through `faketime` itself: it would stay as a process between the test and the hub.
         let library =
             Command::new("faketime").args(["-f", "+0", "printenv", "LD_PRELOAD"]).output();
         let library = library.expect("faketime to run").stdout;
@@ -42,7 +42,7 @@ impl Settable {
         replace(&self.offset, &format!("{hours:+}h"));
     }
 
-    /// Logs ann in, with a token of a back end whose clock is that much ahead, too.
+    /// Logs ann in with a token of a back end whose clock is also that much ahead.
     async fn login(&self, platform: &str, hours: i64) -> (Client, Value) {
         let now = now_secs().cast_signed() + hours * HOUR_MS / 1000;
         let token = token_with(json!({ "sub": "ann", "iat": now, "exp": now + 3600 }));
@@ -52,7 +52,7 @@ impl Settable {
         (client, ok)
     }
 
-    /// Asserts that a time which the hub shows is about now, by a clock that is that much ahead.
+    /// Asserts that a time from the hub is about now, on a clock that is that much ahead.
     fn assert_shows(&self, at: &Value, hours: i64, what: &str) {
         let expected = now_millis().cast_signed() + hours * HOUR_MS;
         let at = at.as_i64().unwrap_or_else(|| panic!("{what}: {at}"));
@@ -60,7 +60,7 @@ impl Settable {
     }
 }
 
-/// Replaces a file at once: a half-written one would be read.
+/// Replaces a file atomically: a half-written one could be read.
 fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
     fs::write(&new, text).expect("to write");
@@ -114,12 +114,12 @@ async fn times_follow_the_wall_clock_and_windows_and_versions_do_not() {
 }
 
 #[tokio::test]
-async fn a_wall_clock_that_is_set_ends_no_session() {
+async fn setting_the_wall_clock_ends_no_session() {
     let hub = Settable::start(&[]);
     let (mut page, _) = hub.login("web", 0).await;
     for hours in [1, -1, 30, 0] {
         hub.set(hours);
-        // Each takes a tick or more of the hub's.
+        // The hub follows the wall clock with its next tick.
         let shown = until("the clock to be followed", async || {
             let (_, stats) = hub.server.call("GET", "/v1/stats", None).await;
             let expected = now_millis().cast_signed() + hours * HOUR_MS;

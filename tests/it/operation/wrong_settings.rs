@@ -1,8 +1,8 @@
-//! Whoever sees only the message of a fault in the configuration knows what to change.
+//! Error messages for invalid settings, word for word: each must say what to change.
 
 use super::commands::{complained, run};
 
-/// Files that are wrong, and what is said of each.
+/// Invalid files, and the error of each.
 const FILES: &[(&str, &str)] = &[
     (
         "[liveness]\nweb_silence = 45\n",
@@ -38,7 +38,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "[server]\nmax_message_bytes = 100\n",
-        "config.toml:2:1: server.max_message_bytes: expected 1024 or more, for a login must fit, got 100",
+        "config.toml:2:1: server.max_message_bytes: expected 1024 or more, because a login must fit, got 100",
     ),
     (
         "[server]\nallowed_origins = \"https://app.example.com\"\n",
@@ -46,7 +46,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "[server]\nallowed_origins = [\"https://a.example\", \"https://app.example.com/path\"]\n",
-        r#"config.toml:2:1: server.allowed_origins: allowed_origins[1]: "https://app.example.com/path" is not an origin: it has no path; write "https://app.example.com""#,
+        r#"config.toml:2:1: server.allowed_origins: allowed_origins[1]: "https://app.example.com/path" is not an origin: an origin has no path; write "https://app.example.com""#,
     ),
     (
         "[server]\nallowed_origins = [\"https://a.example\", 7]\n",
@@ -130,7 +130,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "[webhook]\nurl = \"app.example.com/presence\"\n",
-        "config.toml:2:1: webhook.url: expected a whole URL, such as https://app.example.com/presence",
+        "config.toml:2:1: webhook.url: expected a full URL, such as https://app.example.com/presence",
     ),
     (
         "[webhook]\nurl = \"https://app.example.com/presence\"\n",
@@ -158,7 +158,7 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn a_fault_names_the_key_what_was_given_and_what_was_expected() {
+fn config_errors_name_the_key_the_given_value_and_the_expected_one() {
     let mut wrong = Vec::new();
     for (file, expected) in FILES {
         let directory = tempfile::tempdir().expect("a directory");

@@ -1,3 +1,5 @@
+//! How sessions end: kicks, expired and revoked tokens, logout, silence and background.
+
 use serde_json::{Value, json};
 
 use super::raw::Raw;
@@ -5,7 +7,7 @@ use crate::support::{
     Client, Heard, Server, lies_between, now_millis, now_secs, token, token_with,
 };
 
-/// Logs in with a token that expires then.
+/// Logs in with a token that expires at `exp`.
 async fn login_until(server: &Server, user: &str, platform: &str, exp: u64) -> Client {
     let mut client = server.connect().await;
     let token = token_with(json!({ "sub": user, "iat": now_secs(), "exp": exp }));
@@ -14,15 +16,15 @@ async fn login_until(server: &Server, user: &str, platform: &str, exp: u64) -> C
     client
 }
 
-/// Hears the last words: the notice and the close code.
-async fn last_words(client: &mut Client) -> (Value, u16) {
+/// Reads the last message and the close code.
+async fn last_message(client: &mut Client) -> (Value, u16) {
     let (mut messages, code) = client.until_closed().await;
     assert_eq!(messages.len(), 1, "{messages:?}");
     (messages.remove(0), code.expect("a Close frame"))
 }
 
 #[tokio::test]
-async fn whoever_is_kicked_hears_why_and_by_whom() {
+async fn kick_notices_have_the_reason_and_the_kicker() {
     let server = Server::start(&[("login.policy", "dual"), ("login.max_instances", "{ web = 2 }")]);
     let began = now_millis();
     let notice = |(mut notice, code): (Value, u16)| {
@@ -35,7 +37,7 @@ async fn whoever_is_kicked_hears_why_and_by_whom() {
     let (mut phone, _) = server.login("ann", "android").await;
     let (mut desk, ok) = server.login("ann", "mac").await;
     assert_eq!(
-        notice(last_words(&mut phone).await),
+        notice(last_message(&mut phone).await),
         json!({
             "type": "kicked", "reason": "login_elsewhere",
             "by": { "platform": "mac", "device": "mac" },
@@ -47,9 +49,9 @@ async fn whoever_is_kicked_hears_why_and_by_whom() {
     assert!(kicked[0]["session"].is_string() && kicked.as_array().map(Vec::len) == Some(1));
 
     let (mut again, ok) = server.login("ann", "mac").await;
-    assert_eq!(ok["kicked"], json!([]), "one's own device is replaced, not kicked");
+    assert_eq!(ok["kicked"], json!([]), "the same device is replaced, not kicked");
     assert_eq!(
-        notice(last_words(&mut desk).await),
+        notice(last_message(&mut desk).await),
         json!({
             "type": "kicked", "reason": "same_device",
             "by": { "platform": "mac", "device": "mac" },
@@ -60,7 +62,7 @@ async fn whoever_is_kicked_hears_why_and_by_whom() {
     let kick = json!({ "type": "kick", "session": ok["session"] });
     assert_eq!(page.ok(kick).await, json!({}));
     assert_eq!(
-        notice(last_words(&mut again).await),
+        notice(last_message(&mut again).await),
         json!({
             "type": "kicked", "reason": "own_request",
             "by": { "platform": "web", "device": "web" },
@@ -71,7 +73,7 @@ async fn whoever_is_kicked_hears_why_and_by_whom() {
     let (status, _) = server.call("POST", "/v1/users/ann/kick", Some(words)).await;
     assert_eq!(status, 200);
     assert_eq!(
-        notice(last_words(&mut page).await),
+        notice(last_message(&mut page).await),
         json!({
             "type": "kicked", "reason": "admin", "by": null, "message": "the shop is closed",
         })
@@ -85,11 +87,11 @@ async fn whoever_is_kicked_hears_why_and_by_whom() {
 }
 
 #[tokio::test]
-async fn a_kick_without_words_has_none() {
+async fn a_kick_notice_without_a_message_has_no_message_field() {
     let server = Server::start(&[]);
     let (mut client, _) = server.login("ann", "web").await;
     server.call("POST", "/v1/users/ann/kick", Some(json!({ "all": true }))).await;
-    let (notice, code) = last_words(&mut client).await;
+    let (notice, code) = last_message(&mut client).await;
     assert_eq!((&notice["reason"], code), (&json!("admin"), 4501));
     assert_eq!(notice.get("message"), None);
     assert_eq!(notice.get("by"), Some(&Value::Null));
@@ -124,7 +126,7 @@ async fn an_expired_token_ends_its_session_unless_it_is_refreshed() {
 }
 
 #[tokio::test]
-async fn a_token_with_more_than_a_minute_left_is_not_called_expiring() {
+async fn token_expiring_is_not_sent_with_more_than_a_minute_left() {
     let server = Server::start(&[]);
     let mut client = login_until(&server, "ann", "web", now_secs() + 90).await;
     for _ in 0..3 {
@@ -134,7 +136,7 @@ async fn a_token_with_more_than_a_minute_left_is_not_called_expiring() {
 }
 
 #[tokio::test]
-async fn a_refresh_that_is_refused_leaves_the_session_as_it_was() {
+async fn a_refused_refresh_does_not_change_the_session() {
     let server = Server::start(&[]);
     let (mut client, ok) = server.login("ann", "web").await;
     let claims = |changes: Value| {
@@ -162,11 +164,11 @@ async fn a_refresh_that_is_refused_leaves_the_session_as_it_was() {
     assert_eq!(terminals[0]["session"], ok["session"]);
     let asked = client.ok(json!({ "type": "query", "users": ["bob", "eve"] })).await;
     let forbidden = json!([{ "user": "eve", "code": "forbidden" }]);
-    assert_eq!(asked["errors"], forbidden, "what the new token says counts");
+    assert_eq!(asked["errors"], forbidden, "the claims of the new token count");
 }
 
 #[tokio::test]
-async fn a_kick_of_everything_revokes_the_tokens_of_before() {
+async fn a_kick_of_all_revokes_earlier_tokens() {
     let server = Server::start(&[]);
     let issued = |iat: Option<u64>| {
         let exp = now_secs() + 3600;
@@ -182,7 +184,7 @@ async fn a_kick_of_everything_revokes_the_tokens_of_before() {
     client.ok(login(&before)).await;
     let (_, body) = server.call("POST", "/v1/users/ann/kick", Some(json!({ "all": true }))).await;
     assert_eq!(body["revoked"], true);
-    assert_eq!(last_words(&mut client).await.1, 4501);
+    assert_eq!(last_message(&mut client).await.1, 4501);
 
     for token in [before.clone(), issued(None), issued(Some(0))] {
         let mut client = server.connect().await;
@@ -203,7 +205,7 @@ async fn a_kick_of_one_session_revokes_nothing() {
     let one = json!({ "session": ok["session"] });
     let (_, body) = server.call("POST", "/v1/users/ann/kick", Some(one)).await;
     assert_eq!(body["revoked"], false);
-    assert_eq!(last_words(&mut client).await.1, 4501);
+    assert_eq!(last_message(&mut client).await.1, 4501);
     let mut client = server.connect().await;
     let old = token_with(json!({ "sub": "ann", "exp": now_secs() + 3600 }));
     let login = json!({ "type": "login", "token": old, "platform": "web", "device": "web" });
@@ -211,7 +213,7 @@ async fn a_kick_of_one_session_revokes_nothing() {
 }
 
 #[tokio::test]
-async fn a_logout_is_answered_and_then_the_end() {
+async fn a_logout_is_answered_and_then_closed() {
     let server = Server::start(&[]);
     let (mut client, _) = server.login("ann", "android").await;
     assert_eq!(client.ok(json!({ "type": "logout" })).await, json!({}));
@@ -222,7 +224,7 @@ async fn a_logout_is_answered_and_then_the_end() {
 }
 
 #[tokio::test]
-async fn silence_and_the_background_have_their_own_codes() {
+async fn silence_and_background_have_their_own_close_codes() {
     let server = Server::start(&[
         ("liveness.web_ping", "200ms"),
         ("liveness.web_silence", "1s"),
@@ -235,7 +237,7 @@ async fn silence_and_the_background_have_their_own_codes() {
         let mut raw = Raw::upgrade(&server).await;
         let login = json!({ "type": "login", "id": 1, "token": token("ann"), "platform": "web", "device": "d" });
         raw.say(&login).await;
-        // It never answers a ping.
+        // The raw client never answers pings.
         assert_eq!(raw.close_code().await, 4002);
         server.until_logged(&["session ended", "silence", "ann"]).await;
     };

@@ -1,16 +1,18 @@
+//! WebSocket framing: invalid frames, fragments, control frames and broken connections.
+
 use serde_json::json;
 
 use super::raw::{CLOSE, PING, PONG, Raw, TEXT, frame, head};
 use crate::support::{Server, token};
 
-/// The largest message here.
+/// The message size limit in these tests.
 const LIMIT: usize = 2048;
 
 fn small() -> Server {
     Server::start(&[("server.max_message_bytes", &LIMIT.to_string())])
 }
 
-/// A native session, whose end is known at once.
+/// Logs in on a native platform, which has no grace on close.
 async fn logged_in(server: &Server, user: &str) -> Raw {
     let mut raw = Raw::upgrade(server).await;
     raw.say(&login(user)).await;
@@ -24,7 +26,7 @@ fn login(user: &str) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn whoever_breaks_the_framing_is_told_which_rule() {
+async fn framing_errors_have_their_close_codes() {
     let server = small();
     let close = |payload: &[u8]| frame(CLOSE, payload);
     let rows: Vec<(&str, Vec<u8>, u16)> = vec![
@@ -41,7 +43,7 @@ async fn whoever_breaks_the_framing_is_told_which_rule() {
         ("a close of one byte", close(&[3]), 1002),
         ("close code 999", close(&999_u16.to_be_bytes()), 1002),
         ("close code 1005", close(&1005_u16.to_be_bytes()), 1002),
-        ("two bytes that are no UTF-8", frame(TEXT, &[0xc3, 0x28]), 1007),
+        ("two bytes that are not UTF-8", frame(TEXT, &[0xc3, 0x28]), 1007),
         ("a surrogate", frame(TEXT, &[0xed, 0xa0, 0x80]), 1007),
         ("an overlong slash", frame(TEXT, &[0xc0, 0xaf]), 1007),
         ("half a character", frame(TEXT, &[b'"', 0xc3]), 1007),
@@ -64,7 +66,7 @@ async fn whoever_breaks_the_framing_is_told_which_rule() {
 }
 
 #[tokio::test]
-async fn a_visitor_is_held_to_the_framing_too() {
+async fn framing_is_checked_before_login() {
     let server = small();
     let mut raw = Raw::upgrade(&server).await;
     raw.send(&head(TEXT, 1 << 40)).await;
@@ -72,7 +74,7 @@ async fn a_visitor_is_held_to_the_framing_too() {
 }
 
 #[tokio::test]
-async fn a_message_may_come_in_pieces_and_as_large_as_the_limit() {
+async fn fragmented_messages_up_to_the_limit_are_accepted() {
     let server = small();
     let mut raw = Raw::upgrade(&server).await;
     let mut login = login("ann");
@@ -94,7 +96,7 @@ async fn a_message_may_come_in_pieces_and_as_large_as_the_limit() {
 }
 
 #[tokio::test]
-async fn a_message_in_pieces_is_not_mixed_with_what_others_say() {
+async fn fragments_of_different_connections_do_not_mix() {
     let server = small();
     let (mut ann, mut bob) = (logged_in(&server, "ann").await, logged_in(&server, "bob").await);
     let text = json!({ "type": "set", "id": 2, "custom": "in pieces" }).to_string();
@@ -131,7 +133,7 @@ async fn a_close_is_answered_with_its_own_code() {
 }
 
 #[tokio::test]
-async fn nothing_after_a_close_is_heeded() {
+async fn messages_after_a_close_frame_are_ignored() {
     let server = small();
     let mut raw = logged_in(&server, "ann").await;
     let set = json!({ "type": "set", "id": 2, "custom": "too late" }).to_string();
@@ -161,7 +163,7 @@ async fn a_connection_that_breaks_ends_its_session_at_once() {
     let mut half_closed = logged_in(&server, "half").await;
     tokio::io::AsyncWriteExt::shutdown(&mut half_closed.stream).await.expect("a socket");
     server.until_state("half", "Offline").await;
-    assert!(half_closed.is_cut().await, "whoever closes its half is not spoken to any more");
+    assert!(half_closed.is_cut().await, "nothing is sent to a half-closed client");
 
     for user in ["reset", "finished", "half"] {
         let ended = server.until_logged(&["session ended", user]).await;
@@ -170,7 +172,7 @@ async fn a_connection_that_breaks_ends_its_session_at_once() {
 }
 
 #[tokio::test]
-async fn a_burst_of_pings_is_answered_and_an_unasked_pong_is_not() {
+async fn every_ping_is_answered_and_unsolicited_pongs_are_not() {
     let server = Server::start(&[]);
     let mut raw = logged_in(&server, "ann").await;
     let mut bytes = frame(PONG, b"unasked");

@@ -1,3 +1,5 @@
+//! The WebSocket handshake: valid and invalid requests, timeouts and connection limits.
+
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -7,7 +9,7 @@ use tokio_tungstenite::client_async;
 use super::raw::{ACCEPT, Head, KEY, Raw, TEXT, frame, get, handshake};
 use crate::support::{SOON, Server, token};
 
-/// What the hub answers to these bytes.
+/// Sends bytes on a new connection; returns the answer.
 async fn answer(server: &Server, request: impl AsRef<[u8]>) -> Head {
     let mut raw = Raw::connect(server.address).await;
     raw.send(request.as_ref()).await;
@@ -15,7 +17,7 @@ async fn answer(server: &Server, request: impl AsRef<[u8]>) -> Head {
 }
 
 #[tokio::test]
-async fn a_good_handshake_is_answered_as_the_rfc_wants() {
+async fn valid_handshakes_are_answered_as_rfc_6455_requires() {
     let server = Server::start(&[]);
     let own = Some("presence-hub.v1");
     let rows = [
@@ -44,7 +46,7 @@ async fn a_good_handshake_is_answered_as_the_rfc_wants() {
 }
 
 #[tokio::test]
-async fn lists_of_a_handshake_may_go_over_several_lines() {
+async fn handshake_lists_can_span_several_header_lines() {
     let server = Server::start(&[]);
     let rows = [
         vec![("Connection", "keep-alive"), ("Connection", "Upgrade")],
@@ -73,7 +75,7 @@ async fn lists_of_a_handshake_may_go_over_several_lines() {
 }
 
 #[tokio::test]
-async fn a_bad_handshake_is_refused_with_the_reason() {
+async fn invalid_handshakes_are_refused_with_the_reason() {
     let server = Server::start(&[]);
     let many: Vec<_> = (0..200).map(|n| (format!("X-Header-{n}"), "x")).collect();
     let many: Vec<_> = many.iter().map(|(name, value)| (name.as_str(), *value)).collect();
@@ -130,7 +132,7 @@ async fn a_bad_handshake_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn headers_that_are_no_text_are_refused() {
+async fn handshake_headers_with_invalid_bytes_are_refused() {
     let server = Server::start(&[]);
     for name in ["Host", "Upgrade", "Connection", "Sec-WebSocket-Version", "Sec-WebSocket-Key"] {
         let request = handshake(&server, &[(name, "QQQQ")]);
@@ -142,7 +144,7 @@ async fn headers_that_are_no_text_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_at_all_harms_nobody() {
+async fn bytes_that_are_not_http_are_refused() {
     let server = Server::start(&[]);
     let noise: Vec<u8> =
         (0_u32..4096).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
@@ -161,14 +163,14 @@ async fn what_is_no_http_at_all_harms_nobody() {
 }
 
 #[tokio::test]
-async fn whoever_is_slow_to_shake_hands_is_cut() {
+async fn slow_handshakes_time_out() {
     let server = Server::start(&[("server.handshake_timeout", "300ms")]);
     let request = handshake(&server, &[]);
     let silent = async { Raw::connect(server.address).await.is_cut().await };
     let slow = async {
         let mut raw = Raw::connect(server.address).await;
         let mut sent = 0;
-        // A byte now and then does not buy time.
+        // A slow sender must not extend the timeout.
         for byte in request.as_bytes().chunks(1).cycle() {
             raw.send(byte).await;
             sent += 1;
@@ -181,13 +183,13 @@ async fn whoever_is_slow_to_shake_hands_is_cut() {
     };
     let (silent, (sent, rest)) =
         timeout(SOON, async { tokio::join!(silent, slow) }).await.expect("both to be cut");
-    assert!(silent, "something was said to whoever said nothing");
-    assert!(sent < request.len(), "the whole handshake was waited for");
+    assert!(silent, "a silent client was sent something");
+    assert!(sent < request.len(), "the timeout waited for the whole handshake");
     assert!(!rest.starts_with(b"HTTP/1.1 101"), "{:?}", String::from_utf8_lossy(&rest));
 }
 
 #[tokio::test]
-async fn what_follows_the_handshake_at_once_is_not_lost() {
+async fn data_sent_with_the_handshake_is_not_lost() {
     let server = Server::start(&[]);
     let mut raw = Raw::connect(server.address).await;
     let login = json!({
@@ -204,7 +206,7 @@ async fn what_follows_the_handshake_at_once_is_not_lost() {
 }
 
 #[tokio::test]
-async fn an_address_opens_only_so_many_connections() {
+async fn new_connections_are_rate_limited_per_address() {
     let server = Server::start(&[
         ("server.trusted_proxies", "[\"127.0.0.1\"]"),
         ("limits.connection_burst", "2"),
@@ -216,7 +218,7 @@ async fn an_address_opens_only_so_many_connections() {
     assert_eq!(from("203.0.113.7").await.status, 101);
     assert_eq!(from("203.0.113.7").await.status, 101);
     let refused = loop {
-        // A second gives one back.
+        // One connection is allowed per second.
         let head = from("198.51.100.1, 203.0.113.7").await;
         if head.status != 101 {
             break head;
@@ -236,7 +238,7 @@ async fn an_address_opens_only_so_many_connections() {
 }
 
 #[tokio::test]
-async fn whoever_is_no_proxy_cannot_make_up_its_address() {
+async fn forwarded_addresses_of_untrusted_peers_are_ignored() {
     let server = Server::start(&[("limits.connection_burst", "1")]);
     for _ in 0..10 {
         let request = handshake(&server, &[("X-Forwarded-For", "203.0.113.7")]);
@@ -245,7 +247,7 @@ async fn whoever_is_no_proxy_cannot_make_up_its_address() {
 }
 
 #[tokio::test]
-async fn there_are_only_so_many_connections_in_all() {
+async fn max_connections_limits_websockets_but_not_the_api() {
     let server = Server::start(&[("server.max_connections", "2")]);
     let first = Raw::upgrade(&server).await;
     let _second = Raw::upgrade(&server).await;
@@ -261,10 +263,10 @@ async fn there_are_only_so_many_connections_in_all() {
 }
 
 #[tokio::test]
-async fn plain_requests_leave_file_descriptors_for_the_hub() {
+async fn plain_requests_cannot_use_up_all_sockets() {
     let server = Server::start(&[("server.max_connections", "2")]);
     let mut idle = Vec::new();
-    // Two for the WebSockets there may be, and a few for requests: then no more.
+    // The sockets for two WebSockets, and the reserve for plain requests.
     loop {
         let mut stream = TcpStream::connect(server.address).await.expect("a connection");
         stream.write_all(b"GET /health HTTP/1.1\r\nHost: hub\r\n\r\n").await.expect("to send");
@@ -273,7 +275,7 @@ async fn plain_requests_leave_file_descriptors_for_the_hub() {
             break;
         }
         idle.push(stream);
-        assert!(idle.len() < 100, "there is no end to them");
+        assert!(idle.len() < 100, "there is no limit");
     }
     assert!(idle.len() > 2, "{}", idle.len());
     drop(idle);

@@ -1,4 +1,4 @@
-//! JWK sets as identity providers serve them: with keys for other things, broken, exchanged, and down.
+//! JWK sets of identity providers: unrelated and broken keys, replaced keys, and failed fetches.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::signing::{KeyServer, Kind, Pair, attempt};
 use crate::support::{Server, now_millis, until};
 
-/// A verifier of a set, which a test asks at times of its own.
+/// A verifier of a key set, called with simulated times.
 struct Reader {
     verifier: Verifier,
     begun: Timestamp,
@@ -22,7 +22,7 @@ impl Reader {
             algorithm,
             issuer: String::new(),
             audience: String::new(),
-            // The tokens of this test are good at all of its times.
+            // So that the tokens stay valid at all simulated times.
             leeway: Duration::from_secs(30 * 24 * 3600),
             max_ttl: Duration::from_secs(365 * 24 * 3600),
             default_watch: WatchList::default(),
@@ -32,7 +32,7 @@ impl Reader {
         Self { verifier: verifier.expect("a verifier"), begun }
     }
 
-    /// Verifies a token so many seconds after the beginning.
+    /// Verifies a token at a number of seconds after the start.
     async fn verify(&self, token: &str, after_secs: u64) -> Result<(), TokenFault> {
         let wall = self.begun + Duration::from_secs(after_secs);
         self.verifier.verify(token, wall).await.map(|_| ())
@@ -53,7 +53,7 @@ fn entry(pair: &Pair, kid: &str, changes: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn entries_that_cannot_be_read_are_skipped() {
+async fn unreadable_jwks_entries_are_skipped() {
     let pair = Pair::new(Kind::Ec);
     let keys = KeyServer::start(&[]).await;
     let set = json!({ "keys": [
@@ -75,7 +75,7 @@ async fn entries_that_cannot_be_read_are_skipped() {
 }
 
 #[tokio::test]
-async fn a_key_of_the_same_name_for_something_else_neither_verifies_nor_hides_the_right_one() {
+async fn keys_with_the_same_kid_for_other_uses_are_ignored() {
     let (pair, other) = (Pair::new(Kind::Ec), Pair::new(Kind::Ec));
     let rsa = Pair::new(Kind::Rsa);
     let wrong = [
@@ -114,7 +114,7 @@ async fn a_key_of_the_same_name_for_something_else_neither_verifies_nor_hides_th
 }
 
 #[tokio::test]
-async fn several_keys_of_one_name_each_verify() {
+async fn several_keys_with_one_kid_all_verify() {
     let pairs = [Pair::new(Kind::Ed), Pair::new(Kind::Ed)];
     let keys = KeyServer::start(&[pairs[0].jwk("one"), pairs[1].jwk("one")]).await;
     let reader = Reader::new(&keys, Algorithm::EdDSA);
@@ -139,7 +139,7 @@ async fn known_keys_stay_in_use_while_the_set_cannot_be_fetched() {
     ];
     for (n, fail) in fail_with.iter().enumerate() {
         fail();
-        // Well past the hour, and again and again.
+        // More than the refresh interval of an hour later.
         let later = 3700 + 1000 * n as u64;
         let asked = keys.asked();
         for _ in 0..3 {
@@ -151,16 +151,16 @@ async fn known_keys_stay_in_use_while_the_set_cannot_be_fetched() {
         let again = reader.verify(&new.sign("ann", Some("three")), later + 6).await;
         assert_eq!(again, Err(TokenFault::KeysUnavailable), "the last fetch failed");
     }
-    // What is removed goes with the next set that can be fetched.
+    // Removed keys become invalid with the next successful fetch.
     keys.offer(&[new.jwk("two")]);
     assert!(reader.refuses(&token, 10_000).await);
     assert_eq!(reader.verify(&new.sign("ann", Some("two")), 10_000).await, Ok(()));
 }
 
-/// Anybody can make up a `kid`, and cause a fetch with it: a key that is published just afterwards must
-/// not be refused for good.
+/// Anybody can cause a fetch with a forged `kid`. A key that is published just after it must not be
+/// refused for good.
 #[tokio::test]
-async fn a_key_that_is_not_in_a_set_fetched_a_moment_ago_is_looked_up_again_before_it_is_unknown() {
+async fn an_unknown_kid_is_refetched_before_it_is_refused() {
     let (old, new) = (Pair::new(Kind::Ed), Pair::new(Kind::Ed));
     let keys = KeyServer::start(&[old.jwk("old")]).await;
     let reader = Reader::new(&keys, Algorithm::EdDSA);
@@ -176,7 +176,7 @@ async fn a_key_that_is_not_in_a_set_fetched_a_moment_ago_is_looked_up_again_befo
 }
 
 #[tokio::test]
-async fn a_key_that_was_exchanged_under_its_name_is_fetched_within_a_minute() {
+async fn a_key_replaced_under_its_kid_is_fetched_within_a_minute() {
     let (old, new) = (Pair::new(Kind::Ed), Pair::new(Kind::Ed));
     for kid in [Some("one"), None] {
         let jwk = |pair: &Pair| {
@@ -192,7 +192,7 @@ async fn a_key_that_was_exchanged_under_its_name_is_fetched_within_a_minute() {
         assert_eq!(reader.verify(&new.sign("ann", kid), 61).await, Ok(()));
         assert!(reader.refuses(&old.sign("ann", kid), 62).await);
         assert_eq!(keys.asked(), 2);
-        // Tokens that nobody signed are no reason to ask more often.
+        // Forged tokens must not cause more fetches.
         let stranger = Pair::new(Kind::Ed).sign("ann", kid);
         for after in 62..182 {
             assert!(reader.refuses(&stranger, after).await);
@@ -202,7 +202,7 @@ async fn a_key_that_was_exchanged_under_its_name_is_fetched_within_a_minute() {
 }
 
 #[tokio::test]
-async fn keys_that_were_fetched_stay_known_over_a_reload() {
+async fn fetched_keys_survive_a_reload() {
     let pair = Pair::new(Kind::Ec);
     let keys = KeyServer::start(&[pair.jwk("one")]).await;
     let server = keys.hub("ES256");
@@ -217,7 +217,7 @@ async fn keys_that_were_fetched_stay_known_over_a_reload() {
 async fn reload(server: &Server) {
     server.signal(Signal::HUP);
     until("the configuration to be read again", async || {
-        server.log().contains("the configuration was read again")
+        server.log().contains("configuration reloaded")
     })
     .await;
 }

@@ -1,3 +1,5 @@
+//! Login and resume: replies, refusals, timeouts and conflicts.
+
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -8,7 +10,7 @@ fn login(user: &str, platform: &str, device: &str) -> Value {
     json!({ "type": "login", "token": token(user), "platform": platform, "device": device })
 }
 
-/// A login with other fields; null leaves one out.
+/// A login with changed fields; null removes a field.
 fn changed(mut login: Value, changes: &Value) -> Value {
     for (name, value) in changes.as_object().expect("fields") {
         login[name] = value.clone();
@@ -34,7 +36,7 @@ fn keys(object: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_login_is_answered_with_all_that_a_client_needs() {
+async fn a_login_reply_has_all_documented_fields() {
     let server = Server::start(&[("login.policy", "multi")]);
     let rows = [
         ("web", "web", 20_000, 60_000),
@@ -92,7 +94,7 @@ async fn a_login_is_answered_with_all_that_a_client_needs() {
 }
 
 #[tokio::test]
-async fn a_login_that_is_wrong_is_answered_then_closed() {
+async fn invalid_logins_are_answered_and_closed() {
     let server = Server::start(&[]);
     let long = "x".repeat(129);
     let text = "ü".repeat(129);
@@ -128,7 +130,7 @@ async fn a_login_that_is_wrong_is_answered_then_closed() {
 }
 
 #[tokio::test]
-async fn without_a_login_nothing_else_is_answered() {
+async fn requests_before_login_are_refused() {
     let server = Server::start(&[]);
     let mut client = server.connect().await;
     let rows = [
@@ -157,7 +159,7 @@ async fn without_a_login_nothing_else_is_answered() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_log_in_is_closed() {
+async fn connections_without_login_time_out() {
     let server = Server::start(&[("login.timeout", "300ms")]);
     let silent = async { server.connect().await.until_closed().await.1 };
     let chatty = async {
@@ -171,7 +173,7 @@ async fn whoever_does_not_log_in_is_closed() {
 }
 
 #[tokio::test]
-async fn a_user_changes_only_so_often() {
+async fn changes_are_rate_limited_per_user() {
     let server = Server::start(&[("limits.changes_per_user_per_minute", "4")]);
     let (mut client, _) = server.login("ann", "linux").await;
     client.ok(json!({ "type": "set", "custom": "one" })).await;
@@ -195,7 +197,7 @@ async fn a_user_changes_only_so_often() {
 }
 
 #[tokio::test]
-async fn a_session_goes_on_where_its_client_resumes_it() {
+async fn a_resumed_session_keeps_its_id_on_a_new_connection() {
     let server = Server::start(&[]);
     let (mut first, ok) = server.login("ann", "android").await;
     let session = ok["session"].clone();
@@ -219,13 +221,13 @@ async fn a_session_goes_on_where_its_client_resumes_it() {
 }
 
 #[tokio::test]
-async fn a_resume_never_costs_anybody() {
+async fn a_resume_never_kicks_another_session() {
     let server = Server::start(&[("login.policy", "single")]);
     let resume = |platform, session: &str| {
         changed(login("ann", platform, platform), &json!({ "resume": session }))
     };
     let unknown = "0".repeat(32);
-    // Where nobody stands in the way, it is a login.
+    // Without a conflict, a resume of an unknown session is a login.
     let mut phone = server.connect().await;
     let ok = phone.ok(resume("android", &unknown)).await;
     assert_eq!(ok["resumed"], false);
@@ -234,7 +236,7 @@ async fn a_resume_never_costs_anybody() {
         let outcome = refused(&server, resume("mac", gone)).await;
         assert_eq!(outcome, ("superseded".to_owned(), 4503), "{gone}");
     }
-    // Another's session is one that never was.
+    // The session of another device counts as unknown.
     let outcome = refused(&server, resume("mac", session)).await;
     assert_eq!(outcome, ("superseded".to_owned(), 4503));
 
@@ -247,7 +249,7 @@ async fn a_resume_never_costs_anybody() {
 }
 
 #[tokio::test]
-async fn a_login_that_may_not_kick_is_told_who_is_in_the_way() {
+async fn reject_new_refuses_a_login_and_names_the_conflicting_devices() {
     let server = Server::start(&[("login.policy", "single"), ("login.on_conflict", "reject_new")]);
     let (mut phone, _) = server.login("ann", "android").await;
     let mut client = server.connect().await;

@@ -1,3 +1,5 @@
+//! Client messages: malformed ones, invalid fields, and rate limits.
+
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
@@ -12,7 +14,7 @@ async fn say(client: &mut Client, text: &str) -> Value {
     client.message().await
 }
 
-/// Checks that an error came: to `id`, or without one as a push.
+/// Checks an error: a reply to `id`, or a push without one.
 fn check_error(heard: &Value, id: Option<u64>, code: &str, of: &str) {
     match id {
         Some(id) => {
@@ -29,7 +31,7 @@ fn check_error(heard: &Value, id: Option<u64>, code: &str, of: &str) {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_answered_and_the_connection_lives_on() {
+async fn malformed_messages_get_an_error_and_keep_the_connection() {
     let server = Server::start(&[]);
     let deep = format!(r#"{{"id":3,"type":{}{}}}"#, "[".repeat(20_000), "]".repeat(20_000));
     let rows = [
@@ -68,7 +70,7 @@ async fn what_is_no_request_is_answered_and_the_connection_lives_on() {
 }
 
 #[tokio::test]
-async fn a_wrong_field_is_answered_and_never_counted() {
+async fn invalid_fields_get_an_error_and_do_not_count_as_malformed() {
     let server = Server::start(&[]);
     let rows = [
         (r#"{"type":"ping"}"#, None),
@@ -102,7 +104,7 @@ async fn a_wrong_field_is_answered_and_never_counted() {
 }
 
 #[tokio::test]
-async fn unknown_fields_escapes_and_every_integer_id_are_taken() {
+async fn unknown_fields_escapes_and_all_integer_ids_are_accepted() {
     let server = Server::start(&[]);
     let (mut client, _) = server.login("ann", "linux").await;
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
@@ -121,7 +123,7 @@ async fn unknown_fields_escapes_and_every_integer_id_are_taken() {
 }
 
 #[tokio::test]
-async fn the_tenth_message_that_means_nothing_ends_the_connection() {
+async fn the_tenth_malformed_message_closes_the_connection() {
     let server = Server::start(&[]);
     let (mut client, _) = server.login("ann", "linux").await;
     for n in 0..9 {
@@ -134,7 +136,7 @@ async fn the_tenth_message_that_means_nothing_ends_the_connection() {
             }
         };
         assert!(heard["error"]["code"].is_string(), "{heard}");
-        // What is wrong in other ways does not add up with these.
+        // Invalid fields do not count as malformed.
         let wrong = say(&mut client, r#"{"type":"set","id":6}"#).await;
         check_error(&wrong, Some(6), "bad_request", "set");
     }
@@ -146,7 +148,7 @@ async fn the_tenth_message_that_means_nothing_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn visitors_who_mean_nothing_are_closed_too() {
+async fn ten_malformed_messages_close_a_connection_before_login() {
     let server = Server::start(&[]);
     let mut client = server.connect().await;
     for _ in 0..10 {
@@ -160,7 +162,7 @@ async fn visitors_who_mean_nothing_are_closed_too() {
 }
 
 #[tokio::test]
-async fn past_its_rate_a_connection_is_refused_not_closed() {
+async fn messages_over_the_rate_are_refused_without_closing() {
     let server =
         Server::start(&[("limits.messages_per_second", "5"), ("limits.message_burst", "10")]);
     let mut raw = Raw::upgrade(&server).await;
@@ -182,7 +184,7 @@ async fn past_its_rate_a_connection_is_refused_not_closed() {
     }
     assert!(taken < 60, "nothing was refused");
     check_error(&raw.message().await, None, "rate_limited", "what has no id");
-    // It comes back by waiting.
+    // The bucket refills over time.
     let mut id = 100;
     loop {
         id += 1;
@@ -195,7 +197,7 @@ async fn past_its_rate_a_connection_is_refused_not_closed() {
 }
 
 #[tokio::test]
-async fn ten_seconds_past_its_rate_on_end_close_a_connection() {
+async fn ten_seconds_over_the_rate_close_the_connection() {
     let server =
         Server::start(&[("limits.messages_per_second", "1"), ("limits.message_burst", "1")]);
     let began = now_millis();
@@ -203,7 +205,7 @@ async fn ten_seconds_past_its_rate_on_end_close_a_connection() {
     let (mut sink, mut stream) = client.socket.split();
     let flood = async {
         let ping = json!({ "type": "ping", "id": 1 }).to_string();
-        // Until the hub hangs up.
+        // Until the hub closes the connection.
         while sink.send(Message::text(ping.clone())).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -217,7 +219,7 @@ async fn ten_seconds_past_its_rate_on_end_close_a_connection() {
     };
     let code = tokio::select! {
         code = listen => code,
-        () = flood => panic!("the hub hung up without a word"),
+        () = flood => panic!("closed without a Close frame"),
     };
     let lasted = now_millis() - began;
     assert_eq!(code, 4004);

@@ -1,4 +1,4 @@
-//! The WebSocket protocol from outside, by the bytes and by the messages.
+//! The WebSocket protocol, tested from outside with raw bytes and with messages.
 
 mod ends;
 mod frames;

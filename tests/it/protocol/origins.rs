@@ -1,3 +1,5 @@
+//! Allowed origins: which pages may connect, and the advice in the log.
+
 use presence_hub::http::OriginRule;
 
 use super::raw::{Head, Raw, handshake};
@@ -71,7 +73,7 @@ async fn a_page_connects_from_its_own_host_or_a_listed_one() {
 }
 
 #[tokio::test]
-async fn a_default_port_may_be_left_out() {
+async fn default_ports_are_ignored_in_origins() {
     let server = Server::start(&[]);
     let rows = [
         ("http://hub.example", "hub.example:80", true),
@@ -88,7 +90,7 @@ async fn a_default_port_may_be_left_out() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_says_which_host_was_meant() {
+async fn forwarded_hosts_of_trusted_proxies_are_used() {
     let server = Server::start(&[("server.trusted_proxies", "[\"127.0.0.0/8\"]")]);
     let own = format!("http://{}", server.address);
     check(&server, &[("Origin", "https://app.example.net"), FORWARDED], true).await;
@@ -98,7 +100,7 @@ async fn a_trusted_proxy_says_which_host_was_meant() {
 }
 
 #[tokio::test]
-async fn of_many_hosts_that_proxies_name_the_first_counts() {
+async fn the_first_forwarded_host_counts() {
     let server = Server::start(&[("server.trusted_proxies", "[\"127.0.0.0/8\"]")]);
     let origin = ("Origin", "https://app.example.net");
     for forwarded in [
@@ -120,7 +122,7 @@ async fn of_many_hosts_that_proxies_name_the_first_counts() {
 }
 
 #[tokio::test]
-async fn entries_count_as_browsers_would_write_them() {
+async fn allowed_origins_are_normalized_like_browsers_do() {
     let allowed = r#"["https://App.Example.com", "https://x.example:443/", "http://y.example:80",
         "https://münchen.example", "HTTPS://*.Straße.example:443", "https://[2001:DB8::1]:8443",
         "file:///", "null", "Capacitor://LocalHost", "tauri://localhost", "app://obsidian.md",
@@ -157,7 +159,7 @@ async fn entries_count_as_browsers_would_write_them() {
 }
 
 #[test]
-fn what_no_browser_sends_is_refused_with_what_to_write_instead() {
+fn invalid_allowed_origins_are_refused_with_a_correction() {
     let rows = [
         ("https://*", "\"https://*.example.com\""),
         ("https://*:443", "\"https://*.example.com\""),
@@ -208,7 +210,7 @@ async fn mini_programs_on_devices_connect_by_default() {
 }
 
 #[tokio::test]
-async fn the_line_that_the_log_recommends_admits_the_origin() {
+async fn the_configuration_line_in_the_log_allows_the_origin() {
     const ORIGINS: [&str; 11] = [
         "null",
         "file://",
@@ -230,9 +232,9 @@ async fn the_line_that_the_log_recommends_admits_the_origin() {
         for strange in ["https://one.example/path", "none", "https://a b"] {
             check(&server, &[("Origin", strange)], false).await;
         }
-        server.until_logged(&["none that a browser sends", "https://a b"]).await;
+        server.until_logged(&["no browser sends this Origin", "https://a b"]).await;
         let log = server.log();
-        let lines = log.lines().filter_map(|line| line.split("to admit it: ").nth(1));
+        let lines = log.lines().filter_map(|line| line.split("to allow it, set: ").nth(1));
         let lines: Vec<_> = lines.map(|line| line.split(" origin=").next().expect("it")).collect();
         assert_eq!(lines.len(), ORIGINS.len(), "{log}");
         for (line, origin) in lines.iter().zip(ORIGINS) {
@@ -249,14 +251,14 @@ async fn the_line_that_the_log_recommends_admits_the_origin() {
 }
 
 #[tokio::test]
-async fn every_page_connects_where_all_may() {
+async fn a_star_allows_every_origin() {
     let server = Server::start(&[("server.allowed_origins", "[\"*\"]")]);
     check(&server, &[("Origin", "https://anywhere.example")], true).await;
     check(&server, &[("Origin", "null")], true).await;
 }
 
 #[tokio::test]
-async fn a_refused_origin_is_logged_once_with_the_line_that_would_admit_it() {
+async fn a_refused_origin_is_logged_once_with_the_line_to_add() {
     let server = Server::start(&[]);
     for _ in 0..3 {
         for origin in ["https://one.example", "https://two.example"] {
@@ -264,7 +266,7 @@ async fn a_refused_origin_is_logged_once_with_the_line_that_would_admit_it() {
         }
     }
     for origin in ["https://one.example", "https://two.example"] {
-        server.until_logged(&["to admit it", origin]).await;
+        server.until_logged(&["to allow it", origin]).await;
         let log = server.log();
         let line = format!("allowed_origins = [\"{origin}\"]");
         let lines = log.lines().filter(|logged| logged.replace('\\', "").contains(&line));

@@ -1,4 +1,4 @@
-//! Where a request comes from, as proxies say it, and what the hub says where a proxy is not listed.
+//! Client addresses behind proxies, and warnings about unlisted proxies.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +9,8 @@ use tokio::net::TcpSocket;
 use super::raw::{Head, Raw, handshake};
 use crate::support::{Server, token};
 
-/// The addresses of clients that connect with these headers; each logs in as a user of its own.
+/// Connects a client with each row of headers, as a separate user; returns the addresses that the hub
+/// recorded.
 async fn addresses(server: &Server, rows: &[Vec<(&str, &str)>]) -> Vec<String> {
     let mut seen = Vec::new();
     for (n, headers) in rows.iter().enumerate() {
@@ -30,7 +31,7 @@ async fn addresses(server: &Server, rows: &[Vec<(&str, &str)>]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_address_of_a_client_is_read_however_proxies_write_it() {
+async fn client_addresses_are_read_from_all_forwarding_headers() {
     let proxies = r#"["::ffff:127.0.0.1", "::ffff:10.0.0.0/104", "2001:db8:f::/48"]"#;
     let server = Server::start(&[("server.trusted_proxies", proxies)]);
     let xff = |value| vec![("X-Forwarded-For", value)];
@@ -51,7 +52,7 @@ async fn the_address_of_a_client_is_read_however_proxies_write_it() {
         (xff("198.51.100.1, 203.0.113.7"), "203.0.113.7"),
         (xff("203.0.113.7, 10.1.2.3:80, 2001:db8:f::9"), "203.0.113.7"),
         (vec![("X-Forwarded-For", "203.0.113.7"), ("X-Forwarded-For", "10.1.2.3")], "203.0.113.7"),
-        // What cannot be read hides what stands to its left; the last that was known counts.
+        // An unreadable hop hides the entries to its left; the last known address counts.
         (xff("203.0.113.7, unknown"), "127.0.0.1"),
         (xff("203.0.113.7, a.host, 10.1.2.3"), "10.1.2.3"),
         (xff("203.0.113.7, 10.1.2.3:"), "127.0.0.1"),
@@ -70,7 +71,7 @@ async fn the_address_of_a_client_is_read_however_proxies_write_it() {
         (rfc("for=203.0.113.7, for=unknown"), "127.0.0.1"),
         (rfc("for=203.0.113.7, for=_hidden, for=10.1.2.3"), "10.1.2.3"),
         (rfc("for=203.0.113.7, proto=https"), "127.0.0.1"),
-        // Nearly all proxies write X-Forwarded-For, and pass a client's Forwarded on as it came.
+        // Most proxies write X-Forwarded-For, and pass a client's Forwarded on unchanged.
         (
             vec![("Forwarded", "for=198.51.100.1"), ("X-Forwarded-For", "203.0.113.7")],
             "203.0.113.7",
@@ -84,7 +85,7 @@ async fn the_address_of_a_client_is_read_however_proxies_write_it() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_text_hide_nothing_that_a_proxy_appended() {
+async fn invalid_bytes_do_not_hide_what_a_proxy_appended() {
     let server = Server::start(&[("server.trusted_proxies", "[\"127.0.0.1\"]")]);
     let request = handshake(&server, &[("X-Forwarded-For", "QQQQ, 203.0.113.7")]);
     let mut bytes = request.into_bytes();
@@ -101,7 +102,7 @@ async fn bytes_that_are_no_text_hide_nothing_that_a_proxy_appended() {
     assert_eq!(server.user("ann").await["terminals"][0]["address"], "203.0.113.7");
 }
 
-/// Lets this many clients connect at once through a proxy; returns what each is answered.
+/// Connects many clients at once through a proxy; returns their answers.
 async fn crowd(server: &Server, clients: usize, proxy: &str) -> Vec<(Raw, Head)> {
     let connect = async |n: usize| {
         let forwarded = format!("203.0.{}.{}, {proxy}", n / 250, n % 250);
@@ -114,8 +115,8 @@ async fn crowd(server: &Server, clients: usize, proxy: &str) -> Vec<(Raw, Head)>
 }
 
 #[tokio::test]
-async fn bits_beyond_the_prefix_of_a_trusted_network_do_not_count() {
-    // Written as the whole network or as one address of it, and as IPv4 or as IPv6.
+async fn bits_beyond_the_prefix_of_a_network_are_ignored() {
+    // As the network or as an address in it, and as IPv4 or IPv4-mapped IPv6.
     for (proxies, client) in [
         (r#"["127.0.0.1", "10.0.0.0/8"]"#, "203.0.113.7"),
         (r#"["127.0.0.1", "10.9.9.9/8"]"#, "203.0.113.7"),
@@ -129,9 +130,9 @@ async fn bits_beyond_the_prefix_of_a_trusted_network_do_not_count() {
     }
 }
 
-/// What was logged about proxies until now.
+/// The log lines about proxies so far.
 async fn warnings(server: &Server) -> Vec<String> {
-    // The log is written in its own time, but in order: once this line is there, so are those before.
+    // The log is asynchronous but ordered: when this line is there, so are all earlier ones.
     static MARK: AtomicUsize = AtomicUsize::new(0);
     let mark = format!("https://mark-{}.example", MARK.fetch_add(1, Ordering::Relaxed));
     let mut raw = Raw::connect(server.address).await;
@@ -143,7 +144,7 @@ async fn warnings(server: &Server) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_crowd_behind_an_unlisted_proxy_is_warned_of_once_and_let_in_once_it_is_listed() {
+async fn an_unlisted_proxy_is_warned_about_once_and_works_when_listed() {
     const CLIENTS: usize = 600;
     for proxy in ["10.0.0.5", "198.51.100.5"] {
         let server = Server::start(&[("server.trusted_proxies", "[\"127.0.0.1\"]")]);
@@ -167,7 +168,7 @@ async fn a_crowd_behind_an_unlisted_proxy_is_warned_of_once_and_let_in_once_it_i
 }
 
 #[tokio::test]
-async fn a_listed_proxy_that_does_not_say_whom_it_forwards_for_is_named_as_such() {
+async fn a_listed_proxy_without_forwarding_headers_is_warned_about() {
     let proxies = r#"["127.0.0.1", "10.0.0.5"]"#;
     let server = Server::start(&[("server.trusted_proxies", proxies)]);
     let silent = [("X-Forwarded-For", "10.0.0.5")];
@@ -183,7 +184,7 @@ async fn a_listed_proxy_that_does_not_say_whom_it_forwards_for_is_named_as_such(
 }
 
 #[tokio::test]
-async fn an_unlisted_proxy_on_this_machine_is_warned_of_once() {
+async fn an_unlisted_proxy_on_loopback_is_warned_about_once() {
     let server = Server::start(&[]);
     let from = async |source: &str, headers: &[(&str, &str)]| {
         let socket = TcpSocket::new_v4().expect("a socket");
@@ -204,7 +205,7 @@ async fn an_unlisted_proxy_on_this_machine_is_warned_of_once() {
     assert_eq!(said.len(), 1, "{said:#?}");
     assert!(said[0].contains("[server] trusted_proxies = [\"127.0.0.2\"]"), "{said:?}");
     from("127.0.0.3", &[("X-Forwarded-Proto", "https")]).await;
-    assert_eq!(warnings(&server).await.len(), 2, "each address has a warning of its own");
+    assert_eq!(warnings(&server).await.len(), 2, "each address has its own warning");
 }
 
 #[tokio::test]
@@ -220,9 +221,9 @@ async fn warnings_about_proxies_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_client_that_makes_up_a_proxy_is_not_recommended_as_one() {
+async fn a_client_that_forges_a_proxy_is_not_recommended() {
     let server = Server::start(&[("server.trusted_proxies", "[\"127.0.0.1\"]")]);
-    // The proxy appends the client's own address to what the client had written.
+    // The proxy appends the client's address to the header that the client forged.
     for headers in [("X-Forwarded-For", "10.0.0.1, 203.0.113.7"), ("Forwarded", "for=203.0.113.7")]
     {
         let mut raw = Raw::connect(server.address).await;

@@ -1,3 +1,5 @@
+//! A client that sends raw bytes, and reads HTTP answers and WebSocket frames.
+
 use std::net::SocketAddr;
 
 use serde_json::Value;
@@ -7,11 +9,11 @@ use tokio::time::timeout;
 
 use crate::support::{SOON, Server};
 
-/// A key, and what RFC 6455 (section 1.3) wants to be answered to it.
+/// The example key of RFC 6455 (section 1.3), and its accept value.
 pub(super) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(super) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// What the first byte of a whole frame says.
+/// First bytes of unfragmented frames.
 pub(super) const TEXT: u8 = 0x81;
 pub(super) const CLOSE: u8 = 0x88;
 pub(super) const PING: u8 = 0x89;
@@ -19,7 +21,7 @@ pub(super) const PONG: u8 = 0x8a;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// A connection that says whatever bytes it is told to.
+/// A connection that sends raw bytes.
 pub(super) struct Raw {
     pub stream: TcpStream,
     received: Vec<u8>,
@@ -40,7 +42,7 @@ impl Head {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The code of the error that the body tells.
+    /// The error code in the body.
     pub(super) fn code(&self) -> String {
         let body: Value = serde_json::from_slice(&self.body).expect("JSON");
         assert!(body["error"]["message"].is_string(), "{body}");
@@ -49,13 +51,13 @@ impl Head {
 }
 
 impl Raw {
-    /// Connects, and says nothing.
+    /// Connects, and sends nothing.
     pub(super) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("a connection");
         Self::over(stream)
     }
 
-    /// Says whatever bytes it is told to on a connection.
+    /// Uses an open connection.
     pub(super) fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("no delay");
         Self { stream, received: Vec::new() }
@@ -70,7 +72,7 @@ impl Raw {
         raw
     }
 
-    /// Sends bytes; a peer that has hung up is no fault of these.
+    /// Sends bytes. Errors are ignored: the hub may have closed the connection.
     pub(super) async fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.ok();
     }
@@ -106,7 +108,7 @@ impl Raw {
         head
     }
 
-    /// Reads the next frame: its first byte and its payload; nothing at the end.
+    /// Reads the next frame: its first byte and its payload; `None` at the end.
     pub(super) async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         loop {
             if let Some((start, length)) = head_of(&self.received)
@@ -131,7 +133,7 @@ impl Raw {
         }
     }
 
-    /// Reads on until the Close frame, which must be the last; returns its code.
+    /// Reads until the Close frame, which must be the last frame; returns its code.
     pub(super) async fn close_code(&mut self) -> u16 {
         loop {
             match self.frame().await {
@@ -156,7 +158,7 @@ impl Raw {
         std::mem::take(&mut self.received)
     }
 
-    /// Reads something; returns whether there was anything.
+    /// Reads some bytes; returns `false` at the end.
     async fn read(&mut self) -> bool {
         let mut chunk = [0; 4096];
         let read = timeout(SOON, self.stream.read(&mut chunk)).await.expect("an answer or an end");
@@ -166,7 +168,7 @@ impl Raw {
     }
 }
 
-/// A handshake with headers beside those that it must have.
+/// A handshake with additional or replaced headers.
 pub(super) fn handshake(server: &Server, headers: &[(&str, &str)]) -> String {
     let host = server.address.to_string();
     let usual = [
@@ -180,7 +182,7 @@ pub(super) fn handshake(server: &Server, headers: &[(&str, &str)]) -> String {
     get("/ws", &usual.chain(headers.iter().copied()).collect::<Vec<_>>())
 }
 
-/// A GET request with these headers alone; one without a value is left out.
+/// A GET request with exactly these headers; those without a value are left out.
 pub(super) fn get(path: &str, headers: &[(&str, &str)]) -> String {
     let given = headers.iter().filter(|(_, value)| !value.is_empty());
     let lines: String = given.map(|(name, value)| format!("{name}: {value}\r\n")).collect();

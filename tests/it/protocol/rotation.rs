@@ -1,4 +1,4 @@
-//! Several secrets at once, so that the secret can be changed while everybody is connected.
+//! Secret rotation: several secrets are valid at once, and sessions survive the change.
 
 use jsonwebtoken::{EncodingKey, Header, encode};
 use rustix::process::Signal;
@@ -8,14 +8,14 @@ use crate::support::{API_KEY, Client, SECRET, Server, now_secs, until};
 
 const NEW: &str = "the new secret of at least 32 bytes";
 
-/// A token for a user that a secret signed.
+/// A token for a user, signed with a secret.
 fn signed(secret: &str, user: &str) -> String {
     let claims = json!({ "sub": user, "iat": now_secs(), "exp": now_secs() + 3600 });
     encode(&Header::default(), &claims, &EncodingKey::from_secret(secret.as_bytes()))
         .expect("a token")
 }
 
-/// Logs in; returns the client, or the code of the refusal.
+/// Logs in; returns the client, or the error code.
 async fn attempt(server: &Server, secret: &str, user: &str) -> Result<Client, String> {
     let mut client = server.connect().await;
     let token = signed(secret, user);
@@ -42,7 +42,7 @@ fn with(secrets: &[&str]) -> String {
 }
 
 async fn reload(server: &Server, secrets: &[&str]) {
-    let read = || server.log().matches("the configuration was read again").count();
+    let read = || server.log().matches("configuration reloaded").count();
     let before = read();
     std::fs::write(server.directory.path().join("config.toml"), with(secrets)).expect("to write");
     server.signal(Signal::HUP);
@@ -61,7 +61,7 @@ async fn a_token_that_any_of_the_secrets_signed_is_accepted() {
 }
 
 #[tokio::test]
-async fn rotating_the_secret_ends_nobody_who_is_connected() {
+async fn rotating_the_secret_ends_no_session() {
     let server = Server::with_file(&with(&[SECRET]), &[("auth.secret", "")]);
     let mut early = attempt(&server, SECRET, "early").await.expect("a login");
     assert_eq!(attempt(&server, NEW, "eve").await.err(), invalid());
@@ -73,7 +73,7 @@ async fn rotating_the_secret_ends_nobody_who_is_connected() {
     reload(&server, &[NEW]).await;
     assert_eq!(attempt(&server, SECRET, "eve").await.err(), invalid());
     attempt(&server, NEW, "eve").await.expect("a login by the new secret");
-    // The removed secret ends nothing: its sessions live on, and refresh with the new one.
+    // Sessions of the removed secret stay, and refresh with the new one.
     for (client, user) in [(&mut early, "early"), (&mut between, "between")] {
         client.ok(json!({ "type": "ping" })).await;
         assert_eq!(server.user(user).await["state"], "Online");
@@ -86,7 +86,7 @@ async fn rotating_the_secret_ends_nobody_who_is_connected() {
 }
 
 #[tokio::test]
-async fn the_configuration_that_the_server_api_shows_hides_every_secret() {
+async fn config_call_hides_every_secret_of_the_list() {
     let secrets = format!("[\"{NEW}\", \"{SECRET}\"]");
     let admin = "an-admin-key-for-tests";
     let keys = format!("[\"{admin}\"]");

@@ -1,3 +1,5 @@
+//! Token verification: algorithm, header, times and claims.
+
 use jsonwebtoken::crypto::sign;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
@@ -7,7 +9,7 @@ use crate::support::{SECRET, Server, now_secs};
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
 
-/// What is written in a JWT for these bytes (RFC 4648, section 5).
+/// Encodes bytes as base64url without padding (RFC 4648, section 5).
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
@@ -21,7 +23,7 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// A token of a header and claims as they are written.
+/// A token with this header and these claims, verbatim.
 fn written(header: &str, claims: &str, secret: &str, algorithm: Algorithm) -> String {
     let signed = format!("{}.{}", base64(header.as_bytes()), base64(claims.as_bytes()));
     let key = EncodingKey::from_secret(secret.as_bytes());
@@ -29,12 +31,12 @@ fn written(header: &str, claims: &str, secret: &str, algorithm: Algorithm) -> St
     format!("{signed}.{signature}")
 }
 
-/// A well-signed token with this header.
+/// A correctly signed token with this header.
 fn headed(header: &Value) -> String {
     written(&header.to_string(), &usual().to_string(), SECRET, Algorithm::HS256)
 }
 
-/// A well-signed token with these claims over the usual ones; null leaves one out.
+/// A correctly signed token with changed claims; null removes a claim.
 fn claiming(changes: &Value) -> String {
     let mut claims = usual();
     for (name, value) in changes.as_object().expect("claims") {
@@ -48,7 +50,7 @@ fn usual() -> Value {
     json!({ "sub": "ann", "iat": now_secs(), "exp": now_secs() + HOUR })
 }
 
-/// Logs in on `linux` as `desk`; returns the end, if it was refused: error and close code.
+/// Logs in on `linux` as `desk`; if refused, returns the error code and the close code.
 async fn attempt(server: &Server, token: &str) -> Option<(String, u16)> {
     let mut client = server.connect().await;
     let login = json!({ "type": "login", "token": token, "platform": "linux", "device": "desk" });
@@ -72,7 +74,7 @@ async fn check(server: &Server, rows: &[(&str, String)], refusal: Option<(&str, 
 const INVALID: Option<(&str, u16)> = Some(("invalid_token", 4502));
 
 #[tokio::test]
-async fn only_the_configured_algorithm_and_key_sign() {
+async fn only_the_configured_algorithm_and_key_are_accepted() {
     let server = Server::start(&[]);
     let claims = usual().to_string();
     let good = headed(&json!({ "alg": "HS256", "typ": "JWT" }));
@@ -117,7 +119,7 @@ async fn only_the_configured_algorithm_and_key_sign() {
 }
 
 #[tokio::test]
-async fn the_header_says_no_more_than_it_may() {
+async fn token_headers_with_a_wrong_typ_or_crit_are_refused() {
     let server = Server::start(&[]);
     let typ = |typ: &str| (typ.to_owned(), headed(&json!({ "alg": "HS256", "typ": typ })));
     for (name, token) in [
@@ -158,7 +160,7 @@ async fn the_header_says_no_more_than_it_may() {
 }
 
 #[tokio::test]
-async fn the_times_are_checked() {
+async fn exp_nbf_and_iat_are_checked() {
     let server = Server::start(&[("auth.leeway", "60s"), ("auth.max_token_ttl", "30d")]);
     let now = now_secs();
     let expired = [
@@ -199,7 +201,7 @@ async fn the_times_are_checked() {
 }
 
 #[tokio::test]
-async fn the_refusal_of_a_token_says_what_is_wrong_with_it() {
+async fn token_errors_name_the_invalid_claim() {
     let server = Server::start(&[("auth.issuer", "us")]);
     let with = |changes: Value| {
         let mut all = json!({ "iss": "us" });
@@ -242,7 +244,7 @@ async fn the_refusal_of_a_token_says_what_is_wrong_with_it() {
 }
 
 #[tokio::test]
-async fn the_subject_names_a_user() {
+async fn the_subject_must_be_a_valid_user_id() {
     let server = Server::start(&[]);
     let sub = |sub: &str| claiming(&json!({ "sub": sub }));
     let claims = format!(r#"{{"sub":"ann","sub":"bob","exp":{}}}"#, now_secs() + HOUR);
@@ -277,7 +279,7 @@ async fn the_subject_names_a_user() {
 }
 
 #[tokio::test]
-async fn the_issuer_and_the_audience_are_checked_where_configured() {
+async fn issuer_and_audience_are_checked_if_configured() {
     let server = Server::start(&[("auth.issuer", "us"), ("auth.audience", "presence")]);
     let rows = [
         ("neither", claiming(&json!({}))),
@@ -301,7 +303,7 @@ async fn the_issuer_and_the_audience_are_checked_where_configured() {
 }
 
 #[tokio::test]
-async fn a_token_may_be_for_one_platform_and_one_device() {
+async fn a_token_can_be_limited_to_platforms_and_a_device() {
     let server = Server::start(&[]);
     let refused = [
         ("a platform", claiming(&json!({ "platform": "web" }))),

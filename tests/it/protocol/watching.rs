@@ -1,3 +1,5 @@
+//! Subscriptions, queries, custom status, own sessions and background, from outside.
+
 use serde_json::{Value, json};
 
 use crate::support::{Client, Heard, Server, now_secs, token_with};
@@ -33,14 +35,14 @@ async fn pushed(client: &mut Client) -> Value {
     push
 }
 
-/// Shows that nothing is on its way: the answer to a request comes first.
+/// Asserts that nothing was pushed: the next message answers a ping.
 async fn nothing_pushed(client: &mut Client) {
     client.send(&json!({ "type": "ping", "id": 77 })).await;
     assert_eq!(client.message().await["id"], 77);
 }
 
 #[tokio::test]
-async fn statuses_come_in_the_order_asked() {
+async fn statuses_have_the_order_of_the_request() {
     let server = Server::start(&[]);
     server.login("bob", "web").await;
     let (mut client, _) = server.login("eve", "web").await;
@@ -59,7 +61,7 @@ async fn statuses_come_in_the_order_asked() {
 }
 
 #[tokio::test]
-async fn a_stranger_is_offline_and_of_version_0() {
+async fn an_unknown_user_is_offline_with_version_0() {
     let server = Server::start(&[]);
     let (mut client, _) = server.login("eve", "web").await;
     let expected = json!({
@@ -72,7 +74,7 @@ async fn a_stranger_is_offline_and_of_version_0() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_asked_about_is_told_apart() {
+async fn subscription_errors_distinguish_invalid_forbidden_and_too_many() {
     let server = Server::start(&[("limits.subscriptions", "3")]);
     let mut client = watcher(&server, json!(["bob", "team:*"])).await;
     let invalid = "x".repeat(129);
@@ -104,7 +106,7 @@ async fn what_cannot_be_asked_about_is_told_apart() {
 }
 
 #[tokio::test]
-async fn the_claim_or_else_the_default_says_whom_one_may_watch() {
+async fn the_watch_claim_overrides_the_default_watch_list() {
     let server = Server::start(&[("auth.default_watch", "[\"team:*\"]")]);
     let (mut client, _) = server.login("eve", "web").await;
     let ok = client.ok(query(&["team:1", "bob", "eve"])).await;
@@ -122,7 +124,7 @@ async fn the_claim_or_else_the_default_says_whom_one_may_watch() {
 }
 
 #[tokio::test]
-async fn one_to_200_users_are_asked_about_at_once() {
+async fn queries_and_subscriptions_take_1_to_200_users() {
     let server = Server::start(&[]);
     let (mut client, _) = server.login("eve", "web").await;
     let names: Vec<_> = (0..201).map(|n| format!("user{n}")).collect();
@@ -136,7 +138,7 @@ async fn one_to_200_users_are_asked_about_at_once() {
 }
 
 #[tokio::test]
-async fn a_subscription_tells_what_changes_until_it_ends() {
+async fn a_subscription_pushes_changes_until_unsubscribed() {
     let server = Server::start(&[("liveness.web_close_grace", "0s"), ("login.policy", "dual")]);
     let (mut eve, _) = server.login("eve", "web").await;
     let snapshot = eve.ok(subscribe(&["bob"])).await["statuses"][0].clone();
@@ -146,7 +148,7 @@ async fn a_subscription_tells_what_changes_until_it_ends() {
     let push = pushed(&mut eve).await;
     let mut expected = ok["status"].clone();
     expected["type"] = json!("status");
-    assert_eq!(push, expected, "what the login itself was told");
+    assert_eq!(push, expected, "the status in the login reply");
 
     let (page, _) = server.login("bob", "web").await;
     let both = pushed(&mut eve).await;
@@ -177,19 +179,19 @@ async fn a_subscription_tells_what_changes_until_it_ends() {
 }
 
 #[tokio::test]
-async fn what_watchers_cannot_tell_apart_is_not_pushed() {
+async fn invisible_changes_are_not_pushed() {
     let server = Server::start(&[]);
     let (mut eve, _) = server.login("eve", "web").await;
     let (mut tab, first) = server.login("bob", "web").await;
     let seen = eve.ok(subscribe(&["bob"])).await["statuses"][0].clone();
     assert_eq!(version(&seen), version(&first["status"]));
 
-    // Another tab of the browser; a second login of the same device.
+    // Another tab of the browser: a second login of the same device.
     let (mut second, ok) = server.login("bob", "web").await;
     assert_eq!(ok["kicked"], json!([]));
     nothing_pushed(&mut eve).await;
     let asked = eve.ok(query(&["bob"])).await["statuses"][0].clone();
-    assert!(version(&asked) > version(&seen), "yet it was recorded");
+    assert!(version(&asked) > version(&seen), "the change was recorded");
     assert_eq!(asked["since"], seen["since"]);
     tab.ok(json!({ "type": "logout" })).await;
     second.ok(json!({ "type": "background" })).await;
@@ -216,7 +218,7 @@ async fn a_custom_status_is_set_cleared_and_bounded() {
         assert!(version(&push) > before, "{push}");
         before = version(&push);
 
-        // The same text again changes nothing.
+        // The same text is not a change.
         let same = bob.ok(json!({ "type": "set", "custom": custom })).await;
         assert_eq!(same, set);
         nothing_pushed(&mut eve).await;
@@ -233,12 +235,12 @@ async fn a_custom_status_is_set_cleared_and_bounded() {
 }
 
 #[tokio::test]
-async fn ones_own_status_is_watched_like_any_other() {
+async fn users_can_watch_their_own_status() {
     let server = Server::start(&[("login.policy", "dual")]);
     let mut eve = watcher(&server, json!([])).await;
     eve.ok(subscribe(&["eve"])).await;
     eve.send(&json!({ "type": "set", "id": 9, "custom": "hi" })).await;
-    // The push may come before the reply or not at all; never after it, for it is not newer.
+    // A push may come before the reply or not at all, but never after: it would not be newer.
     let mut heard = eve.message().await;
     if heard["type"] == "status" {
         assert_eq!(heard["custom"], "hi");
@@ -289,7 +291,7 @@ async fn pushes_and_answers_never_go_back() {
 }
 
 #[tokio::test]
-async fn ones_sessions_are_listed_and_ended_by_oneself() {
+async fn users_list_and_kick_their_own_sessions() {
     let server = Server::start(&[("login.policy", "multi")]);
     let mut desk = server.connect().await;
     let token = crate::support::token("ann");
@@ -328,14 +330,14 @@ async fn ones_sessions_are_listed_and_ended_by_oneself() {
     assert_eq!(desk.error(kick(&own)).await, "bad_request", "one logs out instead");
     let (_bob, bob) = server.login("bob", "web").await;
     desk.ok(kick(&bob["session"])).await;
-    assert_eq!(server.user("bob").await["state"], "Online", "another's is none of one's own");
+    assert_eq!(server.user("bob").await["state"], "Online", "another user's session is not kicked");
     assert_eq!(desk.ok(kick(&ok["session"])).await, json!({}));
     let list = desk.ok(json!({ "type": "sessions" })).await["sessions"].clone();
     assert_eq!(list.as_array().map(Vec::len), Some(1));
 }
 
 #[tokio::test]
-async fn the_background_is_told_and_only_a_mini_program_has_a_deadline() {
+async fn only_a_mini_program_in_background_has_a_deadline() {
     let server = Server::start(&[("login.policy", "multi")]);
     for platform in ["android", "ios", "ipad", "windows", "mac", "linux", "web"] {
         let (mut client, _) = server.login(platform, platform).await;
@@ -365,7 +367,7 @@ async fn the_background_is_told_and_only_a_mini_program_has_a_deadline() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_watches_no_more() {
+async fn subscriptions_end_with_their_session() {
     let server = Server::start(&[]);
     let (mut eve, _) = server.login("eve", "linux").await;
     eve.ok(subscribe(&["a", "b", "c"])).await;

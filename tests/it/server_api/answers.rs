@@ -1,4 +1,4 @@
-//! What every answer has in common, and the formats that a request may choose from.
+//! Common headers of answers, and content negotiation.
 
 use std::io::Read;
 
@@ -20,7 +20,7 @@ fn header<'a>(answer: &'a Response, name: &str) -> Option<&'a str> {
     answer.headers().get(name).and_then(|value| value.to_str().ok())
 }
 
-/// What is answered to these bytes, which ask for the end of the connection.
+/// Sends bytes with `Connection: close`; returns the answer.
 async fn raw(server: &Server, request: &str) -> String {
     let mut stream = TcpStream::connect(server.address).await.expect("a connection");
     stream.write_all(request.as_bytes()).await.expect("to send");
@@ -30,7 +30,7 @@ async fn raw(server: &Server, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn no_answer_is_sniffed_or_kept_unless_it_says_so() {
+async fn every_answer_has_nosniff_and_no_store_unless_it_sets_its_own() {
     let server =
         Server::start(&[("tencent.sdk_app_id", "7"), ("tencent.secret_key", "known to few")]);
     for (path, kept) in [
@@ -60,7 +60,7 @@ async fn no_answer_is_sniffed_or_kept_unless_it_says_so() {
 }
 
 #[tokio::test]
-async fn every_request_names_one_host() {
+async fn requests_without_exactly_one_valid_host_are_refused() {
     let server = Server::start(&[]);
     for path in ["/health", "/v1/stats", "/static/presence.js", "/ws", "/nothing"] {
         for (hosts, names_one) in [
@@ -96,13 +96,13 @@ async fn every_request_names_one_host() {
         }
     }
     let answer = raw(&server, "GET /health HTTP/1.0\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.0 200"), "a health check of an old kind: {answer}");
+    assert!(answer.starts_with("HTTP/1.0 200"), "an HTTP/1.0 health check: {answer}");
     let answer = raw(&server, "GET /health HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.0 400"), "{answer}");
 }
 
 #[tokio::test]
-async fn a_file_that_is_known_is_not_sent_again() {
+async fn a_matching_etag_is_answered_with_304() {
     let server = Server::start(&[]);
     for coding in ["identity", "gzip", "br"] {
         let accept = ("accept-encoding", coding);
@@ -132,7 +132,7 @@ async fn a_file_that_is_known_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn files_are_compressed_as_a_request_likes() {
+async fn files_are_compressed_by_accept_encoding() {
     let server = Server::start(&[]);
     let plain = send(&server, "/static/presence.js", &[]).await;
     assert_eq!(header(&plain, "content-encoding"), None);
@@ -181,11 +181,11 @@ async fn files_are_compressed_as_a_request_likes() {
     }
     tags.sort();
     tags.dedup();
-    assert_eq!(tags.len(), 3, "each coding has a tag of its own");
+    assert_eq!(tags.len(), 3, "each coding has its own tag");
 }
 
 #[tokio::test]
-async fn metrics_are_text_unless_open_metrics_is_asked_for() {
+async fn metrics_are_text_unless_accept_prefers_openmetrics() {
     const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
     const OPEN: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let server = Server::start(&[]);
@@ -223,7 +223,7 @@ async fn metrics_are_text_unless_open_metrics_is_asked_for() {
     }
 }
 
-/// Each sample comes after the type of its own metric, and each metric has one.
+/// Asserts that each metric has one type, followed by its own samples.
 fn check_text_format(text: &str) {
     let (mut name, mut kind, mut seen) = ("", "", Vec::new());
     for line in text.lines() {
@@ -260,7 +260,7 @@ fn check_text_format(text: &str) {
 }
 
 #[tokio::test]
-async fn a_kept_connection_outlives_the_handshake_and_ends_after_its_time() {
+async fn keep_alive_outlasts_the_handshake_timeout_and_then_closes() {
     let server =
         Server::start(&[("server.handshake_timeout", "200ms"), ("server.keep_alive", "1500ms")]);
     let mut stream = TcpStream::connect(server.address).await.expect("a connection");

@@ -1,4 +1,4 @@
-//! What the dashboard shows of the hub itself: counts over time, nodes, watchers, settings.
+//! The calls behind the dashboard's overview: stats, series, nodes, watchers and settings.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ async fn get(server: &Server, path: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_statistics_say_why() {
+async fn stats_count_by_kind_reason_and_cause() {
     let server = Server::start(&[("login.policy", "multi")]);
     let (mut web, _) = server.login("bob", "web").await;
     let (phone, _) = server.login("amy", "android").await;
@@ -74,11 +74,11 @@ async fn asked(address: std::net::SocketAddr, path: &str) -> reqwest::Response {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_point_is_taken_each_five_seconds_though_nobody_looks_and_an_hour_is_kept() {
+async fn a_stats_point_is_recorded_every_five_seconds_and_kept_for_an_hour() {
     let lab = Lab::new();
-    let (address, _) = lab.open_door(|settings| settings.keys = admin());
+    let (address, _) = lab.serve_http(|settings| settings.keys = admin());
     let _ana = lab.listener("ana", "mac").await;
-    // Paused time passes by itself while all that is done is to wait.
+    // Paused time advances by itself while all tasks wait.
     for _ in 0..61 * 12 {
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
@@ -91,7 +91,7 @@ async fn a_point_is_taken_each_five_seconds_though_nobody_looks_and_an_hour_is_k
     let points = hour["points"].as_array().expect("points");
     assert!((719..=721).contains(&points.len()), "{} points", points.len());
     let at = |point: &Value| point["at"].as_u64().expect("a time");
-    // The last may be from when time passed as it does.
+    // The last points may be from after `resume`.
     for pair in points[..points.len() - 3].windows(2) {
         assert_eq!(at(&pair[1]) - at(&pair[0]), 5000);
     }
@@ -148,7 +148,7 @@ async fn the_nodes_are_listed() {
 }
 
 #[tokio::test]
-async fn who_watches_somebody_is_told_with_all_their_sessions() {
+async fn watchers_of_a_user_are_listed_by_session() {
     let server = Server::start(&[("login.policy", "multi")]);
     let mut watchers = Vec::new();
     for (user, platform) in [("ann", "web"), ("ann", "mac"), ("bob", "ios"), ("<b>", "linux")] {
@@ -195,7 +195,7 @@ async fn who_watches_somebody_is_told_with_all_their_sessions() {
 }
 
 #[tokio::test]
-async fn the_configuration_is_for_admins_and_tells_no_secret() {
+async fn config_call_is_for_admins_and_hides_secrets() {
     let (viewers, admins) =
         (format!("[\"{VIEWER_KEY}\"]"), format!("[\"{ADMIN_KEY}\", \"another-admin-key\"]"));
     let webhook = format!("[\"{WEBHOOK_SECRET}\"]");
@@ -232,7 +232,7 @@ async fn the_configuration_is_for_admins_and_tells_no_secret() {
     assert_eq!(config["auth"]["admin_keys"], json!(["(hidden)", "(hidden)"]));
     assert_eq!(config["liveness"]["web_silence"], "90s");
 
-    // It has every key that `config.toml` documents, and hides what `check-config` hides.
+    // The call returns the same as `check-config` prints.
     let mut command = crate::support::command(
         server.directory.path(),
         &[

@@ -1,4 +1,4 @@
-//! Who is let in at the dashboard, and what its cookie opens.
+//! The dashboard's login, its cookie, and the audit log.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -57,16 +57,16 @@ async fn a_login_sets_a_cookie_that_scripts_and_other_sites_cannot_use() {
     let expires = body["expires"].as_u64().expect("a time");
     assert!(expires.abs_diff(before + 8 * 3600 * 1000) < 60_000, "{expires}");
 
-    let proxied = |way: &'static str| {
+    let proxied = |proto: &'static str| {
         let request = server.http("POST", "/v1/admin/session").json(&json!({ "key": ADMIN_KEY }));
-        request.header("x-forwarded-proto", way).send()
+        request.header("x-forwarded-proto", proto).send()
     };
-    for (way, is_secure) in [("https", true), ("HTTPS, http", true), ("http", false)] {
-        let set = set_cookie(&proxied(way).await.expect("an answer"));
-        assert_eq!(set.ends_with("; Secure"), is_secure, "{way}: {set}");
-        assert!(!set.starts_with(pair), "each login has a cookie of its own");
+    for (proto, is_secure) in [("https", true), ("HTTPS, http", true), ("http", false)] {
+        let set = set_cookie(&proxied(proto).await.expect("an answer"));
+        assert_eq!(set.ends_with("; Secure"), is_secure, "{proto}: {set}");
+        assert!(!set.starts_with(pair), "each login has its own cookie");
     }
-    // What somebody says who is no proxy does not count.
+    // Headers of an untrusted peer are ignored.
     let untrusting = server_with(&[]);
     let request = untrusting.http("POST", "/v1/admin/session").json(&json!({ "key": ADMIN_KEY }));
     let answer = request.header("x-forwarded-proto", "https").send().await.expect("an answer");
@@ -74,7 +74,7 @@ async fn a_login_sets_a_cookie_that_scripts_and_other_sites_cannot_use() {
 }
 
 #[tokio::test]
-async fn a_cookie_reads_and_acts_as_its_role_may() {
+async fn a_cookie_has_the_rights_of_its_role() {
     let server = server_with(&[]);
     let (_bob, _) = server.login("bob", "web").await;
     let admin = cookie(server.address, ADMIN_KEY).await;
@@ -98,7 +98,7 @@ async fn a_cookie_reads_and_acts_as_its_role_may() {
             let request = server.http(method, path).header("cookie", cookie).body(body);
             assert_eq!(refused(request).await, refusal(401, "unauthorized"), "{path} {cookie}");
         }
-        // A key counts before the cookie.
+        // A key takes precedence over the cookie.
         let request = server.http(method, path).header("cookie", &admin).body(body);
         let request = request.bearer_auth("not-a-key-of-this-hub");
         assert_eq!(refused(request).await, refusal(401, "unauthorized"), "{path}");
@@ -122,7 +122,7 @@ async fn a_cookie_reads_and_acts_as_its_role_may() {
 }
 
 #[tokio::test]
-async fn the_cookie_opens_nothing_but_v1() {
+async fn the_cookie_is_accepted_only_under_v1() {
     let server = server_with(&[
         ("auth.secret", ""),
         ("tencent.sdk_app_id", "7"),
@@ -152,13 +152,13 @@ async fn the_cookie_opens_nothing_but_v1() {
 }
 
 #[tokio::test]
-async fn two_hubs_on_one_host_leave_each_other_logged_in() {
+async fn two_hubs_on_one_host_use_different_cookies() {
     let mut one = server_with(&[]);
     let other = server_with(&[]);
     let logins = [cookie(one.address, ADMIN_KEY).await, cookie(other.address, ADMIN_KEY).await];
     let name = |cookie: &str| cookie.split_once('=').expect("a name").0.to_owned();
-    assert_ne!(name(&logins[0]), name(&logins[1]), "one would take the place of the other");
-    // A browser sends both to both, for it does not look at the port.
+    assert_ne!(name(&logins[0]), name(&logins[1]), "one cookie would replace the other");
+    // A browser sends both cookies to both hubs: cookies ignore the port.
     let both = logins.join("; ");
     let ask = async |server: &Server, method: &str| {
         let request = server.http(method, "/v1/admin/session").header("cookie", &both);
@@ -168,16 +168,16 @@ async fn two_hubs_on_one_host_leave_each_other_logged_in() {
         assert_eq!(ask(server, "GET").await.status(), 200);
     }
     let set = set_cookie(&ask(&one, "DELETE").await);
-    assert_eq!(name(&set), name(&logins[0]), "only its own is taken away");
+    assert_eq!(name(&set), name(&logins[0]), "only its own cookie is removed");
     assert_eq!(ask(&one, "GET").await.status(), 401);
     assert_eq!(ask(&other, "GET").await.status(), 200);
     one.restart(&[("auth.admin_keys", &format!("[\"{ADMIN_KEY}\"]"))]);
     let again = cookie(one.address, ADMIN_KEY).await;
-    assert_eq!(name(&again), name(&logins[0]), "browsers do not collect cookies over restarts");
+    assert_eq!(name(&again), name(&logins[0]), "restarts do not change the cookie's name");
 }
 
 #[tokio::test]
-async fn one_logs_out() {
+async fn logout_ends_only_that_login() {
     let server = server_with(&[]);
     let [one, other] =
         [cookie(server.address, VIEWER_KEY).await, cookie(server.address, VIEWER_KEY).await];
@@ -196,20 +196,20 @@ async fn one_logs_out() {
         assert!(set.contains("Path=/v1;"), "{set}");
         assert_eq!(refused(who(&one)).await, refusal(401, "unauthorized"));
     }
-    assert_eq!(who(&other).send().await.expect("an answer").status(), 200, "nobody else is");
+    assert_eq!(who(&other).send().await.expect("an answer").status(), 200, "the other login stays");
     let by_key = server.http("GET", "/v1/admin/session").bearer_auth(API_KEY);
     let answer = json_of(by_key.send().await.expect("an answer")).await;
     assert_eq!((&answer["role"], &answer["expires"]), (&json!("api"), &Value::Null));
 }
 
 #[tokio::test]
-async fn wrong_keys_are_slowed_down_and_right_ones_are_not() {
+async fn wrong_keys_are_rate_limited_and_correct_ones_are_not() {
     let server = server_with(&[("server.trusted_proxies", "[\"127.0.0.1\"]")]);
     let from = async |address: &str, key: &str| {
         let request = server.http("POST", "/v1/admin/session").json(&json!({ "key": key }));
         request.header("x-forwarded-for", address).send().await.expect("an answer")
     };
-    // Right keys cost nothing.
+    // Correct keys do not count.
     for _ in 0..7 {
         assert_eq!(from("192.0.2.1", VIEWER_KEY).await.status(), 200);
     }
@@ -227,7 +227,7 @@ async fn wrong_keys_are_slowed_down_and_right_ones_are_not() {
     assert_eq!(json_of(answer).await["error"]["code"], "rate_limited");
     assert_eq!(from("192.0.2.2", ADMIN_KEY).await.status(), 200, "another address");
     assert_eq!(from("2001:db8::1", "x").await.status(), 401);
-    // A key in a header is a back end's, which nobody's mistakes may lock out.
+    // Keys in headers are not limited: failed dashboard logins must not lock out a back end.
     let stats = server.http("GET", "/v1/stats").header("x-forwarded-for", "192.0.2.1");
     assert_eq!(stats.bearer_auth(API_KEY).send().await.expect("an answer").status(), 200);
 
@@ -247,7 +247,7 @@ fn keys(viewer: &[&str], admin: &[&str]) -> ApiKeys {
     ApiKeys::new(&texts(viewer), &[], &texts(admin))
 }
 
-/// Lets time pass, as the hub sees it.
+/// Advances the hub's time.
 async fn pass(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
@@ -255,9 +255,9 @@ async fn pass(time: Duration) {
 }
 
 #[tokio::test]
-async fn a_login_ends_after_eight_hours_and_a_slowed_address_may_try_again() {
+async fn a_login_expires_after_eight_hours_and_the_wrong_key_limit_refills() {
     let lab = Lab::new();
-    let (address, _) = lab.open_door(|settings| settings.keys = keys(&[VIEWER_KEY], &[ADMIN_KEY]));
+    let (address, _) = lab.serve_http(|settings| settings.keys = keys(&[VIEWER_KEY], &[ADMIN_KEY]));
     let admin = cookie(address, ADMIN_KEY).await;
     for _ in 0..5 {
         assert_eq!(log_in(address, "not-a-key-of-this-hub").await.status(), 401);
@@ -277,27 +277,31 @@ async fn a_login_ends_after_eight_hours_and_a_slowed_address_may_try_again() {
 }
 
 #[tokio::test]
-async fn a_login_ends_with_its_key_and_changes_with_its_role() {
+async fn a_login_ends_when_its_key_is_removed_and_follows_its_role() {
     let lab = Lab::new();
-    let (address, door) = lab.open_door(|settings| settings.keys = keys(&["viewer"], &["a", "b"]));
+    let (address, app) = lab.serve_http(|settings| settings.keys = keys(&["viewer"], &["a", "b"]));
     let [a, b] = [cookie(address, "a").await, cookie(address, "b").await];
     let who = async |cookie: &str| {
         let request = http(address, "GET", "/v1/admin/session").header("cookie", cookie);
         json_of(request.send().await.expect("an answer")).await["role"].clone()
     };
     let reload = |keys: ApiKeys| {
-        let mut settings = presence_hub::http::Settings::clone(&door.settings());
+        let mut settings = presence_hub::http::Settings::clone(&app.settings());
         settings.keys = keys;
-        door.set_settings(settings);
+        app.set_settings(settings);
     };
     reload(keys(&["a"], &["c"]));
     assert_eq!((who(&a).await, who(&b).await), (json!("viewer"), Value::Null));
     reload(keys(&[], &["a", "b", "c"]));
-    assert_eq!((who(&a).await, who(&b).await), (json!("admin"), Value::Null), "it is over");
+    assert_eq!(
+        (who(&a).await, who(&b).await),
+        (json!("admin"), Value::Null),
+        "the login has ended"
+    );
 }
 
 #[tokio::test]
-async fn a_reload_ends_the_logins_of_a_key_that_is_gone() {
+async fn a_reload_ends_the_logins_and_streams_of_a_removed_key() {
     let file = |keys: &str| format!("[auth]\nadmin_keys = {keys}\n");
     let server =
         Server::with_file(&file("[\"the-first-of-two-keys\", \"the-second-of-two-keys\"]"), &[]);
@@ -315,14 +319,14 @@ async fn a_reload_ends_the_logins_of_a_key_that_is_gone() {
     };
     until("the reload", async || status(&first).await == 401).await;
     assert_eq!(status(&second).await, 200);
-    // What streams to whoever logged in by it ends with the next event.
+    // Event streams of the removed key end with the next event.
     let _ann = server.login("ann", "web").await;
     let _bob = server.login("bob", "web").await;
     until("the end", async || matches!(stream.chunk().await, Ok(None) | Err(_))).await;
 }
 
 #[tokio::test]
-async fn what_is_done_is_noted_with_who_whom_and_why() {
+async fn actions_are_audited_with_caller_user_and_reason() {
     let server = server_with(&[]);
     let (_bob, _) = server.login("bob", "web").await;
     let (_eve, _) = server.login("<img src=x>", "web").await;
@@ -378,7 +382,7 @@ async fn what_is_done_is_noted_with_who_whom_and_why() {
 }
 
 #[tokio::test]
-async fn wrong_keys_of_back_ends_are_noted_but_do_not_fill_the_log() {
+async fn audit_lines_about_wrong_keys_are_rate_limited() {
     let server = server_with(&[]);
     for _ in 0..50 {
         let request = server.http("GET", "/v1/stats").bearer_auth("not-a-key-of-this-hub");
@@ -390,7 +394,7 @@ async fn wrong_keys_of_back_ends_are_noted_but_do_not_fill_the_log() {
 }
 
 #[test]
-fn logins_are_bounded_by_key_and_end_in_time() {
+fn logins_are_bounded_per_key_and_expire() {
     let keys = keys(&["viewer"], &["admin"]);
     let mark = |key: &str| keys.bearer(key).expect("a key").mark;
     let logins = Logins::default();
@@ -399,20 +403,20 @@ fn logins_are_bounded_by_key_and_end_in_time() {
     let ids: Vec<_> = (0..=LOGINS_MAX as u64).map(|n| logins.begin(mark("admin"), at(n))).collect();
     assert_eq!(logins.len(), LOGINS_MAX + 1);
     let now = at(LOGINS_MAX as u64);
-    assert_eq!(logins.find(&ids[0], now), None, "the earliest gave way");
+    assert_eq!(logins.find(&ids[0], now), None, "the oldest login was evicted");
     assert_eq!(logins.find(&ids[1], now).map(|login| login.key), Some(mark("admin")));
-    assert!(logins.find(&other, now).is_some(), "another key's did not");
+    assert!(logins.find(&other, now).is_some(), "not the login of another key");
     let last = logins.find(&other, now).expect("a login").expires;
     assert_eq!(last, at(0) + LOGIN_TTL);
     assert!(logins.find(&other, last).is_none());
     logins.begin(mark("admin"), last + LOGIN_TTL);
-    assert_eq!(logins.len(), 1, "what has expired is cleared away");
+    assert_eq!(logins.len(), 1, "expired logins are removed");
     logins.keep(|key| key != mark("admin"));
     assert!(logins.is_empty());
 }
 
 #[test]
-fn a_bucket_takes_back_what_was_not_used() {
+fn a_bucket_accepts_unused_tokens_back() {
     let rate = Rate { burst: 2, per: 1, interval: Duration::from_secs(10) };
     let at = |seconds: u64| Timestamp::from_millis(seconds * 1000);
     let mut bucket = Bucket::default();
@@ -425,7 +429,7 @@ fn a_bucket_takes_back_what_was_not_used() {
 }
 
 #[test]
-fn a_bucket_is_kept_until_it_is_full_again() {
+fn buckets_are_evicted_only_when_full_again() {
     let rate = Rate { burst: 2, per: 1, interval: Duration::from_secs(10) };
     let at = |seconds: u64| Timestamp::from_millis(seconds * 1000);
     for begin in [1_000, 1_007, 1_019] {
@@ -435,12 +439,12 @@ fn a_bucket_is_kept_until_it_is_full_again() {
         assert!(take(0) && take(0) && !take(0), "from {begin} on");
         assert!(!take(9) && take(19) && !take(19), "one came back");
         assert!(take(39) && take(39) && !take(39), "no more than both");
-        // Others, many of them, do not fill it up.
+        // Many other keys do not refill it.
         assert!((2..40_000).all(|other| buckets.take(&other, &rate, at(begin + 39))));
         assert!(!take(39));
         buckets.put_back(&1);
         assert!(take(39) && !take(39));
-        // Nor do so many that the earlier half is forgotten; of still more, it is one of those.
+        // 60,000 keys evict the older half, but not this one; 160,000 evict it too.
         assert!((40_000..60_000).all(|other| buckets.take(&other, &rate, at(begin + 39))));
         assert!(!take(39));
         assert!((60_000..160_000).all(|other| buckets.take(&other, &rate, at(begin + 39))));
@@ -449,7 +453,7 @@ fn a_bucket_is_kept_until_it_is_full_again() {
 }
 
 #[test]
-fn a_bucket_is_kept_for_as_long_as_the_rate_of_now_takes_to_fill_it() {
+fn bucket_eviction_follows_the_current_rate() {
     let fast = Rate { burst: 1, per: 1, interval: Duration::from_secs(1) };
     let slow = Rate { burst: 1, per: 1, interval: Duration::from_secs(1000) };
     let at = |seconds: u64| Timestamp::from_millis(seconds * 1000);

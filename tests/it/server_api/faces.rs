@@ -1,3 +1,5 @@
+//! Listening addresses, probes, static pages, development calls and TLS.
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -16,7 +18,7 @@ use super::{ADMIN_KEY, json_of, refusal, refused};
 use crate::support::{API_KEY, SOON, Server, http, make_certificate, token};
 
 #[tokio::test]
-async fn the_hub_says_that_it_lives_and_is_ready() {
+async fn health_and_ready_answer_200() {
     let server = Server::start(&[]);
     for path in ["/health", "/ready"] {
         let answer = server.http("GET", path).send().await.expect("an answer");
@@ -26,7 +28,7 @@ async fn the_hub_says_that_it_lives_and_is_ready() {
 }
 
 #[tokio::test]
-async fn metrics_are_for_loopback_or_for_whoever_has_a_key() {
+async fn metrics_need_a_key_except_from_loopback() {
     let server = Server::start(&[]);
     let (_ann, _) = server.login("ann", "web").await;
     let answer = server.http("GET", "/metrics").send().await.expect("an answer");
@@ -49,7 +51,7 @@ async fn metrics_are_for_loopback_or_for_whoever_has_a_key() {
     ] {
         assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
     }
-    assert!(!text.contains("ann"), "users are no labels");
+    assert!(!text.contains("ann"), "user ids must not be labels");
     for header in ["x-forwarded-for", "forwarded", "x-real-ip", "via"] {
         let request = || server.http("GET", "/metrics").header(header, "127.0.0.1");
         assert_eq!(refused(request()).await, refusal(401, "unauthorized"), "{header}");
@@ -59,7 +61,7 @@ async fn metrics_are_for_loopback_or_for_whoever_has_a_key() {
 }
 
 #[tokio::test]
-async fn the_pages_are_served_safely() {
+async fn pages_have_security_headers_and_etags() {
     let server = Server::start(&[]);
     let get = async |path: &str| server.http("GET", path).send().await.expect("an answer");
     let home = get("/").await;
@@ -96,7 +98,7 @@ async fn the_pages_are_served_safely() {
 }
 
 #[tokio::test]
-async fn no_path_leads_out_of_the_pages() {
+async fn path_traversal_is_not_found() {
     let server = Server::start(&[]);
     for path in [
         "/static/../config.toml",
@@ -120,7 +122,7 @@ async fn no_path_leads_out_of_the_pages() {
     }
 }
 
-/// The address that a face listens on, as the log tells it.
+/// The address of a face, from the log.
 async fn face(server: &Server, name: &str) -> SocketAddr {
     let line = server.until_logged(&["listening", &format!("face={name}")]).await;
     let address = line.split("address=").nth(1).expect("an address");
@@ -128,7 +130,7 @@ async fn face(server: &Server, name: &str) -> SocketAddr {
 }
 
 #[tokio::test]
-async fn the_api_and_the_metrics_may_have_addresses_of_their_own() {
+async fn admin_and_metrics_can_have_their_own_addresses() {
     let server = Server::start(&[
         ("server.admin_listen", "127.0.0.1:0"),
         ("server.metrics_listen", "127.0.0.1:0"),
@@ -159,12 +161,12 @@ async fn the_api_and_the_metrics_may_have_addresses_of_their_own() {
     }
     let forwarded = http(metrics, "GET", "/metrics").header("x-forwarded-for", "::1");
     let answer = forwarded.send().await.expect("an answer");
-    assert_eq!(answer.status(), 200, "it is open to whoever reaches it");
+    assert_eq!(answer.status(), 200, "the metrics address needs no key");
     assert!(answer.text().await.expect("a text").contains("presence_hub_connections 1"));
 }
 
 #[tokio::test]
-async fn the_dashboard_is_where_the_api_is() {
+async fn the_dashboard_is_served_on_the_admin_address() {
     let (server, _) = in_development(&[("server.admin_listen", "127.0.0.1:0")]);
     let admin = face(&server, "Admin").await;
     let dashboard = server.greeting.lines().find(|line| line.contains("dashboard")).expect("it");
@@ -186,7 +188,7 @@ async fn the_dashboard_is_where_the_api_is() {
     }
 }
 
-/// A hub in development mode, and a key that it made.
+/// A hub in development mode, and its development key.
 fn in_development(settings: &[(&str, &str)]) -> (Server, String) {
     let settings = [&[("auth.secret", ""), ("auth.api_keys", "[]")], settings].concat();
     let server = Server::start(&settings);
@@ -196,7 +198,7 @@ fn in_development(settings: &[(&str, &str)]) -> (Server, String) {
 }
 
 #[tokio::test]
-async fn development_calls_are_for_this_machine_and_its_key() {
+async fn development_calls_need_a_loopback_host_and_the_dev_key() {
     let (server, key) = in_development(&[]);
     let call = |path: &str| server.http("POST", path).body(json!({ "user": "ann" }).to_string());
     for path in ["/dev/token", "/dev/ignore"] {
@@ -207,7 +209,7 @@ async fn development_calls_are_for_this_machine_and_its_key() {
             call(path).bearer_auth(&key),
         ] {
             let (status, code) = refused(request).await;
-            // What is asked is read first, and a session is wanted to be ignored.
+            // The body is parsed before the key is checked, and `/dev/ignore` requires a session.
             assert!([400, 401].contains(&status), "{path}: {status} {code}");
         }
     }
@@ -225,7 +227,7 @@ async fn development_calls_are_for_this_machine_and_its_key() {
         let login = json!({ "type": "login", "token": token, "platform": "web", "device": "d" });
         assert_eq!(client.ok(login).await["user"], "ann");
     }
-    // It is no key to the server API; the admin key beside it is.
+    // The development key is not valid for the server API; the generated admin key is.
     let stats = || server.http("GET", "/v1/stats");
     assert_eq!(refused(stats().bearer_auth(&key)).await, refusal(401, "unauthorized"));
     let path = server.directory.path().join("data/admin-key");
@@ -235,7 +237,7 @@ async fn development_calls_are_for_this_machine_and_its_key() {
 }
 
 #[tokio::test]
-async fn a_development_token_may_be_for_one_platform() {
+async fn a_development_token_can_be_limited_to_one_platform() {
     let (server, key) = in_development(&[]);
     let mint = async |body: Value| {
         let request = server.http("POST", "/dev/token").header("x-dev-key", &key);
@@ -260,7 +262,7 @@ async fn a_development_token_may_be_for_one_platform() {
 }
 
 #[tokio::test]
-async fn a_development_token_lives_as_long_as_asked() {
+async fn a_development_token_has_the_requested_ttl() {
     let (server, key) = in_development(&[]);
     let request = server.http("POST", "/dev/token").header("x-dev-key", &key);
     let answer = request.body(r#"{"user":"ann","ttl":"75s"}"#).send().await.expect("an answer");
@@ -274,7 +276,7 @@ async fn a_development_token_lives_as_long_as_asked() {
 }
 
 #[tokio::test]
-async fn an_ignored_session_is_lost_by_silence() {
+async fn an_ignored_session_ends_by_silence() {
     let windows = [("liveness.web_ping", "200ms"), ("liveness.web_silence", "700ms")];
     let (server, key) = in_development(&windows);
     let answer = server.http("POST", "/dev/token").header("x-dev-key", &key);
@@ -326,7 +328,7 @@ impl Tls {
 }
 
 #[tokio::test]
-async fn the_hub_speaks_tls_where_it_has_a_certificate() {
+async fn the_hub_serves_tls_with_a_certificate() {
     let tls = Tls::start(&[
         ("server.handshake_timeout", "1s"),
         ("auth.admin_keys", &format!("[\"{ADMIN_KEY}\"]")),
@@ -365,12 +367,12 @@ async fn the_hub_speaks_tls_where_it_has_a_certificate() {
     drop(socket);
     tls.server.until_logged(&["session ended", "ann"]).await;
 
-    // Whoever speaks plainly, or says nothing, is cut.
+    // Clients without TLS, and silent ones, are disconnected.
     let mut plain = TcpStream::connect(tls.server.address).await.expect("a connection");
     plain.write_all(request).await.expect("to send");
     let mut silent = TcpStream::connect(tls.server.address).await.expect("a connection");
     let mut said = Vec::new();
-    // A reset is an end, too.
+    // A reset also counts as the end.
     timeout(SOON, plain.read_to_end(&mut said)).await.expect("an end").ok();
     assert!(!said.starts_with(b"HTTP"), "{said:?}");
     timeout(SOON, silent.read_to_end(&mut said)).await.expect("an end").ok();

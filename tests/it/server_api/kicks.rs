@@ -1,10 +1,10 @@
-//! Which bodies kick, which revoke, and which are refused.
+//! Bodies of kicks: which kick, which revoke tokens, and which are refused.
 
 use serde_json::{Value, json};
 
 use crate::support::{API_KEY, Server};
 
-/// Kicks bob with a body as it is written.
+/// Kicks bob with this body.
 async fn kick(server: &Server, body: &str) -> (u16, Value) {
     let request = server.http("POST", "/v1/users/bob/kick").bearer_auth(API_KEY);
     let answer = request.body(body.to_owned()).send().await.expect("an answer");
@@ -13,7 +13,7 @@ async fn kick(server: &Server, body: &str) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn a_kick_that_names_nothing_is_refused_and_kicks_nobody() {
+async fn a_kick_without_a_target_is_refused_and_ends_no_session() {
     let server = Server::start(&[]);
     let (mut bob, _) = server.login("bob", "web").await;
     let session = "0".repeat(32);
@@ -54,7 +54,7 @@ async fn a_kick_that_names_nothing_is_refused_and_kicks_nobody() {
 }
 
 #[tokio::test]
-async fn only_a_kick_of_all_revokes() {
+async fn only_a_kick_of_all_revokes_tokens() {
     let server = Server::start(&[("login.policy", "multi")]);
     let (mut page, ok) = server.login("bob", "web").await;
     let (mut phone, _) = server.login("bob", "ios").await;
@@ -76,14 +76,14 @@ async fn only_a_kick_of_all_revokes() {
     assert_eq!((status, &answer["revoked"]), (200, &json!(true)));
     assert_eq!(answer["kicked"].as_array().map(Vec::len), Some(1), "{answer}");
     assert_eq!(tablet.until_closed().await.1, Some(4501));
-    // A user who is not known may hold tokens all the same.
+    // An unknown user may also hold tokens.
     let (status, answer) =
         server.call("POST", "/v1/users/zed/kick", Some(json!({ "all": true }))).await;
     assert_eq!((status, answer), (200, json!({ "kicked": [], "revoked": true })));
 }
 
 #[tokio::test]
-async fn names_that_a_url_cannot_bear_are_no_user_ids() {
+async fn dot_segments_are_not_valid_user_ids() {
     let server = Server::start(&[]);
     let (_, body) =
         server.call("POST", "/v1/status", Some(json!({ "users": [".", "..", "..."] }))).await;

@@ -1,4 +1,4 @@
-//! The log, the snapshot and the lists as the server API shows them.
+//! History, events, snapshot and lists of the server API, and its OpenAPI document.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ fn causes(page: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn v6_a_history_tells_why_the_latest_first_and_in_pages() {
+async fn v6_history_has_causes_newest_first_in_pages() {
     let server = Server::start(&[]);
     let (mut loser, _) = server.login("ana", "windows").await;
     let (mut winner, _) = server.login("ana", "mac").await;
@@ -31,7 +31,7 @@ async fn v6_a_history_tells_why_the_latest_first_and_in_pages() {
     assert_eq!(causes(&page), ["logout", "login", "kicked", "login"]);
     assert_eq!(page["next"], Value::Null);
     let kicked = &page["events"][2];
-    assert_eq!(kicked["by"]["device"], "mac", "whose login kicked it");
+    assert_eq!(kicked["by"]["device"], "mac", "the device whose login kicked it");
     assert!(kicked["evidence"]["last_heard"].is_u64(), "{kicked}");
     assert_eq!(kicked["terminal"]["to"], Value::Null);
     let login = &page["events"][1];
@@ -61,7 +61,7 @@ async fn v6_a_history_tells_why_the_latest_first_and_in_pages() {
 }
 
 #[tokio::test]
-async fn events_are_read_in_pages_and_an_old_or_foreign_cursor_is_gone() {
+async fn events_are_read_in_pages_and_expired_cursors_are_410() {
     let server = Server::start(&[]);
     let begin = get(&server, "/v1/events").await;
     assert_eq!(begin["events"], json!([]));
@@ -80,7 +80,7 @@ async fn events_are_read_in_pages_and_an_old_or_foreign_cursor_is_gone() {
         let next = page["next"].as_str().expect("a cursor");
         let events = page["events"].as_array().expect("events");
         if events.is_empty() {
-            assert_eq!(next, after, "one goes on from where one was");
+            assert_eq!(next, after, "an empty page returns the same cursor");
             break;
         }
         users.extend(events.iter().map(|event| event["user"].clone()));
@@ -94,7 +94,7 @@ async fn events_are_read_in_pages_and_an_old_or_foreign_cursor_is_gone() {
     }
 }
 
-/// Reads frames of an event stream until there are so many events; returns them with their ids.
+/// Reads an event stream until `count` events have arrived; returns them with their ids.
 async fn stream(
     server: &Server,
     path: &str,
@@ -109,7 +109,7 @@ async fn stream(
     let answer = request.send().await.expect("an answer");
     assert_eq!(answer.headers()["content-type"], "text/event-stream; charset=utf-8");
     assert_eq!(answer.headers()["cache-control"], "no-cache, no-store");
-    assert_eq!(answer.headers()["x-accel-buffering"], "no", "nginx passes it on as it comes");
+    assert_eq!(answer.headers()["x-accel-buffering"], "no", "nginx must not buffer it");
     let (mut answer, mut text) = (answer, String::new());
     let read = async {
         loop {
@@ -131,7 +131,7 @@ async fn stream(
 }
 
 #[tokio::test]
-async fn events_are_streamed_live_and_go_on_where_the_stream_broke_off() {
+async fn event_streams_are_live_and_resume_from_last_event_id() {
     let server = Server::start(&[]);
     let begin = get(&server, "/v1/events").await["next"].as_str().expect("a cursor").to_owned();
     let path = format!("/v1/events?after={begin}");
@@ -146,7 +146,7 @@ async fn events_are_streamed_live_and_go_on_where_the_stream_broke_off() {
         events.iter().map(|(_, event)| event["status"]["custom"].clone()).collect();
     assert_eq!(customs, [Value::Null, json!("0"), json!("1"), json!("2")]);
     let rest = stream(&server, &path, Some(&events[1].0), 2).await;
-    assert_eq!(rest, events[2..], "Last-Event-ID counts, not what the address says");
+    assert_eq!(rest, events[2..], "Last-Event-ID takes precedence over the query");
 
     let wrong = |last: &'static str| {
         let request = server.http("GET", "/v1/events").bearer_auth(API_KEY);
@@ -171,7 +171,7 @@ async fn a_snapshot_and_the_events_after_it_make_an_exact_copy() {
         for status in some["statuses"].as_array().expect("statuses") {
             copy.insert(status["user"].as_str().expect("a user").to_owned(), status.clone());
         }
-        // Somebody changes between two pages.
+        // Change users between two pages.
         clients.pop().expect("a client").ok(json!({ "type": "logout" })).await;
         clients[0].ok(json!({ "type": "set", "custom": page })).await;
         match some["next"].as_str() {
@@ -199,7 +199,7 @@ async fn a_snapshot_and_the_events_after_it_make_an_exact_copy() {
 }
 
 #[tokio::test]
-async fn sessions_are_listed_by_what_is_asked_and_in_pages() {
+async fn sessions_are_filtered_and_listed_in_pages() {
     let server = Server::start(&[("login.policy", "multi")]);
     let mut clients = Vec::new();
     for n in 0..4 {
@@ -276,7 +276,7 @@ async fn users_are_listed_by_prefix_and_state() {
 }
 
 #[tokio::test]
-async fn the_description_lists_every_call() {
+async fn openapi_lists_every_call() {
     let server = Server::start(&[]);
     let answer = server.http("GET", "/openapi.json").send().await.expect("an answer");
     let text = answer.text().await.expect("a body");
@@ -315,7 +315,7 @@ async fn the_description_lists_every_call() {
 }
 
 #[tokio::test]
-async fn every_call_is_described_with_a_name_and_a_tag_for_generated_clients() {
+async fn openapi_gives_every_call_an_operation_id_and_a_tag() {
     let server = Server::start(&[]);
     let answer = server.http("GET", "/openapi.json").send().await.expect("an answer");
     let text = answer.text().await.expect("a body");
@@ -356,7 +356,7 @@ async fn every_call_is_described_with_a_name_and_a_tag_for_generated_clients() {
     let count = names.len();
     names.sort();
     names.dedup();
-    assert_eq!(names.len(), count, "each name is given once");
+    assert_eq!(names.len(), count, "each operation id is unique");
     let schemas = document["components"]["schemas"].as_object().expect("schemas");
     for name in schemas.keys() {
         let is_of_rust =

@@ -1,4 +1,4 @@
-//! What operators ask of the hub itself, and look for in its lists.
+//! Calls for operators: audit log, addresses, defaults, and searches in lists.
 
 use presence_hub::auth::ApiKeys;
 use presence_hub::store::{Commit, Revision};
@@ -26,7 +26,7 @@ async fn audit(server: &Server, query: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn audit_entries_are_listed_latest_first_with_who_and_what() {
+async fn audit_entries_are_listed_newest_first_with_caller_and_action() {
     let server = server_with(&[]);
     let (_bob, _) = server.login("bob", "web").await;
     let before = crate::support::now_millis();
@@ -82,7 +82,7 @@ async fn audit_entries_are_listed_latest_first_with_who_and_what() {
 }
 
 #[tokio::test]
-async fn audit_keeps_the_latest_thousand_and_strangers_push_out_nobody() {
+async fn audit_keeps_a_thousand_entries_and_wrong_keys_do_not_evict_them() {
     let server = server_with(&[]);
     let log_in = async |key: &str| {
         let request = server.http("POST", "/v1/admin/session").json(&json!({ "key": key }));
@@ -104,7 +104,7 @@ async fn audit_keeps_the_latest_thousand_and_strangers_push_out_nobody() {
 }
 
 #[tokio::test]
-async fn addresses_are_listed_by_how_many_websockets_they_have_open() {
+async fn addresses_are_listed_by_number_of_open_websockets() {
     let server = server_with(&[("server.trusted_proxies", "[\"127.0.0.1\"]")]);
     let from = async |address: &str| {
         let url = format!("ws://{}/ws", server.address);
@@ -140,7 +140,7 @@ async fn addresses_are_listed_by_how_many_websockets_they_have_open() {
 }
 
 #[tokio::test]
-async fn defaults_are_what_no_file_and_no_variable_sets() {
+async fn defaults_call_ignores_file_and_variables() {
     let server = server_with(&[("liveness.web_silence", "90s")]);
     let (config, defaults) =
         (get(&server, "/v1/config").await, get(&server, "/v1/config/defaults").await);
@@ -165,7 +165,7 @@ async fn defaults_are_what_no_file_and_no_variable_sets() {
 }
 
 #[tokio::test]
-async fn users_are_found_by_what_their_ids_contain() {
+async fn users_are_found_by_text_in_their_ids() {
     let server = server_with(&[]);
     let mut clients = Vec::new();
     for user in ["anna", "hanna", "joanna", "otto", "susanna"] {
@@ -193,7 +193,7 @@ async fn users_are_found_by_what_their_ids_contain() {
 }
 
 #[tokio::test]
-async fn one_search_looks_at_ten_thousand_users_at_most() {
+async fn one_search_scans_at_most_ten_thousand_users() {
     let lab = Lab::new();
     let (_ann, _) = lab.login("ann", "mac").await;
     let record = lab.record("ann").await;
@@ -207,7 +207,7 @@ async fn one_search_looks_at_ten_thousand_users_at_most() {
         let user = id(&format!("user-{n:05}"));
         lab.store.commit(&user, Revision::default(), commit).await.expect("the store");
     }
-    let (address, _) = lab.open_door(|settings| {
+    let (address, _) = lab.serve_http(|settings| {
         settings.keys = ApiKeys::new(&[], &[API_KEY.to_owned()], &[]);
     });
     let page = async |query: &str| {
@@ -215,7 +215,7 @@ async fn one_search_looks_at_ten_thousand_users_at_most() {
         json_of(request.bearer_auth(API_KEY).send().await.expect("an answer")).await
     };
     let first = page("contains=-104").await;
-    assert_eq!(first["statuses"], json!([]), "they come after the first ten thousand");
+    assert_eq!(first["statuses"], json!([]), "the matches come after the first ten thousand users");
     let next = first["next"].as_str().expect("a next");
     let rest = page(&format!("contains=-104&limit=1000&cursor={next}")).await;
     assert_eq!(rest["statuses"].as_array().map(Vec::len), Some(100));
@@ -223,7 +223,7 @@ async fn one_search_looks_at_ten_thousand_users_at_most() {
 }
 
 #[tokio::test]
-async fn sessions_are_listed_by_how_their_app_begins() {
+async fn sessions_are_filtered_by_app_prefix() {
     let server = server_with(&[("login.policy", "multi")]);
     let mut clients = Vec::new();
     for (platform, app) in [("web", "shop 4.2"), ("mac", "shop 4.3"), ("ios", "chat 1")] {

@@ -1,4 +1,4 @@
-//! What stands after the question mark, and the places in lists that go there.
+//! Query parameters and page tokens.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{API_KEY, SOON, Server};
 
-/// Every call with parameters, and the parameters that it knows.
+/// Every call with parameters, and its parameters.
 const CALLS: [(&str, &[&str]); 10] = [
     ("/v1/refusals", &["user", "limit"]),
     ("/v1/users", &["prefix", "state", "cursor", "limit"]),
@@ -30,7 +30,7 @@ fn message(body: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn an_empty_parameter_is_absent_and_an_unknown_one_refused_in_every_call() {
+async fn empty_query_parameters_are_absent_and_unknown_ones_are_refused() {
     let server = Server::start(&[]);
     let _ann = server.login("ann", "web").await;
     for (path, parameters) in CALLS {
@@ -56,9 +56,9 @@ async fn an_empty_parameter_is_absent_and_an_unknown_one_refused_in_every_call()
     assert_eq!((status, message(&body)), (400, "`login` is missing, and is required"));
 }
 
-/// The `next` of each list, with another page to come.
-async fn places(server: &Server) -> Vec<(&'static str, &'static str, String)> {
-    let mut places = Vec::new();
+/// The `next` of each list's first page.
+async fn page_tokens(server: &Server) -> Vec<(&'static str, &'static str, String)> {
+    let mut tokens = Vec::new();
     for (path, parameter) in [
         ("/v1/users", "cursor"),
         ("/v1/sessions", "cursor"),
@@ -70,13 +70,13 @@ async fn places(server: &Server) -> Vec<(&'static str, &'static str, String)> {
         let (status, body) = get(server, &format!("{path}?limit=1")).await;
         assert_eq!(status, 200, "{body}");
         let next = body["next"].as_str().unwrap_or_else(|| panic!("{path}: {body}"));
-        places.push((path, parameter, next.to_owned()));
+        tokens.push((path, parameter, next.to_owned()));
     }
-    places
+    tokens
 }
 
 #[tokio::test]
-async fn a_place_that_this_list_did_not_give_out_is_refused() {
+async fn page_tokens_of_other_lists_and_damaged_ones_are_refused() {
     let server = Server::start(&[("login.policy", "multi")]);
     let mut clients = Vec::new();
     for user in ["ann", "bob", "zoë / 漢"] {
@@ -86,18 +86,18 @@ async fn a_place_that_this_list_did_not_give_out_is_refused() {
             clients.push(client);
         }
     }
-    let places = places(&server).await;
-    let distinct: BTreeSet<_> = places.iter().map(|(_, _, next)| next.as_str()).collect();
-    assert_eq!(distinct.len(), places.len(), "{places:?}");
-    for (path, parameter, next) in &places {
-        let ask = async |place: &str| get(&server, &format!("{path}?{parameter}={place}")).await;
+    let tokens = page_tokens(&server).await;
+    let distinct: BTreeSet<_> = tokens.iter().map(|(_, _, next)| next.as_str()).collect();
+    assert_eq!(distinct.len(), tokens.len(), "{tokens:?}");
+    for (path, parameter, next) in &tokens {
+        let ask = async |token: &str| get(&server, &format!("{path}?{parameter}={token}")).await;
         assert_eq!(ask(next).await.0, 200, "{path}");
         let is_of_log = next.bytes().all(|byte| byte.is_ascii_digit());
         let mut wrong: Vec<String> =
             ["xx", "0x1", "-1", "%2B1", "1.5", "null", "ann", "1:ann", "NOW", "%20", "%FF"]
                 .map(str::to_owned)
                 .to_vec();
-        let others = places.iter().filter(|(other, ..)| other != path);
+        let others = tokens.iter().filter(|(other, ..)| other != path);
         wrong.extend(
             others.map(|(.., next)| next.clone()).filter(|next| !is_of_log || !is_digits(next)),
         );
@@ -113,19 +113,19 @@ async fn a_place_that_this_list_did_not_give_out_is_refused() {
                 format!("{head}{other}{}", &tail[1..]),
             ]);
         }
-        for place in wrong {
-            let (status, body) = ask(&place).await;
+        for token in wrong {
+            let (status, body) = ask(&token).await;
             assert_eq!(
                 (status, &body["error"]["code"]),
                 (400, &json!("bad_request")),
-                "{path} {place}: {body}"
+                "{path} {token}: {body}"
             );
             assert!(message(&body).starts_with(&format!("`{parameter}`: expected ")), "{body}");
         }
     }
-    let (.., watchers) = &places[3];
+    let (.., watchers) = &tokens[3];
     let (status, _) = get(&server, &format!("/v1/users/bob/watchers?cursor={watchers}")).await;
-    assert_eq!(status, 400, "it is of another user's watchers");
+    assert_eq!(status, 400, "the token is for another user's watchers");
     let (status, _) = get(&server, "/v1/webhooks/dead?cursor=xx").await;
     assert_eq!(status, 400);
 }
@@ -135,7 +135,7 @@ fn is_digits(text: &str) -> bool {
 }
 
 #[tokio::test]
-async fn lists_are_read_to_their_end_by_their_places() {
+async fn page_tokens_lead_through_whole_lists() {
     let server = Server::start(&[("login.policy", "multi")]);
     let mut clients = Vec::new();
     for n in 0..7 {
@@ -150,15 +150,15 @@ async fn lists_are_read_to_their_end_by_their_places() {
         ("/v1/sessions", "cursor", "sessions"),
         ("/v1/users/ann/watchers", "cursor", "watchers"),
     ] {
-        let (mut users, mut place) = (Vec::new(), String::new());
+        let (mut users, mut token) = (Vec::new(), String::new());
         loop {
-            let (status, page) = get(&server, &format!("{path}?limit=2&{parameter}={place}")).await;
+            let (status, page) = get(&server, &format!("{path}?limit=2&{parameter}={token}")).await;
             assert_eq!(status, 200, "{page}");
             users.extend(
                 page[list].as_array().expect("a list").iter().map(|one| one["user"].clone()),
             );
             let Some(next) = page["next"].as_str() else { break };
-            next.clone_into(&mut place);
+            next.clone_into(&mut token);
         }
         let distinct: BTreeSet<_> = users.iter().map(ToString::to_string).collect();
         assert_eq!((users.len(), distinct.len()), (7, 7), "{path}");
@@ -166,14 +166,14 @@ async fn lists_are_read_to_their_end_by_their_places() {
 }
 
 #[tokio::test]
-async fn events_may_be_read_from_now_on() {
+async fn events_after_now_are_only_new_ones() {
     let server = Server::start(&[]);
     let (mut ann, _) = server.login("ann", "mac").await;
     let (status, page) = get(&server, "/v1/events?after=now").await;
     assert_eq!((status, &page["events"]), (200, &json!([])));
     let now = page["next"].as_str().expect("a cursor").to_owned();
     let (_, all) = get(&server, "/v1/events").await;
-    assert_eq!(all["next"], page["next"], "what was before is left out");
+    assert_eq!(all["next"], page["next"], "earlier events are left out");
 
     let request = server.http("GET", "/v1/events?after=now").bearer_auth(API_KEY);
     let request = request.header("accept", "text/event-stream");
@@ -188,7 +188,7 @@ async fn events_may_be_read_from_now_on() {
         text.clone()
     };
     let begin = read("\n\n").await;
-    assert_eq!(begin, format!("id: {now}\n\n"), "a stream that breaks off now goes on from here");
+    assert_eq!(begin, format!("id: {now}\n\n"), "an interrupted stream resumes from here");
     ann.ok(json!({ "type": "set", "custom": "first" })).await;
     let live = read("first").await;
     assert_eq!(live.matches("data: ").count(), 1, "{live}");

@@ -1,4 +1,4 @@
-//! Refused logins: who, why, from where, in the log and in `GET /v1/refusals`.
+//! Refused logins in the log and in `GET /v1/refusals`: user, reason and address.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::support::{
     API_KEY, Server, lies_between, now_millis, now_secs, token, token_with, until,
 };
 
-/// Tries to log in with this message; returns the close code.
+/// Sends this login message, which must fail; returns the close code.
 async fn attempt(server: &Server, mut login: Value) -> Option<u16> {
     let mut client = server.connect().await;
     if login["type"].is_null() {
@@ -29,7 +29,7 @@ fn login(token: &str, device: &str) -> Value {
 }
 
 #[tokio::test]
-async fn each_refused_login_is_listed_and_logged_with_what_can_be_read() {
+async fn refused_logins_are_listed_and_logged_with_all_readable_fields() {
     let server = Server::start(&[("login.on_conflict", "reject_new")]);
     let begun = now_millis();
     let (_desk, ok) = server.login("ann", "mac").await;
@@ -97,7 +97,7 @@ async fn each_refused_login_is_listed_and_logged_with_what_can_be_read() {
 }
 
 #[tokio::test]
-async fn what_a_stranger_writes_cannot_break_a_line_or_name_what_is_no_user() {
+async fn refused_logins_cannot_forge_log_lines_or_invalid_users() {
     let server = Server::start(&[]);
     let exp = now_secs() + 3600;
     let long = "x".repeat(129);
@@ -126,7 +126,7 @@ async fn what_a_stranger_writes_cannot_break_a_line_or_name_what_is_no_user() {
 }
 
 #[tokio::test]
-async fn refusals_are_listed_latest_first_by_user_and_up_to_a_limit() {
+async fn refusals_are_listed_newest_first_by_user_and_limit() {
     let viewers = format!("[\"{VIEWER_KEY}\"]");
     let server = Server::start(&[("auth.viewer_keys", &viewers)]);
     assert_eq!(refusals(&server, "").await, Vec::<Value>::new());
@@ -157,7 +157,7 @@ async fn refusals_are_listed_latest_first_by_user_and_up_to_a_limit() {
 }
 
 #[tokio::test]
-async fn a_flood_of_refusals_neither_fills_the_log_nor_the_memory() {
+async fn refused_logins_are_bounded_in_log_and_memory() {
     let server = Server::start(&[]);
     let first = token_with(json!({ "sub": "first", "exp": 1000 }));
     attempt(&server, login(&first, "d")).await;
@@ -177,7 +177,7 @@ async fn a_flood_of_refusals_neither_fills_the_log_nor_the_memory() {
 }
 
 #[tokio::test]
-async fn a_visitor_who_never_logs_in_is_listed_too() {
+async fn login_timeouts_are_listed_as_refusals() {
     let server = Server::start(&[("login.timeout", "100ms")]);
     let mut visitor = server.connect().await;
     assert_eq!(visitor.until_closed().await.1, Some(4000));

@@ -1,4 +1,4 @@
-//! The API that is compatible with Tencent Cloud IM's.
+//! The API compatible with Tencent Cloud IM.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::usersig::{SDK_APP_ID, SECRET_KEY, UserSig, packed, query};
 const QUERY: &str = "openim/query_online_status";
 const KICK: &str = "im_open_login_svc/kick";
 
-/// What tls-sig-api-v2 makes for `administrator` at 1,700,000,000 for an hour, without a userbuf
-/// and with one, and the key of its own example.
+/// UserSigs by tls-sig-api-v2 for `administrator` at 1,700,000,000, valid for an hour, without and
+/// with a userbuf, and the key of its example.
 const THEIRS: [&str; 2] = [
     "eJyrVgrxCdYrSy1SslJQMtIzUNJRAItkpqTmlWSmZUIkElNyM-Myi0uKEkvyi2BKilOyEwsKMlOACgxNDKAAKpdaUZBZ\
      lAqUMTaDi5Vk5oJEDM3R1BZnpoPsCItITSsPKSmp9AzwrCy3rCioKAnLsMg3SQzyzirMrKowCsr1Kw82ccnw9rRVqgUA\
@@ -27,14 +27,14 @@ const THEIRS: [&str; 2] = [
 ];
 const THEIR_KEY: &str = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e";
 
-/// A hub that knows the application of the tests.
+/// Starts a hub configured with the tests' application.
 fn start(settings: &[(&str, &str)]) -> Server {
     let app = SDK_APP_ID.to_string();
     let own = [("tencent.sdk_app_id", app.as_str()), ("tencent.secret_key", SECRET_KEY)];
     Server::start(&[&own, settings].concat())
 }
 
-/// Posts to a command; the answer is in the documented frame, whatever it says.
+/// Posts to a command; checks the documented format of the answer.
 async fn post(server: &Server, command: &str, query: &str, body: &str) -> Value {
     let request = server.http("POST", &format!("/v4/{command}?{query}"));
     let answer = request.body(body.to_owned()).send().await.expect("an answer");
@@ -58,7 +58,7 @@ async fn code(server: &Server, command: &str, query: &str, body: &str) -> u64 {
 }
 
 #[test]
-fn what_the_official_library_signs_is_verified() {
+fn signatures_of_the_official_library_are_verified() {
     let verifier = UserSigVerifier::new(SDK_APP_ID, THEIR_KEY);
     let at = |secs: u64| Timestamp::from_millis(secs * 1000);
     for usersig in THEIRS {
@@ -81,7 +81,7 @@ fn what_the_official_library_signs_is_verified() {
 }
 
 #[test]
-fn what_was_changed_after_it_was_signed_is_refused() {
+fn a_usersig_changed_after_signing_is_refused() {
     let verifier = UserSigVerifier::new(SDK_APP_ID, SECRET_KEY);
     let verify = |claims: &Value| {
         let usersig = packed(claims.to_string().as_bytes());
@@ -106,7 +106,7 @@ fn what_was_changed_after_it_was_signed_is_refused() {
         assert_eq!(verify(&claims), Err(UserSigFault::WrongKey), "{field} {value}");
     }
 
-    // Whoever may choose an identifier with lines of its own is still nobody else.
+    // An identifier with line breaks must not pass for another identifier.
     let rest = format!("\nTLS.sdkappid:{SDK_APP_ID}\nTLS.time:{}\nTLS.expire:3600", signed.time);
     let lines = format!("administrator{rest}\nTLS.userbuf:x");
     let mut claims = UserSig { identifier: &lines, userbuf: None, ..signed }.claims();
@@ -116,7 +116,7 @@ fn what_was_changed_after_it_was_signed_is_refused() {
 }
 
 #[tokio::test]
-async fn without_an_application_there_is_nothing() {
+async fn without_an_application_v4_is_not_found() {
     let server = Server::start(&[("tencent.secret_key", SECRET_KEY)]);
     let query = query("administrator", &UserSig::of("administrator").text());
     for command in [QUERY, KICK, "openim/nothing"] {
@@ -128,7 +128,7 @@ async fn without_an_application_there_is_nothing() {
 }
 
 #[tokio::test]
-async fn each_signature_that_does_not_hold_has_its_code() {
+async fn each_invalid_usersig_has_its_documented_code() {
     let server = start(&[]);
     let usual = UserSig::of("administrator");
     let unreadable = |change: &dyn Fn(&mut Value)| {
@@ -137,7 +137,7 @@ async fn each_signature_that_does_not_hold_has_its_code() {
         packed(claims.to_string().as_bytes())
     };
     let good = usual.text();
-    // With the bound gone, this one would hold.
+    // Valid, except that it exceeds the size limit.
     let bomb = format!("{}{}", usual.claims(), " ".repeat(8 * 1024 * 1024));
     let rows = [
         (good.clone(), 0),
@@ -202,7 +202,7 @@ async fn only_administrators_may_call() {
 }
 
 #[tokio::test]
-async fn what_is_no_command_is_said_in_the_same_frame() {
+async fn unknown_commands_are_answered_in_the_documented_format() {
     let server = start(&[]);
     let query = query("administrator", &UserSig::of("administrator").text());
     for command in ["openim/nothing", "openim/kick", "im_open_login_svc/querystate", "x", "a/b/c"] {
@@ -215,14 +215,14 @@ async fn what_is_no_command_is_said_in_the_same_frame() {
         assert_eq!(answer.status(), 200, "{method}");
         assert_eq!(json_of(answer).await["ErrorCode"], 60002, "{method}");
     }
-    // A key of the server API is none here.
+    // A key of the server API is not accepted.
     let request = server.http("POST", &format!("/v4/{QUERY}")).bearer_auth(API_KEY);
     let answer = request.body(r#"{"To_Account":["a"]}"#).send().await.expect("an answer");
     assert_eq!(json_of(answer).await["ErrorCode"], 60012);
 }
 
 #[tokio::test]
-async fn a_query_tells_states_in_the_order_asked() {
+async fn a_query_returns_states_in_the_order_of_the_request() {
     let server = start(&[]);
     let (_bob, _) = server.login("bob", "web").await;
     let (phone, _) = server.login("amy", "ios").await;
@@ -252,20 +252,20 @@ async fn a_query_tells_states_in_the_order_asked() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_not_remembered_may_be_an_error() {
+async fn unknown_accounts_can_be_reported_as_errors() {
     let server = start(&[("tencent.unknown_account_error", "true")]);
     let (mut bob, _) = server.login("bob", "web").await;
     bob.ok(json!({ "type": "logout" })).await;
     let answer = ask(&server, QUERY, &json!({ "To_Account": ["zoe", "bob", ""] })).await;
     let bob = json!({ "To_Account": "bob", "Status": "Offline", "State": "Offline" });
-    assert_eq!(answer["QueryResult"], json!([bob]), "he is gone, and known");
+    assert_eq!(answer["QueryResult"], json!([bob]), "logged out, but known");
     let unknown = |user: &str| json!({ "To_Account": user, "ErrorCode": 70107 });
     assert_eq!(answer["ErrorList"], json!([unknown("zoe"), unknown("")]));
     assert_eq!(answer["ActionStatus"], "OK");
 }
 
 #[tokio::test]
-async fn the_detail_names_each_terminal_as_tencent_does() {
+async fn detail_uses_tencents_platform_names() {
     let server = start(&[("login.policy", "multi"), ("login.miniprogram_as_web", "false")]);
     let names = [
         ("android", "Android"),
@@ -285,13 +285,17 @@ async fn the_detail_names_each_terminal_as_tencent_does() {
         let mut body = json!({ "To_Account": ["bob", "zoe"], "IsNeedDetail": 1 });
         body.as_object_mut().expect("a body").extend(more.as_object().expect("more").clone());
         let answer = ask(&server, QUERY, &body).await;
-        assert_eq!(answer["QueryResult"][1].get("Detail"), None, "nobody has no terminals");
+        assert_eq!(
+            answer["QueryResult"][1].get("Detail"),
+            None,
+            "an unknown user has no terminals"
+        );
         answer["QueryResult"][0]["Detail"].clone()
     };
     let online = names.map(|(_, name)| json!({ "Platform": name, "Status": "Online" }));
     assert_eq!(detail(json!({})).await, json!(online));
 
-    // The phone's app is closed, and the user is Online elsewhere.
+    // The phone disconnects, and the user stays Online elsewhere.
     drop(clients.remove(1));
     let gone = async {
         while detail(json!({})).await[1]["Status"] != "PushOnline" {
@@ -306,18 +310,18 @@ async fn the_detail_names_each_terminal_as_tencent_does() {
     let mut instids: Vec<_> = devices.as_array().expect("a list").iter().collect();
     instids.sort_by_key(|device| device["Instid"].as_i64());
     instids.dedup_by_key(|device| device["Instid"].as_i64().expect("a number"));
-    assert_eq!(instids.len(), names.len(), "each device has its own: {devices}");
+    assert_eq!(instids.len(), names.len(), "each device has its own id: {devices}");
     clients.push(server.login("bob", "ios").await.0);
     let again = detail(json!({ "IsReturnInstid": 1 })).await;
     let phone = |detail: &Value| {
         let mut devices = detail.as_array().expect("a list").iter();
         devices.find(|device| device["Platform"] == "iPhone").expect("a phone")["Instid"].clone()
     };
-    assert_eq!(phone(&again), phone(&devices), "a device keeps its own");
+    assert_eq!(phone(&again), phone(&devices), "a device keeps its id");
 }
 
 #[tokio::test]
-async fn more_is_told_only_where_it_is_asked_for() {
+async fn optional_fields_are_returned_only_on_request() {
     let server = start(&[]);
     let (mut bob, _) = server.login("bob", "web").await;
     let first = async |flags: Value| {
@@ -340,7 +344,7 @@ async fn more_is_told_only_where_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_kick_ends_every_terminal_and_revokes() {
+async fn a_kick_ends_every_terminal_and_revokes_tokens() {
     let server = start(&[("login.policy", "multi")]);
     for field in ["UserID", "Identifier"] {
         let old = json!({ "sub": "bob", "iat": now_secs() - 60, "exp": now_secs() + 3600 });
@@ -367,7 +371,7 @@ async fn a_kick_ends_every_terminal_and_revokes() {
 }
 
 #[tokio::test]
-async fn a_wrong_body_has_its_code() {
+async fn invalid_bodies_have_their_documented_codes() {
     let server = start(&[]);
     let query = query("administrator", &UserSig::of("administrator").text());
     let many: Vec<_> = (0..501).map(|n| format!("user{n}")).collect();
@@ -402,7 +406,7 @@ async fn a_wrong_body_has_its_code() {
 }
 
 #[tokio::test]
-async fn the_type_that_is_said_of_a_body_does_not_matter() {
+async fn the_content_type_is_ignored() {
     let server = start(&[]);
     let query = query("administrator", &UserSig::of("administrator").text());
     let types =
@@ -418,7 +422,7 @@ async fn the_type_that_is_said_of_a_body_does_not_matter() {
 }
 
 #[tokio::test]
-async fn the_application_can_change_while_the_hub_runs() {
+async fn a_reload_changes_the_application() {
     let file =
         |key: &str| format!("[tencent]\nsdk_app_id = {SDK_APP_ID}\nsecret_key = \"{key}\"\n");
     let server = Server::with_file("", &[]);

@@ -1,4 +1,4 @@
-//! Whoever sees only the message of an error knows what to change.
+//! Error messages for invalid calls, word for word: each must say what to change.
 
 use futures::SinkExt;
 use reqwest::RequestBuilder;
@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{ADMIN_KEY, VIEWER_KEY, json_of};
 use crate::support::{API_KEY, Server};
 
-/// JSON that is nested too deeply to be read.
+/// JSON that is nested too deeply.
 const DEEP: &str = "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\
                     [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[";
 const NOT_AN_ID: &str = "`user`: a user id has 1 to 128 bytes, no control characters, and no white \
@@ -17,7 +17,7 @@ const NOT_AN_ID_EITHER: &str = "`user`: a user id has 1 to 128 bytes, no control
                                 white space at its ends; `.` and `..` are not allowed, because \
                                 clients remove them from a URL's path; got \"..\"";
 
-/// Calls that are wrong: method, path, body, and what is answered.
+/// Invalid calls: method, path, body, and the error message.
 const CALLS: &[(&str, &str, &str, &str)] = &[
     ("POST", "/v1/status", r#"{"users":"bob"}"#, r#"`users`: expected a list, got "bob""#),
     (
@@ -186,7 +186,7 @@ const CALLS: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
-/// Messages that are wrong, and what is answered.
+/// Invalid messages, and their error messages.
 const MESSAGES: [(&str, &str); 18] = [
     (r#"nonsense"#, "the message is not valid JSON: expected a value (line 1, column 2)"),
     (r#"["ping",3]"#, r#"the message must be a JSON object, got the list ["ping",3]"#),
@@ -221,7 +221,7 @@ const MESSAGES: [(&str, &str); 18] = [
 ];
 
 #[tokio::test]
-async fn an_error_names_the_field_what_was_given_and_what_was_expected() {
+async fn errors_name_the_field_the_given_value_and_the_expected_one() {
     let server = Server::start(&[]);
     let mut wrong = Vec::new();
     for (method, path, body, expected) in CALLS {
@@ -236,11 +236,11 @@ async fn an_error_names_the_field_what_was_given_and_what_was_expected() {
     assert_eq!(wrong, [""; 0]);
 }
 
-/// A request, by headers, method and path, with the status and the message that it is answered with.
+/// A refused request: headers, method, path, status and message.
 type Refused =
     (&'static [(&'static str, &'static str)], &'static str, &'static str, u16, &'static str);
 
-/// Requests whose key is missing, wrong or not allowed.
+/// Requests whose key is missing, unknown or not allowed.
 const KEYS: &[Refused] = &[
     (&[], "GET", "/v1/stats", 401, MISSING),
     (&[("authorization", "Bearer ")], "GET", "/v1/stats", 401, UNREADABLE),
@@ -266,7 +266,7 @@ const UNKNOWN: &str = "unknown API key: it is not one of auth.api_keys, auth.adm
 const ADMINS_ONLY: &str = "this call needs a key of auth.admin_keys";
 
 #[tokio::test]
-async fn an_error_of_an_api_key_says_whether_it_is_missing_unknown_or_not_allowed() {
+async fn api_key_errors_distinguish_missing_unknown_and_forbidden() {
     let (viewers, admins) = (format!("[\"{VIEWER_KEY}\"]"), format!("[\"{ADMIN_KEY}\"]"));
     let server = Server::start(&[("auth.viewer_keys", &viewers), ("auth.admin_keys", &admins)]);
     let said = async |request: RequestBuilder| {
@@ -296,7 +296,7 @@ async fn an_error_of_an_api_key_says_whether_it_is_missing_unknown_or_not_allowe
 }
 
 #[tokio::test]
-async fn an_error_on_a_socket_names_the_field_what_was_given_and_what_was_expected() {
+async fn websocket_errors_name_the_field_the_given_value_and_the_expected_one() {
     let server = Server::start(&[]);
     for (n, (message, expected)) in MESSAGES.into_iter().enumerate() {
         let (mut client, _) = server.login(&format!("user-{n}"), "linux").await;

@@ -1,9 +1,9 @@
-//! A certificate for tests of TLS.
+//! Generates certificates for TLS tests.
 
 use std::path::Path;
 use std::process::Command;
 
-/// Makes a certificate for localhost and its key, as PEM files in a directory.
+/// Generates a certificate for localhost and its key, as PEM files in a directory.
 pub(crate) fn make_certificate(directory: &Path) -> (String, String) {
     let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| directory.join(name));
     let output = Command::new("openssl")

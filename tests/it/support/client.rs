@@ -1,4 +1,4 @@
-//! A WebSocket client that does what a test tells it.
+//! A WebSocket client that tests control step by step.
 
 use std::time::Duration;
 
@@ -13,20 +13,19 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use super::tokens::token;
 
-/// A client that does what it is told and nothing more; reading answers pings.
+/// A client that acts only when told to. Reading answers pings.
 pub(crate) struct Client<S = TcpStream> {
     pub(crate) socket: WebSocketStream<S>,
     next_id: u64,
-    /// How long it waits to hear something.
-    patience: Duration,
+    /// The timeout for the next message.
+    hear_timeout: Duration,
 }
 
-/// What a client hears.
+/// What a client receives.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Heard {
-    /// A message.
     Message(Value),
-    /// The Close frame's code.
+    /// A Close frame with this code.
     Closed(u16),
     /// The end without a Close frame.
     Gone,
@@ -34,8 +33,8 @@ pub(crate) enum Heard {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// A client on a socket whose handshake is done.
-    pub(crate) fn over(socket: WebSocketStream<S>, patience: Duration) -> Self {
-        Self { socket, next_id: 0, patience }
+    pub(crate) fn over(socket: WebSocketStream<S>, hear_timeout: Duration) -> Self {
+        Self { socket, next_id: 0, hear_timeout }
     }
 
     /// Sends a message as it is.
@@ -43,10 +42,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.socket.send(Message::text(message.to_string())).await.expect("to send");
     }
 
-    /// Hears the next message, or the end; answers pings meanwhile.
+    /// Returns the next message, or the end; answers pings meanwhile.
     pub(crate) async fn hear(&mut self) -> Heard {
         loop {
-            let next = timeout(self.patience, self.socket.next()).await;
+            let next = timeout(self.hear_timeout, self.socket.next()).await;
             let next = next.expect("something to be heard");
             match next {
                 Some(Ok(Message::Text(text))) => {
@@ -62,7 +61,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    /// Hears the next message.
+    /// Returns the next message.
     pub(crate) async fn message(&mut self) -> Value {
         match self.hear().await {
             Heard::Message(message) => message,
@@ -70,7 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    /// Hears messages until the end; returns them and the close code.
+    /// Reads until the end; returns the messages and the close code.
     pub(crate) async fn until_closed(&mut self) -> (Vec<Value>, Option<u16>) {
         let mut messages = Vec::new();
         loop {
@@ -82,7 +81,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    /// Sends a request and hears its answer; what else is heard meanwhile is lost.
+    /// Sends a request and returns its reply; drops other messages.
     pub(crate) async fn request(&mut self, mut message: Value) -> Value {
         self.next_id += 1;
         message["id"] = json!(self.next_id);
@@ -95,7 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    /// Sends a request and hears its answer, unless the connection ends first.
+    /// Like `request`, but returns `None` if the connection ends first.
     pub(crate) async fn try_request(&mut self, mut message: Value) -> Option<Value> {
         self.next_id += 1;
         message["id"] = json!(self.next_id);
@@ -108,20 +107,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    /// Sends a request that succeeds.
+    /// Sends a request that must succeed; returns its result.
     pub(crate) async fn ok(&mut self, message: Value) -> Value {
         let reply = self.request(message).await;
         assert!(reply.get("ok").is_some(), "{reply}");
         reply["ok"].clone()
     }
 
-    /// Sends a request that fails; returns its code.
+    /// Sends a request that must fail; returns the error code.
     pub(crate) async fn error(&mut self, message: Value) -> String {
         let reply = self.request(message).await;
         reply["error"]["code"].as_str().unwrap_or_else(|| panic!("{reply}")).to_owned()
     }
 
-    /// Logs in.
     pub(crate) async fn login(&mut self, user: &str, platform: &str, device: &str) -> Value {
         let token = token(user);
         let login =

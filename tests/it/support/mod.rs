@@ -1,4 +1,4 @@
-//! What the tests from outside share: a hub of their own, clients of it, and tokens for them.
+//! Shared by the tests from outside: a hub process, clients, tokens and certificates.
 
 mod certificate;
 mod client;

@@ -1,4 +1,4 @@
-//! A hub of a test's own: the real binary, its log, and calls of its server API.
+//! Runs the real binary for a test, with its log and calls of its server API.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -19,19 +19,20 @@ use super::tokens::SECRET;
 
 /// The key to the server API in tests.
 pub(crate) const API_KEY: &str = "an-api-key-for-tests";
-/// What webhooks are signed with in tests.
+/// The webhook secret in tests.
 pub(crate) const WEBHOOK_SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
-/// A hub of one's own: the real binary in a directory that goes away with it.
+
+/// A hub process in a temporary directory. Dropping it kills the process.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
     pub(crate) directory: TempDir,
-    /// What it said on standard output when it had started.
+    /// The greeting on standard output.
     pub(crate) greeting: String,
 }
 
 impl Server {
-    /// Starts a hub with settings over the tests' own: `("liveness.web_silence", "2s")`.
+    /// Starts a hub with settings such as `("liveness.web_silence", "2s")`.
     pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (child, greeting) = spawn(directory.path(), settings);
@@ -39,7 +40,7 @@ impl Server {
         Self { child, address, directory, greeting }
     }
 
-    /// Starts a hub that finds this `config.toml` where it runs.
+    /// Starts a hub with this `config.toml` in its working directory.
     pub(crate) fn with_file(file: &str, settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(directory.path().join("config.toml"), file).expect("to write");
@@ -48,7 +49,7 @@ impl Server {
         Self { child, address, directory, greeting }
     }
 
-    /// Starts a hub under another command, which becomes it: `["unshare", "-m", …]`.
+    /// Starts a hub through a command that executes it: `["unshare", "-m", …]`.
     pub(crate) fn under(wrapper: &[&str], settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (child, greeting) = spawn_under(wrapper, directory.path(), settings);
@@ -56,35 +57,33 @@ impl Server {
         Self { child, address, directory, greeting }
     }
 
-    /// Stops it by force, and starts it again in the same directory.
+    /// Kills the hub, and starts it again in the same directory.
     pub(crate) fn restart(&mut self, settings: &[(&str, &str)]) {
         self.child.kill().expect("the hub to be there");
         self.wait();
         self.restart_dead(settings);
     }
 
-    /// Starts it again in the same directory, where it is gone.
+    /// Starts the hub again in the same directory, after it has exited.
     pub(crate) fn restart_dead(&mut self, settings: &[(&str, &str)]) {
         (self.child, self.greeting) = spawn(self.directory.path(), settings);
         self.address = address_in(&self.greeting);
     }
 
-    /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("the hub to be there");
     }
 
-    /// Waits for it to exit by itself.
+    /// Blocks until the hub has exited.
     pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
         self.child.wait().expect("the hub to exit")
     }
 
-    /// Waits until it has exited by itself.
+    /// Waits until the hub has exited.
     pub(crate) async fn until_exit(&mut self) -> std::process::ExitStatus {
         let wait = async {
             loop {
@@ -97,17 +96,17 @@ impl Server {
         timeout(SOON, wait).await.expect("the hub to exit")
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).expect("the log")
     }
 
-    /// Waits until it has logged a line with all of these texts; returns the line.
+    /// Waits for a log line with all of these texts; returns the line.
     pub(crate) async fn until_logged(&self, texts: &[&str]) -> String {
         let wait = async {
             loop {
                 let log = self.log();
-                // The last line may not be whole yet.
+                // The last line may be incomplete.
                 let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
                 let found = whole.lines().find(|line| texts.iter().all(|t| line.contains(t)));
                 if let Some(line) = found {
@@ -138,7 +137,7 @@ impl Server {
         http(self.address, method, path)
     }
 
-    /// A user's status with detail.
+    /// A user's status with its terminals.
     pub(crate) async fn user(&self, user: &str) -> Value {
         let (status, body) = self.call("GET", &format!("/v1/users/{user}"), None).await;
         assert_eq!(status, 200, "{body}");
@@ -167,7 +166,7 @@ impl Server {
         Client::over(socket, SOON)
     }
 
-    /// Connects and logs in; the device's name is its platform's.
+    /// Connects and logs in, with the platform's name as the device.
     pub(crate) async fn login(&self, user: &str, platform: &str) -> (Client, Value) {
         let mut client = self.connect().await;
         let ok = client.login(user, platform, platform).await;
@@ -183,7 +182,7 @@ impl Drop for Server {
     }
 }
 
-/// A request to an address, which follows no redirect.
+/// A request to an address. Redirects are not followed.
 pub(crate) fn http(address: SocketAddr, method: &str, path: &str) -> reqwest::RequestBuilder {
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let client =
@@ -192,7 +191,7 @@ pub(crate) fn http(address: SocketAddr, method: &str, path: &str) -> reqwest::Re
     client.expect("a client").request(method, format!("http://{address}{path}"))
 }
 
-/// The hub's command in a directory, with settings by variables alone.
+/// The hub's command in a directory, with settings as environment variables.
 pub(crate) fn command(directory: &Path, settings: &[(&str, &str)]) -> Command {
     with_settings(Command::new(env!("CARGO_BIN_EXE_presence-hub")), directory, settings)
 }
@@ -205,7 +204,7 @@ fn with_settings(mut command: Command, directory: &Path, settings: &[(&str, &str
     command
 }
 
-/// Runs the hub with settings over the tests' own; returns what it says when it has started.
+/// Starts the hub with the tests' settings and these; returns the process and its greeting.
 fn spawn(directory: &Path, settings: &[(&str, &str)]) -> (Child, String) {
     spawn_under(&[], directory, settings)
 }

@@ -1,33 +1,33 @@
-//! Which file of the source uses which: paths are read from the code, and followed to the file that
-//! defines what they name.
+//! Finds which source files use which others: parses paths in the code, and follows re-exports to the
+//! file that defines the item.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The name of the crate, as its binary and its tests write it.
+/// The name of the crate in its binary and its tests.
 const CRATE: &str = "presence_hub";
 
-/// A path that some code names: `crate::hub::Hub`, one name at a time.
+/// A path in the code, such as `crate::hub::Hub`, split into names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Named {
     pub(super) names: Vec<String>,
-    /// Whether it is only handed on, by `pub use`.
+    /// Whether it is a re-export by `pub use`.
     pub(super) is_handed_on: bool,
-    /// The line that it begins on, from 1.
+    /// The line, from 1.
     pub(super) line: usize,
 }
 
-/// The code of a file without its comments; lines stay where they are.
+/// The code of a file without comments; line numbers stay the same.
 pub(super) fn code_of(text: &str) -> String {
     let lines = text.lines().map(|line| match line.find("//") {
-        // Not the one of a URL in a text.
+        // Not the slashes of a URL in a string.
         Some(at) if !line[..at].ends_with(':') => &line[..at],
         Some(_) | None => line,
     });
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// All paths in some code that begin with `crate`, the crate's name, `self` or `super`, or with one of
-/// the modules that this file declares; a group of imports is several, over as many lines as it has.
+/// All paths in the code that begin with `crate`, the crate's name, `self`, `super`, or a module that
+/// the file declares. A group of imports becomes several paths.
 pub(super) fn paths(code: &str, declared: &[String]) -> Vec<Named> {
     let mut found = Vec::new();
     let starts = ["crate", CRATE, "self", "super"].into_iter();
@@ -38,7 +38,7 @@ pub(super) fn paths(code: &str, declared: &[String]) -> Vec<Named> {
             if before.ends_with(goes_on) {
                 continue;
             }
-            // Within a group, the path begins where the group's does.
+            // Part of a group, which is read from the group's start.
             if before.trim_end().ends_with(['{', ',']) && is_in_group(before) {
                 continue;
             }
@@ -56,13 +56,13 @@ pub(super) fn paths(code: &str, declared: &[String]) -> Vec<Named> {
     found
 }
 
-/// Whether what follows this code stands in a group of imports.
+/// Whether the code ends inside a group of imports.
 fn is_in_group(before: &str) -> bool {
     let statement = before.rfind(';').map_or(before, |end| &before[end..]);
     statement.rfind("use ").is_some_and(|start| statement[start..].contains("::{"))
 }
 
-/// Reads a tree of imports; returns what follows it.
+/// Parses a tree of imports; returns the rest of the code.
 fn tree<'a>(code: &'a str, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> &'a str {
     let mut rest = code.trim_start();
     let depth = path.len();
@@ -103,13 +103,13 @@ fn tree<'a>(code: &'a str, path: &mut Vec<String>, found: &mut Vec<Vec<String>>)
 pub(super) struct Modules {
     /// The file of each module, by its path.
     files: BTreeMap<Vec<String>, String>,
-    /// What each module brings in, by the name that it has there.
+    /// The imports of each module, by their local names.
     brought: BTreeMap<Vec<String>, BTreeMap<String, Vec<String>>>,
     code: BTreeMap<Vec<String>, String>,
 }
 
 impl Modules {
-    /// Reads files: their paths from `src/` on, and their texts.
+    /// Parses files, given as paths from `src/` and texts.
     pub(super) fn read(files: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut modules =
             Self { files: BTreeMap::new(), brought: BTreeMap::new(), code: BTreeMap::new() };
@@ -128,7 +128,7 @@ impl Modules {
         modules
     }
 
-    /// What each file names, with the line that it does so on: paths from the crate's root on.
+    /// Each file's paths, from the crate's root, with their lines.
     pub(super) fn named(&self) -> impl Iterator<Item = (&str, usize, Vec<String>)> {
         self.files.iter().flat_map(move |(module, file)| {
             let named = self.named_in(module).into_iter();
@@ -142,7 +142,7 @@ impl Modules {
     pub(super) fn uses(&self) -> BTreeMap<&str, BTreeSet<&str>> {
         let uses = self.files.iter().map(|(module, file)| {
             let used = self.named_in(module).into_iter().filter(|named| {
-                // What is handed on is used by whoever takes it, unless it is named here as well.
+                // A re-export is used by its importers, not by this file, unless it is named here.
                 let name = named.names.last().map_or("", String::as_str);
                 !named.is_handed_on || has_word(&without_imports(&self.code[module]), name)
             });
@@ -163,7 +163,7 @@ impl Modules {
         paths(&self.code[module], &declared)
     }
 
-    /// A path from the crate's root on.
+    /// The path from the crate's root.
     fn absolute(&self, module: &[String], names: &[String]) -> Option<Vec<String>> {
         let mut path = module.to_vec();
         let mut names = names.iter().map(String::as_str).peekable();
@@ -182,7 +182,7 @@ impl Modules {
         Some(path)
     }
 
-    /// The file that defines what a path names.
+    /// The file that defines the item of a path.
     fn definer(&self, path: &[String], followed: usize) -> Option<&str> {
         let known = (0..=path.len()).rev().find(|end| self.files.contains_key(&path[..*end]))?;
         let (module, rest) = path.split_at(known);
@@ -197,20 +197,20 @@ impl Modules {
     }
 }
 
-/// The module that a file is: `src/hub/mailbox.rs` is `hub::mailbox`, `src/hub/mod.rs` is `hub`.
+/// The module of a file: `src/hub/mailbox.rs` is `hub::mailbox`, `src/hub/mod.rs` is `hub`.
 fn module_of(file: &str) -> Vec<String> {
     let inside = file.strip_prefix("src/").expect("a file of the source").trim_end_matches(".rs");
     let names = inside.split('/').filter(|name| !matches!(*name, "mod" | "lib"));
     names.map(str::to_owned).collect()
 }
 
-/// Whether a name stands in some code.
+/// Whether the code contains a name.
 fn has_word(code: &str, name: &str) -> bool {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     code.split(|c| !is_name(c)).any(|word| word == name)
 }
 
-/// Code without its imports and its declarations of modules.
+/// The code without imports and module declarations.
 fn without_imports(code: &str) -> String {
     let is_kept = |statement: &&str| {
         let statement = statement.trim_start();
@@ -224,7 +224,7 @@ fn without_imports(code: &str) -> String {
     code.split_inclusive(';').filter(is_kept).collect()
 }
 
-/// The circles: sets of files of which each uses each, by way of others.
+/// The import cycles: sets of files that use each other, directly or indirectly.
 pub(super) fn circles(uses: &BTreeMap<&str, BTreeSet<&str>>) -> Vec<Vec<String>> {
     let reached: BTreeMap<_, _> = uses.keys().map(|file| (*file, reach(uses, file))).collect();
     let mut found = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! `GET /v1/addresses`: where the open WebSockets come from.
+//! `GET /v1/addresses`: the client addresses with the most open WebSockets.
 
 #![expect(unused_qualifications, reason = "utoipa's macro writes them")]
 
@@ -10,10 +10,10 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::http::access::MayRead;
-use crate::http::door::Door;
-use crate::http::extract::{Asked, Limit};
+use crate::http::extract::{Limit, QueryParams};
 use crate::http::net::addresses::AddressPage;
 use crate::http::openapi::Refusals;
+use crate::http::state::AppState;
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -24,7 +24,7 @@ pub(crate) struct AddressesRequest {
     limit: Limit,
 }
 
-/// `GET /v1/addresses`: the client addresses with the most open WebSockets of this hub.
+/// `GET /v1/addresses`: the client addresses with the most open WebSockets at this hub.
 #[utoipa::path(
     get,
     path = "/v1/addresses",
@@ -32,14 +32,14 @@ pub(crate) struct AddressesRequest {
     tag = "operation",
     params(AddressesRequest),
     responses(
-        (status = 200, description = "The addresses, the most first.", body = AddressPage),
+        (status = 200, description = "The addresses, in descending order of WebSockets.", body = AddressPage),
         Refusals,
     ),
 )]
 pub(crate) async fn addresses(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
-    Asked(AddressesRequest { limit }): Asked<AddressesRequest>,
+    QueryParams(AddressesRequest { limit }): QueryParams<AddressesRequest>,
 ) -> Json<AddressPage> {
-    Json(door.addresses.most(limit.get()))
+    Json(app.addresses.most(limit.get()))
 }

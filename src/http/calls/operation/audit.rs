@@ -12,9 +12,9 @@ use utoipa::{IntoParams, ToSchema};
 use crate::http::access::MaySeeAll;
 use crate::http::access::audit::Entry;
 use crate::http::calls::answer::many;
-use crate::http::door::Door;
-use crate::http::extract::{Asked, Limit};
+use crate::http::extract::{Limit, QueryParams};
 use crate::http::openapi::Refusals;
+use crate::http::state::AppState;
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -25,13 +25,13 @@ pub(crate) struct AuditRequest {
     limit: Limit,
 }
 
-/// The latest entries of the audit log, the latest first.
+/// The latest entries of the audit log, newest first.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AuditPage {
     entries: Vec<Entry>,
 }
 
-/// `GET /v1/audit`: the latest entries of the audit log, the latest first.
+/// `GET /v1/audit`: the latest entries of the audit log, newest first.
 #[utoipa::path(
     get,
     path = "/v1/audit",
@@ -44,9 +44,9 @@ pub(crate) struct AuditPage {
     ),
 )]
 pub(crate) async fn audit(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MaySeeAll,
-    Asked(AuditRequest { limit }): Asked<AuditRequest>,
+    QueryParams(AuditRequest { limit }): QueryParams<AuditRequest>,
 ) -> Response {
-    many(&AuditPage { entries: door.trail.latest(limit.get()) })
+    many(&AuditPage { entries: app.audit_log.latest(limit.get()) })
 }

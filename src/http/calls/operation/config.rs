@@ -1,4 +1,4 @@
-//! The settings: those in force, and their defaults.
+//! `GET /v1/config`: the settings in effect, and their defaults.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use axum::extract::State;
 use serde_json::Value;
 
 use crate::http::access::MaySeeAll;
-use crate::http::door::Door;
 use crate::http::openapi::Refusals;
+use crate::http::state::AppState;
 
-/// `GET /v1/config`: the configuration in force, secrets hidden.
+/// `GET /v1/config`: the configuration in effect, secrets hidden.
 #[utoipa::path(
     get,
     path = "/v1/config",
@@ -21,11 +21,11 @@ use crate::http::openapi::Refusals;
         Refusals,
     ),
 )]
-pub(crate) async fn config(State(door): State<Arc<Door>>, _: MaySeeAll) -> Json<Arc<Value>> {
-    Json(Arc::clone(&door.settings().config))
+pub(crate) async fn config(State(app): State<Arc<AppState>>, _: MaySeeAll) -> Json<Arc<Value>> {
+    Json(Arc::clone(&app.settings().config))
 }
 
-/// `GET /v1/config/defaults`: what every setting is where neither a file nor a variable sets it.
+/// `GET /v1/config/defaults`: the default of every setting.
 #[utoipa::path(
     get,
     path = "/v1/config/defaults",
@@ -36,6 +36,6 @@ pub(crate) async fn config(State(door): State<Arc<Door>>, _: MaySeeAll) -> Json<
         Refusals,
     ),
 )]
-pub(crate) async fn defaults(State(door): State<Arc<Door>>, _: MaySeeAll) -> Json<Arc<Value>> {
-    Json(Arc::clone(&door.settings().defaults))
+pub(crate) async fn defaults(State(app): State<Arc<AppState>>, _: MaySeeAll) -> Json<Arc<Value>> {
+    Json(Arc::clone(&app.settings().defaults))
 }

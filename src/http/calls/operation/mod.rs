@@ -1,4 +1,4 @@
-//! The calls about the hub itself: counts, hubs, settings, the audit log, client addresses.
+//! The calls about the hub itself: counts, nodes, settings, the audit log, client addresses.
 
 mod addresses;
 mod audit;
@@ -12,10 +12,10 @@ use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub use self::series::keep_points;
-use crate::http::door::Door;
+pub use self::series::record_stats;
+use crate::http::state::AppState;
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
         .routes(routes!(stats::stats))
         .routes(routes!(series::series))

@@ -1,4 +1,4 @@
-//! `GET /v1/nodes`: the hubs.
+//! `GET /v1/nodes`: the running hub processes.
 
 use std::sync::Arc;
 
@@ -8,39 +8,39 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::access::MayRead;
-use crate::http::door::Door;
 use crate::http::openapi::Refusals;
 use crate::http::probes::process::Process;
 use crate::http::problem::Problem;
+use crate::http::state::AppState;
 use crate::presence::Timestamp;
 use crate::store::Totals;
 
-/// `GET /v1/nodes`: the hubs.
+/// `GET /v1/nodes`: the running hub processes.
 #[utoipa::path(
     get,
     path = "/v1/nodes",
     operation_id = "listNodes",
     tag = "operation",
     responses(
-        (status = 200, description = "The hubs.", body = Nodes),
+        (status = 200, description = "The nodes.", body = Nodes),
         Refusals,
     ),
 )]
 pub(crate) async fn nodes(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
 ) -> Result<Json<Nodes>, Problem> {
-    let totals = door.hub.totals().await?;
-    Ok(Json(Nodes { nodes: vec![Node::this(&door, &totals).await] }))
+    let totals = app.hub.totals().await?;
+    Ok(Json(Nodes { nodes: vec![Node::this(&app, &totals).await] }))
 }
 
-/// The hubs.
+/// The nodes.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
 }
 
-/// One hub.
+/// One running hub process.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Node {
     id: String,
@@ -49,7 +49,7 @@ pub(crate) struct Node {
     uptime_ms: u64,
     /// `up`, `full` (no memory for more logins) or `draining`.
     state: &'static str,
-    /// Terminals that are Online by it.
+    /// Terminals that are Online at this node.
     sessions: u64,
     /// Open WebSockets.
     connections: i64,
@@ -60,9 +60,9 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// This process, which is the only one.
-    pub(crate) async fn this(door: &Door, totals: &Totals) -> Self {
-        let (hub, metrics) = (&door.hub, door.hub.metrics());
+    /// This process, the only node.
+    pub(crate) async fn this(app: &AppState, totals: &Totals) -> Self {
+        let (hub, metrics) = (&app.hub, app.hub.metrics());
         let state = match (hub.is_draining(), hub.is_full()) {
             (true, _) => "draining",
             (false, true) => "full",
@@ -71,13 +71,13 @@ impl Node {
         Self {
             id: hub.node().to_string(),
             version: env!("CARGO_PKG_VERSION"),
-            started: door.started,
-            uptime_ms: door.uptime_ms(),
+            started: app.started,
+            uptime_ms: app.uptime_ms(),
             state,
             sessions: totals.online.iter().sum(),
             connections: metrics.connections.get(),
             subscriptions: metrics.subscriptions.get(),
-            process: Process::look(door).await,
+            process: Process::measure(app).await,
         }
     }
 }

@@ -16,36 +16,36 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::stats::Counted;
 use crate::http::access::MayRead;
-use crate::http::door::Door;
-use crate::http::extract::{Asked, UpTo};
+use crate::http::extract::{QueryParams, UpTo};
 use crate::http::openapi::Refusals;
-use crate::http::points::MINUTES_MAX;
 use crate::http::problem::Problem;
+use crate::http::state::AppState;
+use crate::http::stats_series::MINUTES_MAX;
 use crate::presence::Timestamp;
 
-/// How often there is a point.
+/// The interval between points.
 const EVERY: Duration = Duration::from_secs(5);
-/// How many minutes are shown where it is not said.
+/// The default number of minutes.
 const MINUTES: u32 = 15;
 
-/// Takes a point each five seconds, whether anybody looks or not, for as long as the process lives.
-pub async fn keep_points(door: Arc<Door>) {
+/// Records a point every five seconds; runs for ever.
+pub async fn record_stats(app: Arc<AppState>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(problem) = take(&door).await {
-            tracing::debug!(?problem, "a point of the series is left out");
+        if let Err(problem) = take(&app).await {
+            tracing::debug!(?problem, "stats point skipped");
         }
     }
 }
 
-async fn take(door: &Door) -> Result<(), Problem> {
-    let totals = door.hub.totals().await?;
-    let counted = Counted::now(door, &totals).await?;
+async fn take(app: &AppState) -> Result<(), Problem> {
+    let totals = app.hub.totals().await?;
+    let counted = Counted::now(app, &totals).await?;
     let json = serde_json::to_string(&counted);
     let json = json.unwrap_or_else(|error| unreachable!("counts make JSON: {error}"));
-    door.points.push(counted.at, door.hub.clock().now(), &json);
+    app.stats_series.push(counted.at, app.hub.clock().now(), &json);
     Ok(())
 }
 
@@ -53,11 +53,11 @@ async fn take(door: &Door) -> Result<(), Problem> {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SeriesRequest {
-    /// How far back.
+    /// The number of minutes to show.
     #[serde(default)]
     #[param(inline)]
     minutes: Minutes,
-    /// Only what came after a point: its `at`.
+    /// Only points after this one: its `at`.
     after: Option<Timestamp>,
 }
 
@@ -88,12 +88,12 @@ impl<'de> Deserialize<'de> for Minutes {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SeriesPage {
     every_ms: u64,
-    /// The oldest first.
+    /// In ascending order of time.
     #[schema(value_type = Vec<Counted>)]
     points: Box<RawValue>,
 }
 
-/// `GET /v1/stats/series`: what `/v1/stats` said over the last minutes, but for the hubs.
+/// `GET /v1/stats/series`: the counts of `/v1/stats` over the last minutes, without the nodes.
 #[utoipa::path(
     get,
     path = "/v1/stats/series",
@@ -106,13 +106,13 @@ pub(crate) struct SeriesPage {
     ),
 )]
 pub(crate) async fn series(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
-    Asked(SeriesRequest { minutes, after }): Asked<SeriesRequest>,
+    QueryParams(SeriesRequest { minutes, after }): QueryParams<SeriesRequest>,
 ) -> Response {
-    let since = door.hub.clock().now() - Duration::from_secs(60) * minutes.0;
+    let since = app.hub.clock().now() - Duration::from_secs(60) * minutes.0;
     let every_ms = u64::try_from(EVERY.as_millis()).unwrap_or(u64::MAX);
-    let points = RawValue::from_string(door.points.since(since, after));
+    let points = RawValue::from_string(app.stats_series.since(since, after));
     let points = points.unwrap_or_else(|error| unreachable!("points make JSON: {error}"));
     Json(SeriesPage { every_ms, points }).into_response()
 }

@@ -1,4 +1,4 @@
-//! `GET /v1/stats`: what is counted.
+//! `GET /v1/stats`: current counts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use utoipa::ToSchema;
 
 use super::nodes::Node;
 use crate::http::access::MayRead;
-use crate::http::door::Door;
 use crate::http::openapi::Refusals;
 use crate::http::probes::process::memory_bytes;
 use crate::http::problem::Problem;
+use crate::http::state::AppState;
 use crate::http::undelivered::Undelivered;
 use crate::presence::{Platform, State as UserState, Timestamp};
 use crate::store::Totals;
 use crate::webhook::Condition;
 use crate::wire::Close;
 
-/// `GET /v1/stats`: counts.
+/// `GET /v1/stats`: current counts.
 #[utoipa::path(
     get,
     path = "/v1/stats",
@@ -32,15 +32,15 @@ use crate::wire::Close;
     ),
 )]
 pub(crate) async fn stats(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
 ) -> Result<Json<Stats>, Problem> {
-    let totals = door.hub.totals().await?;
-    let counted = Counted::now(&door, &totals).await?;
-    Ok(Json(Stats { counted, nodes: vec![Node::this(&door, &totals).await] }))
+    let totals = app.hub.totals().await?;
+    let counted = Counted::now(&app, &totals).await?;
+    Ok(Json(Stats { counted, nodes: vec![Node::this(&app, &totals).await] }))
 }
 
-/// The counts, and the hubs.
+/// The counts, and the nodes.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Stats {
     #[serde(flatten)]
@@ -48,13 +48,13 @@ pub(crate) struct Stats {
     nodes: Vec<Node>,
 }
 
-/// Counts, since the start where they only grow.
+/// Counts. Those that only grow count from the start of the process.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Counted {
     /// The hub's wall clock.
     pub(crate) at: Timestamp,
     uptime_ms: u64,
-    /// Resident; null where the system does not say.
+    /// Resident memory; null if the system does not report it.
     memory_bytes: Option<u64>,
     /// Open WebSockets.
     connections: i64,
@@ -62,7 +62,7 @@ pub(crate) struct Counted {
     sessions: BTreeMap<&'static str, u64>,
     /// Sessions that are Online, and PushOnline.
     sessions_by_state: BTreeMap<&'static str, u64>,
-    /// Users remembered, by state.
+    /// Known users, by state.
     users: BTreeMap<&'static str, u64>,
     /// Users watched, summed over sessions.
     subscriptions: i64,
@@ -77,41 +77,41 @@ pub(crate) struct Counted {
     /// Connections ended.
     closes: u64,
     closes_by_reason: BTreeMap<&'static str, u64>,
-    /// Of those, how many had read nothing for too long.
+    /// Connections ended because the client did not read (also in `closes`).
     slow_consumers: u64,
     /// Entries of the transition log.
     transitions: u64,
     transitions_by_cause: BTreeMap<&'static str, u64>,
     /// Statuses sent to watchers.
     deliveries: u64,
-    /// Of those, how many took the place of an older one that had not been sent.
+    /// Unsent statuses that a newer one replaced.
     conflated: u64,
-    /// Times that the hub itself stood still.
+    /// Times that the process did not run for more than a second.
     stalls: u64,
-    /// Connections that could not be accepted.
+    /// Failed accepts.
     accept_errors: u64,
     store: StoreStats,
     webhook: WebhookStats,
     outbox: OutboxStats,
 }
 
-/// How the store does.
+/// The state and counts of the store.
 #[derive(Serialize, ToSchema)]
 struct StoreStats {
-    /// `up`, or `failing` where it takes nothing now.
+    /// `up`, or `failing` while commits fail.
     state: &'static str,
     commits: u64,
-    /// For how long they took, in all, in microseconds.
+    /// The total duration of all commits, in microseconds.
     commit_us: u64,
-    /// Those of them that took more than 100 ms.
+    /// Commits that took more than 100 ms.
     slow_commits: u64,
-    /// Commits that it did not take.
+    /// Failed commits.
     failures: u64,
-    /// Damaged rows that were found since the start and are still there.
+    /// Damaged rows found since the start and not replaced yet.
     damaged_rows: u64,
 }
 
-/// How the webhook does.
+/// The state and counts of the webhook.
 #[derive(Serialize, ToSchema)]
 struct WebhookStats {
     /// `off`, `up`, `failing` or `down`.
@@ -120,31 +120,31 @@ struct WebhookStats {
     accepted: u64,
     /// Events given up since the start.
     dead: u64,
-    /// Dead letters that wait now, whenever they were given up.
+    /// Dead letters that were neither retried nor dropped.
     dead_waiting: u64,
 }
 
-/// What the webhook has not delivered and not given up: `backlog` of `/v1/webhooks`.
+/// The webhook's pending events: `backlog` of `/v1/webhooks`.
 #[derive(Serialize, ToSchema)]
 struct OutboxStats {
-    /// Events that are pending.
+    /// Pending events.
     depth: u64,
     /// Bytes that the log keeps for the webhook, from the oldest pending event on.
     bytes: u64,
-    /// Of the oldest pending event.
+    /// The age of the oldest pending event.
     age_ms: u64,
 }
 
 impl Counted {
-    /// Counts what is there now.
-    pub(crate) async fn now(door: &Door, totals: &Totals) -> Result<Self, Problem> {
-        let undelivered = Undelivered::now(door).await?;
-        let counts = door.hub.metrics().counts();
+    /// The counts at this moment.
+    pub(crate) async fn now(app: &AppState, totals: &Totals) -> Result<Self, Problem> {
+        let undelivered = Undelivered::now(app).await?;
+        let counts = app.hub.metrics().counts();
         let slow = counts.closes.get(Close::SlowConsumer.reason());
-        let state = if door.hub.check().await.is_ok() { "up" } else { "failing" };
+        let state = if app.hub.check().await.is_ok() { "up" } else { "failing" };
         Ok(Self {
-            at: door.hub.clock().wall(),
-            uptime_ms: door.uptime_ms(),
+            at: app.hub.clock().wall(),
+            uptime_ms: app.uptime_ms(),
             memory_bytes: memory_bytes(),
             connections: counts.connections,
             sessions: sessions(totals),
@@ -179,12 +179,12 @@ impl Counted {
                 commit_us: counts.store.commit_us,
                 slow_commits: counts.store.slow_commits,
                 failures: counts.store.failures,
-                damaged_rows: door.hub.store().damaged(),
+                damaged_rows: app.hub.store().damaged(),
             },
             webhook: WebhookStats {
-                state: door.webhook.shown().state,
-                accepted: door.webhook.metrics().events.get(),
-                dead: door.webhook.metrics().dead.get(),
+                state: app.webhook.shown().state,
+                accepted: app.webhook.metrics().events.get(),
+                dead: app.webhook.metrics().dead.get(),
                 dead_waiting: undelivered.dead_waiting,
             },
             outbox: OutboxStats {

@@ -1,4 +1,4 @@
-//! What is done to users: kicks, and the custom status.
+//! The calls that change users: kick, and set the custom status.
 
 use std::sync::Arc;
 
@@ -9,42 +9,42 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::http::access::MayAct;
-use crate::http::access::audit::Deed;
+use crate::http::access::audit::AuditAction;
 use crate::http::calls::views::Detail;
-use crate::http::door::Door;
-use crate::http::extract::{JsonBody, Named};
+use crate::http::extract::{JsonBody, UserPath};
 use crate::http::openapi::{BodyRefusals, Refusals};
 use crate::http::problem::{Problem, ProblemBody};
+use crate::http::state::AppState;
 use crate::hub::{Hub, Processed};
 use crate::presence::{
     Answer, DeviceId, EventKind, Kicker, Platform, Refusal, SessionId, Target, UserId, Victim,
 };
 use crate::wire::TEXT_BYTES_MAX;
 
-/// The bodies that a kick takes, for its errors.
-const KICK_BODIES: &str = "a kick names what it ends: {\"platform\":\"web\"}, {\"device\":\"d1\"} or \
+/// The valid bodies of a kick, for its errors.
+const KICK_BODIES: &str = "a kick must name what it ends: {\"platform\":\"web\"}, {\"device\":\"d1\"} or \
                            {\"session\":\"...\"} (several of them narrow it down), or \
                            {\"all\":true}, which ends everything and revokes the user's tokens; \
                            \"message\" may be added";
 
-/// Whom to kick: one or more of `platform`, `device` and `session`, or `all`.
+/// What to kick: one or more of `platform`, `device` and `session`, or `all`.
 ///
 /// Unknown fields are refused: a mistyped one would change what is kicked.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KickRequest {
-    /// True ends every session and revokes the tokens from before (L9). Only without the three others.
+    /// True ends every session and revokes earlier tokens (L9). Not together with the other three.
     all: Option<bool>,
     platform: Option<Platform>,
     device: Option<DeviceId>,
     session: Option<SessionId>,
-    /// The client is told, with the notice.
+    /// Sent to the client with the notice.
     message: Option<Arc<str>>,
 }
 
 impl KickRequest {
-    /// What is to be ended, and what its clients are told. What names no session, device or platform
-    /// must say that it means all: one null in a back end must not ban a user.
+    /// The target and the message. To end everything, `all` is required: a null by mistake in a back
+    /// end must not ban a user.
     fn target(self) -> Result<(Target, Option<Arc<str>>), Problem> {
         let Self { all, platform, device, session, message } = self;
         let target = Target { platform, device, session };
@@ -59,11 +59,11 @@ impl KickRequest {
     }
 }
 
-/// Who was kicked.
+/// The kicked sessions.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Kicked {
     kicked: Vec<Victim>,
-    /// Whether tokens from before are refused from now on.
+    /// Whether earlier tokens are now refused.
     revoked: bool,
 }
 
@@ -76,32 +76,32 @@ pub(crate) struct Kicked {
     params(("user" = String, Path, description = "The user, percent-encoded")),
     request_body = KickRequest,
     responses(
-        (status = 200, description = "Who was kicked.", body = Kicked),
+        (status = 200, description = "The kicked sessions.", body = Kicked),
         Refusals,
         BodyRefusals,
     ),
 )]
 pub(crate) async fn kick(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     MayAct(caller): MayAct,
-    Named(user): Named,
+    UserPath(user): UserPath,
     request: Result<JsonBody<KickRequest>, Problem>,
 ) -> Result<Json<Kicked>, Problem> {
     let JsonBody(request) = request.map_err(|problem| problem.explained(KICK_BODIES))?;
     let (target, message) = request.target()?;
     let named = named(&target);
-    let ended = end_terminals(&door.hub, &user, target, message.clone()).await;
+    let ended = end_terminals(&app.hub, &user, target, message.clone()).await;
     let what = ended.as_ref().map(|(kicked, revoked)| {
         let revoked = if *revoked { ", tokens revoked" } else { "" };
         format!("{named}: {} ended{revoked}", kicked.len())
     });
-    let deed = Deed { action: "kick", whom: Some(&user), why: message.as_deref() };
-    caller.did(&deed, what.as_deref().map_err(|problem| *problem));
+    let audited = AuditAction { action: "kick", whom: Some(&user), why: message.as_deref() };
+    caller.audit(&audited, what.as_deref().map_err(|problem| *problem));
     let (kicked, revoked) = ended?;
     Ok(Json(Kicked { kicked, revoked }))
 }
 
-/// A target, as the audit log has it.
+/// A target as text, for the audit log.
 fn named(target: &Target) -> String {
     let Target { platform, device, session } = target;
     let parts = [
@@ -113,7 +113,7 @@ fn named(target: &Target) -> String {
     if parts.is_empty() { "everything".into() } else { parts.join(", ") }
 }
 
-/// Kicks on the back end's behalf; returns whom, and whether tokens were revoked.
+/// Kicks for the back end; returns the kicked sessions, and whether tokens were revoked.
 pub(crate) async fn end_terminals(
     hub: &Arc<Hub>,
     user: &UserId,
@@ -123,7 +123,7 @@ pub(crate) async fn end_terminals(
     let event = EventKind::Kick { target, by: Kicker::Admin { message } };
     let applied = apply(hub, user, event).await?;
     let Answer::Kicked { kicked, revoked } = applied.answer else {
-        unreachable!("a kick is answered with whom it kicked")
+        unreachable!("a kick is answered with `Kicked`")
     };
     Ok((kicked, revoked))
 }
@@ -131,7 +131,7 @@ pub(crate) async fn end_terminals(
 /// The text to set; null clears it.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct CustomRequest {
-    // Named so that `null` clears it and its absence is an error.
+    // With an explicit deserializer, a missing field is an error, and only `null` clears.
     #[serde(deserialize_with = "Option::deserialize")]
     #[schema(required = true)]
     custom: Option<Arc<str>>,
@@ -153,28 +153,29 @@ pub(crate) struct CustomRequest {
     ),
 )]
 pub(crate) async fn set_custom(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     MayAct(caller): MayAct,
-    Named(user): Named,
+    UserPath(user): UserPath,
     JsonBody(CustomRequest { custom }): JsonBody<CustomRequest>,
 ) -> Result<Response, Problem> {
     bounded("custom", custom.as_deref())?;
     let set = EventKind::Set { origin: None, custom: custom.clone() };
     let is_there = |applied: &Processed| applied.answer != Answer::Refused(Refusal::NotLoggedIn);
-    let applied = apply(&door.hub, &user, set).await;
+    let applied = apply(&app.hub, &user, set).await;
     let applied =
         applied.and_then(|a| is_there(&a).then_some(a).ok_or_else(Problem::not_logged_in));
     let what = custom.as_deref().unwrap_or("cleared");
-    let deed = Deed { action: "set custom", whom: Some(&user), why: None };
-    caller.did(&deed, applied.as_ref().map(|_| what));
+    let audited = AuditAction { action: "set custom", whom: Some(&user), why: None };
+    caller.audit(&audited, applied.as_ref().map(|_| what));
     Ok(Json(Detail::brief(&user, &applied?.record)).into_response())
 }
 
-/// Applies an event to its end, even where the caller goes away.
+/// Applies an event in its own task, so that it completes even if the caller disconnects.
 async fn apply(hub: &Arc<Hub>, user: &UserId, event: EventKind) -> Result<Processed, Problem> {
     let (hub, user) = (Arc::clone(hub), user.clone());
     let applied = tokio::spawn(async move { hub.apply(&user, event).await });
-    let applied = applied.await.map_err(|_| Problem::unavailable("the hub stops"))?;
+    let applied =
+        applied.await.map_err(|_| Problem::unavailable("the hub is stopping: retry later"))?;
     Ok(applied?)
 }
 

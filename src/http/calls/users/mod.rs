@@ -1,4 +1,4 @@
-//! The calls about users: who is there, and what is done to them.
+//! The calls about users: read their statuses, and change them.
 
 mod act;
 mod read;
@@ -9,9 +9,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(in crate::http) use self::act::end_terminals;
-use crate::http::door::Door;
+use crate::http::state::AppState;
 
-pub(super) fn routes() -> OpenApiRouter<Arc<Door>> {
+pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
         .routes(routes!(read::statuses))
         .routes(routes!(read::users))

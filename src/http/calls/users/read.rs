@@ -1,4 +1,4 @@
-//! How users are: many at once, lists, one with every session, what happened to one, who watches one.
+//! The calls that read users: statuses, lists, one user, its history and its watchers.
 
 #![expect(unused_qualifications, reason = "utoipa's macro writes them")]
 
@@ -14,10 +14,12 @@ use utoipa::{IntoParams, ToSchema};
 use crate::http::access::MayRead;
 use crate::http::calls::answer::{EventPage, log_page, many};
 use crate::http::calls::views::{self, Detail, SessionDetail, StatusPage};
-use crate::http::door::Door;
-use crate::http::extract::{Asked, HISTORY, JsonBody, Limit, Named, Place, USERS, WATCHERS};
+use crate::http::extract::{
+    HISTORY, JsonBody, Limit, PageToken, QueryParams, USERS, UserPath, WATCHERS,
+};
 use crate::http::openapi::{BodyRefusals, Refusals};
 use crate::http::problem::{Problem, ProblemBody};
+use crate::http::state::AppState;
 use crate::hub::Hub;
 use crate::presence::{State as UserState, UserId};
 use crate::store::{Among, Cursor, Damaged, LogEntry, Part};
@@ -25,37 +27,37 @@ use crate::wire::ErrorCode;
 
 /// The most users that one call may name.
 const USERS_MAX: usize = 500;
-/// How many users are read at once in search of ids that contain a text.
+/// Users read at once in a search by `contains`.
 const USERS_READ: usize = 500;
-/// How many users one call looks at in search of ids that contain a text.
+/// The most users that one search by `contains` scans.
 const IDS_READ_MAX: usize = 10_000;
 
-/// Whose statuses are wanted.
+/// The users whose statuses to read.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct StatusRequest {
     /// 1 to 500 ids.
     #[schema(min_items = 1, max_items = 500)]
     users: Vec<String>,
-    /// Whether with their terminals.
+    /// Whether to include terminals.
     #[serde(default)]
     detail: bool,
 }
 
-/// Statuses, in the order asked.
+/// Statuses, in the order of the request.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Statuses<'a> {
     statuses: Vec<Detail<'a>>,
     errors: Vec<UserError>,
 }
 
-/// Why one of many users was left out.
+/// A user who was left out, and why.
 #[derive(Serialize, ToSchema)]
 struct UserError {
     user: String,
     code: ErrorCode,
 }
 
-/// `POST /v1/status`: how many users are now.
+/// `POST /v1/status`: the statuses of many users.
 #[utoipa::path(
     post,
     path = "/v1/status",
@@ -63,13 +65,13 @@ struct UserError {
     tag = "users",
     request_body = StatusRequest,
     responses(
-        (status = 200, description = "The statuses, in the order asked.", body = Statuses<'static>),
+        (status = 200, description = "The statuses, in the order of the request.", body = Statuses<'static>),
         Refusals,
         BodyRefusals,
     ),
 )]
 pub(crate) async fn statuses(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
     JsonBody(request): JsonBody<StatusRequest>,
 ) -> Result<Response, Problem> {
@@ -85,11 +87,11 @@ pub(crate) async fn statuses(
             Err(_) => errors.push(UserError { user, code: ErrorCode::InvalidUser }),
         }
     }
-    let records = door.hub.records(&users).await?;
+    let records = app.hub.records(&users).await?;
     let mut statuses = Vec::with_capacity(users.len());
     for (user, record) in users.iter().zip(&records) {
         match record {
-            Ok(record) if request.detail => statuses.push(Detail::whole(&door.hub, user, record)),
+            Ok(record) if request.detail => statuses.push(Detail::whole(&app.hub, user, record)),
             Ok(record) => statuses.push(Detail::brief(user, record)),
             Err(Damaged) => {
                 errors.push(UserError { user: user.to_string(), code: ErrorCode::Damaged });
@@ -99,7 +101,7 @@ pub(crate) async fn statuses(
     Ok(many(&Statuses { statuses, errors }))
 }
 
-/// `GET /v1/users/{user}`: how one user is now, with every device.
+/// `GET /v1/users/{user}`: one user's status, with every terminal.
 #[utoipa::path(
     get,
     path = "/v1/users/{user}",
@@ -113,34 +115,34 @@ pub(crate) async fn statuses(
     ),
 )]
 pub(crate) async fn user(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
-    Named(user): Named,
+    UserPath(user): UserPath,
 ) -> Result<Response, Problem> {
-    let record = door.hub.record(&user).await?;
-    Ok(Json(Detail::whole(&door.hub, &user, &record)).into_response())
+    let record = app.hub.record(&user).await?;
+    Ok(Json(Detail::whole(&app.hub, &user, &record)).into_response())
 }
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UsersRequest {
-    /// What their ids begin with.
+    /// A prefix of the ids.
     #[serde(default)]
     prefix: String,
-    /// What their ids contain. A page may have fewer than `limit` then, and a `next`: one call looks
-    /// at 10,000 users at most.
+    /// A text that the ids contain. One call scans at most 10,000 users, so a page may be shorter than
+    /// `limit` and still have a `next`.
     #[serde(default)]
     contains: String,
     state: Option<UserState>,
     #[param(value_type = Option<String>)]
-    cursor: Option<Place<USERS>>,
+    cursor: Option<PageToken<USERS>>,
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
 }
 
-/// `GET /v1/users`: those who are remembered.
+/// `GET /v1/users`: the known users.
 #[utoipa::path(
     get,
     path = "/v1/users",
@@ -153,21 +155,21 @@ pub(crate) struct UsersRequest {
     ),
 )]
 pub(crate) async fn users(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
-    Asked(UsersRequest { prefix, contains, state, cursor, limit }): Asked<UsersRequest>,
+    QueryParams(UsersRequest { prefix, contains, state, cursor, limit }): QueryParams<UsersRequest>,
 ) -> Result<Response, Problem> {
     let all = || vec![UserState::Offline, UserState::PushOnline, UserState::Online];
     let states = state.map_or_else(all, |state| vec![state]);
     let after = cursor.map(|cursor| cursor.user);
     let among = Among { after, prefix, states };
     if contains.is_empty() {
-        return views::statuses::<USERS>(&door.hub, &among, limit, None).await;
+        return views::statuses::<USERS>(&app.hub, &among, limit, None).await;
     }
-    containing(&door.hub, among, &contains, limit).await
+    containing(&app.hub, among, &contains, limit).await
 }
 
-/// Users whose ids contain a text, as far as one call looks for them.
+/// A page of users whose ids contain a text.
 async fn containing(
     hub: &Hub,
     mut among: Among,
@@ -179,7 +181,7 @@ async fn containing(
     for _ in 0..IDS_READ_MAX / USERS_READ {
         let users = hub.store().users(&among, USERS_READ).await?;
         among.after = users.last().map(|(user, _)| user.clone());
-        // Where the last page was full, there may be more.
+        // After a full read, there may be more.
         next = among.after.clone().filter(|_| users.len() == USERS_READ);
         let room = limit.get() - found.len();
         let mut matching = users.into_iter().filter(|(user, _)| user.as_str().contains(text));
@@ -194,7 +196,7 @@ async fn containing(
             break;
         }
     }
-    let next = next.map(|user| Place::<USERS>::after(user).to_string());
+    let next = next.map(|user| PageToken::<USERS>::after(user).to_string());
     Ok(views::page(&found, next, None))
 }
 
@@ -202,15 +204,15 @@ async fn containing(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HistoryRequest {
-    /// Where the page before ended: its `next`.
+    /// The `next` of the previous page.
     #[param(value_type = Option<String>)]
-    before: Option<Place<HISTORY>>,
+    before: Option<PageToken<HISTORY>>,
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
 }
 
-/// `GET /v1/users/{user}/history`: what happened to one user, the latest first.
+/// `GET /v1/users/{user}/history`: one user's transitions, newest first.
 #[utoipa::path(
     get,
     path = "/v1/users/{user}/history",
@@ -226,43 +228,44 @@ pub(crate) struct HistoryRequest {
     ),
 )]
 pub(crate) async fn history(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
-    Named(user): Named,
-    Asked(HistoryRequest { before, limit }): Asked<HistoryRequest>,
+    UserPath(user): UserPath,
+    QueryParams(HistoryRequest { before, limit }): QueryParams<HistoryRequest>,
 ) -> Result<Response, Problem> {
-    if before.as_ref().is_some_and(|place| place.user != user) {
+    if before.as_ref().is_some_and(|token| token.user != user) {
         return Err(Problem::bad_request(
-            "`before`: expected the `next` of a page of this user's history, got another's",
+            "`before`: expected the `next` of a page of this user's history, got another user's",
         ));
     }
-    let part = Part::Before(before.map(|place| Cursor(place.read)));
-    let entries = door.hub.store().history(&user, part, limit.get()).await?;
+    let part = Part::Before(before.map(|token| Cursor(token.read)));
+    let entries = app.hub.store().history(&user, part, limit.get()).await?;
     let more = entries.last().filter(|_| entries.len() == limit.get());
-    let place = |entry: &LogEntry| Place::<HISTORY> { user: user.clone(), read: entry.cursor.0 };
-    Ok(log_page(&entries, more.map(place)))
+    let token =
+        |entry: &LogEntry| PageToken::<HISTORY> { user: user.clone(), read: entry.cursor.0 };
+    Ok(log_page(&entries, more.map(token)))
 }
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WatchersRequest {
-    /// Where the page before ended: its `next`.
+    /// The `next` of the previous page.
     #[param(value_type = Option<String>)]
-    cursor: Option<Place<WATCHERS>>,
+    cursor: Option<PageToken<WATCHERS>>,
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
 }
 
-/// The sessions that watch a user, the earliest connected first.
+/// The sessions that watch a user, in order of connection.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct WatcherPage<'a> {
-    /// How many there are in all.
+    /// The total number of watching sessions.
     count: usize,
     watchers: Vec<SessionDetail<'a>>,
     next: Option<String>,
-    /// Users who were left out because their records are damaged; absent where there are none.
+    /// Users with damaged records, who are left out above; absent if there are none.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     damaged: BTreeSet<&'a UserId>,
 }
@@ -283,34 +286,34 @@ pub(crate) struct WatcherPage<'a> {
     ),
 )]
 pub(crate) async fn watchers(
-    State(door): State<Arc<Door>>,
+    State(app): State<Arc<AppState>>,
     _: MayRead,
-    Named(user): Named,
-    Asked(WatchersRequest { cursor, limit }): Asked<WatchersRequest>,
+    UserPath(user): UserPath,
+    QueryParams(WatchersRequest { cursor, limit }): QueryParams<WatchersRequest>,
 ) -> Result<Response, Problem> {
-    if cursor.as_ref().is_some_and(|place| place.user != user) {
+    if cursor.as_ref().is_some_and(|token| token.user != user) {
         return Err(Problem::bad_request(
-            "`cursor`: expected one of this user's watchers, got another's",
+            "`cursor`: expected the `next` of a page of this user's watchers, got another user's",
         ));
     }
-    let all = door.hub.watchers(&user);
-    let read = cursor.map(|place| place.read);
+    let all = app.hub.watchers(&user);
+    let read = cursor.map(|token| token.read);
     let rest = all.iter().filter(|(connection, _)| read.is_none_or(|at| connection.serial > at));
     let shown: Vec<_> = rest.take(limit.get()).collect();
     let last = shown.last().filter(|_| shown.len() == limit.get());
-    let place = |read| Place::<WATCHERS> { user: user.clone(), read };
-    let next = last.map(|(connection, _)| place(connection.serial).to_string());
+    let token = |read| PageToken::<WATCHERS> { user: user.clone(), read };
+    let next = last.map(|(connection, _)| token(connection.serial).to_string());
     let users: Vec<_> = shown.iter().map(|(_, user)| user.clone()).collect();
-    let records = door.hub.records(&users).await?;
+    let records = app.hub.records(&users).await?;
     let (mut watchers, mut damaged) = (Vec::with_capacity(shown.len()), BTreeSet::new());
     for ((connection, user), record) in shown.iter().zip(&records) {
         let Ok(record) = record else {
             damaged.insert(user);
             continue;
         };
-        // One whose session has just ended is left out.
+        // A session may have just ended.
         let terminal = record.terminals.iter().find(|terminal| terminal.is_on(*connection));
-        watchers.extend(terminal.map(|terminal| SessionDetail::of(&door.hub, user, terminal)));
+        watchers.extend(terminal.map(|terminal| SessionDetail::of(&app.hub, user, terminal)));
     }
     Ok(Json(WatcherPage { count: all.len(), watchers, next, damaged }).into_response())
 }

@@ -1,8 +1,7 @@
-//! Places in lists, as calls give them out in `next` and take them back.
+//! Page tokens: the opaque `next` of a page, which clients send to get the next one.
 //!
-//! Clients pass them on unread. A place says which list it is of, and bears a
-//! checksum, so that a mistyped one, or another list's, is refused: a page that silently begins
-//! somewhere else would look like the end, or leave users out.
+//! A token contains the list it belongs to and a checksum, so that a mistyped token, or one of another
+//! list, is refused: a page from a wrong position would look like the end, or skip users.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,12 +16,11 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::presence::UserId;
 use crate::store::Cursor;
 
-/// What a place begins with; another form would have another.
-const FORM: u8 = 1;
-/// How many bytes the checksum has.
+/// The first byte of a token: the version of its format.
+const FORMAT: u8 = 1;
 const CHECKSUM_BYTES: usize = 4;
 
-/// The lists that have places.
+/// The lists that have page tokens.
 pub(crate) const SNAPSHOT: u8 = b's';
 pub(crate) const USERS: u8 = b'u';
 pub(crate) const SESSIONS: u8 = b't';
@@ -30,25 +28,27 @@ pub(crate) const WATCHERS: u8 = b'w';
 pub(crate) const HISTORY: u8 = b'h';
 pub(crate) const DEAD: u8 = b'd';
 
-/// A place in one of the lists above.
+/// A position in one of the lists above.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place<const LIST: u8> {
-    /// The last user that was read; of watchers, who is watched; of a history, whose it is.
+pub(crate) struct PageToken<const LIST: u8> {
+    /// The last user of the page. For `WATCHERS` the watched user, for `HISTORY` the history's user,
+    /// for `DEAD` the user of the last dead letter.
     pub(crate) user: UserId,
-    /// How much of that user's was read; of what is in the log, the last cursor.
+    /// The number of this user's sessions read so far. For `WATCHERS` the serial number of the last
+    /// connection, for `HISTORY` and `DEAD` the last cursor.
     pub(crate) read: u64,
 }
 
-impl<const LIST: u8> Place<LIST> {
-    /// After all of a user's.
+impl<const LIST: u8> PageToken<LIST> {
+    /// The position after everything of a user.
     pub(crate) const fn after(user: UserId) -> Self {
         Self { user, read: u64::MAX }
     }
 }
 
-impl<const LIST: u8> fmt::Display for Place<LIST> {
+impl<const LIST: u8> fmt::Display for PageToken<LIST> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = vec![FORM, LIST];
+        let mut bytes = vec![FORMAT, LIST];
         bytes.extend_from_slice(&self.read.to_be_bytes());
         bytes.extend_from_slice(self.user.as_str().as_bytes());
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
@@ -56,65 +56,66 @@ impl<const LIST: u8> fmt::Display for Place<LIST> {
     }
 }
 
-/// A text that is not a place of the list.
+/// The text is not a page token of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NoPlace;
+pub(crate) struct InvalidPageToken;
 
-impl<const LIST: u8> FromStr for Place<LIST> {
-    type Err = NoPlace;
+impl<const LIST: u8> FromStr for PageToken<LIST> {
+    type Err = InvalidPageToken;
 
-    fn from_str(text: &str) -> Result<Self, NoPlace> {
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| NoPlace)?;
-        let (said, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(NoPlace)?;
-        if crc32fast::hash(said) != u32::from_be_bytes(*checksum) {
-            return Err(NoPlace);
+    fn from_str(text: &str) -> Result<Self, InvalidPageToken> {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidPageToken)?;
+        let (content, checksum) =
+            bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(InvalidPageToken)?;
+        if crc32fast::hash(content) != u32::from_be_bytes(*checksum) {
+            return Err(InvalidPageToken);
         }
-        let (read, user) = said
-            .strip_prefix(&[FORM, LIST])
+        let (read, user) = content
+            .strip_prefix(&[FORMAT, LIST])
             .and_then(<[u8]>::split_first_chunk::<8>)
-            .ok_or(NoPlace)?;
+            .ok_or(InvalidPageToken)?;
         let user = str::from_utf8(user).ok().and_then(|user| UserId::stored(user).ok());
-        Ok(Self { user: user.ok_or(NoPlace)?, read: u64::from_be_bytes(*read) })
+        Ok(Self { user: user.ok_or(InvalidPageToken)?, read: u64::from_be_bytes(*read) })
     }
 }
 
-impl<const LIST: u8> Serialize for Place<LIST> {
+impl<const LIST: u8> Serialize for PageToken<LIST> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de, const LIST: u8> Deserialize<'de> for Place<LIST> {
+impl<'de, const LIST: u8> Deserialize<'de> for PageToken<LIST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = "the `next` of a page of this list, as it was given out";
-        deserializer.deserialize_str(Read { expected, read: |text: &str| text.parse().ok() })
+        deserializer.deserialize_str(TextVisitor { expected, read: |text: &str| text.parse().ok() })
     }
 }
 
-/// A place in the log, which is a number.
+/// A cursor of the transition log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
 #[schema(value_type = String)]
-pub(crate) struct LogPlace(pub(crate) Cursor);
+pub(crate) struct LogCursor(pub(crate) Cursor);
 
-impl LogPlace {
-    /// Reads one as the hub writes it: digits alone.
+impl LogCursor {
+    /// Parses a cursor exactly as the hub writes it: digits only, no leading zero.
     pub(crate) fn read(text: &str) -> Option<Self> {
         let cursor: Cursor = text.parse().ok()?;
         (cursor.to_string() == text).then_some(Self(cursor))
     }
 }
 
-impl<'de> Deserialize<'de> for LogPlace {
+impl<'de> Deserialize<'de> for LogCursor {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = "a cursor of the log, as it was given out";
-        deserializer.deserialize_str(Read { expected, read: Self::read })
+        deserializer.deserialize_str(TextVisitor { expected, read: Self::read })
     }
 }
 
-/// Where to begin to read the log.
+/// The position to read the transition log from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
-    /// At its end, whatever that is.
+    /// The end of the log.
     Now,
     /// After an entry.
     Entry(Cursor),
@@ -132,20 +133,20 @@ impl<'de> Deserialize<'de> for After {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let read = |text: &str| match text {
             "now" => Some(Self::Now),
-            _ => LogPlace::read(text).map(|LogPlace(cursor)| Self::Entry(cursor)),
+            _ => LogCursor::read(text).map(|LogCursor(cursor)| Self::Entry(cursor)),
         };
         let expected = "a cursor of the log, as it was given out, or \"now\"";
-        deserializer.deserialize_str(Read { expected, read })
+        deserializer.deserialize_str(TextVisitor { expected, read })
     }
 }
 
-/// Reads a text, and says what was expected where it cannot.
-struct Read<F> {
+/// A visitor that parses a text, or fails with what was expected.
+struct TextVisitor<F> {
     expected: &'static str,
     read: F,
 }
 
-impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for Read<F> {
+impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for TextVisitor<F> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,4 @@
-//! The user that a request's path names.
+//! Extracts the user in a request's path.
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
@@ -7,10 +7,10 @@ use crate::http::problem::Problem;
 use crate::presence::UserId;
 use crate::wire::show_given;
 
-/// The user that a path names.
-pub(crate) struct Named(pub(crate) UserId);
+/// The user in the path.
+pub(crate) struct UserPath(pub(crate) UserId);
 
-impl<S: Send + Sync> FromRequestParts<S> for Named {
+impl<S: Send + Sync> FromRequestParts<S> for UserPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {

@@ -1,4 +1,4 @@
-//! The counts of the last hour: one point each five seconds.
+//! The time series behind `/v1/stats/series`: one point every five seconds, for an hour.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,34 +7,34 @@ use parking_lot::Mutex;
 
 use crate::presence::Timestamp;
 
-/// How many minutes are kept.
+/// The minutes that are kept.
 pub(super) const MINUTES_MAX: u32 = 60;
 
-/// The points that are kept.
+/// The points of the last hour.
 ///
-/// In one text, for a point lives an hour among what lives for seconds: by itself it would keep the
-/// page of memory that it shares with them from being given back.
+/// All are in one text: allocated one by one, points that live for an hour would keep memory pages
+/// alive that they share with short-lived data.
 #[derive(Default)]
-pub(super) struct Points(Mutex<Kept>);
+pub(super) struct StatsSeries(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
     /// The oldest first.
     points: VecDeque<Point>,
-    /// Their JSON, with a comma after each.
+    /// The points' JSON, with a comma after each.
     text: String,
 }
 
-/// The counts at a time.
+/// One point of the series.
 struct Point {
     at: Timestamp,
-    /// On the process's own time, which does not jump.
+    /// On the hub's steady clock, which does not jump.
     taken: Timestamp,
-    /// How many bytes of the text are its own.
+    /// The length of this point in the text.
     bytes: usize,
 }
 
-impl Points {
+impl StatsSeries {
     pub(super) fn push(&self, at: Timestamp, taken: Timestamp, json: &str) {
         let mut kept = self.0.lock();
         let Kept { points, text } = &mut *kept;
@@ -47,7 +47,7 @@ impl Points {
         }
     }
 
-    /// The points from one on, as a JSON array.
+    /// The points taken since a time, and after a point's wall clock time, as a JSON array.
     pub(super) fn since(&self, taken: Timestamp, after: Option<Timestamp>) -> String {
         let kept = self.0.lock();
         let is_older =

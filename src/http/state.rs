@@ -1,0 +1,107 @@
+//! The state that all HTTP requests share: the hub, the settings, limits and counters.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
+
+use super::access::WRONG_KEYS_LOGGED;
+use super::access::audit::AuditLog;
+use super::net::addresses::Addresses;
+use super::net::unlisted::UnlistedProxies;
+use super::pages::compressed::Compressed;
+use super::settings::Settings;
+use super::stats_series::StatsSeries;
+use crate::auth::{Buckets, Logins};
+use crate::hub::Hub;
+use crate::presence::Timestamp;
+use crate::session::Sessions;
+use crate::throttle::{KeyedThrottle, Lines};
+use crate::webhook::Webhook;
+
+/// Sockets reserved for plain requests while all WebSockets are in use.
+const REQUESTS_SPARE: usize = 32;
+
+/// The state that all HTTP requests share.
+pub struct AppState {
+    pub(super) hub: Arc<Hub>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) webhook: Arc<Webhook>,
+    settings: ArcSwap<Settings>,
+    /// Bounds the open WebSockets.
+    pub(super) websocket_permits: Arc<Semaphore>,
+    /// Bounds all sockets, including those of plain requests.
+    pub(super) socket_permits: Arc<Semaphore>,
+    /// Limits new connections of each address.
+    pub(super) by_address: Buckets<IpAddr>,
+    /// Limits warnings about refused origins.
+    pub(super) refused_origins: KeyedThrottle<String>,
+    pub(super) unlisted_proxies: UnlistedProxies,
+    pub(super) compressed: Compressed,
+    /// Logins at the dashboard.
+    pub(super) logins: Logins,
+    /// Limits login attempts with wrong keys.
+    pub(super) wrong_keys: Buckets<IpAddr>,
+    /// Limits audit entries about wrong keys.
+    pub(super) wrong_keys_logged: KeyedThrottle<IpAddr>,
+    /// The name of the dashboard's cookie.
+    pub(super) cookie: String,
+    pub(super) audit_log: Arc<AuditLog>,
+    /// The open WebSockets of each address.
+    pub(super) addresses: Arc<Addresses>,
+    pub(super) stats_series: StatsSeries,
+    /// Allows one measurement of the process at a time: a hung disk must not block many threads.
+    pub(super) measuring: Arc<tokio::sync::Mutex<()>>,
+    /// Wall clock time.
+    pub(super) started: Timestamp,
+    /// The same moment on the hub's steady clock, for the uptime.
+    started_steady: Timestamp,
+}
+
+impl AppState {
+    /// Creates the state, with empty counters and limits.
+    pub fn new(sessions: Arc<Sessions>, webhook: Arc<Webhook>, settings: Settings) -> Arc<Self> {
+        let hub = Arc::clone(sessions.hub());
+        let websockets = settings.max_connections.min(Semaphore::MAX_PERMITS - REQUESTS_SPARE);
+        let by_address = Buckets::default();
+        Arc::new(Self {
+            cookie: settings.cookie.clone(),
+            logins: Logins::default(),
+            wrong_keys: Buckets::default(),
+            wrong_keys_logged: KeyedThrottle::new(WRONG_KEYS_LOGGED),
+            audit_log: Arc::new(AuditLog::new(hub.clock().clone())),
+            addresses: Arc::default(),
+            stats_series: StatsSeries::default(),
+            measuring: Arc::default(),
+            started: hub.clock().wall(),
+            started_steady: hub.clock().now(),
+            hub,
+            sessions,
+            webhook,
+            settings: ArcSwap::from_pointee(settings),
+            websocket_permits: Arc::new(Semaphore::new(websockets)),
+            socket_permits: Arc::new(Semaphore::new(websockets + REQUESTS_SPARE)),
+            by_address,
+            refused_origins: KeyedThrottle::new(Lines::EACH_ONCE),
+            unlisted_proxies: UnlistedProxies::default(),
+            compressed: Compressed::default(),
+        })
+    }
+
+    /// The current settings.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Applies new settings from the next request on. Logins whose key was removed end.
+    pub fn set_settings(&self, settings: Settings) {
+        let settings = Arc::new(settings);
+        self.settings.store(Arc::clone(&settings));
+        self.logins.keep(|key| settings.keys.known(key).is_some());
+    }
+
+    pub(super) fn uptime_ms(&self) -> u64 {
+        (self.hub.clock().now().as_millis()).saturating_sub(self.started_steady.as_millis())
+    }
+}

@@ -1,12 +1,12 @@
-//! Warnings that the store failed, at most one of a kind each minute.
+//! Warnings that the store failed: at most one of a kind each minute.
 
 use super::{Hub, Unavailable};
 use crate::presence::UserId;
 use crate::throttle::Throttle;
 
 impl Hub {
-    /// Warns that the store did not do something: of the same kind at most once a minute, however
-    /// many requests a failing store refuses meanwhile.
+    /// Logs a warning that the store failed, at most once a minute for each `what`. Otherwise a failing
+    /// store would log a line for each request.
     pub fn store_failed(&self, what: &'static str, error: &Unavailable, user: Option<&UserId>) {
         let admitted = self.complaints.lock().entry(what).or_default().admit(self.clock.now());
         let Some(suppressed) = admitted else { return };
@@ -14,7 +14,7 @@ impl Hub {
         tracing::warn!(%error, user, suppressed, "{what}");
     }
 
-    /// Begins anew, as the store works again; returns how many warnings were suppressed since.
+    /// Resets the throttles when the store works again; returns how many warnings were suppressed.
     pub(super) fn end_complaints(&self) -> u64 {
         let complaints = std::mem::take(&mut *self.complaints.lock());
         complaints.values().map(Throttle::suppressed).sum()

@@ -1,4 +1,4 @@
-//! What follows a commit: sessions are ended, and watchers and other nodes are told.
+//! The effects of a commit: ends sessions, and notifies watchers and other nodes.
 
 use super::mailbox::flush_all;
 use super::registry::Deliveries;
@@ -19,7 +19,7 @@ impl Hub {
         }
     }
 
-    /// Tells all watchers of a user, wherever they are.
+    /// Sends a user's status to its watchers on all nodes.
     pub(super) fn tell(&self, user: &UserId, status: Status) {
         self.announce(user, &status);
         self.bus.publish(self.node, Word::Status { user: user.clone(), status });
@@ -44,7 +44,7 @@ impl Hub {
         mailbox.end(Ending { close }, last);
     }
 
-    /// Tells this node's watchers of a user: one encoding for all of them.
+    /// Sends a user's status to its watchers on this node. The frame is encoded once for all of them.
     pub(super) fn announce(&self, user: &UserId, status: &Status) {
         let Some(watched) = self.watchers.get(user) else { return };
         let frame = text_frame(&Push::Status(UserStatus { user, status }));

@@ -68,5 +68,5 @@ async fn a_reload_changes_how_long_a_drain_may_take() {
     reload(&server, "[server]\ndrain = \"200ms\"\n").await;
     server.signal(Signal::TERM);
     assert!(server.until_exit().await.success());
-    server.until_logged(&["not all were gone in time"]).await;
+    server.until_logged(&["drain timed out"]).await;
 }

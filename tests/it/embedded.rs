@@ -312,7 +312,7 @@ async fn try_login(client: &mut Client, user: &str) -> Option<String> {
     reply["error"]["code"].as_str().map(str::to_owned)
 }
 
-/// Logs users in until one is refused, because the store takes nothing more; returns how many it
+/// Logs users in until one is refused, because the store is full; returns how many it
 /// took.
 async fn log_in_until_refused(server: &Server) -> (usize, Vec<Client>) {
     let mut clients = Vec::new();
@@ -413,7 +413,7 @@ async fn a_disk_that_fills_up_while_nothing_is_committed_shows_within_seconds() 
     in_its_namespace(&server, "rm data/other");
     until("ready again", async || is_ready(&server).await).await;
     let (_bo, _) = server.login("bo", "mac").await;
-    server.until_logged(&["INFO", "takes what happens again"]).await;
+    server.until_logged(&["INFO", "store available again"]).await;
 }
 
 /// Runs a command where the hub's file system is mounted, in the directory that the hub runs in.
@@ -450,7 +450,7 @@ async fn a_full_disk_is_told_and_outlived() {
     let (accepted, _clients) = log_in_until_refused(&server).await;
     let refused = format!("user-{accepted}");
     until("not ready", async || !is_ready(&server).await).await;
-    server.until_logged(&["ERROR", "the store takes nothing"]).await;
+    server.until_logged(&["ERROR", "store unavailable"]).await;
     assert_eq!(server.user(&refused).await["state"], "Offline", "no false state");
     assert_eq!(server.user("user-0").await["state"], "Online");
     // A sign of life, each second, takes little room, and makes nothing well.
@@ -458,11 +458,11 @@ async fn a_full_disk_is_told_and_outlived() {
     let mut late = server.connect().await;
     assert_eq!(try_login(&mut late, &refused).await.as_deref(), Some("unavailable"));
     stays_unready(&server, 2000).await;
-    server.until_logged(&["WARN", "a request was refused: the store failed"]).await;
-    server.until_logged(&["WARN", "a client's request was refused: the store failed"]).await;
-    let warnings = |log: &str| log.lines().filter(|l| l.contains("the store failed")).count();
+    server.until_logged(&["WARN", "HTTP request refused: store unavailable"]).await;
+    server.until_logged(&["WARN", "client request refused: store unavailable"]).await;
+    let warnings = |log: &str| log.lines().filter(|l| l.contains("request refused: store unavailable")).count();
     assert!(warnings(&server.log()) <= 2, "once a minute of each kind: {}", server.log());
-    assert!(!server.log().contains("takes what happens again"), "{}", server.log());
+    assert!(!server.log().contains("store available again"), "{}", server.log());
 
     enlarge(&server);
     until("ready again", async || is_ready(&server).await).await;

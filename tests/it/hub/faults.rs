@@ -60,7 +60,7 @@ async fn ready_is_503_while_the_store_takes_nothing_and_the_log_says_why() {
     for _ in 0..3 {
         assert_eq!(ready().await, 503);
     }
-    let lines = logged.lines("a request was refused: the store failed");
+    let lines = logged.lines("HTTP request refused: store unavailable");
     let [line] = &lines[..] else { panic!("{lines:?}") };
     assert!(line.contains("WARN") && line.contains("a test wants it so"), "{line}");
     store.set_down(false);

@@ -290,7 +290,7 @@ fn expected(field: &str, what: &str, raw: Option<&RawValue>) -> String {
     let Some(raw) = raw else { return format!("`{field}` is missing: expected {what}") };
     match serde_json::from_str(raw.get()) {
         Ok(given) => format!("`{field}`: expected {what}, got {}", show_given(&given)),
-        Err(_) => format!("`{field}`: expected {what}, got what cannot be read"),
+        Err(_) => format!("`{field}`: expected {what}, got a value that is not valid JSON"),
     }
 }
 

@@ -460,7 +460,9 @@ async fn a_full_disk_is_told_and_outlived() {
     stays_unready(&server, 2000).await;
     server.until_logged(&["WARN", "HTTP request refused: store unavailable"]).await;
     server.until_logged(&["WARN", "client request refused: store unavailable"]).await;
-    let warnings = |log: &str| log.lines().filter(|l| l.contains("request refused: store unavailable")).count();
+    let warnings = |log: &str| {
+        log.lines().filter(|l| l.contains("request refused: store unavailable")).count()
+    };
     assert!(warnings(&server.log()) <= 2, "once a minute of each kind: {}", server.log());
     assert!(!server.log().contains("store available again"), "{}", server.log());
 

@@ -11,7 +11,7 @@ use crate::presence::{End, Kicker, NodeId, Status, Timestamp, UserId};
 /// read the store again.
 pub trait Bus: Send + Sync + 'static {
     /// Sends a message to the other nodes; never waits.
-    fn publish(&self, from: NodeId, word: Word);
+    fn publish(&self, from: NodeId, message: Message);
 
     /// Starts to receive messages.
     fn listen(&self) -> Ear;
@@ -19,7 +19,7 @@ pub trait Bus: Send + Sync + 'static {
 
 /// A message to the other nodes.
 #[derive(Debug, Clone)]
-pub enum Word {
+pub enum Message {
     /// A user's status changed; watchers must be told.
     Status {
         /// The user.
@@ -38,13 +38,13 @@ pub enum Word {
 
 /// Receives messages from other nodes.
 #[derive(Debug)]
-pub struct Ear(tokio::sync::broadcast::Receiver<(NodeId, Word)>);
+pub struct Ear(tokio::sync::broadcast::Receiver<(NodeId, Message)>);
 
 /// What an [`Ear`] receives.
 #[derive(Debug)]
 pub enum Heard {
     /// A message and its sender.
-    Word(NodeId, Word),
+    Message(NodeId, Message),
     /// Messages were missed: the store must be read again for every watched user.
     Missed,
     /// The bus was closed.
@@ -56,7 +56,7 @@ impl Ear {
     pub async fn next(&mut self) -> Heard {
         use tokio::sync::broadcast::error::RecvError;
         match self.0.recv().await {
-            Ok((from, word)) => Heard::Word(from, word),
+            Ok((from, message)) => Heard::Message(from, message),
             Err(RecvError::Lagged(_)) => Heard::Missed,
             Err(RecvError::Closed) => Heard::Silence,
         }

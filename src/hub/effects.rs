@@ -3,7 +3,7 @@
 use super::mailbox::flush_all;
 use super::registry::Deliveries;
 use super::{Ending, Hub};
-use crate::bus::Word;
+use crate::bus::Message;
 use crate::presence::{Effects, End, Kicker, Status, Timestamp, UserId, Why};
 use crate::wire::{Close, KickNotice, KickReason, KickedBy, Push, UserStatus, text_frame};
 
@@ -14,7 +14,7 @@ impl Hub {
                 self.end(end, effects.kick.as_deref());
             } else {
                 let kick = effects.kick.as_deref().cloned();
-                self.bus.publish(self.node, Word::End { end: *end, kick });
+                self.bus.publish(self.node, Message::End { end: *end, kick });
             }
         }
     }
@@ -22,7 +22,7 @@ impl Hub {
     /// Sends a user's status to its watchers on all nodes.
     pub(super) fn tell(&self, user: &UserId, status: Status) {
         self.announce(user, &status);
-        self.bus.publish(self.node, Word::Status { user: user.clone(), status });
+        self.bus.publish(self.node, Message::Status { user: user.clone(), status });
     }
 
     pub(super) fn end(&self, end: &End, kick: Option<&(Kicker, Timestamp)>) {

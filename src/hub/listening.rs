@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Ending, Hub, Mailbox};
-use crate::bus::{Heard, Word};
+use crate::bus::{Heard, Message};
 use crate::presence::Record;
 use crate::wire::Close;
 
@@ -13,9 +13,11 @@ impl Hub {
         let mut ear = self.bus.listen();
         loop {
             match ear.next().await {
-                Heard::Word(from, _) if from == self.node => (),
-                Heard::Word(_, Word::Status { user, status }) => self.announce(&user, &status),
-                Heard::Word(_, Word::End { end, kick }) => self.end(&end, kick.as_ref()),
+                Heard::Message(from, _) if from == self.node => (),
+                Heard::Message(_, Message::Status { user, status }) => {
+                    self.announce(&user, &status)
+                }
+                Heard::Message(_, Message::End { end, kick }) => self.end(&end, kick.as_ref()),
                 Heard::Missed => self.catch_up().await,
                 Heard::Silence => return,
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use presence_hub::bus::{Bus, LocalBus, Word};
+use presence_hub::bus::{Bus, LocalBus, Message};
 use presence_hub::presence::{Answer, Cause, EventKind, Intent, NodeId, Platform, Status};
 use serde_json::json;
 use tokio::time::timeout;
@@ -31,7 +31,7 @@ impl Pair {
     fn shout(&self) {
         for version in 1..=2000 {
             let status = Status { version, ..Status::default() };
-            self.bus.publish(NodeId(0), Word::Status { user: id("nobody"), status });
+            self.bus.publish(NodeId(0), Message::Status { user: id("nobody"), status });
         }
     }
 }

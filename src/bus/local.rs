@@ -2,7 +2,7 @@
 
 use tokio::sync::broadcast;
 
-use super::{Bus, Ear, Message};
+use super::{Bus, Message, Subscriber};
 use crate::presence::NodeId;
 
 /// The maximum number of pending messages for a slow node; beyond it, the node is told that it missed
@@ -28,7 +28,7 @@ impl Bus for LocalBus {
         }
     }
 
-    fn listen(&self) -> Ear {
-        Ear(self.0.subscribe())
+    fn subscribe(&self) -> Subscriber {
+        Subscriber(self.0.subscribe())
     }
 }

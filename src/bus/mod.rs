@@ -14,7 +14,7 @@ pub trait Bus: Send + Sync + 'static {
     fn publish(&self, from: NodeId, message: Message);
 
     /// Starts to receive messages.
-    fn listen(&self) -> Ear;
+    fn subscribe(&self) -> Subscriber;
 }
 
 /// A message to the other nodes.
@@ -38,9 +38,9 @@ pub enum Message {
 
 /// Receives messages from other nodes.
 #[derive(Debug)]
-pub struct Ear(tokio::sync::broadcast::Receiver<(NodeId, Message)>);
+pub struct Subscriber(tokio::sync::broadcast::Receiver<(NodeId, Message)>);
 
-/// What an [`Ear`] receives.
+/// What a [`Subscriber`] receives.
 #[derive(Debug)]
 pub enum Heard {
     /// A message and its sender.
@@ -51,7 +51,7 @@ pub enum Heard {
     Silence,
 }
 
-impl Ear {
+impl Subscriber {
     /// Waits for the next message.
     pub async fn next(&mut self) -> Heard {
         use tokio::sync::broadcast::error::RecvError;

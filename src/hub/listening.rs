@@ -10,9 +10,9 @@ use crate::wire::Close;
 impl Hub {
     /// Handles messages from other nodes until the bus is closed.
     pub async fn listen(self: Arc<Self>) {
-        let mut ear = self.bus.listen();
+        let mut subscriber = self.bus.subscribe();
         loop {
-            match ear.next().await {
+            match subscriber.next().await {
                 Heard::Message(from, _) if from == self.node => (),
                 Heard::Message(_, Message::Status { user, status }) => {
                     self.announce(&user, &status)

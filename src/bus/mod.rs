@@ -42,23 +42,23 @@ pub struct Subscriber(tokio::sync::broadcast::Receiver<(NodeId, Message)>);
 
 /// What a [`Subscriber`] receives.
 #[derive(Debug)]
-pub enum Heard {
+pub enum Received {
     /// A message and its sender.
     Message(NodeId, Message),
     /// Messages were missed: the store must be read again for every watched user.
     Missed,
     /// The bus was closed.
-    Silence,
+    Closed,
 }
 
 impl Subscriber {
     /// Waits for the next message.
-    pub async fn next(&mut self) -> Heard {
+    pub async fn next(&mut self) -> Received {
         use tokio::sync::broadcast::error::RecvError;
         match self.0.recv().await {
-            Ok((from, message)) => Heard::Message(from, message),
-            Err(RecvError::Lagged(_)) => Heard::Missed,
-            Err(RecvError::Closed) => Heard::Silence,
+            Ok((from, message)) => Received::Message(from, message),
+            Err(RecvError::Lagged(_)) => Received::Missed,
+            Err(RecvError::Closed) => Received::Closed,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Ending, Hub, Mailbox};
-use crate::bus::{Heard, Message};
+use crate::bus::{Message, Received};
 use crate::presence::Record;
 use crate::wire::Close;
 
@@ -13,13 +13,13 @@ impl Hub {
         let mut subscriber = self.bus.subscribe();
         loop {
             match subscriber.next().await {
-                Heard::Message(from, _) if from == self.node => (),
-                Heard::Message(_, Message::Status { user, status }) => {
+                Received::Message(from, _) if from == self.node => (),
+                Received::Message(_, Message::Status { user, status }) => {
                     self.announce(&user, &status)
                 }
-                Heard::Message(_, Message::End { end, kick }) => self.end(&end, kick.as_ref()),
-                Heard::Missed => self.catch_up().await,
-                Heard::Silence => return,
+                Received::Message(_, Message::End { end, kick }) => self.end(&end, kick.as_ref()),
+                Received::Missed => self.catch_up().await,
+                Received::Closed => return,
             }
         }
     }

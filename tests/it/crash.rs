@@ -150,7 +150,7 @@ pub(crate) async fn read_events(server: &Server) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn t11_v5_a_hub_that_is_killed_again_and_again_loses_nothing_and_nobody() {
+async fn t11_v5_repeatedly_killed_hub_loses_no_event_and_no_session() {
     // It has a bad moment now and then, and now and then it takes events and does not say so.
     let receiver = Receiver::start(|_| match rand::random_range(0..20) {
         0 => Act::Refuse(500),

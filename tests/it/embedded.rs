@@ -51,7 +51,7 @@ fn reopen(directory: &Path) -> EmbeddedStore {
 }
 
 #[tokio::test]
-async fn what_was_committed_is_there_in_the_next_run() {
+async fn commits_survive_a_restart() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     let port: Arc<dyn Store> = Arc::clone(&store) as _;
@@ -95,7 +95,7 @@ async fn what_was_committed_is_there_in_the_next_run() {
 
 /// Lists are read from an index, so that a page costs what it shows.
 #[tokio::test]
-async fn a_database_gets_the_index_that_it_lacks() {
+async fn missing_index_is_created_at_startup() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     log_in(&(Arc::clone(&store) as _), "ana", Platform::Mac, EPOCH).await;
@@ -115,7 +115,7 @@ async fn a_database_gets_the_index_that_it_lacks() {
 }
 
 #[test]
-fn nobody_else_may_read_it() {
+fn files_are_readable_only_by_their_owner() {
     use std::os::unix::fs::PermissionsExt;
     let directory = TempDir::new().expect("a directory");
     let _store = open(directory.path()).expect("a store");
@@ -126,7 +126,7 @@ fn nobody_else_may_read_it() {
 }
 
 #[test]
-fn a_directory_is_one_hubs_alone() {
+fn second_hub_on_the_same_directory_is_refused() {
     let directory = TempDir::new().expect("a directory");
     let _store = open(directory.path()).expect("a store");
     let Err(fault) = open(directory.path()) else { panic!("a second hub") };
@@ -134,7 +134,7 @@ fn a_directory_is_one_hubs_alone() {
 }
 
 #[test]
-fn what_is_no_database_of_ours_is_left_alone() {
+fn foreign_newer_and_invalid_databases_are_refused_untouched() {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("presence.db");
     fs::write(&path, "a shopping list\n".repeat(100)).expect("to write");
@@ -161,7 +161,7 @@ async fn filled(directory: &Path) {
 }
 
 #[tokio::test]
-async fn a_truncated_database_is_refused() {
+async fn truncated_database_is_refused() {
     let directory = TempDir::new().expect("a directory");
     filled(directory.path()).await;
     let file = fs::File::options().write(true).open(directory.path().join("presence.db"));
@@ -190,7 +190,7 @@ fn cut(directory: &Path, name: &str, length: u64) {
 }
 
 #[tokio::test]
-async fn an_empty_database_does_not_pass_for_a_new_one() {
+async fn emptied_or_removed_database_is_refused() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     log_in(&(Arc::clone(&store) as _), "ana", Platform::Mac, EPOCH).await;
@@ -212,7 +212,7 @@ async fn an_empty_database_does_not_pass_for_a_new_one() {
 }
 
 #[tokio::test]
-async fn garbage_in_a_database_is_noticed() {
+async fn garbage_in_the_database_is_detected() {
     let directory = TempDir::new().expect("a directory");
     filled(directory.path()).await;
     let path = directory.path().join("presence.db");
@@ -225,7 +225,7 @@ async fn garbage_in_a_database_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_flipped_byte_is_never_read_as_a_state() {
+async fn flipped_bits_are_detected_by_checksums() {
     let directory = TempDir::new().expect("a directory");
     filled(directory.path()).await;
     let path = directory.path().join("presence.db");
@@ -252,7 +252,7 @@ async fn a_flipped_byte_is_never_read_as_a_state() {
 }
 
 #[tokio::test]
-async fn a_user_whose_name_was_damaged_does_not_pass_for_one_who_is_unknown() {
+async fn user_with_a_damaged_id_is_not_read_as_unknown() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     log_in(&(Arc::clone(&store) as _), "somebody-unmistakable", Platform::Mac, EPOCH).await;
@@ -281,7 +281,7 @@ async fn a_user_whose_name_was_damaged_does_not_pass_for_one_who_is_unknown() {
 }
 
 #[test]
-fn a_hub_that_cannot_have_its_store_says_so_and_stops() {
+fn hub_exits_with_an_error_if_the_store_cannot_be_opened() {
     let directory = TempDir::new().expect("a directory");
     fs::create_dir(directory.path().join("data")).expect("a directory");
     fs::write(directory.path().join("data/presence.db"), "no database").expect("to write");
@@ -329,7 +329,7 @@ async fn log_in_until_refused(server: &Server) -> (usize, Vec<Client>) {
 }
 
 #[tokio::test]
-async fn a_hub_whose_directory_was_removed_takes_nothing_more_and_says_so() {
+async fn removed_data_directory_stops_commits_and_is_logged() {
     let server = Server::start(&[]);
     let (_ana, _) = server.login("ana", "mac").await;
     fs::remove_dir_all(server.directory.path().join("data")).expect("to remove");
@@ -344,7 +344,7 @@ async fn a_hub_whose_directory_was_removed_takes_nothing_more_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_hub_whose_log_was_removed_saves_what_it_said_and_takes_nothing_more() {
+async fn removed_wal_stops_commits_and_loses_no_acknowledged_login() {
     let mut server = Server::start(&[]);
     let (_ana, _) = server.login("ana", "mac").await;
     fs::remove_file(server.directory.path().join("data/presence.db-wal")).expect("to remove");
@@ -360,7 +360,7 @@ async fn a_hub_whose_log_was_removed_saves_what_it_said_and_takes_nothing_more()
 }
 
 #[tokio::test]
-async fn a_hub_whose_files_are_truncated_takes_nothing_more_and_says_so() {
+async fn truncated_files_stop_commits_and_are_logged() {
     for name in ["presence.db", "presence.db-wal", "presence.journal-0"] {
         let server = Server::start(&[]);
         let (_ana, _) = server.login("ana", "mac").await;
@@ -399,7 +399,7 @@ async fn stays_unready(server: &Server, millis: u64) {
 }
 
 #[tokio::test]
-async fn a_disk_that_fills_up_while_nothing_is_committed_shows_within_seconds() {
+async fn full_disk_is_detected_within_seconds_without_commits() {
     assert!(may_mount(), "this test mounts a file system in a namespace of its own, and may not");
     let server = on_a_small_disk();
     let (_ana, _) = server.login("ana", "mac").await;
@@ -430,7 +430,7 @@ fn enlarge(server: &Server) {
 }
 
 #[test]
-fn a_read_only_directory_is_told_at_the_start() {
+fn read_only_directory_is_reported_at_startup() {
     assert!(may_mount(), "this test mounts a file system in a namespace of its own, and may not");
     let directory = TempDir::new().expect("a directory");
     let script = "mkdir data && mount -t tmpfs -o ro tmpfs data && exec \"$0\"";
@@ -444,7 +444,7 @@ fn a_read_only_directory_is_told_at_the_start() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_and_outlived() {
+async fn full_disk_is_logged_and_the_hub_recovers() {
     assert!(may_mount(), "this test mounts a file system in a namespace of its own, and may not");
     let server = on_a_small_disk();
     let (accepted, _clients) = log_in_until_refused(&server).await;

@@ -32,7 +32,7 @@ async fn causes(server: &Server, user: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn t11_after_a_kill_who_resumes_never_left_and_the_others_are_given_up_in_time() {
+async fn t11_after_a_kill_resumed_sessions_stay_online_and_others_end_on_time() {
     let mut server = Server::start(&WINDOWS);
     let (_stays, ok) = server.login("stays", "web").await;
     let (_goes, _) = server.login("goes", "web").await;
@@ -58,7 +58,7 @@ async fn t11_after_a_kill_who_resumes_never_left_and_the_others_are_given_up_in_
 }
 
 #[tokio::test]
-async fn t8_t9_l7_l9_v2_what_was_decided_stays_so() {
+async fn t8_t9_l7_l9_v2_states_kicks_and_revocations_survive_a_restart() {
     let mut server = Server::start(&WINDOWS);
     let (phone, _) = server.login("phone", "android").await;
     drop(phone);
@@ -97,7 +97,7 @@ async fn t8_t9_l7_l9_v2_what_was_decided_stays_so() {
 }
 
 #[tokio::test]
-async fn t11_an_orderly_restart_loses_and_flaps_nothing() {
+async fn t11_orderly_restart_keeps_all_sessions_online() {
     let mut server = Server::start(&[("server.drain", "200ms")]);
     let mut clients = Vec::new();
     for n in 0..20 {
@@ -120,7 +120,7 @@ async fn t11_an_orderly_restart_loses_and_flaps_nothing() {
 }
 
 #[tokio::test]
-async fn t11_a_window_that_was_over_before_the_restart_ends_at_once() {
+async fn t11_session_whose_window_ended_before_the_restart_ends_at_once() {
     let mut server = Server::start(&WINDOWS);
     let (_gone, _) = server.login("gone", "web").await;
     server.signal(Signal::KILL);
@@ -134,7 +134,7 @@ async fn t11_a_window_that_was_over_before_the_restart_ends_at_once() {
 }
 
 #[tokio::test]
-async fn t11_t12_a_hub_that_is_stopped_after_a_restart_ends_nobody_early() {
+async fn t11_t12_stall_after_a_restart_extends_held_sessions() {
     let windows = [("liveness.web_silence", "4s"), ("liveness.web_ping", "1900ms")];
     let mut server = Server::start(&windows);
     let (_gone, _) = server.login("gone", "web").await;

@@ -48,25 +48,25 @@ macro_rules! adapter {
     ($adapter:ident, $make:expr) => {
         contract! {
             $adapter: $make =>
-                a_user_never_seen_has_the_default_record
-                what_was_committed_is_loaded
-                a_stale_commit_is_refused_whole
-                a_revision_never_comes_back_after_its_record_was_emptied
-                an_emptied_record_leaves_the_counts_and_what_is_due
-                the_most_overdue_come_first_on_both_clocks
-                no_more_are_due_than_were_asked_for
-                a_record_is_due_as_it_was_last_committed
-                the_counts_equal_a_recount
-                the_log_is_in_the_order_of_the_commits
-                the_log_is_read_in_pieces_from_any_cursor
-                what_is_too_old_leaves_the_log_and_its_cursors_say_so
+                unknown_user_has_the_default_record
+                committed_record_is_loaded
+                stale_commit_is_refused_without_effects
+                revisions_are_never_reused_after_a_record_was_emptied
+                emptied_record_is_removed_from_totals_and_due_users
+                most_overdue_users_come_first_on_both_clocks
+                due_users_are_limited
+                due_time_is_that_of_the_last_commit
+                totals_equal_a_recount
+                log_is_in_commit_order
+                log_can_be_read_in_pages_from_any_cursor
+                expired_entries_are_trimmed_and_their_cursors_expire
                 users_are_listed_in_order_by_prefix_and_state
-                a_history_is_read_both_ways
-                a_backlog_is_measured_from_any_cursor
-                the_log_is_kept_for_the_webhook_up_to_a_size
-                progress_is_kept_and_forgotten
-                dead_letters_are_put_back_or_dropped
-                racing_commits_land_one_after_the_other
+                history_can_be_read_in_both_directions
+                backlog_is_measured_from_any_cursor
+                log_is_kept_for_the_webhook_up_to_a_size
+                webhook_progress_is_saved_and_cleared
+                dead_letters_can_be_retried_or_dropped
+                racing_commits_are_each_applied_once
                 racing_users_do_not_disturb_each_other
         }
     };
@@ -177,7 +177,7 @@ async fn log(store: &Arc<dyn Store>, after: Option<Cursor>) -> Vec<(Cursor, User
 
 // The clauses.
 
-async fn a_user_never_seen_has_the_default_record(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn unknown_user_has_the_default_record(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     let stored = store.load(&id("nobody")).await.expect("a record");
     assert_eq!((&*stored.record, stored.revision), (&Record::default(), Revision::default()));
     assert_eq!(store.totals().await, Ok(Totals::default()));
@@ -185,7 +185,7 @@ async fn a_user_never_seen_has_the_default_record(store: &Arc<dyn Store>, _: &Ar
     assert_eq!(log(store, None).await, []);
 }
 
-async fn what_was_committed_is_loaded(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn committed_record_is_loaded(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     let odd = ["ana", "ANA", "a n a", "阿娜", "a/../b", "a\u{301}", &"x".repeat(128)];
     let mut expected = BTreeMap::new();
     for user in odd {
@@ -198,7 +198,7 @@ async fn what_was_committed_is_loaded(store: &Arc<dyn Store>, _: &Arc<dyn Outbox
     }
 }
 
-async fn a_stale_commit_is_refused_whole(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn stale_commit_is_refused_without_effects(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     let user = id("ana");
     let stale = store.load(&user).await.expect("a record");
     let first = log_in(store, "ana", Platform::Web, EPOCH).await;
@@ -226,7 +226,7 @@ async fn a_stale_commit_is_refused_whole(store: &Arc<dyn Store>, _: &Arc<dyn Out
     assert_eq!(store.due(EPOCH, EPOCH, 10).await, Ok(Vec::new()));
 }
 
-async fn a_revision_never_comes_back_after_its_record_was_emptied(
+async fn revisions_are_never_reused_after_a_record_was_emptied(
     store: &Arc<dyn Store>,
     _: &Arc<dyn Outbox>,
 ) {
@@ -253,7 +253,7 @@ async fn a_revision_never_comes_back_after_its_record_was_emptied(
     }
 }
 
-async fn an_emptied_record_leaves_the_counts_and_what_is_due(
+async fn emptied_record_is_removed_from_totals_and_due_users(
     store: &Arc<dyn Store>,
     _: &Arc<dyn Outbox>,
 ) {
@@ -280,7 +280,7 @@ async fn due(store: &Arc<dyn Store>, running: u64, wall: u64, limit: usize) -> V
     users.iter().map(ToString::to_string).collect()
 }
 
-async fn the_most_overdue_come_first_on_both_clocks(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn most_overdue_users_come_first_on_both_clocks(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     make_due(store, "r10", Some(10), None).await;
     make_due(store, "w20", None, Some(20)).await;
     make_due(store, "r30", Some(30), None).await;
@@ -298,7 +298,7 @@ async fn the_most_overdue_come_first_on_both_clocks(store: &Arc<dyn Store>, _: &
     assert_eq!(due(store, 100, 21, 2).await, ["r10", "r30"]);
 }
 
-async fn no_more_are_due_than_were_asked_for(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn due_users_are_limited(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     for n in 0..20 {
         make_due(store, &format!("user-{n:02}"), Some(100 + n), None).await;
     }
@@ -308,7 +308,7 @@ async fn no_more_are_due_than_were_asked_for(store: &Arc<dyn Store>, _: &Arc<dyn
     assert_eq!(due(store, 200, 200, usize::MAX).await.len(), 20);
 }
 
-async fn a_record_is_due_as_it_was_last_committed(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn due_time_is_that_of_the_last_commit(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     make_due(store, "ana", Some(10), Some(10)).await;
     make_due(store, "ana", Some(50), None).await;
     assert_eq!(due(store, 49, 49, 10).await, [""; 0]);
@@ -320,7 +320,7 @@ async fn a_record_is_due_as_it_was_last_committed(store: &Arc<dyn Store>, _: &Ar
     assert_eq!(due(store, 100, 100, 10).await, [""; 0]);
 }
 
-async fn the_counts_equal_a_recount(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn totals_equal_a_recount(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     let users: Vec<_> = (0..12).map(|n| format!("user-{n}")).collect();
     for n in 0..400_u64 {
         let user = id(&users[(rand::random::<u32>() % 12) as usize]);
@@ -356,7 +356,7 @@ async fn the_counts_equal_a_recount(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>)
     assert_ne!(recount, Totals::default());
 }
 
-async fn the_log_is_in_the_order_of_the_commits(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn log_is_in_commit_order(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     let mut expected = Vec::new();
     for n in 0..30 {
         let user = format!("user-{}", n % 4);
@@ -373,7 +373,7 @@ async fn the_log_is_in_the_order_of_the_commits(store: &Arc<dyn Store>, _: &Arc<
     assert_eq!(log, expected);
 }
 
-async fn the_log_is_read_in_pieces_from_any_cursor(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn log_can_be_read_in_pages_from_any_cursor(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     for n in 0..23 {
         log_in(store, "ana", Platform::ALL[n % 8], EPOCH).await;
     }
@@ -401,7 +401,7 @@ async fn the_log_is_read_in_pieces_from_any_cursor(store: &Arc<dyn Store>, _: &A
     assert_eq!(none_of_it, Err(StoreError::CursorExpired), "a cursor of another log");
 }
 
-async fn racing_commits_land_one_after_the_other(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn racing_commits_are_each_applied_once(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     const THREADS: u64 = 8;
     const COMMITS: u64 = 50;
     let users = ["ana", "bo", "cy"];
@@ -480,7 +480,7 @@ async fn racing_users_do_not_disturb_each_other(store: &Arc<dyn Store>, _: &Arc<
 // What one adapter promises beyond the contract.
 
 #[tokio::test]
-async fn the_log_in_memory_is_bounded() {
+async fn memory_log_is_bounded() {
     let Made { store, .. } = memory();
     let begin = *store.head().borrow();
     let (record, transitions) = logged_in(&Record::default(), Platform::Web, EPOCH);

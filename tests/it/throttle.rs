@@ -18,7 +18,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const LINES: Lines = Lines { of_each: 2, of_all: 5, within: MINUTE };
 
 #[test]
-fn second_line_within_a_minute_is_suppressed_and_the_next_says_so() {
+fn second_line_within_a_minute_is_suppressed_and_counted_in_the_next() {
     let mut throttle = Throttle::default();
     assert_eq!(throttle.admit(EPOCH), Some(0));
     assert_eq!(throttle.admit(EPOCH), None);
@@ -31,7 +31,7 @@ fn second_line_within_a_minute_is_suppressed_and_the_next_says_so() {
 }
 
 #[test]
-fn each_thing_has_lines_of_its_own_and_all_together_are_bounded() {
+fn lines_are_limited_per_key_and_in_total() {
     let throttle = KeyedThrottle::new(LINES);
     let admit = |key: &'static str, after: Duration| throttle.admit(key, EPOCH + after);
     assert_eq!([(); 3].map(|()| admit("a", SECOND)), [Some(0), Some(0), None]);
@@ -45,7 +45,7 @@ fn each_thing_has_lines_of_its_own_and_all_together_are_bounded() {
 }
 
 #[test]
-fn a_million_things_cost_no_more_memory_than_there_are_lines() {
+fn memory_is_bounded_for_a_million_keys() {
     let throttle = KeyedThrottle::new(Lines::EACH_ONCE);
     let admitted = (0..1_000_000).filter(|n| throttle.admit(*n, EPOCH).is_some()).count();
     assert_eq!(admitted, Lines::EACH_ONCE.of_all as usize);
@@ -54,7 +54,7 @@ fn a_million_things_cost_no_more_memory_than_there_are_lines() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_of_the_store_have_one_line_of_a_kind_each_minute() {
+async fn store_failures_are_logged_once_a_minute_per_kind() {
     let logged = Logged::here();
     let lab = Lab::new();
     let error = Unavailable::from(StoreError::Unavailable { cause: "a test wants it so".into() });
@@ -74,7 +74,7 @@ async fn failures_of_the_store_have_one_line_of_a_kind_each_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_logins_of_one_address_have_twenty_lines_a_minute() {
+async fn refused_logins_are_logged_twenty_times_a_minute_per_address() {
     let logged = Logged::here();
     let lab = Lab::new();
     let attempt = async || {
@@ -116,7 +116,7 @@ async fn handshake(hub: SocketAddr, headers: &[(&'static str, &str)]) -> u16 {
 }
 
 #[tokio::test]
-async fn pages_that_may_not_connect_have_a_line_each_minute_and_no_more_than_twenty() {
+async fn refused_origins_are_logged_once_a_minute_each_and_twenty_in_total() {
     let logged = Logged::here();
     let lab = Lab::new();
     let (hub, _door) = lab.open_door(|_| ());
@@ -138,7 +138,7 @@ async fn pages_that_may_not_connect_have_a_line_each_minute_and_no_more_than_twe
 }
 
 #[tokio::test]
-async fn an_unlisted_proxy_is_warned_of_again_after_an_hour_with_the_number_in_between() {
+async fn unlisted_proxy_is_logged_once_an_hour_with_the_suppressed_count() {
     let logged = Logged::here();
     let lab = Lab::new();
     let (hub, _door) = lab.open_door(|settings| {
@@ -157,7 +157,7 @@ async fn an_unlisted_proxy_is_warned_of_again_after_an_hour_with_the_number_in_b
 }
 
 #[tokio::test]
-async fn wrong_keys_of_one_address_are_noted_five_times_a_minute() {
+async fn wrong_keys_are_logged_five_times_a_minute_per_address() {
     let logged = Logged::here();
     let lab = Lab::new();
     let (hub, _door) = lab.open_door(|_| ());

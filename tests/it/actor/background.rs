@@ -37,7 +37,7 @@ impl Act {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t6_t7_t15_a_mini_program_in_the_background_ends_at_its_deadline() {
+async fn t6_t7_t15_mini_program_in_the_background_ends_at_its_deadline() {
     use Act::{Exit, Hide, Return};
     let cases: [(&[Act], u64, Cause); 9] = [
         (&[Hide(0)], HIDE, Cause::Background),
@@ -73,7 +73,7 @@ async fn t6_t7_t15_a_mini_program_in_the_background_ends_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t15_the_answer_says_until_when() {
+async fn t15_reply_contains_the_deadline() {
     let lab = Lab::new();
     let (mut client, _) = lab.login("ana", "miniprogram").await;
     let from = lab.now();
@@ -92,7 +92,7 @@ async fn t15_the_answer_says_until_when() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t15_the_background_starts_a_clock_for_mini_programs_alone() {
+async fn t15_background_sets_a_deadline_only_for_mini_programs() {
     for platform in Platform::ALL.into_iter().filter(|p| *p != Platform::MiniProgram) {
         for reason in ["hide", "exit"] {
             let lab = Lab::new();
@@ -108,7 +108,7 @@ async fn t15_the_background_starts_a_clock_for_mini_programs_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t17_a_socket_cut_in_the_background_keeps_the_deadline() {
+async fn t17_lost_connection_in_the_background_keeps_the_deadline() {
     for (reason, window, cause) in [("hide", HIDE, Cause::Background), ("exit", EXIT, Cause::Exit)]
     {
         let lab = Lab::new();
@@ -126,7 +126,7 @@ async fn t17_a_socket_cut_in_the_background_keeps_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t17_a_resume_in_time_is_seen_by_nobody_and_comes_to_the_foreground() {
+async fn t17_resume_in_time_is_invisible_and_ends_the_background() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut client, ok) = lab.login("ana", "miniprogram").await;
@@ -146,7 +146,7 @@ async fn t17_a_resume_in_time_is_seen_by_nobody_and_comes_to_the_foreground() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t17_a_resume_on_a_live_socket_comes_to_the_foreground_too() {
+async fn t17_resume_over_an_open_connection_ends_the_background() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut client, ok) = lab.login("ana", "miniprogram").await;
@@ -161,7 +161,7 @@ async fn t17_a_resume_on_a_live_socket_comes_to_the_foreground_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t17_after_the_deadline_the_session_is_over() {
+async fn t17_session_is_over_after_the_deadline() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut client, ok) = lab.login("ana", "miniprogram").await;
@@ -176,7 +176,7 @@ async fn t17_after_the_deadline_the_session_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t17_of_silence_and_the_background_the_earlier_deadline_counts() {
+async fn t17_earlier_of_silence_and_background_deadline_applies() {
     for (silence, ends_at, cause, code) in
         [(20, 20, Cause::Silence, 4002), (45, HIDE, Cause::Background, 4003)]
     {
@@ -194,7 +194,7 @@ async fn t17_of_silence_and_the_background_the_earlier_deadline_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t3_in_the_foreground_a_mini_programs_end_is_seen_at_once() {
+async fn t3_end_of_a_mini_program_in_the_foreground_is_visible_at_once() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut client, _) = lab.login("ana", "miniprogram").await;

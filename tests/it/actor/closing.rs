@@ -31,7 +31,7 @@ impl Close {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t3_a_closed_connection_is_seen_at_once_on_the_web_after_its_grace() {
+async fn t3_closed_connection_is_visible_at_once_and_on_the_web_after_the_grace() {
     for grace in [SECOND, Duration::ZERO, 3 * SECOND] {
         for (platform, close) in
             Platform::ALL.into_iter().flat_map(|p| [(p, Close::Frame), (p, Close::Fin)])
@@ -56,7 +56,7 @@ async fn t3_a_closed_connection_is_seen_at_once_on_the_web_after_its_grace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t3_a_reload_within_the_grace_is_seen_by_nobody() {
+async fn t3_reload_within_the_grace_is_invisible() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut client, mut ok) = lab.login("ana", "web").await;
@@ -75,7 +75,7 @@ async fn t3_a_reload_within_the_grace_is_seen_by_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t2_a_logout_leaves_nothing_on_any_platform() {
+async fn t2_logout_goes_offline_on_every_platform() {
     for platform in Platform::ALL {
         let lab = Lab::new();
         let mut watcher = lab.watcher(&["ana"]).await;
@@ -91,7 +91,7 @@ async fn t2_a_logout_leaves_nothing_on_any_platform() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t8_a_phone_whose_app_is_gone_wants_push_for_seven_days() {
+async fn t8_phone_without_a_connection_stays_push_online_for_seven_days() {
     let lab = Lab::new();
     let (client, _) = lab.login("ana", "android").await;
     drop(client);
@@ -109,7 +109,7 @@ async fn t8_a_phone_whose_app_is_gone_wants_push_for_seven_days() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t8_a_login_in_time_ends_the_wait() {
+async fn t8_login_cancels_the_push_online_deadline() {
     let lab = Lab::new();
     let (client, ok) = lab.login("ana", "ios").await;
     drop(client);
@@ -124,7 +124,7 @@ async fn t8_a_login_in_time_ends_the_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn l7_a_resume_moves_a_session_and_its_old_connection_is_told() {
+async fn l7_resume_moves_a_session_and_closes_its_old_connection() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut old, ok) = lab.login("ana", "ipad").await;
@@ -154,7 +154,7 @@ async fn narrow_watcher(lab: &Lab) -> (Client<DuplexStream>, Listener, Vec<Clien
 }
 
 #[tokio::test(start_paused = true)]
-async fn v4_who_reads_nothing_for_thirty_seconds_is_cut_off() {
+async fn v4_client_that_reads_nothing_for_thirty_seconds_is_closed() {
     let lab = Lab::new();
     let (mut narrow, mut observer, _clients) = narrow_watcher(&lab).await;
     let from = lab.now();
@@ -172,7 +172,7 @@ async fn v4_who_reads_nothing_for_thirty_seconds_is_cut_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn v4_who_reads_a_little_is_not() {
+async fn v4_client_that_reads_slowly_is_not_closed() {
     let lab = Lab::new();
     let (mut narrow, mut observer, _clients) = narrow_watcher(&lab).await;
     for _ in 0..10 {
@@ -188,7 +188,7 @@ async fn v4_who_reads_a_little_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn v4_who_has_nothing_to_read_is_not() {
+async fn v4_client_with_nothing_to_read_is_not_closed() {
     let lab = Lab::new();
     let mut narrow = lab.connect_through(1024).await;
     narrow.ok(lab.hello("narrow", "linux")).await;

@@ -104,13 +104,13 @@ async fn t4_t5_t14_silence_ends_a_session_on_every_platform() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_receiving_proves_nothing() {
+async fn t12_receiving_data_does_not_count_as_heard() {
     is_lost_on_time(Platform::Web, Silence::OnlyReceives).await;
     is_lost_on_time(Platform::Ios, Silence::OnlyReceives).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_only_what_is_complete_is_heard() {
+async fn t12_incomplete_frames_and_messages_do_not_count_as_heard() {
     for silence in [Silence::NeverEndsAFrame, Silence::NeverEndsAMessage] {
         is_lost_on_time(Platform::MiniProgram, silence).await;
         is_lost_on_time(Platform::Linux, silence).await;
@@ -118,7 +118,7 @@ async fn t12_only_what_is_complete_is_heard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t13_who_answers_pings_lives_for_hours() {
+async fn t13_client_that_only_answers_pings_stays_online_for_hours() {
     for platform in [Platform::Web, Platform::MiniProgram, Platform::Ios, Platform::Windows] {
         let every = Duration::from_secs(if platform.is_native() { 120 } else { 20 });
         let lab = Lab::new();
@@ -138,7 +138,7 @@ async fn t13_who_answers_pings_lives_for_hours() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_a_pong_a_ping_and_a_message_each_count() {
+async fn t12_pong_ping_and_message_each_count_as_heard() {
     let says = [
         Message::Pong(Vec::new().into()),
         Message::Ping(Vec::new().into()),
@@ -168,7 +168,7 @@ async fn t12_a_pong_a_ping_and_a_message_each_count() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t14_a_last_word_just_in_time_is_heard() {
+async fn t14_pong_at_the_end_of_the_window_is_heard() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut client, _) = lab.login("ana", "web").await;
@@ -179,7 +179,7 @@ async fn t14_a_last_word_just_in_time_is_heard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_does_not_log_in_is_sent_away_after_ten_seconds() {
+async fn client_without_a_login_is_closed_after_ten_seconds() {
     let lab = Lab::new();
     for talks in [false, true] {
         let mut client = lab.connect().await;
@@ -197,7 +197,7 @@ async fn who_does_not_log_in_is_sent_away_after_ten_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t16_what_comes_after_the_end_changes_nothing() {
+async fn t16_messages_after_the_end_change_nothing() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut client, ok) = lab.login("ana", "mac").await;
@@ -219,7 +219,7 @@ async fn t16_what_comes_after_the_end_changes_nothing() {
 }
 
 #[test]
-fn the_defaults_are_the_founding_documents() {
+fn default_windows_match_the_specification() {
     let policy = crate::lab::defaults().policy().expect("a policy");
     assert_eq!(policy.windows, Windows::default());
     for platform in Platform::ALL {

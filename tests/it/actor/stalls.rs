@@ -17,7 +17,7 @@ const STALL: Duration = Duration::from_secs(70);
 const TICKS: Duration = Duration::from_millis(200);
 
 #[tokio::test(start_paused = true)]
-async fn t12_a_stall_counts_from_the_last_tick_to_the_next_and_a_late_tick_does_not() {
+async fn t12_stall_lasts_from_tick_to_tick_and_a_late_tick_is_no_stall() {
     let clock = Clock::simulated(EPOCH);
     let late = SECOND + TICK;
     advance(late).await;
@@ -39,7 +39,7 @@ async fn t12_a_stall_counts_from_the_last_tick_to_the_next_and_a_late_tick_does_
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_what_waited_while_the_hub_stood_still_was_heard_in_time() {
+async fn t12_data_that_arrived_during_a_stall_counts_as_heard_in_time() {
     for (platform, stall) in [(Platform::Web, STALL), (Platform::Linux, 7 * STALL)] {
         let lab = Lab::new();
         let mut watcher = lab.watcher(&["ana"]).await;
@@ -57,7 +57,7 @@ async fn t12_what_waited_while_the_hub_stood_still_was_heard_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_a_stall_moves_the_deadlines_of_silence_and_pings_fall_due_at_once() {
+async fn t12_stall_extends_silence_deadlines_and_makes_pings_due_at_once() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana", "bo"]).await;
     let (_silent, _) = lab.login("ana", "web").await;
@@ -79,7 +79,7 @@ async fn t12_a_stall_moves_the_deadlines_of_silence_and_pings_fall_due_at_once()
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_who_only_answers_pings_outlives_many_stalls() {
+async fn t12_client_that_only_answers_pings_survives_many_stalls() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana", "bo", "cy"]).await;
     let _clients = [
@@ -97,7 +97,7 @@ async fn t12_who_only_answers_pings_outlives_many_stalls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_a_stall_moves_the_windows_of_the_background_and_of_the_grace() {
+async fn t12_stall_extends_background_and_grace_windows() {
     for (reason, window) in
         [(Some("hide"), 30 * SECOND), (Some("exit"), 4 * SECOND), (None, SECOND)]
     {
@@ -120,7 +120,7 @@ async fn t12_a_stall_moves_the_windows_of_the_background_and_of_the_grace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_who_comes_back_right_after_a_stall_was_never_gone() {
+async fn t12_resume_right_after_a_stall_is_invisible() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana", "bo"]).await;
     let (page, ok) = lab.login("ana", "web").await;

@@ -76,7 +76,7 @@ async fn ask(client: &mut Client<DuplexStream>, eyes: &mut Eyes, request: &Value
 }
 
 #[tokio::test(start_paused = true)]
-async fn v4_a_watcher_that_stops_reading_costs_bounded_memory_and_ends_up_right() {
+async fn v4_watcher_that_stops_reading_uses_bounded_memory_and_gets_the_latest_statuses() {
     const USERS: usize = 100;
     const CHANGES: u64 = 10_000;
     const SOCKET_BYTES: usize = 4096;
@@ -119,7 +119,7 @@ async fn v4_a_watcher_that_stops_reading_costs_bounded_memory_and_ends_up_right(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn v3_nothing_is_lost_between_a_snapshot_and_the_first_push() {
+async fn v3_no_change_is_lost_between_the_snapshot_and_the_first_push() {
     const ROUNDS: u64 = 1000;
     let lab = Arc::new(unlimited());
     let _ana = lab.login("ana", "linux").await;
@@ -148,7 +148,7 @@ async fn v3_nothing_is_lost_between_a_snapshot_and_the_first_push() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn v3_a_snapshot_is_never_older_than_what_was_seen() {
+async fn v3_snapshot_is_never_older_than_a_seen_status() {
     const REQUESTS: u64 = 2000;
     let lab = Arc::new(unlimited());
     let users: Vec<_> = (0..8).map(|n| format!("user-{n}")).collect();

@@ -62,7 +62,7 @@ fn commit(version: u64) -> Commit {
 }
 
 #[tokio::test]
-async fn a_damaged_record_is_named_and_its_user_begins_anew() {
+async fn damaged_record_is_reported_and_can_be_replaced() {
     for sql in [
         "UPDATE users SET record = replace(record, 'mac', 'mad') WHERE user = 'ana'",
         "UPDATE users SET crc = crc + 1 WHERE user = 'ana'",
@@ -101,7 +101,7 @@ async fn a_damaged_record_is_named_and_its_user_begins_anew() {
 }
 
 #[tokio::test]
-async fn a_revocation_outlives_the_damage_around_it() {
+async fn revocation_survives_damage_of_the_record() {
     let revoked = r#"'{"terminals":[{"x],"revoked":{"before_secs":7,"until":9}}'"#;
     let sql = format!("UPDATE users SET record = {revoked} WHERE user = 'ana'");
     let (_directory, store) = changed(&sql).await;
@@ -113,7 +113,7 @@ async fn a_revocation_outlives_the_damage_around_it() {
 }
 
 #[tokio::test]
-async fn a_damaged_entry_stops_no_reader_of_the_log() {
+async fn damaged_log_entry_does_not_stop_readers() {
     let (_directory, store) =
         changed("UPDATE log SET event = CAST(x'ff00' AS TEXT) WHERE user = 'ana'").await;
     let log = store.log(None, 10).await.expect("the log");
@@ -128,7 +128,7 @@ async fn a_damaged_entry_stops_no_reader_of_the_log() {
 }
 
 #[tokio::test]
-async fn what_the_webhook_noted_may_be_damaged_and_nothing_is_lost() {
+async fn damaged_webhook_progress_loses_no_event() {
     let (_directory, store) = changed("UPDATE held SET held = '{'").await;
     let Progress { held, .. } = store.progress().await.expect("progress").expect("a webhook");
     let first = store.log(None, 1).await.expect("the log")[0].cursor;
@@ -143,7 +143,7 @@ async fn what_the_webhook_noted_may_be_damaged_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn damaged_dead_letter_is_shown_and_dropped_and_never_put_back() {
+async fn damaged_dead_letter_is_listed_and_can_be_dropped_but_not_retried() {
     for event in ["'{'", "x'7b00'", "CAST(x'7bff' AS TEXT)", "replace(event, 'mac', 'mad')"] {
         let sql = format!("UPDATE dead SET event = {event} WHERE user = 'ana'");
         let (_directory, store) = changed(&sql).await;
@@ -189,7 +189,7 @@ async fn record_that_contradicts_its_row_is_damaged() {
 }
 
 #[tokio::test]
-async fn damaged_time_of_an_entry_keeps_neither_the_log_nor_the_clock() {
+async fn damaged_time_of_an_entry_affects_neither_trimming_nor_the_clock() {
     let later = EPOCH + 365 * 24 * 3600 * SECOND;
     for at in ["'zzz'", "9000000000000000", "1.5"] {
         let (_directory, store) = changed(&format!("UPDATE log SET at = {at}")).await;
@@ -201,7 +201,7 @@ async fn damaged_time_of_an_entry_keeps_neither_the_log_nor_the_clock() {
 }
 
 #[tokio::test]
-async fn layout_that_was_changed_is_reported_at_the_start() {
+async fn changed_schema_is_reported_at_startup() {
     for sql in [
         "PRAGMA writable_schema = 1;
          UPDATE sqlite_schema SET sql = replace(sql, 'record TEXT', 'recoil TEXT')
@@ -222,7 +222,7 @@ async fn layout_that_was_changed_is_reported_at_the_start() {
 }
 
 #[tokio::test]
-async fn index_that_is_missing_is_built_again() {
+async fn missing_index_is_rebuilt() {
     let directory = TempDir::new().expect("a directory");
     close(Arc::new(open(directory.path()).expect("a store")), directory.path());
     change(directory.path(), "DROP INDEX users_due_running; DROP INDEX log_by_user");
@@ -235,7 +235,7 @@ async fn index_that_is_missing_is_built_again() {
 }
 
 #[tokio::test]
-async fn v1_ready_is_503_while_records_cannot_be_read() {
+async fn v1_ready_is_503_while_records_are_unreadable() {
     let server = Server::start(&[]);
     let (_ana, _) = server.login("ana", "web").await;
     assert!(is_ready(&server).await);
@@ -251,7 +251,7 @@ async fn v1_ready_is_503_while_records_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn sessions_of_a_run_whose_sign_of_life_is_damaged_are_held_from_now_on() {
+async fn sessions_of_a_run_with_a_damaged_sign_of_life_are_held_from_now_on() {
     for (sql, node) in [
         ("UPDATE nodes SET sign = 'x'", NodeId(7)),
         ("UPDATE nodes SET sign = json_set(sign, '$.now', 9000000000000000)", NodeId(7)),
@@ -267,7 +267,7 @@ async fn sessions_of_a_run_whose_sign_of_life_is_damaged_are_held_from_now_on() 
 }
 
 #[tokio::test]
-async fn counts_that_are_damaged_are_counted_anew() {
+async fn damaged_totals_are_recounted() {
     for totals in ["'x'", "json_set(totals, '$.users[2]', 9)"] {
         let (_directory, store) = changed(&format!("UPDATE state SET totals = {totals}")).await;
         assert_eq!(store.totals().await.expect("totals").users, [0, 0, 2], "{totals}");
@@ -284,7 +284,7 @@ fn damage(server: &Server, user: &str) {
 }
 
 #[tokio::test]
-async fn one_damaged_record_stops_no_deadline_and_its_user_logs_in_again() {
+async fn damaged_record_stops_no_deadline_and_its_user_can_log_in() {
     let windows = [("liveness.web_silence", "3s"), ("liveness.web_ping", "1s")];
     let mut server = Server::start(&windows);
     let (_ana, ok) = server.login("ana", "web").await;
@@ -325,7 +325,7 @@ async fn one_damaged_record_stops_no_deadline_and_its_user_logs_in_again() {
 }
 
 #[tokio::test]
-async fn a_number_of_another_type_holds_up_nobody() {
+async fn columns_of_a_wrong_type_do_not_block_other_users() {
     let sql = "UPDATE users SET due_running = 'zzz', due_wall = 'zzz' WHERE user = 'ana'; \
                UPDATE dead SET at = 'zzz', attempts = 'zzz' WHERE user = 'ana'";
     let (_directory, store) = changed(sql).await;

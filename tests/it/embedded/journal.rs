@@ -26,7 +26,7 @@ async fn settle(store: &EmbeddedStore) {
 }
 
 #[tokio::test]
-async fn a_sign_of_life_alone_leaves_what_waits_waiting_nine_times_of_ten() {
+async fn every_tenth_sign_of_life_carries_pending_commits_over() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     log_in(&(Arc::clone(&store) as _), "ana", Platform::Mac, EPOCH).await;
@@ -44,7 +44,7 @@ async fn a_sign_of_life_alone_leaves_what_waits_waiting_nine_times_of_ten() {
 }
 
 #[tokio::test]
-async fn commits_that_were_cut_off_are_missed() {
+async fn truncated_journal_is_reported_at_startup() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     for user in ["ana", "bo"] {
@@ -72,7 +72,7 @@ async fn commits_that_were_cut_off_are_missed() {
 }
 
 #[tokio::test]
-async fn commits_that_were_damaged_before_they_were_carried_over_are_missed_by_no_silence() {
+async fn corrupt_pending_commits_are_reported_at_startup() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     // By which the next run knows that the machine was not stopped.
@@ -112,7 +112,7 @@ async fn commits_that_were_damaged_before_they_were_carried_over_are_missed_by_n
 }
 
 #[tokio::test]
-async fn a_page_that_was_being_written_when_the_process_died_is_no_damage() {
+async fn partly_written_wal_page_after_a_kill_is_not_damage() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     settle(&store).await;
@@ -144,7 +144,7 @@ async fn knows(store: &EmbeddedStore, user: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_commit_that_was_being_written_when_the_process_died_never_was() {
+async fn partly_written_commit_is_discarded() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     let journal = directory.path().join("presence.journal-0");
@@ -164,7 +164,7 @@ async fn a_commit_that_was_being_written_when_the_process_died_never_was() {
 }
 
 #[tokio::test]
-async fn commits_are_taken_and_seen_while_the_database_is_busy() {
+async fn commits_succeed_and_are_visible_while_the_database_is_busy() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     let port: Arc<dyn Store> = Arc::clone(&store) as _;
@@ -188,7 +188,7 @@ async fn commits_are_taken_and_seen_while_the_database_is_busy() {
 }
 
 #[tokio::test]
-async fn who_is_due_later_by_what_waits_hides_nobody() {
+async fn due_users_merge_pending_commits_and_the_database() {
     let directory = TempDir::new().expect("a directory");
     let store = open(directory.path()).expect("a store");
     let due = async |limit| {
@@ -222,7 +222,7 @@ async fn who_is_due_later_by_what_waits_hides_nobody() {
 }
 
 #[tokio::test]
-async fn of_all_that_waits_of_a_user_the_database_takes_what_came_of_it() {
+async fn last_pending_commit_of_each_user_is_carried_over() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     // What is committed before the database is asked, and again after; without a version there is
@@ -266,7 +266,7 @@ async fn of_all_that_waits_of_a_user_the_database_takes_what_came_of_it() {
 }
 
 #[tokio::test]
-async fn a_hub_whose_journal_was_removed_takes_nothing_more_and_has_what_it_took() {
+async fn removed_journal_stops_commits_and_loses_none() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     let port: Arc<dyn Store> = Arc::clone(&store) as _;
@@ -290,7 +290,7 @@ async fn a_hub_whose_journal_was_removed_takes_nothing_more_and_has_what_it_took
 }
 
 #[tokio::test]
-async fn the_files_of_the_journal_take_turns_and_stay_short() {
+async fn journal_files_alternate_and_stay_small() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     let port: Arc<dyn Store> = Arc::clone(&store) as _;
@@ -319,7 +319,7 @@ async fn the_files_of_the_journal_take_turns_and_stay_short() {
 }
 
 #[tokio::test]
-async fn what_a_power_cut_left_of_a_run_is_never_taken_for_a_part_of_the_next() {
+async fn journal_lines_after_a_gap_are_never_replayed_by_a_later_run() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     let port: Arc<dyn Store> = Arc::clone(&store) as _;

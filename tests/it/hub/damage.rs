@@ -15,7 +15,7 @@ use crate::support::http;
 const KEY: &str = "a-key-for-damaged-users";
 
 #[tokio::test(start_paused = true)]
-async fn a_damaged_record_of_an_earlier_run_is_offline_when_no_session_would_be_held_any_more() {
+async fn damaged_record_of_an_earlier_run_goes_offline_after_the_longest_window() {
     let users = [("ana", Platform::Web), ("bo", Platform::Web)];
     let store = left_by_an_earlier_run(&users).await;
     store.damaged.lock().insert(id("ana"));
@@ -32,7 +32,7 @@ async fn a_damaged_record_of_an_earlier_run_is_offline_when_no_session_would_be_
 }
 
 #[tokio::test(start_paused = true)]
-async fn v2_a_login_begins_a_damaged_record_anew_with_a_greater_version() {
+async fn v2_login_replaces_a_damaged_record_with_a_greater_version() {
     let (store, lab) = Frail::lab();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut first, ok) = lab.login("ana", "linux").await;
@@ -51,7 +51,7 @@ async fn v2_a_login_begins_a_damaged_record_anew_with_a_greater_version() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn watchers_of_a_damaged_user_are_shown_what_they_were_told_last() {
+async fn watchers_of_a_damaged_user_see_its_last_logged_status() {
     let (store, lab) = Frail::lab();
     let mut ana = lab.listener("ana", "linux").await;
     ana.send(json!({ "type": "set", "custom": "busy" })).await;
@@ -69,7 +69,7 @@ async fn watchers_of_a_damaged_user_are_shown_what_they_were_told_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn l9_a_kick_of_a_damaged_user_revokes_and_what_was_revoked_stays_so() {
+async fn l9_kick_of_a_damaged_user_revokes_and_revocation_survives_damage() {
     let (store, lab) = Frail::lab();
     let kick =
         || EventKind::Kick { target: Target::default(), by: Kicker::Admin { message: None } };
@@ -85,7 +85,7 @@ async fn l9_a_kick_of_a_damaged_user_revokes_and_what_was_revoked_stays_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tick_leaves_a_damaged_record_alone_while_its_session_may_be_held() {
+async fn tick_does_not_replace_a_damaged_record_while_its_session_may_be_held() {
     let (store, lab) = Frail::lab();
     let _ana = lab.login("ana", "linux").await;
     store.damaged.lock().insert(id("ana"));
@@ -99,7 +99,7 @@ async fn a_tick_leaves_a_damaged_record_alone_while_its_session_may_be_held() {
 const CROWD: u64 = 2 * 4096 + 100;
 
 #[tokio::test(start_paused = true)]
-async fn damaged_users_who_are_due_by_the_thousand_delay_nobody_else_who_is() {
+async fn thousands_of_due_damaged_users_do_not_delay_other_deadlines() {
     let (store, lab) = Frail::lab();
     let mut watcher = lab.watcher(&["bo"]).await;
     let (bo, _) = lab.login("bo", "web").await;
@@ -135,7 +135,7 @@ async fn get(lab: &Lab, method: &str, path: &str, body: Option<Value>) -> (u16, 
 }
 
 #[tokio::test]
-async fn the_server_api_names_whom_it_leaves_out_because_of_damage() {
+async fn server_api_lists_users_omitted_because_of_damage() {
     let (store, lab) = Frail::lab();
     let (mut ana, _) = lab.login("ana", "linux").await;
     let (mut bo, _) = lab.login("bo", "linux").await;

@@ -11,7 +11,7 @@ use crate::lab::{Lab, SECOND, assert_kept, defaults, id};
 const MANY: u64 = 5000;
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_that_remembers_longer_holds_up_no_deadline() {
+async fn longer_record_ttl_does_not_delay_deadlines() {
     let lab = Lab::with(|config| config.store.record_ttl = 4 * SECOND);
     let mut watcher = lab.watcher(&["ana"]).await;
     for serial in 0..MANY {

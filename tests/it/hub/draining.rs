@@ -12,7 +12,7 @@ use crate::lab::{AT_ONCE, Lab, SECOND};
 const OVER: Duration = Duration::from_secs(20);
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_ends_as_soon_as_the_last_connection_is_gone() {
+async fn drain_ends_when_the_last_connection_is_closed() {
     let lab = Lab::new();
     let (mut session, _) = lab.login("ana", "web").await;
     let mut visitor = lab.connect().await;
@@ -29,7 +29,7 @@ async fn a_drain_ends_as_soon_as_the_last_connection_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_waits_for_ends_of_sessions_that_the_store_has_not_taken() {
+async fn drain_waits_for_session_ends_that_are_not_committed() {
     let (store, lab) = Frail::lab();
     let (client, _) = lab.login("ana", "web").await;
     store.set_down(true);

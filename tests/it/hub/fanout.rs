@@ -95,7 +95,7 @@ async fn settle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_changes_together_goes_out_in_one_write() {
+async fn simultaneous_changes_go_out_in_one_write() {
     let lab = Lab::new();
     let users: Vec<_> = (0..20).map(|serial| id(&format!("user-{serial:02}"))).collect();
     let (_watcher, writes) = watcher(&lab, &users).await;
@@ -107,7 +107,7 @@ async fn what_changes_together_goes_out_in_one_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_socket_that_takes_everything_misses_nothing() {
+async fn writable_socket_gets_every_status() {
     let lab = Lab::new();
     let users = [id("ana")];
     log_in(&lab, &users[0], 100).await;
@@ -121,7 +121,7 @@ async fn a_socket_that_takes_everything_misses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn v4_a_socket_that_takes_nothing_waits_for_the_latest_of_each_user() {
+async fn v4_full_socket_queues_only_the_latest_status_of_each_user() {
     let lab = Lab::new();
     let users = [id("ana"), id("bea")];
     for (user, serial) in users.iter().zip(100..) {
@@ -145,7 +145,7 @@ async fn v4_a_socket_that_takes_nothing_waits_for_the_latest_of_each_user() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn v3_a_status_that_is_sent_is_never_older_than_what_was_seen() {
+async fn v3_sent_status_is_never_older_than_a_seen_one() {
     let lab = Lab::new();
     let users = [id("ana")];
     log_in(&lab, &users[0], 100).await;
@@ -162,7 +162,7 @@ async fn v3_a_status_that_is_sent_is_never_older_than_what_was_seen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_watchers_hold_up_nobody_else() {
+async fn many_watchers_do_not_delay_other_tasks() {
     let lab = Lab::new();
     let users = [id("ana")];
     let mut watchers = Vec::new();

@@ -41,7 +41,7 @@ async fn offline(watcher: &mut Listener, user: &str) -> Timestamp {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_sessions_held_after_a_restart_are_moved_by_a_stall_whatever_their_window() {
+async fn t12_stall_extends_sessions_held_after_a_restart() {
     for (platform, window) in [(Platform::Web, 60 * SECOND), (Platform::Linux, 400 * SECOND)] {
         let store = left_by_an_earlier_run(&[("ana", platform)]).await;
         let lab = Frail::restart(&store);
@@ -59,7 +59,7 @@ async fn t12_sessions_held_after_a_restart_are_moved_by_a_stall_whatever_their_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_a_store_that_fails_during_a_stall_loses_no_move() {
+async fn t12_stall_extends_held_sessions_despite_store_failures() {
     let store = left_by_an_earlier_run(&[("ana", Platform::Web)]).await;
     let lab = Frail::restart(&store);
     let mut watcher = lab.watcher(&["ana"]).await;
@@ -78,7 +78,7 @@ async fn t12_a_store_that_fails_during_a_stall_loses_no_move() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_every_stall_of_many_moves_a_held_session() {
+async fn t12_each_of_many_stalls_extends_a_held_session() {
     let store = left_by_an_earlier_run(&[("ana", Platform::Web)]).await;
     let lab = Frail::restart(&store);
     let mut watcher = lab.watcher(&["ana"]).await;
@@ -93,7 +93,7 @@ async fn t12_every_stall_of_many_moves_a_held_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t11_t12_a_stall_of_the_run_before_counts_for_a_session_that_it_held() {
+async fn t11_t12_stall_of_the_previous_run_extends_a_session_that_it_held() {
     let store = left_by_an_earlier_run(&[("ana", Platform::Web)]).await;
     let (since, stall) = (EPOCH + 10 * SECOND, 30 * SECOND);
     // It was held already by the run that stood still.
@@ -115,7 +115,7 @@ async fn t11_t12_a_stall_of_the_run_before_counts_for_a_session_that_it_held() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t11_who_cannot_be_taken_over_yet_holds_up_nobody() {
+async fn t11_failed_takeover_of_one_user_does_not_delay_others() {
     let users = [("ana", Platform::Web), ("bo", Platform::Web)];
     let store = left_by_an_earlier_run(&users).await;
     store.refused.lock().insert(id("ana"));
@@ -141,7 +141,7 @@ async fn t11_who_cannot_be_taken_over_yet_holds_up_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deadlines_run_while_sessions_wait_to_be_taken_over() {
+async fn deadlines_run_while_takeovers_are_pending() {
     let store = left_by_an_earlier_run(&[("ana", Platform::Web)]).await;
     store.damaged.lock().insert(id("ana"));
     let lab: Lab = Frail::restart(&store);

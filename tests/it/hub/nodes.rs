@@ -37,7 +37,7 @@ impl Pair {
 }
 
 #[tokio::test(start_paused = true)]
-async fn l3_l8_a_takeover_across_nodes_is_one_change_and_the_loser_is_told() {
+async fn l3_l8_takeover_across_nodes_is_one_change_and_notifies_the_kicked_session() {
     let pair = Pair::new();
     let mut here = pair.one.watcher(&["ana"]).await;
     // A second watcher, of another name, that both may stay.
@@ -68,7 +68,7 @@ async fn l3_l8_a_takeover_across_nodes_is_one_change_and_the_loser_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn l7_a_session_moves_to_another_node_unseen() {
+async fn l7_session_moves_to_another_node_without_a_status_change() {
     let pair = Pair::new();
     let mut watcher = pair.one.watcher(&["ana"]).await;
     let (mut old, ok) = pair.one.login("ana", "web").await;
@@ -82,7 +82,7 @@ async fn l7_a_session_moves_to_another_node_unseen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_on_one_node_is_seen_on_the_other() {
+async fn status_changes_reach_watchers_on_other_nodes() {
     let pair = Pair::new();
     let mut watcher = pair.other.watcher(&["ana"]).await;
     let (mut ana, _) = pair.one.login("ana", "ios").await;
@@ -99,7 +99,7 @@ async fn what_happens_on_one_node_is_seen_on_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_missed_a_change_catches_up() {
+async fn node_that_missed_a_status_message_catches_up() {
     let pair = Pair::new();
     let mut watcher = pair.other.watcher(&["ana"]).await;
     let _ana = pair.one.login("ana", "linux").await;
@@ -115,7 +115,7 @@ async fn a_node_that_missed_a_change_catches_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_missed_a_kick_ends_the_connection_all_the_same() {
+async fn node_that_missed_a_kick_message_ends_the_connection() {
     let pair = Pair::new();
     let (mut loser, _) = pair.other.login("ana", "linux").await;
     let (mut bystander, _) = pair.other.login("bo", "linux").await;
@@ -135,7 +135,7 @@ async fn a_node_that_missed_a_kick_ends_the_connection_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_missed_a_move_ends_the_old_connection_all_the_same() {
+async fn node_that_missed_a_move_message_ends_the_old_connection() {
     let pair = Pair::new();
     let (mut old, ok) = pair.other.login("ana", "linux").await;
     let (_, event) = super::login(&pair.one.hub, Platform::Linux, "linux", 1 << 40);

@@ -48,7 +48,7 @@ fn observe(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn l8_of_racing_logins_under_single_each_observation_shows_one() {
+async fn l8_racing_logins_under_single_never_show_two_terminals() {
     const LOGINS: usize = 200;
     for count in [1, 2] {
         let nodes = nodes(count, PolicyName::Single);
@@ -99,7 +99,7 @@ async fn l8_of_racing_logins_under_single_each_observation_shows_one() {
 
 /// L1, L2, V2, V5 under everything at once, on two nodes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whatever_races_the_log_is_a_chain_and_no_policy_is_exceeded() {
+async fn racing_events_keep_the_log_chained_and_the_policy_enforced() {
     for policy in [PolicyName::Single, PolicyName::Dual, PolicyName::Triple, PolicyName::Multi] {
         let nodes = nodes(2, policy);
         let rules = nodes[0].hub.policy();
@@ -155,7 +155,7 @@ async fn whatever_races_the_log_is_a_chain_and_no_policy_is_exceeded() {
 
 /// L6: whoever is kicked hears its own answer, then why, then Close, whatever races.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn l6_an_answer_comes_before_the_notice_and_the_notice_before_the_close() {
+async fn l6_reply_precedes_the_kick_notice_and_the_notice_precedes_the_close() {
     const LOGINS: usize = 100;
     for round in 0..3 {
         let nodes = nodes(1, PolicyName::Single);

@@ -29,7 +29,7 @@ async fn task_that_panics_is_restarted_after_a_pause_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn task_that_cannot_even_be_made_is_restarted() {
+async fn task_whose_constructor_panics_is_restarted() {
     let lab = Lab::new();
     let makes = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&makes);

@@ -48,7 +48,7 @@ async fn observe(server: Arc<Server>, done: Arc<AtomicBool>) -> usize {
 
 /// L3, L6, L8: of two hundred logins at once, each observation shows one, and all others are told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_hundred_racing_logins_leave_one_and_tell_the_rest() {
+async fn l3_l6_l8_two_hundred_racing_logins_leave_one_session_and_notify_the_others() {
     const LOGINS: usize = 200;
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let server = Arc::new(Server::start(&UNLIMITED));
@@ -114,7 +114,7 @@ async fn two_hundred_racing_logins_leave_one_and_tell_the_rest() {
 
 /// L7: two devices that both reconnect by themselves come to rest, whatever the codes say.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_resuming_clients_never_kick_each_other() {
+async fn l7_two_resuming_clients_never_kick_each_other() {
     const ROUNDS: usize = 60;
     let server = Arc::new(Server::start(&UNLIMITED));
     // Each begins with a session that was lost, as after a night without network.
@@ -171,7 +171,7 @@ async fn two_resuming_clients_never_kick_each_other() {
 
 /// V4: watchers that stop reading cost bounded memory, and end up right when they read again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn watchers_that_stop_reading_cost_bounded_memory() {
+async fn v4_watchers_that_stop_reading_use_bounded_memory() {
     const USERS: usize = 100;
     const CHANGES: usize = 100;
     const WATCHERS: usize = 100;
@@ -240,7 +240,7 @@ fn rss_mib(server: &Server) -> u64 {
 
 /// V3 over the network: the pushes of a storm arrive in order, and none is missing at its end.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watcher_that_reads_ends_up_right() {
+async fn v3_watcher_gets_all_pushes_of_a_storm_in_order() {
     let server = Server::start(&UNLIMITED);
     let mut watcher = Listener::watching(&server, &["ana".into()]).await;
     let (mut ana, _) = server.login("ana", "web").await;

@@ -17,12 +17,12 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// The default windows, at full length and side by side: all of it takes as long as the longest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_default_window_is_kept_in_real_time() {
+async fn default_windows_hold_in_real_time() {
     let (silent, hidden, left, stopped) = tokio::join!(
-        a_page_that_is_cut_off_silently(),
-        a_mini_program_left("hide", Duration::from_secs(30)),
-        a_mini_program_left("exit", Duration::from_secs(4)),
-        a_hub_that_is_stopped_for_seventy_seconds(),
+        silent_page(),
+        mini_program_in_the_background("hide", Duration::from_secs(30)),
+        mini_program_in_the_background("exit", Duration::from_secs(4)),
+        hub_stopped_for_seventy_seconds(),
     );
     println!("Offline {silent:?} after a silent page was last heard");
     println!("Offline {hidden:?} after a mini-program was hidden, {left:?} after it was left");
@@ -30,7 +30,7 @@ async fn every_default_window_is_kept_in_real_time() {
 }
 
 /// T5: its network is cut without a word, and no kernel says so.
-async fn a_page_that_is_cut_off_silently() -> Duration {
+async fn silent_page() -> Duration {
     let server = Server::start(&[]);
     let mut watcher = Listener::watching(&server, &["ana".into()]).await;
     let sent = now_millis() - SKEW_MS;
@@ -47,7 +47,7 @@ async fn a_page_that_is_cut_off_silently() -> Duration {
 }
 
 /// T6, T7: a mini-program in the background that never comes back.
-async fn a_mini_program_left(reason: &str, window: Duration) -> Duration {
+async fn mini_program_in_the_background(reason: &str, window: Duration) -> Duration {
     let server = Server::start(&[]);
     let mut watcher = Listener::watching(&server, &["ana".into()]).await;
     let (mut client, _) = server.login("ana", "miniprogram").await;
@@ -66,7 +66,7 @@ async fn a_mini_program_left(reason: &str, window: Duration) -> Duration {
 }
 
 /// T12: the process is stopped for longer than the window of a page, and goes on.
-async fn a_hub_that_is_stopped_for_seventy_seconds() -> Duration {
+async fn hub_stopped_for_seventy_seconds() -> Duration {
     let server = Server::start(&[]);
     let users = ["sends", "answers", "receives"].map(str::to_owned);
     let mut watcher = Listener::watching(&server, &users).await;
@@ -121,7 +121,7 @@ async fn stop_for(server: &Server, stop: Duration) -> Duration {
 
 /// The same with windows of seconds and two hundred clients.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn t12_a_stopped_hub_loses_none_of_two_hundred_clients() {
+async fn t12_stopped_hub_loses_none_of_two_hundred_clients() {
     const CLIENTS: usize = 200;
     const RECEIVERS: usize = 20;
     let settings = [("liveness.web_silence", "3s"), ("liveness.web_ping", "1s")];
@@ -171,7 +171,7 @@ async fn t12_a_stopped_hub_loses_none_of_two_hundred_clients() {
 
 /// T5, scaled: receiving proves nothing over a real socket either.
 #[tokio::test(flavor = "multi_thread")]
-async fn t12_who_only_receives_is_lost_on_time() {
+async fn t12_client_that_only_receives_goes_offline_on_time() {
     let settings = [("liveness.web_silence", "3s"), ("liveness.web_ping", "500ms")];
     let server = Server::start(&settings);
     let mut watcher = Listener::watching(&server, &["ana".into()]).await;

@@ -10,7 +10,7 @@ use presence_hub::store::{
 use super::{LOG_TTL, RETENTION, closed, log, log_in, policy, put};
 use crate::lab::{EPOCH, SECOND, id};
 
-pub(super) async fn what_is_too_old_leaves_the_log_and_its_cursors_say_so(
+pub(super) async fn expired_entries_are_trimmed_and_their_cursors_expire(
     store: &Arc<dyn Store>,
     _: &Arc<dyn Outbox>,
 ) {
@@ -84,7 +84,10 @@ pub(super) async fn users_are_listed_in_order_by_prefix_and_state(
     }
 }
 
-pub(super) async fn a_history_is_read_both_ways(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+pub(super) async fn history_can_be_read_in_both_directions(
+    store: &Arc<dyn Store>,
+    _: &Arc<dyn Outbox>,
+) {
     for n in 0..12 {
         let user = if n % 3 == 0 { "bo" } else { "ana" };
         log_in(store, user, Platform::ALL[n % 8], EPOCH).await;
@@ -106,7 +109,7 @@ pub(super) async fn a_history_is_read_both_ways(store: &Arc<dyn Store>, _: &Arc<
     assert_eq!(store.history(&id("nobody"), Part::Before(None), 9).await, Ok(Vec::new()));
 }
 
-pub(super) async fn a_backlog_is_measured_from_any_cursor(
+pub(super) async fn backlog_is_measured_from_any_cursor(
     store: &Arc<dyn Store>,
     _: &Arc<dyn Outbox>,
 ) {
@@ -137,7 +140,7 @@ fn held(user: &str, from: Cursor) -> Held {
 }
 
 #[expect(clippy::cognitive_complexity, reason = "one story, told in order")]
-pub(super) async fn the_log_is_kept_for_the_webhook_up_to_a_size(
+pub(super) async fn log_is_kept_for_the_webhook_up_to_a_size(
     store: &Arc<dyn Store>,
     outbox: &Arc<dyn Outbox>,
 ) {
@@ -172,7 +175,7 @@ pub(super) async fn the_log_is_kept_for_the_webhook_up_to_a_size(
     }
 }
 
-pub(super) async fn progress_is_kept_and_forgotten(
+pub(super) async fn webhook_progress_is_saved_and_cleared(
     store: &Arc<dyn Store>,
     outbox: &Arc<dyn Outbox>,
 ) {
@@ -210,7 +213,7 @@ pub(super) async fn progress_is_kept_and_forgotten(
 }
 
 #[expect(clippy::cognitive_complexity, reason = "one story, told in order")]
-pub(super) async fn dead_letters_are_put_back_or_dropped(
+pub(super) async fn dead_letters_can_be_retried_or_dropped(
     store: &Arc<dyn Store>,
     outbox: &Arc<dyn Outbox>,
 ) {

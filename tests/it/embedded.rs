@@ -1,4 +1,4 @@
-//! The embedded store's database, and what becomes of it: closed, damaged, removed, full.
+//! The embedded store: restarts, damaged and removed files, full disks.
 
 mod damage;
 mod journal;
@@ -28,13 +28,13 @@ fn open(directory: &Path) -> Result<EmbeddedStore, OpenFault> {
     EmbeddedStore::open(directory, RETENTION, SECOND / 20, &present())
 }
 
-/// Closes a store, so that all of it is in its one file.
+/// Closes a store and checkpoints the database, so that all data is in `presence.db`.
 fn close(store: Arc<EmbeddedStore>, directory: &Path) {
     drop(store);
-    // What is left is written by a thread, which holds the lock until then.
+    // The writer thread holds the lock until all pending commits are written.
     let lock = fs::File::open(directory.join("presence.lock")).expect("the lock");
     lock.lock().expect("it to be free");
-    // The threads that read end when they notice.
+    // The reader threads may still be ending.
     let connection = Connection::open(directory.join("presence.db")).expect("the database");
     connection.busy_timeout(20 * SECOND).expect("a time");
     let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
@@ -83,7 +83,7 @@ async fn commits_survive_a_restart() {
     assert_eq!(store.log(Some(Cursor(log[0].cursor.0 - 1)), 10).await.as_ref(), Ok(&log));
     assert!(
         *store.head().borrow() > log[1].cursor,
-        "what a power cut may undo is not counted again"
+        "cursors that a power cut may have lost are not issued again"
     );
     let behind = [(id("bo"), 1)].into();
     assert_eq!(store.progress().await, Ok(Some(Progress { position, held, behind })));
@@ -93,7 +93,7 @@ async fn commits_survive_a_restart() {
     assert_eq!((backlog.entries, backlog.bytes), (1, log[1].bytes() as u64));
 }
 
-/// Lists are read from an index, so that a page costs what it shows.
+/// Lists use an index, so that the cost of a page depends on its size.
 #[tokio::test]
 async fn missing_index_is_created_at_startup() {
     let directory = TempDir::new().expect("a directory");
@@ -151,7 +151,7 @@ fn foreign_newer_and_invalid_databases_are_refused_untouched() {
     assert!(matches!(open(directory.path()), Err(OpenFault::Newer(9) | OpenFault::Locked)));
 }
 
-/// A database with some users, in one file.
+/// Makes a database with 200 users, in one file.
 async fn filled(directory: &Path) {
     let store = Arc::new(open(directory).expect("a store"));
     for n in 0..200 {
@@ -172,7 +172,7 @@ async fn truncated_database_is_refused() {
     assert!(matches!(fault, OpenFault::Damaged(_)), "{fault}");
 }
 
-/// Copies what a hub that was killed leaves, to do something to it.
+/// Copies the files of an open store, as a killed hub leaves them.
 fn copy_of(directory: &Path) -> TempDir {
     let copy = TempDir::new().expect("a directory");
     let journals = ["presence.journal-0", "presence.journal-1"];
@@ -207,7 +207,7 @@ async fn emptied_or_removed_database_is_refused() {
         }
         fs::remove_file(copy.path().join("presence.db")).expect("to remove");
         assert!(matches!(open(copy.path()), Err(OpenFault::Damaged(_))));
-        assert!(fs::read(&log).ok() == before, "what is left is left alone");
+        assert!(fs::read(&log).ok() == before, "other files are not changed");
     }
 }
 
@@ -231,7 +231,7 @@ async fn flipped_bits_are_detected_by_checksums() {
     let path = directory.path().join("presence.db");
     let (mut bytes, mut file) = (Vec::new(), fs::File::open(&path).expect("the database"));
     file.read_to_end(&mut bytes).expect("to read");
-    // A digit of a time in every record and every event.
+    // Change one digit of a time in every record and every event.
     let time = EPOCH.as_millis().to_string();
     let places: Vec<_> = (0..bytes.len() - time.len())
         .filter(|at| bytes[*at..].starts_with(time.as_bytes()))
@@ -271,13 +271,13 @@ async fn user_with_a_damaged_id_is_not_read_as_unknown() {
             refused += 1;
             continue;
         }
-        // In the log, it is found when it is read.
+        // Damage in the log is detected when the entry is read.
         let store = Arc::new(opened.unwrap_or_else(|_| reopen(directory.path())));
         let stored = Store::load(&*store, &id("somebody-unmistakable")).await;
         assert_ne!(stored.expect("a record").record.version, 0);
         close(store, directory.path());
     }
-    assert!(refused >= 3, "the record's own place, and those in the indexes");
+    assert!(refused >= 3, "in the record and in the indexes");
 }
 
 #[test]
@@ -312,8 +312,8 @@ async fn try_login(client: &mut Client, user: &str) -> Option<String> {
     reply["error"]["code"].as_str().map(str::to_owned)
 }
 
-/// Logs users in until one is refused, because the store is full; returns how many it
-/// took.
+/// Logs users in until one is refused, because the store is full; returns how many
+/// were accepted.
 async fn log_in_until_refused(server: &Server) -> (usize, Vec<Client>) {
     let mut clients = Vec::new();
     loop {
@@ -324,7 +324,7 @@ async fn log_in_until_refused(server: &Server) -> (usize, Vec<Client>) {
             Some("unavailable") => return (clients.len(), clients),
             Some(other) => panic!("{user}: {other}"),
         }
-        assert!(clients.len() < 5000, "it takes everything");
+        assert!(clients.len() < 5000, "no login was refused");
     }
 }
 
@@ -338,7 +338,7 @@ async fn removed_data_directory_stops_commits_and_is_logged() {
     assert_eq!(bo.until_closed().await.1, Some(4006));
     until("not ready", async || !is_ready(&server).await).await;
     server.until_logged(&["ERROR", "was removed"]).await;
-    assert_eq!(server.user("ana").await["state"], "Online", "what is known is told");
+    assert_eq!(server.user("ana").await["state"], "Online", "cached statuses are still served");
     assert_eq!(server.user("bo").await["state"], "Offline");
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
@@ -366,7 +366,7 @@ async fn truncated_files_stop_commits_and_are_logged() {
         let (_ana, _) = server.login("ana", "mac").await;
         let data = server.directory.path().join("data");
         let length = || fs::metadata(data.join("presence.db")).expect("the database").len();
-        // What is cut off before the first checkpoint is there again after it, for that writes all of it.
+        // The first checkpoint rewrites the whole file and would undo the truncation: wait for it.
         until("a checkpoint", async || length() > 4096).await;
         cut(&data, name, 0);
         log_in_until_refused(&server).await;
@@ -375,7 +375,7 @@ async fn truncated_files_stop_commits_and_are_logged() {
     }
 }
 
-/// Whether this process may mount things in a namespace of its own.
+/// Whether this process may mount file systems in its own namespace.
 fn may_mount() -> bool {
     let mount = ["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"];
     let tried = Command::new("unshare").args(mount).stderr(Stdio::null()).status();
@@ -388,7 +388,7 @@ fn on_a_small_disk() -> Server {
     Server::under(&["unshare", "-m", "sh", "-c", script], &[])
 }
 
-/// Looks for so long whether the hub ever says that it is ready.
+/// Checks for this time that the hub is not ready.
 async fn stays_unready(server: &Server, millis: u64) {
     let begun = now_millis();
     until("that time to pass", async || {
@@ -400,7 +400,7 @@ async fn stays_unready(server: &Server, millis: u64) {
 
 #[tokio::test]
 async fn full_disk_is_detected_within_seconds_without_commits() {
-    assert!(may_mount(), "this test mounts a file system in a namespace of its own, and may not");
+    assert!(may_mount(), "this test needs permission to mount a file system in its own namespace");
     let server = on_a_small_disk();
     let (_ana, _) = server.login("ana", "mac").await;
     until("ready", async || is_ready(&server).await).await;
@@ -416,7 +416,7 @@ async fn full_disk_is_detected_within_seconds_without_commits() {
     server.until_logged(&["INFO", "store available again"]).await;
 }
 
-/// Runs a command where the hub's file system is mounted, in the directory that the hub runs in.
+/// Runs a command in the hub's mount namespace and working directory.
 fn in_its_namespace(server: &Server, command: &str) {
     let command = format!("cd {} && {command}", server.directory.path().display());
     let pid = server.pid().to_string();
@@ -424,14 +424,14 @@ fn in_its_namespace(server: &Server, command: &str) {
     assert!(done.expect("nsenter").success(), "{command}");
 }
 
-/// Gives that file system more room.
+/// Enlarges that file system.
 fn enlarge(server: &Server) {
     in_its_namespace(server, "mount -o remount,size=64m data");
 }
 
 #[test]
 fn read_only_directory_is_reported_at_startup() {
-    assert!(may_mount(), "this test mounts a file system in a namespace of its own, and may not");
+    assert!(may_mount(), "this test needs permission to mount a file system in its own namespace");
     let directory = TempDir::new().expect("a directory");
     let script = "mkdir data && mount -t tmpfs -o ro tmpfs data && exec \"$0\"";
     let mut hub = Command::new("unshare");
@@ -445,7 +445,7 @@ fn read_only_directory_is_reported_at_startup() {
 
 #[tokio::test]
 async fn full_disk_is_logged_and_the_hub_recovers() {
-    assert!(may_mount(), "this test mounts a file system in a namespace of its own, and may not");
+    assert!(may_mount(), "this test needs permission to mount a file system in its own namespace");
     let server = on_a_small_disk();
     let (accepted, _clients) = log_in_until_refused(&server).await;
     let refused = format!("user-{accepted}");
@@ -453,7 +453,7 @@ async fn full_disk_is_logged_and_the_hub_recovers() {
     server.until_logged(&["ERROR", "store unavailable"]).await;
     assert_eq!(server.user(&refused).await["state"], "Offline", "no false state");
     assert_eq!(server.user("user-0").await["state"], "Online");
-    // A sign of life, each second, takes little room, and makes nothing well.
+    // Signs of life are small and may still fit; they must not make the hub ready.
     stays_unready(&server, 3000).await;
     let mut late = server.connect().await;
     assert_eq!(try_login(&mut late, &refused).await.as_deref(), Some("unavailable"));

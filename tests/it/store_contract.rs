@@ -1,4 +1,4 @@
-//! What every store must do; instantiated once for each adapter.
+//! The contract of stores, run for each adapter.
 
 mod readers;
 
@@ -22,7 +22,7 @@ use crate::lab::{EPOCH, SECOND, id};
 
 const LOG_TTL: Duration = Duration::from_secs(3600);
 
-/// A store by both its ports, and the directory that it lives in, if any.
+/// A store by both interfaces, and its directory, if any.
 struct Made {
     store: Arc<dyn Store>,
     outbox: Arc<dyn Outbox>,
@@ -43,7 +43,7 @@ macro_rules! contract {
     };
 }
 
-/// Every clause of the contract, for one adapter.
+/// The contract's tests for one adapter.
 macro_rules! adapter {
     ($adapter:ident, $make:expr) => {
         contract! {
@@ -88,7 +88,7 @@ fn memory() -> Made {
     Made::of(MemoryStore::new(RETENTION, EPOCH), None)
 }
 
-/// A moment of a machine's life.
+/// A sign of life at the epoch.
 pub(crate) fn present() -> Sign {
     Sign { boot: "a".into(), up_ms: 0, wall: EPOCH, now: EPOCH, stalls: Arc::default() }
 }
@@ -99,7 +99,7 @@ fn embedded() -> Made {
     Made::of(store.expect("a store"), Some(directory))
 }
 
-// What is committed: records and transitions as the rules make them.
+// Records and transitions, made by the rules.
 
 fn policy() -> Policy {
     Policy {
@@ -114,11 +114,11 @@ fn happens(record: &Record, kind: EventKind, at: Timestamp) -> (Record, Vec<Tran
     let event = Event { id: EventId(rand::random()), kind };
     let moment = Moment { now: at, wall: at, stalls: Arc::default(), heard: Vec::new() };
     let outcome = step(record, &event, &policy(), &moment);
-    assert!(!outcome.transitions.is_empty(), "nothing came of {event:?}");
+    assert!(!outcome.transitions.is_empty(), "no transition for {event:?}");
     (outcome.record, outcome.transitions)
 }
 
-/// The record after somebody logged in on a platform.
+/// The record after a login on a platform.
 fn logged_in(record: &Record, platform: Platform, at: Timestamp) -> (Record, Vec<Transition>) {
     let login = Login {
         session: SessionId(rand::random()),
@@ -135,7 +135,7 @@ fn logged_in(record: &Record, platform: Platform, at: Timestamp) -> (Record, Vec
     happens(record, EventKind::Login(Box::new(login)), at)
 }
 
-/// The record after its earliest session's connection was closed.
+/// The record after the connection of its first session was closed.
 fn closed(record: &Record, at: Timestamp) -> (Record, Vec<Transition>) {
     let terminal = &record.terminals[0];
     let origin = Origin { session: terminal.session, connection: terminal.connection };
@@ -175,7 +175,7 @@ async fn log(store: &Arc<dyn Store>, after: Option<Cursor>) -> Vec<(Cursor, User
     entries.iter().map(|entry| (entry.cursor, entry.user.clone(), transition(entry))).collect()
 }
 
-// The clauses.
+// The tests.
 
 async fn unknown_user_has_the_default_record(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     let stored = store.load(&id("nobody")).await.expect("a record");
@@ -222,7 +222,7 @@ async fn stale_commit_is_refused_without_effects(store: &Arc<dyn Store>, _: &Arc
         store.due(EPOCH + LOG_TTL * 1000, EPOCH + LOG_TTL * 1000, 10).await,
         log(store, None).await,
     );
-    assert_eq!(after, before, "neither counts, nor what is due, nor the log");
+    assert_eq!(after, before, "totals, due users and the log are unchanged");
     assert_eq!(store.due(EPOCH, EPOCH, 10).await, Ok(Vec::new()));
 }
 
@@ -240,7 +240,7 @@ async fn revisions_are_never_reused_after_a_record_was_emptied(
         put(store, &user, Record::default(), Due::default(), Vec::new()).await.expect("a commit");
         let emptied = store.load(&user).await.expect("a record");
         assert!(emptied.record.is_empty());
-        // Whoever still holds what was there before must not win.
+        // A commit with an old revision must conflict.
         for revision in &seen {
             let (record, transitions) = logged_in(&full.record, Platform::Mac, EPOCH);
             let due = Due::default();
@@ -263,10 +263,10 @@ async fn emptied_record_is_removed_from_totals_and_due_users(
     put(store, &id("ana"), Record::default(), Due::default(), Vec::new()).await.expect("a commit");
     assert_eq!(store.due(late, late, 10).await, Ok(Vec::new()));
     assert_eq!(store.totals().await, Ok(Totals::default()));
-    assert_eq!(log(store, None).await.len(), 1, "the log remembers");
+    assert_eq!(log(store, None).await.len(), 1, "the log is kept");
 }
 
-/// Makes a user due so many seconds after the epoch, on the process's own time and on the wall's.
+/// Makes a user due at these seconds after the epoch, on the hub's clock and on the wall clock.
 async fn make_due(store: &Arc<dyn Store>, user: &str, running: Option<u64>, wall: Option<u64>) {
     let at = |secs: Option<u64>| secs.map(|secs| EPOCH + Duration::from_secs(secs));
     let (record, transitions) = logged_in(&Record::default(), Platform::Web, EPOCH);
@@ -289,9 +289,9 @@ async fn most_overdue_users_come_first_on_both_clocks(store: &Arc<dyn Store>, _:
     make_due(store, "both", Some(50), Some(35)).await;
 
     assert_eq!(due(store, 9, 19, 10).await, [""; 0]);
-    assert_eq!(due(store, 10, 0, 10).await, ["r10"], "a deadline that has come has passed");
+    assert_eq!(due(store, 10, 0, 10).await, ["r10"], "due exactly at the deadline");
     assert_eq!(due(store, 0, 20, 10).await, ["w20"]);
-    // The same moment on both clocks, then clocks that are apart.
+    // First with equal clocks, then with different ones.
     assert_eq!(due(store, 60, 60, 10).await, ["r10", "w20", "r30", "both", "w40"]);
     assert_eq!(due(store, 31, 100, 10).await, ["w20", "both", "w40", "r10", "r30"]);
     assert_eq!(due(store, 31, 100, 2).await, ["w20", "both"], "neither clock starves the other");
@@ -313,7 +313,7 @@ async fn due_time_is_that_of_the_last_commit(store: &Arc<dyn Store>, _: &Arc<dyn
     make_due(store, "ana", Some(50), None).await;
     assert_eq!(due(store, 49, 49, 10).await, [""; 0]);
     assert_eq!(due(store, 50, 50, 10).await, ["ana"]);
-    // The same deadlines once more are the same.
+    // A second commit of the same deadlines changes nothing.
     make_due(store, "ana", Some(50), None).await;
     assert_eq!(due(store, 50, 50, 10).await, ["ana"]);
     make_due(store, "ana", None, None).await;
@@ -330,7 +330,7 @@ async fn totals_equal_a_recount(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
             0 => (Record::default(), Vec::new()),
             1..=3 if record.terminals.first().is_some_and(|t| t.state() == State::Online) => {
                 let platform = record.terminals[0].platform;
-                // A page's end is not logged before its grace is over.
+                // The end of a page makes no log entry before its grace is over.
                 if platform == Platform::Web { continue } else { closed(&record, at) }
             }
             place => logged_in(&record, Platform::ALL[place as usize], at),
@@ -362,7 +362,7 @@ async fn log_is_in_commit_order(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
         let user = format!("user-{}", n % 4);
         let record = store.load(&id(&user)).await.expect("a record").record;
         let platform = Platform::ALL[n as usize % Platform::ALL.len()];
-        // Page and mini-program share a slot: such a takeover commits two transitions at once.
+        // A page and a mini-program share a slot, so this takeover commits two transitions at once.
         let (record, transitions) = logged_in(&record, platform, EPOCH + n * SECOND);
         expected.extend(transitions.iter().map(|t| (id(&user), t.clone())));
         put(store, &id(&user), record, Due::default(), transitions).await.expect("a commit");
@@ -446,7 +446,7 @@ async fn racing_commits_are_each_applied_once(store: &Arc<dyn Store>, _: &Arc<dy
     assert_eq!(logged, landed, "every commit landed exactly once");
     for user in users {
         let mine: Vec<_> = log.iter().filter(|(_, of, _)| *of == id(user)).collect();
-        // Each began with what the one before had left: none was lost, none came twice.
+        // Each commit continues from the one before: none is lost, none is applied twice.
         let mut before = (State::Offline, 0);
         for (_, _, transition) in &mine {
             assert_eq!(transition.from, before.0, "{user}");
@@ -469,7 +469,7 @@ async fn racing_users_do_not_disturb_each_other(store: &Arc<dyn Store>, _: &Arc<
     });
     let racing: Vec<_> = racing.collect();
     for user in racing {
-        user.await.expect("a user whom nobody disturbs");
+        user.await.expect("a task without errors");
     }
     let totals = store.totals().await.expect("the counts");
     let logged_in = [Platform::Mac, Platform::Ios].map(|on| totals.online[on as usize]);
@@ -477,7 +477,7 @@ async fn racing_users_do_not_disturb_each_other(store: &Arc<dyn Store>, _: &Arc<
     assert_eq!(log(store, None).await.len() as u64, 2 * USERS);
 }
 
-// What one adapter promises beyond the contract.
+// Tests of one adapter only.
 
 #[tokio::test]
 async fn memory_log_is_bounded() {

@@ -1,4 +1,4 @@
-//! Log lines that would repeat: one is written, the others are counted, and the next says how many.
+//! Repeated log lines: the first is written, the others are counted, and the next has the count.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn second_line_within_a_minute_is_suppressed_and_counted_in_the_next() {
     assert_eq!(throttle.suppressed(), 2);
     assert_eq!(throttle.admit(EPOCH + MINUTE), Some(2));
     assert_eq!(throttle.suppressed(), 0);
-    assert_eq!(throttle.admit(EPOCH + MINUTE), None, "a minute begins with each line");
+    assert_eq!(throttle.admit(EPOCH + MINUTE), None, "each written line starts a new minute");
     assert_eq!(throttle.admit(EPOCH + 2 * MINUTE), Some(1));
 }
 
@@ -35,10 +35,18 @@ fn lines_are_limited_per_key_and_in_total() {
     let throttle = KeyedThrottle::new(LINES);
     let admit = |key: &'static str, after: Duration| throttle.admit(key, EPOCH + after);
     assert_eq!([(); 3].map(|()| admit("a", SECOND)), [Some(0), Some(0), None]);
-    assert_eq!(admit("b", 2 * SECOND), Some(1), "another has its own, and tells of both");
+    assert_eq!(
+        admit("b", 2 * SECOND),
+        Some(1),
+        "each key has its own lines; the count is that of all keys"
+    );
     assert_eq!([(); 2].map(|()| admit("c", 3 * SECOND)), [Some(0); 2]);
-    assert_eq!([admit("d", 4 * SECOND), admit("b", 4 * SECOND)], [None; 2], "there were five");
-    // The minute of the first has passed, and its lines are free again for anything.
+    assert_eq!(
+        [admit("d", 4 * SECOND), admit("b", 4 * SECOND)],
+        [None; 2],
+        "the total limit is five"
+    );
+    // The minute of the first lines has passed, so new lines are admitted.
     let later = SECOND + MINUTE;
     assert_eq!([admit("e", later), admit("e", later), admit("f", later)], [Some(2), Some(0), None]);
     assert_eq!(admit("c", 3 * SECOND + MINUTE), Some(1));
@@ -95,14 +103,14 @@ async fn refused_logins_are_logged_twenty_times_a_minute_per_address() {
     assert!(lines.len() == 21 && lines[20].contains("suppressed=7"), "{:?}", lines.last());
 }
 
-/// Lets time pass in a test that uses the network.
+/// Advances the clock in a test that uses the network.
 async fn pass(time: Duration) {
     pause();
     advance(time).await;
     resume();
 }
 
-/// Sends a handshake as a page of an origin; returns the status.
+/// Sends a WebSocket handshake with headers; returns the status.
 async fn handshake(hub: SocketAddr, headers: &[(&'static str, &str)]) -> u16 {
     let mut request = http(hub, "GET", "/ws")
         .header("connection", "upgrade")

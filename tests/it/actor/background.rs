@@ -1,4 +1,4 @@
-//! T6, T7, T15, T17: mini-programs in the background, and everybody else there.
+//! T6, T7, T15, T17: mini-programs and other platforms in the background.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::lab::{AT_ONCE, Lab, SECOND, assert_kept};
 const HIDE: u64 = 30;
 const EXIT: u64 = 4;
 
-/// What a client does, so many seconds after it logged in.
+/// An action of a client, at a time in seconds after its login.
 #[derive(Debug, Clone, Copy)]
 enum Act {
     Hide(u64),
@@ -27,7 +27,7 @@ impl Act {
 
     fn message(self) -> Value {
         match self {
-            // `hide` is what is meant where no reason is given.
+            // `hide` is the default reason.
             Self::Hide(at) if at % 2 == 0 => json!({ "type": "background" }),
             Self::Hide(_) => json!({ "type": "background", "reason": "hide" }),
             Self::Exit(_) => json!({ "type": "background", "reason": "exit" }),
@@ -42,14 +42,14 @@ async fn t6_t7_t15_mini_program_in_the_background_ends_at_its_deadline() {
     let cases: [(&[Act], u64, Cause); 9] = [
         (&[Hide(0)], HIDE, Cause::Background),
         (&[Exit(0)], EXIT, Cause::Exit),
-        // Repeating it does not restart the clock.
+        // Repeating it does not extend the deadline.
         (&[Hide(0), Hide(10), Hide(29)], HIDE, Cause::Background),
         (&[Exit(0), Exit(3)], EXIT, Cause::Exit),
-        // The earlier of two deadlines counts.
+        // The earlier of two deadlines applies.
         (&[Hide(0), Exit(5)], 5 + EXIT, Cause::Exit),
         (&[Hide(0), Exit(28)], HIDE, Cause::Background),
         (&[Exit(0), Hide(1)], EXIT, Cause::Exit),
-        // Coming to the foreground stops it, and the next time is the first again.
+        // The foreground clears the deadline; the next background sets a new one.
         (&[Hide(0), Return(29), Hide(40)], 40 + HIDE, Cause::Background),
         (&[Exit(0), Return(3), Exit(11), Return(12), Hide(21)], 21 + HIDE, Cause::Background),
     ];
@@ -155,7 +155,7 @@ async fn t17_resume_over_an_open_connection_ends_the_background() {
     watcher.hears_nothing_for(2 * SECOND).await;
     let (second, again) = lab.resume("ana", "miniprogram", &ok).await;
     assert_eq!(again["resumed"], json!(true));
-    assert_eq!(client.until_closed().await.1, Some(4007), "its session goes on elsewhere");
+    assert_eq!(client.until_closed().await.1, Some(4007), "its session has moved");
     let _ana = lab.listen(second);
     watcher.hears_nothing_for(200 * SECOND).await;
 }

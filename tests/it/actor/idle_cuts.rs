@@ -19,7 +19,7 @@ async fn repeated_cuts_of_native_connections_at_a_minute_are_logged_once() {
         sleep(MINUTE).await;
         drop(client);
         sleep(SECOND).await;
-        // Of a page it means nothing: it is pinged more often.
+        // Cuts of pages do not count: pages are pinged more often.
         let (page, _) = lab.login(&format!("page-{n}"), "web").await;
         drop(page);
         assert_eq!(told().len(), usize::from(n >= 9), "after {n}");

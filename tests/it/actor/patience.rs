@@ -1,4 +1,4 @@
-//! What the hub puts up with: those who take long to log in or to read, and want of memory.
+//! Login timeout, slow consumers, short memory, and `last_seen`.
 
 use presence_hub::presence::Cause;
 use serde_json::json;
@@ -33,7 +33,7 @@ async fn t12_stall_does_not_count_towards_the_slow_consumer_window() {
     let mut narrow = lab.connect_through(1024).await;
     narrow.ok(lab.hello("narrow", "linux")).await;
     observer.state("narrow", "Online").await;
-    // One answer is more than its socket holds.
+    // One answer is larger than its socket buffer.
     let users: Vec<_> = (0..20).map(|n| format!("user-{n}")).collect();
     narrow.send(&json!({ "type": "query", "id": 9, "users": users })).await;
     observer.hears_nothing_for(10 * SECOND).await;
@@ -66,7 +66,7 @@ async fn v1_last_seen_is_the_last_heard_time_even_without_a_close_frame() {
     ana.ok(json!({ "type": "ping" })).await;
     let heard = lab.now();
     observer.hears_nothing_for(50 * SECOND).await;
-    // Its socket ends without a Close frame.
+    // The socket ends without a Close frame.
     drop(ana);
     let (_, status) = observer.state("ana", "PushOnline").await;
     assert_eq!(status["last_seen"], json!(heard));

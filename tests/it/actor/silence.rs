@@ -1,4 +1,4 @@
-//! T4, T5, T12, T13, T14: who is heard lives, and who is not is lost on time.
+//! T4, T5, T12, T13, T14: what counts as heard, and when silence ends a session.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::support::Client;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The figures of T4 and T5, written out.
+/// The windows of T4 and T5.
 const fn window(platform: Platform) -> Duration {
     match platform {
         Platform::Web | Platform::MiniProgram => Duration::from_secs(60),
@@ -29,20 +29,20 @@ const fn window(platform: Platform) -> Duration {
     }
 }
 
-/// How a client can be silent.
+/// The ways in which a client is silent.
 #[derive(Debug, Clone, Copy)]
 enum Silence {
     ReadsNothing,
-    /// It takes all that the hub sends, pings among it, and answers nothing.
+    /// Reads everything, pings included, and sends nothing.
     OnlyReceives,
-    /// What it sends is never a whole frame.
+    /// Sends a frame byte by byte that is never complete.
     NeverEndsAFrame,
-    /// Its frames are whole; its message never is.
+    /// Sends complete frames of a message that is never complete.
     NeverEndsAMessage,
 }
 
 impl Silence {
-    /// Keeps silent until the socket ends; returns what was read meanwhile.
+    /// Keeps silent until the socket is closed; returns the bytes that were read.
     async fn keep(self, client: Client<DuplexStream>) -> Vec<u8> {
         let mut socket = client.socket;
         let socket = socket.get_mut();
@@ -50,16 +50,16 @@ impl Silence {
         let mut first = true;
         let mut say = async |head: &[u8], more: &[u8], socket: &mut DuplexStream| {
             let bytes = if std::mem::take(&mut first) { head } else { more };
-            // The hub may have hung up by then.
+            // The hub may have closed the socket already.
             socket.write_all(bytes).await.ok();
         };
         loop {
             match self {
                 Self::ReadsNothing => sleep(500 * SECOND).await,
                 Self::OnlyReceives => (),
-                // A text frame of 100 bytes, masked with zeros, of which one byte comes at a time.
+                // A text frame of 100 bytes, masked with zeros, sent byte by byte.
                 Self::NeverEndsAFrame => say(&[0x81, 0xe4, 0, 0, 0, 0], b"x", socket).await,
-                // A text frame that is not the last of its message, then continuations.
+                // A text frame without FIN, then continuation frames without FIN.
                 Self::NeverEndsAMessage => {
                     let (text, more) =
                         ([0x01, 0x81, 0, 0, 0, 0, b'x'], [0, 0x81, 0, 0, 0, 0, b'x']);
@@ -143,7 +143,7 @@ async fn t12_pong_ping_and_message_each_count_as_heard() {
         Message::Pong(Vec::new().into()),
         Message::Ping(Vec::new().into()),
         Message::text(r#"{"type":"ping","id":1}"#),
-        // That the hub cannot read it does not matter.
+        // A malformed message counts, too.
         Message::text("?"),
     ];
     for platform in [Platform::Web, Platform::Android] {
@@ -203,7 +203,7 @@ async fn t16_messages_after_the_end_change_nothing() {
     let (mut client, ok) = lab.login("ana", "mac").await;
     watcher.state("ana", "Online").await;
     watcher.state("ana", "Offline").await;
-    // It may still believe in its session; the hub reads and discards what it says.
+    // The client may not know the end yet; the hub discards its messages.
     client.send(&json!({ "type": "set", "id": 1, "custom": "here" })).await;
     client.send(&json!({ "type": "login", "id": 2 })).await;
     let (messages, code) = client.until_closed().await;

@@ -1,4 +1,4 @@
-//! T10: tokens that expire while their session lives.
+//! T10: tokens that expire during a session.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::lab::{AT_ONCE, Lab, Listener, SECOND, assert_kept, defaults, id};
 
-/// How far clocks may be apart, by default.
+/// The default leeway for clock differences.
 const LEEWAY: Duration = Duration::from_secs(5);
 
 async fn with_token(lab: &Lab, platform: &str, ttl: Duration) -> (Listener, Value) {
@@ -71,7 +71,7 @@ async fn t10_refresh_in_time_keeps_the_session() {
     for _ in 0..5 {
         is_told(&mut ana).await;
         watcher.hears_nothing_for(63 * SECOND).await;
-        // The old one has expired; its leeway has not.
+        // The old token has expired, but its leeway has not.
         let from = lab.now();
         let token = lab.token("ana", 100 * SECOND);
         ana.send(json!({ "type": "refresh", "token": token })).await;

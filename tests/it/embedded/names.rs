@@ -1,4 +1,4 @@
-//! Ids that earlier versions accepted.
+//! User ids that earlier versions accepted and that are invalid today.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A store whose files were brought back from a copy, and clocks that were set back.
+//! Restored backups, and clocks that were set back.
 
 use std::fs;
 use std::sync::Arc;
@@ -79,14 +79,14 @@ async fn v2_versions_grow_after_the_clock_was_set_back_in_every_store() {
         let (_ana, _) = server.login("ana", "mac").await;
         server.signal(rustix::process::Signal::TERM);
         server.until_exit().await;
-        // As if the clock had been an hour ahead.
+        // The clock of the earlier run was an hour ahead.
         let hour_ahead = now_millis() + 3_600_000;
         let data = server.directory.path().join("data");
         if kind == "memory" {
             fs::write(data.join("presence.time"), format!("{hour_ahead:020}\n")).expect("to write");
         } else {
             let database = rusqlite::Connection::open(data.join("presence.db")).expect("it");
-            // Without its checksum, as an earlier version wrote it.
+            // Without a checksum, as an earlier version wrote it.
             let sql = "UPDATE nodes SET sign = json_set(json_remove(sign, '$.crc'), '$.now', ?1)";
             assert_eq!(database.execute(sql, (hour_ahead as i64,)).expect("a sign"), 1);
         }

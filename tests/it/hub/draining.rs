@@ -1,4 +1,4 @@
-//! What a drain waits for.
+//! A drain waits for connections and for session ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ async fn drain_ends_when_the_last_connection_is_closed() {
     }
     drop(session);
     sleep(SECOND).await;
-    assert!(!drain.is_finished(), "a connection is left");
+    assert!(!drain.is_finished(), "one connection is still open");
     drop(visitor);
     timeout(AT_ONCE, drain).await.expect("the drain's end").expect("no panic");
 }
@@ -34,7 +34,7 @@ async fn drain_waits_for_session_ends_that_are_not_committed() {
     let (client, _) = lab.login("ana", "web").await;
     store.set_down(true);
     drop(client);
-    // Its end is noted, and cannot be stored yet.
+    // Its end is pending, because the store is down.
     sleep(SECOND).await;
     let hub = Arc::clone(&lab.hub);
     let drain = hub.drain(OVER);

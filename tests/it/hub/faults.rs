@@ -1,4 +1,4 @@
-//! A store that fails, loses answers, or stands still.
+//! A store that fails, loses answers, or stalls.
 
 use std::sync::atomic::Ordering;
 
@@ -148,7 +148,7 @@ async fn commit_with_a_lost_answer_is_not_applied_twice() {
     assert_eq!(ok["status"]["state"], json!("Online"));
     watcher.state("ana", "Online").await;
 
-    // A takeover: who loses is told, and the answer says whom it cost.
+    // A takeover: the kicked device is notified, and the answer lists it.
     store.fail([Fault::AnswerLost]);
     let (mut client, ok) = lab.login("ana", "ipad").await;
     assert_eq!(ok["kicked"][0]["platform"], json!("ios"), "{ok}");
@@ -203,7 +203,7 @@ async fn login_with_a_lost_answer_leaves_no_stale_session() {
             let (client, ok) = lab.login("ana", "linux").await;
             watcher.state("ana", "Online").await;
             hello["resume"] = ok["session"].clone();
-            // Its socket is half open: the hub does not know that it is gone.
+            // The socket stays half open, so the hub does not notice the loss.
             std::mem::forget(client);
         }
         store.fail([Fault::AnswerLostAndDown]);
@@ -229,7 +229,7 @@ async fn repeated_store_failures_lose_nothing() {
         client.send(&hello).await;
         client.message().await;
         drop(client);
-        // A user's changes are counted, too.
+        // Stay below the limit of changes for each user.
         sleep(11 * SECOND).await;
         assert_eq!(lab.state("ana").await, State::Offline, "round {round}");
     }
@@ -267,7 +267,7 @@ async fn stalled_store_loses_no_session_and_leaves_no_stale_one() {
     watcher.hears_nothing_for(200 * SECOND).await;
     watcher.hears_nothing_for(SECOND).await;
     let stalls = lab.hub.metrics().stalls.get();
-    assert_eq!(stalls, 0, "it is the store that stood still, not the hub");
+    assert_eq!(stalls, 0, "the store stalled, not the hub");
 }
 
 #[tokio::test(start_paused = true)]
@@ -279,10 +279,10 @@ async fn commits_and_failures_are_counted() {
     };
     store.fail([Fault::Unavailable, Fault::Unavailable]);
     lab.connect().await.request(lab.hello("ana", "mac")).await;
-    assert_eq!(counts(), (0, 2), "it was sent again");
+    assert_eq!(counts(), (0, 2), "the commit was retried once");
     store.fail([Fault::Conflict]);
     let _ana = lab.login("ana", "mac").await;
-    assert_eq!(counts(), (1, 2), "a lost race is no failure");
+    assert_eq!(counts(), (1, 2), "a revision conflict is not a failure");
 }
 
 #[tokio::test]

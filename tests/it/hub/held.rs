@@ -1,4 +1,4 @@
-//! Sessions of an earlier run: held until their own deadlines, whatever happens meanwhile.
+//! Sessions of an earlier run are held until their own deadlines.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::{assert_chained, login_at};
 use crate::lab::{EPOCH, Lab, Listener, SECOND, assert_kept, defaults, id};
 use crate::store_contract::present;
 
-/// The run before.
+/// The node id of the earlier run.
 pub(super) const BEFORE: NodeId = NodeId(77);
 
 /// A store with users who were logged in on a run that gave its last sign of life at the epoch.
@@ -29,7 +29,7 @@ pub(super) async fn left_by_an_earlier_run(users: &[(&str, Platform)]) -> Arc<Fr
     store
 }
 
-/// A hub that brings nothing about by itself, as one that is gone.
+/// A hub whose tasks do not run, like a dead one.
 fn hub_without_time(store: &Arc<Frail>) -> Arc<Hub> {
     let policy = defaults().policy().expect("a policy");
     let bus = Arc::new(LocalBus::default());
@@ -47,7 +47,7 @@ async fn t12_stall_extends_sessions_held_after_a_restart() {
         let lab = Frail::restart(&store);
         let mut watcher = lab.watcher(&["ana"]).await;
         watcher.hears_nothing_for(20 * SECOND).await;
-        // Long before its end, and longer than what is left of it.
+        // A stall longer than the rest of the window.
         advance(window).await;
         watcher.hears_nothing_for(window - 21 * SECOND).await;
         let at = offline(&mut watcher, "ana").await;
@@ -68,7 +68,7 @@ async fn t12_stall_extends_held_sessions_despite_store_failures() {
     advance(30 * SECOND).await;
     watcher.hears_nothing_for(5 * SECOND).await;
     store.set_down(false);
-    // And of the first attempts nothing lands.
+    // The first attempts fail, too.
     store.fail([Fault::Unavailable; 4]);
     watcher.hears_nothing_for(4 * SECOND).await;
     let at = offline(&mut watcher, "ana").await;
@@ -96,7 +96,7 @@ async fn t12_each_of_many_stalls_extends_a_held_session() {
 async fn t11_t12_stall_of_the_previous_run_extends_a_session_that_it_held() {
     let store = left_by_an_earlier_run(&[("ana", Platform::Web)]).await;
     let (since, stall) = (EPOCH + 10 * SECOND, 30 * SECOND);
-    // It was held already by the run that stood still.
+    // The run that stalled held the session already.
     let between = hub_without_time(&store);
     let (node, successor) = (BEFORE, between.node());
     let lost =
@@ -110,7 +110,7 @@ async fn t11_t12_stall_of_the_previous_run_extends_a_session_that_it_held() {
     let mut watcher = lab.watcher(&["ana"]).await;
     let from = lab.now();
     let at = offline(&mut watcher, "ana").await;
-    // Its window was over at 60 s, moved to 90 s, of which 50 s had passed.
+    // The window ended at 60 s, the stall extended it to 90 s, and 50 s have passed.
     assert_kept(40 * SECOND, at - from, "the rest of the window");
 }
 

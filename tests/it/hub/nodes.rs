@@ -26,9 +26,8 @@ impl Pair {
         Self { bus, one, other }
     }
 
-    /// So much is said on the bus before anybody can listen that the other node misses what was
-    /// said before.
-    fn shout(&self) {
+    /// Publishes more messages than the bus can hold, so that the other node misses earlier ones.
+    fn overflow_bus(&self) {
         for version in 1..=2000 {
             let status = Status { version, ..Status::default() };
             self.bus.publish(NodeId(0), Message::Status { user: id("nobody"), status });
@@ -40,7 +39,7 @@ impl Pair {
 async fn l3_l8_takeover_across_nodes_is_one_change_and_notifies_the_kicked_session() {
     let pair = Pair::new();
     let mut here = pair.one.watcher(&["ana"]).await;
-    // A second watcher, of another name, that both may stay.
+    // The second watcher needs another user, because one login would kick the other.
     let (mut client, _) = pair.other.login("watcher-2", "linux").await;
     client.ok(json!({ "type": "subscribe", "users": ["ana"] })).await;
     let mut there = pair.other.listen(client);
@@ -53,7 +52,7 @@ async fn l3_l8_takeover_across_nodes_is_one_change_and_notifies_the_kicked_sessi
     assert_eq!(ok["kicked"][0]["device"], json!("linux"), "{ok}");
     for watcher in [&mut here, &mut there] {
         let (at, status) = watcher.state("ana", "Online").await;
-        assert_eq!(status["platforms"], json!(["mac"]), "nobody sees an Offline between");
+        assert_eq!(status["platforms"], json!(["mac"]), "no Offline in between");
         assert!(at - from <= AT_ONCE);
     }
     let (heard, code) = loser.until_closed().await;
@@ -107,8 +106,8 @@ async fn node_that_missed_a_status_message_catches_up() {
 
     let event = EventKind::Set { origin: None, custom: Some("missed".into()) };
     let applied = pair.one.hub.apply(&id("ana"), event).now_or_never();
-    applied.expect("nobody was in the way").expect("a change");
-    pair.shout();
+    applied.expect("the event to be applied without waiting").expect("a change");
+    pair.overflow_bus();
     let (_, status) = watcher.state("ana", "Online").await;
     assert_eq!(status["custom"], json!("missed"));
     watcher.hears_nothing_for(10 * SECOND).await;
@@ -122,8 +121,8 @@ async fn node_that_missed_a_kick_message_ends_the_connection() {
     let visitor = pair.other.connect().await;
     let (_, event) = super::login(&pair.one.hub, Platform::Mac, "mac", 1 << 40);
     let applied = pair.one.hub.apply(&id("ana"), event).now_or_never();
-    applied.expect("nobody was in the way").expect("a login");
-    pair.shout();
+    applied.expect("the event to be applied without waiting").expect("a login");
+    pair.overflow_bus();
 
     let end = timeout(60 * SECOND, loser.until_closed()).await;
     let (heard, code) = end.expect("a connection without a session to be ended");
@@ -143,9 +142,9 @@ async fn node_that_missed_a_move_message_ends_the_old_connection() {
     let session = ok["session"].as_str().and_then(|session| session.parse().ok());
     login.intent = Intent::Resume(session);
     let applied = pair.one.hub.apply(&id("ana"), EventKind::Login(login)).now_or_never();
-    let applied = applied.expect("nobody was in the way").expect("a resume");
+    let applied = applied.expect("the event to be applied without waiting").expect("a resume");
     assert!(matches!(applied.answer, Answer::Admitted { resumed: true, .. }));
-    pair.shout();
+    pair.overflow_bus();
     let end = timeout(60 * SECOND, old.until_closed()).await;
     assert_eq!(end.expect("a connection without a session to be ended").1, Some(4007));
 }

@@ -27,18 +27,18 @@ pub async fn run(hub: Arc<Hub>) {
     let mut tasks = JoinSet::new();
     // The beat has a task of its own, so that a long round does not count as a stall.
     let beat = Arc::new(Notify::new());
-    tasks.spawn(mark(Arc::clone(&hub), Arc::clone(&beat)));
-    tasks.spawn(Arc::clone(&hub).live());
+    tasks.spawn(tick_clock(Arc::clone(&hub), Arc::clone(&beat)));
+    tasks.spawn(Arc::clone(&hub).give_signs_of_life());
     tasks.spawn(Arc::clone(&hub).trim());
     // Deadlines of an earlier run are on that run's clock until its sessions are taken over.
     hub.find_lost().await;
     tasks.spawn(Arc::clone(&hub).take_over());
-    tasks.spawn(keep(hub, beat));
+    tasks.spawn(apply_deadlines(hub, beat));
     tasks.join_next().await;
 }
 
-/// Ticks the clock, logs stalls, and wakes [`keep`].
-async fn mark(hub: Arc<Hub>, beat: Arc<Notify>) {
+/// Ticks the clock, logs stalls, and wakes [`apply_deadlines`].
+async fn tick_clock(hub: Arc<Hub>, beat: Arc<Notify>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -56,7 +56,7 @@ async fn mark(hub: Arc<Hub>, beat: Arc<Notify>) {
 
 /// Applies due deadlines at each beat. After a stall it skips some rounds, so that the sockets first
 /// report what arrived meanwhile; the rules extend each deadline by the stall (T12).
-async fn keep(hub: Arc<Hub>, beat: Arc<Notify>) {
+async fn apply_deadlines(hub: Arc<Hub>, beat: Arc<Notify>) {
     let (mut seen, mut rest) = (Duration::ZERO, 0);
     loop {
         beat.notified().await;
@@ -81,10 +81,10 @@ async fn round(hub: &Arc<Hub>, seen: Duration) {
         let most = USERS_MAX + hub.damaged_users();
         let mut users = due(hub, most).await;
         let may_be_more = users.len() == most;
-        users.retain(|user| !hub.must_wait(user));
-        users.extend(hub.damaged_and_over());
-        let all_landed = tick_all(hub, users).await;
-        if !may_be_more || !all_landed {
+        users.retain(|user| !hub.awaits_replacement(user));
+        users.extend(hub.replaceable_users());
+        let all_succeeded = tick_all(hub, users).await;
+        if !may_be_more || !all_succeeded {
             return;
         }
     }
@@ -114,6 +114,6 @@ async fn tick_all(hub: &Arc<Hub>, users: Vec<UserId>) -> bool {
             }
         })
     };
-    let landed = stream::iter(users).map(apply).buffer_unordered(CONCURRENT);
-    landed.fold(true, async |all, landed| all & landed.unwrap_or(false)).await
+    let ticked = stream::iter(users).map(apply).buffer_unordered(CONCURRENT);
+    ticked.fold(true, async |all, ticked| all & ticked.unwrap_or(false)).await
 }

@@ -48,7 +48,7 @@ impl Hub {
         let mut failed = if lost.is_empty() { Vec::new() } else { self.take_all_over().await };
         while !failed.is_empty() {
             tokio::time::sleep(EVERY).await;
-            failed = self.take_these_over(failed).await;
+            failed = self.take_users_over(failed).await;
         }
         for (node, _) in &*lost {
             while let Err(error) = self.store.retire(*node).await {
@@ -80,27 +80,27 @@ impl Hub {
             };
             let Some((last, _)) = users.last() else { return failed };
             among.after = Some(last.clone());
-            let mut theirs = Vec::new();
+            let mut affected = Vec::new();
             for (user, record) in users {
                 match record {
-                    Ok(record) if self.is_lost(&record) => theirs.push(user),
+                    Ok(record) if self.has_lost_sessions(&record) => affected.push(user),
                     Ok(_) => (),
                     Err(Damaged) => self.note_damaged(&user),
                 }
             }
-            failed.extend(self.take_these_over(theirs).await);
+            failed.extend(self.take_users_over(affected).await);
         }
     }
 
     /// Whether a user has sessions of dead nodes.
-    fn is_lost(&self, record: &Record) -> bool {
+    fn has_lost_sessions(&self, record: &Record) -> bool {
         let lost = self.lost.load();
         let online = record.terminals.iter().filter(|t| t.state() == State::Online);
         online.into_iter().any(|t| lost.iter().any(|(node, _)| *node == t.connection.node))
     }
 
     /// Takes users over; returns the failed ones.
-    async fn take_these_over(&self, users: Vec<UserId>) -> Vec<UserId> {
+    async fn take_users_over(&self, users: Vec<UserId>) -> Vec<UserId> {
         let take = async |user: UserId| match caught(self.take_user_over(&user)).await {
             Err(panic) => {
                 tracing::error!(user = user.as_str(), %panic, "takeover of a user panicked, retrying");
@@ -146,22 +146,22 @@ impl Hub {
     }
 
     /// Writes a sign of life every second, and logs when the store fails and when it works again.
-    pub(super) async fn live(self: Arc<Self>) {
+    pub(super) async fn give_signs_of_life(self: Arc<Self>) {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_well = true;
+        let mut is_available = true;
         loop {
             ticks.tick().await;
             let done = self.sign().await;
             if let Err(error) = &done
-                && is_well
+                && is_available
             {
                 tracing::error!(%error, "store unavailable; refusing logins and retrying session ends");
-            } else if done.is_ok() && !is_well {
-                let suppressed = self.end_complaints();
+            } else if done.is_ok() && !is_available {
+                let suppressed = self.reset_store_warnings();
                 tracing::info!(suppressed, "store available again");
             }
-            is_well = done.is_ok();
+            is_available = done.is_ok();
         }
     }
 
@@ -177,7 +177,7 @@ impl Hub {
             match self.store.trim(now).await {
                 Ok(0) => (),
                 Ok(unread) => {
-                    tracing::error!(unread, "webhook events lost; the backlog exceeded its limit")
+                    tracing::error!(unread, "webhook events lost; the backlog exceeded its limit");
                 }
                 // Debug only: the sign-of-life task reports an unavailable store.
                 Err(error) => tracing::debug!(%error, "cannot trim the log, retrying"),

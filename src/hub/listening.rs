@@ -15,7 +15,7 @@ impl Hub {
             match subscriber.next().await {
                 Received::Message(from, _) if from == self.node => (),
                 Received::Message(_, Message::Status { user, status }) => {
-                    self.announce(&user, &status)
+                    self.announce(&user, &status);
                 }
                 Received::Message(_, Message::End { end, kick }) => self.end(&end, kick.as_ref()),
                 Received::Missed => self.catch_up().await,

@@ -76,9 +76,9 @@ struct Subscription {
     /// The newest version that was pushed or sent. A snapshot must not be older.
     seen: u64,
     /// Whether the first snapshot was sent. Until then a push only raises `seen`.
-    live: bool,
+    is_snapshot_sent: bool,
     /// The place of the latest status in the queue; it may be sent already.
-    waiting: Option<u64>,
+    queued: Option<u64>,
 }
 
 /// How the hub ends a connection.
@@ -99,7 +99,7 @@ pub(super) enum Delivery {
     /// The status replaced an unsent older one.
     Conflated,
     /// The connection has seen a newer status, no longer watches the user, or has ended.
-    Needless,
+    Skipped,
 }
 
 /// A signal from a mailbox to its actor.
@@ -203,15 +203,15 @@ impl Mailbox {
         let mut inner = self.inner.lock();
         // Spare capacity would cost memory for each connection, and most connections watch few users.
         inner.watching.reserve_exact(1);
-        inner.watching.insert(Subscription { user, seen: 0, live: false, waiting: None })
+        inner.watching.insert(Subscription { user, seen: 0, is_snapshot_sent: false, queued: None })
     }
 
     /// Removes a subscription and its unsent status.
     pub(super) fn unwatch(&self, place: usize) {
         let mut inner = self.inner.lock();
         let watch = inner.watching.try_remove(place);
-        if let Some(waiting) = watch.and_then(|watch| watch.waiting) {
-            inner.queue.take_back(waiting);
+        if let Some(queued) = watch.and_then(|watch| watch.queued) {
+            inner.queue.take_back(queued);
         }
     }
 
@@ -253,7 +253,7 @@ impl Mailbox {
         for (place, version) in places.iter().zip(versions) {
             if let Some(watch) = place.and_then(|place| inner.watching.get_mut(place)) {
                 watch.seen = watch.seen.max(*version);
-                watch.live = true;
+                watch.is_snapshot_sent = true;
             }
         }
         inner.send(frame, &self.actor);
@@ -264,18 +264,18 @@ impl Mailbox {
     pub(super) fn push(&self, place: usize, version: u64, frame: &Bytes) -> Delivery {
         let mut inner = self.inner.lock();
         let Inner { writer, queue, flusher, watching, ending, .. } = &mut *inner;
-        let Some(watch) = watching.get_mut(place) else { return Delivery::Needless };
+        let Some(watch) = watching.get_mut(place) else { return Delivery::Skipped };
         if version <= watch.seen || writer.is_none() || ending.is_some() {
-            return Delivery::Needless;
+            return Delivery::Skipped;
         }
         watch.seen = version;
-        if !watch.live {
-            return Delivery::Needless;
+        if !watch.is_snapshot_sent {
+            return Delivery::Skipped;
         }
         let is_slow = *flusher == Flusher::Blocked || queue.len() > CORKED_BYTES_MAX;
-        let older = watch.waiting.filter(|_| is_slow);
+        let older = watch.queued.filter(|_| is_slow);
         let is_conflated = older.is_some_and(|place| queue.take_back(place));
-        watch.waiting = Some(queue.push(frame.clone()));
+        watch.queued = Some(queue.push(frame.clone()));
         if is_conflated {
             return Delivery::Conflated;
         }
@@ -340,9 +340,9 @@ impl Inner {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.queue.push(frame);
             }
-            Err(_) => return self.break_off(actor),
+            Err(_) => return self.fail(actor),
         }
-        self.leave_to(actor);
+        self.leave_to_actor(actor);
     }
 
     /// Writes the corked queue; if the socket is full, the actor writes the rest.
@@ -356,19 +356,19 @@ impl Inner {
             match writer.try_write(self.queue.chunk()) {
                 Ok(written) => self.queue.advance(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return self.leave_to(actor);
+                    return self.leave_to_actor(actor);
                 }
-                Err(_) => return self.break_off(actor),
+                Err(_) => return self.fail(actor),
             }
         }
     }
 
-    fn leave_to(&mut self, actor: &AtomicWaker) {
+    fn leave_to_actor(&mut self, actor: &AtomicWaker) {
         self.flusher = Flusher::Blocked;
         actor.wake();
     }
 
-    fn break_off(&mut self, actor: &AtomicWaker) {
+    fn fail(&mut self, actor: &AtomicWaker) {
         self.hang_up();
         actor.wake();
     }

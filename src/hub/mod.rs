@@ -9,9 +9,7 @@
 //!                          both ─▶ bus ─▶ other nodes
 //! ```
 
-mod anew;
 mod apply;
-mod complaints;
 mod connection;
 mod deadlines;
 mod drain;
@@ -21,10 +19,12 @@ mod life;
 mod listening;
 mod mailbox;
 mod metrics;
-mod questions;
+mod queries;
+mod recovery;
 mod registry;
 mod send_queue;
 mod sharded;
+mod store_warnings;
 mod tally;
 mod write_half;
 
@@ -75,7 +75,7 @@ pub struct Hub {
     /// Users with damaged records, and the running time from which a tick replaces the record.
     damaged: Mutex<BTreeMap<UserId, Timestamp>>,
     /// A throttle for each kind of warning that the store failed.
-    complaints: Mutex<BTreeMap<&'static str, Throttle>>,
+    store_warnings: Mutex<BTreeMap<&'static str, Throttle>>,
 }
 
 /// The store failed.
@@ -125,7 +125,7 @@ impl Hub {
             unfinished: TaskTracker::new(),
             lost: ArcSwap::default(),
             damaged: Mutex::default(),
-            complaints: Mutex::default(),
+            store_warnings: Mutex::default(),
         })
     }
 

@@ -138,7 +138,7 @@ impl WatchedUser {
             Deliveries { unflushed: Vec::with_capacity(by.len()), ..Deliveries::default() };
         for Watcher { mailbox, place } in by.values() {
             match mailbox.push(*place, version, frame) {
-                Delivery::Needless => continue,
+                Delivery::Skipped => continue,
                 Delivery::Sent { flush } => {
                     if flush {
                         deliveries.unflushed.push(Arc::clone(mailbox));

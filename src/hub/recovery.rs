@@ -23,8 +23,8 @@ impl Hub {
     ) -> Result<Stored, StoreError> {
         let loaded = self.store.load(user).await;
         let Err(StoreError::Damaged { revision, revoked }) = loaded else { return loaded };
-        let may_begin = match kind {
-            EventKind::Tick => self.is_over(user),
+        let may_replace = match kind {
+            EventKind::Tick => self.is_replaceable(user),
             EventKind::NodeLost { .. } => false,
             EventKind::Login(_)
             | EventKind::Logout(_)
@@ -37,17 +37,17 @@ impl Hub {
             | EventKind::Kick { .. }
             | EventKind::Recovered { .. } => true,
         };
-        if !may_begin {
+        if !may_replace {
             self.note_damaged(user);
             return loaded;
         }
-        self.begin_anew(user, revision, revoked).await?;
+        self.replace_damaged(user, revision, revoked).await?;
         self.store.load(user).await
     }
 
     /// Replaces a damaged record with a new one: `Offline` until the next login, with a version above
     /// every version in the log.
-    async fn begin_anew(
+    async fn replace_damaged(
         &self,
         user: &UserId,
         revision: Revision,
@@ -93,7 +93,7 @@ impl Hub {
     }
 
     /// The status that watchers see while a user's record is damaged: the last one in the log.
-    pub(super) async fn last_shown(&self, user: &UserId) -> Result<Status, Unavailable> {
+    pub(super) async fn last_logged_status(&self, user: &UserId) -> Result<Status, Unavailable> {
         let last = self.last_logged(user).await?;
         Ok(last.map(|last| last.status).unwrap_or_default())
     }
@@ -105,7 +105,7 @@ impl Hub {
     }
 
     /// The users whose damaged records a tick may replace now.
-    pub(super) fn damaged_and_over(&self) -> Vec<UserId> {
+    pub(super) fn replaceable_users(&self) -> Vec<UserId> {
         let running = self.clock.running();
         let damaged = self.damaged.lock();
         let over = damaged.iter().filter(|(_, until): &(_, &Timestamp)| **until <= running);
@@ -116,12 +116,12 @@ impl Hub {
         self.damaged.lock().len()
     }
 
-    fn is_over(&self, user: &UserId) -> bool {
+    fn is_replaceable(&self, user: &UserId) -> bool {
         self.damaged.lock().get(user).is_some_and(|until| *until <= self.clock.running())
     }
 
     /// Whether a user's record is damaged, and a tick may not replace it yet.
-    pub(super) fn must_wait(&self, user: &UserId) -> bool {
+    pub(super) fn awaits_replacement(&self, user: &UserId) -> bool {
         self.damaged.lock().get(user).is_some_and(|until| *until > self.clock.running())
     }
 }

@@ -52,7 +52,7 @@ impl Hub {
         for (user, record) in users.iter().zip(self.records(users).await?) {
             statuses.push(match record {
                 Ok(record) => record.status(),
-                Err(Damaged) => self.last_shown(user).await?,
+                Err(Damaged) => self.last_logged_status(user).await?,
             });
         }
         Ok(statuses)

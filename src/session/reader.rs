@@ -12,7 +12,7 @@ use super::limits::{Pass, Traffic, Violations};
 use super::socket::{Incoming, Socket};
 use super::timers::Present;
 use crate::hub::Signal;
-use crate::wire::{Close, ErrorBody, ErrorCode, Legible, Malformed, Request, parse};
+use crate::wire::{Close, ErrorBody, ErrorCode, Malformed, PartialLogin, Request, parse};
 
 /// The reading half of a connection.
 pub(super) struct Reader<R> {
@@ -26,7 +26,7 @@ pub(super) enum Asked {
     /// A valid request and its id.
     Request(u64, Request),
     /// A malformed login, with the fields that are readable.
-    MalformedLogin(Malformed, Legible),
+    MalformedLogin(Malformed, PartialLogin),
 }
 
 impl<R: AsyncRead + Unpin + Send> Reader<R> {
@@ -109,8 +109,8 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
         match parsed {
             Some(Ok((id, request))) => return Ok(Some(Asked::Request(id, request))),
             Some(Err(malformed)) if malformed.is_login => {
-                let legible = text.as_deref().map(Legible::of).unwrap_or_default();
-                return Ok(Some(Asked::MalformedLogin(malformed, legible)));
+                let partial = text.as_deref().map(PartialLogin::of).unwrap_or_default();
+                return Ok(Some(Asked::MalformedLogin(malformed, partial)));
             }
             Some(Err(malformed)) => {
                 channel.refuse(malformed.id, malformed.error);

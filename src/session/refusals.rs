@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::auth::claimed_user;
 use crate::presence::{DeviceId, Platform, Timestamp, UserId};
 use crate::throttle::{KeyedThrottle, Lines};
-use crate::wire::Legible;
+use crate::wire::PartialLogin;
 
 /// The maximum number of refusals that are kept; the oldest are evicted.
 const KEPT_MAX: usize = 1000;
@@ -51,7 +51,7 @@ pub(super) struct Applicant {
 
 impl Applicant {
     /// Takes the readable fields of a malformed login.
-    pub(super) fn from_malformed(login: Legible) -> Self {
+    pub(super) fn from_malformed(login: PartialLogin) -> Self {
         Self {
             user: login.token.as_deref().and_then(claimed_user),
             is_verified: false,

@@ -19,7 +19,7 @@ use crate::presence::{
     Timestamp, UserId, Victim,
 };
 use crate::wire::{
-    Close, ErrorBody, ErrorCode, Legible, LoginRequest, Malformed, Request, UserStatus,
+    Close, ErrorBody, ErrorCode, LoginRequest, Malformed, PartialLogin, Request, UserStatus,
 };
 
 /// A client before its login.
@@ -71,8 +71,8 @@ impl<'a> Visitor<'a> {
                         ErrorBody::new(ErrorCode::NotLoggedIn, "not logged in: send `login` first");
                     self.channel.refuse(Some(id), error);
                 }
-                Ok(Asked::MalformedLogin(malformed, legible)) => {
-                    return Err(self.refuse_malformed(malformed, legible));
+                Ok(Asked::MalformedLogin(malformed, partial)) => {
+                    return Err(self.refuse_malformed(malformed, partial));
                 }
                 Err(end) => return Err(self.leave(end)),
             }
@@ -111,9 +111,9 @@ impl<'a> Visitor<'a> {
     }
 
     /// Refuses a malformed login and ends the connection.
-    fn refuse_malformed(self, malformed: Malformed, legible: Legible) -> Disconnect {
+    fn refuse_malformed(self, malformed: Malformed, partial: PartialLogin) -> Disconnect {
         let Malformed { id, error, .. } = malformed;
-        let applicant = Applicant::from_malformed(legible);
+        let applicant = Applicant::from_malformed(partial);
         self.channel.note_refusal(RefusalReason::Error(error.code), &error.message, applicant);
         self.channel.refuse(id, error);
         self.leave(Disconnect::Expelled(ErrorCode::BadRequest.closes_login()))

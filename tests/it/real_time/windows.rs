@@ -28,7 +28,7 @@ async fn default_windows_hold_in_real_time() {
     );
     println!("Offline {silent:?} after a silent page was last heard");
     println!("Offline {hidden:?} after a mini-program was hidden, {left:?} after it was left");
-    println!("Offline {stopped:?} after a page was last heard, of which the hub stood still 70 s");
+    println!("Offline {stopped:?} after a page was last heard, with a stop of the hub of 70 s");
 }
 
 /// T5: a page that is silent on an open connection.

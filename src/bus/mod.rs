@@ -11,15 +11,15 @@ use crate::presence::{End, Kicker, NodeId, Status, Timestamp, UserId};
 /// read the store again.
 pub trait Bus: Send + Sync + 'static {
     /// Sends a message to the other nodes; never waits.
-    fn publish(&self, from: NodeId, word: Word);
+    fn publish(&self, from: NodeId, message: Message);
 
     /// Starts to receive messages.
-    fn listen(&self) -> Ear;
+    fn subscribe(&self) -> Subscriber;
 }
 
 /// A message to the other nodes.
 #[derive(Debug, Clone)]
-pub enum Word {
+pub enum Message {
     /// A user's status changed; watchers must be told.
     Status {
         /// The user.
@@ -38,27 +38,27 @@ pub enum Word {
 
 /// Receives messages from other nodes.
 #[derive(Debug)]
-pub struct Ear(tokio::sync::broadcast::Receiver<(NodeId, Word)>);
+pub struct Subscriber(tokio::sync::broadcast::Receiver<(NodeId, Message)>);
 
-/// What an [`Ear`] receives.
+/// What a [`Subscriber`] receives.
 #[derive(Debug)]
-pub enum Heard {
+pub enum Received {
     /// A message and its sender.
-    Word(NodeId, Word),
+    Message(NodeId, Message),
     /// Messages were missed: the store must be read again for every watched user.
     Missed,
     /// The bus was closed.
-    Silence,
+    Closed,
 }
 
-impl Ear {
+impl Subscriber {
     /// Waits for the next message.
-    pub async fn next(&mut self) -> Heard {
+    pub async fn next(&mut self) -> Received {
         use tokio::sync::broadcast::error::RecvError;
         match self.0.recv().await {
-            Ok((from, word)) => Heard::Word(from, word),
-            Err(RecvError::Lagged(_)) => Heard::Missed,
-            Err(RecvError::Closed) => Heard::Silence,
+            Ok((from, message)) => Received::Message(from, message),
+            Err(RecvError::Lagged(_)) => Received::Missed,
+            Err(RecvError::Closed) => Received::Closed,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Applies events to users: the one place that calls the rules and commits what they decide.
+//! Applies events to users: the only place that calls the rules and commits their outcome.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -13,22 +13,22 @@ use crate::presence::{
 };
 use crate::store::{Commit, StoreError};
 
-/// How many lanes there are: users share them by hash, at the cost of a wait now and then.
+/// The number of lanes. Users share them by hash, so two users rarely wait for each other.
 const LANES: usize = 4096;
-/// How often a step is decided again after a lost race before the caller hears of it.
+/// How often an event is retried after a revision conflict before the caller gets an error.
 const COMMIT_ATTEMPTS_MAX: u32 = 64;
 
-/// What became of an event.
+/// The result of an event.
 #[derive(Debug, Clone)]
 pub struct Processed {
-    /// What its sender is told.
+    /// The answer to the sender of the event.
     pub answer: Answer,
-    /// The user's record after it.
+    /// The user's record after the event.
     pub record: Arc<Record>,
 }
 
-/// The locks that make one user's events go one after another: the only ones that are held over an
-/// await, on purpose.
+/// The locks under which one user's events are applied one after another. They are the only locks that
+/// are held over an await.
 pub(super) struct Lanes {
     locks: Vec<Mutex<()>>,
     hasher: RandomState,
@@ -50,17 +50,17 @@ impl Lanes {
 }
 
 impl Hub {
-    /// Applies an event to a user; what follows from it has been done, on this node, on return.
+    /// Applies an event to a user. On return, its effects on this node are done.
     ///
     /// # Errors
     ///
-    /// Where the store did not take it; then nobody was told anything.
+    /// If the store fails; then there were no effects.
     pub async fn apply(&self, user: &UserId, kind: EventKind) -> Result<Processed, Unavailable> {
         self.apply_then(user, kind, |_| ()).await
     }
 
-    /// As [`apply`](Self::apply), and does something more before the user's next event: so a login
-    /// is answered before whatever ends it is told.
+    /// Like [`apply`](Self::apply), but calls `then` before the user's next event. So a client gets the
+    /// answer to its login before any message that ends the session.
     ///
     /// # Errors
     ///
@@ -84,9 +84,9 @@ impl Hub {
     ) -> Result<Processed, Unavailable> {
         let _lane = self.lanes.lock(user).await;
         let policy = self.policy();
-        let (mut attempts, mut is_sent_again) = (0, false);
+        let (mut attempts, mut is_retried) = (0, false);
         loop {
-            let failed = |cause| Unavailable { cause, is_in_doubt: is_sent_again };
+            let failed = |cause| Unavailable { cause, is_in_doubt: is_retried };
             let stored = match self.load_for(user, &event.kind).await {
                 Err(StoreError::Conflict) if attempts < COMMIT_ATTEMPTS_MAX => {
                     attempts += 1;
@@ -99,7 +99,7 @@ impl Hub {
             let due = record.due(&policy);
             let reasons: SmallVec<[_; 1]> =
                 outcome.transitions.iter().map(|t| (t.cause, t.evidence.deadline)).collect();
-            // Another policy may make the same record due at another time.
+            // A new policy can change the deadline of an unchanged record.
             if record != stored.record || due != stored.due {
                 let transitions = outcome.transitions;
                 let sync = record.revoked != stored.record.revoked;
@@ -115,18 +115,18 @@ impl Hub {
                         attempts += 1;
                         continue;
                     }
-                    // The answer may be lost and the commit not: then the record holds the event.
-                    Err(StoreError::Unavailable { .. }) if !is_sent_again => {
-                        is_sent_again = true;
+                    // The commit may have succeeded. A retry is safe: the record then has the event.
+                    Err(StoreError::Unavailable { .. }) if !is_retried => {
+                        is_retried = true;
                         continue;
                     }
                     Err(cause) => return Err(failed(cause)),
                 }
-            } else if is_sent_again {
-                // It was written, and its answer may be that it cannot be relied on.
+            } else if is_retried {
+                // The first commit was written, but the store may have lost the ability to keep it.
                 self.store.check().await.map_err(failed)?;
             }
-            // From here to the end nothing waits: what was committed is told whoever gives up.
+            // No await from here on: even if the caller is cancelled, the effects of the commit are done.
             self.count(&reasons);
             let applied = Processed { answer: outcome.answer, record };
             self.end_all(&outcome.effects);
@@ -138,7 +138,6 @@ impl Hub {
         }
     }
 
-    /// What the rules make of an event now.
     pub(super) fn decide(
         &self,
         record: &Record,
@@ -149,8 +148,8 @@ impl Hub {
         step(record, event, policy, &self.moment(record, from))
     }
 
-    /// The present, with what is known of the user's connections here; the one that an event comes
-    /// from may have given up its place already.
+    /// The present, with the time when each of the user's connections on this node was last heard.
+    /// `from`, the connection that the event comes from, may have left the registry already.
     fn moment(&self, record: &Record, from: Option<&Mailbox>) -> Moment {
         let connected = record.terminals.iter().filter(|t| t.link == Link::Connected);
         let others = connected.filter(|t| from.is_none_or(|from| from.id() != t.connection));
@@ -162,7 +161,7 @@ impl Hub {
         Moment { now, wall: self.clock.shown(now), stalls, heard }
     }
 
-    /// Counts transitions by their causes, and how late those were that a deadline brought.
+    /// Counts transitions by cause, and measures how late the deadlines were applied.
     pub(super) fn count(&self, reasons: &[(Cause, Option<Timestamp>)]) {
         for (cause, deadline) in reasons {
             self.metrics.logged(*cause);
@@ -174,8 +173,7 @@ impl Hub {
     }
 }
 
-/// A record as it is stored. There is one for each user, and most stay as they are for long: it keeps
-/// no room to grow.
+/// Frees a record's spare capacity: there is one record for each user, and most change rarely.
 pub(super) fn to_store(mut record: Record) -> Arc<Record> {
     record.terminals.shrink_to_fit();
     record.ended.shrink_to_fit();

@@ -1,4 +1,4 @@
-//! A connection's place in the hub, and the end of its session.
+//! A connection as the hub sees it, and the end of its session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,40 +10,40 @@ use super::{Hub, Mailbox, Processed, Unavailable};
 use crate::panics::caught;
 use crate::presence::{Event, EventId, EventKind, Status, UserId};
 
-/// How long the end of a session waits before it is tried again on a store that failed.
+/// The first and the longest delay between retries of a session's end on a store that failed.
 const END_RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
-/// A connection's place in the hub, given up when it is dropped.
+/// A connection in the registry; dropping it removes it and all its subscriptions.
 pub struct Connection {
     pub(super) hub: Arc<Hub>,
     pub(super) mailbox: Arc<Mailbox>,
-    /// A drain waits until it is dropped.
+    /// A drain waits until this is dropped.
     pub(super) _unfinished: TaskTrackerToken,
 }
 
 impl Connection {
-    /// Its mailbox.
+    /// The mailbox of the connection.
     pub const fn mailbox(&self) -> &Arc<Mailbox> {
         &self.mailbox
     }
 
-    /// Its hub.
+    /// The hub of the connection.
     pub const fn hub(&self) -> &Arc<Hub> {
         &self.hub
     }
 
-    /// Applies an event that comes from here; else as [`Hub::apply`].
+    /// Applies an event that comes from this connection, like [`Hub::apply`].
     ///
     /// # Errors
     ///
-    /// As [`Hub::apply`].
+    /// If the store fails.
     pub async fn apply(&self, user: &UserId, kind: EventKind) -> Result<Processed, Unavailable> {
         let event = Event { id: EventId(rand::random()), kind };
         self.hub.apply_event(user, &event, Some(&self.mailbox), |_| ()).await
     }
 
-    /// Starts watching users: what happens to them is pushed once a snapshot of them is sent.
-    /// Returns those that were not watched before.
+    /// Starts to watch users; their changes are pushed after a snapshot of them was sent. Returns the
+    /// users that were not watched before.
     pub fn watch(&self, users: &[UserId]) -> Vec<UserId> {
         let mut added = Vec::new();
         for user in users {
@@ -55,12 +55,12 @@ impl Connection {
         added
     }
 
-    /// Stops watching users.
+    /// Stops to watch users.
     pub fn unwatch(&self, users: &[UserId]) {
         users.iter().for_each(|user| self.forget(user));
     }
 
-    /// Stops watching everybody.
+    /// Stops to watch all users.
     pub fn unwatch_all(&self) {
         self.mailbox.watched().iter().for_each(|watched| self.forget(watched.user()));
     }
@@ -71,12 +71,12 @@ impl Connection {
         }
     }
 
-    /// How many users it watches.
+    /// The number of users that this connection watches.
     pub fn watching(&self) -> usize {
         self.mailbox.watching()
     }
 
-    /// Whether it watches a user.
+    /// Whether this connection watches a user.
     pub fn watches(&self, user: &UserId) -> bool {
         self.place(user).is_some()
     }
@@ -85,12 +85,12 @@ impl Connection {
         self.hub.watchers.get(user)?.place(self.mailbox.id())
     }
 
-    /// Sends a frame made of the users' present statuses, each at least as new as anything that
-    /// this connection has seen of its user, and followed by everything newer (V3).
+    /// Sends the users' present statuses in one frame. Each is at least as new as every status of that
+    /// user that this connection has seen, and all newer ones follow (V3).
     ///
     /// # Errors
     ///
-    /// The store's; then nothing was sent.
+    /// If the store fails; then nothing was sent.
     pub async fn send_snapshot(
         &self,
         users: &[UserId],
@@ -107,11 +107,11 @@ impl Connection {
         }
     }
 
-    /// Sends a frame made of a user's status, or of a newer one where this connection has seen such (V3).
+    /// Sends a user's status, or the present one if this connection has seen a newer status (V3).
     ///
     /// # Errors
     ///
-    /// The store's; then nothing was sent.
+    /// If the store fails; then nothing was sent.
     pub async fn send_status(
         &self,
         user: &UserId,
@@ -127,15 +127,15 @@ impl Connection {
 }
 
 impl Hub {
-    /// Applies the end of a session that lived on a connection, for as long as it takes the store to
-    /// take it; it means nothing any more once the session was resumed. Returns at once.
+    /// Ends the session of a connection in a background task, which retries until the store commits it.
+    /// The end has no effect if the session was resumed on another connection meanwhile.
     pub fn end_session(self: &Arc<Self>, user: UserId, kind: EventKind, left: Arc<Mailbox>) {
         let hub = Arc::clone(self);
         let event = Event { id: EventId(rand::random()), kind };
         self.unfinished.spawn(async move {
             let [mut pause, longest] = END_RETRY;
             loop {
-                // Without a retry the user would stay Online for ever.
+                // Without a retry the user would stay Online forever.
                 match caught(hub.apply_event(&user, &event, Some(&left), |_| ())).await {
                     Ok(Ok(_)) => break,
                     Ok(Err(error)) => {

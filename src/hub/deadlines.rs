@@ -1,4 +1,4 @@
-//! Applies what the records have come due for, and notices when the hub stood still.
+//! Applies the deadlines of records when they have passed, and detects stalls of the hub.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,41 +12,41 @@ use super::Hub;
 use crate::clock::TICK;
 use crate::presence::UserId;
 
-/// How many users are asked for at once.
+/// The maximum number of due users in one batch.
 const USERS_MAX: usize = 4096;
-/// How often it is asked for more in one round.
+/// The maximum number of batches in one round.
 const BATCHES_MAX: usize = 16;
-/// How many of them are applied to at once.
+/// How many ticks run concurrently.
 const CONCURRENT: usize = 64;
-/// How many rounds a hub that stood still leaves its sockets to say what they heard meanwhile.
+/// How many rounds are skipped after a stall, so that sockets first report what arrived meanwhile.
 const ROUNDS_AFTER_STALL: u32 = 2;
 
-/// Marks that the hub runs, and brings about what the records have come due for (T3, T6 to T8,
-/// T10, T11). Returns only when one of its tasks has failed.
+/// Runs the tasks that detect stalls, give signs of life, trim the log, and apply deadlines (T3, T6 to
+/// T8, T10, T11). Returns only if one of them fails.
 pub async fn run(hub: Arc<Hub>) {
     let mut tasks = JoinSet::new();
-    // Apart, so that much to do is not taken for a stall.
+    // The beat has a task of its own, so that a long round does not count as a stall.
     let beat = Arc::new(Notify::new());
-    tasks.spawn(mark(Arc::clone(&hub), Arc::clone(&beat)));
-    tasks.spawn(Arc::clone(&hub).live());
+    tasks.spawn(tick_clock(Arc::clone(&hub), Arc::clone(&beat)));
+    tasks.spawn(Arc::clone(&hub).give_signs_of_life());
     tasks.spawn(Arc::clone(&hub).trim());
-    // Until they are taken over, the deadlines of an earlier run are in the time of that run.
+    // Deadlines of an earlier run are on that run's clock until its sessions are taken over.
     hub.find_lost().await;
     tasks.spawn(Arc::clone(&hub).take_over());
-    tasks.spawn(keep(hub, beat));
+    tasks.spawn(apply_deadlines(hub, beat));
     tasks.join_next().await;
 }
 
-/// Marks each tick, and passes it on.
-async fn mark(hub: Arc<Hub>, beat: Arc<Notify>) {
+/// Ticks the clock, logs stalls, and wakes [`apply_deadlines`].
+async fn tick_clock(hub: Arc<Hub>, beat: Arc<Notify>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         if let Some(by) = hub.clock.tick() {
             tracing::warn!(
-                ms = by.as_millis(),
-                "the hub stood still: all windows are moved by as much"
+                stall_ms = by.as_millis(),
+                "event loop stalled; extending all liveness deadlines"
             );
             hub.metrics.stalls.inc();
         }
@@ -54,9 +54,9 @@ async fn mark(hub: Arc<Hub>, beat: Arc<Notify>) {
     }
 }
 
-/// Applies due deadlines each tick. After a stall the sockets first report what arrived meanwhile; the
-/// rules extend each deadline by the stall (T12).
-async fn keep(hub: Arc<Hub>, beat: Arc<Notify>) {
+/// Applies due deadlines at each beat. After a stall it skips some rounds, so that the sockets first
+/// report what arrived meanwhile; the rules extend each deadline by the stall (T12).
+async fn apply_deadlines(hub: Arc<Hub>, beat: Arc<Notify>) {
     let (mut seen, mut rest) = (Duration::ZERO, 0);
     loop {
         beat.notified().await;
@@ -71,20 +71,20 @@ async fn keep(hub: Arc<Hub>, beat: Arc<Notify>) {
     }
 }
 
-/// Applies to everybody who is due, unless the hub stands still meanwhile.
+/// Ticks all users who are due; stops if the hub stalls meanwhile.
 async fn round(hub: &Arc<Hub>, seen: Duration) {
     for _ in 0..BATCHES_MAX {
         if hub.clock.stood_still() > seen {
             return;
         }
-        // Those who must wait are due all the while, and take nobody's place.
+        // Users with damaged records stay due, and must not fill the batch.
         let most = USERS_MAX + hub.damaged_users();
         let mut users = due(hub, most).await;
         let may_be_more = users.len() == most;
-        users.retain(|user| !hub.must_wait(user));
-        users.extend(hub.damaged_and_over());
-        let all_landed = tick_all(hub, users).await;
-        if !may_be_more || !all_landed {
+        users.retain(|user| !hub.awaits_replacement(user));
+        users.extend(hub.replaceable_users());
+        let all_succeeded = tick_all(hub, users).await;
+        if !may_be_more || !all_succeeded {
             return;
         }
     }
@@ -98,14 +98,14 @@ async fn due(hub: &Hub, most: usize) -> Vec<UserId> {
     })
 }
 
-/// Ticks many users' records, each in a task of its own; returns whether all succeeded.
+/// Ticks users, each in a task of its own; returns whether all succeeded.
 async fn tick_all(hub: &Arc<Hub>, users: Vec<UserId>) -> bool {
     let apply = |user: UserId| {
         let hub = Arc::clone(hub);
         tokio::spawn(async move {
             match hub.tick(&user).await {
                 Err(error) if !error.is_damage() => {
-                    let what = "cannot store what a deadline changed, retrying";
+                    let what = "store unavailable; deadline postponed";
                     hub.store_failed(what, &error, Some(&user));
                     false
                 }
@@ -114,6 +114,6 @@ async fn tick_all(hub: &Arc<Hub>, users: Vec<UserId>) -> bool {
             }
         })
     };
-    let landed = stream::iter(users).map(apply).buffer_unordered(CONCURRENT);
-    landed.fold(true, async |all, landed| all & landed.unwrap_or(false)).await
+    let ticked = stream::iter(users).map(apply).buffer_unordered(CONCURRENT);
+    ticked.fold(true, async |all, ticked| all & ticked.unwrap_or(false)).await
 }

@@ -1,4 +1,4 @@
-//! Sends all connections away before the process stops.
+//! Closes all connections before the process stops.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use super::{Ending, Hub, Mailbox};
 use crate::wire::{Close, Push, text_frame};
 
 impl Hub {
-    /// Whether no new session is admitted any more.
+    /// Whether the hub is draining and admits no new session.
     pub fn is_draining(&self) -> bool {
         self.draining.load().is_some()
     }
 
-    /// Sends every connection away, to come back at some time within `over`; returns when all are
-    /// gone and every end is stored, or after `over`. Records stay as they are (T11).
+    /// Closes every connection, and tells each client to reconnect at a random time within `over`.
+    /// Returns when all are closed and every end is stored, or after `over`. Records do not change (T11).
     pub async fn drain(&self, over: Duration) {
         self.draining.store(Some(Arc::new(over)));
         for mailbox in self.registry.all() {
@@ -22,12 +22,13 @@ impl Hub {
         self.unfinished.close();
         if tokio::time::timeout(over, self.unfinished.wait()).await.is_err() {
             let connections = self.registry.all().len();
-            tracing::warn!(connections, "not all were gone in time");
+            tracing::warn!(connections, "drain timed out; connections are still open");
         }
     }
 }
 
-/// Tells a client to come back at some time within `over`, so that not all come at once.
+/// Closes a connection; its client reconnects at a random time within `over`, so that not all
+/// reconnect at once.
 pub(super) fn send_away(mailbox: &Mailbox, over: Duration) {
     let most = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
     let reconnect_ms = rand::random_range(0..=most);

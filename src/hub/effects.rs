@@ -1,9 +1,9 @@
-//! What follows a commit: sessions are ended, and watchers and other nodes are told.
+//! The effects of a commit: ends sessions, and notifies watchers and other nodes.
 
 use super::mailbox::flush_all;
 use super::registry::Deliveries;
 use super::{Ending, Hub};
-use crate::bus::Word;
+use crate::bus::Message;
 use crate::presence::{Effects, End, Kicker, Status, Timestamp, UserId, Why};
 use crate::wire::{Close, KickNotice, KickReason, KickedBy, Push, UserStatus, text_frame};
 
@@ -14,15 +14,15 @@ impl Hub {
                 self.end(end, effects.kick.as_deref());
             } else {
                 let kick = effects.kick.as_deref().cloned();
-                self.bus.publish(self.node, Word::End { end: *end, kick });
+                self.bus.publish(self.node, Message::End { end: *end, kick });
             }
         }
     }
 
-    /// Tells all watchers of a user, wherever they are.
+    /// Sends a user's status to its watchers on all nodes.
     pub(super) fn tell(&self, user: &UserId, status: Status) {
         self.announce(user, &status);
-        self.bus.publish(self.node, Word::Status { user: user.clone(), status });
+        self.bus.publish(self.node, Message::Status { user: user.clone(), status });
     }
 
     pub(super) fn end(&self, end: &End, kick: Option<&(Kicker, Timestamp)>) {
@@ -44,7 +44,7 @@ impl Hub {
         mailbox.end(Ending { close }, last);
     }
 
-    /// Tells this node's watchers of a user: one encoding for all of them.
+    /// Sends a user's status to its watchers on this node. The frame is encoded once for all of them.
     pub(super) fn announce(&self, user: &UserId, status: &Status) {
         let Some(watched) = self.watchers.get(user) else { return };
         let frame = text_frame(&Push::Status(UserStatus { user, status }));

@@ -1,4 +1,4 @@
-//! What the hub's counts are told apart by.
+//! The labels of the hub's counters.
 
 use std::borrow::Cow;
 
@@ -18,13 +18,13 @@ pub enum LoginKind {
 /// Why a login or an upgrade was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RefusalReason {
-    /// As the client was told.
+    /// The error that the client got.
     Error(ErrorCode),
-    /// No login came in time.
+    /// No login within `login.timeout`.
     LoginTimeout,
-    /// There is no memory for more logins.
+    /// Memory is too short for more logins.
     TryAgainLater,
-    /// Pages of this origin may not connect.
+    /// The page's origin is not allowed.
     OriginNotAllowed,
 }
 
@@ -33,18 +33,19 @@ pub enum RefusalReason {
 pub enum Closed {
     /// The hub closed it.
     ByHub(Close),
-    /// The peer closed it, with this code, or is gone without a Close.
+    /// The peer closed it with this code, or was lost without a Close frame.
     ByPeer(Option<u16>),
 }
 
-/// How a connection ended, in few values: a client can make up codes.
+/// How a connection ended. Codes that a client made up share one label, so that clients cannot add
+/// labels without bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum CloseLabel {
     /// The hub closed it.
     ByHub(Close),
-    /// The peer closed it, with this code if it is one that has a name.
+    /// The peer closed it; the code if it has a name.
     ByPeer(Option<u16>),
-    /// The peer is gone without a Close.
+    /// The peer was lost without a Close frame.
     Lost,
 }
 
@@ -53,7 +54,7 @@ pub(super) enum CloseLabel {
 pub(super) struct TaskName(pub(super) &'static str);
 
 impl RefusalReason {
-    /// Its name in metrics, in statistics and in the log.
+    /// The name in metrics, statistics and the log.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Error(code) => code.name(),

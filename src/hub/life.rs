@@ -1,4 +1,4 @@
-//! Signs of life, and taking over the sessions of hubs that are gone.
+//! Writes signs of life, and takes over the sessions of earlier runs.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -12,24 +12,23 @@ use crate::panics::caught;
 use crate::presence::{EventKind, Record, State, UserId};
 use crate::store::{Among, Damaged};
 
-/// How often the hub gives a sign of life (T11), and begins to let go of old entries of the log.
+/// How often the hub gives a sign of life (T11) and trims the log.
 const EVERY: Duration = Duration::from_secs(1);
-/// How many users are taken over at once.
+/// The maximum number of users that are taken over at once.
 const USERS_MAX: usize = 1024;
 const CANNOT_TAKE_OVER: &str = "cannot take over sessions of an earlier run, retrying";
 
-/// The hub's own life: it says that it lives, and takes over from those that live no longer.
 impl Hub {
-    /// Gives a sign of life; the first is to be given before anybody logs in.
+    /// Writes a sign of life. The first must be written before the first login.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// If the store fails.
     pub async fn sign(&self) -> Result<(), Unavailable> {
         Ok(self.store.sign(self.node, self.clock.sign()).await?)
     }
 
-    /// Finds the hubs that are gone.
+    /// Finds the dead nodes whose sessions are not taken over yet.
     pub(super) async fn find_lost(&self) {
         loop {
             match self.store.lost().await {
@@ -42,14 +41,14 @@ impl Hub {
         }
     }
 
-    /// Takes over the sessions of hubs that are gone; each is held until its own deadline (T11). A user
-    /// who cannot be taken over yet is retried, and blocks no other. Does not return.
+    /// Takes over the sessions of dead nodes; each is held until its own deadline (T11). A failed user
+    /// is retried and does not delay the others. Never returns.
     pub(super) async fn take_over(self: Arc<Self>) {
         let lost = self.lost.load_full();
         let mut failed = if lost.is_empty() { Vec::new() } else { self.take_all_over().await };
         while !failed.is_empty() {
             tokio::time::sleep(EVERY).await;
-            failed = self.take_these_over(failed).await;
+            failed = self.take_users_over(failed).await;
         }
         for (node, _) in &*lost {
             while let Err(error) = self.store.retire(*node).await {
@@ -60,13 +59,13 @@ impl Hub {
                 );
                 tokio::time::sleep(EVERY).await;
             }
-            tracing::info!(%node, "took over the sessions of a hub that is gone");
+            tracing::info!(%node, "took over the sessions of an earlier run");
         }
         self.lost.store(Arc::default());
         pending().await
     }
 
-    /// Takes over all users with such sessions; returns those to retry.
+    /// Takes over all users with sessions of dead nodes; returns the failed users.
     async fn take_all_over(&self) -> Vec<UserId> {
         let mut among = Among { states: vec![State::Online], ..Among::default() };
         let mut failed = Vec::new();
@@ -81,30 +80,30 @@ impl Hub {
             };
             let Some((last, _)) = users.last() else { return failed };
             among.after = Some(last.clone());
-            let mut theirs = Vec::new();
+            let mut affected = Vec::new();
             for (user, record) in users {
                 match record {
-                    Ok(record) if self.is_lost(&record) => theirs.push(user),
+                    Ok(record) if self.has_lost_sessions(&record) => affected.push(user),
                     Ok(_) => (),
                     Err(Damaged) => self.note_damaged(&user),
                 }
             }
-            failed.extend(self.take_these_over(theirs).await);
+            failed.extend(self.take_users_over(affected).await);
         }
     }
 
-    /// Whether a user has sessions of hubs that are gone.
-    fn is_lost(&self, record: &Record) -> bool {
+    /// Whether a user has sessions of dead nodes.
+    fn has_lost_sessions(&self, record: &Record) -> bool {
         let lost = self.lost.load();
         let online = record.terminals.iter().filter(|t| t.state() == State::Online);
         online.into_iter().any(|t| lost.iter().any(|(node, _)| *node == t.connection.node))
     }
 
-    /// Takes users over; returns those to retry.
-    async fn take_these_over(&self, users: Vec<UserId>) -> Vec<UserId> {
+    /// Takes users over; returns the failed ones.
+    async fn take_users_over(&self, users: Vec<UserId>) -> Vec<UserId> {
         let take = async |user: UserId| match caught(self.take_user_over(&user)).await {
             Err(panic) => {
-                tracing::error!(user = user.as_str(), %panic, "taking a user over panicked: retrying");
+                tracing::error!(user = user.as_str(), %panic, "takeover of a user panicked, retrying");
                 Some(user)
             }
             Ok(Err(error)) if !error.is_damage() => {
@@ -118,7 +117,7 @@ impl Hub {
         taken.into_iter().flatten().collect()
     }
 
-    /// Moves the deadlines of a user's sessions on hubs that are gone to this hub's clock.
+    /// Moves a user's sessions of dead nodes to this node, with their deadlines on this hub's clock.
     async fn take_user_over(&self, user: &UserId) -> Result<(), Unavailable> {
         let present = self.clock.sign();
         for (node, sign) in &**self.lost.load() {
@@ -134,53 +133,53 @@ impl Hub {
         Ok(())
     }
 
-    /// Applies what is due for a user. A user who is not taken over yet is taken over first: deadlines
-    /// are compared on this hub's clock.
+    /// Applies a user's deadlines that have passed. Takes the user over first, because deadlines are
+    /// compared on this hub's clock.
     pub(super) async fn tick(&self, user: &UserId) -> Result<(), Unavailable> {
         if !self.lost.load().is_empty() {
             self.take_user_over(user).await?;
         }
         self.apply(user, EventKind::Tick).await?;
-        // Its record can be read, even if a query that ran before its replacement noted it again.
+        // The record is readable now. A query that started before its replacement may have noted it again.
         self.damaged.lock().remove(user);
         Ok(())
     }
 
-    /// Goes on living.
-    pub(super) async fn live(self: Arc<Self>) {
+    /// Writes a sign of life every second, and logs when the store fails and when it works again.
+    pub(super) async fn give_signs_of_life(self: Arc<Self>) {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_well = true;
+        let mut is_available = true;
         loop {
             ticks.tick().await;
             let done = self.sign().await;
             if let Err(error) = &done
-                && is_well
+                && is_available
             {
-                tracing::error!(%error, "the store takes nothing: logins are refused, ends of sessions are retried");
-            } else if done.is_ok() && !is_well {
-                let suppressed = self.end_complaints();
-                tracing::info!(suppressed, "the store takes what happens again");
+                tracing::error!(%error, "store unavailable; refusing logins and retrying session ends");
+            } else if done.is_ok() && !is_available {
+                let suppressed = self.reset_store_warnings();
+                tracing::info!(suppressed, "store available again");
             }
-            is_well = done.is_ok();
+            is_available = done.is_ok();
         }
     }
 
-    /// Keeps the log as short as it may be: beside the signs of life, for it may take long.
+    /// Trims the log every second. It has a task of its own, because a slow trim must not delay the signs
+    /// of life.
     pub(super) async fn trim(self: Arc<Self>) {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            // The earlier of both: a wall clock that jumps ahead must not delete entries too early.
+            // The earlier of both, so that a jump of the wall clock does not delete entries too early.
             let now = self.clock.now().min(self.clock.wall());
             match self.store.trim(now).await {
                 Ok(0) => (),
-                Ok(unread) => tracing::error!(
-                    unread,
-                    "the webhook has lost events: its backlog was over its limit"
-                ),
-                // Where the store takes nothing, that was said already.
+                Ok(unread) => {
+                    tracing::error!(unread, "webhook events lost; the backlog exceeded its limit");
+                }
+                // Debug only: the sign-of-life task reports an unavailable store.
                 Err(error) => tracing::debug!(%error, "cannot trim the log, retrying"),
             }
         }

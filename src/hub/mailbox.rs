@@ -1,4 +1,4 @@
-//! The writing half of a connection, and what waits for it.
+//! The mailbox of a connection: its writing half and its queue of unsent frames.
 
 use std::future::poll_fn;
 use std::io;
@@ -18,100 +18,100 @@ use super::write_half::WriteHalf;
 use crate::presence::{ConnectionId, Timestamp, UserId};
 use crate::wire::{Close, close_frame};
 
-/// How many mailboxes are flushed before others have their turn.
+/// How many mailboxes are flushed before other tasks run.
 const FLUSHED_AT_ONCE: usize = 64;
-/// How much waits, at most, for a socket that was not asked yet whether it takes it.
+/// How many bytes are corked, at most, before newer statuses replace older ones.
 const CORKED_BYTES_MAX: usize = 16 * 1024;
 
-/// What the hub holds of a connection: its writing half, and what waits for it.
+/// The writing half of a connection and its queue of unsent frames.
 ///
 /// ```text
 ///           reply ─────────────────────▶ socket
 ///   statuses ───▶ queue ───▶ flush_all ──▶ │
-///                   └──── actor ◀── what it does not take now
+///                   └──── actor ◀── the rest, if it is full
 /// ```
 ///
-/// A reply goes straight to the socket. Statuses wait until whatever happens with them has its say,
-/// so that what comes together goes out in one write; what the socket does not take, the connection's
-/// actor flushes. Of each watched user only the latest unsent status waits for a socket that takes
-/// nothing (V4), and none is older than what the connection has seen (V3).
+/// A reply is written to the socket at once. Statuses are queued until all ready tasks have run, so
+/// that statuses of one moment go out in one write. If the socket is full, the connection's actor
+/// flushes the queue later; until then the queue keeps only the latest status of each watched user
+/// (V4). A status is never older than one that the connection has seen (V3).
 pub struct Mailbox {
     id: ConnectionId,
     heard: AtomicU64,
-    /// Wakes the actor: there is something to flush, or the connection is to end.
+    /// Wakes the actor to flush the queue or to end the connection.
     actor: AtomicWaker,
-    /// Set in development alone: the network is cut, and nobody notices.
+    /// Only set in development: the connection behaves as if its network had failed.
     cut: AtomicBool,
-    /// Whose session lives here; set once.
+    /// The user who has logged in; set once.
     user: OnceLock<UserId>,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
-    /// `None` once the connection is broken.
+    /// `None` once the connection is broken or shut.
     writer: Option<WriteHalf>,
     queue: SendQueue,
     flusher: Flusher,
-    /// How many bytes the socket has taken from the queue.
+    /// The number of queued bytes that the actor has written.
     flushed: u64,
-    /// Each at a place that its user's watchers know.
+    /// The subscriptions. Each user's [`WatchedUser`] keeps the place of its own.
     watching: Slab<Subscription>,
-    /// Set once: nothing is accepted after it.
+    /// Set once: no frame is accepted after it.
     ending: Option<Ending>,
 }
 
-/// Who sees to it that what waits goes out.
+/// Who flushes the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flusher {
-    /// Nobody has to.
+    /// Nobody: the queue is empty.
     Idle,
-    /// [`flush_all`] will try.
+    /// [`flush_all`], soon.
     Corked,
-    /// The actor, as soon as the socket takes something.
+    /// The actor, when the socket is writable.
     Blocked,
 }
 
 struct Subscription {
     user: Arc<WatchedUser>,
-    /// The newest version that the connection has seen, or must at least see.
+    /// The newest version that was pushed or sent. A snapshot must not be older.
     seen: u64,
-    /// Whether its first snapshot went out; until then pushes only raise what that must show.
-    live: bool,
-    /// Where its latest status may still wait.
-    waiting: Option<u64>,
+    /// Whether the first snapshot was sent. Until then a push only raises `seen`.
+    is_snapshot_sent: bool,
+    /// The place of the latest status in the queue; it may be sent already.
+    queued: Option<u64>,
 }
 
 /// How the hub ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ending {
-    /// What the peer is told.
+    /// The close code.
     pub close: Close,
 }
 
-/// What became of a status on its way to one watcher.
+/// The result of a push to one watcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivery {
-    /// It waits to be written.
+    /// The status is queued.
     Sent {
-        /// Whether [`flush_all`] must be told.
+        /// Whether the caller must schedule [`flush_all`].
         flush: bool,
     },
-    /// It took the place of an older one that still waited.
+    /// The status replaced an unsent older one.
     Conflated,
-    /// The connection has seen something newer, does not watch any more, or is gone.
-    Needless,
+    /// The connection has seen a newer status, no longer watches the user, or has ended.
+    Skipped,
 }
 
-/// What an actor hears from its mailbox.
+/// A signal from a mailbox to its actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// The connection is to end.
+    /// The hub ends the connection.
     End(Ending),
-    /// Something waits that the socket does not take.
+    /// The socket is full; frames are queued.
     Blocked,
-    /// The socket has taken some of what waits.
+    /// A part of the queue was written.
     Progressed,
-    /// The socket has taken all that waited.
+    /// The whole queue was written.
     Flushed,
 }
 
@@ -135,23 +135,23 @@ impl Mailbox {
         }
     }
 
-    /// The connection it belongs to.
+    /// The connection's id.
     pub const fn id(&self) -> ConnectionId {
         self.id
     }
 
-    /// Notes whose session lives here, as soon as that is committed.
+    /// Sets the user; called when the login is committed.
     pub fn belongs_to(&self, user: &UserId) {
         // A connection logs in once.
         self.user.set(user.clone()).ok();
     }
 
-    /// Whose session lives here.
+    /// The user who has logged in.
     pub(super) fn user(&self) -> Option<&UserId> {
         self.user.get()
     }
 
-    /// Notes that the connection was heard; only its actor says so.
+    /// Notes that the connection was heard. Only the actor calls this.
     pub fn hear(&self, now: Timestamp) {
         self.heard.store(now.as_millis(), Ordering::Relaxed);
     }
@@ -161,12 +161,12 @@ impl Mailbox {
         Timestamp::from_millis(self.heard.load(Ordering::Relaxed))
     }
 
-    /// Sends a frame, after all that was sent before.
+    /// Sends a frame after all frames that were sent before.
     pub fn post(&self, frame: Bytes) {
         self.inner.lock().send(frame, &self.actor);
     }
 
-    /// Ends the connection: sends a last frame, if any, then Close. Only the first end counts.
+    /// Ends the connection: sends the last frame, if any, then Close. Later calls have no effect.
     pub fn end(&self, ending: Ending, last: Option<Bytes>) {
         let mut inner = self.inner.lock();
         if inner.ending.is_some() {
@@ -181,7 +181,7 @@ impl Mailbox {
         self.actor.wake();
     }
 
-    /// Makes the hub ignore this connection as if its network were cut.
+    /// Makes the hub treat this connection as if its network had failed.
     pub fn cut(&self) {
         self.cut.store(true, Ordering::Relaxed);
         let mut inner = self.inner.lock();
@@ -198,43 +198,43 @@ impl Mailbox {
 
     // Watching.
 
-    /// Starts watching; until a snapshot of the user is sent, pushes are held back.
+    /// Adds a subscription. Pushes are not sent until a snapshot of the user is sent.
     pub(super) fn watch(&self, user: Arc<WatchedUser>) -> usize {
         let mut inner = self.inner.lock();
-        // Most watch few, and what is kept for more is kept for each connection.
+        // Spare capacity would cost memory for each connection, and most connections watch few users.
         inner.watching.reserve_exact(1);
-        inner.watching.insert(Subscription { user, seen: 0, live: false, waiting: None })
+        inner.watching.insert(Subscription { user, seen: 0, is_snapshot_sent: false, queued: None })
     }
 
-    /// Stops watching: nothing of that user follows.
+    /// Removes a subscription and its unsent status.
     pub(super) fn unwatch(&self, place: usize) {
         let mut inner = self.inner.lock();
         let watch = inner.watching.try_remove(place);
-        if let Some(waiting) = watch.and_then(|watch| watch.waiting) {
-            inner.queue.take_back(waiting);
+        if let Some(queued) = watch.and_then(|watch| watch.queued) {
+            inner.queue.take_back(queued);
         }
     }
 
-    /// Whom it watches.
+    /// The watched users.
     pub(super) fn watched(&self) -> Vec<Arc<WatchedUser>> {
         let inner = self.inner.lock();
         inner.watching.iter().map(|(_, watch)| Arc::clone(&watch.user)).collect()
     }
 
-    /// How many users it watches.
+    /// The number of watched users.
     pub(super) fn watching(&self) -> usize {
         self.inner.lock().watching.len()
     }
 
-    /// The newest versions seen of the users at these places; 0 where there is none.
+    /// The newest versions that the connection has seen at these places; 0 without a subscription.
     pub(super) fn seen(&self, places: &[Option<usize>]) -> Vec<u64> {
         let inner = self.inner.lock();
         let seen = |place: &Option<usize>| inner.watching.get((*place)?).map(|watch| watch.seen);
         places.iter().map(|place| seen(place).unwrap_or_default()).collect()
     }
 
-    /// Sends a snapshot of users, unless something newer was pushed since `seen` was asked: then it
-    /// must be taken again, for a snapshot is never older than what the connection has seen (V3).
+    /// Sends a snapshot of users. Returns `false` if a newer status was pushed since `seen` was read:
+    /// the caller must read the statuses again, because a snapshot must not be stale (V3).
     pub(super) fn post_snapshot(
         &self,
         places: &[Option<usize>],
@@ -243,39 +243,39 @@ impl Mailbox {
         frame: Bytes,
     ) -> bool {
         let mut inner = self.inner.lock();
-        let outrun = places.iter().zip(seen).zip(versions).any(|((place, seen), version)| {
+        let is_stale = places.iter().zip(seen).zip(versions).any(|((place, seen), version)| {
             let watch = place.and_then(|place| inner.watching.get(place));
             watch.is_some_and(|watch| watch.seen != *seen && watch.seen > *version)
         });
-        if outrun {
+        if is_stale {
             return false;
         }
         for (place, version) in places.iter().zip(versions) {
             if let Some(watch) = place.and_then(|place| inner.watching.get_mut(place)) {
                 watch.seen = watch.seen.max(*version);
-                watch.live = true;
+                watch.is_snapshot_sent = true;
             }
         }
         inner.send(frame, &self.actor);
         true
     }
 
-    /// Takes in a watched user's new status.
+    /// Queues a watched user's new status.
     pub(super) fn push(&self, place: usize, version: u64, frame: &Bytes) -> Delivery {
         let mut inner = self.inner.lock();
         let Inner { writer, queue, flusher, watching, ending, .. } = &mut *inner;
-        let Some(watch) = watching.get_mut(place) else { return Delivery::Needless };
+        let Some(watch) = watching.get_mut(place) else { return Delivery::Skipped };
         if version <= watch.seen || writer.is_none() || ending.is_some() {
-            return Delivery::Needless;
+            return Delivery::Skipped;
         }
         watch.seen = version;
-        if !watch.live {
-            return Delivery::Needless;
+        if !watch.is_snapshot_sent {
+            return Delivery::Skipped;
         }
         let is_slow = *flusher == Flusher::Blocked || queue.len() > CORKED_BYTES_MAX;
-        let older = watch.waiting.filter(|_| is_slow);
+        let older = watch.queued.filter(|_| is_slow);
         let is_conflated = older.is_some_and(|place| queue.take_back(place));
-        watch.waiting = Some(queue.push(frame.clone()));
+        watch.queued = Some(queue.push(frame.clone()));
         if is_conflated {
             return Delivery::Conflated;
         }
@@ -288,8 +288,8 @@ impl Mailbox {
 
     // For the actor.
 
-    /// Waits for a signal, flushing what waits meanwhile; `blocked` is whether something did when
-    /// this was last asked.
+    /// Waits for a signal, and flushes the queue meanwhile. `blocked` says whether the last signal was
+    /// `Blocked` or `Progressed`.
     pub fn poll_signal(&self, cx: &mut Context<'_>, blocked: bool) -> Poll<Signal> {
         self.actor.register(cx.waker());
         let mut inner = self.inner.lock();
@@ -305,17 +305,17 @@ impl Mailbox {
         }
     }
 
-    /// How many bytes wait.
+    /// The number of unsent bytes.
     pub fn unsent(&self) -> usize {
         self.inner.lock().queue.len()
     }
 
-    /// Flushes all that waits, then shuts the writing half.
+    /// Flushes the queue, then shuts the writing half.
     pub fn poll_hang_up(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.inner.lock();
         ready!(inner.poll_flush(cx));
         if let Some(writer) = &mut inner.writer {
-            // The peer may be gone already; there is nobody left to tell.
+            // An error means that the peer is gone already.
             ready!(writer.poll_shutdown(cx)).ok();
         }
         inner.writer = None;
@@ -324,7 +324,7 @@ impl Mailbox {
 }
 
 impl Inner {
-    /// Sends a frame, after all that waits.
+    /// Writes a frame, or queues it after the frames that are queued already.
     fn send(&mut self, frame: Bytes, actor: &AtomicWaker) {
         if self.ending.is_some() {
             return;
@@ -340,12 +340,12 @@ impl Inner {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.queue.push(frame);
             }
-            Err(_) => return self.break_off(actor),
+            Err(_) => return self.fail(actor),
         }
-        self.leave_to(actor);
+        self.leave_to_actor(actor);
     }
 
-    /// Writes what waits, and leaves to the actor what the socket does not take.
+    /// Writes the corked queue; if the socket is full, the actor writes the rest.
     fn flush(&mut self, actor: &AtomicWaker) {
         if self.flusher != Flusher::Corked {
             return;
@@ -356,19 +356,19 @@ impl Inner {
             match writer.try_write(self.queue.chunk()) {
                 Ok(written) => self.queue.advance(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return self.leave_to(actor);
+                    return self.leave_to_actor(actor);
                 }
-                Err(_) => return self.break_off(actor),
+                Err(_) => return self.fail(actor),
             }
         }
     }
 
-    fn leave_to(&mut self, actor: &AtomicWaker) {
+    fn leave_to_actor(&mut self, actor: &AtomicWaker) {
         self.flusher = Flusher::Blocked;
         actor.wake();
     }
 
-    fn break_off(&mut self, actor: &AtomicWaker) {
+    fn fail(&mut self, actor: &AtomicWaker) {
         self.hang_up();
         actor.wake();
     }
@@ -394,20 +394,20 @@ impl Inner {
         }
     }
 
-    /// The peer takes nothing any more; that the connection is gone, the reading half will tell.
+    /// Drops the writer after an error. The reading half detects the end of the connection.
     fn hang_up(&mut self) {
         self.writer = None;
         self.queue.clear();
     }
 }
 
-/// Writes what waits in mailboxes once whatever else happens now has put in what it has for them:
-/// what comes together goes out in one write, and none of many watchers holds up anything else.
+/// Flushes mailboxes after all ready tasks have run, so that statuses of one moment go out in one
+/// write. Flushes in batches, so that many watchers do not delay other tasks.
 pub(super) async fn flush_all(mailboxes: Vec<Arc<Mailbox>>) {
     let is_short = mailboxes.len() <= FLUSHED_AT_ONCE;
     for some in mailboxes.chunks(FLUSHED_AT_ONCE) {
         if is_short {
-            // To ask the sockets for more costs as much as some of the writes that it may spare.
+            // Polling the sockets for input would cost more than the few writes that it could save.
             pending_once().await;
         } else {
             yield_now().await;
@@ -418,7 +418,7 @@ pub(super) async fn flush_all(mailboxes: Vec<Arc<Mailbox>>) {
     }
 }
 
-/// Lets those have their turn who are ready already.
+/// Lets all ready tasks run once, without polling for I/O.
 pub async fn pending_once() {
     let mut is_over = false;
     poll_fn(|cx| {

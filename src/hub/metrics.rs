@@ -1,4 +1,4 @@
-//! What the hub counts, for Prometheus and for `/v1/stats`.
+//! The hub's counters, for Prometheus and for `/v1/stats`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -17,15 +17,15 @@ use crate::presence::{Cause, Platform, State};
 use crate::store::Totals;
 use crate::wire::KickReason;
 
-/// Upper bounds of the buckets of lateness, in seconds; T14 allows one.
+/// Upper bounds of the lateness buckets, in seconds. T14 allows 1 s.
 const LATENESS_BUCKETS: [f64; 8] = [0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 10.0];
 
-/// Upper bounds of the buckets of commits, in seconds.
+/// Upper bounds of the commit duration buckets, in seconds.
 const COMMIT_BUCKETS: [f64; 8] = [0.0005, 0.001, 0.0025, 0.01, 0.05, 0.1, 0.5, 2.0];
-/// What a commit takes at most, unless the store is slow.
+/// A commit that takes longer counts as slow.
 const COMMIT_MAX: Duration = Duration::from_millis(100);
 
-/// What the hub counts, for Prometheus and for `/v1/stats`; every name begins with `presence_hub_`.
+/// The hub's counters; every name in Prometheus begins with `presence_hub_`.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -42,25 +42,25 @@ pub struct Metrics {
     transitions: Tally<Cause>,
     /// Statuses sent to watchers.
     pub deliveries: Counter,
-    /// Of those, how many took the place of an older one that had not been sent.
+    /// Statuses that replaced an unsent older one.
     pub conflated: Counter,
-    /// How long after its window an end was found out, in seconds (T14).
+    /// How long after its window an end was detected, in seconds (T14).
     pub lateness: Histogram,
-    /// Times that the hub itself stood still for more than a second (T12).
+    /// Stalls of the hub of more than 1 s (T12).
     pub stalls: Counter,
-    /// Connections that could not be accepted, as for want of file descriptors.
+    /// Connections that could not be accepted, for example because of too many open files.
     pub accept_errors: Counter,
-    /// Log lines that were dropped, because the reader of standard error had stopped.
+    /// Log lines that were dropped because the log queue was full.
     pub log_lines_dropped: Counter,
-    /// How long the store took for a commit, in seconds; what it sums up it does not give back.
+    /// Commit durations in seconds. The histogram's sum cannot be read back, so `commit_micros` keeps it.
     commit_seconds: Histogram,
     commits: Counter,
     commit_micros: Counter,
     slow_commits: Counter,
-    /// Commits that the store did not take.
+    /// Commits that failed.
     pub commit_failures: Counter,
     task_restarts: Tally<TaskName>,
-    /// Damaged rows of the store that were found and are still there.
+    /// Damaged rows in the store that were found and not repaired.
     pub damaged_rows: Gauge,
     sessions: Family<[Labelled; 2], Gauge>,
     users: Family<[Labelled; 1], Gauge<u64, AtomicU64>>,
@@ -69,7 +69,7 @@ pub struct Metrics {
 /// A label and its value.
 type Labelled = (&'static str, &'static str);
 
-/// What `/v1/stats` shows of it, since the start.
+/// The counts that `/v1/stats` shows, since the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counts {
     /// Open WebSockets.
@@ -90,24 +90,24 @@ pub struct Counts {
     pub deliveries: u64,
     /// Statuses that replaced an unsent one.
     pub conflated: u64,
-    /// Times that the hub stood still.
+    /// Stalls of the hub.
     pub stalls: u64,
     /// Connections that could not be accepted.
     pub accept_errors: u64,
-    /// What the store did.
+    /// The store's counts.
     pub store: StoreCounts,
 }
 
-/// What the store did, since the start.
+/// The store's counts, since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreCounts {
-    /// What it took.
+    /// Commits.
     pub commits: u64,
-    /// For how long, in all, in microseconds.
+    /// The total duration of all commits, in microseconds.
     pub commit_us: u64,
-    /// Those of them that took long.
+    /// Commits that took longer than 100 ms.
     pub slow_commits: u64,
-    /// What it did not take.
+    /// Commits that failed.
     pub failures: u64,
 }
 
@@ -149,8 +149,12 @@ impl Metrics {
         let hub = self.registry.sub_registry_with_prefix("presence_hub");
         hub.register("connections", "Open WebSockets", self.connections.clone());
         hub.register("sessions", "Sessions by platform and state", self.sessions.clone());
-        hub.register("users", "Users remembered, by state", self.users.clone());
-        hub.register("subscriptions", "Users watched, over sessions", self.subscriptions.clone());
+        hub.register("users", "Known users, by state", self.users.clone());
+        hub.register(
+            "subscriptions",
+            "Watched users, summed over sessions",
+            self.subscriptions.clone(),
+        );
         hub.register("logins", "Logins accepted", self.logins.clone());
         hub.register("refusals", "Logins and upgrades refused", self.refusals.clone());
         hub.register("login_refusals", "Logins refused", self.login_refusals.clone());
@@ -162,25 +166,25 @@ impl Metrics {
         hub.register("conflated", "Statuses that replaced an unsent one", self.conflated.clone());
         hub.register(
             "detection_lateness_seconds",
-            "How long after its window an end was found out",
+            "How long after its window an end was detected",
             self.lateness.clone(),
         );
-        hub.register("stalls", "Times the hub stood still", self.stalls.clone());
+        hub.register("stalls", "Stalls of the event loop", self.stalls.clone());
         hub.register("accept_errors", "Connections not accepted", self.accept_errors.clone());
         let dropped = self.log_lines_dropped.clone();
-        hub.register("log_lines_dropped", "Log lines dropped: their reader had stopped", dropped);
+        hub.register("log_lines_dropped", "Log lines dropped: the log queue was full", dropped);
         let seconds = self.commit_seconds.clone();
         hub.register("store_commit_seconds", "How long a commit took", seconds);
         let failures = self.commit_failures.clone();
-        hub.register("store_commit_failures", "Commits that the store did not take", failures);
+        hub.register("store_commit_failures", "Commits that failed", failures);
         let restarts = self.task_restarts.clone();
         hub.register("task_restarts", "Long-lived tasks restarted after a panic", restarts);
         let damaged = self.damaged_rows.clone();
-        hub.register("store_damaged_rows", "Damaged rows of the store, still there", damaged);
+        hub.register("store_damaged_rows", "Damaged rows in the store, not repaired", damaged);
     }
 
-    /// Writes everything in Prometheus's text format, with the store's present totals, but for the
-    /// end mark.
+    /// Renders all metrics in Prometheus's text format, with the store's present totals, without the
+    /// `# EOF` line.
     pub fn render(&self, totals: &Totals) -> String {
         for platform in Platform::ALL {
             let counts = [
@@ -198,11 +202,11 @@ impl Metrics {
         }
         let mut rendered = String::new();
         text::encode_registry(&mut rendered, &self.registry)
-            .unwrap_or_else(|error| unreachable!("a text takes it: {error}"));
+            .unwrap_or_else(|error| unreachable!("writing to a String cannot fail: {error}"));
         rendered
     }
 
-    /// What the statistics show.
+    /// The counts for the statistics.
     pub fn counts(&self) -> Counts {
         Counts {
             connections: self.connections.get(),
@@ -261,7 +265,7 @@ impl Metrics {
         self.transitions.add(cause);
     }
 
-    /// Counts a commit that the store took.
+    /// Counts a successful commit.
     pub fn committed(&self, took: Duration) {
         self.commit_seconds.observe(took.as_secs_f64());
         self.commits.inc();

@@ -1,17 +1,15 @@
-//! Where an event meets the rules, the store and everyone who listens.
+//! The hub: applies events to users, commits the outcome, and notifies sessions, watchers and nodes.
 //!
 //! ```text
 //!   apply(user, event)   in the user's lane
-//!     load ─▶ step ─▶ commit ─┬─▶ conflict: again
+//!     load ─▶ step ─▶ commit ─┬─▶ conflict: retry
 //!                             ▼
 //!                          ends ─▶ registry ─▶ mailboxes
 //!                          status ─▶ watchers ─▶ mailboxes
 //!                          both ─▶ bus ─▶ other nodes
 //! ```
 
-mod anew;
 mod apply;
-mod complaints;
 mod connection;
 mod deadlines;
 mod drain;
@@ -21,10 +19,12 @@ mod life;
 mod listening;
 mod mailbox;
 mod metrics;
-mod questions;
+mod queries;
+mod recovery;
 mod registry;
 mod send_queue;
 mod sharded;
+mod store_warnings;
 mod tally;
 mod write_half;
 
@@ -52,7 +52,7 @@ use crate::presence::{ConnectionId, NodeId, Policy, SessionId, Sign, Timestamp, 
 use crate::store::{Store, StoreError};
 use crate::throttle::Throttle;
 
-/// The hub of one node: the one caller of [`step`](crate::presence::step()).
+/// The hub of one node: the only caller of [`step`](crate::presence::step()).
 pub struct Hub {
     node: NodeId,
     clock: Clock,
@@ -64,32 +64,32 @@ pub struct Hub {
     watchers: Watchers,
     metrics: Metrics,
     next_connection: AtomicU64,
-    /// Set for good once the hub drains: how long that may take.
+    /// Set once the hub drains: the maximum time for it. Never reset.
     draining: ArcSwapOption<Duration>,
-    /// Whether logins are refused for want of memory.
+    /// Whether logins are refused because memory is short.
     is_full: AtomicBool,
-    /// Connections, and ends of sessions that the store has not taken yet: a drain waits for them.
+    /// Connections, and session ends that are not committed yet. A drain waits for them.
     unfinished: TaskTracker,
-    /// Hubs that are gone and whose sessions are not all taken over.
+    /// Dead nodes whose sessions are not all taken over, with their last signs of life.
     lost: ArcSwap<Vec<(NodeId, Sign)>>,
-    /// Users whose record is damaged, and until when it may stay so, in running time.
+    /// Users with damaged records, and the running time from which a tick replaces the record.
     damaged: Mutex<BTreeMap<UserId, Timestamp>>,
-    /// When the log last had each kind of warning that the store failed.
-    complaints: Mutex<BTreeMap<&'static str, Throttle>>,
+    /// A throttle for each kind of warning that the store failed.
+    store_warnings: Mutex<BTreeMap<&'static str, Throttle>>,
 }
 
-/// The store did not do what it was asked.
+/// The store failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{cause}")]
 pub struct Unavailable {
     #[source]
     cause: StoreError,
-    /// Whether it may have been written all the same.
+    /// Whether the commit may have been written nevertheless.
     pub is_in_doubt: bool,
 }
 
 impl Unavailable {
-    /// Whether it is this user's record alone that cannot be read.
+    /// Whether only this user's record is damaged, and the store works otherwise.
     pub const fn is_damage(&self) -> bool {
         matches!(self.cause, StoreError::Damaged { .. })
     }
@@ -102,7 +102,7 @@ impl From<StoreError> for Unavailable {
 }
 
 impl Hub {
-    /// Makes the hub of a node over a store.
+    /// Makes the hub of a node.
     pub fn new(
         store: Arc<dyn Store>,
         bus: Arc<dyn Bus>,
@@ -125,21 +125,21 @@ impl Hub {
             unfinished: TaskTracker::new(),
             lost: ArcSwap::default(),
             damaged: Mutex::default(),
-            complaints: Mutex::default(),
+            store_warnings: Mutex::default(),
         })
     }
 
-    /// This run of this process.
+    /// The id of this run of the process.
     pub const fn node(&self) -> NodeId {
         self.node
     }
 
-    /// The clock that everything here runs on.
+    /// The hub's clock.
     pub const fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// What is counted.
+    /// The hub's counters.
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics
     }
@@ -149,17 +149,17 @@ impl Hub {
         self.policy.load_full()
     }
 
-    /// Puts another policy in force, from the next event on (L10).
+    /// Replaces the policy, from the next event on (L10).
     pub fn set_policy(&self, policy: Policy) {
         self.policy.store(Arc::new(policy));
     }
 
-    /// A session id that was never given out.
+    /// Makes a new session id.
     pub fn new_session(&self) -> SessionId {
         SessionId(rand::random())
     }
 
-    /// Takes in a new connection.
+    /// Registers a new connection.
     pub fn connect(self: &Arc<Self>, writer: WriteHalf) -> Connection {
         let serial = self.next_connection.fetch_add(1, Ordering::Relaxed);
         let id = ConnectionId { node: self.node, serial };
@@ -172,22 +172,20 @@ impl Hub {
         Connection { hub: Arc::clone(self), mailbox, _unfinished: self.unfinished.token() }
     }
 
-    // Memory.
-
-    /// Whether no login is possible for want of memory.
+    /// Whether logins are refused because memory is short.
     pub fn is_full(&self) -> bool {
         self.is_full.load(Ordering::Relaxed)
     }
 
-    /// Says whether there is no memory for more logins; those who are in stay.
+    /// Sets whether logins are refused because memory is short. Existing sessions stay.
     pub fn set_full(&self, is_full: bool) {
         if self.is_full.swap(is_full, Ordering::Relaxed) == is_full {
             return;
         }
         if is_full {
-            tracing::warn!("memory is short: new logins are refused until there is more");
+            tracing::warn!("memory is short; refusing new logins");
         } else {
-            tracing::info!("memory is enough again: new logins are admitted");
+            tracing::info!("memory is sufficient again; accepting new logins");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who is connected to this node, and who watches whom on it.
+//! The open connections of this node, and the watchers of each user.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,7 +12,7 @@ use super::mailbox::{Delivery, Mailbox};
 use super::sharded::{Sharded, remove};
 use crate::presence::{ConnectionId, UserId};
 
-/// The connections of this node, by id: how word finds a session's socket.
+/// The open connections of this node, by id.
 #[derive(Default)]
 pub(super) struct Registry(Sharded<ConnectionId, Arc<Mailbox>>);
 
@@ -21,7 +21,6 @@ impl Registry {
         self.0.lock(&mailbox.id()).insert(mailbox.id(), Arc::clone(mailbox));
     }
 
-    /// Removes a connection; another one is never touched, for no two have the same id.
     pub(super) fn remove(&self, connection: ConnectionId) {
         remove(&mut self.0.lock(&connection), &connection);
     }
@@ -35,25 +34,25 @@ impl Registry {
     }
 }
 
-/// Who watches whom on this node.
+/// The watchers of each watched user on this node.
 #[derive(Default)]
 pub(super) struct Watchers(Sharded<UserId, Arc<WatchedUser>>);
 
-/// A user whom somebody on this node watches.
+/// A user with at least one watcher on this node.
 pub(super) struct WatchedUser {
     user: UserId,
     /// By the connection's serial.
-    by: Mutex<HashMap<u64, Watcher, BuildHasherDefault<InTurn>>>,
+    by: Mutex<HashMap<u64, Watcher, BuildHasherDefault<SerialHasher>>>,
 }
 
-/// Keeps serials nearly in their order, which is that of their mailboxes in memory: whoever goes
-/// through many of them waits less for it. Serials are the hub's own, so nobody can choose them.
+/// Keeps serials nearly in order. Mailboxes lie in memory in the order of their serials, so a loop over
+/// many watchers has fewer cache misses. An attacker cannot choose serials, so no keyed hash is needed.
 #[derive(Default)]
-struct InTurn(u64);
+struct SerialHasher(u64);
 
-impl Hasher for InTurn {
+impl Hasher for SerialHasher {
     fn write_u64(&mut self, serial: u64) {
-        // A table takes a place from the lower bits, and tells neighbours apart by the upper ones.
+        // The hash table finds a slot by the lower bits and compares entries by the upper ones.
         self.0 = serial ^ serial.rotate_right(7);
     }
 
@@ -66,31 +65,31 @@ impl Hasher for InTurn {
     }
 }
 
-/// A connection that watches a user, and where its mailbox keeps what it has seen of that user.
+/// A connection that watches a user, and the place of that subscription in its mailbox.
 struct Watcher {
     mailbox: Arc<Mailbox>,
     place: usize,
 }
 
-/// What became of a status on its way to a user's watchers.
+/// The result of a push to all watchers of a user.
 #[derive(Default)]
 pub(super) struct Deliveries {
-    /// How many got it.
+    /// The number of mailboxes that accepted the status.
     pub(super) sent: u64,
-    /// For how many of them it took the place of an older one that still waited.
+    /// The number of those in which it replaced an unsent older status.
     pub(super) conflated: u64,
-    /// In whose mailboxes it waits for a flush that nobody else sees to.
+    /// Mailboxes that the caller must schedule a flush for.
     pub(super) unflushed: Vec<Arc<Mailbox>>,
 }
 
 impl Watchers {
-    /// Has a connection watch a user; returns whether it did not yet.
+    /// Adds a watcher to a user; returns `false` if it watches the user already.
     pub(super) fn add(&self, user: &UserId, mailbox: &Arc<Mailbox>) -> bool {
         let mut shard = self.0.lock(user);
         let watched = shard.entry(user.clone()).or_insert_with_key(|user| {
             Arc::new(WatchedUser { user: user.clone(), by: Mutex::default() })
         });
-        // While the shard is held, or one that lost its last watcher might be gone meanwhile.
+        // Keep the shard locked: otherwise `remove` could drop this user with its last watcher.
         let mut by = watched.by.lock();
         let Entry::Vacant(vacant) = by.entry(mailbox.id().serial) else { return false };
         let place = mailbox.watch(Arc::clone(watched));
@@ -98,7 +97,7 @@ impl Watchers {
         true
     }
 
-    /// Has a connection watch a user no longer; returns whether it did.
+    /// Removes a watcher from a user; returns `false` if it did not watch the user.
     pub(super) fn remove(&self, user: &UserId, mailbox: &Mailbox) -> bool {
         let mut shard = self.0.lock(user);
         let Some(watched) = shard.get(user).map(Arc::clone) else { return false };
@@ -111,12 +110,12 @@ impl Watchers {
         true
     }
 
-    /// The user, where somebody watches it; who comes later takes a snapshot that is newer.
+    /// A watched user. A watcher that is added later sends itself a newer snapshot.
     pub(super) fn get(&self, user: &UserId) -> Option<Arc<WatchedUser>> {
         self.0.lock(user).get(user).cloned()
     }
 
-    /// Every user that somebody watches.
+    /// All watched users.
     pub(super) fn all(&self) -> Vec<UserId> {
         self.0.collect(|user, _| user.clone())
     }
@@ -127,7 +126,7 @@ impl WatchedUser {
         &self.user
     }
 
-    /// Where a connection's mailbox keeps what it has seen of this user, if it watches it.
+    /// The place of this user's subscription in a connection's mailbox, if the connection watches it.
     pub(super) fn place(&self, connection: ConnectionId) -> Option<usize> {
         self.by.lock().get(&connection.serial).map(|watcher| watcher.place)
     }
@@ -139,7 +138,7 @@ impl WatchedUser {
             Deliveries { unflushed: Vec::with_capacity(by.len()), ..Deliveries::default() };
         for Watcher { mailbox, place } in by.values() {
             match mailbox.push(*place, version, frame) {
-                Delivery::Needless => continue,
+                Delivery::Skipped => continue,
                 Delivery::Sent { flush } => {
                     if flush {
                         deliveries.unflushed.push(Arc::clone(mailbox));
@@ -152,7 +151,7 @@ impl WatchedUser {
         deliveries
     }
 
-    /// Everybody who watches it now.
+    /// All watchers.
     pub(super) fn watchers(&self) -> Vec<Arc<Mailbox>> {
         self.by.lock().values().map(|watcher| Arc::clone(&watcher.mailbox)).collect()
     }

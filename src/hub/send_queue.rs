@@ -1,18 +1,18 @@
-//! What a socket has not taken yet.
+//! The queue of frames that were not written to a socket yet.
 
 use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
 
-/// How much of what waits is joined for one write.
+/// How many bytes of queued frames are joined for one write.
 const WRITE_BYTES: usize = 16 * 1024;
 
-/// What was not written to a socket yet, in the order it must go out.
+/// Frames that were not written to a socket yet, in order.
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
-    /// What the next write begins with: a frame that was begun must be ended.
+    /// The bytes of the next write. They cannot be taken back, because a part may be written already.
     writing: Bytes,
-    /// Frames with their places, which only grow; one that was taken back is empty. One at a time is
-    /// the rule, and needs no room elsewhere.
+    /// Frames with their places, which only grow. A frame that was taken back is empty. Most queues hold
+    /// one frame at most, which needs no allocation.
     queue: SmallVec<[(u64, Bytes); 1]>,
     taken_back: usize,
     next_place: u64,
@@ -20,7 +20,7 @@ pub(super) struct SendQueue {
 }
 
 impl SendQueue {
-    /// How many bytes wait.
+    /// The number of unsent bytes.
     pub(super) fn len(&self) -> usize {
         self.writing.len() + self.queued_bytes
     }
@@ -29,7 +29,7 @@ impl SendQueue {
         self.len() == 0
     }
 
-    /// Puts a frame last; returns its place, by which it can be taken back.
+    /// Appends a frame; returns its place, which [`take_back`](Self::take_back) needs.
     pub(super) fn push(&mut self, frame: Bytes) -> u64 {
         let place = self.next_place;
         self.next_place += 1;
@@ -38,13 +38,13 @@ impl SendQueue {
         place
     }
 
-    /// Puts the rest of a frame that was begun.
+    /// Queues the rest of a partly written frame.
     pub(super) fn push_rest(&mut self, rest: Bytes) {
         debug_assert!(self.is_empty(), "only an idle socket is written to directly");
         self.writing = rest;
     }
 
-    /// Takes back a frame; returns whether it had not gone out, or begun to.
+    /// Removes a frame; returns `false` if its write has begun already.
     pub(super) fn take_back(&mut self, place: u64) -> bool {
         let Ok(index) = self.queue.binary_search_by_key(&place, |(place, _)| *place) else {
             return false;
@@ -62,7 +62,7 @@ impl SendQueue {
         true
     }
 
-    /// What to write next: as many frames as fit, joined.
+    /// The bytes of the next write: as many frames as fit, joined.
     pub(super) fn chunk(&mut self) -> &[u8] {
         if self.writing.is_empty() {
             self.writing = if self.queue.len() == 1 { self.only() } else { self.joined() };
@@ -70,7 +70,7 @@ impl SendQueue {
         &self.writing
     }
 
-    /// Notes how much of the chunk was written; nobody waits with an empty queue's room in hand.
+    /// Removes written bytes from the chunk, and frees the memory of an empty queue.
     pub(super) fn advance(&mut self, written: usize) {
         self.writing.advance(written);
         if self.is_empty() {
@@ -85,13 +85,13 @@ impl SendQueue {
         (self.taken_back, self.queued_bytes) = (0, 0);
     }
 
-    /// Takes the one frame there is, which is nearly always so.
+    /// Removes the only frame: the common case, without a copy.
     fn only(&mut self) -> Bytes {
         (self.taken_back, self.queued_bytes) = (0, 0);
         self.queue.pop().map(|(_, frame)| frame).unwrap_or_default()
     }
 
-    /// Takes the first frame, and as many after it as fit.
+    /// Removes the first frame, and as many after it as fit, and joins them.
     fn joined(&mut self) -> Bytes {
         let mut length = 0;
         let fits = |(_, frame): &&(u64, Bytes)| {

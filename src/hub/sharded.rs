@@ -1,14 +1,14 @@
-//! A map under many locks.
+//! A hash map that is split into many parts, each with a lock of its own.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// How many locks a map is spread over.
+/// The number of parts.
 const SHARDS: usize = 64;
 
-/// A map under many locks; none is held over an await.
+/// A hash map in many parts, each with a lock of its own. No lock is held over an await.
 pub(super) struct Sharded<K, V> {
     shards: Vec<Mutex<HashMap<K, V>>>,
     hasher: RandomState,
@@ -29,8 +29,8 @@ impl<K: Hash + Eq, V> Sharded<K, V> {
         self.shards[shard].lock()
     }
 
-    #[expect(clippy::disallowed_methods, reason = "whoever asks for all of it wants no order")]
-    /// Collects something of every entry, one part of the map after the other.
+    #[expect(clippy::disallowed_methods, reason = "the order does not matter")]
+    /// Maps every entry to a value. Locks one part at a time.
     pub(super) fn collect<T>(&self, mut each: impl FnMut(&K, &V) -> T) -> Vec<T> {
         let mut all = Vec::new();
         for shard in &self.shards {
@@ -40,7 +40,7 @@ impl<K: Hash + Eq, V> Sharded<K, V> {
     }
 }
 
-/// Removes an entry; a part of the map that is empty then keeps no room for what it held.
+/// Removes an entry, and frees the memory of a part that is empty then.
 pub(super) fn remove<K: Hash + Eq, V>(part: &mut HashMap<K, V>, key: &K) {
     part.remove(key);
     if part.is_empty() {

@@ -1,4 +1,4 @@
-//! Counts by the values of an enum, each count kept once for Prometheus and for the statistics.
+//! Counters with a label, shared by Prometheus and the statistics.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,16 +9,16 @@ use parking_lot::Mutex;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-/// A value that counts are told apart by.
+/// A label of a counter.
 pub(super) trait Label: Copy + Ord + fmt::Debug + Send + Sync + 'static {
-    /// What the statistics call it; several values may share a name, and are summed up.
+    /// The name in the statistics. Labels with the same name are summed up.
     fn name(self) -> &'static str;
 
-    /// What Prometheus calls it.
+    /// The names and values of the labels in Prometheus.
     fn labels(self) -> Vec<(&'static str, Cow<'static, str>)>;
 }
 
-/// Counts by label, since the start; a value that never came takes no room. Clones share the counts.
+/// Counts by label since the start. Clones share the counts.
 #[derive(Debug, Clone)]
 pub(super) struct Tally<L>(Arc<Mutex<BTreeMap<L, u64>>>);
 
@@ -29,18 +29,18 @@ impl<L: Label> Default for Tally<L> {
 }
 
 impl<L: Label> Tally<L> {
-    /// Counts that show these values from the start, with 0.
+    /// Makes counts that show these labels with 0 from the start.
     pub(super) fn showing(labels: impl IntoIterator<Item = L>) -> Self {
         let counts = labels.into_iter().map(|label| (label, 0)).collect();
         Self(Arc::new(Mutex::new(counts)))
     }
 
-    /// Counts one more.
+    /// Increments the count of a label.
     pub(super) fn add(&self, label: L) {
         *self.0.lock().entry(label).or_default() += 1;
     }
 
-    /// What was counted so far.
+    /// The counts, summed up by name.
     pub(super) fn by_name(&self) -> BTreeMap<&'static str, u64> {
         let mut by_name = BTreeMap::new();
         for (label, count) in &*self.0.lock() {

@@ -1,4 +1,4 @@
-//! The writing half of a connection: a TCP socket, or something else that can be written to.
+//! The writing half of a connection: a TCP socket or another writer, such as TLS.
 
 use std::io;
 use std::pin::Pin;
@@ -11,21 +11,21 @@ use tokio::net::tcp::OwnedWriteHalf;
 
 /// The writing half of a connection.
 pub enum WriteHalf {
-    /// A TCP socket's, as nearly every one is: nothing is looked up on the way to it.
+    /// A TCP socket: the common case, without dynamic dispatch.
     Tcp(OwnedWriteHalf),
-    /// That of something else.
+    /// Another writer.
     Other(Box<dyn TryWrite>),
-    /// One that is not written to any more and stays open: everything is taken, and nothing passed on.
+    /// A writer that stays open but gets no more bytes: they are discarded.
     Cut(Box<Self>),
 }
 
-/// What can be written to.
+/// A writer that can try to write without waiting.
 pub trait TryWrite: AsyncWrite + Send + Unpin {
-    /// Writes what it takes at once; one that cannot tell leaves it to the actor.
+    /// Writes as many bytes as possible without waiting. The default never writes, so the actor does.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::WouldBlock`] where it takes nothing now.
+    /// [`io::ErrorKind::WouldBlock`] if nothing can be written now.
     fn try_write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }
@@ -34,11 +34,11 @@ pub trait TryWrite: AsyncWrite + Send + Unpin {
 impl<T: AsyncWrite + Send> TryWrite for tokio::io::WriteHalf<T> {}
 
 impl WriteHalf {
-    /// Writes what the socket takes at once.
+    /// Writes as many bytes as possible without waiting.
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(half) => {
-                // Most sockets take it: what tokio knows of this one need not even be looked at.
+                // Most sockets are writable: a direct `send` skips tokio's readiness check.
                 let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
                 match send((*half).as_ref(), bytes, flags) {
                     Err(Errno::AGAIN) => half.try_write(bytes),
@@ -62,12 +62,12 @@ impl WriteHalf {
         self.half().map_or(Poll::Ready(Ok(())), |half| half.poll_flush(cx))
     }
 
-    /// Shuts it for good.
+    /// Shuts the writing half down.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.half().map_or(Poll::Ready(Ok(())), |half| half.poll_shutdown(cx))
     }
 
-    /// Where it goes, unless that is nowhere.
+    /// The writer, unless it is cut.
     fn half(&mut self) -> Option<Pin<&mut (dyn AsyncWrite + Unpin)>> {
         match self {
             Self::Tcp(half) => Some(Pin::new(half)),

@@ -1,4 +1,4 @@
-//! One connection, from its upgrade to its end.
+//! The actor of one connection, from its upgrade to its end.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use super::reader::Reader;
 use super::visitor::Visitor;
 use crate::hub::{Closed, Ending};
 
-/// How long a closed connection may take to read its last messages.
+/// How long a closed connection may take to read its last messages and close its socket.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// One connection, from its upgrade to its end: it reads, its mailbox writes.
+/// The actor of one connection. It reads; the mailbox writes.
 ///
 /// ```text
 ///            login            logout, kick, silence, close …
@@ -34,7 +34,7 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
         Self { channel, reader }
     }
 
-    /// Serves the connection, ends its session, and sees the client off.
+    /// Serves the connection, ends its session, and closes the socket.
     pub(super) async fn run(&mut self) {
         let end = self.serve().await;
         let mailbox = Arc::clone(self.channel.mailbox());
@@ -42,12 +42,12 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
             mailbox.end(Ending { close }, None);
         }
         self.channel.connection.unwatch_all();
-        let see_off = async {
+        let hang_up = async {
             poll_fn(|cx| mailbox.poll_hang_up(cx)).await;
             self.reader.discard().await;
         };
-        // A client that does not read its end is cut off.
-        timeout(LINGER, see_off).await.ok();
+        // After the timeout the socket is dropped, even if the client has not read its last messages.
+        timeout(LINGER, hang_up).await.ok();
     }
 
     async fn serve(&mut self) -> Disconnect {

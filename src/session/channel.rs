@@ -1,4 +1,4 @@
-//! A connection as seen from its actor: how its client is answered, and what its timers do.
+//! A connection as its actor uses it: sends replies, runs timers, verifies tokens.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,20 +17,20 @@ use crate::hub::{Closed, Connection, Hub, Mailbox, RefusalReason};
 use crate::presence::{DeviceId, Platform, Timestamp, UserId};
 use crate::wire::{Close, ErrorBody, ErrorCode, Push, Reply, ReplyBody, ping_frame, text_frame};
 
-/// How many bytes may wait for a client before its requests are left unread.
+/// With more unsent bytes than this the actor reads no more requests.
 const UNSENT_BYTES_MAX: usize = 1024 * 1024;
 
-/// How long before its expiry a client is told to fetch a new token.
+/// How long before a token's expiry the client is told to fetch a new one.
 const EXPIRY_NOTICE: Duration = Duration::from_secs(60);
 
-/// The way to a client, logged in or not.
+/// A connection and its timers, before and after the login.
 pub(super) struct Channel {
     pub(super) shared: Arc<Sessions>,
     pub(super) settings: Arc<Settings>,
     pub(super) connection: Connection,
     pub(super) address: Option<IpAddr>,
     pub(super) timers: Timers,
-    /// When it connected.
+    /// The time of the connect.
     since: Timestamp,
 }
 
@@ -64,12 +64,12 @@ impl Channel {
 
     // Answers.
 
-    /// Sends a request's one answer.
+    /// Sends the reply to a request.
     pub(super) fn reply(&self, id: u64, ok: impl Serialize) {
         self.mailbox().post(text_frame(&Reply { id, body: ReplyBody::Ok(ok) }));
     }
 
-    /// Sends an error: a request's one answer, or a push if there is no id to answer to.
+    /// Sends an error: a reply, or a push if the request had no valid id.
     pub(super) fn refuse(&self, id: Option<u64>, error: ErrorBody) {
         let frame = match id {
             Some(id) => text_frame(&Reply { id, body: ReplyBody::<()>::Error(error) }),
@@ -78,7 +78,7 @@ impl Channel {
         self.mailbox().post(frame);
     }
 
-    /// Counts, keeps and logs the refusal of a login.
+    /// Counts, stores and logs a refused login.
     pub(super) fn note_refusal(&self, reason: RefusalReason, message: &str, applicant: Applicant) {
         self.hub().metrics().login_refused(reason);
         let (clock, reason) = (self.clock(), reason.name());
@@ -86,8 +86,7 @@ impl Channel {
         self.shared.refusals.note(refusal, clock.now());
     }
 
-    /// Counts the end of the connection; returns how it was closed, and how long it lived in
-    /// milliseconds.
+    /// Counts the end of the connection; returns how it was closed, and its lifetime in milliseconds.
     pub(super) fn count_end(&self, end: Disconnect) -> (Closed, u128) {
         let closed = end.closed();
         self.hub().metrics().closed(closed);
@@ -96,31 +95,31 @@ impl Channel {
 
     // Time.
 
-    /// Notes that the client was heard just now.
+    /// Notes that the client was heard now.
     pub(super) fn note_heard(&mut self) {
         let present = Present::of(self.clock());
         self.mailbox().hear(present.now);
         self.timers.heard(present);
     }
 
-    /// Whether so much waits for the client that its requests are left unread.
+    /// Whether too many bytes are unsent, so that no more requests are read.
     pub(super) fn is_overfull(&self) -> bool {
         self.timers.is_blocked() && self.mailbox().unsent() > UNSENT_BYTES_MAX
     }
 
-    /// When [`wake`](Self::wake) must be called, at the latest.
+    /// The latest time at which [`wake`](Self::wake) must be called.
     pub(super) fn next_wake(&mut self) -> Instant {
         let present = Present::of(self.clock());
         let wait = self.timers.next(present);
         self.clock().after(wait)
     }
 
-    /// Does what is due now.
+    /// Handles the timers that are due.
     pub(super) fn wake(&mut self) -> Result<(), Disconnect> {
         let present = Present::of(self.clock());
         self.timers.allow_for_stalls(present);
         if self.is_overfull() {
-            // Its requests are left unread: whether it reads decides, not whether it is heard.
+            // The actor reads no requests now, so silence proves nothing; the slow-consumer timer decides.
             self.timers.heard(present);
         }
         while let Some(expired) = self.timers.due(present) {
@@ -143,7 +142,7 @@ impl Channel {
 
     // Tokens.
 
-    /// Checks a token, and that it fits the platform and the device.
+    /// Verifies a token, and that it is for this platform and device.
     pub(super) async fn verify(
         &self,
         token: &str,
@@ -167,34 +166,37 @@ impl Channel {
             Err(Unidentified { error: ErrorBody::new(code, message), is_verified: true })
         };
         if !identity.allows_platform(platform) {
-            return wrong(ErrorCode::PlatformNotAllowed, "the token is not for this platform");
+            return wrong(
+                ErrorCode::PlatformNotAllowed,
+                "the token is not valid for this platform",
+            );
         }
         if !identity.allows_device(device) {
-            return wrong(ErrorCode::InvalidDevice, "the token is not for this device");
+            return wrong(ErrorCode::InvalidDevice, "the token is not valid for this device");
         }
         Ok(identity)
     }
 
-    /// When a token has expired, leeway included, on the process's own time (T10).
+    /// When a token expires, with leeway, on the hub's clock (T10).
     pub(super) fn token_until(&self, identity: &Identity) -> Timestamp {
         let leeway = self.shared.settings().verifier.leeway();
         self.clock().from_wall(identity.expires_at + leeway)
     }
 
-    /// Sets the timers of a session.
+    /// Starts the timers of a session.
     pub(super) fn begin_session(&mut self, platform: Platform, expires_at: Timestamp) {
         let present = Present::of(self.clock());
         self.timers.set_liveness(platform, &self.hub().policy().windows, present);
         self.set_token_expiry(expires_at);
     }
 
-    /// Sets the timer that tells the client that its token expires soon.
+    /// Sets the timer for the `token_expiring` message.
     pub(super) fn set_token_expiry(&mut self, expires_at: Timestamp) {
         let notice_at = self.clock().from_wall(expires_at) - EXPIRY_NOTICE;
         self.timers.set_token_notice(notice_at, expires_at);
     }
 
-    /// Whether a user may change once more now.
+    /// Checks the rate limit for changes of a user.
     pub(super) fn may_change(&self, user: &UserId) -> Result<(), ErrorBody> {
         if self.shared.changes.take(user, &self.settings.changes, self.now()) {
             return Ok(());
@@ -204,9 +206,9 @@ impl Channel {
     }
 }
 
-/// Why a token identifies nobody.
+/// Why a login was not identified.
 pub(super) struct Unidentified {
     pub(super) error: ErrorBody,
-    /// Whether one of the hub's keys signed the token.
+    /// Whether the token's signature is valid.
     pub(super) is_verified: bool,
 }

@@ -1,4 +1,4 @@
-//! How a connection ends.
+//! The ways in which a connection ends.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use crate::wire::Close;
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Disconnect {
-    /// Its user logged out.
+    /// The user logged out.
     LoggedOut,
-    /// The hub ended it: the record knows why.
+    /// The hub ended it through the mailbox, for example after a kick. The record has the end already.
     ByHub(Close),
-    /// The client closed it, or is gone.
+    /// The client closed it, or was lost.
     ByClient {
-        /// The client's close code.
+        /// The client's close code; `None` without a Close frame.
         close: Option<u16>,
     },
-    /// The actor closes it for something the client did or failed to do.
+    /// The actor closes it because of something that the client did or failed to do.
     Expelled(Close),
     /// Nothing was heard for its window.
     Silent {
-        /// For how long past the window that was not known.
+        /// How long after the end of the window the silence was detected.
         late: Duration,
     },
 }
@@ -37,7 +37,7 @@ impl Disconnect {
         }
     }
 
-    /// Why, for the log.
+    /// The cause, for the log.
     pub(super) const fn cause(self) -> &'static str {
         match self {
             Self::LoggedOut => "logout",

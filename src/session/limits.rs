@@ -1,4 +1,4 @@
-//! How much a connection may send: messages in a time, and messages that mean nothing.
+//! Limits what a connection may send: the rate of messages, and the number of malformed ones.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,28 +6,29 @@ use std::time::Duration;
 use crate::auth::{Bucket, Rate};
 use crate::presence::Timestamp;
 
-/// How many messages that mean nothing, within how long, end a connection (`protocol_violation`).
+/// The number of malformed messages within [`VIOLATIONS_WITHIN`] that ends a connection
+/// (`protocol_violation`).
 const VIOLATIONS_MAX: usize = 10;
-/// See [`VIOLATIONS_MAX`].
+/// How long malformed messages are counted.
 const VIOLATIONS_WITHIN: Duration = Duration::from_secs(60);
-/// How long a connection may send too much on end before it is closed (`rate_limited`).
+/// How long a connection may exceed its rate before it is closed (`rate_limited`).
 const EXCESS_MAX: Duration = Duration::from_secs(10);
-/// A time without excess after which it begins anew.
+/// A pause of this length ends the excess.
 const EXCESS_PAUSE: Duration = Duration::from_secs(1);
 
-/// Counts what a connection sends.
+/// Counts the messages of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     bucket: Bucket,
-    /// When the present excess began, and when it was last seen.
+    /// The first and the latest message of the present excess.
     excess: Option<(Timestamp, Timestamp)>,
 }
 
-/// What is to be done with a message.
+/// What to do with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pass {
-    /// Take it.
-    Take,
+    /// Handle it.
+    Accept,
     /// Refuse it.
     Refuse,
     /// Close the connection.
@@ -38,7 +39,7 @@ impl Traffic {
     /// Counts a message.
     pub(super) fn count(&mut self, rate: &Rate, now: Timestamp) -> Pass {
         if self.bucket.take(rate, now) {
-            return Pass::Take;
+            return Pass::Accept;
         }
         let began = match self.excess {
             Some((began, last)) if now - last < EXCESS_PAUSE => began,
@@ -49,12 +50,12 @@ impl Traffic {
     }
 }
 
-/// Counts messages that mean nothing.
+/// Counts malformed messages.
 #[derive(Debug, Default)]
 pub(super) struct Violations(VecDeque<Timestamp>);
 
 impl Violations {
-    /// Counts one; returns whether it was one too many.
+    /// Counts one; returns whether the limit is reached.
     pub(super) fn count(&mut self, now: Timestamp) -> bool {
         self.0.retain(|at| now - *at < VIOLATIONS_WITHIN);
         self.0.push_back(now);

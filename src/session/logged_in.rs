@@ -1,4 +1,4 @@
-//! A session: a client that has logged in, until it ends.
+//! A session: a client from its login to its end.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::auth::Identity;
 use crate::duration;
 use crate::presence::{DeviceId, EventKind, Origin, Platform, SessionId};
 
-/// What `log.filter` calls the lines that begin and end sessions.
+/// The log target of the lines about sessions; operators use it in `log.filter`.
 const LOG_TARGET: &str = "presence_hub::session::actor";
 
 /// A client that has logged in.
@@ -24,11 +24,11 @@ pub(super) struct Session<'a> {
     pub(super) platform: Platform,
     pub(super) device: DeviceId,
     pub(super) identity: Identity,
-    /// Whether the hub knows of its end.
+    /// Whether [`end`](Self::end) was called.
     has_ended: bool,
 }
 
-/// Writes a line about a session: all of them name it the same way.
+/// Logs a line about a session with the same fields each time.
 macro_rules! log_session {
     ($session:expr, $($line:tt)+) => {{
         let session: &Session<'_> = $session;
@@ -45,7 +45,7 @@ macro_rules! log_session {
 }
 
 impl<'a> Session<'a> {
-    /// Begins a session that the hub has admitted.
+    /// Begins a session after its login was admitted.
     pub(super) fn begin(
         channel: &'a mut Channel,
         id: SessionId,
@@ -63,13 +63,13 @@ impl<'a> Session<'a> {
         Origin { session: self.id, connection: self.channel.mailbox().id() }
     }
 
-    /// Answers what the client asks for, until the session ends.
+    /// Answers requests until the session ends.
     pub(super) async fn serve<R: AsyncRead + Unpin + Send>(
         &mut self,
         reader: &mut Reader<R>,
         mut timer: Pin<&mut Sleep>,
     ) -> Disconnect {
-        // The time for the login is nearly always left over.
+        // The timer was set for the login timeout.
         timer.as_mut().reset(self.channel.next_wake());
         loop {
             match reader.next(self.channel, timer.as_mut()).await {
@@ -77,7 +77,7 @@ impl<'a> Session<'a> {
                     self.channel.refuse(malformed.id, already_logged_in());
                 }
                 Ok(Asked::Request(id, request)) => {
-                    // Boxed, for it is many times what an idle connection needs.
+                    // Boxed: this future is large, and an idle connection should not hold its memory.
                     if let Some(end) = Box::pin(self.answer(id, request)).await {
                         return end;
                     }
@@ -87,14 +87,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Counts and logs the session's end, and tells the hub unless it knows.
+    /// Counts and logs the session's end, and applies it unless the record has it already.
     pub(super) fn end(&mut self, end: Disconnect) {
         let (closed, lived_ms) = self.channel.count_end(end);
         let hub = self.channel.hub();
         let origin = self.origin();
         let event = match end {
             Disconnect::LoggedOut | Disconnect::ByHub(_) => None,
-            // A restart ends nothing (T11).
+            // A drain ends no session (T11).
             Disconnect::ByClient { .. } if hub.is_draining() => None,
             Disconnect::ByClient { close } => Some(EventKind::Closed { origin, close_code: close }),
             Disconnect::Expelled(close) => {
@@ -116,17 +116,17 @@ impl<'a> Session<'a> {
             "session ended"
         );
         if let Some(event) = event {
-            self.tell_hub(event);
+            self.apply_end(event);
         }
         self.has_ended = true;
     }
 
-    fn tell_hub(&self, event: EventKind) {
+    fn apply_end(&self, event: EventKind) {
         let left = Arc::clone(self.channel.mailbox());
         self.channel.hub().end_session(self.identity.user.clone(), event, left);
     }
 
-    /// Says once that a proxy seems to cut native apps between two pings.
+    /// Warns once if a proxy seems to cut native apps between two pings.
     fn note_cut(&self) {
         let (hub, now) = (self.channel.hub(), self.channel.now());
         let idle = now - self.channel.mailbox().heard();
@@ -142,10 +142,10 @@ impl<'a> Session<'a> {
 }
 
 impl Drop for Session<'_> {
-    /// The session of an actor that panicked ends, too.
+    /// Ends the session of an actor that panicked.
     fn drop(&mut self) {
         if !self.has_ended && std::thread::panicking() {
-            self.tell_hub(EventKind::Closed { origin: self.origin(), close_code: None });
+            self.apply_end(EventKind::Closed { origin: self.origin(), close_code: None });
         }
     }
 }

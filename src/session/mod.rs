@@ -1,4 +1,4 @@
-//! One connection: the actor that reads its socket, answers it, and knows when it is gone.
+//! The actor of one connection: reads its socket, answers requests, and detects silence.
 
 mod actor;
 mod channel;
@@ -32,7 +32,7 @@ use crate::auth::{Buckets, Rate, Verifier};
 use crate::hub::{Hub, WriteHalf};
 use crate::presence::UserId;
 
-/// What every connection shares.
+/// The state that all connections share.
 pub struct Sessions {
     hub: Arc<Hub>,
     settings: ArcSwap<Settings>,
@@ -41,28 +41,28 @@ pub struct Sessions {
     idle_cuts: Mutex<IdleCuts>,
 }
 
-/// What an operator decides about connections; a connection keeps the limits that it began with, and
-/// every token is checked by the verifier in force.
+/// The settings for connections. A connection keeps the limits that it began with, but every token is
+/// checked by the present verifier.
 #[derive(Clone)]
 pub struct Settings {
-    /// Who checks tokens.
+    /// Verifies tokens.
     pub verifier: Arc<Verifier>,
-    /// How long a connection may take to log in.
+    /// The maximum time between the upgrade and the login.
     pub login_timeout: Duration,
-    /// The largest message taken.
+    /// The maximum size of a message.
     pub message_bytes_max: usize,
-    /// The most users that one session watches.
+    /// The maximum number of users that one session watches.
     pub subscriptions: usize,
-    /// How often a connection may send a message.
+    /// The rate limit for messages of a connection.
     pub messages: Rate,
-    /// How often a user may change: log in, set, refresh, go to the background.
+    /// The rate limit for changes of a user: login, set, refresh, background.
     pub changes: Rate,
-    /// How long a connection may read nothing at all while something waits for it (V4).
+    /// How long a connection may read nothing while frames are unsent (V4).
     pub slow_consumer: Duration,
 }
 
 impl Sessions {
-    /// Makes what every connection of a hub shares.
+    /// Makes the shared state.
     pub fn new(hub: Arc<Hub>, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
             hub,
@@ -73,7 +73,7 @@ impl Sessions {
         })
     }
 
-    /// The hub they belong to.
+    /// The hub.
     pub const fn hub(&self) -> &Arc<Hub> {
         &self.hub
     }
@@ -83,22 +83,22 @@ impl Sessions {
         &self.refusals
     }
 
-    /// The settings that the next connection begins with.
+    /// The settings for new connections.
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()
     }
 
-    /// Puts other settings in force, for the connections to come; keys that were fetched stay known.
+    /// Replaces the settings for new connections. Fetched keys are kept.
     pub fn set_settings(&self, settings: Settings) {
         let verifier = settings.verifier.keeping_keys_of(&self.settings().verifier);
         self.settings.store(Arc::new(Settings { verifier, ..settings }));
     }
 
-    /// Serves one connection whose upgrade is done, until it has ended; `early` is what it has sent
-    /// since, and `held` what is given back at its end.
+    /// Serves an upgraded connection until its end. `early` holds bytes that were read after the
+    /// handshake; `held` is dropped at the end.
     ///
-    /// No `async fn`: that would keep its arguments beside the actor that is made of them, for as long
-    /// as the connection lives.
+    /// Not an `async fn`: its future would hold the arguments in addition to the actor, for the whole
+    /// life of the connection.
     pub fn serve<R: AsyncRead + Unpin + Send + Sync + 'static>(
         self: &Arc<Self>,
         reader: R,

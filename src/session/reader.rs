@@ -1,4 +1,4 @@
-//! What a connection brings: messages that are counted and parsed, signals of its mailbox, and timers.
+//! Waits for the events of a connection: messages, signals of its mailbox, and timers.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use super::limits::{Pass, Traffic, Violations};
 use super::socket::{Incoming, Socket};
 use super::timers::Present;
 use crate::hub::Signal;
-use crate::wire::{Close, ErrorBody, ErrorCode, Legible, Malformed, Request, parse};
+use crate::wire::{Close, ErrorBody, ErrorCode, Malformed, PartialLogin, Request, parse};
 
 /// The reading half of a connection.
 pub(super) struct Reader<R> {
@@ -21,12 +21,12 @@ pub(super) struct Reader<R> {
     violations: Violations,
 }
 
-/// What a client asks for.
+/// A request of a client.
 pub(super) enum Asked {
-    /// Something that can be answered.
+    /// A valid request and its id.
     Request(u64, Request),
-    /// A login that cannot be read, and what can be read of it.
-    MalformedLogin(Malformed, Legible),
+    /// A malformed login, with the fields that are readable.
+    MalformedLogin(Malformed, PartialLogin),
 }
 
 impl<R: AsyncRead + Unpin + Send> Reader<R> {
@@ -34,15 +34,15 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
         Self { socket, traffic: Traffic::default(), violations: Violations::default() }
     }
 
-    /// Waits until the client asks for something, or the connection ends; sees to all else that
-    /// happens meanwhile. `timer` is the connection's, for all of its timers.
+    /// Waits for the next request or the end of the connection; handles signals and timers meanwhile.
+    /// `timer` serves all timers of the connection.
     pub(super) async fn next(
         &mut self,
         channel: &mut Channel,
         mut timer: Pin<&mut Sleep>,
     ) -> Result<Asked, Disconnect> {
         loop {
-            // A timer that is set too early costs a wakeup; setting it anew at every message, more.
+            // An early wakeup is cheaper than resetting the timer at every message.
             let wake = channel.next_wake();
             if wake < timer.deadline() || timer.is_elapsed() {
                 timer.as_mut().reset(wake);
@@ -52,10 +52,10 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
             tokio::select! {
                 biased;
                 signal = poll_fn(|cx| channel.mailbox().poll_signal(cx, blocked)) => {
-                    heed(signal, channel)?;
+                    handle_signal(signal, channel)?;
                 }
                 incoming = self.socket.next(), if reads => {
-                    if let Some(asked) = self.hear(incoming, channel)? {
+                    if let Some(asked) = self.handle_incoming(incoming, channel)? {
                         return Ok(asked);
                     }
                 }
@@ -64,8 +64,8 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
         }
     }
 
-    /// Counts and parses what the client says; answers it if it asks for nothing.
-    fn hear(
+    /// Counts and parses a message. Returns a request; refuses malformed messages.
+    fn handle_incoming(
         &mut self,
         incoming: Incoming,
         channel: &mut Channel,
@@ -86,7 +86,7 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
             Incoming::Control => {
                 channel.note_heard();
                 return match self.count(channel) {
-                    Pass::Take | Pass::Refuse => Ok(None),
+                    Pass::Accept | Pass::Refuse => Ok(None),
                     Pass::Close => Err(Disconnect::Expelled(Close::RateLimited)),
                 };
             }
@@ -94,7 +94,7 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
         channel.note_heard();
         let parsed = text.as_ref().map(|text| parse(text));
         match self.count(channel) {
-            Pass::Take => (),
+            Pass::Accept => (),
             Pass::Refuse => {
                 let id = match parsed {
                     Some(Ok((id, _))) => Some(id),
@@ -109,8 +109,8 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
         match parsed {
             Some(Ok((id, request))) => return Ok(Some(Asked::Request(id, request))),
             Some(Err(malformed)) if malformed.is_login => {
-                let legible = text.as_deref().map(Legible::of).unwrap_or_default();
-                return Ok(Some(Asked::MalformedLogin(malformed, legible)));
+                let partial = text.as_deref().map(PartialLogin::of).unwrap_or_default();
+                return Ok(Some(Asked::MalformedLogin(malformed, partial)));
             }
             Some(Err(malformed)) => {
                 channel.refuse(malformed.id, malformed.error);
@@ -133,14 +133,14 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
         self.traffic.count(&channel.settings.messages, channel.now())
     }
 
-    /// Reads and discards until the client's end.
+    /// Reads and discards until the client closes the socket.
     pub(super) async fn discard(&mut self) {
         self.socket.discard().await;
     }
 }
 
-/// Does what the mailbox signals.
-fn heed(signal: Signal, channel: &mut Channel) -> Result<(), Disconnect> {
+/// Handles a signal of the mailbox.
+fn handle_signal(signal: Signal, channel: &mut Channel) -> Result<(), Disconnect> {
     match signal {
         Signal::End(ending) => return Err(Disconnect::ByHub(ending.close)),
         Signal::Blocked | Signal::Progressed => {

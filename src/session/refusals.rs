@@ -1,4 +1,4 @@
-//! The latest refused logins, for the dashboard and the log.
+//! Keeps the latest refused logins for the dashboard, and logs them.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -10,29 +10,29 @@ use parking_lot::Mutex;
 use crate::auth::claimed_user;
 use crate::presence::{DeviceId, Platform, Timestamp, UserId};
 use crate::throttle::{KeyedThrottle, Lines};
-use crate::wire::Legible;
+use crate::wire::PartialLogin;
 
-/// How many refusals are kept; of more the oldest go.
+/// The maximum number of refusals that are kept; the oldest are evicted.
 const KEPT_MAX: usize = 1000;
-/// The most bytes of a refusal's message that are kept and logged: parts of it may be the client's.
+/// The maximum size of a stored and logged message: a message may quote the client's input.
 const MESSAGE_BYTES_MAX: usize = 256;
-/// How many lines the refusals of one address have in the log, and all together.
+/// The limits for log lines: for each address, and for all.
 const LINES: Lines = Lines { of_each: 20, of_all: 200, within: Duration::from_secs(60) };
 
 /// A login that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedLogin {
-    /// When, on the wall clock.
+    /// The time, on the wall clock.
     pub at: Timestamp,
-    /// Why, in a word: an error code, `try_again_later` or `login_timeout`.
+    /// The reason: an error code, `try_again_later` or `login_timeout`.
     pub reason: &'static str,
-    /// Why, for people; as the client was told.
+    /// The message that the client got.
     pub message: String,
-    /// Whose login it was, as far as the token says.
+    /// The user that the token names.
     pub user: Option<UserId>,
-    /// Whether the token proved that it is this user's; otherwise anybody may have written the name.
+    /// Whether the token's signature is valid; otherwise anybody may have written the name.
     pub is_verified: bool,
-    /// What the client said that it runs on.
+    /// The platform that the client named.
     pub platform: Option<Platform>,
     /// The device that the client named.
     pub device: Option<DeviceId>,
@@ -40,7 +40,7 @@ pub struct RefusedLogin {
     pub address: Option<IpAddr>,
 }
 
-/// Who asked for a login.
+/// What is known about the sender of a login.
 #[derive(Debug, Default)]
 pub(super) struct Applicant {
     pub(super) user: Option<UserId>,
@@ -50,8 +50,8 @@ pub(super) struct Applicant {
 }
 
 impl Applicant {
-    /// What can be read of a malformed login.
-    pub(super) fn who_sent(login: Legible) -> Self {
+    /// Takes the readable fields of a malformed login.
+    pub(super) fn from_malformed(login: PartialLogin) -> Self {
         Self {
             user: login.token.as_deref().and_then(claimed_user),
             is_verified: false,
@@ -61,7 +61,7 @@ impl Applicant {
     }
 }
 
-/// The latest refused logins, in memory, each with a line in the log unless there are too many.
+/// The latest refused logins, in memory. Each is logged, up to a rate limit.
 pub struct RefusedLogins {
     kept: Mutex<VecDeque<Arc<RefusedLogin>>>,
     lines: KeyedThrottle<Option<IpAddr>>,
@@ -74,7 +74,7 @@ impl Default for RefusedLogins {
 }
 
 impl RefusedLogins {
-    /// The latest refusals, the latest first: those of a user, or all.
+    /// The latest refusals of one user or of all users, the newest first.
     pub fn latest(&self, user: Option<&UserId>, limit: usize) -> Vec<Arc<RefusedLogin>> {
         let kept = self.kept.lock();
         let asked =
@@ -82,7 +82,7 @@ impl RefusedLogins {
         kept.iter().rev().filter(asked).take(limit).cloned().collect()
     }
 
-    /// Keeps a refusal and logs it; `now` is the process's own time.
+    /// Stores a refusal and logs it; `now` is on the hub's clock.
     pub(super) fn note(&self, refusal: RefusedLogin, now: Timestamp) {
         if let Some(suppressed) = self.lines.admit(refusal.address, now) {
             tracing::info!(

@@ -1,4 +1,4 @@
-//! The requests of a session, each with its one answer.
+//! Answers the requests of a session.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::presence::{
 };
 use crate::wire::{ErrorBody, ErrorCode, Reply, ReplyBody, Request, UserStatus, text_frame};
 
-/// An answer without content.
+/// An empty answer.
 #[derive(Serialize)]
 struct Nothing {}
 
@@ -29,7 +29,7 @@ struct OwnStatus<'a> {
     status: UserStatus<'a>,
 }
 
-/// Why one of many users was left out.
+/// The error for one of many users.
 #[derive(Serialize)]
 struct UserError {
     user: String,
@@ -48,7 +48,7 @@ struct Own {
 }
 
 impl Session<'_> {
-    /// Answers a request; returns the session's end if that was it.
+    /// Answers a request; returns the end of the session after a logout.
     pub(super) async fn answer(&mut self, id: u64, request: Request) -> Option<Disconnect> {
         let logs_out = request == Request::Logout;
         match self.try_answer(id, request).await {
@@ -128,7 +128,8 @@ impl Session<'_> {
         self.channel.reply(id, serde_json::json!({ "count": count }));
     }
 
-    /// Sorts users into those that may be watched, in the order asked, and the others.
+    /// Splits users into those that may be watched, in the given order, and errors for the others.
+    /// `room` says whether one more user fits the limit.
     fn watchable(
         &self,
         asked: Vec<String>,
@@ -173,7 +174,7 @@ impl Session<'_> {
         let origin = self.origin();
         let applied = self.apply(EventKind::Background { origin, reason }).await?;
         let Answer::Background { deadline } = applied.answer else {
-            unreachable!("the background is answered with its deadline")
+            unreachable!("a background event returns Answer::Background")
         };
         let deadline = deadline.map(|at| self.channel.clock().shown(at));
         self.channel.reply(id, serde_json::json!({ "deadline": deadline }));
@@ -197,7 +198,7 @@ impl Session<'_> {
         let verified = self.channel.verify(token, self.platform, &self.device).await;
         let identity = verified.map_err(|unidentified| unidentified.error)?;
         if identity.user != self.identity.user {
-            let message = "the token is another user's";
+            let message = "the token belongs to another user";
             return Err(ErrorBody::new(ErrorCode::InvalidToken, message));
         }
         self.apply(EventKind::Refresh {
@@ -233,10 +234,10 @@ impl Session<'_> {
 
     async fn kick(&self, id: u64, session: &str) -> Result<(), ErrorBody> {
         let session: SessionId = session.parse().map_err(|_| {
-            ErrorBody::new(ErrorCode::BadRequest, "`session` must be a session's id")
+            ErrorBody::new(ErrorCode::BadRequest, "`session`: expected a session id")
         })?;
         if session == self.id {
-            let message = "to end this session, log out";
+            let message = "`session` is the session of this connection: send `logout` to end it";
             return Err(ErrorBody::new(ErrorCode::BadRequest, message));
         }
         let by = Kicker::Own(Victor {
@@ -254,11 +255,11 @@ impl Session<'_> {
     async fn apply(&self, event: EventKind) -> Result<Processed, ErrorBody> {
         let applied = self.channel.connection.apply(&self.identity.user, event).await;
         let applied = applied.map_err(|error| unavailable(self.channel.hub(), &error))?;
-        // The answer goes out beside what the watchers are told: what is sent in one go costs less than
-        // what is sent now and then.
+        // Let the pushes to watchers go first, so that this reply goes out together with them: fewer,
+        // larger batches of writes cost less.
         pending_once().await;
         match applied.answer {
-            // Its Close is on the way.
+            // The Close frame is on its way.
             Answer::Stale => Err(ErrorBody::new(ErrorCode::NotLoggedIn, "the session has ended")),
             Answer::Refused(refusal) => Err(refused(refusal)),
             Answer::Done
@@ -269,7 +270,7 @@ impl Session<'_> {
     }
 }
 
-/// What a client is told that logs in once more.
+/// The error for a second login on one connection.
 pub(super) fn already_logged_in() -> ErrorBody {
-    ErrorBody::new(ErrorCode::AlreadyLoggedIn, "this connection has logged in already")
+    ErrorBody::new(ErrorCode::AlreadyLoggedIn, "this connection is already logged in")
 }

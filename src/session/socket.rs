@@ -1,4 +1,4 @@
-//! The reading half of a WebSocket: bytes in, messages and control frames out.
+//! The reading half of a WebSocket: reads bytes and parses messages and control frames.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -17,33 +17,33 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use crate::hub::Mailbox;
 use crate::wire::{Close, close};
 
-/// How much is read at once.
+/// The size of the read buffer.
 const READ_BYTES: usize = 16 * 1024;
-/// How much of it tungstenite takes at once, which is more than most messages have.
+/// The size of tungstenite's read buffer; most messages are smaller.
 const TAKEN_BYTES: usize = 1024;
-/// How much tungstenite may hold of what it writes itself, pongs and the echo of a Close, before
-/// the mailbox has taken it: the mailbox always takes it.
+/// The size of tungstenite's write buffer, for pongs and the echo of a Close. It never fills, because
+/// the mailbox accepts every write.
 const WRITE_BYTES_MAX: usize = 16 * 1024;
 
 thread_local! {
-    /// What all connections of a thread read into, so that one that says nothing holds no buffer.
-    static LENT: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
-    /// Tungstenite's state between two messages, which is the same for all connections.
-    static BETWEEN: Cell<Option<Box<WebSocketContext>>> = const { Cell::new(None) };
+    /// The read buffer that all connections of a thread share, so that an idle connection needs none.
+    static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+    /// Tungstenite's state between two messages. It is the same for all connections, so they share it.
+    static IDLE_CONTEXT: Cell<Option<Box<WebSocketContext>>> = const { Cell::new(None) };
 }
 
-/// The reading half of a connection, parsed.
+/// The reading half of a connection.
 pub(super) struct Socket<R> {
     reader: R,
     mailbox: Arc<Mailbox>,
     message_bytes_max: usize,
-    /// What was read and not parsed yet.
+    /// Bytes that were read but not parsed yet.
     unread: BytesMut,
     /// Tungstenite's state from the first fragment of a message to its last.
     fragmented: Option<Box<WebSocketContext>>,
 }
 
-/// What a connection says.
+/// A message or an event from a connection.
 #[derive(Debug)]
 pub(super) enum Incoming {
     /// A whole text message.
@@ -52,26 +52,26 @@ pub(super) enum Incoming {
     Binary,
     /// A ping or a pong.
     Control,
-    /// The end, with the peer's close code if it sent a Close frame.
+    /// The end of the connection, with the peer's close code if it sent a Close frame.
     Closed { close: Option<u16> },
     /// The peer broke the protocol.
     Broken(Close),
 }
 
 impl<R: AsyncRead + Unpin> Socket<R> {
-    /// Takes over a connection whose upgrade is done, with what it has sent since.
+    /// Makes the reading half of an upgraded connection; `early` holds bytes that were read already.
     pub(super) fn new(
         reader: R,
         early: Bytes,
         mailbox: Arc<Mailbox>,
         message_bytes_max: usize,
     ) -> Self {
-        // Nothing, mostly, but it would keep the handshake's buffer.
+        // An empty `early` would keep the handshake's buffer alive.
         let unread = if early.is_empty() { BytesMut::new() } else { early.into() };
         Self { reader, mailbox, message_bytes_max, unread, fragmented: None }
     }
 
-    /// Reads the next message or control frame; may be given up at any time without loss.
+    /// Reads the next message or control frame. Cancel safe.
     pub(super) async fn next(&mut self) -> Incoming {
         poll_fn(|cx| self.poll_next(cx)).await
     }
@@ -96,21 +96,21 @@ impl<R: AsyncRead + Unpin> Socket<R> {
         }
     }
 
-    /// Reads some more for somebody to take; `None` where there is no more.
+    /// Reads into the shared buffer and passes the bytes to `take`; `None` at the end of the stream.
     fn poll_read<T>(
         &mut self,
         cx: &mut Context<'_>,
         take: impl FnOnce(&mut Self, &[u8]) -> T,
     ) -> Poll<Option<T>> {
-        LENT.with_borrow_mut(|lent| {
-            let mut read = ReadBuf::new(lent);
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let mut read = ReadBuf::new(buffer);
             let done = ready!(Pin::new(&mut self.reader).poll_read(cx, &mut read));
             let is_more = done.is_ok() && !read.filled().is_empty();
             Poll::Ready(is_more.then(|| take(self, read.filled())))
         })
     }
 
-    /// Takes what was read: most say one thing at a time, which is parsed where it lies.
+    /// Parses a whole frame in place, the common case; keeps the rest in `unread`.
     fn take(&mut self, read: &[u8]) -> Option<Incoming> {
         let length = if self.unread.is_empty() { self.whole_frame(read) } else { None };
         let (frame, rest) = read.split_at(length.unwrap_or_default());
@@ -118,8 +118,8 @@ impl<R: AsyncRead + Unpin> Socket<R> {
         length.and_then(|_| self.parse(frame))
     }
 
-    /// How long the next frame is, once all of it was read; what is wrong with one that cannot be,
-    /// tungstenite says.
+    /// The length of the next frame if it was read completely. Returns all bytes for an invalid or too
+    /// large frame, so that tungstenite reports the error.
     fn whole_frame(&self, read: &[u8]) -> Option<usize> {
         let mut cursor = Cursor::new(read);
         let length = match FrameHeader::parse(&mut cursor) {
@@ -132,30 +132,30 @@ impl<R: AsyncRead + Unpin> Socket<R> {
         (length <= read.len()).then_some(length)
     }
 
-    /// Parses a frame; one of more fragments to come says nothing yet.
+    /// Parses a frame; `None` if more fragments of its message must follow.
     fn parse(&mut self, frame: &[u8]) -> Option<Incoming> {
-        let (fragmented, seam) = (self.fragmented.take(), &mut Seam(frame, &self.mailbox));
-        let goes_on = fragmented.is_some();
-        let mut context = fragmented.or_else(|| BETWEEN.take()).unwrap_or_else(new_context);
+        let (fragmented, stream) = (self.fragmented.take(), &mut FrameIo(frame, &self.mailbox));
+        let is_fragmented = fragmented.is_some();
+        let mut context = fragmented.or_else(|| IDLE_CONTEXT.take()).unwrap_or_else(new_context);
         context.set_config(|config| {
             config.max_message_size = Some(self.message_bytes_max);
             config.max_frame_size = Some(self.message_bytes_max);
         });
-        let incoming = match context.read(seam) {
+        let incoming = match context.read(stream) {
             Ok(Message::Text(text)) => Incoming::Text(text),
             Ok(Message::Binary(_)) => Incoming::Binary,
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {
-                // A pong is queued; the mailbox always takes it.
-                context.flush(seam).ok();
-                if goes_on {
+                // Writes the pong. The mailbox accepts every write, so there is no error.
+                context.flush(stream).ok();
+                if is_fragmented {
                     self.fragmented = Some(context);
                     return Some(Incoming::Control);
                 }
                 Incoming::Control
             }
             Ok(Message::Close(frame)) => {
-                // So is the echo; a peer that is gone has no use for it.
-                context.flush(seam).ok();
+                // Writes the echo of the Close.
+                context.flush(stream).ok();
                 let close = frame.map_or(close::NO_STATUS, |frame| frame.code.into());
                 return Some(Incoming::Closed { close: Some(close) });
             }
@@ -170,11 +170,11 @@ impl<R: AsyncRead + Unpin> Socket<R> {
             }
             Err(_) => return Some(Incoming::Closed { close: None }),
         };
-        BETWEEN.set(Some(context));
+        IDLE_CONTEXT.set(Some(context));
         Some(incoming)
     }
 
-    /// Reads and discards until the peer's end.
+    /// Reads and discards until the end of the stream.
     pub(super) async fn discard(&mut self) {
         self.unread.clear();
         while poll_fn(|cx| self.poll_read(cx, |_, _| ())).await.is_some() {}
@@ -189,11 +189,10 @@ fn new_context() -> Box<WebSocketContext> {
     Box::new(WebSocketContext::new(Role::Server, Some(config)))
 }
 
-/// Where tungstenite meets the connection: it reads one frame, and what it writes of its own accord
-/// goes the way of all that is written, through the mailbox.
-struct Seam<'a>(&'a [u8], &'a Mailbox);
+/// The stream that tungstenite reads and writes: it reads one frame, and writes to the mailbox.
+struct FrameIo<'a>(&'a [u8], &'a Mailbox);
 
-impl Read for Seam<'_> {
+impl Read for FrameIo<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.0.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -202,7 +201,7 @@ impl Read for Seam<'_> {
     }
 }
 
-impl Write for Seam<'_> {
+impl Write for FrameIo<'_> {
     fn write(&mut self, frames: &[u8]) -> io::Result<usize> {
         self.1.post(Bytes::copy_from_slice(frames));
         Ok(frames.len())

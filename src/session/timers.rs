@@ -1,52 +1,52 @@
-//! The timers of one connection in one table: what is next, and what is due.
+//! The timers of one connection: login, token expiry, liveness, slow consumer.
 
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::presence::{Liveness, LivenessDue, Patience, Platform, Timestamp, Windows};
 
-/// What a connection waits for. Each timer is `None` until it is set.
+/// The timers of one connection. Each is `None` until it is set.
 #[derive(Debug)]
 pub(super) struct Timers {
-    /// Set while something waits for the client: how long it may take none of it (V4).
+    /// Set while the socket is full (V4).
     slow_consumer: Option<SlowConsumer>,
     /// Set until the login.
     login: Option<LoginTimeout>,
-    /// Set by the login, like the last.
+    /// Set at the login, as is `liveness`.
     token: Option<TokenNotice>,
     liveness: Option<Liveness>,
-    /// For how long the hub had stood still when the timers last allowed for it.
+    /// The total stall time at the last call of [`allow_for_stalls`](Self::allow_for_stalls).
     stood_still: Duration,
 }
 
-/// What is due.
+/// A timer that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expired {
-    /// The client took nothing of what waits for it.
+    /// The client read nothing for the window.
     SlowConsumer,
-    /// No login came.
+    /// There was no login in time.
     Login,
-    /// The client is to be told that its token expires then.
+    /// The client must be told that its token expires soon.
     TokenNotice {
-        /// When, on the wall clock.
+        /// The expiry, on the wall clock.
         expires_at: Timestamp,
     },
-    /// The client is to be pinged.
+    /// A ping must be sent.
     Ping,
-    /// Nothing was heard from the client.
+    /// Nothing was heard from the client for the window.
     Silence {
-        /// For how long past the window that was not known.
+        /// How long after the end of the window this was detected.
         late: Duration,
     },
 }
 
-/// The present, on both of the clocks that timers run on.
+/// The present time on both clocks that timers use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Present {
-    /// The process's own time.
+    /// The hub's clock.
     pub(super) now: Timestamp,
     stood_still: Duration,
-    /// The process's own time, less the time in which the hub stood still.
+    /// The hub's clock without the time of stalls.
     running: Timestamp,
 }
 
@@ -57,17 +57,17 @@ impl Present {
     }
 }
 
-/// One row of the table.
+/// One timer.
 trait Timer {
-    /// How long until it must be asked whether it is due; `None` if it never will be.
+    /// The time until [`expire`](Self::expire) must be called; `None` for never.
     fn wait(&self, present: Present) -> Option<Duration>;
 
-    /// Says what is due, if it is.
+    /// Returns what is due, if it is.
     fn expire(&mut self, present: Present) -> Option<Expired>;
 }
 
 impl Timers {
-    /// The timers of a connection that has just begun.
+    /// Makes the timers of a new connection.
     pub(super) fn new(login_timeout: Duration, present: Present) -> Self {
         Self {
             slow_consumer: None,
@@ -78,7 +78,7 @@ impl Timers {
         }
     }
 
-    /// Every timer that is set, in the order in which they expire when several are due.
+    /// All timers that are set. If several are due, they expire in this order.
     fn set(&mut self) -> impl Iterator<Item = &mut dyn Timer> {
         fn row<T: Timer>(timer: &mut Option<T>) -> Option<&mut dyn Timer> {
             timer.as_mut().map(|timer| timer as &mut dyn Timer)
@@ -87,52 +87,52 @@ impl Timers {
         [row(slow_consumer), row(login), row(token), row(liveness)].into_iter().flatten()
     }
 
-    /// How long until something may be due.
+    /// The time until the next timer may be due.
     pub(super) fn next(&mut self, present: Present) -> Duration {
         self.set().filter_map(|timer| timer.wait(present)).min().unwrap_or(Duration::MAX)
     }
 
-    /// What is due now; to be asked until there is nothing more.
+    /// Returns a timer that is due; the caller repeats until `None`.
     pub(super) fn due(&mut self, present: Present) -> Option<Expired> {
         self.set().find_map(|timer| timer.expire(present))
     }
 
-    /// The client has logged in: its silence counts from now on.
+    /// Starts liveness detection after the login, and stops the login timeout.
     pub(super) fn set_liveness(&mut self, platform: Platform, windows: &Windows, present: Present) {
         self.login = None;
         self.liveness = Some(Liveness::new(platform, windows, present.running));
     }
 
-    /// The client has a token that expires at `expires_at` on the wall clock; it is told so at
-    /// `notice_at`, on the process's own time.
+    /// Sets the token notice: sent at `notice_at` on the hub's clock, for a token that expires at
+    /// `expires_at` on the wall clock.
     pub(super) fn set_token_notice(&mut self, notice_at: Timestamp, expires_at: Timestamp) {
         self.token = Some(TokenNotice { at: Some(notice_at), expires_at });
     }
 
-    /// Something waits for the client, or the client has just taken some of it.
+    /// Starts or restarts the slow-consumer window: the socket is full, or the client read some bytes.
     pub(super) fn set_slow_consumer(&mut self, window: Duration, present: Present) {
         self.slow_consumer = Some(SlowConsumer(Patience::new(window, present.running)));
     }
 
-    /// The client has taken all that waited for it.
+    /// Stops the slow-consumer window: everything was sent.
     pub(super) fn stop_slow_consumer(&mut self) {
         self.slow_consumer = None;
     }
 
-    /// Whether something waits for the client.
+    /// Whether the socket is full.
     pub(super) const fn is_blocked(&self) -> bool {
         self.slow_consumer.is_some()
     }
 
-    /// The client was heard.
+    /// Restarts the silence window.
     pub(super) fn heard(&mut self, present: Present) {
         if let Some(liveness) = &mut self.liveness {
             liveness.heard(present.running);
         }
     }
 
-    /// Makes a ping due now if the hub stood still since the last call: it did not ping when it
-    /// should have (T12).
+    /// Makes a ping due now if the hub stalled since the last call, because a ping may have been missed
+    /// (T12).
     pub(super) fn allow_for_stalls(&mut self, present: Present) {
         let before = std::mem::replace(&mut self.stood_still, present.stood_still);
         if let Some(liveness) = &mut self.liveness
@@ -171,7 +171,7 @@ impl Timer for LoginTimeout {
 
 #[derive(Debug)]
 struct TokenNotice {
-    /// On the process's own time, which no stall moves; `None` once the client was told.
+    /// On the hub's clock, without allowance for stalls; `None` once the client was told.
     at: Option<Timestamp>,
     expires_at: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! A client that has not logged in, and its login.
+//! A client before its login, and the login itself.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use crate::presence::{
     Timestamp, UserId, Victim,
 };
 use crate::wire::{
-    Close, ErrorBody, ErrorCode, Legible, LoginRequest, Malformed, Request, UserStatus,
+    Close, ErrorBody, ErrorCode, LoginRequest, Malformed, PartialLogin, Request, UserStatus,
 };
 
-/// A client that has not logged in.
+/// A client before its login.
 pub(super) struct Visitor<'a> {
     channel: &'a mut Channel,
 }
 
-/// What an accepted login is told.
+/// The answer to an accepted login.
 #[derive(Serialize)]
 struct LoggedIn<'a> {
     user: &'a UserId,
@@ -54,7 +54,7 @@ impl<'a> Visitor<'a> {
         Self { channel }
     }
 
-    /// Waits for the login; returns the session that it begins.
+    /// Waits for the login; returns its session.
     pub(super) async fn serve<R: AsyncRead + Unpin + Send>(
         self,
         reader: &mut Reader<R>,
@@ -63,27 +63,30 @@ impl<'a> Visitor<'a> {
         loop {
             match reader.next(self.channel, timer.as_mut()).await {
                 Ok(Asked::Request(id, Request::Login(login))) => {
-                    // Boxed, for it is many times what an idle connection needs.
+                    // Boxed: this future is large, and an idle connection should not hold its memory.
                     return Box::pin(self.log_in(id, *login)).await;
                 }
                 Ok(Asked::Request(id, _)) => {
-                    let error = ErrorBody::new(ErrorCode::NotLoggedIn, "log in first");
+                    let error =
+                        ErrorBody::new(ErrorCode::NotLoggedIn, "not logged in: send `login` first");
                     self.channel.refuse(Some(id), error);
                 }
-                Ok(Asked::MalformedLogin(malformed, legible)) => {
-                    return Err(self.refuse_malformed(malformed, legible));
+                Ok(Asked::MalformedLogin(malformed, partial)) => {
+                    return Err(self.refuse_malformed(malformed, partial));
                 }
                 Err(end) => return Err(self.leave(end)),
             }
         }
     }
 
-    /// Logs in or resumes; a login that fails ends the connection.
+    /// Logs in or resumes. A failed login ends the connection.
     async fn log_in(self, id: u64, request: LoginRequest) -> Result<Session<'a>, Disconnect> {
         if self.channel.hub().is_full() {
-            let (reason, message) =
-                (RefusalReason::TryAgainLater, "no login is possible now: try again later");
-            self.channel.note_refusal(reason, message, who_asks(&request, false));
+            let (reason, message) = (
+                RefusalReason::TryAgainLater,
+                "the hub is short of memory and accepts no logins: try again later",
+            );
+            self.channel.note_refusal(reason, message, applicant_of(&request, false));
             self.channel.refuse(Some(id), ErrorBody::new(ErrorCode::Unavailable, message));
             return Err(self.leave(Disconnect::Expelled(Close::TryAgainLater)));
         }
@@ -97,7 +100,7 @@ impl<'a> Visitor<'a> {
                 Ok(Session::begin(self.channel, session, terminal, identity, resumed))
             }
             Err(error) => {
-                let applicant = who_asks(&request, is_verified);
+                let applicant = applicant_of(&request, is_verified);
                 let reason = RefusalReason::Error(error.code);
                 self.channel.note_refusal(reason, &error.message, applicant);
                 let close = error.code.closes_login();
@@ -107,16 +110,16 @@ impl<'a> Visitor<'a> {
         }
     }
 
-    /// Refuses a login that cannot be read, which ends the connection.
-    fn refuse_malformed(self, malformed: Malformed, legible: Legible) -> Disconnect {
+    /// Refuses a malformed login and ends the connection.
+    fn refuse_malformed(self, malformed: Malformed, partial: PartialLogin) -> Disconnect {
         let Malformed { id, error, .. } = malformed;
-        let applicant = Applicant::who_sent(legible);
+        let applicant = Applicant::from_malformed(partial);
         self.channel.note_refusal(RefusalReason::Error(error.code), &error.message, applicant);
         self.channel.refuse(id, error);
         self.leave(Disconnect::Expelled(ErrorCode::BadRequest.closes_login()))
     }
 
-    /// Counts and logs the end of a connection on which nobody logged in.
+    /// Counts and logs the end of a connection without a login.
     fn leave(self, end: Disconnect) -> Disconnect {
         let (closed, lived_ms) = self.channel.count_end(end);
         let address = self.channel.address.map(tracing::field::display);
@@ -130,7 +133,7 @@ impl<'a> Visitor<'a> {
         end
     }
 
-    /// Finds out who logs in, and on which device.
+    /// Verifies the token and the device.
     async fn identify(&self, request: &LoginRequest) -> Result<(DeviceId, Identity), Unidentified> {
         let device = request.device.as_deref().unwrap_or_default();
         let device: DeviceId = device.parse().map_err(|error| Unidentified {
@@ -173,7 +176,7 @@ impl<'a> Visitor<'a> {
             Ok(applied) => applied,
             Err(error) => {
                 if error.is_in_doubt {
-                    self.take_back(&identity.user, fresh, intent);
+                    self.undo(&identity.user, fresh, intent);
                 }
                 return Err(unavailable(channel.hub(), &error));
             }
@@ -189,8 +192,8 @@ impl<'a> Visitor<'a> {
         }
     }
 
-    /// Ends what a login began, should it have been written after all.
-    fn take_back(&self, user: &UserId, fresh: SessionId, intent: Intent) {
+    /// Ends the session of a login that failed but may have been written nevertheless.
+    fn undo(&self, user: &UserId, fresh: SessionId, intent: Intent) {
         let resumed = match intent {
             Intent::New => None,
             Intent::Resume(session) => session,
@@ -204,12 +207,12 @@ impl<'a> Visitor<'a> {
         }
     }
 
-    /// Answers a login that was accepted.
+    /// Answers an accepted login.
     fn confirm(&self, id: u64, identity: &Identity, platform: Platform, applied: &Processed) {
         let Answer::Admitted { session, resumed, kicked } = &applied.answer else { return };
         let hub = self.channel.hub();
         self.channel.mailbox().belongs_to(&identity.user);
-        // Counted before it is answered, so that whoever has the answer finds it in the counts.
+        // Counted before the answer, so that a client that has the answer sees the count.
         hub.metrics().logged_in(if *resumed { LoginKind::Resume } else { LoginKind::Login });
         let status: Status = applied.record.status();
         let policy = hub.policy();
@@ -228,8 +231,8 @@ impl<'a> Visitor<'a> {
     }
 }
 
-/// Who asks for a login, and whether the token has proved it.
-fn who_asks(request: &LoginRequest, is_verified: bool) -> Applicant {
+/// The sender of a login request.
+fn applicant_of(request: &LoginRequest, is_verified: bool) -> Applicant {
     Applicant {
         user: claimed_user(&request.token),
         is_verified,
@@ -238,17 +241,18 @@ fn who_asks(request: &LoginRequest, is_verified: bool) -> Applicant {
     }
 }
 
-/// What a client is told of a refusal by the rules.
+/// The error for a refusal by the rules.
 pub(super) fn refused(refusal: Refusal) -> ErrorBody {
     let (code, message) = match refusal {
         Refusal::Kicked => (ErrorCode::Kicked, "the session was kicked"),
-        Refusal::Superseded => {
-            (ErrorCode::Superseded, "somebody else has logged in since: log in to take over")
-        }
+        Refusal::Superseded => (
+            ErrorCode::Superseded,
+            "another device has logged in since: log in without `resume` to take over",
+        ),
         Refusal::LoginConflict(devices) => return ErrorBody::conflict(devices),
         Refusal::TokenRevoked => {
-            let message = "the token's `iat` lies before its user was kicked with revocation: sign a new \
-                           token; where the signer's clock is behind the hub's, wait for as long";
+            let message = "the token was issued before its user was kicked with revocation: sign a new \
+                           token. If the signer's clock is behind the hub's, wait for the difference";
             (ErrorCode::TokenRevoked, message)
         }
         Refusal::NotLoggedIn => (ErrorCode::NotLoggedIn, "the user is not logged in"),
@@ -256,8 +260,8 @@ pub(super) fn refused(refusal: Refusal) -> ErrorBody {
     ErrorBody::new(code, message)
 }
 
-/// What a client is told when the store does not answer.
+/// The error for a request that failed because of the store.
 pub(super) fn unavailable(hub: &Hub, error: &Unavailable) -> ErrorBody {
-    hub.store_failed("a client's request was refused: the store failed", error, None);
-    ErrorBody::new(ErrorCode::Unavailable, "the hub cannot do this now: try again")
+    hub.store_failed("client request refused: store unavailable", error, None);
+    ErrorBody::new(ErrorCode::Unavailable, "the store is unavailable: try again later")
 }

@@ -1,3 +1,5 @@
+//! The file in which a memory store saves the latest time for the next run.
+
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -5,15 +7,14 @@ use std::path::Path;
 
 use crate::presence::Timestamp;
 
-/// The file's name in the directory.
 const NAME: &str = "presence.time";
 
-/// The latest time of a run whose store keeps nothing else.
+/// The file with the latest time. The next run's clock does not begin before it.
 #[derive(Debug)]
 pub(super) struct Floor(File);
 
 impl Floor {
-    /// Opens the file, and reads what the run before left: the beginning of time where there was none.
+    /// Opens or creates the file, and reads the time that the run before saved; 0 if there is none.
     pub(super) fn open(directory: &Path) -> io::Result<(Self, Timestamp)> {
         fs::create_dir_all(directory)?;
         let path = directory.join(NAME);
@@ -23,7 +24,7 @@ impl Floor {
         Ok((Self(file), Timestamp::from_millis(latest.unwrap_or_default())))
     }
 
-    /// Writes a time in place.
+    /// Overwrites the time.
     pub(super) fn write(&self, now: Timestamp) -> io::Result<()> {
         self.0.write_all_at(format!("{:020}\n", now.as_millis()).as_bytes(), 0)
     }

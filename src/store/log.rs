@@ -1,4 +1,4 @@
-//! The transition log: its places, and its entries as their readers see them.
+//! The transition log: its cursors, and its entries in JSON.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -15,27 +15,27 @@ use crate::presence::{
     Victim,
 };
 
-/// How far a cursor of a log that begins is moved on from the wall clock's milliseconds, so that one
-/// of an earlier log is never taken for one of this.
-const CURSORS_PER_MS: u32 = 20;
+/// The number of bits by which the wall clock's milliseconds are shifted to make the first cursor of a
+/// run. So a new log never issues a cursor of an earlier log again.
+const CURSOR_BITS_PER_MS: u32 = 20;
 
 thread_local! {
-    /// Where a thread writes what is then kept in just as much room as it needs.
+    /// A buffer that each thread reuses, so that the returned text is allocated in its exact size.
     static DRAFT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A place in the log: that of an entry, or the one before the first. Only their order means
-/// something.
+/// A position in the log: that of an entry, or the one before the first entry. Only the order of
+/// cursors has a meaning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
 #[schema(value_type = String)]
 pub struct Cursor(pub u64);
 
 impl Cursor {
-    /// Where the log goes on in a new run after `last`: past what an earlier run may have shown to
-    /// somebody and then lost to a power cut.
+    /// The first cursor of a new run after `last`: greater than all cursors that an earlier run may have
+    /// issued and then lost to a power cut.
     pub fn of_new_run(last: Self, wall: Timestamp) -> Self {
-        let past_last = last.0 + (1 << CURSORS_PER_MS);
-        Self(past_last.max(wall.as_millis() << CURSORS_PER_MS))
+        let past_last = last.0 + (1 << CURSOR_BITS_PER_MS);
+        Self(past_last.max(wall.as_millis() << CURSOR_BITS_PER_MS))
     }
 }
 
@@ -68,43 +68,42 @@ impl<'de> Deserialize<'de> for Cursor {
 /// An entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
-    /// Its place.
+    /// The position of the entry.
     pub cursor: Cursor,
-    /// Whose it is.
+    /// The user.
     pub user: UserId,
-    /// The event as its readers see it, in JSON: written once, with the commit, so that it is the
-    /// same whoever reads it, and however often. [`Damaged`] where the store can no longer read it.
+    /// The event in JSON. It is encoded once, at the commit, so that all readers get the same bytes.
+    /// [`Damaged`] if the store cannot read it.
     pub event: Result<Arc<str>, Damaged>,
 }
 
-/// An event or a record was damaged, for example by the disk. It keeps its place in logs and lists,
-/// so that their readers can name the hole and go on.
+/// Marks a damaged event or record in logs and lists, so that readers can report it and continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it is damaged and cannot be read")]
+#[error("damaged, not readable")]
 pub struct Damaged;
 
-/// What stands for an event that can no longer be read.
+/// The placeholder for a damaged event.
 #[derive(Serialize, ToSchema)]
 pub struct DamagedEvent<'a> {
     user: &'a UserId,
     cursor: Cursor,
-    /// True.
+    /// Always true.
     damaged: bool,
 }
 
-/// What comes after a place in the log.
+/// The size of the log after a cursor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// How many entries.
+    /// The number of entries.
     pub entries: u64,
-    /// Their bytes.
+    /// The size of their events.
     pub bytes: u64,
-    /// When the first of them happened.
+    /// The time of the oldest entry.
     pub oldest: Option<Timestamp>,
 }
 
 impl LogEntry {
-    /// Writes what a transition looks like to the readers of the log.
+    /// Encodes a transition as the JSON that readers of the log get.
     pub fn encode(user: &UserId, transition: &Transition) -> Arc<str> {
         let (id, place) = transition.id;
         let event = Event {
@@ -126,39 +125,39 @@ impl LogEntry {
         json(&event)
     }
 
-    /// Whether the event can no longer be read.
+    /// Whether the event is damaged.
     pub const fn is_damaged(&self) -> bool {
         self.event.is_err()
     }
 
-    /// The event in JSON; of a damaged one, its user, its cursor and `"damaged":true`.
+    /// The event in JSON. For a damaged event: its user, its cursor and `"damaged":true`.
     pub fn json(&self) -> Arc<str> {
-        let hole = DamagedEvent { user: &self.user, cursor: self.cursor, damaged: true };
-        self.event.clone().unwrap_or_else(|Damaged| json(&hole))
+        let placeholder = DamagedEvent { user: &self.user, cursor: self.cursor, damaged: true };
+        self.event.clone().unwrap_or_else(|Damaged| json(&placeholder))
     }
 
-    /// How many bytes the event has; 0 where it is damaged.
+    /// The size of the event; 0 if it is damaged.
     pub fn bytes(&self) -> usize {
         self.event.as_ref().map_or(0, |event| event.len())
     }
 
-    /// Writes the events that are whole as one JSON array.
+    /// Encodes the undamaged events as one JSON array.
     pub fn array(entries: &[Self]) -> String {
         let events: Vec<_> = entries.iter().filter_map(|e| e.event.as_deref().ok()).collect();
         format!("[{}]", events.join(","))
     }
 
-    /// Writes what stands for the damaged events as one JSON array; `None` where all are whole.
+    /// Encodes the placeholders of damaged events as one JSON array; `None` if there are none.
     pub fn holes(entries: &[Self]) -> Option<String> {
         let holes: Vec<_> = entries.iter().filter(|e| e.is_damaged()).map(Self::json).collect();
         (!holes.is_empty()).then(|| format!("[{}]", holes.join(",")))
     }
 
-    /// Reads the transition again.
+    /// Decodes the transition.
     ///
     /// # Errors
     ///
-    /// Where the event is damaged, or none that [`encode`](Self::encode) wrote.
+    /// If the event is damaged, or was not written by [`encode`](Self::encode).
     pub fn transition(&self) -> Result<Transition, serde_json::Error> {
         let event = self.event.as_deref().map_err(serde::de::Error::custom)?;
         let event: Event<'_> = serde_json::from_str(event)?;
@@ -167,7 +166,7 @@ impl LogEntry {
             .split_once('-')
             .and_then(|(id, place)| Some((EventId::from_str(id).ok()?, place.parse().ok()?)));
         Ok(Transition {
-            id: id.ok_or_else(|| serde::de::Error::custom("no id of an event"))?,
+            id: id.ok_or_else(|| serde::de::Error::custom("the id is not an event id"))?,
             at: event.at,
             cause: event.cause,
             version: event.version,
@@ -182,7 +181,7 @@ impl LogEntry {
     }
 }
 
-/// Writes a plain value.
+/// Encodes a value as JSON.
 pub(super) fn json(value: &impl Serialize) -> Arc<str> {
     DRAFT.with_borrow_mut(|draft| {
         draft.clear();
@@ -193,11 +192,11 @@ pub(super) fn json(value: &impl Serialize) -> Arc<str> {
     })
 }
 
-/// A change of a user's state, or of one of its devices', as the log writes it.
+/// A change of a user or of one of its devices, as readers of the log get it.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct Event<'a> {
-    /// The id of what happened, and the transition's place among what came of it: the same however
-    /// often it is delivered.
+    /// The id of the event, and the number of this transition among those that it caused. The same in
+    /// every delivery.
     id: Cow<'a, str>,
     user: Cow<'a, UserId>,
     at: Timestamp,
@@ -205,13 +204,13 @@ pub struct Event<'a> {
     version: u64,
     /// The user's state before and after.
     state: Change,
-    /// The device concerned; null for a change by the server API.
+    /// The changed device; null for a change by the server API.
     terminal: Option<Cow<'a, TerminalChange>>,
-    /// The whole status after it.
+    /// The user's status after the change.
     status: UserStatus<'a>,
-    /// Who kicked.
+    /// The device or back end that kicked.
     by: Option<Cow<'a, Kicker>>,
-    /// Whom a login kicked.
+    /// The devices that a login kicked.
     #[serde(default, skip_serializing_if = "<[Victim]>::is_empty")]
     kicked: Cow<'a, [Victim]>,
     evidence: Evidence,

@@ -1,3 +1,5 @@
+//! A store in memory: it keeps nothing over a restart, except the latest time.
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::future::ready;
@@ -18,46 +20,46 @@ use super::{
 };
 use crate::presence::{NodeId, Sign, Timestamp, UserId};
 
-/// The most entries that the log in memory holds.
+/// The maximum number of entries of the log in memory.
 pub const LOG_ENTRIES_MAX: usize = 100_000;
 
-/// How far ahead this run leaves its time for the next: it does so each second, and versions are made
-/// meanwhile.
+/// How far ahead of the present the saved time is. It is written every second, and the versions of that
+/// second must not be greater.
 const FLOOR_AHEAD: Duration = Duration::from_secs(2);
 
-/// Keeps everything in this process, and loses it on exit.
+/// Keeps everything in memory, and loses it at exit.
 #[derive(Debug)]
 pub struct MemoryStore {
-    /// Nothing is awaited while it is held.
+    /// Not held over an await.
     state: Mutex<Inner>,
     head: watch::Sender<Cursor>,
     retention: Retention,
-    /// The latest time of the run before, where one left it.
+    /// The saved time of the run before, if any.
     latest: Timestamp,
-    /// Where this run leaves its own.
+    /// The file in which this run saves its time.
     floor: Option<Floor>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     users: BTreeMap<UserId, Stored>,
-    /// Users by when they are due, on the process's own time and on the wall clock.
+    /// Users by their deadlines, on the hub's clock and on the wall clock.
     due_running: BTreeSet<(Timestamp, UserId)>,
     due_wall: BTreeSet<(Timestamp, UserId)>,
-    /// Makes revisions, which so only grow, even over a user's oblivion.
+    /// The last revision. Never reused, even after a user is deleted and created again.
     commits: u64,
     log: BTreeMap<Cursor, Kept>,
-    /// Each user's entries, the oldest first.
+    /// The cursors of each user's entries, the oldest first.
     history: HashMap<UserId, VecDeque<Cursor>>,
-    /// The entry before the first that the log still holds.
+    /// The cursor before the oldest entry.
     log_before: Cursor,
     totals: Totals,
     progress: Option<(Cursor, BTreeMap<UserId, Held>)>,
-    /// Dead letters, and whether they were put back.
+    /// Dead letters, and whether each was put back.
     dead: BTreeMap<Cursor, (Dead, bool)>,
 }
 
-/// An entry of the log, with the time it is kept by.
+/// A log entry and its time, from which its age is counted.
 #[derive(Debug)]
 struct Kept {
     entry: LogEntry,
@@ -65,7 +67,7 @@ struct Kept {
 }
 
 impl MemoryStore {
-    /// Makes an empty store; its log holds [`LOG_ENTRIES_MAX`] entries at most.
+    /// Makes an empty store. Its log holds at most [`LOG_ENTRIES_MAX`] entries.
     pub fn new(retention: Retention, wall: Timestamp) -> Self {
         let begin = Cursor::of_new_run(Cursor::default(), wall);
         let state = Inner { log_before: begin, ..Inner::default() };
@@ -74,12 +76,12 @@ impl MemoryStore {
         Self { state: Mutex::new(state), head, retention, latest, floor }
     }
 
-    /// Leaves in a directory what time it is, and nothing else, so that the next run's versions are
-    /// greater even where the clock was set back meanwhile (V2).
+    /// Saves the time in a directory, and nothing else. So the next run's versions are greater even if
+    /// the wall clock was set back (V2).
     ///
     /// # Errors
     ///
-    /// Where that cannot be written.
+    /// If the file cannot be opened or created.
     pub fn with_floor(self, directory: &Path) -> io::Result<Self> {
         let (floor, latest) = Floor::open(directory)?;
         Ok(Self { floor: Some(floor), latest, ..self })
@@ -111,9 +113,9 @@ impl MemoryStore {
             state.log.insert(head, Kept { entry, at: transition.at });
         }
         while state.log.len() > LOG_ENTRIES_MAX {
-            state.forget_first();
+            state.evict_oldest();
         }
-        // While the state is held, for the next commit goes on from there.
+        // Under the lock, because the next commit reads the head.
         if !transitions.is_empty() {
             self.head.send_replace(head);
         }
@@ -132,8 +134,8 @@ impl MemoryStore {
 }
 
 impl Inner {
-    /// Lets the oldest entry go.
-    fn forget_first(&mut self) {
+    /// Evicts the oldest entry.
+    fn evict_oldest(&mut self) {
         let Some((cursor, Kept { entry, .. })) = self.log.pop_first() else { return };
         self.log_before = cursor;
         if let Some(history) = self.history.get_mut(&entry.user) {
@@ -144,7 +146,7 @@ impl Inner {
         }
     }
 
-    /// The oldest entry that the webhook has not dealt with.
+    /// The oldest entry that the webhook has not delivered or given up.
     fn unread(&self) -> Option<Cursor> {
         let (position, held) = self.progress.as_ref()?;
         let next = self.log.range((Bound::Excluded(*position), Bound::Unbounded)).next();
@@ -170,7 +172,7 @@ impl Inner {
                 unread_bytes -= kept.entry.bytes() as u64;
                 lost += 1;
             }
-            self.forget_first();
+            self.evict_oldest();
         }
         lost
     }
@@ -195,12 +197,12 @@ impl Inner {
         };
         let users = self.users.range::<str, _>((from, Bound::Unbounded));
         let users = users.take_while(|(user, _)| user.as_str().starts_with(&among.prefix));
-        let meant = users.filter(|(_, stored)| {
+        let selected = users.filter(|(_, stored)| {
             stored.record.version > 0 && among.states.contains(&stored.record.state())
         });
         let listed =
             |(user, stored): (&UserId, &Stored)| (user.clone(), Ok(Arc::clone(&stored.record)));
-        meant.take(limit).map(listed).collect()
+        selected.take(limit).map(listed).collect()
     }
 
     fn history(&self, user: &UserId, part: Part, limit: usize) -> Vec<LogEntry> {
@@ -243,7 +245,7 @@ impl Inner {
         self.dead.extend(dead);
     }
 
-    fn meant<'a>(&'a self, which: &'a Which) -> impl Iterator<Item = Cursor> + 'a {
+    fn selected<'a>(&'a self, which: &'a Which) -> impl Iterator<Item = Cursor> + 'a {
         let idle = self.dead.iter().filter(|(_, (_, put_back))| !put_back);
         idle.map(|(cursor, _)| *cursor).filter(move |cursor| match which {
             Which::All => true,
@@ -331,7 +333,7 @@ impl Store for MemoryStore {
 
     fn sign(&self, _: NodeId, sign: Sign) -> BoxFuture<'_, Result<(), StoreError>> {
         if let Some(floor) = &self.floor {
-            // Without it all goes on: only a clock that is set back between two runs is not noticed.
+            // An error matters only if the wall clock is set back before the next run.
             floor.write(sign.now + FLOOR_AHEAD).ok();
         }
         ready(Ok(())).boxed()
@@ -392,9 +394,9 @@ impl Outbox for MemoryStore {
 
     fn put_back(&self, which: Which) -> BoxFuture<'_, Result<u64, StoreError>> {
         let mut state = self.state.lock();
-        let meant: Vec<_> = state.meant(&which).collect();
+        let selected: Vec<_> = state.selected(&which).collect();
         let mut count = 0;
-        for cursor in &meant {
+        for cursor in &selected {
             if let Some((dead, put_back)) = state.dead.get_mut(cursor)
                 && !dead.entry.is_damaged()
             {
@@ -407,11 +409,11 @@ impl Outbox for MemoryStore {
 
     fn drop_dead(&self, which: Which) -> BoxFuture<'_, Result<u64, StoreError>> {
         let mut state = self.state.lock();
-        let meant: Vec<_> = state.meant(&which).collect();
-        for cursor in &meant {
+        let selected: Vec<_> = state.selected(&which).collect();
+        for cursor in &selected {
             state.dead.remove(cursor);
         }
-        ready(Ok(meant.len() as u64)).boxed()
+        ready(Ok(selected.len() as u64)).boxed()
     }
 }
 

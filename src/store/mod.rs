@@ -1,8 +1,8 @@
-//! Where user records and the transition log live: the ports, and their adapters.
+//! Stores user records and the transition log: the interfaces and their adapters.
 //!
-//! [`Store`] keeps the records and the log; [`Outbox`] is what the webhook notes of the log. An
-//! adapter holds no rules: it loads a value, and swaps it for another if nobody was faster. What it
-//! has committed, it shows from then on to everybody. Every adapter passes the contract in
+//! [`Store`] keeps the records and the log. [`Outbox`] keeps the webhook's progress in the log. An
+//! adapter contains no rules: it loads a record, and replaces it if its revision has not changed. A
+//! commit is visible to all readers at once. Every adapter passes the contract in
 //! `tests/it/store_contract.rs`.
 
 mod embedded;
@@ -26,22 +26,22 @@ use crate::presence::{
     Census, Due, NodeId, Platform, Record, Revocation, Sign, State, Timestamp, Transition, UserId,
 };
 
-/// Keeps each user's record, the one log of all transitions, and the hubs' signs of life.
+/// Keeps the users' records, the transition log, and the nodes' signs of life.
 pub trait Store: Send + Sync + 'static {
-    /// Loads one user's record; a user never seen has the default record.
+    /// Loads a user's record. An unknown user has the default record.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Damaged`] where it can no longer be read. [`StoreError::Unavailable`].
+    /// [`StoreError::Damaged`] if the record is not readable. [`StoreError::Unavailable`].
     fn load<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Stored, StoreError>>;
 
-    /// Stores a record and what it adds to the log, both or neither. A record that takes the place
-    /// of a damaged one begins the user anew; what is left of the damaged one is kept aside.
+    /// Stores a record and its log entries, both or neither. A commit may replace a damaged record; the
+    /// store then keeps a copy of the damaged row for operators.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Conflict`] when the record is no longer at `expected`: load again and decide
-    /// again. [`StoreError::Unavailable`], when it may or may not have been written.
+    /// [`StoreError::Conflict`] if the record's revision is not `expected`: load the record and apply
+    /// the event again. [`StoreError::Unavailable`]: the commit may have been written or not.
     fn commit<'a>(
         &'a self,
         user: &'a UserId,
@@ -49,7 +49,7 @@ pub trait Store: Send + Sync + 'static {
         commit: Commit,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Names up to `limit` users whose record is due on the process's own time or on the wall
+    /// Returns up to `limit` users with a deadline that has passed, on the hub's clock or on the wall
     /// clock, the most overdue first.
     ///
     /// # Errors
@@ -62,8 +62,8 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>>;
 
-    /// Lists up to `limit` users with their records, in the order of their ids' bytes. A damaged
-    /// record keeps its place among them, by the state that it was last known to be in.
+    /// Lists up to `limit` users with their records, in the byte order of their ids. A user with a
+    /// damaged record is listed by its last known state.
     ///
     /// # Errors
     ///
@@ -81,41 +81,42 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>>;
 
-    /// Says whether it can take a commit: after one that failed, not before writes were proved to
-    /// work again. A sign of life proves them, or not.
+    /// Checks that the store can commit. After a failed commit this fails until a write succeeds, for
+    /// example a sign of life.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
     fn check(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// How many damaged rows were found, in this run, and are still there.
+    /// The number of damaged rows that were found in this run and not repaired.
     fn damaged(&self) -> u64;
 
-    /// The latest time that anything in it bears: a new run's own time begins no earlier, so that
-    /// times and versions only grow (V2).
+    /// The latest time in the store. The clock of a new run does not begin before it, so that times and
+    /// versions only grow (V2).
     fn latest(&self) -> Timestamp;
 
     // The log.
 
-    /// The cursor of the last entry, or of the place before the first, as it moves.
+    /// The cursor of the last entry, or the one before the first entry; receivers are notified of new
+    /// entries.
     fn head(&self) -> watch::Receiver<Cursor>;
 
-    /// Reads up to `limit` entries after a cursor, oldest first; without one, from the oldest that
-    /// is kept. A damaged entry keeps its place among them, and stops nobody.
+    /// Reads up to `limit` entries after a cursor, oldest first; without a cursor, from the oldest entry.
+    /// A damaged entry is returned as such, so that readers can continue.
     ///
     /// # Errors
     ///
-    /// [`StoreError::CursorExpired`] when entries after it are no longer kept, or this log never gave
-    /// it out: one of another log, or of a time that a power cut or an older copy undid.
+    /// [`StoreError::CursorExpired`] if entries after the cursor were trimmed, or if this log never
+    /// issued the cursor: it is from another log, or was lost to a power cut or a restored backup.
     fn log(
         &self,
         after: Option<Cursor>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<LogEntry>, StoreError>>;
 
-    /// Reads up to `limit` of one user's entries that are kept: those after a cursor, oldest first,
-    /// or those before one, newest first. A damaged entry keeps its place among them.
+    /// Reads up to `limit` entries of one user: those after a cursor, oldest first, or those before one,
+    /// newest first. A damaged entry is returned as such.
     ///
     /// # Errors
     ///
@@ -127,39 +128,38 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<LogEntry>, StoreError>>;
 
-    /// Measures what comes after a cursor.
+    /// Measures the log after a cursor.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
     fn backlog(&self, after: Cursor) -> BoxFuture<'_, Result<Backlog, StoreError>>;
 
-    /// Lets go of some of what the log need not keep any longer; to be called each second. Returns
-    /// how many entries went that the webhook had not read.
+    /// Deletes some of the expired log entries; called every second. Returns how many of them the
+    /// webhook had not read.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
     fn trim(&self, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
 
-    // The hubs.
+    // The nodes.
 
-    /// Notes that a hub lives; to be called each second.
+    /// Writes a node's sign of life; called every second.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
     fn sign(&self, node: NodeId, sign: Sign) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// The hubs that live no longer, with their last signs of life, and whose sessions nobody has
-    /// taken over.
+    /// The dead nodes whose sessions are not taken over yet, with their last signs of life.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
     fn lost(&self) -> BoxFuture<'_, Result<Vec<(NodeId, Sign)>, StoreError>>;
 
-    /// Forgets a hub whose sessions another has taken over.
+    /// Removes a dead node after its sessions were taken over.
     ///
     /// # Errors
     ///
@@ -167,79 +167,79 @@ pub trait Store: Send + Sync + 'static {
     fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
-/// A user in a list, and the record where it can be read.
+/// A user in a list, and the record if it is readable.
 pub type Listed = (UserId, Result<Arc<Record>, Damaged>);
 
-/// A record, as it was committed.
+/// A committed record.
 #[derive(Debug, Clone, Default)]
 pub struct Stored {
     /// The record.
     pub record: Arc<Record>,
-    /// When it is due, as it was committed.
+    /// The deadlines that were committed with it.
     pub due: Due,
-    /// Its revision.
+    /// The revision of the record.
     pub revision: Revision,
 }
 
-/// Counts a record's commits.
+/// The revision of a record; changed by each commit. Optimistic lock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Revision(pub u64);
 
-/// What one step writes.
+/// One commit of a record.
 #[derive(Debug, Clone)]
 pub struct Commit {
-    /// The new record; an empty one need not be kept.
+    /// The new record. An empty record is deleted.
     pub record: Arc<Record>,
-    /// When it is due next.
+    /// The next deadlines of the record.
     pub due: Due,
-    /// What goes into the log.
+    /// The new log entries.
     pub transitions: Vec<Transition>,
-    /// Whether it must outlive a power cut before it counts as committed (L9).
+    /// Whether the commit must be on disk, safe from a power cut, before it returns (L9).
     pub sync: bool,
 }
 
-/// Which users to list.
+/// A filter for [`Store::users`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Among {
-    /// Those after this one.
+    /// Only users after this one.
     pub after: Option<UserId>,
-    /// Those whose id begins so.
+    /// Only users whose id has this prefix.
     pub prefix: String,
-    /// Those in one of these states.
+    /// Only users in one of these states.
     pub states: Vec<State>,
 }
 
-/// Which part of a user's history to read.
+/// The part of a user's history to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// What comes after a cursor, oldest first.
+    /// Entries after a cursor, oldest first.
     After(Cursor),
-    /// What comes before a cursor, newest first; without one, from the newest on.
+    /// Entries before a cursor, newest first; without a cursor, from the newest.
     Before(Option<Cursor>),
 }
 
-/// How long the log keeps what.
+/// How long the log keeps entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// An entry is kept that long, and longer where the webhook has not read it.
+    /// The minimum age of deleted entries. Entries that the webhook has not read are kept longer.
     pub log_ttl: Duration,
-    /// The most bytes of entries that are kept for the webhook alone.
+    /// The maximum size of entries that are kept only for the webhook.
     pub backlog_bytes_max: u64,
 }
 
-/// How many terminals and users there are.
+/// The numbers of terminals and users.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// `Online` terminals, by platform.
     pub online: [u64; Platform::ALL.len()],
     /// `PushOnline` terminals, by platform.
     pub push_online: [u64; Platform::ALL.len()],
-    /// Users remembered, by state: `Offline`, `PushOnline`, `Online`.
+    /// Users by state: `Offline`, `PushOnline`, `Online`.
     pub users: [u64; 3],
 }
 
 impl Totals {
-    /// Replaces what one record adds by what its successor adds.
+    /// Replaces the counts of an old record with those of its new version.
     pub fn replace(&mut self, old: &Census, new: &Census) {
         for platform in 0..Platform::ALL.len() {
             swap(&mut self.online[platform], old.online[platform], new.online[platform]);
@@ -257,34 +257,34 @@ fn swap(total: &mut u64, old: u32, new: u32) {
     *total = (*total + u64::from(new)).saturating_sub(u64::from(old));
 }
 
-/// Why a store refused.
+/// An error of a store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// Somebody else committed first; nothing was written.
-    #[error("the record was changed by somebody else")]
+    /// Another commit came first; nothing was written.
+    #[error("revision conflict: another commit changed the record")]
     Conflict,
-    /// The log no longer reaches back that far, or never gave that cursor out.
-    #[error("the log does not reach back that far, or never gave this cursor out")]
+    /// The entries after the cursor were trimmed, or this log never issued the cursor.
+    #[error("the cursor has expired, or this log never issued it")]
     CursorExpired,
-    /// The record can no longer be read. Nothing else is affected.
+    /// The record is not readable. Other users are not affected.
     #[error("the user's record is damaged")]
     Damaged {
-        /// The revision to expect of a commit that begins the user anew.
+        /// The revision that a replacing commit must expect.
         revision: Revision,
-        /// The tokens that were refused, as far as that could still be read (L9).
+        /// The revocation of tokens, if it is still readable (L9).
         revoked: Option<Revocation>,
     },
-    /// It cannot be reached now.
+    /// The store failed.
     #[error("the store is unavailable: {cause}")]
     Unavailable {
-        /// The store's own words, for the log.
+        /// The cause, for the log.
         cause: String,
     },
 }
 
 impl StoreError {
-    /// A store that cannot be reached now.
+    /// Makes [`Unavailable`](Self::Unavailable) from its cause.
     pub fn unavailable(cause: &impl ToString) -> Self {
         Self::Unavailable { cause: cause.to_string() }
     }

@@ -1,3 +1,5 @@
+//! The interface for the webhook's progress and its dead letters.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,35 +9,35 @@ use serde::{Deserialize, Serialize};
 use super::{Cursor, LogEntry, StoreError};
 use crate::presence::{Timestamp, UserId};
 
-/// What the webhook, a reader of the log, notes of its work for its next run.
+/// Keeps the webhook's progress in the log, and its dead letters.
 ///
-/// An adapter keeps the log back to the oldest entry that is not dealt with, up to
+/// An adapter keeps log entries that the webhook has not delivered or given up, up to
 /// [`Retention::backlog_bytes_max`](super::Retention::backlog_bytes_max).
 pub trait Outbox: Send + Sync + 'static {
-    /// What was noted last; `None` where there is no webhook yet.
+    /// The saved progress; `None` if there is none.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
     fn progress(&self) -> BoxFuture<'_, Result<Option<Progress>, StoreError>>;
 
-    /// Notes progress, all of it or nothing.
+    /// Saves progress atomically.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
     fn save(&self, save: Save) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Forgets all progress, where there is no webhook any more, so that the log is kept for nobody;
-    /// dead letters stay.
+    /// Deletes the progress when there is no webhook any more, so that the log is not kept for it. Dead
+    /// letters stay.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
     fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Reads up to `limit` dead letters after a cursor, oldest first: those that were put back, or
-    /// those that were not.
+    /// Reads up to `limit` dead letters after a cursor, oldest first: either those that were put back
+    /// for a retry, or the others.
     ///
     /// # Errors
     ///
@@ -47,22 +49,22 @@ pub trait Outbox: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Dead>, StoreError>>;
 
-    /// Counts the dead letters that were not put back; cheap enough to be asked every few seconds.
+    /// Counts the dead letters that were not put back. Cheap enough for a call every few seconds.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
     fn dead_waiting(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
 
-    /// Puts dead letters back, to be delivered after all; returns how many. One whose event is
-    /// damaged stays: there is nothing to deliver.
+    /// Puts dead letters back for a retry; returns how many. A dead letter with a damaged event cannot
+    /// be delivered, so it stays.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
     fn put_back(&self, which: Which) -> BoxFuture<'_, Result<u64, StoreError>>;
 
-    /// Lets dead letters go that were not put back; returns how many.
+    /// Deletes dead letters that were not put back; returns how many.
     ///
     /// # Errors
     ///
@@ -70,77 +72,76 @@ pub trait Outbox: Send + Sync + 'static {
     fn drop_dead(&self, which: Which) -> BoxFuture<'_, Result<u64, StoreError>>;
 }
 
-/// How far the webhook is.
+/// The webhook's progress.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Everything up to here is dealt with, but for what is held.
+    /// All entries up to here are delivered or given up, except those of held users.
     pub position: Cursor,
-    /// The users whose events wait, because one was refused.
+    /// The users whose events are pending because one failed.
     pub held: Vec<Held>,
-    /// How many events of each of them the log has up to the position, from the first on that is not
-    /// delivered.
+    /// For each held user: the number of log entries from the first pending one up to `position`.
     pub behind: BTreeMap<UserId, usize>,
 }
 
 impl Progress {
-    /// Everything up to here is dealt with, and need not be kept.
+    /// The webhook needs no entry up to this cursor.
     pub fn kept_after(&self) -> Cursor {
         let held = self.held.iter().map(|held| Cursor(held.from.0.saturating_sub(1)));
         held.chain([self.position]).min().unwrap_or_default()
     }
 }
 
-/// A user whose events wait.
+/// A user whose events are pending because one failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// Who.
+    /// The user.
     pub user: UserId,
-    /// The first event that is not delivered.
+    /// The first pending event.
     pub from: Cursor,
-    /// When it was first refused.
+    /// The time of its first failure.
     pub refused: Timestamp,
-    /// For how long the receiver has worked since, in milliseconds.
+    /// How long the receiver has worked since then, in milliseconds.
     #[serde(default)]
     pub worked_ms: u64,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// What came of the last attempt.
+    /// The error of the last attempt.
     pub last_error: String,
 }
 
-/// What changed since progress was last saved.
+/// The changes since the last save.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Save {
-    /// Everything up to here is dealt with, but for what is held.
+    /// All entries up to here are delivered or given up, except those of held users.
     pub position: Cursor,
-    /// Users who are held now, each once.
+    /// New or changed held users, each once.
     pub held: Vec<Held>,
-    /// Users who are held no longer.
+    /// Users who are no longer held.
     pub freed: Vec<UserId>,
-    /// Events that are given up; one that was dead already takes its own place.
+    /// Events that are given up. A dead letter that failed again replaces itself.
     pub dead: Vec<Dead>,
-    /// Dead letters that were put back and are delivered.
+    /// Dead letters that were put back and then delivered.
     pub revived: Vec<Cursor>,
 }
 
-/// A delivery that was given up; its id is its entry's cursor.
+/// A dead letter: an event whose delivery was given up. Its id is the entry's cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dead {
-    /// The entry of the log.
+    /// The log entry.
     pub entry: LogEntry,
-    /// When it was given up.
+    /// The time when it was given up.
     pub at: Timestamp,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// What came of the last attempt.
+    /// The error of the last attempt.
     pub last_error: Arc<str>,
 }
 
-/// Which dead letters.
+/// A selection of dead letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
-    /// Those of these entries.
+    /// The dead letters of these entries.
     These(Vec<Cursor>),
-    /// All.
+    /// All dead letters.
     All,
 }

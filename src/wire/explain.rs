@@ -44,7 +44,7 @@ fn not_json(whole: &str, error: &serde_json::Error) -> String {
     let error = error.to_string();
     let what = without_place(&error);
     let what = match what.split_once("EOF while parsing ") {
-        Some((_, part)) => format!("it ends within {part}"),
+        Some((_, part)) => format!("it ends inside {part}"),
         None => syntax(what).to_owned(),
     };
     format!("{whole} is not valid JSON: {what} (line {line}, column {column})")
@@ -54,19 +54,19 @@ fn not_json(whole: &str, error: &serde_json::Error) -> String {
 fn syntax(what: &str) -> &str {
     match what {
         "expected value" | "expected ident" => "expected a value",
-        "trailing characters" => "something follows its end",
-        "trailing comma" => "a comma stands before the end of a list or an object",
-        "key must be a string" => "the name of a field must be a text in quotes",
-        "invalid number" => "a number is malformed",
-        "number out of range" => "a number is too large",
-        "invalid escape" => "a text has an escape that JSON does not know",
+        "trailing characters" => "unexpected text after the end",
+        "trailing comma" => "trailing comma in a list or an object",
+        "key must be a string" => "a field name must be a text in quotes",
+        "invalid number" => "invalid number",
+        "number out of range" => "number too large",
+        "invalid escape" => "invalid escape in a text",
         // A lone surrogate is half of a character.
         "lone leading surrogate in hex escape"
         | "unexpected end of hex escape"
-        | "invalid unicode code point" => "a text has an escape that is not a whole character",
-        "recursion limit exceeded" => "it is nested too deeply",
+        | "invalid unicode code point" => "incomplete Unicode escape in a text",
+        "recursion limit exceeded" => "nested too deeply",
         _ if what.starts_with("control character ") => {
-            "a text has a control character: write it as an escape, such as \\n"
+            "control character in a text: write it as an escape, such as \\n"
         }
         _ => what,
     }

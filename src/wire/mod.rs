@@ -16,7 +16,7 @@ pub use self::explain::{explain, no_object, read_json, show_given};
 pub use self::frame::{close_frame, ping_frame, text_frame};
 pub use self::push::{KickNotice, KickReason, KickedBy, Push, Reply, ReplyBody, UserStatus};
 pub use self::request::{
-    Legible, LoginRequest, Malformed, Request, TEXT_BYTES_MAX, USERS_MAX, parse,
+    LoginRequest, Malformed, PartialLogin, Request, TEXT_BYTES_MAX, USERS_MAX, parse,
 };
 
 /// The subprotocol; echoed if a client offers it.

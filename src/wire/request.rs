@@ -199,7 +199,7 @@ pub fn parse(text: &str) -> Result<(u64, Request), Malformed> {
 
 /// The readable fields of a malformed login, to log whose it was.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Legible {
+pub struct PartialLogin {
     /// The token, if it is a text.
     pub token: Option<String>,
     /// The platform, if it is known.
@@ -208,7 +208,7 @@ pub struct Legible {
     pub device: Option<String>,
 }
 
-impl Legible {
+impl PartialLogin {
     /// Reads the valid fields of a message.
     pub fn of(text: &str) -> Self {
         let fields: Value = serde_json::from_str(text).unwrap_or_default();
@@ -290,7 +290,7 @@ fn expected(field: &str, what: &str, raw: Option<&RawValue>) -> String {
     let Some(raw) = raw else { return format!("`{field}` is missing: expected {what}") };
     match serde_json::from_str(raw.get()) {
         Ok(given) => format!("`{field}`: expected {what}, got {}", show_given(&given)),
-        Err(_) => format!("`{field}`: expected {what}, got what cannot be read"),
+        Err(_) => format!("`{field}`: expected {what}, got a value that is not valid JSON"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! One connection's actor over a socket in memory, on paused time: every window at its real length.
+//! The actor of a connection over a socket in memory, on paused time: windows have their real length.
 
 mod background;
 mod closing;

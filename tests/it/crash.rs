@@ -1,4 +1,4 @@
-//! A hub that is killed again and again under churn, seen from every side.
+//! A hub process that is killed repeatedly under load; checks the log, the webhook and the statuses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -16,22 +16,22 @@ use tokio_tungstenite::client_async;
 use crate::receiver::{Act, Receiver};
 use crate::support::{Client, SOON, Server, WEBHOOK_SECRET, token, until};
 
-/// Of 200 clients, those who always resume, and those who come and go.
+/// Clients that always resume, and clients that come and go.
 const STEADY: usize = 180;
 const FICKLE: usize = 20;
 const KILLS: usize = 10;
 
-/// What all clients share.
+/// The state that all clients share.
 struct Crowd {
     address: watch::Receiver<SocketAddr>,
-    /// Set at the end: everybody stays as they are.
+    /// Set at the end: clients make no more changes.
     rest: watch::Receiver<bool>,
     acknowledged: Mutex<BTreeSet<(String, u64)>>,
     online: Mutex<BTreeSet<String>>,
 }
 
 impl Crowd {
-    /// Connects and logs in, or resumes, when there is a hub; `None` where it went away meanwhile.
+    /// Connects and logs in or resumes; `None` if the hub was killed meanwhile.
     async fn enter(
         &self,
         user: &str,
@@ -52,7 +52,7 @@ impl Crowd {
         Some((client, reply))
     }
 
-    /// Sets a text, which the hub acknowledges or not.
+    /// Sets a custom status; `None` if the hub was killed meanwhile.
     async fn set(&self, client: &mut Client, user: &str) -> Option<()> {
         let custom = format!("{:x}", rand::random::<u64>());
         let reply = client.try_request(json!({ "type": "set", "custom": custom })).await?;
@@ -65,13 +65,13 @@ impl Crowd {
         self.acknowledged.lock().insert((user.to_owned(), version));
     }
 
-    /// Never leaves by itself, and resumes whenever the hub is back.
+    /// A client that never leaves, and resumes after each restart.
     async fn steady(self: Arc<Self>, user: String) {
         let (mut address, mut session) = (self.address.clone(), None::<String>);
         loop {
             address.mark_unchanged();
             let Some((mut client, reply)) = self.enter(&user, "d", session.as_deref()).await else {
-                // The hub is away: it comes back elsewhere, or is only busy.
+                // The hub is down and returns at another address, or is busy.
                 timeout(Duration::from_millis(50), address.changed()).await.ok();
                 continue;
             };
@@ -83,7 +83,7 @@ impl Crowd {
             self.online.lock().insert(user.clone());
             while self.set(&mut client, &user).await.is_some() {
                 if *self.rest.borrow() {
-                    // It goes on reading, and so answers pings.
+                    // Keeps reading, and so answers pings.
                     client.until_closed().await;
                 }
                 sleep(Duration::from_millis(rand::random_range(5..100))).await;
@@ -92,7 +92,7 @@ impl Crowd {
         }
     }
 
-    /// Comes, takes over from its other device, leaves by one way or another, and never resumes.
+    /// A client that logs in, takes over from its other device, leaves, and never resumes.
     async fn fickle(self: Arc<Self>, user: String) {
         while !*self.rest.borrow() {
             let device = format!("d{}", rand::random_range(0..3));
@@ -109,7 +109,7 @@ impl Crowd {
     }
 }
 
-/// Holds what an observer saw against V5 and V6; returns each user's last status.
+/// Checks V5 and V6 on the events of one observer; returns each user's last status.
 pub(crate) fn fold(what: &str, events: &[Value]) -> BTreeMap<String, Value> {
     let mut seen = BTreeSet::new();
     let mut users: BTreeMap<String, Value> = BTreeMap::new();
@@ -126,7 +126,7 @@ pub(crate) fn fold(what: &str, events: &[Value]) -> BTreeMap<String, Value> {
         assert!(event["version"].as_u64() > Some(version), "{what}: out of order: {event}");
         let mut status = event["status"].clone();
         assert_eq!(status["version"], event["version"]);
-        // In a takeover each status is the one after the whole commit; the states are each its own.
+        // In a takeover all entries have the status after the commit, but each has its own state.
         status["state"] = event["state"]["to"].clone();
         users.insert(user, status);
     }
@@ -150,8 +150,8 @@ pub(crate) async fn read_events(server: &Server) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn t11_v5_a_hub_that_is_killed_again_and_again_loses_nothing_and_nobody() {
-    // It has a bad moment now and then, and now and then it takes events and does not say so.
+async fn t11_v5_repeatedly_killed_hub_loses_no_event_and_no_session() {
+    // The receiver sometimes fails, and sometimes takes events but reports an error.
     let receiver = Receiver::start(|_| match rand::random_range(0..20) {
         0 => Act::Refuse(500),
         1 => Act::Take(502),
@@ -196,7 +196,7 @@ async fn t11_v5_a_hub_that_is_killed_again_and_again_loses_nothing_and_nobody() 
     while let Some(done) = fickle.join_next().await {
         done.expect("a fickle client to end well");
     }
-    // Whoever was there at a kill and did not resume is given up when the window is over.
+    // Sessions that were not resumed after a kill end when their window is over.
     for n in 0..FICKLE {
         server.until_state(&format!("fickle-{n}"), "Offline").await;
     }
@@ -211,8 +211,7 @@ async fn t11_v5_a_hub_that_is_killed_again_and_again_loses_nothing_and_nobody() 
     assert_agreed(&server, &receiver.taken(), &crowd).await;
 }
 
-/// Holds the log, the webhook and the live status against one another, and all of it against what
-/// was acknowledged.
+/// Checks that the log, the webhook and the statuses agree, and that no acknowledged change is lost.
 async fn assert_agreed(server: &Server, posted: &[Value], crowd: &Crowd) {
     let logged = read_events(server).await;
     let (from_log, from_posts) = (fold("the log", &logged), fold("the webhook", posted));
@@ -227,7 +226,10 @@ async fn assert_agreed(server: &Server, posted: &[Value], crowd: &Crowd) {
     }
     for event in &logged {
         let is_steady = event["user"].as_str().is_some_and(|user| user.starts_with("steady"));
-        assert!(!is_steady || event["state"]["to"] == "Online", "seen to leave: {event}");
+        assert!(
+            !is_steady || event["state"]["to"] == "Online",
+            "a steady client went offline: {event}"
+        );
     }
     let version = |event: &Value| {
         let user = event["user"].as_str().expect("a user").to_owned();

@@ -1,4 +1,4 @@
-//! The embedded store's database, and what becomes of it: closed, damaged, removed, full.
+//! The embedded store: restarts, damaged and removed files, full disks.
 
 mod damage;
 mod journal;
@@ -28,13 +28,13 @@ fn open(directory: &Path) -> Result<EmbeddedStore, OpenFault> {
     EmbeddedStore::open(directory, RETENTION, SECOND / 20, &present())
 }
 
-/// Closes a store, so that all of it is in its one file.
+/// Closes a store and checkpoints the database, so that all data is in `presence.db`.
 fn close(store: Arc<EmbeddedStore>, directory: &Path) {
     drop(store);
-    // What is left is written by a thread, which holds the lock until then.
+    // The writer thread holds the lock until all pending commits are written.
     let lock = fs::File::open(directory.join("presence.lock")).expect("the lock");
     lock.lock().expect("it to be free");
-    // The threads that read end when they notice.
+    // The reader threads may still be ending.
     let connection = Connection::open(directory.join("presence.db")).expect("the database");
     connection.busy_timeout(20 * SECOND).expect("a time");
     let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
@@ -51,7 +51,7 @@ fn reopen(directory: &Path) -> EmbeddedStore {
 }
 
 #[tokio::test]
-async fn what_was_committed_is_there_in_the_next_run() {
+async fn commits_survive_a_restart() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     let port: Arc<dyn Store> = Arc::clone(&store) as _;
@@ -83,7 +83,7 @@ async fn what_was_committed_is_there_in_the_next_run() {
     assert_eq!(store.log(Some(Cursor(log[0].cursor.0 - 1)), 10).await.as_ref(), Ok(&log));
     assert!(
         *store.head().borrow() > log[1].cursor,
-        "what a power cut may undo is not counted again"
+        "cursors that a power cut may have lost are not issued again"
     );
     let behind = [(id("bo"), 1)].into();
     assert_eq!(store.progress().await, Ok(Some(Progress { position, held, behind })));
@@ -93,9 +93,9 @@ async fn what_was_committed_is_there_in_the_next_run() {
     assert_eq!((backlog.entries, backlog.bytes), (1, log[1].bytes() as u64));
 }
 
-/// Lists are read from an index, so that a page costs what it shows.
+/// Lists use an index, so that the cost of a page depends on its size.
 #[tokio::test]
-async fn a_database_gets_the_index_that_it_lacks() {
+async fn missing_index_is_created_at_startup() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     log_in(&(Arc::clone(&store) as _), "ana", Platform::Mac, EPOCH).await;
@@ -115,7 +115,7 @@ async fn a_database_gets_the_index_that_it_lacks() {
 }
 
 #[test]
-fn nobody_else_may_read_it() {
+fn files_are_readable_only_by_their_owner() {
     use std::os::unix::fs::PermissionsExt;
     let directory = TempDir::new().expect("a directory");
     let _store = open(directory.path()).expect("a store");
@@ -126,7 +126,7 @@ fn nobody_else_may_read_it() {
 }
 
 #[test]
-fn a_directory_is_one_hubs_alone() {
+fn second_hub_on_the_same_directory_is_refused() {
     let directory = TempDir::new().expect("a directory");
     let _store = open(directory.path()).expect("a store");
     let Err(fault) = open(directory.path()) else { panic!("a second hub") };
@@ -134,7 +134,7 @@ fn a_directory_is_one_hubs_alone() {
 }
 
 #[test]
-fn what_is_no_database_of_ours_is_left_alone() {
+fn foreign_newer_and_invalid_databases_are_refused_untouched() {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("presence.db");
     fs::write(&path, "a shopping list\n".repeat(100)).expect("to write");
@@ -151,7 +151,7 @@ fn what_is_no_database_of_ours_is_left_alone() {
     assert!(matches!(open(directory.path()), Err(OpenFault::Newer(9) | OpenFault::Locked)));
 }
 
-/// A database with some users, in one file.
+/// Makes a database with 200 users, in one file.
 async fn filled(directory: &Path) {
     let store = Arc::new(open(directory).expect("a store"));
     for n in 0..200 {
@@ -161,7 +161,7 @@ async fn filled(directory: &Path) {
 }
 
 #[tokio::test]
-async fn a_truncated_database_is_refused() {
+async fn truncated_database_is_refused() {
     let directory = TempDir::new().expect("a directory");
     filled(directory.path()).await;
     let file = fs::File::options().write(true).open(directory.path().join("presence.db"));
@@ -172,7 +172,7 @@ async fn a_truncated_database_is_refused() {
     assert!(matches!(fault, OpenFault::Damaged(_)), "{fault}");
 }
 
-/// Copies what a hub that was killed leaves, to do something to it.
+/// Copies the files of an open store, as a killed hub leaves them.
 fn copy_of(directory: &Path) -> TempDir {
     let copy = TempDir::new().expect("a directory");
     let journals = ["presence.journal-0", "presence.journal-1"];
@@ -190,7 +190,7 @@ fn cut(directory: &Path, name: &str, length: u64) {
 }
 
 #[tokio::test]
-async fn an_empty_database_does_not_pass_for_a_new_one() {
+async fn emptied_or_removed_database_is_refused() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     log_in(&(Arc::clone(&store) as _), "ana", Platform::Mac, EPOCH).await;
@@ -207,12 +207,12 @@ async fn an_empty_database_does_not_pass_for_a_new_one() {
         }
         fs::remove_file(copy.path().join("presence.db")).expect("to remove");
         assert!(matches!(open(copy.path()), Err(OpenFault::Damaged(_))));
-        assert!(fs::read(&log).ok() == before, "what is left is left alone");
+        assert!(fs::read(&log).ok() == before, "other files are not changed");
     }
 }
 
 #[tokio::test]
-async fn garbage_in_a_database_is_noticed() {
+async fn garbage_in_the_database_is_detected() {
     let directory = TempDir::new().expect("a directory");
     filled(directory.path()).await;
     let path = directory.path().join("presence.db");
@@ -225,13 +225,13 @@ async fn garbage_in_a_database_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_flipped_byte_is_never_read_as_a_state() {
+async fn flipped_bits_are_detected_by_checksums() {
     let directory = TempDir::new().expect("a directory");
     filled(directory.path()).await;
     let path = directory.path().join("presence.db");
     let (mut bytes, mut file) = (Vec::new(), fs::File::open(&path).expect("the database"));
     file.read_to_end(&mut bytes).expect("to read");
-    // A digit of a time in every record and every event.
+    // Change one digit of a time in every record and every event.
     let time = EPOCH.as_millis().to_string();
     let places: Vec<_> = (0..bytes.len() - time.len())
         .filter(|at| bytes[*at..].starts_with(time.as_bytes()))
@@ -252,7 +252,7 @@ async fn a_flipped_byte_is_never_read_as_a_state() {
 }
 
 #[tokio::test]
-async fn a_user_whose_name_was_damaged_does_not_pass_for_one_who_is_unknown() {
+async fn user_with_a_damaged_id_is_not_read_as_unknown() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     log_in(&(Arc::clone(&store) as _), "somebody-unmistakable", Platform::Mac, EPOCH).await;
@@ -271,17 +271,17 @@ async fn a_user_whose_name_was_damaged_does_not_pass_for_one_who_is_unknown() {
             refused += 1;
             continue;
         }
-        // In the log, it is found when it is read.
+        // Damage in the log is detected when the entry is read.
         let store = Arc::new(opened.unwrap_or_else(|_| reopen(directory.path())));
         let stored = Store::load(&*store, &id("somebody-unmistakable")).await;
         assert_ne!(stored.expect("a record").record.version, 0);
         close(store, directory.path());
     }
-    assert!(refused >= 3, "the record's own place, and those in the indexes");
+    assert!(refused >= 3, "in the record and in the indexes");
 }
 
 #[test]
-fn a_hub_that_cannot_have_its_store_says_so_and_stops() {
+fn hub_exits_with_an_error_if_the_store_cannot_be_opened() {
     let directory = TempDir::new().expect("a directory");
     fs::create_dir(directory.path().join("data")).expect("a directory");
     fs::write(directory.path().join("data/presence.db"), "no database").expect("to write");
@@ -312,8 +312,8 @@ async fn try_login(client: &mut Client, user: &str) -> Option<String> {
     reply["error"]["code"].as_str().map(str::to_owned)
 }
 
-/// Logs users in until one is refused, because the store takes nothing more; returns how many it
-/// took.
+/// Logs users in until one is refused, because the store is full; returns how many
+/// were accepted.
 async fn log_in_until_refused(server: &Server) -> (usize, Vec<Client>) {
     let mut clients = Vec::new();
     loop {
@@ -324,12 +324,12 @@ async fn log_in_until_refused(server: &Server) -> (usize, Vec<Client>) {
             Some("unavailable") => return (clients.len(), clients),
             Some(other) => panic!("{user}: {other}"),
         }
-        assert!(clients.len() < 5000, "it takes everything");
+        assert!(clients.len() < 5000, "no login was refused");
     }
 }
 
 #[tokio::test]
-async fn a_hub_whose_directory_was_removed_takes_nothing_more_and_says_so() {
+async fn removed_data_directory_stops_commits_and_is_logged() {
     let server = Server::start(&[]);
     let (_ana, _) = server.login("ana", "mac").await;
     fs::remove_dir_all(server.directory.path().join("data")).expect("to remove");
@@ -338,13 +338,13 @@ async fn a_hub_whose_directory_was_removed_takes_nothing_more_and_says_so() {
     assert_eq!(bo.until_closed().await.1, Some(4006));
     until("not ready", async || !is_ready(&server).await).await;
     server.until_logged(&["ERROR", "was removed"]).await;
-    assert_eq!(server.user("ana").await["state"], "Online", "what is known is told");
+    assert_eq!(server.user("ana").await["state"], "Online", "cached statuses are still served");
     assert_eq!(server.user("bo").await["state"], "Offline");
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
 #[tokio::test]
-async fn a_hub_whose_log_was_removed_saves_what_it_said_and_takes_nothing_more() {
+async fn removed_wal_stops_commits_and_loses_no_acknowledged_login() {
     let mut server = Server::start(&[]);
     let (_ana, _) = server.login("ana", "mac").await;
     fs::remove_file(server.directory.path().join("data/presence.db-wal")).expect("to remove");
@@ -360,13 +360,13 @@ async fn a_hub_whose_log_was_removed_saves_what_it_said_and_takes_nothing_more()
 }
 
 #[tokio::test]
-async fn a_hub_whose_files_are_truncated_takes_nothing_more_and_says_so() {
+async fn truncated_files_stop_commits_and_are_logged() {
     for name in ["presence.db", "presence.db-wal", "presence.journal-0"] {
         let server = Server::start(&[]);
         let (_ana, _) = server.login("ana", "mac").await;
         let data = server.directory.path().join("data");
         let length = || fs::metadata(data.join("presence.db")).expect("the database").len();
-        // What is cut off before the first checkpoint is there again after it, for that writes all of it.
+        // The first checkpoint rewrites the whole file and would undo the truncation: wait for it.
         until("a checkpoint", async || length() > 4096).await;
         cut(&data, name, 0);
         log_in_until_refused(&server).await;
@@ -375,7 +375,7 @@ async fn a_hub_whose_files_are_truncated_takes_nothing_more_and_says_so() {
     }
 }
 
-/// Whether this process may mount things in a namespace of its own.
+/// Whether this process may mount file systems in its own namespace.
 fn may_mount() -> bool {
     let mount = ["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"];
     let tried = Command::new("unshare").args(mount).stderr(Stdio::null()).status();
@@ -388,7 +388,7 @@ fn on_a_small_disk() -> Server {
     Server::under(&["unshare", "-m", "sh", "-c", script], &[])
 }
 
-/// Looks for so long whether the hub ever says that it is ready.
+/// Checks for this time that the hub is not ready.
 async fn stays_unready(server: &Server, millis: u64) {
     let begun = now_millis();
     until("that time to pass", async || {
@@ -399,8 +399,8 @@ async fn stays_unready(server: &Server, millis: u64) {
 }
 
 #[tokio::test]
-async fn a_disk_that_fills_up_while_nothing_is_committed_shows_within_seconds() {
-    assert!(may_mount(), "this test mounts a file system in a namespace of its own, and may not");
+async fn full_disk_is_detected_within_seconds_without_commits() {
+    assert!(may_mount(), "this test needs permission to mount a file system in its own namespace");
     let server = on_a_small_disk();
     let (_ana, _) = server.login("ana", "mac").await;
     until("ready", async || is_ready(&server).await).await;
@@ -413,10 +413,10 @@ async fn a_disk_that_fills_up_while_nothing_is_committed_shows_within_seconds() 
     in_its_namespace(&server, "rm data/other");
     until("ready again", async || is_ready(&server).await).await;
     let (_bo, _) = server.login("bo", "mac").await;
-    server.until_logged(&["INFO", "takes what happens again"]).await;
+    server.until_logged(&["INFO", "store available again"]).await;
 }
 
-/// Runs a command where the hub's file system is mounted, in the directory that the hub runs in.
+/// Runs a command in the hub's mount namespace and working directory.
 fn in_its_namespace(server: &Server, command: &str) {
     let command = format!("cd {} && {command}", server.directory.path().display());
     let pid = server.pid().to_string();
@@ -424,14 +424,14 @@ fn in_its_namespace(server: &Server, command: &str) {
     assert!(done.expect("nsenter").success(), "{command}");
 }
 
-/// Gives that file system more room.
+/// Enlarges that file system.
 fn enlarge(server: &Server) {
     in_its_namespace(server, "mount -o remount,size=64m data");
 }
 
 #[test]
-fn a_read_only_directory_is_told_at_the_start() {
-    assert!(may_mount(), "this test mounts a file system in a namespace of its own, and may not");
+fn read_only_directory_is_reported_at_startup() {
+    assert!(may_mount(), "this test needs permission to mount a file system in its own namespace");
     let directory = TempDir::new().expect("a directory");
     let script = "mkdir data && mount -t tmpfs -o ro tmpfs data && exec \"$0\"";
     let mut hub = Command::new("unshare");
@@ -444,25 +444,27 @@ fn a_read_only_directory_is_told_at_the_start() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_told_and_outlived() {
-    assert!(may_mount(), "this test mounts a file system in a namespace of its own, and may not");
+async fn full_disk_is_logged_and_the_hub_recovers() {
+    assert!(may_mount(), "this test needs permission to mount a file system in its own namespace");
     let server = on_a_small_disk();
     let (accepted, _clients) = log_in_until_refused(&server).await;
     let refused = format!("user-{accepted}");
     until("not ready", async || !is_ready(&server).await).await;
-    server.until_logged(&["ERROR", "the store takes nothing"]).await;
+    server.until_logged(&["ERROR", "store unavailable"]).await;
     assert_eq!(server.user(&refused).await["state"], "Offline", "no false state");
     assert_eq!(server.user("user-0").await["state"], "Online");
-    // A sign of life, each second, takes little room, and makes nothing well.
+    // Signs of life are small and may still fit; they must not make the hub ready.
     stays_unready(&server, 3000).await;
     let mut late = server.connect().await;
     assert_eq!(try_login(&mut late, &refused).await.as_deref(), Some("unavailable"));
     stays_unready(&server, 2000).await;
-    server.until_logged(&["WARN", "a request was refused: the store failed"]).await;
-    server.until_logged(&["WARN", "a client's request was refused: the store failed"]).await;
-    let warnings = |log: &str| log.lines().filter(|l| l.contains("the store failed")).count();
+    server.until_logged(&["WARN", "HTTP request refused: store unavailable"]).await;
+    server.until_logged(&["WARN", "client request refused: store unavailable"]).await;
+    let warnings = |log: &str| {
+        log.lines().filter(|l| l.contains("request refused: store unavailable")).count()
+    };
     assert!(warnings(&server.log()) <= 2, "once a minute of each kind: {}", server.log());
-    assert!(!server.log().contains("takes what happens again"), "{}", server.log());
+    assert!(!server.log().contains("store available again"), "{}", server.log());
 
     enlarge(&server);
     until("ready again", async || is_ready(&server).await).await;

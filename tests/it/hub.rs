@@ -24,7 +24,7 @@ fn login(hub: &Hub, platform: Platform, device: &str, serial: u64) -> (SessionId
     login_at(hub, hub.node(), platform, device, serial)
 }
 
-/// The same on a hub of another name.
+/// The same on another node.
 fn login_at(
     hub: &Hub,
     node: NodeId,
@@ -49,8 +49,8 @@ fn login_at(
     (session, EventKind::Login(Box::new(login)))
 }
 
-/// Holds the whole log against V2 and V5: of each user, every entry begins where the one before
-/// ended, at a greater version, and none comes twice; the record is what the last one left.
+/// Checks V2 and V5 on the whole log: each entry of a user begins with the state of the one before, has
+/// a greater version, and occurs once. The last entry matches the record.
 async fn assert_chained(store: &dyn Store) {
     let log = store.log(None, usize::MAX).await.expect("the log");
     let mut last: BTreeMap<UserId, (State, u64)> = BTreeMap::new();

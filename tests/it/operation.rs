@@ -102,7 +102,7 @@ async fn a_client_that_does_not_read_cannot_delay_shutdown_beyond_the_drain() {
     let (_deaf, _) = server.login("ann", "linux").await;
     server.signal(Signal::INT);
     assert!(server.until_exit().await.success());
-    server.until_logged(&["not all were gone in time"]).await;
+    server.until_logged(&["drain timed out"]).await;
 }
 
 #[tokio::test]

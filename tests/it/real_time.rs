@@ -1,6 +1,6 @@
-//! The real hub over real sockets in real time: windows at full length, a stopped process, storms.
+//! The hub process over real sockets in real time: windows at full length, a stopped process, storms.
 //!
-//! What took how long is read from the hub's own times, so that a busy machine blurs nothing.
+//! Durations come from the timestamps of the hub, so that a busy machine does not distort them.
 
 mod storms;
 mod windows;
@@ -15,12 +15,12 @@ use tokio::task::JoinHandle;
 
 use crate::support::{Client, Heard, Server};
 
-/// Longer than anything here takes.
+/// A timeout longer than any test here.
 const LONG: Duration = Duration::from_secs(400);
-/// How much may be heard that the test has not looked at.
+/// The maximum number of unread messages.
 const HEARD_MAX: usize = 64 * 1024;
 
-/// A client that reads all the time, and so answers pings.
+/// A client that always reads, and so answers pings.
 struct Listener {
     heard: mpsc::Receiver<Heard>,
     reading: JoinHandle<()>,
@@ -41,14 +41,14 @@ impl Listener {
             while is_open {
                 let what = client.hear().await;
                 is_open = what != Heard::Gone;
-                // A test that does not look any more has ended.
+                // An error means that the test has ended.
                 hear.try_send(what).ok();
             }
         });
         Self { heard, reading }
     }
 
-    /// Somebody who watches users.
+    /// A client that watches users.
     async fn watching(server: &Server, users: &[String]) -> Self {
         let (mut client, _) = server.login("watcher", "linux").await;
         for users in users.chunks(200) {
@@ -65,26 +65,26 @@ impl Listener {
         }
     }
 
-    /// The next status of a user, which is in a state.
+    /// Expects the next status to be this user in this state.
     async fn state(&mut self, user: &str, state: &str) -> Value {
         let status = self.message().await;
         assert_eq!((&status["user"], &status["state"]), (&json!(user), &json!(state)), "{status}");
         status
     }
 
-    /// Whether nothing was heard since it was last looked at.
+    /// Whether there is no unread message.
     fn heard_nothing(&mut self) -> bool {
         self.heard.is_empty()
     }
 }
 
-/// A client that sends something each `every`, and reads nothing at all.
+/// A client that sends a pong each `every`, and reads nothing.
 fn sends(mut client: Client, every: Duration) -> JoinHandle<()> {
     tokio::spawn(async move {
         loop {
-            let ping = [0x8a, 0x80, 0, 0, 0, 0];
-            // An unasked pong, masked with zeros; who is cut off while sending is seen as lost.
-            if client.socket.get_mut().write_all(&ping).await.is_err() {
+            let pong = [0x8a, 0x80, 0, 0, 0, 0];
+            // Masked with zeros. If the hub closes the connection, the test sees the user go offline.
+            if client.socket.get_mut().write_all(&pong).await.is_err() {
                 return;
             }
             tokio::time::sleep(every).await;
@@ -92,7 +92,7 @@ fn sends(mut client: Client, every: Duration) -> JoinHandle<()> {
     })
 }
 
-/// A client that takes what the hub sends, and answers nothing.
+/// A client that reads everything and sends nothing.
 fn receives(client: Client) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut stream: TcpStream = client.socket.into_inner();
@@ -103,10 +103,10 @@ fn receives(client: Client) -> JoinHandle<()> {
 
 /// A time in a message.
 fn millis(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("{value} is no time"))
+    value.as_u64().unwrap_or_else(|| panic!("{value} is not a time"))
 }
 
-/// How long before its end a session was last heard, by the hub's own times.
+/// The time from `last_seen` to the end of the session, by the hub's clock.
 fn silence_of(status: &Value) -> Duration {
     Duration::from_millis(millis(&status["since"]) - millis(&status["last_seen"]))
 }

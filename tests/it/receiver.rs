@@ -1,4 +1,4 @@
-//! A receiver of webhooks that does what a test tells it to.
+//! A webhook receiver that tests control.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,32 +14,32 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-/// What it does with a request.
+/// What the receiver does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Act {
     /// Takes the events, and answers with this status.
     Take(u16),
-    /// Takes the events, and answers with JSON of so many bytes.
+    /// Takes the events, and answers with JSON of this many bytes.
     TakeAtLength(usize),
     /// Answers with this status, and takes nothing.
     Refuse(u16),
-    /// Answers with this status and says why, and takes nothing.
+    /// Answers with this status and this body, and takes nothing.
     RefuseFor(u16, &'static str),
     /// Takes nothing, and never answers.
     Hang,
-    /// Takes the events, and answers when nobody waits any more.
+    /// Takes the events, and answers after the timeout of the hub.
     TakeLate,
-    /// Closes the connection without a word.
+    /// Closes the connection without an answer.
     Reset,
-    /// Sends it elsewhere.
+    /// Answers with a redirect.
     Redirect,
-    /// Answers with this status, takes nothing, and asks to be left alone for so many seconds.
+    /// Answers with this status and `Retry-After` in seconds, and takes nothing.
     LeaveAlone(u16, &'static str),
 }
 
 type Decide = dyn Fn(&Value) -> Act + Send + Sync;
 
-/// A request that came, whatever became of it.
+/// A request that arrived.
 #[derive(Debug, Clone)]
 pub(crate) struct Came {
     pub(crate) path: String,
@@ -56,7 +56,7 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// Starts one that decides by the body.
+    /// Starts a receiver that chooses its answer by the body.
     pub(crate) async fn start(decide: impl Fn(&Value) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let receiver = Self {
@@ -77,22 +77,22 @@ impl Receiver {
         receiver
     }
 
-    /// Where it is.
+    /// The URL of the receiver.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/hook", self.address)
     }
 
-    /// Has it decide otherwise from now on.
+    /// Replaces the function that chooses the answer.
     pub(crate) fn set(&self, decide: impl Fn(&Value) -> Act + Send + Sync + 'static) {
         *self.decide.lock() = Arc::new(decide);
     }
 
-    /// The events that it took.
+    /// The events that were taken.
     pub(crate) fn taken(&self) -> Vec<Value> {
         self.taken.lock().clone()
     }
 
-    /// The requests that came.
+    /// All requests that arrived.
     pub(crate) fn came(&self) -> Vec<Came> {
         self.came.lock().clone()
     }
@@ -125,7 +125,7 @@ async fn receive(State(receiver): State<Receiver>, request: Request) -> Response
             tokio::time::sleep(Duration::from_secs(30)).await;
             StatusCode::OK.into_response()
         }
-        Act::Reset => panic!("the connection ends without a word"),
+        Act::Reset => panic!("closes the connection without an answer"),
         Act::Redirect => {
             (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "/elsewhere")]).into_response()
         }
@@ -135,7 +135,7 @@ async fn receive(State(receiver): State<Receiver>, request: Request) -> Response
     }
 }
 
-/// The events of a request; a callback of Tencent's form is one itself.
+/// The events of a request. A callback in Tencent's format is one event.
 fn events(body: &Value) -> Vec<Value> {
     body["events"].as_array().cloned().unwrap_or_else(|| vec![body.clone()])
 }

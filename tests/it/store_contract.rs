@@ -1,4 +1,4 @@
-//! What every store must do; instantiated once for each adapter.
+//! The contract of stores, run for each adapter.
 
 mod readers;
 
@@ -22,7 +22,7 @@ use crate::lab::{EPOCH, SECOND, id};
 
 const LOG_TTL: Duration = Duration::from_secs(3600);
 
-/// A store by both its ports, and the directory that it lives in, if any.
+/// A store by both interfaces, and its directory, if any.
 struct Made {
     store: Arc<dyn Store>,
     outbox: Arc<dyn Outbox>,
@@ -43,30 +43,30 @@ macro_rules! contract {
     };
 }
 
-/// Every clause of the contract, for one adapter.
+/// The contract's tests for one adapter.
 macro_rules! adapter {
     ($adapter:ident, $make:expr) => {
         contract! {
             $adapter: $make =>
-                a_user_never_seen_has_the_default_record
-                what_was_committed_is_loaded
-                a_stale_commit_is_refused_whole
-                a_revision_never_comes_back_after_its_record_was_emptied
-                an_emptied_record_leaves_the_counts_and_what_is_due
-                the_most_overdue_come_first_on_both_clocks
-                no_more_are_due_than_were_asked_for
-                a_record_is_due_as_it_was_last_committed
-                the_counts_equal_a_recount
-                the_log_is_in_the_order_of_the_commits
-                the_log_is_read_in_pieces_from_any_cursor
-                what_is_too_old_leaves_the_log_and_its_cursors_say_so
+                unknown_user_has_the_default_record
+                committed_record_is_loaded
+                stale_commit_is_refused_without_effects
+                revisions_are_never_reused_after_a_record_was_emptied
+                emptied_record_is_removed_from_totals_and_due_users
+                most_overdue_users_come_first_on_both_clocks
+                due_users_are_limited
+                due_time_is_that_of_the_last_commit
+                totals_equal_a_recount
+                log_is_in_commit_order
+                log_can_be_read_in_pages_from_any_cursor
+                expired_entries_are_trimmed_and_their_cursors_expire
                 users_are_listed_in_order_by_prefix_and_state
-                a_history_is_read_both_ways
-                a_backlog_is_measured_from_any_cursor
-                the_log_is_kept_for_the_webhook_up_to_a_size
-                progress_is_kept_and_forgotten
-                dead_letters_are_put_back_or_dropped
-                racing_commits_land_one_after_the_other
+                history_can_be_read_in_both_directions
+                backlog_is_measured_from_any_cursor
+                log_is_kept_for_the_webhook_up_to_a_size
+                webhook_progress_is_saved_and_cleared
+                dead_letters_can_be_retried_or_dropped
+                racing_commits_are_each_applied_once
                 racing_users_do_not_disturb_each_other
         }
     };
@@ -88,7 +88,7 @@ fn memory() -> Made {
     Made::of(MemoryStore::new(RETENTION, EPOCH), None)
 }
 
-/// A moment of a machine's life.
+/// A sign of life at the epoch.
 pub(crate) fn present() -> Sign {
     Sign { boot: "a".into(), up_ms: 0, wall: EPOCH, now: EPOCH, stalls: Arc::default() }
 }
@@ -99,7 +99,7 @@ fn embedded() -> Made {
     Made::of(store.expect("a store"), Some(directory))
 }
 
-// What is committed: records and transitions as the rules make them.
+// Records and transitions, made by the rules.
 
 fn policy() -> Policy {
     Policy {
@@ -114,11 +114,11 @@ fn happens(record: &Record, kind: EventKind, at: Timestamp) -> (Record, Vec<Tran
     let event = Event { id: EventId(rand::random()), kind };
     let moment = Moment { now: at, wall: at, stalls: Arc::default(), heard: Vec::new() };
     let outcome = step(record, &event, &policy(), &moment);
-    assert!(!outcome.transitions.is_empty(), "nothing came of {event:?}");
+    assert!(!outcome.transitions.is_empty(), "no transition for {event:?}");
     (outcome.record, outcome.transitions)
 }
 
-/// The record after somebody logged in on a platform.
+/// The record after a login on a platform.
 fn logged_in(record: &Record, platform: Platform, at: Timestamp) -> (Record, Vec<Transition>) {
     let login = Login {
         session: SessionId(rand::random()),
@@ -135,7 +135,7 @@ fn logged_in(record: &Record, platform: Platform, at: Timestamp) -> (Record, Vec
     happens(record, EventKind::Login(Box::new(login)), at)
 }
 
-/// The record after its earliest session's connection was closed.
+/// The record after the connection of its first session was closed.
 fn closed(record: &Record, at: Timestamp) -> (Record, Vec<Transition>) {
     let terminal = &record.terminals[0];
     let origin = Origin { session: terminal.session, connection: terminal.connection };
@@ -175,9 +175,9 @@ async fn log(store: &Arc<dyn Store>, after: Option<Cursor>) -> Vec<(Cursor, User
     entries.iter().map(|entry| (entry.cursor, entry.user.clone(), transition(entry))).collect()
 }
 
-// The clauses.
+// The tests.
 
-async fn a_user_never_seen_has_the_default_record(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn unknown_user_has_the_default_record(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     let stored = store.load(&id("nobody")).await.expect("a record");
     assert_eq!((&*stored.record, stored.revision), (&Record::default(), Revision::default()));
     assert_eq!(store.totals().await, Ok(Totals::default()));
@@ -185,7 +185,7 @@ async fn a_user_never_seen_has_the_default_record(store: &Arc<dyn Store>, _: &Ar
     assert_eq!(log(store, None).await, []);
 }
 
-async fn what_was_committed_is_loaded(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn committed_record_is_loaded(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     let odd = ["ana", "ANA", "a n a", "阿娜", "a/../b", "a\u{301}", &"x".repeat(128)];
     let mut expected = BTreeMap::new();
     for user in odd {
@@ -198,7 +198,7 @@ async fn what_was_committed_is_loaded(store: &Arc<dyn Store>, _: &Arc<dyn Outbox
     }
 }
 
-async fn a_stale_commit_is_refused_whole(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn stale_commit_is_refused_without_effects(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     let user = id("ana");
     let stale = store.load(&user).await.expect("a record");
     let first = log_in(store, "ana", Platform::Web, EPOCH).await;
@@ -222,11 +222,11 @@ async fn a_stale_commit_is_refused_whole(store: &Arc<dyn Store>, _: &Arc<dyn Out
         store.due(EPOCH + LOG_TTL * 1000, EPOCH + LOG_TTL * 1000, 10).await,
         log(store, None).await,
     );
-    assert_eq!(after, before, "neither counts, nor what is due, nor the log");
+    assert_eq!(after, before, "totals, due users and the log are unchanged");
     assert_eq!(store.due(EPOCH, EPOCH, 10).await, Ok(Vec::new()));
 }
 
-async fn a_revision_never_comes_back_after_its_record_was_emptied(
+async fn revisions_are_never_reused_after_a_record_was_emptied(
     store: &Arc<dyn Store>,
     _: &Arc<dyn Outbox>,
 ) {
@@ -240,7 +240,7 @@ async fn a_revision_never_comes_back_after_its_record_was_emptied(
         put(store, &user, Record::default(), Due::default(), Vec::new()).await.expect("a commit");
         let emptied = store.load(&user).await.expect("a record");
         assert!(emptied.record.is_empty());
-        // Whoever still holds what was there before must not win.
+        // A commit with an old revision must conflict.
         for revision in &seen {
             let (record, transitions) = logged_in(&full.record, Platform::Mac, EPOCH);
             let due = Due::default();
@@ -253,7 +253,7 @@ async fn a_revision_never_comes_back_after_its_record_was_emptied(
     }
 }
 
-async fn an_emptied_record_leaves_the_counts_and_what_is_due(
+async fn emptied_record_is_removed_from_totals_and_due_users(
     store: &Arc<dyn Store>,
     _: &Arc<dyn Outbox>,
 ) {
@@ -263,10 +263,10 @@ async fn an_emptied_record_leaves_the_counts_and_what_is_due(
     put(store, &id("ana"), Record::default(), Due::default(), Vec::new()).await.expect("a commit");
     assert_eq!(store.due(late, late, 10).await, Ok(Vec::new()));
     assert_eq!(store.totals().await, Ok(Totals::default()));
-    assert_eq!(log(store, None).await.len(), 1, "the log remembers");
+    assert_eq!(log(store, None).await.len(), 1, "the log is kept");
 }
 
-/// Makes a user due so many seconds after the epoch, on the process's own time and on the wall's.
+/// Makes a user due at these seconds after the epoch, on the hub's clock and on the wall clock.
 async fn make_due(store: &Arc<dyn Store>, user: &str, running: Option<u64>, wall: Option<u64>) {
     let at = |secs: Option<u64>| secs.map(|secs| EPOCH + Duration::from_secs(secs));
     let (record, transitions) = logged_in(&Record::default(), Platform::Web, EPOCH);
@@ -280,7 +280,7 @@ async fn due(store: &Arc<dyn Store>, running: u64, wall: u64, limit: usize) -> V
     users.iter().map(ToString::to_string).collect()
 }
 
-async fn the_most_overdue_come_first_on_both_clocks(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn most_overdue_users_come_first_on_both_clocks(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     make_due(store, "r10", Some(10), None).await;
     make_due(store, "w20", None, Some(20)).await;
     make_due(store, "r30", Some(30), None).await;
@@ -289,16 +289,16 @@ async fn the_most_overdue_come_first_on_both_clocks(store: &Arc<dyn Store>, _: &
     make_due(store, "both", Some(50), Some(35)).await;
 
     assert_eq!(due(store, 9, 19, 10).await, [""; 0]);
-    assert_eq!(due(store, 10, 0, 10).await, ["r10"], "a deadline that has come has passed");
+    assert_eq!(due(store, 10, 0, 10).await, ["r10"], "due exactly at the deadline");
     assert_eq!(due(store, 0, 20, 10).await, ["w20"]);
-    // The same moment on both clocks, then clocks that are apart.
+    // First with equal clocks, then with different ones.
     assert_eq!(due(store, 60, 60, 10).await, ["r10", "w20", "r30", "both", "w40"]);
     assert_eq!(due(store, 31, 100, 10).await, ["w20", "both", "w40", "r10", "r30"]);
     assert_eq!(due(store, 31, 100, 2).await, ["w20", "both"], "neither clock starves the other");
     assert_eq!(due(store, 100, 21, 2).await, ["r10", "r30"]);
 }
 
-async fn no_more_are_due_than_were_asked_for(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn due_users_are_limited(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     for n in 0..20 {
         make_due(store, &format!("user-{n:02}"), Some(100 + n), None).await;
     }
@@ -308,19 +308,19 @@ async fn no_more_are_due_than_were_asked_for(store: &Arc<dyn Store>, _: &Arc<dyn
     assert_eq!(due(store, 200, 200, usize::MAX).await.len(), 20);
 }
 
-async fn a_record_is_due_as_it_was_last_committed(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn due_time_is_that_of_the_last_commit(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     make_due(store, "ana", Some(10), Some(10)).await;
     make_due(store, "ana", Some(50), None).await;
     assert_eq!(due(store, 49, 49, 10).await, [""; 0]);
     assert_eq!(due(store, 50, 50, 10).await, ["ana"]);
-    // The same deadlines once more are the same.
+    // A second commit of the same deadlines changes nothing.
     make_due(store, "ana", Some(50), None).await;
     assert_eq!(due(store, 50, 50, 10).await, ["ana"]);
     make_due(store, "ana", None, None).await;
     assert_eq!(due(store, 100, 100, 10).await, [""; 0]);
 }
 
-async fn the_counts_equal_a_recount(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn totals_equal_a_recount(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     let users: Vec<_> = (0..12).map(|n| format!("user-{n}")).collect();
     for n in 0..400_u64 {
         let user = id(&users[(rand::random::<u32>() % 12) as usize]);
@@ -330,7 +330,7 @@ async fn the_counts_equal_a_recount(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>)
             0 => (Record::default(), Vec::new()),
             1..=3 if record.terminals.first().is_some_and(|t| t.state() == State::Online) => {
                 let platform = record.terminals[0].platform;
-                // A page's end is not logged before its grace is over.
+                // The end of a page makes no log entry before its grace is over.
                 if platform == Platform::Web { continue } else { closed(&record, at) }
             }
             place => logged_in(&record, Platform::ALL[place as usize], at),
@@ -356,13 +356,13 @@ async fn the_counts_equal_a_recount(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>)
     assert_ne!(recount, Totals::default());
 }
 
-async fn the_log_is_in_the_order_of_the_commits(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn log_is_in_commit_order(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     let mut expected = Vec::new();
     for n in 0..30 {
         let user = format!("user-{}", n % 4);
         let record = store.load(&id(&user)).await.expect("a record").record;
         let platform = Platform::ALL[n as usize % Platform::ALL.len()];
-        // Page and mini-program share a slot: such a takeover commits two transitions at once.
+        // A page and a mini-program share a slot, so this takeover commits two transitions at once.
         let (record, transitions) = logged_in(&record, platform, EPOCH + n * SECOND);
         expected.extend(transitions.iter().map(|t| (id(&user), t.clone())));
         put(store, &id(&user), record, Due::default(), transitions).await.expect("a commit");
@@ -373,7 +373,7 @@ async fn the_log_is_in_the_order_of_the_commits(store: &Arc<dyn Store>, _: &Arc<
     assert_eq!(log, expected);
 }
 
-async fn the_log_is_read_in_pieces_from_any_cursor(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn log_can_be_read_in_pages_from_any_cursor(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     for n in 0..23 {
         log_in(store, "ana", Platform::ALL[n % 8], EPOCH).await;
     }
@@ -401,7 +401,7 @@ async fn the_log_is_read_in_pieces_from_any_cursor(store: &Arc<dyn Store>, _: &A
     assert_eq!(none_of_it, Err(StoreError::CursorExpired), "a cursor of another log");
 }
 
-async fn racing_commits_land_one_after_the_other(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+async fn racing_commits_are_each_applied_once(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     const THREADS: u64 = 8;
     const COMMITS: u64 = 50;
     let users = ["ana", "bo", "cy"];
@@ -446,7 +446,7 @@ async fn racing_commits_land_one_after_the_other(store: &Arc<dyn Store>, _: &Arc
     assert_eq!(logged, landed, "every commit landed exactly once");
     for user in users {
         let mine: Vec<_> = log.iter().filter(|(_, of, _)| *of == id(user)).collect();
-        // Each began with what the one before had left: none was lost, none came twice.
+        // Each commit continues from the one before: none is lost, none is applied twice.
         let mut before = (State::Offline, 0);
         for (_, _, transition) in &mine {
             assert_eq!(transition.from, before.0, "{user}");
@@ -469,7 +469,7 @@ async fn racing_users_do_not_disturb_each_other(store: &Arc<dyn Store>, _: &Arc<
     });
     let racing: Vec<_> = racing.collect();
     for user in racing {
-        user.await.expect("a user whom nobody disturbs");
+        user.await.expect("a task without errors");
     }
     let totals = store.totals().await.expect("the counts");
     let logged_in = [Platform::Mac, Platform::Ios].map(|on| totals.online[on as usize]);
@@ -477,10 +477,10 @@ async fn racing_users_do_not_disturb_each_other(store: &Arc<dyn Store>, _: &Arc<
     assert_eq!(log(store, None).await.len() as u64, 2 * USERS);
 }
 
-// What one adapter promises beyond the contract.
+// Tests of one adapter only.
 
 #[tokio::test]
-async fn the_log_in_memory_is_bounded() {
+async fn memory_log_is_bounded() {
     let Made { store, .. } = memory();
     let begin = *store.head().borrow();
     let (record, transitions) = logged_in(&Record::default(), Platform::Web, EPOCH);

@@ -1,4 +1,4 @@
-//! Log lines that would repeat: one is written, the others are counted, and the next says how many.
+//! Repeated log lines: the first is written, the others are counted, and the next has the count.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const LINES: Lines = Lines { of_each: 2, of_all: 5, within: MINUTE };
 
 #[test]
-fn second_line_within_a_minute_is_suppressed_and_the_next_says_so() {
+fn second_line_within_a_minute_is_suppressed_and_counted_in_the_next() {
     let mut throttle = Throttle::default();
     assert_eq!(throttle.admit(EPOCH), Some(0));
     assert_eq!(throttle.admit(EPOCH), None);
@@ -26,26 +26,34 @@ fn second_line_within_a_minute_is_suppressed_and_the_next_says_so() {
     assert_eq!(throttle.suppressed(), 2);
     assert_eq!(throttle.admit(EPOCH + MINUTE), Some(2));
     assert_eq!(throttle.suppressed(), 0);
-    assert_eq!(throttle.admit(EPOCH + MINUTE), None, "a minute begins with each line");
+    assert_eq!(throttle.admit(EPOCH + MINUTE), None, "each written line starts a new minute");
     assert_eq!(throttle.admit(EPOCH + 2 * MINUTE), Some(1));
 }
 
 #[test]
-fn each_thing_has_lines_of_its_own_and_all_together_are_bounded() {
+fn lines_are_limited_per_key_and_in_total() {
     let throttle = KeyedThrottle::new(LINES);
     let admit = |key: &'static str, after: Duration| throttle.admit(key, EPOCH + after);
     assert_eq!([(); 3].map(|()| admit("a", SECOND)), [Some(0), Some(0), None]);
-    assert_eq!(admit("b", 2 * SECOND), Some(1), "another has its own, and tells of both");
+    assert_eq!(
+        admit("b", 2 * SECOND),
+        Some(1),
+        "each key has its own lines; the count is that of all keys"
+    );
     assert_eq!([(); 2].map(|()| admit("c", 3 * SECOND)), [Some(0); 2]);
-    assert_eq!([admit("d", 4 * SECOND), admit("b", 4 * SECOND)], [None; 2], "there were five");
-    // The minute of the first has passed, and its lines are free again for anything.
+    assert_eq!(
+        [admit("d", 4 * SECOND), admit("b", 4 * SECOND)],
+        [None; 2],
+        "the total limit is five"
+    );
+    // The minute of the first lines has passed, so new lines are admitted.
     let later = SECOND + MINUTE;
     assert_eq!([admit("e", later), admit("e", later), admit("f", later)], [Some(2), Some(0), None]);
     assert_eq!(admit("c", 3 * SECOND + MINUTE), Some(1));
 }
 
 #[test]
-fn a_million_things_cost_no_more_memory_than_there_are_lines() {
+fn memory_is_bounded_for_a_million_keys() {
     let throttle = KeyedThrottle::new(Lines::EACH_ONCE);
     let admitted = (0..1_000_000).filter(|n| throttle.admit(*n, EPOCH).is_some()).count();
     assert_eq!(admitted, Lines::EACH_ONCE.of_all as usize);
@@ -54,7 +62,7 @@ fn a_million_things_cost_no_more_memory_than_there_are_lines() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_of_the_store_have_one_line_of_a_kind_each_minute() {
+async fn store_failures_are_logged_once_a_minute_per_kind() {
     let logged = Logged::here();
     let lab = Lab::new();
     let error = Unavailable::from(StoreError::Unavailable { cause: "a test wants it so".into() });
@@ -74,7 +82,7 @@ async fn failures_of_the_store_have_one_line_of_a_kind_each_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_logins_of_one_address_have_twenty_lines_a_minute() {
+async fn refused_logins_are_logged_twenty_times_a_minute_per_address() {
     let logged = Logged::here();
     let lab = Lab::new();
     let attempt = async || {
@@ -95,14 +103,14 @@ async fn refused_logins_of_one_address_have_twenty_lines_a_minute() {
     assert!(lines.len() == 21 && lines[20].contains("suppressed=7"), "{:?}", lines.last());
 }
 
-/// Lets time pass in a test that uses the network.
+/// Advances the clock in a test that uses the network.
 async fn pass(time: Duration) {
     pause();
     advance(time).await;
     resume();
 }
 
-/// Sends a handshake as a page of an origin; returns the status.
+/// Sends a WebSocket handshake with headers; returns the status.
 async fn handshake(hub: SocketAddr, headers: &[(&'static str, &str)]) -> u16 {
     let mut request = http(hub, "GET", "/ws")
         .header("connection", "upgrade")
@@ -116,7 +124,7 @@ async fn handshake(hub: SocketAddr, headers: &[(&'static str, &str)]) -> u16 {
 }
 
 #[tokio::test]
-async fn pages_that_may_not_connect_have_a_line_each_minute_and_no_more_than_twenty() {
+async fn refused_origins_are_logged_once_a_minute_each_and_twenty_in_total() {
     let logged = Logged::here();
     let lab = Lab::new();
     let (hub, _app) = lab.serve_http(|_| ());
@@ -138,7 +146,7 @@ async fn pages_that_may_not_connect_have_a_line_each_minute_and_no_more_than_twe
 }
 
 #[tokio::test]
-async fn an_unlisted_proxy_is_warned_of_again_after_an_hour_with_the_number_in_between() {
+async fn unlisted_proxy_is_logged_once_an_hour_with_the_suppressed_count() {
     let logged = Logged::here();
     let lab = Lab::new();
     let (hub, _app) = lab.serve_http(|settings| {
@@ -157,7 +165,7 @@ async fn an_unlisted_proxy_is_warned_of_again_after_an_hour_with_the_number_in_b
 }
 
 #[tokio::test]
-async fn wrong_keys_of_one_address_are_noted_five_times_a_minute() {
+async fn wrong_keys_are_logged_five_times_a_minute_per_address() {
     let logged = Logged::here();
     let lab = Lab::new();
     let (hub, _app) = lab.serve_http(|_| ());

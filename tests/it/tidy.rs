@@ -243,8 +243,8 @@ fn the_checks_detect_violations() {
     );
     assert_eq!(paths(lines, &[]).last().map(|named| named.line), Some(5));
     assert_eq!(
-        imported("pub(crate) fn a(b: crate::wire::Close) -> crate::bus::Ear {"),
-        ["crate::wire::Close", "crate::bus::Ear"]
+        imported("pub(crate) fn a(b: crate::wire::Close) -> crate::bus::Subscriber {"),
+        ["crate::wire::Close", "crate::bus::Subscriber"]
     );
     assert_eq!(imported("let x = presence_hub::app::run();"), ["presence_hub::app::run"]);
     assert_eq!(imported("routes!(parts::all); mod crates;"), ["parts::all"]);

@@ -1,4 +1,4 @@
-//! Signs as the back end of a Tencent Cloud IM application does (TLSSigAPIv2).
+//! Makes UserSigs as the back end of a Tencent Cloud IM app does (TLSSigAPIv2).
 
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use crate::support::now_secs;
 
-/// The application of the tests, and its key.
+/// The application id of the tests.
 pub(crate) const SDK_APP_ID: u64 = 1_400_000_000;
+/// The secret key of the application.
 pub(crate) const SECRET_KEY: &str = "what only the application knows";
 
-/// What a UserSig says, and what signs it.
+/// The claims of a UserSig, and the key that signs it.
 #[derive(Clone, Copy)]
 pub(crate) struct UserSig<'a> {
     pub(crate) identifier: &'a str,
@@ -24,14 +25,14 @@ pub(crate) struct UserSig<'a> {
 }
 
 impl<'a> UserSig<'a> {
-    /// One that holds for an hour.
+    /// Makes a UserSig that is valid for an hour.
     pub(crate) fn of(identifier: &'a str) -> Self {
         let time = i64::try_from(now_secs()).expect("a time");
         let (sdk_app_id, key) = (SDK_APP_ID, SECRET_KEY);
         Self { identifier, sdk_app_id, time, expire: 3600, userbuf: None, key }
     }
 
-    /// Its JSON.
+    /// The signed claims as JSON.
     pub(crate) fn claims(&self) -> Value {
         let Self { identifier, sdk_app_id, time, expire, userbuf, key } = self;
         let userbuf_line = userbuf.map(|userbuf| format!("TLS.userbuf:{userbuf}\n"));
@@ -54,19 +55,19 @@ impl<'a> UserSig<'a> {
         claims
     }
 
-    /// As a URL has it.
+    /// The UserSig as a text for URLs.
     pub(crate) fn text(&self) -> String {
         packed(self.claims().to_string().as_bytes())
     }
 }
 
-/// What stands in a URL for these bytes.
+/// Compresses and encodes bytes for a URL.
 pub(crate) fn packed(bytes: &[u8]) -> String {
     let base64 = STANDARD.encode(compress_to_vec_zlib(bytes, 9));
     base64.replace('+', "*").replace('/', "-").replace('=', "_")
 }
 
-/// The query of every URL that the application's back end calls.
+/// The query parameters of each call of the back end.
 pub(crate) fn query(identifier: &str, usersig: &str) -> String {
     format!(
         "sdkappid={SDK_APP_ID}&identifier={identifier}&usersig={usersig}&random=7&contenttype=json"

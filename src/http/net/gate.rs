@@ -30,7 +30,7 @@ pub(crate) async fn pass(
         }
     };
     if let Some(cause) = response.extensions().get::<Unavailable>() {
-        app.hub.store_failed("a request was refused: the store failed", cause, None);
+        app.hub.store_failed("HTTP request refused: store unavailable", cause, None);
     }
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let headers = response.headers_mut();

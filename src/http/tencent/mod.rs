@@ -135,7 +135,7 @@ async fn query(app: &AppState, tencent: &Tencent, body: &Bytes) -> Result<QueryR
         Err(_) => Ok(Err(UNKNOWN_ACCOUNT)),
     });
     let records = try_join_all(records).await.map_err(|error| {
-        app.hub.store_failed("a request was refused: the store failed", &error, None);
+        app.hub.store_failed("HTTP request refused: store unavailable", &error, None);
         Fault::QueryFailed
     })?;
     let mut reply = QueryReply { query_result: Vec::new(), error_list: Vec::new() };

@@ -1,4 +1,4 @@
-//! T6, T7, T15, T17: mini-programs in the background, and everybody else there.
+//! T6, T7, T15, T17: mini-programs and other platforms in the background.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::lab::{AT_ONCE, Lab, SECOND, assert_kept};
 const HIDE: u64 = 30;
 const EXIT: u64 = 4;
 
-/// What a client does, so many seconds after it logged in.
+/// An action of a client, at a time in seconds after its login.
 #[derive(Debug, Clone, Copy)]
 enum Act {
     Hide(u64),
@@ -27,7 +27,7 @@ impl Act {
 
     fn message(self) -> Value {
         match self {
-            // `hide` is what is meant where no reason is given.
+            // `hide` is the default reason.
             Self::Hide(at) if at % 2 == 0 => json!({ "type": "background" }),
             Self::Hide(_) => json!({ "type": "background", "reason": "hide" }),
             Self::Exit(_) => json!({ "type": "background", "reason": "exit" }),
@@ -37,19 +37,19 @@ impl Act {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t6_t7_t15_a_mini_program_in_the_background_ends_at_its_deadline() {
+async fn t6_t7_t15_mini_program_in_the_background_ends_at_its_deadline() {
     use Act::{Exit, Hide, Return};
     let cases: [(&[Act], u64, Cause); 9] = [
         (&[Hide(0)], HIDE, Cause::Background),
         (&[Exit(0)], EXIT, Cause::Exit),
-        // Repeating it does not restart the clock.
+        // Repeating it does not extend the deadline.
         (&[Hide(0), Hide(10), Hide(29)], HIDE, Cause::Background),
         (&[Exit(0), Exit(3)], EXIT, Cause::Exit),
-        // The earlier of two deadlines counts.
+        // The earlier of two deadlines applies.
         (&[Hide(0), Exit(5)], 5 + EXIT, Cause::Exit),
         (&[Hide(0), Exit(28)], HIDE, Cause::Background),
         (&[Exit(0), Hide(1)], EXIT, Cause::Exit),
-        // Coming to the foreground stops it, and the next time is the first again.
+        // The foreground clears the deadline; the next background sets a new one.
         (&[Hide(0), Return(29), Hide(40)], 40 + HIDE, Cause::Background),
         (&[Exit(0), Return(3), Exit(11), Return(12), Hide(21)], 21 + HIDE, Cause::Background),
     ];
@@ -73,7 +73,7 @@ async fn t6_t7_t15_a_mini_program_in_the_background_ends_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t15_the_answer_says_until_when() {
+async fn t15_reply_contains_the_deadline() {
     let lab = Lab::new();
     let (mut client, _) = lab.login("ana", "miniprogram").await;
     let from = lab.now();
@@ -92,7 +92,7 @@ async fn t15_the_answer_says_until_when() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t15_the_background_starts_a_clock_for_mini_programs_alone() {
+async fn t15_background_sets_a_deadline_only_for_mini_programs() {
     for platform in Platform::ALL.into_iter().filter(|p| *p != Platform::MiniProgram) {
         for reason in ["hide", "exit"] {
             let lab = Lab::new();
@@ -108,7 +108,7 @@ async fn t15_the_background_starts_a_clock_for_mini_programs_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t17_a_socket_cut_in_the_background_keeps_the_deadline() {
+async fn t17_lost_connection_in_the_background_keeps_the_deadline() {
     for (reason, window, cause) in [("hide", HIDE, Cause::Background), ("exit", EXIT, Cause::Exit)]
     {
         let lab = Lab::new();
@@ -126,7 +126,7 @@ async fn t17_a_socket_cut_in_the_background_keeps_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t17_a_resume_in_time_is_seen_by_nobody_and_comes_to_the_foreground() {
+async fn t17_resume_in_time_is_invisible_and_ends_the_background() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut client, ok) = lab.login("ana", "miniprogram").await;
@@ -146,7 +146,7 @@ async fn t17_a_resume_in_time_is_seen_by_nobody_and_comes_to_the_foreground() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t17_a_resume_on_a_live_socket_comes_to_the_foreground_too() {
+async fn t17_resume_over_an_open_connection_ends_the_background() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut client, ok) = lab.login("ana", "miniprogram").await;
@@ -155,13 +155,13 @@ async fn t17_a_resume_on_a_live_socket_comes_to_the_foreground_too() {
     watcher.hears_nothing_for(2 * SECOND).await;
     let (second, again) = lab.resume("ana", "miniprogram", &ok).await;
     assert_eq!(again["resumed"], json!(true));
-    assert_eq!(client.until_closed().await.1, Some(4007), "its session goes on elsewhere");
+    assert_eq!(client.until_closed().await.1, Some(4007), "its session has moved");
     let _ana = lab.listen(second);
     watcher.hears_nothing_for(200 * SECOND).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn t17_after_the_deadline_the_session_is_over() {
+async fn t17_session_is_over_after_the_deadline() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut client, ok) = lab.login("ana", "miniprogram").await;
@@ -176,7 +176,7 @@ async fn t17_after_the_deadline_the_session_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t17_of_silence_and_the_background_the_earlier_deadline_counts() {
+async fn t17_earlier_of_silence_and_background_deadline_applies() {
     for (silence, ends_at, cause, code) in
         [(20, 20, Cause::Silence, 4002), (45, HIDE, Cause::Background, 4003)]
     {
@@ -194,7 +194,7 @@ async fn t17_of_silence_and_the_background_the_earlier_deadline_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t3_in_the_foreground_a_mini_programs_end_is_seen_at_once() {
+async fn t3_end_of_a_mini_program_in_the_foreground_is_visible_at_once() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut client, _) = lab.login("ana", "miniprogram").await;

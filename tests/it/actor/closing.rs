@@ -1,4 +1,4 @@
-//! T1 to T3, T8, L7 and V4's one reason to end a connection: closed sockets, phones and stuck ones.
+//! T1 to T3, T8, L7, V4: closed connections, phones without a connection, slow consumers.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::Client;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// How a connection can end.
+/// The way in which a client ends its connection.
 #[derive(Debug, Clone, Copy)]
 enum Close {
     Frame,
@@ -31,7 +31,7 @@ impl Close {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t3_a_closed_connection_is_seen_at_once_on_the_web_after_its_grace() {
+async fn t3_closed_connection_is_visible_at_once_and_on_the_web_after_the_grace() {
     for grace in [SECOND, Duration::ZERO, 3 * SECOND] {
         for (platform, close) in
             Platform::ALL.into_iter().flat_map(|p| [(p, Close::Frame), (p, Close::Fin)])
@@ -56,7 +56,7 @@ async fn t3_a_closed_connection_is_seen_at_once_on_the_web_after_its_grace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t3_a_reload_within_the_grace_is_seen_by_nobody() {
+async fn t3_reload_within_the_grace_is_invisible() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut client, mut ok) = lab.login("ana", "web").await;
@@ -75,7 +75,7 @@ async fn t3_a_reload_within_the_grace_is_seen_by_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t2_a_logout_leaves_nothing_on_any_platform() {
+async fn t2_logout_goes_offline_on_every_platform() {
     for platform in Platform::ALL {
         let lab = Lab::new();
         let mut watcher = lab.watcher(&["ana"]).await;
@@ -91,15 +91,15 @@ async fn t2_a_logout_leaves_nothing_on_any_platform() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t8_a_phone_whose_app_is_gone_wants_push_for_seven_days() {
+async fn t8_phone_without_a_connection_stays_push_online_for_seven_days() {
     let lab = Lab::new();
     let (client, _) = lab.login("ana", "android").await;
     drop(client);
     sleep(SECOND).await;
     assert_eq!(lab.state("ana").await, State::PushOnline);
     let since = lab.status("ana").await.since.expect("a change of state");
-    // The week passes at one stroke but for its last minute: a hub that stands still that long
-    // forgives no push, which goes by the wall clock.
+    // Skip the week at once, except its last minute. T8 follows the wall clock, so this stall does not
+    // extend it.
     advance(7 * DAY - 60 * SECOND).await;
     let mut watcher = lab.watcher(&["ana"]).await;
     let (at, status) = watcher.state("ana", "Offline").await;
@@ -109,7 +109,7 @@ async fn t8_a_phone_whose_app_is_gone_wants_push_for_seven_days() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t8_a_login_in_time_ends_the_wait() {
+async fn t8_login_cancels_the_push_online_deadline() {
     let lab = Lab::new();
     let (client, ok) = lab.login("ana", "ios").await;
     drop(client);
@@ -124,7 +124,7 @@ async fn t8_a_login_in_time_ends_the_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn l7_a_resume_moves_a_session_and_its_old_connection_is_told() {
+async fn l7_resume_moves_a_session_and_closes_its_old_connection() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut old, ok) = lab.login("ana", "ipad").await;
@@ -132,12 +132,12 @@ async fn l7_a_resume_moves_a_session_and_its_old_connection_is_told() {
     let (_new, again) = lab.resume("ana", "ipad", &ok).await;
     assert_eq!(again["resumed"], json!(true));
     assert_eq!(old.until_closed().await, (Vec::new(), Some(4007)));
-    // The old connection's end is not the session's.
+    // The end of the old connection does not end the session.
     watcher.hears_nothing_for(60 * SECOND).await;
     assert_eq!(lab.causes("ana").await, [Cause::Login]);
 }
 
-/// A watcher on a socket of one kilobyte, so that twenty changes of state do not fit it.
+/// A watcher on a socket of 1 KiB, which twenty statuses overfill.
 async fn narrow_watcher(lab: &Lab) -> (Client<DuplexStream>, Listener, Vec<Client<DuplexStream>>) {
     let users: Vec<_> = (0..20).map(|n| format!("user-{n}")).collect();
     let mut narrow = lab.connect_through(1024).await;
@@ -154,11 +154,11 @@ async fn narrow_watcher(lab: &Lab) -> (Client<DuplexStream>, Listener, Vec<Clien
 }
 
 #[tokio::test(start_paused = true)]
-async fn v4_who_reads_nothing_for_thirty_seconds_is_cut_off() {
+async fn v4_client_that_reads_nothing_for_thirty_seconds_is_closed() {
     let lab = Lab::new();
     let (mut narrow, mut observer, _clients) = narrow_watcher(&lab).await;
     let from = lab.now();
-    // It is not silent meanwhile.
+    // It is heard meanwhile.
     for _ in 0..5 {
         sleep(5 * SECOND).await;
         narrow.socket.send(Message::text(r#"{"type":"ping","id":1}"#)).await.expect("to send");
@@ -168,11 +168,15 @@ async fn v4_who_reads_nothing_for_thirty_seconds_is_cut_off() {
     let log = lab.log("narrow").await;
     let end = log.last().expect("an end");
     assert_eq!((end.cause, end.evidence.close_code), (Cause::Close, Some(4005)));
-    assert_eq!(narrow.until_closed().await.1, Some(4005), "it is told, should it read after all");
+    assert_eq!(
+        narrow.until_closed().await.1,
+        Some(4005),
+        "it gets the Close if it reads after all"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn v4_who_reads_a_little_is_not() {
+async fn v4_client_that_reads_slowly_is_not_closed() {
     let lab = Lab::new();
     let (mut narrow, mut observer, _clients) = narrow_watcher(&lab).await;
     for _ in 0..10 {
@@ -180,7 +184,7 @@ async fn v4_who_reads_a_little_is_not() {
         let mut byte = [0];
         narrow.socket.get_mut().read_exact(&mut byte).await.expect("to read");
     }
-    // Nor is it forgiven for ever.
+    // The window restarts at each read, so it is closed 30 s after the last one.
     let from = lab.now();
     let (at, _) = observer.state("narrow", "Offline").await;
     assert_kept(30 * SECOND, at - from, "since it last read");
@@ -188,7 +192,7 @@ async fn v4_who_reads_a_little_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn v4_who_has_nothing_to_read_is_not() {
+async fn v4_client_with_nothing_to_read_is_not_closed() {
     let lab = Lab::new();
     let mut narrow = lab.connect_through(1024).await;
     narrow.ok(lab.hello("narrow", "linux")).await;

@@ -10,7 +10,7 @@ use crate::lab::{EPOCH, Lab, Logged, SECOND};
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test(start_paused = true)]
-async fn native_connections_cut_at_a_minute_again_and_again_are_told_of_once() {
+async fn repeated_cuts_of_native_connections_at_a_minute_are_logged_once() {
     let logged = Logged::here();
     let told = || logged.lines("proxy's idle timeout");
     let lab = Lab::new();
@@ -19,7 +19,7 @@ async fn native_connections_cut_at_a_minute_again_and_again_are_told_of_once() {
         sleep(MINUTE).await;
         drop(client);
         sleep(SECOND).await;
-        // Of a page it means nothing: it is pinged more often.
+        // Cuts of pages do not count: pages are pinged more often.
         let (page, _) = lab.login(&format!("page-{n}"), "web").await;
         drop(page);
         assert_eq!(told().len(), usize::from(n >= 9), "after {n}");
@@ -31,7 +31,7 @@ async fn native_connections_cut_at_a_minute_again_and_again_are_told_of_once() {
 }
 
 #[test]
-fn networks_that_come_and_go_are_not_taken_for_a_proxy() {
+fn unstable_networks_are_not_reported_as_a_proxy() {
     let mut cuts = IdleCuts::default();
     for n in 0..10_000_u32 {
         let idle = SECOND * (n * 7 % 120);

@@ -1,4 +1,4 @@
-//! What the hub puts up with: those who take long to log in or to read, and want of memory.
+//! Login timeout, slow consumers, short memory, and `last_seen`.
 
 use presence_hub::presence::Cause;
 use serde_json::json;
@@ -7,7 +7,7 @@ use tokio::time::{advance, sleep};
 use crate::lab::{Lab, SECOND, assert_kept};
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_does_not_log_in_is_closed() {
+async fn connection_without_a_login_is_closed() {
     let lab = Lab::new();
     let from = lab.now();
     let mut silent = lab.listen(lab.connect().await);
@@ -17,7 +17,7 @@ async fn a_connection_that_does_not_log_in_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_a_stall_counts_against_no_login() {
+async fn t12_stall_does_not_count_towards_the_login_timeout() {
     let lab = Lab::new();
     let mut visitor = lab.connect().await;
     sleep(5 * SECOND).await;
@@ -27,13 +27,13 @@ async fn t12_a_stall_counts_against_no_login() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_a_stall_counts_against_no_slow_reader() {
+async fn t12_stall_does_not_count_towards_the_slow_consumer_window() {
     let lab = Lab::new();
     let mut observer = lab.watcher(&["narrow"]).await;
     let mut narrow = lab.connect_through(1024).await;
     narrow.ok(lab.hello("narrow", "linux")).await;
     observer.state("narrow", "Online").await;
-    // One answer is more than its socket holds.
+    // One answer is larger than its socket buffer.
     let users: Vec<_> = (0..20).map(|n| format!("user-{n}")).collect();
     narrow.send(&json!({ "type": "query", "id": 9, "users": users })).await;
     observer.hears_nothing_for(10 * SECOND).await;
@@ -44,7 +44,7 @@ async fn t12_a_stall_counts_against_no_slow_reader() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_memory_nobody_more_logs_in_and_nobody_is_sent_away() {
+async fn short_memory_refuses_logins_and_keeps_sessions() {
     let lab = Lab::new();
     let (mut ana, _) = lab.login("ana", "web").await;
     lab.hub.set_full(true);
@@ -57,7 +57,7 @@ async fn without_memory_nobody_more_logs_in_and_nobody_is_sent_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn v1_last_seen_is_when_a_connection_was_heard_however_abruptly_it_ends() {
+async fn v1_last_seen_is_the_last_heard_time_even_without_a_close_frame() {
     let lab = Lab::new();
     let mut observer = lab.watcher(&["ana"]).await;
     let (mut ana, _) = lab.login("ana", "android").await;
@@ -66,7 +66,7 @@ async fn v1_last_seen_is_when_a_connection_was_heard_however_abruptly_it_ends() 
     ana.ok(json!({ "type": "ping" })).await;
     let heard = lab.now();
     observer.hears_nothing_for(50 * SECOND).await;
-    // Its socket ends without a Close frame.
+    // The socket ends without a Close frame.
     drop(ana);
     let (_, status) = observer.state("ana", "PushOnline").await;
     assert_eq!(status["last_seen"], json!(heard));

@@ -1,4 +1,4 @@
-//! T4, T5, T12, T13, T14: who is heard lives, and who is not is lost on time.
+//! T4, T5, T12, T13, T14: what counts as heard, and when silence ends a session.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::support::Client;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The figures of T4 and T5, written out.
+/// The windows of T4 and T5.
 const fn window(platform: Platform) -> Duration {
     match platform {
         Platform::Web | Platform::MiniProgram => Duration::from_secs(60),
@@ -29,20 +29,20 @@ const fn window(platform: Platform) -> Duration {
     }
 }
 
-/// How a client can be silent.
+/// The ways in which a client is silent.
 #[derive(Debug, Clone, Copy)]
 enum Silence {
     ReadsNothing,
-    /// It takes all that the hub sends, pings among it, and answers nothing.
+    /// Reads everything, pings included, and sends nothing.
     OnlyReceives,
-    /// What it sends is never a whole frame.
+    /// Sends a frame byte by byte that is never complete.
     NeverEndsAFrame,
-    /// Its frames are whole; its message never is.
+    /// Sends complete frames of a message that is never complete.
     NeverEndsAMessage,
 }
 
 impl Silence {
-    /// Keeps silent until the socket ends; returns what was read meanwhile.
+    /// Keeps silent until the socket is closed; returns the bytes that were read.
     async fn keep(self, client: Client<DuplexStream>) -> Vec<u8> {
         let mut socket = client.socket;
         let socket = socket.get_mut();
@@ -50,16 +50,16 @@ impl Silence {
         let mut first = true;
         let mut say = async |head: &[u8], more: &[u8], socket: &mut DuplexStream| {
             let bytes = if std::mem::take(&mut first) { head } else { more };
-            // The hub may have hung up by then.
+            // The hub may have closed the socket already.
             socket.write_all(bytes).await.ok();
         };
         loop {
             match self {
                 Self::ReadsNothing => sleep(500 * SECOND).await,
                 Self::OnlyReceives => (),
-                // A text frame of 100 bytes, masked with zeros, of which one byte comes at a time.
+                // A text frame of 100 bytes, masked with zeros, sent byte by byte.
                 Self::NeverEndsAFrame => say(&[0x81, 0xe4, 0, 0, 0, 0], b"x", socket).await,
-                // A text frame that is not the last of its message, then continuations.
+                // A text frame without FIN, then continuation frames without FIN.
                 Self::NeverEndsAMessage => {
                     let (text, more) =
                         ([0x01, 0x81, 0, 0, 0, 0, b'x'], [0, 0x81, 0, 0, 0, 0, b'x']);
@@ -104,13 +104,13 @@ async fn t4_t5_t14_silence_ends_a_session_on_every_platform() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_receiving_proves_nothing() {
+async fn t12_receiving_data_does_not_count_as_heard() {
     is_lost_on_time(Platform::Web, Silence::OnlyReceives).await;
     is_lost_on_time(Platform::Ios, Silence::OnlyReceives).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_only_what_is_complete_is_heard() {
+async fn t12_incomplete_frames_and_messages_do_not_count_as_heard() {
     for silence in [Silence::NeverEndsAFrame, Silence::NeverEndsAMessage] {
         is_lost_on_time(Platform::MiniProgram, silence).await;
         is_lost_on_time(Platform::Linux, silence).await;
@@ -118,7 +118,7 @@ async fn t12_only_what_is_complete_is_heard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t13_who_answers_pings_lives_for_hours() {
+async fn t13_client_that_only_answers_pings_stays_online_for_hours() {
     for platform in [Platform::Web, Platform::MiniProgram, Platform::Ios, Platform::Windows] {
         let every = Duration::from_secs(if platform.is_native() { 120 } else { 20 });
         let lab = Lab::new();
@@ -138,12 +138,12 @@ async fn t13_who_answers_pings_lives_for_hours() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_a_pong_a_ping_and_a_message_each_count() {
+async fn t12_pong_ping_and_message_each_count_as_heard() {
     let says = [
         Message::Pong(Vec::new().into()),
         Message::Ping(Vec::new().into()),
         Message::text(r#"{"type":"ping","id":1}"#),
-        // That the hub cannot read it does not matter.
+        // A malformed message counts, too.
         Message::text("?"),
     ];
     for platform in [Platform::Web, Platform::Android] {
@@ -168,7 +168,7 @@ async fn t12_a_pong_a_ping_and_a_message_each_count() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t14_a_last_word_just_in_time_is_heard() {
+async fn t14_pong_at_the_end_of_the_window_is_heard() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut client, _) = lab.login("ana", "web").await;
@@ -179,7 +179,7 @@ async fn t14_a_last_word_just_in_time_is_heard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_does_not_log_in_is_sent_away_after_ten_seconds() {
+async fn client_without_a_login_is_closed_after_ten_seconds() {
     let lab = Lab::new();
     for talks in [false, true] {
         let mut client = lab.connect().await;
@@ -197,13 +197,13 @@ async fn who_does_not_log_in_is_sent_away_after_ten_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t16_what_comes_after_the_end_changes_nothing() {
+async fn t16_messages_after_the_end_change_nothing() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut client, ok) = lab.login("ana", "mac").await;
     watcher.state("ana", "Online").await;
     watcher.state("ana", "Offline").await;
-    // It may still believe in its session; the hub reads and discards what it says.
+    // The client may not know the end yet; the hub discards its messages.
     client.send(&json!({ "type": "set", "id": 1, "custom": "here" })).await;
     client.send(&json!({ "type": "login", "id": 2 })).await;
     let (messages, code) = client.until_closed().await;
@@ -219,7 +219,7 @@ async fn t16_what_comes_after_the_end_changes_nothing() {
 }
 
 #[test]
-fn the_defaults_are_the_founding_documents() {
+fn default_windows_match_the_specification() {
     let policy = crate::lab::defaults().policy().expect("a policy");
     assert_eq!(policy.windows, Windows::default());
     for platform in Platform::ALL {

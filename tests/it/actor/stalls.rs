@@ -1,4 +1,4 @@
-//! T12: time in which the hub itself stood still counts against nobody.
+//! T12: stalls of the hub extend all windows.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::lab::{AT_ONCE, EPOCH, Lab, SECOND, assert_kept};
 
-/// How long the hub stands still: longer than any window but those of native apps.
+/// A stall that is longer than all windows except those of native apps.
 const STALL: Duration = Duration::from_secs(70);
-/// How soon after a stall its tick and one more have come.
+/// The time of two ticks after a stall.
 const TICKS: Duration = Duration::from_millis(200);
 
 #[tokio::test(start_paused = true)]
-async fn t12_a_stall_counts_from_the_last_tick_to_the_next_and_a_late_tick_does_not() {
+async fn t12_stall_lasts_from_tick_to_tick_and_a_late_tick_is_no_stall() {
     let clock = Clock::simulated(EPOCH);
     let late = SECOND + TICK;
     advance(late).await;
-    assert_eq!(clock.tick(), None, "late by a second at most");
+    assert_eq!(clock.tick(), None, "one second late is not a stall");
     assert_eq!((clock.running(), clock.stood_still()), (EPOCH + late, Duration::ZERO));
 
     let whole = late + Duration::from_millis(1);
     let stall = Stall { from: EPOCH + late, until: EPOCH + late + whole };
     advance(whole).await;
-    // Already before its tick has come, and as much after it.
+    // The stall counts before the tick, and the same after it.
     for tick in [None, Some(whole)] {
         assert!(tick.is_none() || clock.tick() == tick);
         assert_eq!((clock.running(), clock.stood_still()), (EPOCH + late, whole));
@@ -39,7 +39,7 @@ async fn t12_a_stall_counts_from_the_last_tick_to_the_next_and_a_late_tick_does_
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_what_waited_while_the_hub_stood_still_was_heard_in_time() {
+async fn t12_data_that_arrived_during_a_stall_counts_as_heard_in_time() {
     for (platform, stall) in [(Platform::Web, STALL), (Platform::Linux, 7 * STALL)] {
         let lab = Lab::new();
         let mut watcher = lab.watcher(&["ana"]).await;
@@ -49,7 +49,7 @@ async fn t12_what_waited_while_the_hub_stood_still_was_heard_in_time() {
         watcher.hears_nothing_for(window - SECOND).await;
         client.socket.send(Message::Pong(Vec::new().into())).await.expect("to send");
         advance(stall).await;
-        // Its word is read only now, and its window begins now.
+        // The pong is read only now, so the window restarts now.
         let from = lab.now();
         let (at, _) = watcher.state("ana", "Offline").await;
         assert_kept(window, at - from, platform.name());
@@ -57,7 +57,7 @@ async fn t12_what_waited_while_the_hub_stood_still_was_heard_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_a_stall_moves_the_deadlines_of_silence_and_pings_fall_due_at_once() {
+async fn t12_stall_extends_silence_deadlines_and_makes_pings_due_at_once() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana", "bo"]).await;
     let (_silent, _) = lab.login("ana", "web").await;
@@ -66,7 +66,7 @@ async fn t12_a_stall_moves_the_deadlines_of_silence_and_pings_fall_due_at_once()
     watcher.state("bo", "Online").await;
     let from = lab.now();
     watcher.hears_nothing_for(19 * SECOND).await;
-    // What a timer at 20 s would have done is done at once after the stall.
+    // The ping at 20 s is sent at once after the stall.
     advance(STALL).await;
     let resumed = lab.now();
     let (at, _) = watcher.state("ana", "Offline").await;
@@ -75,11 +75,11 @@ async fn t12_a_stall_moves_the_deadlines_of_silence_and_pings_fall_due_at_once()
     assert!(moved.contains(&took), "{took:?}");
     let first = bo.pings()[0];
     assert!(first - resumed <= TICKS, "pinged {:?} after the stall", first - resumed);
-    assert_eq!(lab.causes("bo").await, [Cause::Login], "who answers pings is not lost");
+    assert_eq!(lab.causes("bo").await, [Cause::Login], "a client that answers pings stays");
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_who_only_answers_pings_outlives_many_stalls() {
+async fn t12_client_that_only_answers_pings_survives_many_stalls() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana", "bo", "cy"]).await;
     let _clients = [
@@ -97,7 +97,7 @@ async fn t12_who_only_answers_pings_outlives_many_stalls() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_a_stall_moves_the_windows_of_the_background_and_of_the_grace() {
+async fn t12_stall_extends_background_and_grace_windows() {
     for (reason, window) in
         [(Some("hide"), 30 * SECOND), (Some("exit"), 4 * SECOND), (None, SECOND)]
     {
@@ -120,7 +120,7 @@ async fn t12_a_stall_moves_the_windows_of_the_background_and_of_the_grace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_who_comes_back_right_after_a_stall_was_never_gone() {
+async fn t12_resume_right_after_a_stall_is_invisible() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana", "bo"]).await;
     let (page, ok) = lab.login("ana", "web").await;

@@ -1,4 +1,4 @@
-//! T10: tokens that expire while their session lives.
+//! T10: tokens that expire during a session.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::lab::{AT_ONCE, Lab, Listener, SECOND, assert_kept, defaults, id};
 
-/// How far clocks may be apart, by default.
+/// The default leeway for clock differences.
 const LEEWAY: Duration = Duration::from_secs(5);
 
 async fn with_token(lab: &Lab, platform: &str, ttl: Duration) -> (Listener, Value) {
@@ -26,7 +26,7 @@ async fn is_told(ana: &mut Listener) -> (Timestamp, Value) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t10_a_session_ends_with_its_token_and_is_told_a_minute_before() {
+async fn t10_session_ends_with_its_token_after_a_notice_one_minute_before() {
     for platform in Platform::ALL {
         let lab = Lab::new();
         let mut watcher = lab.watcher(&["ana"]).await;
@@ -51,7 +51,7 @@ async fn t10_a_session_ends_with_its_token_and_is_told_a_minute_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t10_who_has_less_than_a_minute_is_told_at_once() {
+async fn t10_notice_is_sent_at_once_for_a_token_of_less_than_a_minute() {
     let lab = Lab::new();
     let (mut ana, _) = with_token(&lab, "web", 30 * SECOND).await;
     let from = lab.now();
@@ -63,7 +63,7 @@ async fn t10_who_has_less_than_a_minute_is_told_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t10_a_refresh_in_time_goes_on() {
+async fn t10_refresh_in_time_keeps_the_session() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut ana, _) = with_token(&lab, "web", 100 * SECOND).await;
@@ -71,7 +71,7 @@ async fn t10_a_refresh_in_time_goes_on() {
     for _ in 0..5 {
         is_told(&mut ana).await;
         watcher.hears_nothing_for(63 * SECOND).await;
-        // The old one has expired; its leeway has not.
+        // The old token has expired, but its leeway has not.
         let from = lab.now();
         let token = lab.token("ana", 100 * SECOND);
         ana.send(json!({ "type": "refresh", "token": token })).await;
@@ -83,7 +83,7 @@ async fn t10_a_refresh_in_time_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t10_a_refresh_that_is_refused_leaves_the_old_token() {
+async fn t10_refused_refresh_keeps_the_old_token() {
     let lab = Lab::new();
     let (mut ana, _) = with_token(&lab, "web", 100 * SECOND).await;
     let from = lab.now();
@@ -99,7 +99,7 @@ async fn t10_a_refresh_that_is_refused_leaves_the_old_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_is_checked_by_the_secret_in_force() {
+async fn refresh_is_verified_with_the_present_secret() {
     const NEXT: &str = "another secret of more than thirty-two bytes";
     let lab = Lab::new();
     let (mut ana, _) = lab.login("ana", "web").await;

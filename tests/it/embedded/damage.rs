@@ -1,4 +1,4 @@
-//! Damaged rows: each is named and skipped, and holds up nothing else.
+//! Damaged rows: each is reported and skipped, and does not affect other rows.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use crate::support::{Server, now_millis, until};
 
 const DATABASE: &str = "presence.db";
 
-/// Changes what a closed store's database has.
+/// Changes the database of a closed store with SQL.
 fn change(directory: &Path, sql: &str) {
     let connection = Connection::open(directory.join(DATABASE)).expect("the database");
     connection.busy_timeout(20 * SECOND).expect("a time");
     connection.execute_batch(sql).expect("a change");
 }
 
-/// A store with two users that was closed, and then changed.
+/// Makes a store with two users, closes it, changes it with SQL, and opens it again.
 async fn changed(sql: &str) -> (TempDir, EmbeddedStore) {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
@@ -62,7 +62,7 @@ fn commit(version: u64) -> Commit {
 }
 
 #[tokio::test]
-async fn a_damaged_record_is_named_and_its_user_begins_anew() {
+async fn damaged_record_is_reported_and_can_be_replaced() {
     for sql in [
         "UPDATE users SET record = replace(record, 'mac', 'mad') WHERE user = 'ana'",
         "UPDATE users SET crc = crc + 1 WHERE user = 'ana'",
@@ -84,7 +84,7 @@ async fn a_damaged_record_is_named_and_its_user_begins_anew() {
         assert_eq!(store.damaged(), 1, "{sql}");
 
         let stale = Store::commit(&store, &id("ana"), Revision(99), commit(5)).await;
-        assert!(stale.is_err(), "not by whoever knows of nothing");
+        assert!(stale.is_err(), "a stale revision must conflict");
         Store::commit(&store, &id("ana"), revision, commit(5)).await.expect("a commit");
         assert_eq!(Store::load(&store, &id("ana")).await.expect("ana").record.version, 5);
         assert_eq!(store.damaged(), 0);
@@ -96,12 +96,12 @@ async fn a_damaged_record_is_named_and_its_user_begins_anew() {
         let database = Connection::open(directory.path().join(DATABASE)).expect("the database");
         let kept = "SELECT count(*) FROM damaged WHERE user = 'ana'";
         let kept: u32 = database.query_row(kept, (), |row| row.get(0)).expect("a count");
-        assert_eq!(kept, 1, "what is left of it is kept aside");
+        assert_eq!(kept, 1, "the damaged row is kept for operators");
     }
 }
 
 #[tokio::test]
-async fn a_revocation_outlives_the_damage_around_it() {
+async fn revocation_survives_damage_of_the_record() {
     let revoked = r#"'{"terminals":[{"x],"revoked":{"before_secs":7,"until":9}}'"#;
     let sql = format!("UPDATE users SET record = {revoked} WHERE user = 'ana'");
     let (_directory, store) = changed(&sql).await;
@@ -113,7 +113,7 @@ async fn a_revocation_outlives_the_damage_around_it() {
 }
 
 #[tokio::test]
-async fn a_damaged_entry_stops_no_reader_of_the_log() {
+async fn damaged_log_entry_does_not_stop_readers() {
     let (_directory, store) =
         changed("UPDATE log SET event = CAST(x'ff00' AS TEXT) WHERE user = 'ana'").await;
     let log = store.log(None, 10).await.expect("the log");
@@ -124,26 +124,30 @@ async fn a_damaged_entry_stops_no_reader_of_the_log() {
     assert_eq!(store.damaged(), 1, "counted once");
     store.clear().await.expect("no webhook that waits for it");
     store.trim(EPOCH + 365 * 24 * 3600 * SECOND).await.expect("a trim");
-    assert_eq!(store.damaged(), 0, "it aged out");
+    assert_eq!(store.damaged(), 0, "the damaged entry was trimmed");
 }
 
 #[tokio::test]
-async fn what_the_webhook_noted_may_be_damaged_and_nothing_is_lost() {
+async fn damaged_webhook_progress_loses_no_event() {
     let (_directory, store) = changed("UPDATE held SET held = '{'").await;
     let Progress { held, .. } = store.progress().await.expect("progress").expect("a webhook");
     let first = store.log(None, 1).await.expect("the log")[0].cursor;
-    assert_eq!((&held[0].user, held[0].from <= first), (&id("ana"), true), "from the oldest on");
+    assert_eq!(
+        (&held[0].user, held[0].from <= first),
+        (&id("ana"), true),
+        "from the oldest entry on"
+    );
     assert_eq!(store.damaged(), 1);
 
     let earlier = "json_set(held, '$.from', '9' || json_extract(held, '$.from'))";
     let (_directory, store) = changed(&format!("UPDATE held SET held = {earlier}")).await;
     let Progress { held, .. } = store.progress().await.expect("progress").expect("a webhook");
-    assert!(held[0].from <= first, "a later place would be believed, and events never posted");
+    assert!(held[0].from <= first, "a later cursor would skip pending events");
     assert_eq!(store.damaged(), 1);
 }
 
 #[tokio::test]
-async fn damaged_dead_letter_is_shown_and_dropped_and_never_put_back() {
+async fn damaged_dead_letter_is_listed_and_can_be_dropped_but_not_retried() {
     for event in ["'{'", "x'7b00'", "CAST(x'7bff' AS TEXT)", "replace(event, 'mac', 'mad')"] {
         let sql = format!("UPDATE dead SET event = {event} WHERE user = 'ana'");
         let (_directory, store) = changed(&sql).await;
@@ -152,11 +156,11 @@ async fn damaged_dead_letter_is_shown_and_dropped_and_never_put_back() {
         assert!(dead[1].entry.event.is_ok());
         let one = Which::These(vec![dead[0].entry.cursor]);
         assert_eq!(store.put_back(one).await, Ok(0), "{event}");
-        assert_eq!(store.put_back(Which::All).await, Ok(1), "the whole one, {event}");
+        assert_eq!(store.put_back(Which::All).await, Ok(1), "only the undamaged one, {event}");
         let back = store.dead(None, true, 10).await.expect("what was put back");
         assert_eq!((back.len(), &back[0].entry), (1, &dead[1].entry));
         let all = store.drop_dead(Which::All).await.expect("a count");
-        assert_eq!((all, store.damaged()), (1, 0), "it can be dropped, and no longer counts");
+        assert_eq!((all, store.damaged()), (1, 0), "it was dropped and is not counted");
     }
 }
 
@@ -175,7 +179,7 @@ async fn record_whose_id_is_damaged_is_counted_and_set_aside() {
         let database = Connection::open(directory.path().join(DATABASE)).expect("the database");
         let kept = "SELECT count(*) FROM damaged WHERE record LIKE '%mac%'";
         let kept: u32 = database.query_row(kept, (), |row| row.get(0)).expect("a count");
-        assert_eq!(kept, 1, "an operator can look into it");
+        assert_eq!(kept, 1, "the row is kept for operators");
     }
 }
 
@@ -189,7 +193,7 @@ async fn record_that_contradicts_its_row_is_damaged() {
 }
 
 #[tokio::test]
-async fn damaged_time_of_an_entry_keeps_neither_the_log_nor_the_clock() {
+async fn damaged_time_of_an_entry_affects_neither_trimming_nor_the_clock() {
     let later = EPOCH + 365 * 24 * 3600 * SECOND;
     for at in ["'zzz'", "9000000000000000", "1.5"] {
         let (_directory, store) = changed(&format!("UPDATE log SET at = {at}")).await;
@@ -201,7 +205,7 @@ async fn damaged_time_of_an_entry_keeps_neither_the_log_nor_the_clock() {
 }
 
 #[tokio::test]
-async fn layout_that_was_changed_is_reported_at_the_start() {
+async fn changed_schema_is_reported_at_startup() {
     for sql in [
         "PRAGMA writable_schema = 1;
          UPDATE sqlite_schema SET sql = replace(sql, 'record TEXT', 'recoil TEXT')
@@ -217,12 +221,12 @@ async fn layout_that_was_changed_is_reported_at_the_start() {
         let Some(fault @ OpenFault::Damaged(_)) = opened else { panic!("{sql}: {opened:?}") };
         let said = fault.to_string();
         let names = ["users", "log", "held"];
-        assert!(names.iter().any(|name| said.contains(name)), "it is named: {said}");
+        assert!(names.iter().any(|name| said.contains(name)), "the table is named: {said}");
     }
 }
 
 #[tokio::test]
-async fn index_that_is_missing_is_built_again() {
+async fn missing_index_is_rebuilt() {
     let directory = TempDir::new().expect("a directory");
     close(Arc::new(open(directory.path()).expect("a store")), directory.path());
     change(directory.path(), "DROP INDEX users_due_running; DROP INDEX log_by_user");
@@ -235,13 +239,13 @@ async fn index_that_is_missing_is_built_again() {
 }
 
 #[tokio::test]
-async fn v1_ready_is_503_while_records_cannot_be_read() {
+async fn v1_ready_is_503_while_records_are_unreadable() {
     let server = Server::start(&[]);
     let (_ana, _) = server.login("ana", "web").await;
     assert!(is_ready(&server).await);
-    // So that nothing is left to be written, which would fail as well.
+    // Write all pending commits first, because their write would fail, too.
     server.call("GET", "/v1/snapshot", None).await;
-    // A second connection changes the layout under the hub, as a damaged page of it would.
+    // A second connection changes the schema under the hub, as a damaged page would.
     let data = server.directory.path().join("data");
     change(&data, "ALTER TABLE users RENAME COLUMN record TO recoil");
     until("not ready", async || !is_ready(&server).await).await;
@@ -251,15 +255,15 @@ async fn v1_ready_is_503_while_records_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn sessions_of_a_run_whose_sign_of_life_is_damaged_are_held_from_now_on() {
+async fn sessions_of_a_run_with_a_damaged_sign_of_life_are_held_from_now_on() {
     for (sql, node) in [
         ("UPDATE nodes SET sign = 'x'", NodeId(7)),
         ("UPDATE nodes SET sign = json_set(sign, '$.now', 9000000000000000)", NodeId(7)),
-        // Its name can be found in the records.
+        // The node id can be recovered from the records.
         ("UPDATE nodes SET node = 'xyz'", NodeId(1)),
     ] {
         let (_directory, store) = changed(sql).await;
-        let lost = store.lost().await.expect("who is gone");
+        let lost = store.lost().await.expect("the dead nodes");
         let (_, sign) = lost.iter().find(|(lost, _)| *lost == node).expect("it to be known");
         assert_eq!(sign.now, EPOCH, "{sql}");
         assert_eq!(store.damaged(), 1);
@@ -267,14 +271,14 @@ async fn sessions_of_a_run_whose_sign_of_life_is_damaged_are_held_from_now_on() 
 }
 
 #[tokio::test]
-async fn counts_that_are_damaged_are_counted_anew() {
+async fn damaged_totals_are_recounted() {
     for totals in ["'x'", "json_set(totals, '$.users[2]', 9)"] {
         let (_directory, store) = changed(&format!("UPDATE state SET totals = {totals}")).await;
         assert_eq!(store.totals().await.expect("totals").users, [0, 0, 2], "{totals}");
     }
 }
 
-/// Damages a user's record in the files of a hub that is stopped.
+/// Damages a user's record in the database of a stopped hub.
 fn damage(server: &Server, user: &str) {
     let data = server.directory.path().join("data");
     let sql = format!(
@@ -284,14 +288,14 @@ fn damage(server: &Server, user: &str) {
 }
 
 #[tokio::test]
-async fn one_damaged_record_stops_no_deadline_and_its_user_logs_in_again() {
+async fn damaged_record_stops_no_deadline_and_its_user_can_log_in() {
     let windows = [("liveness.web_silence", "3s"), ("liveness.web_ping", "1s")];
     let mut server = Server::start(&windows);
     let (_ana, ok) = server.login("ana", "web").await;
     let (_bo, _) = server.login("bo", "web").await;
     server.signal(rustix::process::Signal::TERM);
     server.until_exit().await;
-    // What waits in the journal is taken by the next run, which is stopped, too.
+    // The next run copies the journal into the database; then it is stopped, too.
     server.restart_dead(&windows);
     server.call("GET", "/v1/snapshot", None).await;
     server.signal(rustix::process::Signal::TERM);
@@ -325,15 +329,15 @@ async fn one_damaged_record_stops_no_deadline_and_its_user_logs_in_again() {
 }
 
 #[tokio::test]
-async fn a_number_of_another_type_holds_up_nobody() {
+async fn columns_of_a_wrong_type_do_not_block_other_users() {
     let sql = "UPDATE users SET due_running = 'zzz', due_wall = 'zzz' WHERE user = 'ana'; \
                UPDATE dead SET at = 'zzz', attempts = 'zzz' WHERE user = 'ana'";
     let (_directory, store) = changed(sql).await;
-    let loaded = Store::load(&store, &id("ana")).await.expect("the record, which is whole");
+    let loaded = Store::load(&store, &id("ana")).await.expect("an undamaged record");
     assert_eq!(loaded.record.terminals.len(), 1);
     assert!(Store::load(&store, &id("bo")).await.is_ok());
     let due = store.due(EPOCH, EPOCH, 10).await.expect("who is due");
-    assert!(due.contains(&id("ana")), "the record says when: {due:?}");
+    assert!(due.contains(&id("ana")), "the deadline comes from the record: {due:?}");
     let dead = store.dead(None, false, 10).await.expect("the letters");
     let attempts: Vec<_> = dead.iter().map(|dead| dead.attempts).collect();
     assert_eq!(attempts, [0, 2]);

@@ -1,4 +1,4 @@
-//! What is committed before the database has it, and how it comes back.
+//! The journal: pending commits, their recovery after a crash, and damage.
 
 use std::fs;
 use std::path::Path;
@@ -14,19 +14,19 @@ use crate::lab::{EPOCH, SECOND, id};
 use crate::store_contract::{RETENTION, log_in, present};
 use crate::support::until;
 
-/// How many commits the mark says that there were.
+/// The number of commits in the mark file.
 fn marked(directory: &Path) -> u64 {
     let mark = fs::read_to_string(directory.join("presence.mark")).expect("the mark");
     mark.split(' ').nth(1).and_then(|commits| commits.parse().ok()).expect("a mark")
 }
 
-/// Has the database take what waits, by a question that only it can answer.
+/// Carries all pending commits over: `backlog` needs the database.
 async fn settle(store: &EmbeddedStore) {
     store.backlog(Cursor(0)).await.expect("an answer");
 }
 
 #[tokio::test]
-async fn a_sign_of_life_alone_leaves_what_waits_waiting_nine_times_of_ten() {
+async fn every_tenth_sign_of_life_carries_pending_commits_over() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     log_in(&(Arc::clone(&store) as _), "ana", Platform::Mac, EPOCH).await;
@@ -44,7 +44,7 @@ async fn a_sign_of_life_alone_leaves_what_waits_waiting_nine_times_of_ten() {
 }
 
 #[tokio::test]
-async fn commits_that_were_cut_off_are_missed() {
+async fn truncated_journal_is_reported_at_startup() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     for user in ["ana", "bo"] {
@@ -61,7 +61,7 @@ async fn commits_that_were_cut_off_are_missed() {
             let said = fault.to_string();
             assert!(said.contains("changes are missing: to go on without them"), "{said}");
         }
-        // As after a power cut.
+        // After a reboot, missing commits are expected.
         let next_boot = Sign { boot: "b".into(), ..present() };
         let opened = EmbeddedStore::open(copy.path(), RETENTION, SECOND / 20, &next_boot);
         opened.expect("what is left");
@@ -72,10 +72,10 @@ async fn commits_that_were_cut_off_are_missed() {
 }
 
 #[tokio::test]
-async fn commits_that_were_damaged_before_they_were_carried_over_are_missed_by_no_silence() {
+async fn corrupt_pending_commits_are_reported_at_startup() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
-    // By which the next run knows that the machine was not stopped.
+    // The sign of life tells the next run that the machine was not rebooted.
     store.sign(NodeId(1), present()).await.expect("a sign of life");
     for n in 0..20 {
         log_in(&(Arc::clone(&store) as _), &format!("user-{n}"), Platform::Mac, EPOCH).await;
@@ -84,7 +84,7 @@ async fn commits_that_were_damaged_before_they_were_carried_over_are_missed_by_n
         }
     }
     until("marked", async || marked(directory.path()) == 20).await;
-    // Of the database's log the last part might be what a kill has cut off.
+    // Damage in the last part of the WAL could be a partly written page, so damage the middle.
     for (name, quarters, complaint) in [
         ("presence.db-wal", 2, "pages that can no longer be read"),
         ("presence.journal-0", 3, "changes are missing"),
@@ -98,7 +98,7 @@ async fn commits_that_were_damaged_before_they_were_carried_over_are_missed_by_n
         let Err(fault) = open(copy.path()) else { panic!("it opened with a damaged {name}") };
         assert!(fault.to_string().contains(complaint), "{name}: {fault}");
     }
-    // What the death of the process alone leaves is whole.
+    // Without damage, a killed process loses nothing.
     let copy = copy_of(directory.path());
     let whole = open(copy.path()).expect("a store");
     for n in 0..20 {
@@ -112,7 +112,7 @@ async fn commits_that_were_damaged_before_they_were_carried_over_are_missed_by_n
 }
 
 #[tokio::test]
-async fn a_page_that_was_being_written_when_the_process_died_is_no_damage() {
+async fn partly_written_wal_page_after_a_kill_is_not_damage() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     settle(&store).await;
@@ -120,8 +120,8 @@ async fn a_page_that_was_being_written_when_the_process_died_is_no_damage() {
         log_in(&(Arc::clone(&store) as _), user, Platform::Mac, EPOCH).await;
         settle(&store).await;
     }
-    // As a kill leaves it: the head of the last page is written, and below it is what an earlier
-    // round of the log had there, with pages of that round behind.
+    // A kill during a write: the header of the last page is written, and after it follow old bytes and
+    // old pages of an earlier round of the WAL.
     let copy = TempDir::new().expect("a directory");
     for name in ["presence.db", "presence.db-wal"] {
         fs::copy(directory.path().join(name), copy.path().join(name)).expect("to copy");
@@ -138,13 +138,13 @@ async fn a_page_that_was_being_written_when_the_process_died_is_no_damage() {
     assert_ne!(Store::load(&store, &id("ana")).await.expect("a record").record.version, 0);
 }
 
-/// Whether a store knows a user.
+/// Whether a store has a record of a user.
 async fn knows(store: &EmbeddedStore, user: &str) -> bool {
     Store::load(store, &id(user)).await.expect("a record").record.version > 0
 }
 
 #[tokio::test]
-async fn a_commit_that_was_being_written_when_the_process_died_never_was() {
+async fn partly_written_commit_is_discarded() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     let journal = directory.path().join("presence.journal-0");
@@ -155,7 +155,7 @@ async fn a_commit_that_was_being_written_when_the_process_died_never_was() {
     for left in (first..both).step_by(37).chain([both - 1]) {
         let copy = copy_of(directory.path());
         cut(copy.path(), "presence.journal-0", left);
-        // It was not marked yet, for it was not answered.
+        // The commit was not acknowledged, so the mark did not count it.
         fs::remove_file(copy.path().join("presence.mark")).expect("to remove");
         let store = open(copy.path()).expect("a store");
         assert!(knows(&store, "ana").await, "{left}");
@@ -164,13 +164,13 @@ async fn a_commit_that_was_being_written_when_the_process_died_never_was() {
 }
 
 #[tokio::test]
-async fn commits_are_taken_and_seen_while_the_database_is_busy() {
+async fn commits_succeed_and_are_visible_while_the_database_is_busy() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     let port: Arc<dyn Store> = Arc::clone(&store) as _;
     let busy = Connection::open(directory.path().join("presence.db")).expect("the database");
     busy.execute_batch("BEGIN IMMEDIATE").expect("to hold it");
-    // Not in the order of their ids, in which the database takes records.
+    // Not in the order of ids, in which the database stores records.
     for n in (0..10).rev() {
         log_in(&port, &format!("user-{n}"), Platform::Mac, EPOCH).await;
     }
@@ -188,7 +188,7 @@ async fn commits_are_taken_and_seen_while_the_database_is_busy() {
 }
 
 #[tokio::test]
-async fn who_is_due_later_by_what_waits_hides_nobody() {
+async fn due_users_merge_pending_commits_and_the_database() {
     let directory = TempDir::new().expect("a directory");
     let store = open(directory.path()).expect("a store");
     let due = async |limit| {
@@ -208,8 +208,8 @@ async fn who_is_due_later_by_what_waits_hides_nobody() {
     assert!(due(9).await.is_empty());
     commit("ana", 10).await;
     commit("bo", 20).await;
-    assert_eq!(due(9).await, ["ana", "bo"], "what waits is due");
-    assert_eq!(due(9).await, ["ana", "bo"], "so is what the database has");
+    assert_eq!(due(9).await, ["ana", "bo"], "pending commits are due");
+    assert_eq!(due(9).await, ["ana", "bo"], "the database gives the same result");
     commit("ana", 500).await;
     assert_eq!(due(1).await, ["bo"]);
     commit("bo", 30).await;
@@ -218,15 +218,15 @@ async fn who_is_due_later_by_what_waits_hides_nobody() {
     assert!(due(9).await.is_empty());
     commit("cy", 40).await;
     settle(&store).await;
-    assert_eq!(due(9).await, ["cy"], "who came to the database later");
+    assert_eq!(due(9).await, ["cy"], "a user that was carried over later");
 }
 
 #[tokio::test]
-async fn of_all_that_waits_of_a_user_the_database_takes_what_came_of_it() {
+async fn last_pending_commit_of_each_user_is_carried_over() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
-    // What is committed before the database is asked, and again after; without a version there is
-    // nothing to be kept.
+    // The versions that are committed before and after the first carry-over. A record with version 0 is
+    // empty and is deleted.
     let stories: [[&[u64]; 2]; 6] = [
         [&[1, 2, 3], &[]],
         [&[1, 0], &[]],
@@ -266,7 +266,7 @@ async fn of_all_that_waits_of_a_user_the_database_takes_what_came_of_it() {
 }
 
 #[tokio::test]
-async fn a_hub_whose_journal_was_removed_takes_nothing_more_and_has_what_it_took() {
+async fn removed_journal_stops_commits_and_loses_none() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     let port: Arc<dyn Store> = Arc::clone(&store) as _;
@@ -290,7 +290,7 @@ async fn a_hub_whose_journal_was_removed_takes_nothing_more_and_has_what_it_took
 }
 
 #[tokio::test]
-async fn the_files_of_the_journal_take_turns_and_stay_short() {
+async fn journal_files_alternate_and_stay_small() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     let port: Arc<dyn Store> = Arc::clone(&store) as _;
@@ -300,7 +300,7 @@ async fn the_files_of_the_journal_take_turns_and_stay_short() {
         })
     };
     let mut users = 0;
-    // Until both were written twice, at least.
+    // Until both files were written at least twice.
     for round in 1..=16 {
         for _ in 0..250 {
             log_in(&port, &format!("user-{users}"), Platform::Mac, EPOCH).await;
@@ -319,14 +319,14 @@ async fn the_files_of_the_journal_take_turns_and_stay_short() {
 }
 
 #[tokio::test]
-async fn what_a_power_cut_left_of_a_run_is_never_taken_for_a_part_of_the_next() {
+async fn journal_lines_after_a_gap_are_never_replayed_by_a_later_run() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     let port: Arc<dyn Store> = Arc::clone(&store) as _;
     for user in ["ana", "bo", "cy"] {
         log_in(&port, user, Platform::Mac, EPOCH).await;
     }
-    // The line in the middle is lost, and the one after it is whole.
+    // Damage the middle line; the last line stays valid.
     let copy = copy_of(directory.path());
     let journal = copy.path().join("presence.journal-0");
     let mut bytes = fs::read(&journal).expect("the journal");

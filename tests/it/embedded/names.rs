@@ -1,4 +1,4 @@
-//! Ids that earlier versions accepted.
+//! User ids that earlier versions accepted and that are invalid today.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ fn stored(text: &str) -> UserId {
 }
 
 #[tokio::test]
-async fn records_of_ids_that_are_refused_today_are_read_without_loss() {
+async fn records_with_ids_that_are_invalid_today_are_readable() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     let port: Arc<dyn Store> = Arc::clone(&store) as _;

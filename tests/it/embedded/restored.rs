@@ -1,4 +1,4 @@
-//! A store whose files were brought back from a copy, and clocks that were set back.
+//! Restored backups, and clocks that were set back.
 
 use std::fs;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ fn open_at(directory: &TempDir, present: &Sign) -> EmbeddedStore {
 }
 
 #[tokio::test]
-async fn a_cursor_that_the_log_never_gave_out_has_expired() {
+async fn cursor_that_the_log_never_issued_is_expired() {
     let directory = TempDir::new().expect("a directory");
     let store = Arc::new(open(directory.path()).expect("a store"));
     let port: Arc<dyn Store> = Arc::clone(&store) as _;
@@ -49,7 +49,7 @@ async fn a_cursor_that_the_log_never_gave_out_has_expired() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_noted_what_a_power_cut_undid_goes_on_at_the_end_of_what_is_left() {
+async fn webhook_position_beyond_the_log_is_reset_to_its_end() {
     let directory = TempDir::new().expect("a directory");
     let store = open(directory.path()).expect("a store");
     let beyond = Cursor(store.head().borrow().0 + 5);
@@ -62,7 +62,7 @@ async fn a_webhook_that_noted_what_a_power_cut_undid_goes_on_at_the_end_of_what_
 }
 
 #[tokio::test]
-async fn a_store_knows_the_latest_time_that_an_earlier_run_left() {
+async fn store_returns_the_latest_time_of_an_earlier_run() {
     let directory = TempDir::new().expect("a directory");
     let store = open(directory.path()).expect("a store");
     let ahead = Sign { now: EPOCH + 3600 * SECOND, ..present() };
@@ -72,21 +72,21 @@ async fn a_store_knows_the_latest_time_that_an_earlier_run_left() {
 }
 
 #[tokio::test]
-async fn v2_versions_grow_over_a_clock_that_was_set_back_whatever_the_store() {
+async fn v2_versions_grow_after_the_clock_was_set_back_in_every_store() {
     for kind in ["memory", "embedded"] {
         let settings = [("store.kind", kind)];
         let mut server = Server::start(&settings);
         let (_ana, _) = server.login("ana", "mac").await;
         server.signal(rustix::process::Signal::TERM);
         server.until_exit().await;
-        // As if the clock had been an hour ahead.
+        // The clock of the earlier run was an hour ahead.
         let hour_ahead = now_millis() + 3_600_000;
         let data = server.directory.path().join("data");
         if kind == "memory" {
             fs::write(data.join("presence.time"), format!("{hour_ahead:020}\n")).expect("to write");
         } else {
             let database = rusqlite::Connection::open(data.join("presence.db")).expect("it");
-            // Without its checksum, as an earlier version wrote it.
+            // Without a checksum, as an earlier version wrote it.
             let sql = "UPDATE nodes SET sign = json_set(json_remove(sign, '$.crc'), '$.now', ?1)";
             assert_eq!(database.execute(sql, (hour_ahead as i64,)).expect("a sign"), 1);
         }
@@ -99,7 +99,7 @@ async fn v2_versions_grow_over_a_clock_that_was_set_back_whatever_the_store() {
 }
 
 #[tokio::test]
-async fn the_time_that_a_store_in_memory_leaves_is_past_what_it_shows_until_it_leaves_it_again() {
+async fn memory_store_saves_a_time_ahead_of_its_versions() {
     let directory = TempDir::new().expect("a directory");
     let open = || MemoryStore::new(RETENTION, EPOCH).with_floor(directory.path()).expect("a store");
     open().sign(NodeId(1), present()).await.expect("a sign of life");

@@ -1,4 +1,4 @@
-//! Users whose record is damaged: they begin anew, are named, and hold up nobody else.
+//! Users with damaged records: they get a new record, are reported, and do not delay other users.
 
 use presence_hub::clock::TICK;
 use presence_hub::presence::{Cause, EventKind, Kicker, Platform, State, Target};
@@ -15,16 +15,16 @@ use crate::support::http;
 const KEY: &str = "a-key-for-damaged-users";
 
 #[tokio::test(start_paused = true)]
-async fn a_damaged_record_of_an_earlier_run_is_offline_when_no_session_would_be_held_any_more() {
+async fn damaged_record_of_an_earlier_run_goes_offline_after_the_longest_window() {
     let users = [("ana", Platform::Web), ("bo", Platform::Web)];
     let store = left_by_an_earlier_run(&users).await;
     store.damaged.lock().insert(id("ana"));
     let lab = Frail::restart(&store);
     let mut watcher = lab.watcher(&["ana", "bo"]).await;
     let (at, _) = watcher.state("bo", "Offline").await;
-    assert_kept(60 * SECOND, at - EPOCH, "whoever is whole");
+    assert_kept(60 * SECOND, at - EPOCH, "the undamaged user");
     let (at, status) = watcher.state("ana", "Offline").await;
-    assert_kept(400 * SECOND, at - EPOCH, "whoever is damaged");
+    assert_kept(400 * SECOND, at - EPOCH, "the damaged user");
     assert_eq!((&status["platforms"], &status["custom"]), (&json!([]), &Value::Null));
     assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Recovered]);
     assert_eq!(store.damaged(), 0);
@@ -32,7 +32,7 @@ async fn a_damaged_record_of_an_earlier_run_is_offline_when_no_session_would_be_
 }
 
 #[tokio::test(start_paused = true)]
-async fn v2_a_login_begins_a_damaged_record_anew_with_a_greater_version() {
+async fn v2_login_replaces_a_damaged_record_with_a_greater_version() {
     let (store, lab) = Frail::lab();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut first, ok) = lab.login("ana", "linux").await;
@@ -40,18 +40,18 @@ async fn v2_a_login_begins_a_damaged_record_anew_with_a_greater_version() {
     store.damaged.lock().insert(id("ana"));
     watcher.hears_nothing_for(SECOND).await;
     let (_second, again) = lab.resume("ana", "linux", &ok).await;
-    assert_eq!(again["resumed"], json!(false), "the session is not known any more");
+    assert_eq!(again["resumed"], json!(false), "the session is unknown");
     let (_, gone) = watcher.state("ana", "Offline").await;
     let (_, back) = watcher.state("ana", "Online").await;
     let version = |status: &Value| status["version"].as_u64().expect("a version");
     assert!(version(&online) < version(&gone) && version(&gone) < version(&back));
-    assert_eq!(first.until_closed().await.1, Some(4006), "it has no session any more");
+    assert_eq!(first.until_closed().await.1, Some(4006), "its session is gone");
     assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Recovered, Cause::Login]);
     assert_chained(&*lab.store).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn watchers_of_a_damaged_user_are_shown_what_they_were_told_last() {
+async fn watchers_of_a_damaged_user_see_its_last_logged_status() {
     let (store, lab) = Frail::lab();
     let mut ana = lab.listener("ana", "linux").await;
     ana.send(json!({ "type": "set", "custom": "busy" })).await;
@@ -69,7 +69,7 @@ async fn watchers_of_a_damaged_user_are_shown_what_they_were_told_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn l9_a_kick_of_a_damaged_user_revokes_and_what_was_revoked_stays_so() {
+async fn l9_kick_of_a_damaged_user_revokes_and_revocation_survives_damage() {
     let (store, lab) = Frail::lab();
     let kick =
         || EventKind::Kick { target: Target::default(), by: Kicker::Admin { message: None } };
@@ -81,11 +81,11 @@ async fn l9_a_kick_of_a_damaged_user_revokes_and_what_was_revoked_stays_so() {
     store.damaged.lock().insert(id("ana"));
     let event = EventKind::Set { origin: None, custom: None };
     lab.hub.apply(&id("ana"), event).await.expect("an answer");
-    assert!(lab.record("ana").await.revoked.is_some(), "as far as it can be read");
+    assert!(lab.record("ana").await.revoked.is_some(), "the readable part is kept");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tick_leaves_a_damaged_record_alone_while_its_session_may_be_held() {
+async fn tick_does_not_replace_a_damaged_record_while_its_session_may_be_held() {
     let (store, lab) = Frail::lab();
     let _ana = lab.login("ana", "linux").await;
     store.damaged.lock().insert(id("ana"));
@@ -95,16 +95,16 @@ async fn a_tick_leaves_a_damaged_record_alone_while_its_session_may_be_held() {
     assert!(matches!(loaded, Err(StoreError::Damaged { .. })));
 }
 
-/// More than two questions of one round of deadlines ask for.
+/// More users than two batches of a deadline round.
 const CROWD: u64 = 2 * 4096 + 100;
 
 #[tokio::test(start_paused = true)]
-async fn damaged_users_who_are_due_by_the_thousand_delay_nobody_else_who_is() {
+async fn thousands_of_due_damaged_users_do_not_delay_other_deadlines() {
     let (store, lab) = Frail::lab();
     let mut watcher = lab.watcher(&["bo"]).await;
     let (bo, _) = lab.login("bo", "web").await;
     watcher.state("bo", "Online").await;
-    // Between two ticks, so that what follows is due in one round.
+    // Between two ticks, so that all users become due in one round.
     sleep(TICK / 2).await;
     for serial in 0..CROWD {
         let user = id(&format!("crowd-{serial}"));
@@ -113,13 +113,13 @@ async fn damaged_users_who_are_due_by_the_thousand_delay_nobody_else_who_is() {
         store.damaged.lock().insert(user);
     }
     let (silence, grace) = (60 * SECOND, SECOND);
-    // A little later than the crowd, which so is found first.
+    // Bo becomes due a little after the crowd, so the crowd fills the first batches.
     watcher.hears_nothing_for(silence - grace + TICK / 10).await;
     drop(bo);
     let from = lab.now();
     let (at, _) = watcher.state("bo", "Offline").await;
     assert!((grace..=grace + TICK).contains(&(at - from)), "{:?}", at - from);
-    assert_eq!(store.damaged(), CROWD, "they wait for their own time");
+    assert_eq!(store.damaged(), CROWD, "they are not replaced yet");
 }
 
 async fn get(lab: &Lab, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
@@ -135,7 +135,7 @@ async fn get(lab: &Lab, method: &str, path: &str, body: Option<Value>) -> (u16, 
 }
 
 #[tokio::test]
-async fn the_server_api_names_whom_it_leaves_out_because_of_damage() {
+async fn server_api_lists_users_omitted_because_of_damage() {
     let (store, lab) = Frail::lab();
     let (mut ana, _) = lab.login("ana", "linux").await;
     let (mut bo, _) = lab.login("bo", "linux").await;
@@ -170,5 +170,5 @@ async fn the_server_api_names_whom_it_leaves_out_because_of_damage() {
     assert_eq!((status, &kicked["revoked"]), (200, &json!(true)), "{kicked}");
     assert_eq!(lab.state("ana").await, State::Offline);
     let (_, page) = get(&lab, "GET", "/v1/users", None).await;
-    assert_eq!(page["damaged"], Value::Null, "nobody is left out: {page}");
+    assert_eq!(page["damaged"], Value::Null, "no user is omitted: {page}");
 }

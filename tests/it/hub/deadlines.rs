@@ -1,4 +1,4 @@
-//! What the records come due for, whatever else there is to do.
+//! Deadlines are applied on time under load.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use presence_hub::presence::{EventKind, Origin, Platform};
 use super::login;
 use crate::lab::{Lab, SECOND, assert_kept, defaults, id};
 
-/// More users than one round of deadlines takes.
+/// More users than one batch of a deadline round.
 const MANY: u64 = 5000;
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_that_remembers_longer_holds_up_no_deadline() {
+async fn longer_record_ttl_does_not_delay_deadlines() {
     let lab = Lab::with(|config| config.store.record_ttl = 4 * SECOND);
     let mut watcher = lab.watcher(&["ana"]).await;
     for serial in 0..MANY {
@@ -24,7 +24,7 @@ async fn a_policy_that_remembers_longer_holds_up_no_deadline() {
     let mut longer = defaults();
     longer.store.record_ttl = Duration::from_secs(30 * 24 * 3600);
     lab.hub.set_policy(longer.policy().expect("a policy"));
-    // Everybody is due by what was decided, and nobody by what is in force.
+    // All users are due by the committed deadlines, and none by the new policy.
     watcher.hears_nothing_for(5 * SECOND).await;
 
     let (ana, _) = lab.login("ana", "web").await;
@@ -33,7 +33,7 @@ async fn a_policy_that_remembers_longer_holds_up_no_deadline() {
     drop(ana);
     let (at, _) = watcher.state("ana", "Offline").await;
     assert_kept(SECOND, at - from, "the grace of a page");
-    assert!(lab.record("user-0").await.version > 0, "it is remembered");
+    assert!(lab.record("user-0").await.version > 0, "the record is kept");
 }
 
 fn connection(lab: &Lab, serial: u64) -> presence_hub::presence::ConnectionId {

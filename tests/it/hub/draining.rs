@@ -1,4 +1,4 @@
-//! What a drain waits for.
+//! A drain waits for connections and for session ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::lab::{AT_ONCE, Lab, SECOND};
 const OVER: Duration = Duration::from_secs(20);
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_ends_as_soon_as_the_last_connection_is_gone() {
+async fn drain_ends_when_the_last_connection_is_closed() {
     let lab = Lab::new();
     let (mut session, _) = lab.login("ana", "web").await;
     let mut visitor = lab.connect().await;
@@ -23,18 +23,18 @@ async fn a_drain_ends_as_soon_as_the_last_connection_is_gone() {
     }
     drop(session);
     sleep(SECOND).await;
-    assert!(!drain.is_finished(), "a connection is left");
+    assert!(!drain.is_finished(), "one connection is still open");
     drop(visitor);
     timeout(AT_ONCE, drain).await.expect("the drain's end").expect("no panic");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_waits_for_ends_of_sessions_that_the_store_has_not_taken() {
+async fn drain_waits_for_session_ends_that_are_not_committed() {
     let (store, lab) = Frail::lab();
     let (client, _) = lab.login("ana", "web").await;
     store.set_down(true);
     drop(client);
-    // Its end is noted, and cannot be stored yet.
+    // Its end is pending, because the store is down.
     sleep(SECOND).await;
     let hub = Arc::clone(&lab.hub);
     let drain = hub.drain(OVER);

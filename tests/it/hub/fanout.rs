@@ -1,4 +1,4 @@
-//! How statuses get to a socket: together where they come together, and not before others' turn.
+//! Delivery of statuses to sockets: batching, conflation, fairness.
 
 use std::io;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use tokio::task::yield_now;
 use super::login;
 use crate::lab::{Lab, id};
 
-/// A socket that takes what it is given, one write after the other, unless it is full.
+/// A socket that records each write, unless it is full.
 #[derive(Clone, Default)]
 struct Writes(Arc<Mutex<(Vec<Vec<u8>>, bool)>>);
 
@@ -25,7 +25,7 @@ impl Writes {
         self.0.lock().1 = is_full;
     }
 
-    /// What each write since this was last asked was made of.
+    /// The writes since the last call.
     fn take(&self) -> Vec<String> {
         let writes = std::mem::take(&mut self.0.lock().0);
         writes.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
@@ -61,14 +61,14 @@ impl AsyncWrite for Writes {
     }
 }
 
-/// A watcher without an actor, its snapshot sent.
+/// A watcher without an actor, after its snapshot was sent.
 async fn watcher(lab: &Lab, users: &[UserId]) -> (Connection, Writes) {
     let writes = Writes::default();
     let connection = lab.hub.connect(WriteHalf::Other(Box::new(writes.clone())));
     connection.watch(users);
     let sent = connection.send_snapshot(users, |_| Bytes::from_static(b"snapshot")).await;
     sent.expect("a snapshot");
-    assert_eq!(writes.take(), ["snapshot"], "it goes out at once");
+    assert_eq!(writes.take(), ["snapshot"], "a reply is written at once");
     (connection, writes)
 }
 
@@ -82,7 +82,7 @@ async fn set(lab: &Lab, user: &UserId, custom: usize) {
     lab.hub.apply(user, event).await.expect("a change");
 }
 
-/// How often each user is named, in the order of the users.
+/// How often each user occurs, in the order of the users.
 fn named(writes: &[String], users: &[UserId]) -> Vec<usize> {
     let named = |user: &UserId| format!("\"user\":\"{user}\"");
     users.iter().map(|user| writes.concat().matches(&named(user)).count()).collect()
@@ -95,7 +95,7 @@ async fn settle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_changes_together_goes_out_in_one_write() {
+async fn simultaneous_changes_go_out_in_one_write() {
     let lab = Lab::new();
     let users: Vec<_> = (0..20).map(|serial| id(&format!("user-{serial:02}"))).collect();
     let (_watcher, writes) = watcher(&lab, &users).await;
@@ -107,7 +107,7 @@ async fn what_changes_together_goes_out_in_one_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_socket_that_takes_everything_misses_nothing() {
+async fn writable_socket_gets_every_status() {
     let lab = Lab::new();
     let users = [id("ana")];
     log_in(&lab, &users[0], 100).await;
@@ -121,7 +121,7 @@ async fn a_socket_that_takes_everything_misses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn v4_a_socket_that_takes_nothing_waits_for_the_latest_of_each_user() {
+async fn v4_full_socket_queues_only_the_latest_status_of_each_user() {
     let lab = Lab::new();
     let users = [id("ana"), id("bea")];
     for (user, serial) in users.iter().zip(100..) {
@@ -133,8 +133,8 @@ async fn v4_a_socket_that_takes_nothing_waits_for_the_latest_of_each_user() {
         set(&lab, &users[custom % 2], custom).await;
         settle().await;
     }
-    let waits = connection.mailbox().unsent();
-    assert!(waits < 2000, "{waits} bytes wait");
+    let unsent = connection.mailbox().unsent();
+    assert!(unsent < 2000, "{unsent} bytes are unsent");
     writes.set_full(false);
     let flush = std::future::poll_fn(|cx| connection.mailbox().poll_hang_up(cx));
     flush.await;
@@ -145,7 +145,7 @@ async fn v4_a_socket_that_takes_nothing_waits_for_the_latest_of_each_user() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn v3_a_status_that_is_sent_is_never_older_than_what_was_seen() {
+async fn v3_sent_status_is_never_older_than_a_seen_one() {
     let lab = Lab::new();
     let users = [id("ana")];
     log_in(&lab, &users[0], 100).await;
@@ -162,7 +162,7 @@ async fn v3_a_status_that_is_sent_is_never_older_than_what_was_seen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_watchers_hold_up_nobody_else() {
+async fn many_watchers_do_not_delay_other_tasks() {
     let lab = Lab::new();
     let users = [id("ana")];
     let mut watchers = Vec::new();
@@ -176,7 +176,7 @@ async fn many_watchers_hold_up_nobody_else() {
     yield_now().await;
     yield_now().await;
     let at_once = told(&watchers);
-    assert!(at_once < 200, "{at_once} were told before anybody else had a turn");
+    assert!(at_once < 200, "{at_once} watchers were served before other tasks ran");
     settle().await;
     assert_eq!(told(&watchers), 1000);
     assert_eq!(lab.hub.metrics().counts().deliveries, 1000);

@@ -1,4 +1,4 @@
-//! A store that fails, loses answers, or stands still.
+//! A store that fails, loses answers, or stalls.
 
 use std::sync::atomic::Ordering;
 
@@ -15,7 +15,7 @@ use crate::support::http;
 use crate::usersig::{SDK_APP_ID, SECRET_KEY, UserSig, query};
 
 #[tokio::test(start_paused = true)]
-async fn a_login_that_the_store_cannot_take_is_sent_away_and_leaves_no_trace() {
+async fn login_is_refused_without_effects_while_the_store_is_down() {
     let (store, lab) = Frail::lab();
     let mut watcher = lab.watcher(&["ana"]).await;
     store.set_down(true);
@@ -30,7 +30,7 @@ async fn a_login_that_the_store_cannot_take_is_sent_away_and_leaves_no_trace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_the_store_cannot_take_is_refused_and_the_session_lives() {
+async fn request_is_refused_while_the_store_is_down_and_the_session_survives() {
     let (store, lab) = Frail::lab();
     let (mut client, _) = lab.login("ana", "web").await;
     store.set_down(true);
@@ -47,7 +47,7 @@ async fn a_request_that_the_store_cannot_take_is_refused_and_the_session_lives()
 }
 
 #[tokio::test]
-async fn ready_is_503_while_the_store_takes_nothing_and_the_log_says_why() {
+async fn ready_is_503_and_logged_while_the_store_is_down() {
     let logged = Logged::here();
     let (store, lab) = Frail::lab();
     let (hub, _app) = lab.serve_http(|_| ());
@@ -60,7 +60,7 @@ async fn ready_is_503_while_the_store_takes_nothing_and_the_log_says_why() {
     for _ in 0..3 {
         assert_eq!(ready().await, 503);
     }
-    let lines = logged.lines("a request was refused: the store failed");
+    let lines = logged.lines("HTTP request refused: store unavailable");
     let [line] = &lines[..] else { panic!("{lines:?}") };
     assert!(line.contains("WARN") && line.contains("a test wants it so"), "{line}");
     store.set_down(false);
@@ -68,7 +68,7 @@ async fn ready_is_503_while_the_store_takes_nothing_and_the_log_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lost_races_are_decided_again() {
+async fn revision_conflicts_are_retried() {
     let (store, lab) = Frail::lab();
     store.fail([Fault::Conflict; 20]);
     let (_client, ok) = lab.login("ana", "web").await;
@@ -77,7 +77,7 @@ async fn lost_races_are_decided_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t11_signs_of_life_wait_for_no_log_that_is_being_shortened() {
+async fn t11_slow_log_trim_does_not_delay_signs_of_life() {
     let (store, lab) = Frail::lab();
     let _trimming = store.trims.write().await;
     let mut watcher = lab.watcher(&["ana"]).await;
@@ -87,7 +87,7 @@ async fn t11_signs_of_life_wait_for_no_log_that_is_being_shortened() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_stays_pending_until_the_store_takes_it() {
+async fn session_end_is_retried_until_it_is_committed() {
     for platform in ["linux", "ios"] {
         let (store, lab) = Frail::lab();
         let mut watcher = lab.watcher(&["ana"]).await;
@@ -106,7 +106,7 @@ async fn an_end_stays_pending_until_the_store_takes_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pending_end_means_nothing_once_the_session_was_resumed() {
+async fn pending_session_end_is_ignored_after_a_resume() {
     let (store, lab) = Frail::lab();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (client, ok) = lab.login("ana", "linux").await;
@@ -123,7 +123,7 @@ async fn a_pending_end_means_nothing_once_the_session_was_resumed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_falls_due_while_the_store_is_down_is_done_when_it_is_back() {
+async fn deadlines_missed_while_the_store_is_down_are_applied_afterwards() {
     let (store, lab) = Frail::lab();
     let mut watcher = lab.watcher(&["ana"]).await;
     let mut ana = lab.listener("ana", "miniprogram").await;
@@ -140,7 +140,7 @@ async fn what_falls_due_while_the_store_is_down_is_done_when_it_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_whose_answer_was_lost_is_not_applied_twice() {
+async fn commit_with_a_lost_answer_is_not_applied_twice() {
     let (store, lab) = Frail::lab();
     let mut watcher = lab.watcher(&["ana"]).await;
     store.fail([Fault::AnswerLost]);
@@ -148,7 +148,7 @@ async fn a_commit_whose_answer_was_lost_is_not_applied_twice() {
     assert_eq!(ok["status"]["state"], json!("Online"));
     watcher.state("ana", "Online").await;
 
-    // A takeover: who loses is told, and the answer says whom it cost.
+    // A takeover: the kicked device is notified, and the answer lists it.
     store.fail([Fault::AnswerLost]);
     let (mut client, ok) = lab.login("ana", "ipad").await;
     assert_eq!(ok["kicked"][0]["platform"], json!("ios"), "{ok}");
@@ -169,7 +169,7 @@ async fn a_commit_whose_answer_was_lost_is_not_applied_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_that_could_not_be_synced_is_no_success_the_second_time() {
+async fn failed_sync_is_not_reported_as_success_on_retry() {
     let (store, lab) = Frail::lab();
     let user = id("ana");
     let (_client, _) = lab.login("ana", "ios").await;
@@ -179,7 +179,7 @@ async fn a_commit_that_could_not_be_synced_is_no_success_the_second_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_whose_answer_was_lost_for_long_lands_once_and_is_seen() {
+async fn session_end_with_a_lost_answer_is_applied_once_after_an_outage() {
     let (store, lab) = Frail::lab();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (client, _) = lab.login("ana", "mac").await;
@@ -194,7 +194,7 @@ async fn an_end_whose_answer_was_lost_for_long_lands_once_and_is_seen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_login_whose_answer_was_lost_for_long_leaves_no_ghost() {
+async fn login_with_a_lost_answer_leaves_no_stale_session() {
     for resumes in [false, true] {
         let (store, lab) = Frail::lab();
         let mut watcher = lab.watcher(&["ana"]).await;
@@ -203,7 +203,7 @@ async fn a_login_whose_answer_was_lost_for_long_leaves_no_ghost() {
             let (client, ok) = lab.login("ana", "linux").await;
             watcher.state("ana", "Online").await;
             hello["resume"] = ok["session"].clone();
-            // Its socket is half open: the hub does not know that it is gone.
+            // The socket stays half open, so the hub does not notice the loss.
             std::mem::forget(client);
         }
         store.fail([Fault::AnswerLostAndDown]);
@@ -218,7 +218,7 @@ async fn a_login_whose_answer_was_lost_for_long_leaves_no_ghost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_again_and_again_loses_nothing() {
+async fn repeated_store_failures_lose_nothing() {
     let (store, lab) = Frail::lab();
     let faults = [Fault::Unavailable, Fault::AnswerLost, Fault::Conflict];
     for round in 0..100 {
@@ -229,7 +229,7 @@ async fn a_store_that_fails_again_and_again_loses_nothing() {
         client.send(&hello).await;
         client.message().await;
         drop(client);
-        // A user's changes are counted, too.
+        // Stay below the limit of changes for each user.
         sleep(11 * SECOND).await;
         assert_eq!(lab.state("ana").await, State::Offline, "round {round}");
     }
@@ -237,7 +237,7 @@ async fn a_store_that_fails_again_and_again_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stalled_store_loses_nobody_and_keeps_no_ghosts() {
+async fn stalled_store_loses_no_session_and_leaves_no_stale_one() {
     let (store, lab) = Frail::lab();
     let mut watcher = lab.watcher(&["ana", "bo", "cy"]).await;
     let mut ana = lab.listener("ana", "web").await;
@@ -267,11 +267,11 @@ async fn a_stalled_store_loses_nobody_and_keeps_no_ghosts() {
     watcher.hears_nothing_for(200 * SECOND).await;
     watcher.hears_nothing_for(SECOND).await;
     let stalls = lab.hub.metrics().stalls.get();
-    assert_eq!(stalls, 0, "it is the store that stood still, not the hub");
+    assert_eq!(stalls, 0, "the store stalled, not the hub");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_store_took_and_did_not_take_is_counted() {
+async fn commits_and_failures_are_counted() {
     let (store, lab) = Frail::lab();
     let counts = || {
         let counts = lab.hub.metrics().counts().store;
@@ -279,14 +279,14 @@ async fn what_the_store_took_and_did_not_take_is_counted() {
     };
     store.fail([Fault::Unavailable, Fault::Unavailable]);
     lab.connect().await.request(lab.hello("ana", "mac")).await;
-    assert_eq!(counts(), (0, 2), "it was sent again");
+    assert_eq!(counts(), (0, 2), "the commit was retried once");
     store.fail([Fault::Conflict]);
     let _ana = lab.login("ana", "mac").await;
-    assert_eq!(counts(), (1, 2), "a lost race is no failure");
+    assert_eq!(counts(), (1, 2), "a revision conflict is not a failure");
 }
 
 #[tokio::test]
-async fn the_compatible_api_says_when_the_store_is_down() {
+async fn tencent_api_reports_that_the_store_is_down() {
     let (store, lab) = Frail::lab();
     let address = lab.answer_http(Tencent {
         verifier: UserSigVerifier::new(SDK_APP_ID, SECRET_KEY),
@@ -312,7 +312,7 @@ async fn the_compatible_api_says_when_the_store_is_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn end_of_a_session_whose_commit_panics_is_retried() {
+async fn session_end_is_retried_after_a_panic_in_commit() {
     let (store, lab) = Frail::lab();
     let (ana, _) = lab.login("ana", "mac").await;
     store.fail([Fault::Panic, Fault::Panic]);

@@ -16,20 +16,20 @@ use tokio::sync::{RwLock, watch};
 
 use crate::lab::{Lab, memory_store};
 
-/// What happens to a commit.
+/// The fault of a commit.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fault {
-    /// Somebody else was faster, it seems.
+    /// Fails with a revision conflict.
     Conflict,
-    /// It is not written.
+    /// Fails without a write.
     Unavailable,
-    /// It is written, and nobody hears so.
+    /// Writes, but reports a failure.
     AnswerLost,
-    /// The same, and from then on the store is down.
+    /// Like `AnswerLost`, and then the store is down.
     AnswerLostAndDown,
-    /// It is written, but cannot be relied on.
+    /// Writes and reports a failure, and then `check` fails: the commit is not safely stored.
     Unsafe,
-    /// It panics.
+    /// Panics.
     Panic,
 }
 
@@ -38,17 +38,17 @@ pub(super) struct Frail {
     inner: MemoryStore,
     faults: Mutex<VecDeque<Fault>>,
     down: AtomicBool,
-    /// Whether what is written cannot be relied on.
+    /// Whether `check` fails.
     is_unsafe: AtomicBool,
-    /// Who writes it stalls the store.
+    /// A write lock on it stalls the store.
     pub(super) gate: RwLock<()>,
-    /// Whose commits fail.
+    /// Users whose commits fail.
     pub(super) refused: Mutex<HashSet<UserId>>,
-    /// Whose records are damaged.
+    /// Users with damaged records.
     pub(super) damaged: Mutex<HashSet<UserId>>,
-    /// The hubs that are gone.
+    /// Dead nodes.
     pub(super) lost: Mutex<Vec<(NodeId, Sign)>>,
-    /// Who writes it stalls the trimming of the log.
+    /// A write lock on it stalls the trimming of the log.
     pub(super) trims: RwLock<()>,
     pub(super) signs: AtomicU64,
 }
@@ -60,7 +60,7 @@ impl Frail {
         (store, lab)
     }
 
-    /// A hub that begins on what an earlier one left.
+    /// Starts a hub on the store of an earlier run.
     pub(super) fn restart(store: &Arc<Self>) -> Lab {
         Lab::node(Arc::clone(store) as _, Arc::new(LocalBus::default()), |_| ())
     }

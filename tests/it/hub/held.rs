@@ -1,4 +1,4 @@
-//! Sessions of an earlier run: held until their own deadlines, whatever happens meanwhile.
+//! Sessions of an earlier run are held until their own deadlines.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::{assert_chained, login_at};
 use crate::lab::{EPOCH, Lab, Listener, SECOND, assert_kept, defaults, id};
 use crate::store_contract::present;
 
-/// The run before.
+/// The node id of the earlier run.
 pub(super) const BEFORE: NodeId = NodeId(77);
 
 /// A store with users who were logged in on a run that gave its last sign of life at the epoch.
@@ -29,7 +29,7 @@ pub(super) async fn left_by_an_earlier_run(users: &[(&str, Platform)]) -> Arc<Fr
     store
 }
 
-/// A hub that brings nothing about by itself, as one that is gone.
+/// A hub whose tasks do not run, like a dead one.
 fn hub_without_time(store: &Arc<Frail>) -> Arc<Hub> {
     let policy = defaults().policy().expect("a policy");
     let bus = Arc::new(LocalBus::default());
@@ -41,13 +41,13 @@ async fn offline(watcher: &mut Listener, user: &str) -> Timestamp {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_sessions_held_after_a_restart_are_moved_by_a_stall_whatever_their_window() {
+async fn t12_stall_extends_sessions_held_after_a_restart() {
     for (platform, window) in [(Platform::Web, 60 * SECOND), (Platform::Linux, 400 * SECOND)] {
         let store = left_by_an_earlier_run(&[("ana", platform)]).await;
         let lab = Frail::restart(&store);
         let mut watcher = lab.watcher(&["ana"]).await;
         watcher.hears_nothing_for(20 * SECOND).await;
-        // Long before its end, and longer than what is left of it.
+        // A stall longer than the rest of the window.
         advance(window).await;
         watcher.hears_nothing_for(window - 21 * SECOND).await;
         let at = offline(&mut watcher, "ana").await;
@@ -59,7 +59,7 @@ async fn t12_sessions_held_after_a_restart_are_moved_by_a_stall_whatever_their_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_a_store_that_fails_during_a_stall_loses_no_move() {
+async fn t12_stall_extends_held_sessions_despite_store_failures() {
     let store = left_by_an_earlier_run(&[("ana", Platform::Web)]).await;
     let lab = Frail::restart(&store);
     let mut watcher = lab.watcher(&["ana"]).await;
@@ -68,7 +68,7 @@ async fn t12_a_store_that_fails_during_a_stall_loses_no_move() {
     advance(30 * SECOND).await;
     watcher.hears_nothing_for(5 * SECOND).await;
     store.set_down(false);
-    // And of the first attempts nothing lands.
+    // The first attempts fail, too.
     store.fail([Fault::Unavailable; 4]);
     watcher.hears_nothing_for(4 * SECOND).await;
     let at = offline(&mut watcher, "ana").await;
@@ -78,7 +78,7 @@ async fn t12_a_store_that_fails_during_a_stall_loses_no_move() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t12_every_stall_of_many_moves_a_held_session() {
+async fn t12_each_of_many_stalls_extends_a_held_session() {
     let store = left_by_an_earlier_run(&[("ana", Platform::Web)]).await;
     let lab = Frail::restart(&store);
     let mut watcher = lab.watcher(&["ana"]).await;
@@ -93,10 +93,10 @@ async fn t12_every_stall_of_many_moves_a_held_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn t11_t12_a_stall_of_the_run_before_counts_for_a_session_that_it_held() {
+async fn t11_t12_stall_of_the_previous_run_extends_a_session_that_it_held() {
     let store = left_by_an_earlier_run(&[("ana", Platform::Web)]).await;
     let (since, stall) = (EPOCH + 10 * SECOND, 30 * SECOND);
-    // It was held already by the run that stood still.
+    // The run that stalled held the session already.
     let between = hub_without_time(&store);
     let (node, successor) = (BEFORE, between.node());
     let lost =
@@ -110,12 +110,12 @@ async fn t11_t12_a_stall_of_the_run_before_counts_for_a_session_that_it_held() {
     let mut watcher = lab.watcher(&["ana"]).await;
     let from = lab.now();
     let at = offline(&mut watcher, "ana").await;
-    // Its window was over at 60 s, moved to 90 s, of which 50 s had passed.
+    // The window ended at 60 s, the stall extended it to 90 s, and 50 s have passed.
     assert_kept(40 * SECOND, at - from, "the rest of the window");
 }
 
 #[tokio::test(start_paused = true)]
-async fn t11_who_cannot_be_taken_over_yet_holds_up_nobody() {
+async fn t11_failed_takeover_of_one_user_does_not_delay_others() {
     let users = [("ana", Platform::Web), ("bo", Platform::Web)];
     let store = left_by_an_earlier_run(&users).await;
     store.refused.lock().insert(id("ana"));
@@ -141,7 +141,7 @@ async fn t11_who_cannot_be_taken_over_yet_holds_up_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deadlines_run_while_sessions_wait_to_be_taken_over() {
+async fn deadlines_run_while_takeovers_are_pending() {
     let store = left_by_an_earlier_run(&[("ana", Platform::Web)]).await;
     store.damaged.lock().insert(id("ana"));
     let lab: Lab = Frail::restart(&store);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use presence_hub::bus::{Bus, LocalBus, Word};
+use presence_hub::bus::{Bus, LocalBus, Message};
 use presence_hub::presence::{Answer, Cause, EventKind, Intent, NodeId, Platform, Status};
 use serde_json::json;
 use tokio::time::timeout;
@@ -26,21 +26,20 @@ impl Pair {
         Self { bus, one, other }
     }
 
-    /// So much is said on the bus before anybody can listen that the other node misses what was
-    /// said before.
-    fn shout(&self) {
+    /// Publishes more messages than the bus can hold, so that the other node misses earlier ones.
+    fn overflow_bus(&self) {
         for version in 1..=2000 {
             let status = Status { version, ..Status::default() };
-            self.bus.publish(NodeId(0), Word::Status { user: id("nobody"), status });
+            self.bus.publish(NodeId(0), Message::Status { user: id("nobody"), status });
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn l3_l8_a_takeover_across_nodes_is_one_change_and_the_loser_is_told() {
+async fn l3_l8_takeover_across_nodes_is_one_change_and_notifies_the_kicked_session() {
     let pair = Pair::new();
     let mut here = pair.one.watcher(&["ana"]).await;
-    // A second watcher, of another name, that both may stay.
+    // The second watcher needs another user, because one login would kick the other.
     let (mut client, _) = pair.other.login("watcher-2", "linux").await;
     client.ok(json!({ "type": "subscribe", "users": ["ana"] })).await;
     let mut there = pair.other.listen(client);
@@ -53,7 +52,7 @@ async fn l3_l8_a_takeover_across_nodes_is_one_change_and_the_loser_is_told() {
     assert_eq!(ok["kicked"][0]["device"], json!("linux"), "{ok}");
     for watcher in [&mut here, &mut there] {
         let (at, status) = watcher.state("ana", "Online").await;
-        assert_eq!(status["platforms"], json!(["mac"]), "nobody sees an Offline between");
+        assert_eq!(status["platforms"], json!(["mac"]), "no Offline in between");
         assert!(at - from <= AT_ONCE);
     }
     let (heard, code) = loser.until_closed().await;
@@ -68,7 +67,7 @@ async fn l3_l8_a_takeover_across_nodes_is_one_change_and_the_loser_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn l7_a_session_moves_to_another_node_unseen() {
+async fn l7_session_moves_to_another_node_without_a_status_change() {
     let pair = Pair::new();
     let mut watcher = pair.one.watcher(&["ana"]).await;
     let (mut old, ok) = pair.one.login("ana", "web").await;
@@ -82,7 +81,7 @@ async fn l7_a_session_moves_to_another_node_unseen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_on_one_node_is_seen_on_the_other() {
+async fn status_changes_reach_watchers_on_other_nodes() {
     let pair = Pair::new();
     let mut watcher = pair.other.watcher(&["ana"]).await;
     let (mut ana, _) = pair.one.login("ana", "ios").await;
@@ -99,7 +98,7 @@ async fn what_happens_on_one_node_is_seen_on_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_missed_a_change_catches_up() {
+async fn node_that_missed_a_status_message_catches_up() {
     let pair = Pair::new();
     let mut watcher = pair.other.watcher(&["ana"]).await;
     let _ana = pair.one.login("ana", "linux").await;
@@ -107,23 +106,23 @@ async fn a_node_that_missed_a_change_catches_up() {
 
     let event = EventKind::Set { origin: None, custom: Some("missed".into()) };
     let applied = pair.one.hub.apply(&id("ana"), event).now_or_never();
-    applied.expect("nobody was in the way").expect("a change");
-    pair.shout();
+    applied.expect("the event to be applied without waiting").expect("a change");
+    pair.overflow_bus();
     let (_, status) = watcher.state("ana", "Online").await;
     assert_eq!(status["custom"], json!("missed"));
     watcher.hears_nothing_for(10 * SECOND).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_missed_a_kick_ends_the_connection_all_the_same() {
+async fn node_that_missed_a_kick_message_ends_the_connection() {
     let pair = Pair::new();
     let (mut loser, _) = pair.other.login("ana", "linux").await;
     let (mut bystander, _) = pair.other.login("bo", "linux").await;
     let visitor = pair.other.connect().await;
     let (_, event) = super::login(&pair.one.hub, Platform::Mac, "mac", 1 << 40);
     let applied = pair.one.hub.apply(&id("ana"), event).now_or_never();
-    applied.expect("nobody was in the way").expect("a login");
-    pair.shout();
+    applied.expect("the event to be applied without waiting").expect("a login");
+    pair.overflow_bus();
 
     let end = timeout(60 * SECOND, loser.until_closed()).await;
     let (heard, code) = end.expect("a connection without a session to be ended");
@@ -135,7 +134,7 @@ async fn a_node_that_missed_a_kick_ends_the_connection_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_missed_a_move_ends_the_old_connection_all_the_same() {
+async fn node_that_missed_a_move_message_ends_the_old_connection() {
     let pair = Pair::new();
     let (mut old, ok) = pair.other.login("ana", "linux").await;
     let (_, event) = super::login(&pair.one.hub, Platform::Linux, "linux", 1 << 40);
@@ -143,9 +142,9 @@ async fn a_node_that_missed_a_move_ends_the_old_connection_all_the_same() {
     let session = ok["session"].as_str().and_then(|session| session.parse().ok());
     login.intent = Intent::Resume(session);
     let applied = pair.one.hub.apply(&id("ana"), EventKind::Login(login)).now_or_never();
-    let applied = applied.expect("nobody was in the way").expect("a resume");
+    let applied = applied.expect("the event to be applied without waiting").expect("a resume");
     assert!(matches!(applied.answer, Answer::Admitted { resumed: true, .. }));
-    pair.shout();
+    pair.overflow_bus();
     let end = timeout(60 * SECOND, old.until_closed()).await;
     assert_eq!(end.expect("a connection without a session to be ended").1, Some(4007));
 }

@@ -1,3 +1,5 @@
+//! Racing events on one and on several nodes.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,7 +14,7 @@ use tokio::sync::Barrier;
 use super::{assert_chained, login};
 use crate::lab::{Lab, id, memory_store};
 
-/// How many nodes share the store and the bus.
+/// Makes nodes that share one store and one bus.
 fn nodes(count: usize, policy: PolicyName) -> Vec<Arc<Lab>> {
     let store: Arc<dyn Store> = Arc::new(memory_store());
     let bus = Arc::new(LocalBus::default());
@@ -23,7 +25,7 @@ fn nodes(count: usize, policy: PolicyName) -> Vec<Arc<Lab>> {
     (0..count).map(node).collect()
 }
 
-/// Looks at a user's record until it is done; returns how many different ones it saw.
+/// Checks a user's record until `done` is set; returns how many versions it saw.
 fn observe(
     lab: &Arc<Lab>,
     done: &Arc<AtomicBool>,
@@ -48,7 +50,7 @@ fn observe(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn l8_of_racing_logins_under_single_each_observation_shows_one() {
+async fn l8_racing_logins_under_single_never_show_two_terminals() {
     const LOGINS: usize = 200;
     for count in [1, 2] {
         let nodes = nodes(count, PolicyName::Single);
@@ -90,16 +92,16 @@ async fn l8_of_racing_logins_under_single_each_observation_shows_one() {
         }
         kicked.sort_unstable();
         kicked.dedup();
-        assert_eq!(kicked.len(), LOGINS - 1, "everybody but the last was kicked, once");
+        assert_eq!(kicked.len(), LOGINS - 1, "all but the last were kicked, each once");
         let record = nodes[0].record("ana").await;
         assert!(!kicked.contains(&record.terminals[0].session));
         assert_chained(&*nodes[0].store).await;
     }
 }
 
-/// L1, L2, V2, V5 under everything at once, on two nodes.
+/// L1, L2, V2, V5 with all kinds of events at once, on two nodes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whatever_races_the_log_is_a_chain_and_no_policy_is_exceeded() {
+async fn racing_events_keep_the_log_chained_and_the_policy_enforced() {
     for policy in [PolicyName::Single, PolicyName::Dual, PolicyName::Triple, PolicyName::Multi] {
         let nodes = nodes(2, policy);
         let rules = nodes[0].hub.policy();
@@ -153,9 +155,9 @@ async fn whatever_races_the_log_is_a_chain_and_no_policy_is_exceeded() {
     }
 }
 
-/// L6: whoever is kicked hears its own answer, then why, then Close, whatever races.
+/// L6: a kicked client gets its reply, then the notice, then the Close.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn l6_an_answer_comes_before_the_notice_and_the_notice_before_the_close() {
+async fn l6_reply_precedes_the_kick_notice_and_the_notice_precedes_the_close() {
     const LOGINS: usize = 100;
     for round in 0..3 {
         let nodes = nodes(1, PolicyName::Single);

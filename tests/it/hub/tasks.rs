@@ -21,7 +21,7 @@ async fn task_that_panics_is_restarted_after_a_pause_and_counted() {
         }
     });
     task.await.expect("to return at last");
-    assert_eq!(runs.load(Ordering::Relaxed), 3, "what returns is not run again");
+    assert_eq!(runs.load(Ordering::Relaxed), 3, "a task that returns is not restarted");
     assert!(lab.now() - EPOCH >= 2 * SECOND, "with a pause before each restart");
     let metrics = lab.hub.metrics().render(&Totals::default());
     let line = "presence_hub_task_restarts_total{task=\"example\"} 2";
@@ -29,12 +29,12 @@ async fn task_that_panics_is_restarted_after_a_pause_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn task_that_cannot_even_be_made_is_restarted() {
+async fn task_whose_constructor_panics_is_restarted() {
     let lab = Lab::new();
     let makes = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&makes);
     let task = Tasks::new(Arc::clone(&lab.hub)).spawn("example", move || {
-        assert!(counted.fetch_add(1, Ordering::Relaxed) > 0, "the first is not made");
+        assert!(counted.fetch_add(1, Ordering::Relaxed) > 0, "the first constructor panics");
         async {}
     });
     task.await.expect("to return at last");

@@ -71,5 +71,5 @@ async fn a_reload_changes_the_drain_time() {
     reload(&server, "[server]\ndrain = \"200ms\"\n").await;
     server.signal(Signal::TERM);
     assert!(server.until_exit().await.success());
-    server.until_logged(&["not all were gone in time"]).await;
+    server.until_logged(&["drain timed out"]).await;
 }

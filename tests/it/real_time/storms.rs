@@ -1,3 +1,5 @@
+//! Storms of logins, resumes and changes against the hub process.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,13 +24,14 @@ fn hello(platform: &str, device: &str) -> Value {
     json!({ "type": "login", "token": token("ana"), "platform": platform, "device": device })
 }
 
-/// The `Online` terminals that a query with detail shows.
+/// The number of `Online` terminals in a detailed query.
 fn online_terminals(user: &Value) -> usize {
     let terminals = user["terminals"].as_array().expect("terminals");
     terminals.iter().filter(|terminal| terminal["state"] == "Online").count()
 }
 
-/// Looks at a user until it is done: there is one terminal at most, and none but before the first.
+/// Queries a user until `done`: there is never more than one terminal, and after the first login never
+/// none.
 async fn observe(server: Arc<Server>, done: Arc<AtomicBool>) -> usize {
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let url = format!("http://{}/v1/users/ana", server.address);
@@ -46,9 +49,9 @@ async fn observe(server: Arc<Server>, done: Arc<AtomicBool>) -> usize {
     observed
 }
 
-/// L3, L6, L8: of two hundred logins at once, each observation shows one, and all others are told.
+/// L3, L6, L8: under racing logins each query shows one terminal, and all others are notified.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_hundred_racing_logins_leave_one_and_tell_the_rest() {
+async fn l3_l6_l8_two_hundred_racing_logins_leave_one_session_and_notify_the_others() {
     const LOGINS: usize = 200;
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let server = Arc::new(Server::start(&UNLIMITED));
@@ -112,12 +115,12 @@ async fn two_hundred_racing_logins_leave_one_and_tell_the_rest() {
     }
 }
 
-/// L7: two devices that both reconnect by themselves come to rest, whatever the codes say.
+/// L7: two devices that both ignore close codes and always resume do not kick each other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_resuming_clients_never_kick_each_other() {
+async fn l7_two_resuming_clients_never_kick_each_other() {
     const ROUNDS: usize = 60;
     let server = Arc::new(Server::start(&UNLIMITED));
-    // Each begins with a session that was lost, as after a night without network.
+    // Both begin with a session that has ended, as after a night without a network.
     let mut lost = Vec::new();
     for platform in ["mac", "windows"] {
         let (mut client, ok) = server.login("ana", platform).await;
@@ -133,7 +136,7 @@ async fn two_resuming_clients_never_kick_each_other() {
             for round in 0..ROUNDS {
                 let mut client = server.connect().await;
                 let mut hello = hello(platform, platform);
-                // The one resumes what it had, the other sometimes a session that never was.
+                // Resumes the own session, and sometimes an unknown one.
                 hello["resume"] = if round % 7 == 3 { json!("") } else { resume.clone() };
                 hello["id"] = json!(1);
                 client.send(&hello).await;
@@ -159,8 +162,8 @@ async fn two_resuming_clients_never_kick_each_other() {
     }
     ends.sort_by_key(|(admitted, ..)| *admitted);
     let [(never, refused, _), (always, superseded, open)] = &mut ends[..] else { panic!() };
-    assert_eq!((*never, *refused), (0, ROUNDS), "one of them never comes in");
-    assert!(*always > 0 && *superseded < ROUNDS, "the other one does");
+    assert_eq!((*never, *refused), (0, ROUNDS), "one of them is never admitted");
+    assert!(*always > 0 && *superseded < ROUNDS, "the other one is admitted");
     let user = server.user("ana").await;
     assert_eq!((online_terminals(&user), &before["state"]), (1, &json!("Offline")), "{user}");
     let (_, stats) = server.call("GET", "/v1/stats", None).await;
@@ -169,14 +172,13 @@ async fn two_resuming_clients_never_kick_each_other() {
     assert!(client.request(json!({ "type": "ping" })).await["ok"].is_object());
 }
 
-/// V4: watchers that stop reading cost bounded memory, and end up right when they read again.
+/// V4: watchers that stop reading use bounded memory, and get the latest statuses when they read again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn watchers_that_stop_reading_cost_bounded_memory() {
+async fn v4_watchers_that_stop_reading_use_bounded_memory() {
     const USERS: usize = 100;
     const CHANGES: usize = 100;
     const WATCHERS: usize = 100;
-    /// What the log of the changes and the watchers' buffers may cost; a queue of all that was not
-    /// read takes far more.
+    /// The memory for the log and the watchers' buffers. An unbounded queue would take far more.
     const GROWTH_MIB: u64 = 64;
     let settings = [&UNLIMITED[..], &[("limits.slow_consumer", "10m"), ("login.policy", "multi")]];
     let server = Server::start(&settings.concat());
@@ -197,7 +199,7 @@ async fn watchers_that_stop_reading_cost_bounded_memory() {
     let changing = changers.into_iter().enumerate().map(|(user, mut client)| {
         tokio::spawn(async move {
             for n in 0..CHANGES {
-                // As large as it may be, so that sockets fill soon.
+                // The maximum size, so that sockets fill soon.
                 let custom = format!("{n:04}-{user:03}-{}", "x".repeat(240));
                 client.ok(json!({ "type": "set", "custom": custom })).await;
             }
@@ -208,7 +210,7 @@ async fn watchers_that_stop_reading_cost_bounded_memory() {
     let grown = rss_mib(&server).saturating_sub(before);
     let (_, stats) = server.call("GET", "/v1/stats", None).await;
     println!("{WATCHERS} watchers that do not read: {grown} MiB more; {stats}");
-    assert!(grown <= GROWTH_MIB, "{grown} MiB for what was not read");
+    assert!(grown <= GROWTH_MIB, "{grown} MiB for unread statuses");
     let sent = (USERS * CHANGES * WATCHERS) as u64;
     assert!(stats["deliveries"].as_u64() >= Some(sent), "{stats}");
     assert!(stats["conflated"].as_u64() > Some(sent / 4), "{stats}");
@@ -238,9 +240,9 @@ fn rss_mib(server: &Server) -> u64 {
     kib.expect("a size in KiB") / 1024
 }
 
-/// V3 over the network: the pushes of a storm arrive in order, and none is missing at its end.
+/// V3 over the network: pushes arrive in order, and the last one is not lost.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watcher_that_reads_ends_up_right() {
+async fn v3_watcher_gets_all_pushes_of_a_storm_in_order() {
     let server = Server::start(&UNLIMITED);
     let mut watcher = Listener::watching(&server, &["ana".into()]).await;
     let (mut ana, _) = server.login("ana", "web").await;
@@ -258,5 +260,5 @@ async fn a_watcher_that_reads_ends_up_right() {
     }
     tokio::time::timeout(Duration::from_secs(20), server.until_state("ana", "Online"))
         .await
-        .expect("her state");
+        .expect("the state of ana");
 }

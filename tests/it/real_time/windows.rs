@@ -1,3 +1,5 @@
+//! The default windows in real time, and a hub process that is stopped.
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -8,29 +10,29 @@ use tokio::time::sleep;
 use super::{Listener, millis, receives, sends, silence_of};
 use crate::support::{Server, now_millis};
 
-/// How late T14 lets an end be found out.
+/// The maximum delay of T14.
 const LATE: Duration = Duration::from_secs(1);
-/// How far the hub's clock, which begins at the wall's and is monotonic, may be off the wall's.
+/// The maximum difference between the hub's monotonic clock and the wall clock.
 const SKEW_MS: u64 = 20;
-/// How much of a stall the hub may take for time in which it ran: its last tick before it.
+/// The hub's tick. Up to one tick of a stall counts as running time.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The default windows, at full length and side by side: all of it takes as long as the longest.
+/// All default windows at full length, concurrently.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_default_window_is_kept_in_real_time() {
+async fn default_windows_hold_in_real_time() {
     let (silent, hidden, left, stopped) = tokio::join!(
-        a_page_that_is_cut_off_silently(),
-        a_mini_program_left("hide", Duration::from_secs(30)),
-        a_mini_program_left("exit", Duration::from_secs(4)),
-        a_hub_that_is_stopped_for_seventy_seconds(),
+        silent_page(),
+        mini_program_in_the_background("hide", Duration::from_secs(30)),
+        mini_program_in_the_background("exit", Duration::from_secs(4)),
+        hub_stopped_for_seventy_seconds(),
     );
     println!("Offline {silent:?} after a silent page was last heard");
     println!("Offline {hidden:?} after a mini-program was hidden, {left:?} after it was left");
-    println!("Offline {stopped:?} after a page was last heard, of which the hub stood still 70 s");
+    println!("Offline {stopped:?} after a page was last heard, with a stop of the hub of 70 s");
 }
 
-/// T5: its network is cut without a word, and no kernel says so.
-async fn a_page_that_is_cut_off_silently() -> Duration {
+/// T5: a page that is silent on an open connection.
+async fn silent_page() -> Duration {
     let server = Server::start(&[]);
     let mut watcher = Listener::watching(&server, &["ana".into()]).await;
     let sent = now_millis() - SKEW_MS;
@@ -47,7 +49,7 @@ async fn a_page_that_is_cut_off_silently() -> Duration {
 }
 
 /// T6, T7: a mini-program in the background that never comes back.
-async fn a_mini_program_left(reason: &str, window: Duration) -> Duration {
+async fn mini_program_in_the_background(reason: &str, window: Duration) -> Duration {
     let server = Server::start(&[]);
     let mut watcher = Listener::watching(&server, &["ana".into()]).await;
     let (mut client, _) = server.login("ana", "miniprogram").await;
@@ -65,8 +67,8 @@ async fn a_mini_program_left(reason: &str, window: Duration) -> Duration {
     took
 }
 
-/// T12: the process is stopped for longer than the window of a page, and goes on.
-async fn a_hub_that_is_stopped_for_seventy_seconds() -> Duration {
+/// T12: the process is stopped for longer than the window of a page, and continues.
+async fn hub_stopped_for_seventy_seconds() -> Duration {
     let server = Server::start(&[]);
     let users = ["sends", "answers", "receives"].map(str::to_owned);
     let mut watcher = Listener::watching(&server, &users).await;
@@ -74,7 +76,7 @@ async fn a_hub_that_is_stopped_for_seventy_seconds() -> Duration {
     let _sends = sends(server.login("sends", "web").await.0, Duration::from_secs(5));
     let _answers = Listener::new(server.login("answers", "web").await.0);
     let _receives = receives(server.login("receives", "web").await.0);
-    // Each as soon as its own login is told; of different users there is no order.
+    // The statuses of different users arrive in any order.
     let mut online = HashMap::new();
     for _ in &users {
         let status = watcher.message().await;
@@ -83,11 +85,11 @@ async fn a_hub_that_is_stopped_for_seventy_seconds() -> Duration {
     }
     assert!(before.iter().all(|status| status["state"] == "Offline"));
 
-    // The pings at 20 s fall due while it stands still.
+    // The pings at 20 s become due during the stop.
     sleep(Duration::from_secs(15)).await;
     let stopped = stop_for(&server, Duration::from_secs(70)).await;
 
-    // Whoever only receives is lost when it has run for sixty seconds; nobody else ever is.
+    // The client that only receives is lost after 60 s of running time; the others never.
     let status = watcher.state("receives", "Offline").await;
     let silence = silence_of(&status);
     let moved = 60 * LATE + stopped - 2 * TICK..=61 * LATE + stopped;
@@ -96,7 +98,7 @@ async fn a_hub_that_is_stopped_for_seventy_seconds() -> Duration {
         let now = server.user(user).await;
         assert_eq!((&now["state"], &now["version"]), (&json!("Online"), &online[user]["version"]));
     }
-    assert!(watcher.heard_nothing(), "nobody else was lost, even for a moment");
+    assert!(watcher.heard_nothing(), "no other client was lost");
     silence
 }
 
@@ -109,7 +111,7 @@ async fn begin(server: &Server, watcher: &mut Listener, users: &[String]) -> Vec
     before
 }
 
-/// Stops the hub; returns for how long it did not run.
+/// Stops the hub for a time; returns how long it was stopped.
 async fn stop_for(server: &Server, stop: Duration) -> Duration {
     server.signal(Signal::STOP);
     let from = now_millis();
@@ -119,9 +121,9 @@ async fn stop_for(server: &Server, stop: Duration) -> Duration {
     Duration::from_millis(stopped)
 }
 
-/// The same with windows of seconds and two hundred clients.
+/// T12 with short windows and two hundred clients.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn t12_a_stopped_hub_loses_none_of_two_hundred_clients() {
+async fn t12_stopped_hub_loses_none_of_two_hundred_clients() {
     const CLIENTS: usize = 200;
     const RECEIVERS: usize = 20;
     let settings = [("liveness.web_silence", "3s"), ("liveness.web_ping", "1s")];
@@ -151,7 +153,7 @@ async fn t12_a_stopped_hub_loses_none_of_two_hundred_clients() {
                 assert!(receives, "{user} was lost: {status}");
                 let silence = silence_of(&status);
                 let window = Duration::from_secs(3);
-                // Some were lost before the stop, on a machine so busy that logging in took that long.
+                // On a busy machine some were lost before the stop, while the others logged in.
                 let kept = window..=window + LATE + stopped;
                 assert!(kept.contains(&silence), "{silence:?}");
                 lost += 1;
@@ -159,19 +161,19 @@ async fn t12_a_stopped_hub_loses_none_of_two_hundred_clients() {
             _ => panic!("{status}"),
         }
     }
-    // Two windows later those who live still do.
+    // After two more windows the other clients are still online.
     sleep(Duration::from_secs(6)).await;
     while online < users.len() {
         assert_eq!(watcher.message().await["state"], json!("Online"));
         online += 1;
     }
-    assert!(watcher.heard_nothing(), "nobody else was lost, even for a moment");
+    assert!(watcher.heard_nothing(), "no other client was lost");
     drop((senders, answerers, receivers));
 }
 
-/// T5, scaled: receiving proves nothing over a real socket either.
+/// T5 with a short window: receiving data does not count as heard.
 #[tokio::test(flavor = "multi_thread")]
-async fn t12_who_only_receives_is_lost_on_time() {
+async fn t12_client_that_only_receives_goes_offline_on_time() {
     let settings = [("liveness.web_silence", "3s"), ("liveness.web_ping", "500ms")];
     let server = Server::start(&settings);
     let mut watcher = Listener::watching(&server, &["ana".into()]).await;

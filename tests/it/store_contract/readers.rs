@@ -1,4 +1,4 @@
-//! What the log's readers and the lists are promised.
+//! The part of the contract for lists and readers of the log.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use presence_hub::store::{
 use super::{LOG_TTL, RETENTION, closed, log, log_in, policy, put};
 use crate::lab::{EPOCH, SECOND, id};
 
-pub(super) async fn what_is_too_old_leaves_the_log_and_its_cursors_say_so(
+pub(super) async fn expired_entries_are_trimmed_and_their_cursors_expire(
     store: &Arc<dyn Store>,
     _: &Arc<dyn Outbox>,
 ) {
@@ -22,11 +22,11 @@ pub(super) async fn what_is_too_old_leaves_the_log_and_its_cursors_say_so(
 
     log_in(store, "cy", Platform::Web, EPOCH + LOG_TTL + SECOND).await;
     assert_eq!(store.trim(EPOCH + LOG_TTL).await, Ok(0));
-    assert_eq!(log(store, Some(begin)).await.len(), 3, "nothing is too old yet");
+    assert_eq!(log(store, Some(begin)).await.len(), 3, "nothing has expired yet");
     assert_eq!(store.trim(EPOCH + LOG_TTL + SECOND).await, Ok(0));
     let expired = store.log(Some(begin), usize::MAX).await;
     assert_eq!(expired, Err(StoreError::CursorExpired));
-    // Whoever has read all that is gone goes on without a gap.
+    // A reader that has read all trimmed entries continues without a gap.
     let users = |entries: Vec<(Cursor, UserId, Transition)>| -> Vec<String> {
         entries.iter().map(|(_, user, _)| user.to_string()).collect()
     };
@@ -68,7 +68,7 @@ pub(super) async fn users_are_listed_in_order_by_prefix_and_state(
         (None, "阿", &all, 100, &["阿", "阿娜"]),
         (None, "z", &all, 100, &[]),
         (Some("a%"), "a", &all, 2, &["a_b", "ab"]),
-        // Before the prefix, and behind all that begin with it.
+        // The cursor is before the prefix, or after all ids with the prefix.
         (Some("a"), "a_", &all, 2, &["a_b"]),
         (Some("b"), "a", &all, 2, &[]),
         (Some("ab"), "ab", &all, 2, &[]),
@@ -84,7 +84,10 @@ pub(super) async fn users_are_listed_in_order_by_prefix_and_state(
     }
 }
 
-pub(super) async fn a_history_is_read_both_ways(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+pub(super) async fn history_can_be_read_in_both_directions(
+    store: &Arc<dyn Store>,
+    _: &Arc<dyn Outbox>,
+) {
     for n in 0..12 {
         let user = if n % 3 == 0 { "bo" } else { "ana" };
         log_in(store, user, Platform::ALL[n % 8], EPOCH).await;
@@ -106,7 +109,7 @@ pub(super) async fn a_history_is_read_both_ways(store: &Arc<dyn Store>, _: &Arc<
     assert_eq!(store.history(&id("nobody"), Part::Before(None), 9).await, Ok(Vec::new()));
 }
 
-pub(super) async fn a_backlog_is_measured_from_any_cursor(
+pub(super) async fn backlog_is_measured_from_any_cursor(
     store: &Arc<dyn Store>,
     _: &Arc<dyn Outbox>,
 ) {
@@ -137,7 +140,7 @@ fn held(user: &str, from: Cursor) -> Held {
 }
 
 #[expect(clippy::cognitive_complexity, reason = "one story, told in order")]
-pub(super) async fn the_log_is_kept_for_the_webhook_up_to_a_size(
+pub(super) async fn log_is_kept_for_the_webhook_up_to_a_size(
     store: &Arc<dyn Store>,
     outbox: &Arc<dyn Outbox>,
 ) {
@@ -150,12 +153,12 @@ pub(super) async fn the_log_is_kept_for_the_webhook_up_to_a_size(
     let save = Save { position, held: vec![held("user-2", all[2].cursor)], ..Save::default() };
     outbox.save(save).await.expect("progress");
     assert_eq!(store.trim(late).await, Ok(0));
-    assert_eq!(count().await, 8, "what is held is kept, and what comes after it");
+    assert_eq!(count().await, 8, "held entries and those after them are kept");
     let save = Save { position, freed: vec![id("user-2")], ..Save::default() };
     outbox.save(save).await.expect("progress");
     assert_eq!(store.trim(late).await, Ok(0));
-    assert_eq!(count().await, 5, "what was not read is kept");
-    // Past the size the oldest go all the same, and that is told.
+    assert_eq!(count().await, 5, "unread entries are kept");
+    // Beyond the maximum size the oldest entries are deleted and counted.
     let each = all[9].bytes() as u64;
     let most = RETENTION.backlog_bytes_max / each;
     for n in 0..most {
@@ -172,7 +175,7 @@ pub(super) async fn the_log_is_kept_for_the_webhook_up_to_a_size(
     }
 }
 
-pub(super) async fn progress_is_kept_and_forgotten(
+pub(super) async fn webhook_progress_is_saved_and_cleared(
     store: &Arc<dyn Store>,
     outbox: &Arc<dyn Outbox>,
 ) {
@@ -194,7 +197,7 @@ pub(super) async fn progress_is_kept_and_forgotten(
     outbox.clear().await.expect("to forget");
     assert_eq!(outbox.progress().await, Ok(None));
 
-    // It comes with how much the log has of each user who is held.
+    // Progress includes the number of pending entries of each held user.
     for n in 0..10 {
         let user = if n % 2 == 0 { "ana" } else { "bo" };
         log_in(store, user, Platform::ALL[n % 8], EPOCH).await;
@@ -210,7 +213,7 @@ pub(super) async fn progress_is_kept_and_forgotten(
 }
 
 #[expect(clippy::cognitive_complexity, reason = "one story, told in order")]
-pub(super) async fn dead_letters_are_put_back_or_dropped(
+pub(super) async fn dead_letters_can_be_retried_or_dropped(
     store: &Arc<dyn Store>,
     outbox: &Arc<dyn Outbox>,
 ) {
@@ -235,15 +238,15 @@ pub(super) async fn dead_letters_are_put_back_or_dropped(
 
     let first = Which::These(vec![entries[0].cursor, entries[1].cursor, Cursor(1)]);
     assert_eq!(outbox.put_back(first.clone()).await, Ok(2));
-    assert_eq!(outbox.put_back(first.clone()).await, Ok(0), "they are back already");
-    assert_eq!(outbox.drop_dead(first).await, Ok(0), "and no dead letters");
+    assert_eq!(outbox.put_back(first.clone()).await, Ok(0), "they were put back already");
+    assert_eq!(outbox.drop_dead(first).await, Ok(0), "letters that were put back are not dropped");
     assert_eq!(outbox.dead_waiting().await, Ok(2));
     assert_eq!(outbox.dead(None, true, 10).await, Ok(letters[..2].to_vec()));
     assert_eq!(outbox.dead(None, false, 10).await, Ok(letters[2..].to_vec()));
-    // One is delivered, one dies again.
+    // One is delivered, one fails again.
     let again = letter(1, 7);
     let (revived, dead) = (vec![entries[0].cursor], vec![again.clone()]);
-    outbox.save(Save { revived, dead, ..Save::default() }).await.expect("what came of them");
+    outbox.save(Save { revived, dead, ..Save::default() }).await.expect("the results");
     assert_eq!(outbox.dead_waiting().await, Ok(3));
     assert_eq!(outbox.dead(None, true, 10).await, Ok(Vec::new()));
     let left = vec![again, letters[2].clone(), letters[3].clone()];

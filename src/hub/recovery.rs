@@ -1,4 +1,4 @@
-//! Replaces damaged records, so that a damaged one blocks no other user.
+//! Replaces damaged records, so that a damaged record blocks no other user.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::presence::{
 use crate::store::{Commit, Part, Revision, StoreError, Stored};
 use crate::wire::Close;
 
-/// How many of a user's log entries are searched for one that can be read.
+/// How many of a user's latest log entries are searched for a readable one.
 const ENTRIES_MAX: usize = 10;
 
 impl Hub {
-    /// Loads a user's record for an event. An event replaces a damaged record; a tick does so only
-    /// after the longest time for which a session may be held.
+    /// Loads a user's record for an event, and replaces it first if it is damaged. A tick replaces it
+    /// only after the longest silence window: until then its sessions may still be alive.
     pub(super) async fn load_for(
         &self,
         user: &UserId,
@@ -23,8 +23,8 @@ impl Hub {
     ) -> Result<Stored, StoreError> {
         let loaded = self.store.load(user).await;
         let Err(StoreError::Damaged { revision, revoked }) = loaded else { return loaded };
-        let may_begin = match kind {
-            EventKind::Tick => self.is_over(user),
+        let may_replace = match kind {
+            EventKind::Tick => self.is_replaceable(user),
             EventKind::NodeLost { .. } => false,
             EventKind::Login(_)
             | EventKind::Logout(_)
@@ -37,17 +37,17 @@ impl Hub {
             | EventKind::Kick { .. }
             | EventKind::Recovered { .. } => true,
         };
-        if !may_begin {
+        if !may_replace {
             self.note_damaged(user);
             return loaded;
         }
-        self.begin_anew(user, revision, revoked).await?;
+        self.replace_damaged(user, revision, revoked).await?;
         self.store.load(user).await
     }
 
-    /// Gives a user a new record in place of one that was damaged: Offline until the next login, with a
-    /// version above all that the log knows.
-    async fn begin_anew(
+    /// Replaces a damaged record with a new one: `Offline` until the next login, with a version above
+    /// every version in the log.
+    async fn replace_damaged(
         &self,
         user: &UserId,
         revision: Revision,
@@ -73,7 +73,7 @@ impl Hub {
         tracing::warn!(
             user = user.as_str(),
             was = was.name(),
-            "a damaged record began anew: the user is Offline"
+            "damaged record replaced; the user is Offline"
         );
         self.count(&causes);
         // The new record knows none of the user's sessions: their clients must log in again.
@@ -86,44 +86,42 @@ impl Hub {
         Ok(())
     }
 
-    /// The last entry of a user in the log that can be read.
+    /// The last readable entry of a user in the log.
     async fn last_logged(&self, user: &UserId) -> Result<Option<Transition>, StoreError> {
         let entries = self.store.history(user, Part::Before(None), ENTRIES_MAX).await?;
         Ok(entries.iter().find_map(|entry| entry.transition().ok()))
     }
 
-    /// The status that watchers are shown while a user's record is damaged: the last in the log.
-    pub(super) async fn last_shown(&self, user: &UserId) -> Result<Status, Unavailable> {
+    /// The status that watchers see while a user's record is damaged: the last one in the log.
+    pub(super) async fn last_logged_status(&self, user: &UserId) -> Result<Status, Unavailable> {
         let last = self.last_logged(user).await?;
         Ok(last.map(|last| last.status).unwrap_or_default())
     }
 
-    /// Notes a damaged record, and when a tick may replace it.
+    /// Notes a damaged record and the time from which a tick may replace it.
     pub(super) fn note_damaged(&self, user: &UserId) {
         let until = self.clock.running() + self.policy().windows.longest_silence();
         self.damaged.lock().entry(user.clone()).or_insert(until);
     }
 
-    /// The users whose damaged records have waited long enough.
-    pub(super) fn damaged_and_over(&self) -> Vec<UserId> {
+    /// The users whose damaged records a tick may replace now.
+    pub(super) fn replaceable_users(&self) -> Vec<UserId> {
         let running = self.clock.running();
         let damaged = self.damaged.lock();
         let over = damaged.iter().filter(|(_, until): &(_, &Timestamp)| **until <= running);
         over.map(|(user, _)| user.clone()).collect()
     }
 
-    /// How many users have damaged records.
     pub(super) fn damaged_users(&self) -> usize {
         self.damaged.lock().len()
     }
 
-    /// Whether a user's damaged record has waited long enough.
-    fn is_over(&self, user: &UserId) -> bool {
+    fn is_replaceable(&self, user: &UserId) -> bool {
         self.damaged.lock().get(user).is_some_and(|until| *until <= self.clock.running())
     }
 
-    /// Whether a user's record is damaged, and must wait.
-    pub(super) fn must_wait(&self, user: &UserId) -> bool {
+    /// Whether a user's record is damaged, and a tick may not replace it yet.
+    pub(super) fn awaits_replacement(&self, user: &UserId) -> bool {
         self.damaged.lock().get(user).is_some_and(|until| *until > self.clock.running())
     }
 }

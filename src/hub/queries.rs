@@ -1,4 +1,4 @@
-//! Queries, which change nothing.
+//! Queries: read records, statuses and totals, and change nothing.
 
 use std::sync::Arc;
 
@@ -11,22 +11,21 @@ use crate::store::{Damaged, Store, StoreError, Totals};
 /// How many records are loaded concurrently: joining more futures costs more than it saves.
 const RECORDS_AT_ONCE: usize = 30;
 
-/// Queries, which change nothing.
 impl Hub {
     /// A user's record.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// If the store fails.
     pub async fn record(&self, user: &UserId) -> Result<Arc<Record>, Unavailable> {
         Ok(self.store.load(user).await?.record)
     }
 
-    /// Many users' records, in the same order; [`Damaged`] in place of one that cannot be read.
+    /// Many users' records, in the same order; [`Damaged`] in place of a damaged one.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// If the store fails.
     pub async fn records(
         &self,
         users: &[UserId],
@@ -47,13 +46,13 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// If the store fails.
     pub async fn statuses(&self, users: &[UserId]) -> Result<Vec<Status>, Unavailable> {
         let mut statuses = Vec::with_capacity(users.len());
         for (user, record) in users.iter().zip(self.records(users).await?) {
             statuses.push(match record {
                 Ok(record) => record.status(),
-                Err(Damaged) => self.last_shown(user).await?,
+                Err(Damaged) => self.last_logged_status(user).await?,
             });
         }
         Ok(statuses)
@@ -63,13 +62,13 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// If the store fails.
     pub async fn status(&self, user: &UserId) -> Result<Status, Unavailable> {
         let statuses = self.statuses(std::slice::from_ref(user)).await?;
         Ok(statuses.into_iter().next().unwrap_or_default())
     }
 
-    /// The records and the log, to be read: what changes them goes through [`apply`](Self::apply).
+    /// The store, for reading only: all changes go through [`apply`](Self::apply).
     pub const fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
@@ -78,16 +77,16 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// If the store fails.
     pub async fn totals(&self) -> Result<Totals, Unavailable> {
         Ok(self.store.totals().await?)
     }
 
-    /// Says whether the store can take what happens.
+    /// Checks that the store can commit.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// If the store fails.
     pub async fn check(&self) -> Result<(), Unavailable> {
         Ok(self.store.check().await?)
     }
@@ -97,8 +96,7 @@ impl Hub {
         self.registry.get(connection).map(|mailbox| self.clock.shown(mailbox.heard()))
     }
 
-    /// Who watches a user on this node: the connections, the earliest first, and whose sessions live
-    /// on them.
+    /// The connections on this node that watch a user, the oldest first, each with its own user.
     pub fn watchers(&self, user: &UserId) -> Vec<(ConnectionId, UserId)> {
         let watched = self.watchers.get(user);
         let watchers = watched.map(|watched| watched.watchers()).unwrap_or_default();
@@ -108,12 +106,12 @@ impl Hub {
         known
     }
 
-    /// In development: makes a session's connection look as if its network were cut; returns
-    /// whether it has one here.
+    /// For development: cuts a session's connection as if its network had failed. Returns whether the
+    /// session has a connection on this node.
     ///
     /// # Errors
     ///
-    /// The store's.
+    /// If the store fails.
     pub async fn cut(&self, user: &UserId, session: SessionId) -> Result<bool, Unavailable> {
         let record = self.record(user).await?;
         let terminal = record.terminal(session).filter(|t| t.link == Link::Connected);

@@ -51,7 +51,7 @@ const CIRCLES: &[(&[&str], &str)] = &[
         "a watched user lists its watchers' mailboxes, and a mailbox the users it watches",
     ),
     (
-        &["src/session/mod.rs", "src/session/actor.rs", "src/session/login.rs"],
+        &["src/session/mod.rs", "src/session/actor.rs", "src/session/visitor.rs"],
         "one actor, whose login has a file of its own",
     ),
     (

@@ -86,7 +86,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "[login]\npolicy = \"custom\"\ngroups = [[\"android\", \"android\"], [\"ios\", \"ipad\", \"linux\", \"mac\", \"miniprogram\", \"web\", \"windows\"]]\n",
-        "config.toml:3:1: login.groups: android is listed twice: each platform must stand in exactly one group, once",
+        "config.toml:3:1: login.groups: android is listed twice: each platform must be in exactly one group, once",
     ),
     (
         "[login]\npolicy = \"custom\"\ngroups = [[\"web\", \"toaster\"]]\n",

@@ -17,6 +17,8 @@ export async function startBrowser() {
   async function open(url, { beside, ...like } = {}) {
     const context = beside?.context() ?? (await browser.newContext({ locale: 'en-US', ...like }));
     context.setDefaultTimeout(10_000);
+    // A hub compresses each file when it is first asked for it, which takes a debug build long on a busy machine.
+    context.setDefaultNavigationTimeout(30_000);
     const page = await context.newPage();
     page.on('pageerror', (error) => complaints.push(`${page.url()}: ${error}`));
     page.on('console', (message) => {

@@ -1,9 +1,10 @@
 //! The embedded store's database, and what becomes of it: closed, damaged, removed, full.
 
+mod crashes;
 mod damage;
-mod journal;
 mod names;
 mod restored;
+mod write_ahead;
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -101,9 +102,8 @@ async fn a_database_gets_the_index_that_it_lacks() {
     log_in(&(Arc::clone(&store) as _), "ana", Platform::Mac, EPOCH).await;
     close(store, directory.path());
     let database = directory.path().join("presence.db");
-    let earlier = "DROP INDEX users_by_state;
-                   CREATE INDEX users_present ON users (user) WHERE state > 0;";
-    Connection::open(&database).expect("it").execute_batch(earlier).expect("an earlier layout");
+    let without = "DROP INDEX users_by_state";
+    Connection::open(&database).expect("it").execute_batch(without).expect("a change");
     let store = reopen(directory.path());
     let among = Among { states: vec![State::Online], ..Among::default() };
     assert_eq!(store.users(&among, 10).await.expect("a list")[0].0, id("ana"));
@@ -119,7 +119,7 @@ fn nobody_else_may_read_it() {
     use std::os::unix::fs::PermissionsExt;
     let directory = TempDir::new().expect("a directory");
     let _store = open(directory.path()).expect("a store");
-    for name in ["presence.db", "presence.db-wal", "presence.journal-0", "presence.journal-1"] {
+    for name in ["presence.db", "presence.db-wal", "presence.mark"] {
         let file = fs::metadata(directory.path().join(name)).expect("a file");
         assert_eq!(file.permissions().mode() & 0o777, 0o600, "{name}");
     }
@@ -143,12 +143,18 @@ fn what_is_no_database_of_ours_is_left_alone() {
     Connection::open(&path).expect("one").execute("CREATE TABLE other (a)", ()).expect("a table");
     assert!(matches!(open(directory.path()), Err(OpenFault::Foreign)));
     fs::remove_file(&path).expect("to remove");
-    drop(open(directory.path()).expect("a store"));
+    close(Arc::new(open(directory.path()).expect("a store")), directory.path());
     let connection = Connection::open(&path).expect("the database");
     connection.busy_timeout(20 * SECOND).expect("a time");
-    connection.pragma_update(None, "user_version", 9).expect("a layout to come");
-    drop(connection);
-    assert!(matches!(open(directory.path()), Err(OpenFault::Newer(9) | OpenFault::Locked)));
+    let mut faults = Vec::new();
+    for layout in [9, 1] {
+        connection.pragma_update(None, "user_version", layout).expect("another layout");
+        faults.push(open(directory.path()).err().expect("a fault"));
+    }
+    assert!(matches!(faults[..], [OpenFault::Newer(9), OpenFault::Older(1)]), "{faults:?}");
+    let said = faults[1].to_string();
+    assert!(said.contains("before the first release (layout 1)"), "{said}");
+    assert!(said.contains("move the presence.* files away to begin anew"), "{said}");
 }
 
 /// A database with some users, in one file.
@@ -175,8 +181,7 @@ async fn a_truncated_database_is_refused() {
 /// Copies what a hub that was killed leaves, to do something to it.
 fn copy_of(directory: &Path) -> TempDir {
     let copy = TempDir::new().expect("a directory");
-    let journals = ["presence.journal-0", "presence.journal-1"];
-    for name in ["presence.db", "presence.db-wal", "presence.mark"].into_iter().chain(journals) {
+    for name in ["presence.db", "presence.db-wal", "presence.mark"] {
         if let Ok(bytes) = fs::read(directory.join(name)) {
             fs::write(copy.path().join(name), bytes).expect("to write");
         }
@@ -361,13 +366,16 @@ async fn a_hub_whose_log_was_removed_saves_what_it_said_and_takes_nothing_more()
 
 #[tokio::test]
 async fn a_hub_whose_files_are_truncated_takes_nothing_more_and_says_so() {
-    for name in ["presence.db", "presence.db-wal", "presence.journal-0"] {
+    for name in ["presence.db", "presence.db-wal"] {
         let server = Server::start(&[]);
         let (_ana, _) = server.login("ana", "mac").await;
         let data = server.directory.path().join("data");
-        let length = || fs::metadata(data.join("presence.db")).expect("the database").len();
-        // What is cut off before the first checkpoint is there again after it, for that writes all of it.
-        until("a checkpoint", async || length() > 4096).await;
+        // What is cut off before the end of a checkpoint is there again after it, for that writes all of it.
+        let database = Connection::open(data.join("presence.db")).expect("the database");
+        let run = "PRAGMA wal_checkpoint(PASSIVE)";
+        let is_busy =
+            || database.query_row(run, (), |row| row.get::<_, bool>(0)).expect("a checkpoint");
+        until("a checkpoint", async || !is_busy()).await;
         cut(&data, name, 0);
         log_in_until_refused(&server).await;
         until("not ready", async || !is_ready(&server).await).await;

@@ -30,6 +30,8 @@ const SMALL_BURST: u32 = 20;
 /// The number of users that each session of mesh watches.
 const MESH_WATCHES: u32 = 20;
 const CHANGES_PER_SECOND: u32 = 200;
+/// The rate of the busy mesh.
+const BUSY_CHANGES_PER_SECOND: u32 = 2_000;
 /// The number of users in one call of status.
 const STATUS_USERS: u32 = 500;
 
@@ -44,6 +46,8 @@ pub(super) enum Scenario {
     Fanout,
     /// Users that watch each other, 200 changes a second.
     Mesh,
+    /// The mesh with 2,000 changes a second.
+    MeshBusy,
     /// Connect, log in and subscribe, 200 at once.
     Storm,
     /// Logins that each kick a session.
@@ -60,7 +64,7 @@ impl Scenario {
         match self {
             Self::Idle => 15_000,
             Self::Pings | Self::Storm | Self::Churn => 10_000,
-            Self::Fanout | Self::Mesh | Self::Kick => 5_000,
+            Self::Fanout | Self::Mesh | Self::MeshBusy | Self::Kick => 5_000,
             Self::Status => STATUS_USERS,
         }
     }
@@ -70,9 +74,13 @@ impl Scenario {
         match self {
             Self::Fanout => sessions + BURST,
             Self::Kick => sessions * 2,
-            Self::Idle | Self::Pings | Self::Mesh | Self::Storm | Self::Status | Self::Churn => {
-                sessions
-            }
+            Self::Idle
+            | Self::Pings
+            | Self::Mesh
+            | Self::MeshBusy
+            | Self::Storm
+            | Self::Status
+            | Self::Churn => sessions,
         }
     }
 
@@ -81,7 +89,13 @@ impl Scenario {
         match self {
             Self::Pings => 40,
             Self::Churn => 600,
-            Self::Idle | Self::Fanout | Self::Mesh | Self::Storm | Self::Kick | Self::Status => 15,
+            Self::Idle
+            | Self::Fanout
+            | Self::Mesh
+            | Self::MeshBusy
+            | Self::Storm
+            | Self::Kick
+            | Self::Status => 15,
         }
     }
 
@@ -135,7 +149,8 @@ impl Run<'_> {
             Scenario::Idle => self.idle(),
             Scenario::Pings => self.pings(),
             Scenario::Fanout => self.fanout(),
-            Scenario::Mesh => self.mesh(),
+            Scenario::Mesh => self.mesh(CHANGES_PER_SECOND),
+            Scenario::MeshBusy => self.mesh(BUSY_CHANGES_PER_SECOND),
             Scenario::Storm => self.storm(),
             Scenario::Kick => self.kick(),
             Scenario::Status => self.status(),
@@ -195,11 +210,11 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn mesh(&mut self) -> io::Result<()> {
+    fn mesh(&mut self, per_second: u32) -> io::Result<()> {
         let total = self.sessions;
         self.open(0, total, "a", Watch::Next { count: MESH_WATCHES.min(total - 1), total })?;
         let begun = self.begin()?;
-        let (per_second, seconds) = (CHANGES_PER_SECOND, self.seconds());
+        let seconds = self.seconds();
         self.all(&Order::Change1By1 { users: total, per_second, seconds })?;
         let done = self.collect()?;
         let changed = self.changed(&begun, done)?;

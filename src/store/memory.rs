@@ -1,7 +1,6 @@
 //! A store in memory: it keeps nothing over a restart, except the latest time.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::ready;
 use std::io;
 use std::ops::Bound;
@@ -14,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::floor::Floor;
+use super::rules::{self, Fate, Oldest};
 use super::{
     Among, Backlog, Commit, Cursor, Dead, Held, Listed, LogEntry, Outbox, Part, Progress,
     Retention, Revision, Save, Store, StoreError, Stored, Totals, Which,
@@ -49,6 +49,8 @@ struct Inner {
     /// The last revision. Never reused, even after a user is deleted and created again.
     commits: u64,
     log: BTreeMap<Cursor, Kept>,
+    /// The size of all events in `log`.
+    log_bytes: u64,
     /// The cursors of each user's entries, the oldest first.
     history: HashMap<UserId, VecDeque<Cursor>>,
     /// The cursor before the oldest entry.
@@ -108,6 +110,7 @@ impl MemoryStore {
         for transition in &transitions {
             head.0 += 1;
             let event = LogEntry::encode(user, transition);
+            state.log_bytes += event.len() as u64;
             let entry = LogEntry { cursor: head, user: user.clone(), event: Ok(event) };
             state.history.entry(user.clone()).or_default().push_back(head);
             state.log.insert(head, Kept { entry, at: transition.at });
@@ -138,6 +141,7 @@ impl Inner {
     fn evict_oldest(&mut self) {
         let Some((cursor, Kept { entry, .. })) = self.log.pop_first() else { return };
         self.log_before = cursor;
+        self.log_bytes -= entry.bytes() as u64;
         if let Some(history) = self.history.get_mut(&entry.user) {
             history.pop_front();
             if history.is_empty() {
@@ -150,27 +154,19 @@ impl Inner {
     fn unread(&self) -> Option<Cursor> {
         let (position, held) = self.progress.as_ref()?;
         let next = self.log.range((Bound::Excluded(*position), Bound::Unbounded)).next();
-        let held = held.values().map(|held| held.from);
-        held.chain(next.map(|(cursor, _)| *cursor)).min()
+        rules::first_unread(held.values().map(|held| held.from), next.map(|(cursor, _)| *cursor))
     }
 
     fn trim(&mut self, retention: &Retention, now: Timestamp) -> u64 {
-        let aged = |kept: &Kept| kept.at < now - retention.log_ttl;
         let unread = self.unread();
-        let mut unread_bytes: u64 = self
-            .log
-            .range(unread.unwrap_or(Cursor(u64::MAX))..)
-            .map(|(_, kept)| kept.entry.bytes() as u64)
-            .sum();
         let mut lost = 0;
         while let Some((cursor, kept)) = self.log.first_key_value() {
-            let is_unread = unread.is_some_and(|unread| *cursor >= unread);
-            if !aged(kept) || is_unread && unread_bytes <= retention.backlog_bytes_max {
-                break;
-            }
-            if is_unread {
-                unread_bytes -= kept.entry.bytes() as u64;
-                lost += 1;
+            let bytes_from_it = self.log_bytes;
+            let oldest = Oldest { cursor: *cursor, at: Some(kept.at), bytes_from_it };
+            match retention.fate(&oldest, unread, now) {
+                Fate::Keep => break,
+                Fate::Expire => (),
+                Fate::Lose => lost += 1,
             }
             self.evict_oldest();
         }
@@ -184,19 +180,14 @@ impl Inner {
         };
         let mut overdue = until(&self.due_running, now);
         overdue.extend(until(&self.due_wall, wall));
-        overdue.sort_by_key(|(by, _)| Reverse(*by));
-        let mut seen = HashSet::new();
-        let users = overdue.into_iter().map(|(_, user)| user);
-        users.filter(|user| seen.insert(user.clone())).take(limit).collect()
+        rules::most_overdue(overdue, limit)
     }
 
     fn list(&self, among: &Among, limit: usize) -> Vec<Listed> {
-        let from = match &among.after {
-            Some(after) if *after.as_str() >= *among.prefix => Bound::Excluded(after.as_str()),
-            _ => Bound::Included(among.prefix.as_str()),
-        };
+        let (from, is_after) = among.begin();
+        let from = if is_after { Bound::Excluded(from) } else { Bound::Included(from) };
         let users = self.users.range::<str, _>((from, Bound::Unbounded));
-        let users = users.take_while(|(user, _)| user.as_str().starts_with(&among.prefix));
+        let users = users.take_while(|(user, _)| among.has_prefix(user));
         let selected = users.filter(|(_, stored)| {
             stored.record.version > 0 && among.states.contains(&stored.record.state())
         });

@@ -10,6 +10,7 @@ mod floor;
 mod log;
 mod memory;
 mod outbox;
+mod rules;
 
 use std::sync::Arc;
 use std::time::Duration;

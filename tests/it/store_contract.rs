@@ -1,16 +1,13 @@
 //! The contract of stores, run for each adapter.
 
 mod readers;
+mod records;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use presence_hub::presence::{
-    ConnectionId, Due, Event, EventId, EventKind, Intent, Login, LoginPolicy, Moment, NodeId,
-    Origin, Platform, Policy, Preset, Record, SessionId, Sign, State, Timestamp, Transition,
-    UserId, Windows, step,
-};
+use presence_hub::presence::{Due, Platform, Record, Sign, State, Timestamp, Transition, UserId};
 use presence_hub::store::{
     Commit, Cursor, EmbeddedStore, LOG_ENTRIES_MAX, LogEntry, MemoryStore, Outbox, Retention,
     Revision, Store, StoreError, Totals,
@@ -18,6 +15,8 @@ use presence_hub::store::{
 use tempfile::TempDir;
 
 use self::readers::*;
+use self::records::closed;
+pub(crate) use self::records::{happens, logged_in, policy};
 use crate::lab::{EPOCH, SECOND, id};
 
 const LOG_TTL: Duration = Duration::from_secs(3600);
@@ -97,49 +96,6 @@ fn embedded() -> Made {
     let directory = TempDir::new().expect("a directory");
     let store = EmbeddedStore::open(directory.path(), RETENTION, SECOND / 20, &present());
     Made::of(store.expect("a store"), Some(directory))
-}
-
-// Records and transitions, made by the rules.
-
-fn policy() -> Policy {
-    Policy {
-        login: LoginPolicy::preset(Preset::Multi),
-        windows: Windows::default(),
-        record_ttl: 30 * 24 * 3600 * SECOND,
-        max_token_ttl: 365 * 24 * 3600 * SECOND,
-    }
-}
-
-fn happens(record: &Record, kind: EventKind, at: Timestamp) -> (Record, Vec<Transition>) {
-    let event = Event { id: EventId(rand::random()), kind };
-    let moment = Moment { now: at, wall: at, stalls: Arc::default(), heard: Vec::new() };
-    let outcome = step(record, &event, &policy(), &moment);
-    assert!(!outcome.transitions.is_empty(), "no transition for {event:?}");
-    (outcome.record, outcome.transitions)
-}
-
-/// The record after a login on a platform.
-fn logged_in(record: &Record, platform: Platform, at: Timestamp) -> (Record, Vec<Transition>) {
-    let login = Login {
-        session: SessionId(rand::random()),
-        connection: ConnectionId { node: NodeId(1), serial: rand::random() },
-        address: None,
-        platform,
-        device: platform.name().parse().expect("a device"),
-        intent: Intent::New,
-        custom: None,
-        app: None,
-        token_until: at + 24 * 3600 * SECOND,
-        issued_at_secs: at.as_secs(),
-    };
-    happens(record, EventKind::Login(Box::new(login)), at)
-}
-
-/// The record after the connection of its first session was closed.
-fn closed(record: &Record, at: Timestamp) -> (Record, Vec<Transition>) {
-    let terminal = &record.terminals[0];
-    let origin = Origin { session: terminal.session, connection: terminal.connection };
-    happens(record, EventKind::Closed { origin, close_code: None }, at)
 }
 
 async fn put(

@@ -41,7 +41,6 @@ const CIRCLES: &[(&[&str], &str)] = &[
         &["src/presence/effect.rs", "src/presence/event.rs", "src/presence/record.rs"],
         "values that hold each other: a record keeps the effects of its latest events",
     ),
-    (&["src/store/embedded/"], "the parts of one adapter, not yet in layers"),
     (
         &["src/hub/mod.rs", "src/hub/connection.rs"],
         "the hub hands out connections, and a connection acts on its hub",

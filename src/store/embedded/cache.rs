@@ -1,26 +1,25 @@
+//! The records used last, in memory.
+
 use std::hash::{BuildHasher, RandomState};
 
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache as Entries;
 use parking_lot::Mutex;
-use quick_cache::Weighter;
-use quick_cache::sync::Cache as Entries;
 
 use crate::presence::UserId;
 use crate::store::Stored;
 
 /// About how many bytes the records in memory may take.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// What an entry takes besides as much as its record's JSON, where what is not there takes nothing.
+/// What an entry takes besides its record: about as much as the record's JSON has, and this.
 const ENTRY_BYTES: u32 = 640;
-/// What most records take.
-const RECORD_BYTES: usize = 1024;
 /// How many stripes there are: a commit to one user voids the reads under way in its stripe.
 const STRIPES: usize = 256;
 
-/// The records used last, as the database has them; that somebody is not known, too. Of whom something
-/// waits for the database, the [ledger](super::ledger::Ledger) knows better.
+/// The records used last, as the database has them. Unknown users are cached too.
 #[derive(Debug)]
 pub(super) struct Cache {
-    entries: Entries<UserId, Kept, Weigher>,
+    entries: Entries<UserId, Kept>,
     /// Counts the commits in each stripe.
     stripes: Vec<Mutex<u64>>,
     hasher: RandomState,
@@ -32,39 +31,31 @@ struct Kept {
     bytes: u32,
 }
 
-#[derive(Debug, Clone)]
-struct Weigher;
-
-impl Weighter<UserId, Kept> for Weigher {
-    fn weight(&self, _: &UserId, kept: &Kept) -> u64 {
-        kept.bytes.into()
-    }
-}
-
 /// How many commits a stripe had seen when a read began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark(u64);
 
 impl Cache {
     pub(super) fn new() -> Self {
-        let records = usize::try_from(BYTES_MAX).unwrap_or(usize::MAX) / RECORD_BYTES;
-        Self {
-            entries: Entries::with_weighter(records, BYTES_MAX, Weigher),
-            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
-        }
+        let entries = Entries::builder()
+            .max_capacity(BYTES_MAX)
+            .weigher(|_, kept: &Kept| kept.bytes)
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
+        let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
+        Self { entries, stripes, hasher: RandomState::new() }
     }
 
     pub(super) fn get(&self, user: &UserId) -> Option<Stored> {
         self.entries.get(user).map(|kept| kept.stored)
     }
 
-    /// To be called before a record is read from the database.
+    /// Call this before a record is read from the database.
     pub(super) fn mark(&self, user: &UserId) -> Mark {
         Mark(*self.stripe(user).lock())
     }
 
-    /// Keeps what was read, unless a commit may have overtaken it.
+    /// Caches what was read, unless a commit may have overtaken the read.
     pub(super) fn fill(&self, user: &UserId, read: &Stored, bytes: usize, mark: Mark) {
         let commits = self.stripe(user).lock();
         if *commits == mark.0 {
@@ -72,13 +63,21 @@ impl Cache {
         }
     }
 
-    /// Notes a commit: whatever is being read may be older.
-    pub(super) fn overtake(&self, user: &UserId) {
-        *self.stripe(user).lock() += 1;
+    /// Caches what was committed: the reads under way may be older.
+    pub(super) fn committed(&self, user: &UserId, stored: Stored, bytes: usize) {
+        let mut commits = self.stripe(user).lock();
+        *commits += 1;
+        self.keep(user, stored, bytes);
     }
 
-    /// Keeps what the database has.
-    pub(super) fn keep(&self, user: &UserId, stored: Stored, bytes: usize) {
+    /// Forgets a record that is no longer what the database has.
+    pub(super) fn forget(&self, user: &UserId) {
+        let mut commits = self.stripe(user).lock();
+        *commits += 1;
+        self.entries.invalidate(user);
+    }
+
+    fn keep(&self, user: &UserId, stored: Stored, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(ENTRY_BYTES);
         self.entries.insert(user.clone(), Kept { stored, bytes });
     }

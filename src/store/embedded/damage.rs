@@ -1,11 +1,12 @@
+//! The damaged rows that were found, and what can still be read of a damaged record.
+
 use std::collections::HashSet;
 
 use parking_lot::Mutex;
-use rusqlite::Row;
+use rusqlite::{Result, Row};
 
-use super::reader::ReadFault;
-use super::schema::number;
-use crate::presence::{Census, Due, Platform, Revocation, State, Timestamp};
+use super::columns::{bytes, number_at, time_at};
+use crate::presence::{Census, Due, Platform, Revocation, State};
 use crate::store::{Cursor, Revision};
 
 /// How many damaged rows are remembered, so that each is logged once.
@@ -52,34 +53,29 @@ impl Damage {
     }
 }
 
-/// What is left of a user's damaged record.
+/// What can still be read of a user's damaged record.
 #[derive(Debug)]
-pub(super) struct Wreck {
+pub(super) struct Remains {
     pub(super) revision: Revision,
     pub(super) due: Due,
     state: Option<State>,
     text: String,
 }
 
-impl Wreck {
+impl Remains {
     /// Reads the columns `record`, `revision`, `due_running`, `due_wall`, `state`, from this one on.
-    pub(super) fn read(row: &Row<'_>, first: usize) -> Result<Self, ReadFault> {
-        let int = |column| -> Result<Option<u64>, ReadFault> {
-            Ok(row.get_ref(first + column)?.as_i64_or_null().ok().flatten().map(number))
-        };
-        let time = |column| Ok::<_, ReadFault>(int(column)?.map(Timestamp::from_millis));
-        let text = row.get_ref(first)?.as_bytes().unwrap_or_default();
-        let state = match int(4)? {
+    pub(super) fn read(row: &Row<'_>, first: usize) -> Result<Self> {
+        let state = match number_at(row, first + 4)? {
             Some(0) => Some(State::Offline),
             Some(1) => Some(State::PushOnline),
             Some(2) => Some(State::Online),
             Some(_) | None => None,
         };
         Ok(Self {
-            revision: Revision(int(1)?.unwrap_or_default()),
-            due: Due { running: time(2)?, wall: time(3)? },
+            revision: Revision(number_at(row, first + 1)?.unwrap_or_default()),
+            due: Due { running: time_at(row, first + 2)?, wall: time_at(row, first + 3)? },
             state,
-            text: String::from_utf8_lossy(text).into_owned(),
+            text: String::from_utf8_lossy(bytes(row, first)?).into_owned(),
         })
     }
 

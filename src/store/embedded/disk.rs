@@ -1,149 +1,126 @@
+//! The disk below the database: whether it can be written and read, and what forces writes to it.
+
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use tokio::sync::oneshot;
 
-use super::journal::JournalFiles;
+use super::connection::{self, wal_of};
+use super::error::OpenFault;
 use super::mark::Marker;
-use super::open::OpenFault;
 use crate::panics::caught_now;
 use crate::store::StoreError;
 
-/// How many pages the write-ahead log may have before writers wait for it to begin anew.
+/// How many pages the write-ahead log may have before the writer waits for it to begin anew.
 const WAL_PAGES_MAX: i64 = 16 * 1024;
-/// How often there is a checkpoint while nothing needs a sync: signs of life are written all the same.
-const IDLE: Duration = Duration::from_secs(30);
-/// How often is synced where each commit is before it is answered, and little is left to do.
+/// How many signs of life there may be between two checkpoints while there are no commits.
+const IDLE_SIGNS: u32 = 30;
+/// How often is synced where each commit is synced before it is answered, and little is left to do.
 const PAUSE_SYNCED: Duration = Duration::from_millis(50);
+/// How much room is kept for the next commits, so that a full disk shows before one of them fails.
+const ROOM_BYTES: u64 = 128 * 1024;
 
-/// What is known of the disk below the database, and what forces things to it.
+/// The disk below the database.
 pub(super) struct Disk {
     /// The database and its write-ahead log.
     files: [Watched; 2],
     wal_path: PathBuf,
-    /// The write-ahead log, by a handle of our own. It bears no locks, so closing it harms none.
+    /// Our own handle of the write-ahead log. SQLite keeps no locks on that file, so closing it drops none.
     wal: File,
-    journal: Arc<JournalFiles>,
     condition: Mutex<Condition>,
-    /// One for soon at most, and one from each caller that waits.
-    wishes: Sender<Wish>,
-    /// Whether something is to be synced.
-    is_dirty: AtomicBool,
-    /// Whether the thread that syncs sleeps until it hears of a wish.
-    is_asleep: AtomicBool,
-    /// Whether the database was written to.
-    is_wal_dirty: AtomicBool,
-    /// Says how much was committed during this boot of the machine.
+    /// Says how much was written during this boot of the machine.
     marker: Marker,
-    /// The last revision that was committed, the last that the database has, and the last that it
-    /// cannot lose.
-    committed: AtomicU64,
-    /// See `committed`.
-    carried: AtomicU64,
-    /// See `committed`.
-    safe: AtomicU64,
-    /// Asks for a checkpoint.
-    checkpoint: SyncSender<()>,
+    syncs: Arc<Syncs>,
+    checkpoints: Mutex<Connection>,
+    /// Whether there were commits since the last checkpoint, and how many signs of life.
+    has_commits: AtomicBool,
+    signs: AtomicU32,
 }
 
-/// What the thread that syncs is asked for.
-enum Wish {
-    /// A sync within the interval.
-    Soon,
-    /// A sync at once, and somebody waits for it.
-    Now(oneshot::Sender<Result<(), StoreError>>),
+/// What may fail apart from the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Writes,
+    Reads,
 }
 
-/// A file that was opened: another in its place, or none, is not ours, and it never becomes shorter.
+/// Whether the disk can be written and read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Condition {
+    /// What failed the last time; the next time it may not. One that works proves nothing about the other.
+    Open { failing: [Option<StoreError>; 2] },
+    /// Nothing more is written, for it could not be relied on.
+    Stopped(StoreError),
+}
+
+/// What the sync thread is asked for.
+struct Syncs {
+    wanted: Mutex<Wanted>,
+    asked: Condvar,
+}
+
+#[derive(Default)]
+struct Wanted {
+    /// Whether something was written since the last sync.
+    is_dirty: bool,
+    /// Who waits for a sync at once.
+    now: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    is_over: bool,
+}
+
+/// A file of ours: another program may not remove, replace or truncate it.
 struct Watched {
     path: PathBuf,
     identity: (u64, u64),
     length: AtomicU64,
 }
 
-/// What happened to a file.
+/// What another program did to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Harm {
     Removed,
     Truncated,
 }
 
-/// What may fail apart from the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Target {
-    /// Commits are written to it.
-    Journal,
-    /// All else is written to it, and in the end commits too.
-    Database,
-    /// Records are read from the database.
-    Reads,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Condition {
-    /// What was tried last of each [`Target`] may have failed; the next time it may not. One that
-    /// works proves nothing about the others.
-    Open([Option<StoreError>; 3]),
-    /// Nothing more is committed; what is committed can be carried over.
-    Closed(StoreError),
-    /// What was written may be lost: nothing that is written from here on could be relied on.
-    Broken(StoreError),
-}
-
 impl Disk {
-    /// Watches over an open database that is at a revision; what is committed is synced each `every`,
-    /// and checkpoints are a thread's of their own, so that no sync waits for one. Both threads end
-    /// when the last handle goes.
+    /// Watches an open database; what is written is synced within `every`.
     pub(super) fn watch(
-        database: PathBuf,
-        connection: Connection,
-        journal: Arc<JournalFiles>,
+        database: &Path,
         marker: Marker,
-        revision: u64,
         every: Duration,
     ) -> Result<Arc<Self>, OpenFault> {
-        let wal_path = wal_of(&database);
-        let wal = File::open(&wal_path)?;
-        let files = [Watched::new(database)?, Watched::new(wal_path.clone())?];
-        let (wishes, asked) = channel();
-        let (checkpoint, round) = sync_channel(1);
+        let wal_path = wal_of(database);
+        let wal = File::options().write(true).open(&wal_path)?;
+        wal.sync_data()?;
         let disk = Arc::new(Self {
-            files,
+            files: [Watched::new(database.to_owned())?, Watched::new(wal_path.clone())?],
             wal_path,
             wal,
-            journal,
-            condition: Mutex::new(Condition::Open([None, None, None])),
-            wishes,
-            is_dirty: AtomicBool::new(false),
-            is_asleep: AtomicBool::new(true),
-            is_wal_dirty: AtomicBool::new(false),
+            condition: Mutex::new(Condition::Open { failing: [None, None] }),
             marker,
-            committed: revision.into(),
-            carried: revision.into(),
-            safe: revision.into(),
-            checkpoint,
+            syncs: Arc::new(Syncs { wanted: Mutex::default(), asked: Condvar::new() }),
+            checkpoints: Mutex::new(connection::open(database)?),
+            has_commits: AtomicBool::new(true),
+            signs: AtomicU32::new(0),
         });
-        disk.marker.write(revision);
         let every = if every.is_zero() { PAUSE_SYNCED } else { every };
-        let watched = Arc::downgrade(&disk);
-        disk.spawn("store-sync", move || keep_synced(&watched, &asked, every))?;
-        let watched = Arc::downgrade(&disk);
-        disk.spawn("store-checkpoint", move || keep_short(&watched, &connection, &round))?;
+        let (watched, syncs) = (Arc::downgrade(&disk), Arc::clone(&disk.syncs));
+        disk.spawn("store-sync", move || keep_synced(&watched, &syncs, every))?;
         Ok(disk)
     }
 
-    /// Starts a thread that the store needs. If it panics, nothing more is committed: what is
-    /// committed could no longer be relied on.
+    /// Starts a thread that the store needs: if it panics, nothing more is written.
     pub(super) fn spawn(
         self: &Arc<Self>,
         name: &'static str,
@@ -154,147 +131,178 @@ impl Disk {
             if let Err(panic) = caught_now(work)
                 && let Some(disk) = disk.upgrade()
             {
-                disk.close(&format!("the thread {name} panicked: {panic}"));
+                disk.stop(&format!("the thread {name} panicked: {panic}"));
             }
         };
         thread::Builder::new().name(name.into()).spawn(work).map(drop)
     }
 
-    /// Whether reads and writes are well.
+    // Whether it can be written and read.
+
+    /// Whether both reads and writes are well.
     pub(super) fn condition(&self) -> Result<(), StoreError> {
         match &*self.condition.lock() {
-            Condition::Open(failing) => {
+            Condition::Open { failing } => {
                 failing.iter().flatten().next().cloned().map_or(Ok(()), Err)
             }
-            Condition::Closed(error) | Condition::Broken(error) => Err(error.clone()),
+            Condition::Stopped(error) => Err(error.clone()),
         }
     }
 
-    /// Whether anything may be committed at all.
+    /// Whether commits may be tried: after a failed write, not before a sign of life proved that they work.
     pub(super) fn takes_commits(&self) -> Result<(), StoreError> {
         match &*self.condition.lock() {
-            Condition::Open(_) => Ok(()),
-            Condition::Closed(error) | Condition::Broken(error) => Err(error.clone()),
+            Condition::Open { failing } => {
+                failing[Access::Writes as usize].clone().map_or(Ok(()), Err)
+            }
+            Condition::Stopped(error) => Err(error.clone()),
         }
     }
 
-    /// Has nothing committed any more; what is committed is carried over.
-    pub(super) fn close(&self, cause: &str) -> StoreError {
+    fn stopped(&self) -> Option<StoreError> {
+        match &*self.condition.lock() {
+            Condition::Stopped(error) => Some(error.clone()),
+            Condition::Open { .. } => None,
+        }
+    }
+
+    pub(super) fn failed(&self, access: Access, error: &StoreError) {
+        self.note(access, Some(error.clone()));
+    }
+
+    /// Notes that reads or writes were proved to work.
+    pub(super) fn recovered(&self, access: Access) {
+        self.note(access, None);
+    }
+
+    fn note(&self, access: Access, error: Option<StoreError>) {
+        if let Condition::Open { failing } = &mut *self.condition.lock() {
+            failing[access as usize] = error;
+        }
+    }
+
+    fn stop(&self, cause: &str) -> StoreError {
         let error = StoreError::unavailable(&cause);
         let mut condition = self.condition.lock();
-        if !matches!(*condition, Condition::Broken(_)) {
-            *condition = Condition::Closed(error.clone());
+        if !matches!(*condition, Condition::Stopped(_)) {
             tracing::error!(%error, "the store takes nothing any more: start the hub again");
+            *condition = Condition::Stopped(error.clone());
         }
         error
     }
 
-    /// Whether it is worth trying to write: not where it would be lost.
+    /// Refuses a write that would be lost; to be called before each transaction.
     pub(super) fn check(&self, connection: &Connection) -> Result<(), StoreError> {
-        if let Condition::Broken(error) = &*self.condition.lock() {
-            return Err(error.clone());
+        if let Some(error) = self.stopped() {
+            return Err(error);
         }
         let harmed = self.files.iter().find_map(|file| Some((file, file.harm()?)));
         let Some((file, harm)) = harmed else { return Ok(()) };
-        // A write-ahead log that was removed is there for as long as it is open: the database can have
-        // what is in it.
+        // A write-ahead log that was removed exists for as long as it is open: a checkpoint saves it.
         if file.path == self.wal_path
             && harm == Harm::Removed
-            && let Err(error) = run(connection, "FULL")
+            && let Err(error) = checkpoint(connection, "FULL")
         {
             tracing::error!(%error, "the store's write-ahead log could not be saved");
         }
-        Err(self.broke(&file.harmed(harm)))
+        Err(self.stop(&file.harmed(harm)))
     }
 
-    pub(super) fn failed(&self, target: Target, error: &StoreError) {
-        if let Condition::Open(failing) = &mut *self.condition.lock() {
-            failing[target as usize] = Some(error.clone());
+    /// Takes the room for the next commits, which proves that the disk has it.
+    pub(super) fn keep_room(&self) -> Result<(), StoreError> {
+        let room = fs::metadata(&self.wal_path).and_then(|found| {
+            match fallocate(&self.wal, FallocateFlags::KEEP_SIZE, found.len(), ROOM_BYTES) {
+                // Then only a write shows it.
+                Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        });
+        let room = room.map_err(|error| StoreError::unavailable(&error));
+        room.inspect_err(|error| self.failed(Access::Writes, error))
+    }
+
+    // What forces writes to it.
+
+    /// Notes what a transaction wrote.
+    pub(super) fn written(&self, revision: u64, needs_sync: bool) {
+        self.marker.write(revision);
+        if !needs_sync {
+            return;
+        }
+        self.has_commits.store(true, Release);
+        let mut wanted = self.syncs.wanted.lock();
+        if !wanted.is_dirty {
+            wanted.is_dirty = true;
+            self.syncs.asked.notify_one();
         }
     }
 
-    /// Notes that a target worked.
-    pub(super) fn succeeded(&self, target: Target) {
-        if let Condition::Open(failing) = &mut *self.condition.lock() {
-            failing[target as usize] = None;
-        }
-    }
-
-    /// Whether a target failed the last time.
-    pub(super) fn is_failing(&self, target: Target) -> bool {
-        matches!(&*self.condition.lock(), Condition::Open(failing) if failing[target as usize].is_some())
-    }
-
-    /// Forces to the disk what was written.
-    fn sync(&self) -> Result<(), StoreError> {
-        self.is_asleep.store(false, SeqCst);
-        self.is_dirty.store(false, SeqCst);
-        let (committed, carried) = (self.committed.load(Acquire), self.carried.load(Acquire));
-        // Once this failed, the kernel may have dropped what was written: trying again would only
-        // hide that.
-        let is_wal_dirty = self.is_wal_dirty.swap(false, AcqRel);
-        // The database first: a commit relies on the signs of life before it.
-        let synced = if is_wal_dirty { self.wal.sync_data() } else { Ok(()) };
-        let synced = synced.and_then(|()| self.journal.sync());
-        synced.map_err(|error| self.broke(&format!("the disk could not be synced: {error}")))?;
-        self.safe.store(carried, Release);
-        self.marker.write(committed);
-        Ok(())
-    }
-
-    /// Has what was written forced to the disk within the interval.
-    pub(super) fn sync_soon(&self) {
-        // While there is something to sync the thread wakes by itself, and looks.
-        self.is_dirty.store(true, SeqCst);
-        if self.is_asleep.swap(false, SeqCst) {
-            self.wishes.send(Wish::Soon).ok();
-        }
-    }
-
-    /// Whether there is nothing to sync: then the next who wishes for it must say so.
-    fn may_sleep(&self) -> bool {
-        if self.is_dirty.load(SeqCst) {
-            return false;
-        }
-        self.is_asleep.store(true, SeqCst);
-        // Somebody may have written and not said so just before.
-        !(self.is_dirty.load(SeqCst) && self.is_asleep.swap(false, SeqCst))
-    }
-
-    /// Forces to the disk what was written before this was asked for.
+    /// Syncs what was written before this call.
     pub(super) async fn sync_now(&self) -> Result<(), StoreError> {
         let (done, answer) = oneshot::channel();
-        self.wishes.send(Wish::Now(done)).ok();
+        self.syncs.wanted.lock().now.push(done);
+        self.syncs.asked.notify_one();
         let stopped = |_| StoreError::unavailable(&"the thread that syncs has stopped");
         answer.await.map_err(stopped)?
     }
 
-    /// Notes the last revision that was committed.
-    pub(super) fn committed(&self, revision: u64) {
-        self.committed.store(revision, Release);
+    fn sync(&self) -> Result<(), StoreError> {
+        if let Some(error) = self.stopped() {
+            return Err(error);
+        }
+        // After a sync that failed the kernel may drop what was written: another try would only hide that.
+        let cause = |error| self.stop(&format!("the disk could not be synced: {error}"));
+        self.wal.sync_data().map_err(cause)
     }
 
-    /// Notes that the database was written to, and up to which revision it is now.
-    pub(super) fn carried(&self, revision: u64) {
-        self.is_wal_dirty.store(true, Release);
-        self.carried.store(revision, Release);
+    /// Moves the write-ahead log into the database, beside the writer; to be called each second. Where the
+    /// log has grown long all the same, the writer waits once, so that it can begin anew.
+    pub(super) fn checkpoint(&self) {
+        let is_due =
+            self.has_commits.swap(false, AcqRel) || self.signs.fetch_add(1, Relaxed) >= IDLE_SIGNS;
+        // A log that is not whole would make the database neither old nor new.
+        if !is_due || self.stopped().is_some() {
+            return;
+        }
+        let Some(connection) = self.checkpoints.try_lock() else { return };
+        self.signs.store(0, Relaxed);
+        let pages = checkpoint(&connection, "PASSIVE");
+        let done = pages.and_then(|pages| {
+            if pages > WAL_PAGES_MAX { checkpoint(&connection, "RESTART") } else { Ok(pages) }
+        });
+        if let Err(error) = done {
+            tracing::warn!(%error, "checkpoint failed, retrying: the write-ahead log grows");
+        }
     }
+}
 
-    /// Up to which revision the database cannot lose anything.
-    pub(super) fn safe(&self) -> u64 {
-        self.safe.load(Acquire)
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.syncs.wanted.lock().is_over = true;
+        self.syncs.asked.notify_one();
     }
+}
 
-    /// Has the database take what is in its write-ahead log, by and by; to be called each second.
-    pub(super) fn checkpoint_soon(&self) {
-        // One that is late already is enough.
-        self.checkpoint.try_send(()).ok();
-    }
-
-    pub(super) fn broke(&self, cause: &str) -> StoreError {
-        let error = StoreError::unavailable(&cause);
-        *self.condition.lock() = Condition::Broken(error.clone());
-        error
+/// Syncs what was written within `every`, and at once where somebody waits for it.
+fn keep_synced(disk: &Weak<Disk>, syncs: &Syncs, every: Duration) {
+    let mut wanted = syncs.wanted.lock();
+    loop {
+        while !wanted.is_dirty && wanted.now.is_empty() && !wanted.is_over {
+            syncs.asked.wait(&mut wanted);
+        }
+        if wanted.now.is_empty() && !wanted.is_over {
+            syncs.asked.wait_for(&mut wanted, every);
+        }
+        let waiting = std::mem::take(&mut wanted.now);
+        wanted.is_dirty = false;
+        drop(wanted);
+        let Some(disk) = disk.upgrade() else { return };
+        let synced = disk.sync();
+        for done in waiting {
+            done.send(synced.clone()).ok();
+        }
+        drop(disk);
+        wanted = syncs.wanted.lock();
     }
 }
 
@@ -304,7 +312,7 @@ impl Watched {
         Ok(Self { path, identity: identity(&found), length: found.len().into() })
     }
 
-    /// What was done to it since it was last looked at.
+    /// What was done to it since the last look.
     fn harm(&self) -> Option<Harm> {
         let found = fs::metadata(&self.path);
         let Some(found) = found.ok().filter(|found| identity(found) == self.identity) else {
@@ -323,85 +331,12 @@ impl Watched {
     }
 }
 
-fn keep_synced(disk: &Weak<Disk>, wishes: &Receiver<Wish>, every: Duration) {
-    let mut is_asleep = true;
-    loop {
-        let wish = if is_asleep {
-            wishes.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            wishes.recv_timeout(every)
-        };
-        let was_asleep = std::mem::replace(&mut is_asleep, false);
-        let first = match wish {
-            // From here on it is the time that wakes.
-            Ok(Wish::Soon) if was_asleep => continue,
-            Ok(Wish::Now(done)) => Some(done),
-            Ok(Wish::Soon) | Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
-        let Some(disk) = disk.upgrade() else { return };
-        if first.is_none() && disk.may_sleep() {
-            is_asleep = true;
-            continue;
-        }
-        let more = wishes.try_iter().filter_map(|wish| match wish {
-            Wish::Soon => None,
-            Wish::Now(done) => Some(done),
-        });
-        let waiting: Vec<_> = first.into_iter().chain(more).collect();
-        let synced = disk.sync();
-        for done in waiting {
-            done.send(synced.clone()).ok();
-        }
-        if let Err(error) = synced {
-            tracing::error!(%error, "the store takes nothing any more: start the hub again");
-            return;
-        }
-    }
-}
-
-/// Keeps the write-ahead log short, for as long as it is whole: half of one that is not would make
-/// the database neither old nor new.
-fn keep_short(disk: &Weak<Disk>, connection: &Connection, due: &Receiver<()>) {
-    let mut is_failing = false;
-    while due.recv_timeout(IDLE) != Err(RecvTimeoutError::Disconnected) {
-        let Some(disk) = disk.upgrade() else { return };
-        if matches!(*disk.condition.lock(), Condition::Broken(_)) {
-            return;
-        }
-        let done = checkpoint(connection);
-        // Each second would be too often.
-        if let Err(error) = &done
-            && !is_failing
-        {
-            tracing::warn!(%error, "checkpoint failed, retrying: the write-ahead log grows");
-        }
-        is_failing = done.is_err();
-    }
-}
-
-/// Has the database take what is in its write-ahead log, beside the writer; where the log has grown
-/// long all the same, the writer waits once, so that it can begin anew.
-fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
-    if run(connection, "PASSIVE")? > WAL_PAGES_MAX {
-        run(connection, "RESTART")?;
-    }
-    Ok(())
+fn identity(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
 }
 
 /// Runs a checkpoint; returns how many pages the log has.
-fn run(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
+fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
     let sql = format!("PRAGMA wal_checkpoint({mode})");
     connection.query_row(&sql, [], |row| row.get("log"))
-}
-
-/// Where a database's write-ahead log is.
-pub(super) fn wal_of(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push("-wal");
-    name.into()
-}
-
-fn identity(found: &Metadata) -> (u64, u64) {
-    (found.dev(), found.ino())
 }

@@ -1,3 +1,5 @@
+//! A file beside the database that says how much was written, so that a cut file is noticed at a start.
+
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};

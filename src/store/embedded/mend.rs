@@ -1,27 +1,23 @@
 //! Mends, at a start, damage that no later look at a single row could notice.
 
-use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Result};
 
-use super::checked::{bytes, note, user_at};
+use super::columns::{bytes, user_at};
 use super::damage::Damage;
-use super::open::OpenFault;
-use super::reader::{self, ReadFault};
+use super::queries;
 use super::schema::for_a_while;
-use crate::store::Totals;
+use super::tail::Tail;
 
-/// Mends due times and user ids; returns the counts if they changed.
-pub(super) fn mend(
-    connection: &mut Connection,
-    damage: &Damage,
-) -> Result<Option<Totals>, OpenFault> {
+/// Mends due times and user ids.
+pub(super) fn mend(connection: &mut Connection, tail: &mut Tail, damage: &Damage) -> Result<()> {
     mend_due(connection)?;
-    set_nameless_aside(connection, damage)
+    set_nameless_aside(connection, tail, damage)
 }
 
 /// Makes users due at once whose due times are damaged: those are made of the record, which is whole,
 /// as soon as it is loaded. A text counts as greater than any number here.
-fn mend_due(connection: &Connection) -> rusqlite::Result<()> {
+fn mend_due(connection: &Connection) -> Result<()> {
     let mend = |column| {
         let is_damaged = format!("{column} > {}", i64::MAX);
         let sql = format!("UPDATE users SET {column} = 0 WHERE {is_damaged}");
@@ -38,15 +34,12 @@ fn mend_due(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Moves records whose user id cannot be read to the table `damaged`: nobody can ask for them, so
-/// nothing else would ever mend them. Returns the counts of the others, if there were any.
-fn set_nameless_aside(
-    connection: &mut Connection,
-    damage: &Damage,
-) -> Result<Option<Totals>, OpenFault> {
+/// nothing else would ever mend them.
+fn set_nameless_aside(connection: &mut Connection, tail: &mut Tail, damage: &Damage) -> Result<()> {
     let ids = for_a_while(connection, |connection| nameless(connection, damage))?;
     let ids = ids.unwrap_or_default();
     if ids.is_empty() {
-        return Ok(None);
+        return Ok(());
     }
     let begin = connection.transaction()?;
     for (id, is_text) in ids {
@@ -58,14 +51,13 @@ fn set_nameless_aside(
         begin.execute(&keep, (&id,))?;
         begin.execute(&format!("DELETE FROM users WHERE user = {user}"), (&id,))?;
     }
-    let totals = reader::recount(&begin)?;
-    begin.execute("UPDATE state SET totals = ?1", (note(&totals),))?;
-    begin.commit()?;
-    Ok(Some(totals))
+    tail.totals = queries::recount(&begin)?;
+    tail.write(&begin)?;
+    begin.commit()
 }
 
 /// The bytes of the ids that cannot be read, and whether they are a text.
-fn nameless(connection: &Connection, damage: &Damage) -> Result<Vec<(Vec<u8>, bool)>, ReadFault> {
+fn nameless(connection: &Connection, damage: &Damage) -> Result<Vec<(Vec<u8>, bool)>> {
     // By this condition SQLite reads an index, which is a fraction of the table.
     let mut ids = connection.prepare("SELECT user FROM users WHERE state IS NOT NULL")?;
     let mut rows = ids.query(())?;

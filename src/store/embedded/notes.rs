@@ -3,13 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Result, Row};
 use serde_json::value::RawValue;
 
-use super::checked::{bytes, number_at, read_note, user_at, whole};
+use super::columns::{bytes, int, note_at, number, number_at, user_at, whole};
 use super::damage::Damage;
-use super::reader::{ReadFault, each_record, log_before};
-use super::schema::{int, number};
+use super::queries::{Found, each_record, log_before};
 use crate::presence::{NodeId, Sign, Timestamp};
 use crate::store::{Cursor, Damaged, Dead, Held, LogEntry, Progress};
 
@@ -21,14 +20,14 @@ pub(super) fn signs(
     connection: &Connection,
     present: &Sign,
     damage: &Damage,
-) -> Result<Vec<(NodeId, Sign)>, ReadFault> {
+) -> Result<Vec<(NodeId, Sign)>> {
     let unknown = || Sign { boot: Box::default(), ..present.clone() };
-    let mut found = connection.prepare_cached("SELECT node, sign FROM nodes")?;
+    let mut found = connection.prepare_cached("SELECT node, sign, crc FROM nodes")?;
     let mut rows = found.query(())?;
     let (mut signs, mut is_any_nameless) = (Vec::new(), false);
     while let Some(row) = rows.next()? {
         let name = String::from_utf8_lossy(bytes(row, 0)?).into_owned();
-        let sign = read_note(bytes(row, 1)?);
+        let sign = note_at(row, 1)?;
         let node = u64::from_str_radix(&name, 16).map(NodeId);
         if sign.is_none() || node.is_err() {
             damage.found("nodes", &name);
@@ -47,11 +46,13 @@ pub(super) fn signs(
 }
 
 /// The hubs that records name.
-fn nodes_in_records(connection: &Connection) -> Result<HashSet<NodeId>, ReadFault> {
+fn nodes_in_records(connection: &Connection) -> Result<HashSet<NodeId>> {
     let mut nodes = HashSet::new();
-    each_record(connection, |record| {
-        let terminals = record.into_iter().flat_map(|record| &record.terminals);
-        nodes.extend(terminals.map(|terminal| terminal.connection.node));
+    each_record(connection, |found| {
+        if let Found::Whole(stored, _) = found {
+            let terminals = &stored.record.terminals;
+            nodes.extend(terminals.iter().map(|terminal| terminal.connection.node));
+        }
     })?;
     Ok(nodes)
 }
@@ -62,16 +63,16 @@ pub(super) fn progress(
     connection: &Connection,
     latest: Timestamp,
     damage: &Damage,
-) -> Result<Option<Progress>, ReadFault> {
+) -> Result<Option<Progress>> {
     let position: Option<i64> =
         connection.query_row("SELECT position FROM state", (), |row| row.get(0))?;
     let Some(position) = position else { return Ok(None) };
-    let mut found = connection.prepare_cached("SELECT user, held FROM held ORDER BY user")?;
+    let mut found = connection.prepare_cached("SELECT user, held, crc FROM held ORDER BY user")?;
     let mut rows = found.query(())?;
     let mut held = Vec::new();
     while let Some(row) = rows.next()? {
         let (user, is_whole) = user_at(row, 0)?;
-        let noted = read_note::<Held>(bytes(row, 1)?);
+        let noted: Option<Held> = note_at(row, 1)?;
         if let Some(one) = noted.filter(|one| is_whole && one.user == user) {
             held.push(one);
             continue;
@@ -92,7 +93,7 @@ pub(super) fn progress_and_behind(
     connection: &Connection,
     latest: Timestamp,
     damage: &Damage,
-) -> Result<Option<Progress>, ReadFault> {
+) -> Result<Option<Progress>> {
     let Some(mut progress) = progress(connection, latest, damage)? else { return Ok(None) };
     let sql = "SELECT count(*) FROM log WHERE user = ?1 AND cursor BETWEEN ?2 AND ?3";
     let mut counted = connection.prepare_cached(sql)?;
@@ -106,7 +107,7 @@ pub(super) fn progress_and_behind(
 }
 
 /// Counts the dead letters that were not put back, by their index.
-pub(super) fn dead_waiting(connection: &Connection) -> Result<u64, ReadFault> {
+pub(super) fn dead_waiting(connection: &Connection) -> Result<u64> {
     let sql = "SELECT count(*) FROM dead WHERE put_back = 0";
     Ok(number(connection.prepare_cached(sql)?.query_row((), |row| row.get(0))?))
 }
@@ -118,7 +119,7 @@ pub(super) fn dead(
     put_back: bool,
     limit: usize,
     damage: &Damage,
-) -> Result<Vec<Dead>, ReadFault> {
+) -> Result<Vec<Dead>> {
     let mut found = connection.prepare_cached(&format!(
         "SELECT {DEAD} FROM dead WHERE cursor > ?1 AND put_back = ?2 ORDER BY cursor"
     ))?;
@@ -139,7 +140,7 @@ pub(super) fn dead(
 
 /// A dead letter in the columns of [`DEAD`]. An empty event stands for one that was damaged in the
 /// log; a number that is damaged counts as 0.
-pub(super) fn dead_at(row: &Row<'_>) -> rusqlite::Result<Dead> {
+pub(super) fn dead_at(row: &Row<'_>) -> Result<Dead> {
     let cursor = Cursor(number(row.get(0)?));
     let (user, is_whole) = user_at(row, 1)?;
     let event = whole(row, 2, 6)?.filter(|event| is_whole && is_json(event));

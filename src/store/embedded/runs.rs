@@ -1,8 +1,9 @@
-use rusqlite::{Connection, OptionalExtension};
+//! The cursors that each run gave out.
 
-use super::ledger::Tail;
-use super::reader::ReadFault;
-use super::schema::{int, number};
+use rusqlite::{Connection, OptionalExtension, Result};
+
+use super::columns::{int, number};
+use super::tail::Tail;
 use crate::presence::Timestamp;
 use crate::store::Cursor;
 
@@ -19,36 +20,33 @@ pub(super) struct Runs {
 impl Runs {
     /// Begins a new run, which goes on past everything that an earlier one may have shown.
     pub(super) fn begin(
-        connection: &Connection,
+        connection: &mut Connection,
         tail: &mut Tail,
         wall: Timestamp,
-    ) -> Result<Self, ReadFault> {
+    ) -> Result<Self> {
         let last = tail.head;
         let is_new = last == Cursor::default();
         tail.head = Cursor::of_new_run(last, wall);
         if is_new {
             tail.log_before = tail.head;
         }
-        let begin = connection.unchecked_transaction()?;
-        let (head, log_before) = (int(tail.head.0), int(tail.log_before.0));
-        begin.execute("UPDATE state SET head = ?1, log_before = ?2", (head, log_before))?;
         // The webhook may have noted what the end of the run before then lost.
-        let sql = "UPDATE state SET position = ?1 WHERE position > ?1";
-        begin.execute(sql, (int(last.0),))?;
-        let before = "SELECT first FROM runs ORDER BY first DESC LIMIT 1";
-        let before: Option<i64> = begin.query_row(before, (), |row| row.get(0)).optional()?;
-        // Files of a version that noted no runs count as one run.
-        let before = before.unwrap_or(log_before);
+        tail.position = tail.position.map(|position| position.min(last));
+        let begin = connection.transaction()?;
+        tail.write(&begin)?;
         if !is_new {
-            begin.execute("INSERT OR REPLACE INTO runs VALUES (?1, ?2)", (before, int(last.0)))?;
+            let first = "SELECT first FROM runs ORDER BY first DESC LIMIT 1";
+            let first: Option<i64> = begin.query_row(first, (), |row| row.get(0)).optional()?;
+            let first = first.unwrap_or(int(tail.log_before.0));
+            begin.execute("INSERT OR REPLACE INTO runs VALUES (?1, ?2)", (first, int(last.0)))?;
         }
-        begin.execute("DELETE FROM runs WHERE last < ?1", (log_before,))?;
+        begin.execute("DELETE FROM runs WHERE last < ?1", (int(tail.log_before.0),))?;
         let mut found = begin.prepare("SELECT first, last FROM runs")?;
         let cursor = |int| Cursor(number(int));
         let earlier = found.query_map((), |row| Ok((cursor(row.get(0)?), cursor(row.get(1)?))))?;
-        let earlier = earlier.collect::<rusqlite::Result<Vec<_>>>()?;
+        let earlier = earlier.collect::<Result<Vec<_>>>()?;
         drop(found);
-        begin.execute("INSERT INTO runs VALUES (?1, ?1)", (head,))?;
+        begin.execute("INSERT INTO runs VALUES (?1, ?1)", (int(tail.head.0),))?;
         begin.commit()?;
         Ok(Self { current: tail.head, earlier })
     }

@@ -55,7 +55,7 @@ async fn panic_of_a_thread_closes_the_store_which_says_why_and_can_still_be_read
         forget(set_default(subscriber));
         panic!("a test wants it so");
     };
-    store.disk.spawn("store-test", panics).expect("a thread");
+    store.parts.disk.spawn("store-test", panics).expect("a thread");
     let closed = async {
         loop {
             if let Err(error) = store.check().await {

@@ -38,7 +38,7 @@ async fn records_with_ids_that_are_invalid_today_are_readable() {
     store.save(Save { position, held: held.clone(), ..Save::default() }).await.expect("progress");
     drop(port);
 
-    // Once from the journal, and once from the database.
+    // Once from the write-ahead log, and once from the database.
     drop(store);
     let store = Arc::new(reopen(directory.path()));
     close(store, directory.path());

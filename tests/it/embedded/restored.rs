@@ -86,9 +86,14 @@ async fn v2_versions_grow_after_the_clock_was_set_back_in_every_store() {
             fs::write(data.join("presence.time"), format!("{hour_ahead:020}\n")).expect("to write");
         } else {
             let database = rusqlite::Connection::open(data.join("presence.db")).expect("it");
-            // Without a checksum, as an earlier version wrote it.
-            let sql = "UPDATE nodes SET sign = json_set(json_remove(sign, '$.crc'), '$.now', ?1)";
-            assert_eq!(database.execute(sql, (hour_ahead as i64,)).expect("a sign"), 1);
+            let sign = "SELECT sign FROM nodes";
+            let sign: String = database.query_row(sign, (), |row| row.get(0)).expect("a sign");
+            let mut sign: Value = serde_json::from_str(&sign).expect("JSON");
+            sign["now"] = hour_ahead.into();
+            let sign = sign.to_string();
+            let sql = "UPDATE nodes SET sign = ?1, crc = ?2";
+            let crc = crc32fast::hash(sign.as_bytes());
+            assert_eq!(database.execute(sql, (sign, crc)).expect("a sign"), 1);
         }
         server.restart_dead(&settings);
         server.until_logged(&["WARN", "wall clock is behind"]).await;

@@ -1,3 +1,5 @@
+//! A queue whose thread takes everything that was asked for together at once.
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -5,24 +7,23 @@ use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 use tokio::task::yield_now;
 
-/// Hands jobs to a thread of its own, all that are asked for together at once: for each time that the
-/// thread wakes costs more than a job.
+/// Makes a queue for one thread: waking a thread costs more than most jobs, so it takes many at once.
 ///
-/// Nothing waits for a timer: a thread that is busy takes what has come meanwhile as soon as it is free,
-/// and one that sleeps is woken when the tasks that are ready now have had their turn. There are as many
-/// jobs at most as there are callers, who each wait for theirs.
-pub(super) fn handoff<T: Send + 'static>() -> (Giver<T>, Taker<T>) {
-    let shared = Arc::new(Shared { state: Mutex::default(), given: Condvar::new() });
-    (Giver(Arc::clone(&shared)), Taker(shared))
+/// There is no timer: a busy thread takes what has come meanwhile as soon as it is free, and a sleeping
+/// one is woken when the tasks that are ready now have had their turn. The queue has no limit: each caller
+/// waits for its job, so there are at most as many jobs as callers.
+pub(super) fn queue<T: Send + 'static>() -> (Giver<T>, Taker<T>) {
+    let queue = Arc::new(Queue { state: Mutex::default(), given: Condvar::new() });
+    (Giver(Arc::clone(&queue)), Taker(queue))
 }
 
-pub(super) struct Giver<T>(Arc<Shared<T>>);
+pub(super) struct Giver<T>(Arc<Queue<T>>);
 
-pub(super) struct Taker<T>(Arc<Shared<T>>);
+pub(super) struct Taker<T>(Arc<Queue<T>>);
 
-struct Shared<T> {
+struct Queue<T> {
     state: Mutex<State<T>>,
-    /// Wakes the one who takes.
+    /// Wakes the taker.
     given: Condvar,
 }
 
@@ -39,7 +40,7 @@ impl<T> Default for State<T> {
 }
 
 impl<T: Send + 'static> Giver<T> {
-    /// Hands a job over; one that nobody is left to take is dropped.
+    /// Adds a job; it is dropped where the taker is gone.
     pub(super) fn give(&self, job: T) {
         let mut state = self.0.state.lock();
         if state.is_over {
@@ -47,23 +48,23 @@ impl<T: Send + 'static> Giver<T> {
         }
         state.jobs.push_back(job);
         if state.jobs.len() > 1 {
-            // Whoever gave the first sees to it.
+            // The giver of the first job wakes the taker.
             return;
         }
         drop(state);
-        let shared = Arc::clone(&self.0);
+        let queue = Arc::clone(&self.0);
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(async move {
                 yield_now().await;
-                shared.given.notify_one();
+                queue.given.notify_one();
             })),
-            Err(_) => drop(shared.given.notify_one()),
+            Err(_) => drop(queue.given.notify_one()),
         }
     }
 }
 
 impl<T> Taker<T> {
-    /// Waits for jobs, and takes up to this many; `None` once nobody can give any more.
+    /// Waits for jobs, and takes up to this many; `None` once every giver is gone.
     pub(super) fn take(&self, most: usize) -> Option<Vec<T>> {
         let mut state = self.0.state.lock();
         while state.jobs.is_empty() {
@@ -88,7 +89,7 @@ impl<T> Drop for Taker<T> {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         state.is_over = true;
-        // Whoever waits for one of them hears that it was dropped.
+        // Dropping the jobs tells their callers.
         let left = std::mem::take(&mut state.jobs);
         drop(state);
         drop(left);

@@ -1,0 +1,316 @@
+//! One transaction of the thread that writes, and the statements in it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rusqlite::{OptionalExtension, Params, Result, Row, params};
+
+use super::columns::{crc, int, millis, note, number, number_at, time_at};
+use super::notes;
+use super::queries::{self, Found, happened};
+use super::tail::Tail;
+use crate::presence::{Census, Due, Record, Sign, Timestamp, UserId};
+use crate::store::rules::{Fate, Oldest, first_unread};
+use crate::store::{Cursor, Dead, Held, LogEntry, Retention, Revision, Save, Which};
+
+/// How many entries of the log one transaction lets go, so that other jobs need not wait long: the index
+/// by user has each on a page of its own.
+const TRIMMED_MAX: usize = 100;
+/// How much a proof writes: more than most commits need.
+const PROOF_BYTES: i64 = 64 * 1024;
+
+/// A transaction under way. It changes copies of the tail and of what is held, which the writer takes
+/// over once it is committed.
+pub(super) struct Transaction<'a> {
+    pub(super) begin: rusqlite::Transaction<'a>,
+    pub(super) tail: Tail,
+    /// The first event of each user whose events the webhook holds.
+    pub(super) held: Arc<BTreeMap<UserId, Cursor>>,
+    /// Whether a record may be due at another time than before.
+    pub(super) is_due_anew: bool,
+    pub(super) retention: &'a Retention,
+}
+
+/// A record to store, with its events, both encoded.
+pub(super) struct Draft {
+    pub(super) user: UserId,
+    /// The revision of the record that it replaces.
+    pub(super) expected: Revision,
+    /// What that record adds to the counts, and when it is due.
+    pub(super) before: (Census, Due),
+    /// Whether that record is damaged, and is to be set aside.
+    pub(super) replaces_damaged: bool,
+    pub(super) record: Arc<Record>,
+    pub(super) record_json: Arc<str>,
+    pub(super) due: Due,
+    pub(super) events: Vec<(Timestamp, Arc<str>)>,
+}
+
+/// What a trim let go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Trimmed {
+    /// How many entries the webhook had not dealt with.
+    pub(super) lost: u64,
+    /// Whether there may be more to let go.
+    pub(super) may_be_more: bool,
+}
+
+impl Transaction<'_> {
+    fn execute(&self, sql: &str, values: impl Params) -> Result<usize> {
+        self.begin.prepare_cached(sql)?.execute(values)
+    }
+
+    // Commits.
+
+    /// Stores a record and its events, and returns the new revision; `None` where the record that it
+    /// replaces is no longer at the expected revision.
+    pub(super) fn commit(&mut self, draft: &Draft) -> Result<Option<Revision>> {
+        let (before, due_before) = &draft.before;
+        let after = draft.record.census();
+        let revision = Revision(self.tail.revision + 1);
+        let is_due_anew = draft.due != *due_before;
+        let is_moved = is_due_anew || before.state != after.state;
+        if !self.swap(draft, revision, &after, is_moved)? {
+            return Ok(None);
+        }
+        self.is_due_anew |= is_due_anew;
+        self.tail.revision = revision.0;
+        self.tail.totals.replace(before, &after);
+        for (at, event) in &draft.events {
+            self.log(&draft.user, *at, event)?;
+        }
+        Ok(Some(revision))
+    }
+
+    /// Replaces a user's record; returns whether the one before was at the expected revision.
+    fn swap(
+        &self,
+        draft: &Draft,
+        revision: Revision,
+        after: &Census,
+        is_moved: bool,
+    ) -> Result<bool> {
+        let Draft { expected, record_json, due, .. } = draft;
+        let (user, json) = (draft.user.as_str(), &**record_json);
+        let (expected, revision) = (int(expected.0), int(revision.0));
+        let (due_running, due_wall) = (due.running.map(millis), due.wall.map(millis));
+        let state = after.state.map(|state| state as i64);
+        let is_new = if draft.replaces_damaged {
+            if !self.set_aside(draft)? {
+                return Ok(false);
+            }
+            true
+        } else {
+            draft.expected == Revision::default()
+        };
+        let changed = match (is_new, draft.record.is_empty()) {
+            (true, true) => {
+                let sql = "SELECT 1 FROM users WHERE user = ?1";
+                usize::from(!self.begin.prepare_cached(sql)?.exists((user,))?)
+            }
+            (false, true) => self
+                .execute("DELETE FROM users WHERE user = ?1 AND revision = ?2", (user, expected))?,
+            (true, false) => self.execute(
+                "INSERT INTO users (user, revision, state, due_running, due_wall, record, crc)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+                params![user, revision, state, due_running, due_wall, json, crc(json)],
+            )?,
+            // SQLite writes an index anew wherever one of its columns is set, be it to the same value.
+            (false, false) if !is_moved => self.execute(
+                "UPDATE users SET revision = ?2, record = ?3, crc = ?4
+                 WHERE user = ?1 AND revision = ?5",
+                params![user, revision, json, crc(json), expected],
+            )?,
+            (false, false) => self.execute(
+                "UPDATE users SET revision = ?2, state = ?3, due_running = ?4, due_wall = ?5,
+                 record = ?6, crc = ?7 WHERE user = ?1 AND revision = ?8",
+                params![user, revision, state, due_running, due_wall, json, crc(json), expected],
+            )?,
+        };
+        Ok(changed > 0)
+    }
+
+    /// Moves a damaged row to the table of such; returns whether it is still the one that is meant.
+    fn set_aside(&self, draft: &Draft) -> Result<bool> {
+        let user = draft.user.as_str();
+        match queries::load(&self.begin, &draft.user)? {
+            Found::Damaged(remains) if remains.revision == draft.expected => (),
+            Found::Damaged(_) | Found::Whole(..) => return Ok(false),
+        }
+        self.execute(
+            "INSERT INTO damaged (user, revision, record, crc)
+             SELECT user, revision, record, crc FROM users WHERE user = ?1",
+            (user,),
+        )?;
+        self.execute("DELETE FROM users WHERE user = ?1", (user,))?;
+        Ok(true)
+    }
+
+    fn log(&mut self, user: &UserId, at: Timestamp, event: &str) -> Result<()> {
+        let tail = &mut self.tail;
+        tail.head.0 += 1;
+        tail.entries += 1;
+        tail.bytes += event.len() as u64;
+        let (cursor, entries, bytes) = (int(tail.head.0), int(tail.entries), int(tail.bytes));
+        self.execute(
+            "INSERT INTO log (cursor, user, at, entries, bytes, event, crc)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![cursor, user.as_str(), millis(at), entries, bytes, event, crc(event)],
+        )?;
+        Ok(())
+    }
+
+    /// Lets the oldest entries of the log go.
+    pub(super) fn trim(&mut self, now: Timestamp) -> Result<Trimmed> {
+        let unread = self.first_unread()?;
+        let (mut trimmed, mut last, mut count) = (Trimmed::default(), None, 0);
+        {
+            let mut oldest = self.begin.prepare_cached(
+                "SELECT cursor, at, bytes - octet_length(event), event, crc FROM log
+                 ORDER BY cursor",
+            )?;
+            let mut rows = oldest.query(())?;
+            while count < TRIMMED_MAX
+                && let Some(row) = rows.next()?
+            {
+                let (cursor, bytes) = (Cursor(number(row.get(0)?)), self.tail.bytes);
+                // A time that is yet to come is damaged, and must not keep the log for ever.
+                let at = match time_at(row, 1)?.filter(|at| *at <= now) {
+                    None => happened(row, 3, 4)?,
+                    at => at,
+                };
+                let before = number_at(row, 2)?.unwrap_or(bytes);
+                let oldest = Oldest { cursor, at, bytes_from_it: bytes.saturating_sub(before) };
+                match self.retention.fate(&oldest, unread, now) {
+                    Fate::Keep => break,
+                    Fate::Expire => (),
+                    Fate::Lose => trimmed.lost += 1,
+                }
+                count += 1;
+                last = Some(oldest.cursor);
+            }
+        }
+        if let Some(last) = last {
+            self.tail.log_before = last;
+            self.execute("DELETE FROM log WHERE cursor <= ?1", (int(last.0),))?;
+        }
+        trimmed.may_be_more = count == TRIMMED_MAX;
+        Ok(trimmed)
+    }
+
+    fn first_unread(&self) -> Result<Option<Cursor>> {
+        let Some(position) = self.tail.position else { return Ok(None) };
+        let sql = "SELECT min(cursor) FROM log WHERE cursor > ?1";
+        let mut next = self.begin.prepare_cached(sql)?;
+        let next: Option<i64> = next.query_row((int(position.0),), |row| row.get(0))?;
+        let next = next.map(|cursor| Cursor(number(cursor)));
+        Ok(first_unread(self.held.values().copied(), next))
+    }
+
+    // Signs of life.
+
+    pub(super) fn sign(&self, node: &str, sign: &Sign) -> Result<()> {
+        let (sign, crc) = note(sign);
+        let sql = "INSERT OR REPLACE INTO nodes VALUES (?1, ?2, ?3)";
+        self.execute(sql, (node, sign, crc)).map(drop)
+    }
+
+    pub(super) fn retire(&self, node: &str) -> Result<()> {
+        self.execute("DELETE FROM nodes WHERE node = ?1", (node,)).map(drop)
+    }
+
+    /// Writes as much as a commit needs, to prove that it can be written.
+    pub(super) fn prove(&self) -> Result<()> {
+        self.execute("UPDATE proof SET bytes = zeroblob(?1)", (PROOF_BYTES,)).map(drop)
+    }
+
+    // What the webhook notes.
+
+    pub(super) fn save(&mut self, save: &Save) -> Result<()> {
+        self.tail.position = Some(save.position);
+        for user in &save.freed {
+            Arc::make_mut(&mut self.held).remove(user);
+            self.execute("DELETE FROM held WHERE user = ?1", (user.as_str(),))?;
+        }
+        for held in &save.held {
+            let Held { user, from, .. } = held;
+            Arc::make_mut(&mut self.held).insert(user.clone(), *from);
+            let (held, crc) = note(held);
+            let sql = "INSERT OR REPLACE INTO held VALUES (?1, ?2, ?3)";
+            self.execute(sql, (user.as_str(), held, crc))?;
+        }
+        for cursor in &save.revived {
+            self.execute("DELETE FROM dead WHERE cursor = ?1", (int(cursor.0),))?;
+        }
+        for dead in &save.dead {
+            let LogEntry { cursor, user, event } = &dead.entry;
+            // An empty text stands for an event that was damaged in the log.
+            let event = event.as_deref().unwrap_or_default();
+            self.execute(
+                "INSERT OR REPLACE INTO dead
+                 (cursor, user, event, at, attempts, last_error, put_back, crc)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7)",
+                params![
+                    int(cursor.0),
+                    user.as_str(),
+                    event,
+                    millis(dead.at),
+                    dead.attempts,
+                    dead.last_error,
+                    crc(event)
+                ],
+            )?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn clear(&mut self) -> Result<()> {
+        self.tail.position = None;
+        self.held = Arc::default();
+        self.execute("DELETE FROM held", ()).map(drop)
+    }
+
+    /// Puts back the letters that are meant and whole.
+    pub(super) fn put_back(&self, which: &Which) -> Result<u64> {
+        let whole = self.idle_dead(which, |dead| !dead.entry.is_damaged())?;
+        self.each_dead("UPDATE dead SET put_back = 1 WHERE cursor = ?1", &whole)
+    }
+
+    pub(super) fn drop_dead(&self, which: &Which) -> Result<u64> {
+        let all = self.idle_dead(which, |_| true)?;
+        self.each_dead("DELETE FROM dead WHERE cursor = ?1", &all)
+    }
+
+    /// The dead letters that are meant, were not put back, and are wanted.
+    fn idle_dead(&self, which: &Which, is_wanted: fn(&Dead) -> bool) -> Result<Vec<i64>> {
+        let sql = format!("SELECT {} FROM dead WHERE put_back = 0", notes::DEAD);
+        let mut wanted = Vec::new();
+        let mut add = |row: &Row<'_>| {
+            let dead = notes::dead_at(row)?;
+            wanted.extend(is_wanted(&dead).then(|| int(dead.entry.cursor.0)));
+            Ok(())
+        };
+        match which {
+            Which::All => {
+                let mut all = self.begin.prepare_cached(&sql)?;
+                let mut rows = all.query(())?;
+                while let Some(row) = rows.next()? {
+                    add(row)?;
+                }
+            }
+            Which::These(these) => {
+                let mut one = self.begin.prepare_cached(&format!("{sql} AND cursor = ?1"))?;
+                for cursor in these {
+                    one.query_row((int(cursor.0),), &mut add).optional()?;
+                }
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Runs a statement on each of these dead letters; returns how many it changed.
+    fn each_dead(&self, sql: &str, cursors: &[i64]) -> Result<u64> {
+        let done = cursors.iter().map(|cursor| self.execute(sql, (cursor,)));
+        Ok(done.sum::<Result<usize>>()? as u64)
+    }
+}

@@ -1,0 +1,59 @@
+//! Records and transitions as the rules make them.
+
+use std::sync::Arc;
+
+use presence_hub::presence::{
+    ConnectionId, Event, EventId, EventKind, Intent, Login, LoginPolicy, Moment, NodeId, Origin,
+    Platform, Policy, Preset, Record, SessionId, Timestamp, Transition, Windows, step,
+};
+
+use crate::lab::SECOND;
+
+pub(crate) fn policy() -> Policy {
+    Policy {
+        login: LoginPolicy::preset(Preset::Multi),
+        windows: Windows::default(),
+        record_ttl: 30 * 24 * 3600 * SECOND,
+        max_token_ttl: 365 * 24 * 3600 * SECOND,
+    }
+}
+
+pub(crate) fn happens(
+    record: &Record,
+    kind: EventKind,
+    at: Timestamp,
+) -> (Record, Vec<Transition>) {
+    let event = Event { id: EventId(rand::random()), kind };
+    let moment = Moment { now: at, wall: at, stalls: Arc::default(), heard: Vec::new() };
+    let outcome = step(record, &event, &policy(), &moment);
+    assert!(!outcome.transitions.is_empty(), "nothing came of {event:?}");
+    (outcome.record, outcome.transitions)
+}
+
+/// The record after somebody logged in on a platform.
+pub(crate) fn logged_in(
+    record: &Record,
+    platform: Platform,
+    at: Timestamp,
+) -> (Record, Vec<Transition>) {
+    let login = Login {
+        session: SessionId(rand::random()),
+        connection: ConnectionId { node: NodeId(1), serial: rand::random() },
+        address: None,
+        platform,
+        device: platform.name().parse().expect("a device"),
+        intent: Intent::New,
+        custom: None,
+        app: None,
+        token_until: at + 24 * 3600 * SECOND,
+        issued_at_secs: at.as_secs(),
+    };
+    happens(record, EventKind::Login(Box::new(login)), at)
+}
+
+/// The record after its earliest session's connection was closed.
+pub(crate) fn closed(record: &Record, at: Timestamp) -> (Record, Vec<Transition>) {
+    let terminal = &record.terminals[0];
+    let origin = Origin { session: terminal.session, connection: terminal.connection };
+    happens(record, EventKind::Closed { origin, close_code: None }, at)
+}

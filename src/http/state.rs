@@ -6,8 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
-use super::access::WRONG_KEYS_LOGGED;
-use super::access::audit::AuditLog;
+use super::access::audit::{AuditLog, WRONG_KEYS_LOGGED};
 use super::net::addresses::Addresses;
 use super::net::unlisted::UnlistedProxies;
 use super::pages::compressed::Compressed;

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::disconnect::Disconnect;
 use super::refusals::{Applicant, RefusedLogin};
+use super::sessions::{Sessions, Settings};
 use super::timers::{Expired, Present, Timers};
-use super::{Sessions, Settings};
 use crate::auth::{Identity, TokenFault};
 use crate::clock::Clock;
 use crate::hub::{Closed, Connection, Hub, Mailbox, RefusalReason};

@@ -8,8 +8,8 @@ use tokio::time::Sleep;
 
 use super::channel::Channel;
 use super::disconnect::Disconnect;
+use super::errors::already_logged_in;
 use super::reader::{Asked, Reader};
-use super::requests::already_logged_in;
 use crate::auth::Identity;
 use crate::duration;
 use crate::presence::{DeviceId, EventKind, Origin, Platform, SessionId};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::disconnect::Disconnect;
+use super::errors::{already_logged_in, refused, unavailable};
 use super::logged_in::Session;
-use super::visitor::{refused, unavailable};
 use crate::hub::{Processed, pending_once};
 use crate::presence::{
     Answer, BackgroundReason, DeviceId, EventKind, Kicker, Platform, SessionId, State, Status,
@@ -268,9 +268,4 @@ impl Session<'_> {
             | Answer::Background { .. } => Ok(applied),
         }
     }
-}
-
-/// The error for a second login on one connection.
-pub(super) fn already_logged_in() -> ErrorBody {
-    ErrorBody::new(ErrorCode::AlreadyLoggedIn, "this connection is already logged in")
 }

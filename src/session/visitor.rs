@@ -9,14 +9,15 @@ use tokio::time::Sleep;
 
 use super::channel::{Channel, Unidentified};
 use super::disconnect::Disconnect;
+use super::errors::{refused, unavailable};
 use super::logged_in::Session;
 use super::reader::{Asked, Reader};
 use super::refusals::Applicant;
 use crate::auth::{Identity, claimed_user};
-use crate::hub::{Hub, LoginKind, Processed, RefusalReason, Unavailable};
+use crate::hub::{LoginKind, Processed, RefusalReason};
 use crate::presence::{
-    Answer, DeviceId, EventKind, Intent, Login, Origin, Platform, Refusal, SessionId, Status,
-    Timestamp, UserId, Victim,
+    Answer, DeviceId, EventKind, Intent, Login, Origin, Platform, SessionId, Status, Timestamp,
+    UserId, Victim,
 };
 use crate::wire::{
     Close, ErrorBody, ErrorCode, LoginRequest, Malformed, PartialLogin, Request, UserStatus,
@@ -239,29 +240,4 @@ fn applicant_of(request: &LoginRequest, is_verified: bool) -> Applicant {
         platform: Some(request.platform),
         device: request.device.as_deref().and_then(|device| device.parse().ok()),
     }
-}
-
-/// The error for a refusal by the rules.
-pub(super) fn refused(refusal: Refusal) -> ErrorBody {
-    let (code, message) = match refusal {
-        Refusal::Kicked => (ErrorCode::Kicked, "the session was kicked"),
-        Refusal::Superseded => (
-            ErrorCode::Superseded,
-            "another device has logged in since: log in without `resume` to take over",
-        ),
-        Refusal::LoginConflict(devices) => return ErrorBody::conflict(devices),
-        Refusal::TokenRevoked => {
-            let message = "the token was issued before its user was kicked with revocation: sign a new \
-                           token. If the signer's clock is behind the hub's, wait for the difference";
-            (ErrorCode::TokenRevoked, message)
-        }
-        Refusal::NotLoggedIn => (ErrorCode::NotLoggedIn, "the user is not logged in"),
-    };
-    ErrorBody::new(code, message)
-}
-
-/// The error for a request that failed because of the store.
-pub(super) fn unavailable(hub: &Hub, error: &Unavailable) -> ErrorBody {
-    hub.store_failed("client request refused: store unavailable", error, None);
-    ErrorBody::new(ErrorCode::Unavailable, "the store is unavailable: try again later")
 }

@@ -42,16 +42,12 @@ const CIRCLES: &[(&[&str], &str)] = &[
         "values that hold each other: a record keeps the effects of its latest events",
     ),
     (
-        &["src/hub/mod.rs", "src/hub/connection.rs"],
-        "the hub hands out connections, and a connection acts on its hub",
+        &["src/hub/mod.rs", "src/hub/connection.rs", "src/hub/apply.rs", "src/hub/drain.rs"],
+        "each task of the hub has a file of its own, and so have its connections, which act on it",
     ),
     (
         &["src/hub/mailbox.rs", "src/hub/registry.rs"],
         "a watched user lists its watchers' mailboxes, and a mailbox the users it watches",
-    ),
-    (
-        &["src/session/mod.rs", "src/session/actor.rs", "src/session/visitor.rs"],
-        "one actor, whose login has a file of its own",
     ),
     (
         &["src/webhook/format.rs", "src/webhook/tencent.rs"],

@@ -29,7 +29,7 @@ const platforms = namesOf(source('presence/platform.rs'), 'Platform', 8);
 const closeCodes = [...closes.matchAll(/^ {4}\w+ = (\d+),$/gm)].map(([, code]) => code);
 const actions = readdirSync(new URL('../../src/http/', import.meta.url), { recursive: true })
   .filter((name) => name.endsWith('.rs'))
-  .flatMap((name) => [...source(`http/${name}`).matchAll(/(?:Deed::of\(|Deed \{ action: |let action = )"([^"]+)"/g)])
+  .flatMap((name) => [...source(`http/${name}`).matchAll(/(?:AuditAction::of\(|AuditAction \{ action: |let action = )"([^"]+)"/g)])
   .map(([, action]) => action);
 
 const CODES = {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -9,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Clock;
 use crate::presence::{Timestamp, UserId};
+use crate::throttle::Lines;
 
 /// The log target, for filters.
 pub(super) const TARGET: &str = "audit";
@@ -18,6 +20,9 @@ const ENTRIES_MAX: usize = 1000;
 const STRANGERS_MAX: usize = 200;
 /// The longest text in an entry: paths and messages may be longer.
 const TEXT_BYTES_MAX: usize = 512;
+/// The rate limit on audit entries about wrong keys.
+pub(in crate::http) const WRONG_KEYS_LOGGED: Lines =
+    Lines { of_each: 5, of_all: 100, within: Duration::from_secs(60) };
 
 /// An action to audit, done or attempted.
 #[derive(Clone, Copy)]

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -15,17 +14,12 @@ use crate::http::net::forwarded::Client;
 use crate::http::net::limit_key::limit_key;
 use crate::http::problem::Problem;
 use crate::http::state::AppState;
-use crate::throttle::Lines;
 
 /// The paths on which the dashboard's cookie is accepted.
 const COOKIE_PATHS: &str = "/v1/";
 /// Required on requests that act by the cookie (CSRF protection): a page of another origin can send
 /// this header only after a CORS preflight, which the hub never grants.
 const ACT_HEADER: HeaderName = HeaderName::from_static("x-presence-hub");
-
-/// The rate limit on audit entries about wrong keys.
-pub(crate) const WRONG_KEYS_LOGGED: Lines =
-    Lines { of_each: 5, of_all: 100, within: Duration::from_secs(60) };
 
 /// Proof that the caller may read.
 pub(crate) struct MayRead(pub(crate) Caller);

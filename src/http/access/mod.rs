@@ -6,4 +6,4 @@ pub(super) mod cookie;
 mod keys;
 
 pub(super) use self::caller::Caller;
-pub(super) use self::keys::{MayAct, MayRead, MaySeeAll, WRONG_KEYS_LOGGED};
+pub(super) use self::keys::{MayAct, MayRead, MaySeeAll};

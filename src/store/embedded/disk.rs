@@ -94,15 +94,17 @@ enum Harm {
 }
 
 impl Disk {
-    /// Watches an open database; what is written is synced within `every`.
+    /// Watches an open database that is at a revision; what is written is synced within `every`.
     pub(super) fn watch(
         database: &Path,
         marker: Marker,
+        revision: u64,
         every: Duration,
     ) -> Result<Arc<Self>, OpenFault> {
         let wal_path = wal_of(database);
         let wal = File::options().write(true).open(&wal_path)?;
         wal.sync_data()?;
+        marker.write(revision);
         let disk = Arc::new(Self {
             files: [Watched::new(database.to_owned())?, Watched::new(wal_path.clone())?],
             wal_path,

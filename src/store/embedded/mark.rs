@@ -8,13 +8,13 @@ use std::path::Path;
 /// The mark's name in the directory.
 pub(super) const MARK: &str = "presence.mark";
 
-/// How much was committed when it was last synced: beside the journal and the database, whose ends may
-/// be lost without a trace when somebody cuts or removes them.
+/// How much was written, beside the database: SQLite does not notice when the end of its write-ahead
+/// log is cut off.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// The time that the machine had been up, by its name.
+    /// The id of the boot of the machine.
     pub(super) boot: Box<str>,
-    /// The revision of the last commit.
+    /// The number of the last transaction.
     pub(super) commits: u64,
 }
 
@@ -25,8 +25,8 @@ pub(super) struct Marker {
 }
 
 impl Marker {
-    /// Opens the mark of this boot, and reads what an earlier run left; nothing where there is none, or none that
-    /// can be read.
+    /// Opens the mark, and reads what an earlier run left; the default where there is none, or it is
+    /// damaged.
     pub(super) fn open(directory: &Path, boot: &str) -> io::Result<(Self, Mark)> {
         let path = directory.join(MARK);
         let mut options = File::options();
@@ -35,10 +35,10 @@ impl Marker {
         Ok((Self { file, boot: boot.into() }, mark.unwrap_or_default()))
     }
 
-    /// Writes it: not synced, for after a power cut nobody relies on it.
+    /// Writes it, and does not sync it: it is not relied on after the machine was restarted.
     pub(super) fn write(&self, commits: u64) {
         let mark = Mark { boot: self.boot.clone(), commits };
-        // Without it all goes on, only what somebody takes from the database is not noticed.
+        // Without it everything works, only a file that is cut is not noticed.
         self.file.write_all_at(mark.text().as_bytes(), 0).ok();
     }
 }

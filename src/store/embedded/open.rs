@@ -83,7 +83,7 @@ pub(super) fn open(
     let held = Arc::new(held.map(|held| (held.user, held.from)).collect());
     let due = queries::first_due(&connection)?;
 
-    let disk = Disk::watch(&database, marker, sync)?;
+    let disk = Disk::watch(&database, marker, tail.revision, sync)?;
     let view = Arc::new(View::new(damage, tail, due));
     let (jobs, queue) = queue();
     let writer = Writer {

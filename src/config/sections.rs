@@ -163,7 +163,7 @@ pub struct Store {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StoreKind {
-    /// A journal and a database in `store.path`.
+    /// A database in `store.path`.
     Embedded,
     /// In memory; lost when the process ends.
     Memory,

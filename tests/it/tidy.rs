@@ -258,6 +258,11 @@ fn the_checks_detect_violations() {
     let circle = ["src/a/b.rs", "src/a/c.rs", "src/d.rs"].map(str::to_owned).to_vec();
     assert_eq!(circles(&Modules::read(files).uses()), [circle], "handing on closes no circle");
 
+    assert_eq!(
+        imported("const TARGET: &str = \"presence_hub::hub\";"),
+        [""; 0],
+        "a text is no import"
+    );
     assert_eq!(code_of("let a = 1; // crate::hub"), "let a = 1; ");
     assert_eq!(code_of("let a = \"http://b\";"), "let a = \"http://b\";");
     assert_eq!(module_of("src/hub/mod.rs"), "hub");

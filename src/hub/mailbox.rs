@@ -63,7 +63,7 @@ struct Inner {
 /// Who flushes the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flusher {
-    /// Nobody: the queue is empty.
+    /// The queue is empty.
     Idle,
     /// [`flush_all`], soon.
     Corked,

@@ -145,7 +145,7 @@ impl<R: AsyncRead + Unpin> Socket<R> {
             Ok(Message::Text(text)) => Incoming::Text(text),
             Ok(Message::Binary(_)) => Incoming::Binary,
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {
-                // Writes the pong. The mailbox accepts every write, so there is no error.
+                // Writes the pong. The mailbox accepts every write, so this cannot fail.
                 context.flush(stream).ok();
                 if is_fragmented {
                     self.fragmented = Some(context);

@@ -68,7 +68,7 @@ impl Among {
 }
 
 /// Merges the users who are due on each of two clocks, each with for how long: the most overdue first,
-/// nobody twice.
+/// each user once.
 pub(super) fn most_overdue(mut due: Vec<(Duration, UserId)>, limit: usize) -> Vec<UserId> {
     due.sort_by_key(|(by, _)| Reverse(*by));
     let mut seen = HashSet::new();

@@ -261,7 +261,7 @@ fn the_checks_detect_violations() {
     assert_eq!(
         imported("const TARGET: &str = \"presence_hub::hub\";"),
         [""; 0],
-        "a text is no import"
+        "a string is not an import"
     );
     assert_eq!(code_of("let a = 1; // crate::hub"), "let a = 1; ");
     assert_eq!(code_of("let a = \"http://b\";"), "let a = \"http://b\";");

@@ -132,7 +132,7 @@ test('the feed has a row for a damaged change under every filter except another 
 
 test('left-out watchers are named; a long list is collapsed', async () => {
   const page = await dashboard(browser, hub);
-  // Somebody whose record is damaged watches nobody after a restart.
+  // After a restart, a user with a damaged record has no connection and so watches no one.
   const users = Array.from({ length: 25 }, (_, i) => `watcher ${i}`);
   await page.route('**/v1/users/bert/watchers?*', async (route) => {
     const response = await route.fetch();

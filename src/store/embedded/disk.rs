@@ -285,7 +285,7 @@ impl Drop for Disk {
     }
 }
 
-/// Syncs what was written within `every`, and at once where somebody waits for it.
+/// Syncs what was written within `every`, and at once if a caller waits for the sync.
 fn keep_synced(disk: &Weak<Disk>, syncs: &Syncs, every: Duration) {
     let mut wanted = syncs.wanted.lock();
     loop {

@@ -33,7 +33,7 @@ fn mend_due(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Moves records whose user id cannot be read to the table `damaged`: nobody can ask for them, so
+/// Moves records whose user id cannot be read to the table `damaged`: no caller can ask for them, so
 /// nothing else would ever mend them.
 fn set_nameless_aside(connection: &mut Connection, tail: &mut Tail, damage: &Damage) -> Result<()> {
     let ids = for_a_while(connection, |connection| nameless(connection, damage))?;

@@ -245,7 +245,10 @@ async fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
         }
         let (after, killed) = (seen(&pair.memory).await, pair.killed());
         let what = format!("seed {seed}, step {step}");
-        assert!(check(killed.path(), &[&after], &what).await, "{what}: a kill is no damage");
+        assert!(
+            check(killed.path(), &[&after], &what).await,
+            "{what}: a kill was reported as damage"
+        );
 
         // A kill while the kernel was given the log's new pages: any part of them is there.
         let (old, new) = (read(before.1.path(), FILES[1]), read(pair.directory.path(), FILES[1]));

@@ -231,7 +231,7 @@ async fn who_is_due_is_known_as_of_the_last_commit() {
     commit(&store, "bo", 1, Some(20)).await;
     assert_eq!(due(9).await, ["ana", "bo"]);
     commit(&store, "ana", 2, Some(500)).await;
-    assert_eq!(due(1).await, ["bo"], "who is due later hides nobody");
+    assert_eq!(due(1).await, ["bo"], "a user who is due later hides the user who is due");
     commit(&store, "bo", 2, Some(30)).await;
     assert_eq!(due(9).await, ["bo"]);
     commit(&store, "bo", 3, Some(600)).await;

@@ -30,7 +30,7 @@ pub(crate) fn happens(
     (outcome.record, outcome.transitions)
 }
 
-/// The record after somebody logged in on a platform.
+/// The record after a login on a platform.
 pub(crate) fn logged_in(
     record: &Record,
     platform: Platform,

@@ -34,7 +34,7 @@ pub(super) fn paths(code: &str, declared: &[String]) -> Vec<Named> {
     for start in starts.chain(declared.iter().map(String::as_str)) {
         for (at, _) in code.match_indices(&format!("{start}::")) {
             let before = &code[..at];
-            // A quotation mark: a text that names a module, such as a log target.
+            // A quotation mark: a string that names a module, such as a log target.
             let goes_on = |c: char| c.is_alphanumeric() || ['_', ':', '"'].contains(&c);
             if before.ends_with(goes_on) {
                 continue;

@@ -117,6 +117,46 @@ async fn undecided_dead_letters_are_counted_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letter_damaged_after_it_was_put_back_is_a_dead_letter_again() {
+    let (receiver, mut server) = start(&[("webhook.give_up_after", "500ms")]).await;
+    let (url, secrets) = (receiver.url(), format!("[\"{WEBHOOK_SECRET}\"]"));
+    receiver
+        .set(|body| if contains_user(body, "poison") { Act::Refuse(422) } else { Act::Take(200) });
+    come_and_go(&server, "poison").await;
+    let mut others = 0;
+    until("both events of the poison to be given up", async || {
+        others += 1;
+        come_and_go(&server, &format!("other-{}", others % 100)).await;
+        get(&server, "/v1/stats").await["webhook"]["dead_waiting"] == 2
+    })
+    .await;
+    // Without a webhook, letters that are put back stay in the store.
+    server.restart(&[]);
+    let all = Some(json!({ "all": true }));
+    let (_, count) = server.call("POST", "/v1/webhooks/dead/retry", all).await;
+    assert_eq!(count["count"], 2);
+    server.signal(Signal::KILL);
+    server.wait();
+    let database = server.directory.path().join("data/presence.db");
+    let database = Connection::open(database).expect("the database");
+    let damage = "UPDATE dead SET event = '{' WHERE cursor = (SELECT min(cursor) FROM dead)";
+    assert_eq!(database.execute(damage, ()).expect("a change"), 1);
+    drop(database);
+    receiver.set(|_| Act::Take(200));
+    server.restart_dead(&[("webhook.url", url.as_str()), ("webhook.secrets", &secrets)]);
+    until("the whole letter to be posted", async || {
+        receiver.taken().iter().any(|event| event["user"] == "poison")
+    })
+    .await;
+    until("the damaged letter to be dead", async || {
+        get(&server, "/v1/webhooks").await["dead_waiting"] == 1
+    })
+    .await;
+    let dead = get(&server, "/v1/webhooks/dead").await;
+    assert_eq!(dead["dead"][0]["event"]["damaged"], true, "{dead}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damaged_log_entry_becomes_a_dead_letter_and_delays_no_user() {
     let (receiver, mut server) = start(&[]).await;
     let (url, secrets) = (receiver.url(), format!("[\"{WEBHOOK_SECRET}\"]"));

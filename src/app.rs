@@ -121,7 +121,7 @@ pub async fn run(
     let addresses = listen(&config, &app, &tasks)?;
     greet(&config, made.as_ref(), &addresses);
 
-    let running = Running { made, at_start, hub, webhook, sessions, app };
+    let running = RunningParts { made, at_start, hub, webhook, sessions, app };
     let mut drain = config.server.drain;
     loop {
         let action = tokio::select! {
@@ -130,8 +130,8 @@ pub async fn run(
             _ = &mut time => return Err(AppFault::TimeStopped),
         };
         match action {
-            Action::Stop => break,
-            Action::Reload => match load(file.as_deref(), variables) {
+            SignalAction::Stop => break,
+            SignalAction::Reload => match load(file.as_deref(), variables) {
                 Ok(Loaded { config, .. }) if running.reload(&config, log) => {
                     drain = config.server.drain;
                 }
@@ -149,7 +149,7 @@ pub async fn run(
 }
 
 /// The parts of the running hub that a reload changes.
-struct Running {
+struct RunningParts {
     made: Option<DevelopmentKeys>,
     at_start: AtStart,
     hub: Arc<Hub>,
@@ -158,7 +158,7 @@ struct Running {
     app: Arc<AppState>,
 }
 
-impl Running {
+impl RunningParts {
     /// Applies a reloaded configuration; returns whether it is valid. If not, nothing changes.
     fn reload(&self, config: &Config, log: &Log) -> bool {
         let made = self.made.as_ref().filter(|_| config.is_development());
@@ -261,14 +261,14 @@ async fn stop(hub: &Hub, webhook: &Webhook, posting: JoinHandle<()>, over: Durat
 }
 
 /// The bound addresses that the greeting shows.
-struct Addresses {
+struct BoundAddresses {
     main: SocketAddr,
     /// Serves the server API and the dashboard.
     admin: SocketAddr,
 }
 
 /// Binds every configured address and serves it.
-fn listen(config: &Config, app: &Arc<AppState>, tasks: &Tasks) -> Result<Addresses, AppFault> {
+fn listen(config: &Config, app: &Arc<AppState>, tasks: &Tasks) -> Result<BoundAddresses, AppFault> {
     let server = &config.server;
     let tls = if server.tls_certificate.as_os_str().is_empty() {
         None
@@ -293,17 +293,17 @@ fn listen(config: &Config, app: &Arc<AppState>, tasks: &Tasks) -> Result<Address
     }
     if server.admin_listen.is_empty() {
         let main = open(&server.listen, Face::Whole, tls)?;
-        return Ok(Addresses { main, admin: main });
+        return Ok(BoundAddresses { main, admin: main });
     }
     let admin = open(&server.admin_listen, Face::Admin, tls.clone())?;
-    Ok(Addresses { main: open(&server.listen, Face::Clients, tls)?, admin })
+    Ok(BoundAddresses { main: open(&server.listen, Face::Clients, tls)?, admin })
 }
 
 /// Prints the hub's addresses to standard output.
-fn greet(config: &Config, made: Option<&DevelopmentKeys>, addresses: &Addresses) {
+fn greet(config: &Config, made: Option<&DevelopmentKeys>, addresses: &BoundAddresses) {
     let scheme =
         if config.server.tls_certificate.as_os_str().is_empty() { "http" } else { "https" };
-    let Addresses { main, admin } = addresses;
+    let BoundAddresses { main, admin } = addresses;
     let greeting = match made {
         None => format!("presence-hub is at {scheme}://{main}\n"),
         Some(DevelopmentKeys { admin_key, dev_key, .. }) => {
@@ -347,7 +347,7 @@ fn raise_descriptors(wanted: usize) -> usize {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Action {
+enum SignalAction {
     Stop,
     Reload,
 }
@@ -368,15 +368,15 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Action {
+    async fn next(&mut self) -> SignalAction {
         tokio::select! {
-            _ = self.terminate.recv() => Action::Stop,
-            _ = self.interrupt.recv() => Action::Stop,
-            _ = self.hangup.recv() => Action::Reload,
+            _ = self.terminate.recv() => SignalAction::Stop,
+            _ = self.interrupt.recv() => SignalAction::Stop,
+            _ = self.hangup.recv() => SignalAction::Reload,
         }
     }
 
     async fn stop_again(&mut self) {
-        while self.next().await != Action::Stop {}
+        while self.next().await != SignalAction::Stop {}
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::presence::{Sign, Stall, Timestamp};
+use crate::presence::{SignOfLife, Stall, Timestamp};
 
 /// The interval at which the hub calls [`Clock::tick`].
 pub const TICK: Duration = Duration::from_millis(100);
@@ -100,11 +100,11 @@ impl Clock {
     }
 
     /// Makes a sign of life: the current time on every clock, from which a later run counts.
-    pub fn sign(&self) -> Sign {
+    pub fn sign(&self) -> SignOfLife {
         let up_ms = if self.boot.is_empty() { None } else { up_ms() };
         let boot = if up_ms.is_some() { (*self.boot).into() } else { Box::default() };
         let (now, stalls) = self.present();
-        Sign { boot, up_ms: up_ms.unwrap_or_default(), wall: self.wall(), now, stalls }
+        SignOfLife { boot, up_ms: up_ms.unwrap_or_default(), wall: self.wall(), now, stalls }
     }
 
     /// Running time: the process's own time without the hub's stalls. Silence is measured in it. A

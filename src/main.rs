@@ -28,7 +28,7 @@ const EXIT_CONFIG: u8 = 2;
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Command {
     #[command(subcommand)]
-    action: Option<Action>,
+    action: Option<Subcommands>,
     #[command(flatten)]
     source: Source,
 }
@@ -41,7 +41,7 @@ struct Source {
 }
 
 #[derive(Subcommand)]
-enum Action {
+enum Subcommands {
     /// Run the hub.
     Serve(Source),
     /// Read and check the configuration, and print the effective settings.
@@ -89,15 +89,15 @@ struct Explain {
 
 fn main() -> ExitCode {
     let Command { action, source } = Command::parse();
-    let outcome = match action.unwrap_or(Action::Serve(source)) {
-        Action::Serve(source) => serve(&source),
-        Action::CheckConfig(source) => check_config(&source),
-        Action::Token(token) => print_token(&token),
-        Action::Policy(asked) => print_policy(&asked),
-        Action::Bench(options) => {
+    let outcome = match action.unwrap_or(Subcommands::Serve(source)) {
+        Subcommands::Serve(source) => serve(&source),
+        Subcommands::CheckConfig(source) => check_config(&source),
+        Subcommands::Token(token) => print_token(&token),
+        Subcommands::Policy(asked) => print_policy(&asked),
+        Subcommands::Bench(options) => {
             bench::run(&options, &mut io::stdout()).map_err(failed).map(|()| ExitCode::SUCCESS)
         }
-        Action::BenchPart { part } => {
+        Subcommands::BenchPart { part } => {
             bench::run_part(part).map_err(failed).map(|()| ExitCode::SUCCESS)
         }
     };

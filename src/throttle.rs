@@ -37,7 +37,7 @@ impl Throttle {
 
 /// How many log lines of one kind are admitted within a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lines {
+pub struct LineLimits {
     /// The limit for each key.
     pub of_each: u32,
     /// The limit for all keys together: strangers can make up keys.
@@ -46,21 +46,21 @@ pub struct Lines {
     pub within: Duration,
 }
 
-impl Lines {
+impl LineLimits {
     /// One line per key each minute.
     pub const EACH_ONCE: Self = Self { of_each: 1, of_all: 20, within: EVERY };
 }
 
 /// Limits one kind of log line per key, such as an address, and counts suppressed lines. It remembers
-/// at most [`Lines::of_all`] keys.
+/// at most [`LineLimits::of_all`] keys.
 #[derive(Debug)]
 pub struct KeyedThrottle<K> {
-    most: Lines,
-    admitted: Mutex<Admitted<K>>,
+    most: LineLimits,
+    admitted: Mutex<AdmittedLines<K>>,
 }
 
 #[derive(Debug)]
-struct Admitted<K> {
+struct AdmittedLines<K> {
     /// The time of each key's first line, and the number of lines since.
     keys: BTreeMap<K, (Timestamp, u32)>,
     suppressed: u64,
@@ -68,16 +68,16 @@ struct Admitted<K> {
 
 impl<K: Ord> KeyedThrottle<K> {
     /// Admits up to `most` lines.
-    pub const fn new(most: Lines) -> Self {
-        let admitted = Admitted { keys: BTreeMap::new(), suppressed: 0 };
+    pub const fn new(most: LineLimits) -> Self {
+        let admitted = AdmittedLines { keys: BTreeMap::new(), suppressed: 0 };
         Self { most, admitted: Mutex::new(admitted) }
     }
 
     /// Returns the number of lines suppressed since the last one, about any key, if a line about
     /// `key` may be logged now; otherwise counts this line as suppressed.
     pub fn admit(&self, key: K, now: Timestamp) -> Option<u64> {
-        let Lines { of_each, of_all, within } = self.most;
-        let Admitted { keys, suppressed } = &mut *self.admitted.lock();
+        let LineLimits { of_each, of_all, within } = self.most;
+        let AdmittedLines { keys, suppressed } = &mut *self.admitted.lock();
         let is_recent = |since: Timestamp| now - since < within;
         let own = keys.get(&key).filter(|(since, _)| is_recent(*since));
         let mut has_room = own.is_none_or(|(_, lines)| *lines < of_each);

@@ -21,11 +21,11 @@ const ID_BYTES: usize = 32;
 /// They are kept in memory only, by the digest of their ids, so that neither a memory dump nor the
 /// duration of a lookup reveals an id.
 #[derive(Debug, Default)]
-pub struct Logins(Mutex<BTreeMap<KeyMark, Login>>);
+pub struct Logins(Mutex<BTreeMap<KeyMark, DashboardLogin>>);
 
 /// A login at the dashboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Login {
+pub struct DashboardLogin {
     /// The mark of the key that was used.
     pub key: KeyMark,
     /// When the login expires.
@@ -43,12 +43,12 @@ impl Logins {
             let earliest = of_key().min_by_key(|(_, login)| login.expires).map(|(id, _)| *id);
             earliest.map(|earliest| logins.remove(&earliest));
         }
-        logins.insert(KeyMark::of(&id), Login { key, expires: now + LOGIN_TTL });
+        logins.insert(KeyMark::of(&id), DashboardLogin { key, expires: now + LOGIN_TTL });
         id
     }
 
     /// Finds the login with an id, unless it has expired.
-    pub fn find(&self, id: &str, now: Timestamp) -> Option<Login> {
+    pub fn find(&self, id: &str, now: Timestamp) -> Option<DashboardLogin> {
         let login = self.0.lock().get(&KeyMark::of(id)).copied();
         login.filter(|login| login.expires > now)
     }

@@ -12,7 +12,7 @@ mod watch;
 
 pub use self::api_keys::{ApiKeys, Bearer, KeyMark, Role};
 pub use self::fault::TokenFault;
-pub use self::logins::{LOGIN_TTL, LOGINS_MAX, Login, Logins};
+pub use self::logins::{DashboardLogin, LOGIN_TTL, LOGINS_MAX, Logins};
 pub use self::public_key::{Algorithm, KeyFault};
 pub use self::rate::{Bucket, Buckets, Rate};
 pub use self::token::{

@@ -73,9 +73,9 @@ impl Bucket {
 ///
 /// Recently used buckets are in one map and older ones in another, which is dropped as a whole when all
 /// its buckets must be full again.
-pub struct Buckets<K>(Mutex<Kept<K>>);
+pub struct Buckets<K>(Mutex<Generations<K>>);
 
-struct Kept<K> {
+struct Generations<K> {
     young: HashMap<K, Bucket>,
     old: HashMap<K, Bucket>,
     /// When `young` was started.
@@ -85,7 +85,7 @@ struct Kept<K> {
 impl<K> Default for Buckets<K> {
     fn default() -> Self {
         let since = Timestamp::default();
-        Self(Mutex::new(Kept { young: HashMap::new(), old: HashMap::new(), since }))
+        Self(Mutex::new(Generations { young: HashMap::new(), old: HashMap::new(), since }))
     }
 }
 
@@ -107,7 +107,7 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
     }
 }
 
-impl<K: Hash + Eq + Clone> Kept<K> {
+impl<K: Hash + Eq + Clone> Generations<K> {
     fn bucket(&mut self, key: &K) -> &mut Bucket {
         match self.young.entry(key.clone()) {
             Entry::Occupied(young) => young.into_mut(),

@@ -28,13 +28,13 @@ const STATUS: [&str; 2] = [
 
 /// A request to the floor: one byte for its kind, then numbers.
 #[derive(Debug, Clone)]
-pub(super) enum Request<'a> {
+pub(super) enum FloorRequest<'a> {
     Login,
     Watch(u32, Watch),
     Change(u32, &'a str),
 }
 
-impl Request<'_> {
+impl FloorRequest<'_> {
     pub(super) fn frame(&self) -> Vec<u8> {
         let mut payload = Vec::new();
         let mut numbers = |kind: u8, numbers: &[u32]| {
@@ -59,16 +59,16 @@ impl Request<'_> {
 
 /// A server on one thread that writes framed bytes to one socket after another, without logins, JSON
 /// or rules.
-struct Floor {
+struct FloorServer {
     poll: Poll,
     listener: TcpListener,
-    connections: Slab<Connection>,
+    connections: Slab<FloorConnection>,
     /// The connections that watch each user.
     watchers: HashMap<u32, Vec<usize>>,
     reply: Vec<u8>,
 }
 
-struct Connection {
+struct FloorConnection {
     stream: TcpStream,
     inbox: Vec<u8>,
     upgraded: bool,
@@ -83,7 +83,7 @@ pub(super) fn run() -> io::Result<()> {
     rustix::net::listen(&listener, BACKLOG)?;
     writeln!(io::stdout(), "floor is at http://{}", listener.local_addr()?)?;
     let reply = format!(r#"{{"type":"reply","id":1,"ok":"{}"}}"#, "x".repeat(REPLY_BYTES));
-    let mut floor = Floor {
+    let mut floor = FloorServer {
         poll: Poll::new()?,
         listener,
         connections: Slab::new(),
@@ -94,7 +94,7 @@ pub(super) fn run() -> io::Result<()> {
     floor.serve()
 }
 
-impl Floor {
+impl FloorServer {
     fn serve(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         let mut buffer = vec![0; 64 * 1024];
@@ -124,7 +124,7 @@ impl Floor {
             let vacant = self.connections.vacant_entry();
             let token = Token(vacant.key());
             self.poll.registry().register(&mut stream, token, Interest::READABLE)?;
-            vacant.insert(Connection {
+            vacant.insert(FloorConnection {
                 stream,
                 inbox: Vec::new(),
                 upgraded: false,

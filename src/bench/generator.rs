@@ -9,10 +9,10 @@ use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use super::floor::Request;
+use super::floor::FloorRequest;
 use super::frame::{Frame, masked};
 use super::machine::now_ns;
-use super::order::{Done, Latency, Open, Order, Target, histogram};
+use super::order::{Done, Latency, Open, Order, ServerUnderLoad, histogram};
 use super::tokens::{Tokens, name};
 
 /// How long a server may take for one step before the run fails.
@@ -23,8 +23,8 @@ pub(super) struct Generator {
     poll: Poll,
     events: Events,
     buffer: Vec<u8>,
-    target: Option<Target>,
-    sessions: HashMap<usize, Session>,
+    target: Option<ServerUnderLoad>,
+    sessions: HashMap<usize, Client>,
     next: usize,
     /// The latest session of each user.
     by_user: HashMap<u32, usize>,
@@ -32,13 +32,13 @@ pub(super) struct Generator {
     watchers: HashMap<u32, u64>,
     /// The number of ordered sessions that are open or have failed.
     opened: u32,
-    counts: Counts,
+    counts: DeliveryCounts,
     latency: Histogram<u64>,
 }
 
 /// The deliveries and kicks that were due since the last answer, and those that arrived.
 #[derive(Debug, Default)]
-struct Counts {
+struct DeliveryCounts {
     due: u64,
     deliveries: u64,
     kicks_due: u64,
@@ -47,13 +47,13 @@ struct Counts {
     fault: Option<String>,
 }
 
-impl Counts {
+impl DeliveryCounts {
     fn is_missing_some(&self) -> bool {
         self.deliveries < self.due || self.kicked < self.kicks_due || self.closed < self.kicks_due
     }
 }
 
-struct Session {
+struct Client {
     stream: TcpStream,
     user: u32,
     stage: Stage,
@@ -85,7 +85,7 @@ impl Generator {
             by_user: HashMap::new(),
             watchers: HashMap::new(),
             opened: 0,
-            counts: Counts::default(),
+            counts: DeliveryCounts::default(),
             latency: histogram(),
         })
     }
@@ -126,7 +126,7 @@ impl Generator {
         let (counts, latency) = (std::mem::take(&mut self.counts), self.latencies());
         let missing = (counts.kicked < counts.kicks_due || counts.closed < counts.kicks_due)
             .then(|| format!("{} of {} kicks arrived", counts.kicked, counts.kicks_due));
-        let Counts { due, deliveries, fault, .. } = counts;
+        let DeliveryCounts { due, deliveries, fault, .. } = counts;
         Done { due, deliveries, latency, fault: fault.or(missing) }
     }
 
@@ -171,7 +171,7 @@ impl Generator {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(id), interest)?;
         let (login, subscribe) = tokens.next();
-        let session = Session {
+        let session = Client {
             stream,
             user,
             stage: Stage::Connecting,
@@ -195,7 +195,7 @@ impl Generator {
             Some(_) => {
                 masked(0x1, format!(r#"{{"type":"set","id":3,"custom":"{text}"}}"#).as_bytes())
             }
-            None => Request::Change(user, &text).frame(),
+            None => FloorRequest::Change(user, &text).frame(),
         };
         session.say(&request, &mut self.counts.fault);
     }
@@ -294,12 +294,12 @@ impl Generator {
     }
 }
 
-impl Session {
+impl Client {
     /// Continues with what the socket is ready for; returns whether the connection stays open.
     fn serve(
         &mut self,
         buffer: &mut [u8],
-        counts: &mut Counts,
+        counts: &mut DeliveryCounts,
         times: &mut Histogram<u64>,
     ) -> bool {
         if self.stage == Stage::Connecting {
@@ -334,14 +334,19 @@ impl Session {
         }
     }
 
-    fn broke(&self, how: &str, counts: &mut Counts) -> bool {
+    fn broke(&self, how: &str, counts: &mut DeliveryCounts) -> bool {
         if self.stage != Stage::Open {
             counts.fault = Some(how.to_owned());
         }
         false
     }
 
-    fn take(&mut self, read: &[u8], counts: &mut Counts, times: &mut Histogram<u64>) -> bool {
+    fn take(
+        &mut self,
+        read: &[u8],
+        counts: &mut DeliveryCounts,
+        times: &mut Histogram<u64>,
+    ) -> bool {
         let mut inbox = std::mem::take(&mut self.inbox);
         let mut rest = if inbox.is_empty() {
             read
@@ -380,7 +385,7 @@ impl Session {
         true
     }
 
-    fn hear(&mut self, message: &[u8], counts: &mut Counts, times: &mut Histogram<u64>) {
+    fn hear(&mut self, message: &[u8], counts: &mut DeliveryCounts, times: &mut Histogram<u64>) {
         let text = std::str::from_utf8(message).unwrap_or_default();
         if text.starts_with(r#"{"type":"status""#) {
             let (_, custom) = text.split_once(r#""custom":""#).unwrap_or_default();

@@ -30,7 +30,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::generator::Generator;
 use self::kind::{Kind, Pins, Store};
 use self::order::{Done, hear, say};
-use self::process::{Running, Server, Worker};
+use self::process::{GeneratorProcess, Running, Server};
 use self::report::{Measured, Report};
 use self::scenario::{Figure, Run, Scenario};
 
@@ -52,7 +52,7 @@ pub struct Options {
     store: Option<Store>,
     /// The server to measure.
     #[arg(long, default_value = "both")]
-    server: Which,
+    server: Servers,
     /// The number of runs of each scenario and server; the table shows medians.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
@@ -89,7 +89,7 @@ pub enum Part {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Which {
+enum Servers {
     Both,
     Hub,
     Floor,
@@ -155,13 +155,13 @@ impl Options {
         let mut plan = Vec::new();
         for scenario in scenarios {
             let mut kinds = Vec::new();
-            if self.server != Which::Floor {
+            if self.server != Servers::Floor {
                 kinds.push(Kind::Hub(self.store.unwrap_or(Store::Embedded)));
                 if self.store.is_none() && scenario.is_of_the_store() {
                     kinds.push(Kind::Hub(Store::Memory));
                 }
             }
-            if self.server != Which::Hub && scenario.has_floor() {
+            if self.server != Servers::Hub && scenario.has_floor() {
                 kinds.push(Kind::Floor);
             }
             // One churn takes ten minutes and shows the trend; it is not repeated.
@@ -242,7 +242,7 @@ impl Options {
         }
         let server = server()?;
         let processes = self.processes.map_or_else(|| open.div_ceil(files.max(1)), u64::from);
-        let workers = (0..processes).map(|_| Worker::start(pins, running));
+        let workers = (0..processes).map(|_| GeneratorProcess::start(pins, running));
         let mut workers = workers.collect::<io::Result<Vec<_>>>()?;
         let run = Run {
             scenario,

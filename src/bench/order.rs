@@ -29,7 +29,7 @@ pub(super) enum Order {
 /// The sessions to open.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Open {
-    pub(super) target: Target,
+    pub(super) target: ServerUnderLoad,
     /// The number of the first user; the others are numbered on from it.
     pub(super) first: u32,
     pub(super) count: u32,
@@ -67,7 +67,7 @@ impl Watch {
 
 /// The server under load.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Target {
+pub(super) struct ServerUnderLoad {
     pub(super) address: SocketAddr,
     /// The secret that signs tokens; `None` for the floor, which needs no token.
     pub(super) secret: Option<String>,

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::kind::{Kind, Pins, Store};
 use super::machine;
-use super::order::{Done, Order, Target, hear, say};
+use super::order::{Done, Order, ServerUnderLoad, hear, say};
 
 const SECRET: &str = "a secret that only the benchmark uses";
 const API_KEY: &str = "a key of the benchmark";
@@ -21,10 +21,10 @@ const LOG_LINES_SHOWN: usize = 10;
 
 /// The running child processes, so that a signal can end them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Running(Arc<Mutex<State>>);
+pub(super) struct Running(Arc<Mutex<ProcessList>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct ProcessList {
     processes: Vec<u32>,
     was_interrupted: bool,
 }
@@ -88,7 +88,7 @@ impl Drop for KillOnDrop {
 /// A server under load, with its own temporary directory.
 pub(super) struct Server {
     process: KillOnDrop,
-    pub(super) target: Target,
+    pub(super) target: ServerUnderLoad,
     directory: PathBuf,
 }
 
@@ -152,7 +152,7 @@ impl Server {
             io::Error::other(format!("{kind} did not start:\n{last}"))
         })?;
         let secret = matches!(kind, Kind::Hub(_)).then(|| SECRET.to_owned());
-        let target = Target { address, secret, api_key: API_KEY.into() };
+        let target = ServerUnderLoad { address, secret, api_key: API_KEY.into() };
         Ok(Self { process, target, directory: directory.to_owned() })
     }
 
@@ -183,13 +183,13 @@ fn config(store: Store, directory: &Path) -> String {
 }
 
 /// A generator in a process of its own.
-pub(super) struct Worker {
+pub(super) struct GeneratorProcess {
     process: KillOnDrop,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
-impl Worker {
+impl GeneratorProcess {
     pub(super) fn start(pins: &Pins, running: &Running) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["bench-part", "generator"]).stdin(Stdio::piped()).stdout(Stdio::piped());

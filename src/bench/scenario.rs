@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::machine;
 use super::order::{Done, Latency, Open, Order, Watch};
-use super::process::{Server, Worker};
+use super::process::{GeneratorProcess, Server};
 use super::write_calls::WriteCalls;
 
 /// The timeout for deliveries.
@@ -135,7 +135,7 @@ pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
 pub(super) struct Run<'a> {
     pub(super) scenario: Scenario,
     pub(super) server: &'a Server,
-    pub(super) workers: &'a mut [Worker],
+    pub(super) workers: &'a mut [GeneratorProcess],
     pub(super) sessions: u32,
     pub(super) seconds: Option<u64>,
     pub(super) rounds: u32,

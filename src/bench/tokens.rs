@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::floor::Request;
+use super::floor::FloorRequest;
 use super::frame::masked;
 use super::order::{Open, Watch};
 use crate::auth::{Algorithm, TokenRules, WatchList, mint};
@@ -33,8 +33,8 @@ impl Tokens {
 fn hello(open: &Open, user: u32, wall: Timestamp) -> (Vec<u8>, Vec<u8>) {
     let watches = !matches!(open.watch, Watch::Nobody);
     let Some(secret) = &open.target.secret else {
-        let watch = Request::Watch(user, open.watch).frame();
-        return (Request::Login.frame(), if watches { watch } else { Vec::new() });
+        let watch = FloorRequest::Watch(user, open.watch).frame();
+        return (FloorRequest::Login.frame(), if watches { watch } else { Vec::new() });
     };
     let id: UserId = name(user)
         .parse()

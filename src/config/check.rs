@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::fault::Found;
+use super::fault::FaultsByKey;
 use super::sections::{Config, PolicyName, WebhookFormat};
 use crate::duration;
 use crate::http::{OriginRule, TrustedProxies, tls};
@@ -37,7 +37,7 @@ impl Config {
         self.policy_faults().into_iter().chain(named).collect()
     }
 
-    fn windows(&self) -> Found {
+    fn windows(&self) -> FaultsByKey {
         let live = &self.liveness;
         let pairs = [
             (["liveness.web_silence", "liveness.web_ping"], live.web_silence, live.web_ping),
@@ -82,8 +82,8 @@ impl Config {
         faults.iter().map(|fault| (keys(fault), fault.to_string())).collect()
     }
 
-    fn login_faults(&self) -> Found {
-        let mut found = Found::new();
+    fn login_faults(&self) -> FaultsByKey {
+        let mut found = FaultsByKey::new();
         if !self.login.groups.is_empty() && self.login.policy != PolicyName::Custom {
             let message = "login.groups count only with login.policy = \"custom\": set that, or \
                            remove the groups";
@@ -92,9 +92,9 @@ impl Config {
         found
     }
 
-    fn server(&self) -> Found {
+    fn server(&self) -> FaultsByKey {
         let server = &self.server;
-        let mut found = Found::new();
+        let mut found = FaultsByKey::new();
         let mut wrong = |key: &'static str, message: String| found.push((vec![key], message));
         let addresses = [
             ("server.listen", &server.listen),
@@ -150,7 +150,7 @@ impl Config {
         found
     }
 
-    fn tls_faults(&self) -> Found {
+    fn tls_faults(&self) -> FaultsByKey {
         let (certificate, key) = (&self.server.tls_certificate, &self.server.tls_key);
         let message = match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
             (true, true) => None,
@@ -162,8 +162,8 @@ impl Config {
         message.map(|message| (keys, message)).into_iter().collect()
     }
 
-    fn webhook_faults(&self) -> Found {
-        let mut found = Found::new();
+    fn webhook_faults(&self) -> FaultsByKey {
+        let mut found = FaultsByKey::new();
         let made = self.webhook();
         let is_url_right = !matches!(made, Err(("webhook.url", _)));
         if let Err((key, message)) = made {
@@ -195,7 +195,7 @@ impl Config {
     }
 
     /// Settings that must be greater than zero.
-    fn positive(&self) -> Found {
+    fn positive(&self) -> FaultsByKey {
         let (live, limits) = (&self.liveness, &self.limits);
         let durations = [
             ("server.handshake_timeout", self.server.handshake_timeout),

@@ -6,7 +6,7 @@ use std::fmt;
 pub(super) const PREFIX: &str = "PRESENCE_HUB__";
 
 /// Faults: the keys involved, and a message.
-pub(super) type Found = Vec<(Vec<&'static str>, String)>;
+pub(super) type FaultsByKey = Vec<(Vec<&'static str>, String)>;
 
 /// One fault in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]

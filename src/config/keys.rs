@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::fault::Found;
+use super::fault::FaultsByKey;
 use super::secret::Secret;
 use super::sections::Config;
 use crate::auth::{Algorithm, ApiKeys, KeySource, SECRET_BYTES_MIN, Verifier};
@@ -90,10 +90,10 @@ impl Config {
     }
 
     /// Faults in the keys that verify tokens.
-    pub(super) fn signing_faults(&self) -> Found {
+    pub(super) fn signing_faults(&self) -> FaultsByKey {
         let auth = &self.auth;
         let (secrets, pems) = (self.secrets(), self.public_keys());
-        let mut found = Found::new();
+        let mut found = FaultsByKey::new();
         let mut wrong =
             |keys: &[&'static str], message: String| found.push((keys.to_vec(), message));
         if !auth.secrets.is_empty() && !auth.secret.expose().is_empty() {
@@ -152,8 +152,8 @@ impl Config {
         found
     }
 
-    fn pem_faults(&self, pems: &[(String, &Path)]) -> Found {
-        let mut found = Found::new();
+    fn pem_faults(&self, pems: &[(String, &Path)]) -> FaultsByKey {
+        let mut found = FaultsByKey::new();
         for (name, path) in pems {
             let checked = read_pem(path).and_then(|pem| {
                 let source = KeySource::Pems(vec![pem]);
@@ -178,9 +178,9 @@ impl Config {
     }
 
     /// Faults in the keys to the server API and the Tencent Cloud IM secrets.
-    pub(super) fn key_faults(&self) -> Found {
+    pub(super) fn key_faults(&self) -> FaultsByKey {
         let tencent = &self.tencent;
-        let mut found = Found::new();
+        let mut found = FaultsByKey::new();
         let alone = [
             ("tencent.secret_key", &tencent.secret_key),
             ("tencent.callback_token", &tencent.callback_token),
@@ -241,8 +241,8 @@ impl Config {
 }
 
 /// Faults in the secrets that verify tokens.
-fn secret_faults(secrets: &[(String, &Secret)]) -> Found {
-    let mut found = Found::new();
+fn secret_faults(secrets: &[(String, &Secret)]) -> FaultsByKey {
+    let mut found = FaultsByKey::new();
     for (n, (name, secret)) in secrets.iter().enumerate() {
         let key = setting_of(name, "auth.secret", "auth.secrets");
         let text = secret.expose();

@@ -115,7 +115,7 @@ impl Config {
         let secret = |(name, secret): (String, &Secret)| {
             let text = secret.expose();
             let fault = keys::malformed(text).map(|fault| format!("{name} {fault}"));
-            let parse = || webhook::Secret::parse(text).map_err(|e| format!("{name}: {e}"));
+            let parse = || webhook::SigningSecret::parse(text).map_err(|e| format!("{name}: {e}"));
             fault.map_or_else(parse, Err).map_err(|message| ("webhook.secrets", message))
         };
         let secrets: Result<Vec<_>, _> =
@@ -128,7 +128,7 @@ impl Config {
         let (format, timeout) = match self.webhook.format {
             WebhookFormat::Native => (webhook::Format::Native(secrets), *timeout),
             WebhookFormat::Tencent => {
-                let tencent = webhook::Tencent {
+                let tencent = webhook::TencentCallbacks {
                     sdk_app_id: self.tencent.sdk_app_id,
                     token: self.tencent.callback_token.expose().to_owned(),
                     kick_sends_logout: self.tencent.kick_sends_logout,
@@ -178,10 +178,10 @@ impl Config {
     }
 
     /// The Tencent Cloud IM application whose back end may call `/v4`, if any.
-    fn tencent(&self) -> Option<http::Tencent> {
+    fn tencent(&self) -> Option<http::TencentApplication> {
         let Tencent { sdk_app_id, secret_key, administrators, unknown_account_error, .. } =
             &self.tencent;
-        (*sdk_app_id != 0).then(|| http::Tencent {
+        (*sdk_app_id != 0).then(|| http::TencentApplication {
             verifier: UserSigVerifier::new(*sdk_app_id, secret_key.expose()),
             administrators: administrators.clone(),
             unknown_account_error: *unknown_account_error,

@@ -29,4 +29,4 @@ pub use self::net::tls::{TlsFault, tls};
 pub use self::routes::{Face, router};
 pub use self::settings::{Development, Settings};
 pub use self::state::AppState;
-pub use self::tencent::application::Tencent;
+pub use self::tencent::application::TencentApplication;

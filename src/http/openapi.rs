@@ -24,12 +24,12 @@ use super::problem::ProblemBody;
         (name = "dashboard", description = "The dashboard's login."),
     ),
 )]
-struct Frame;
+struct DocumentFrame;
 
 /// The document without its routes, with the security schemes: a key in a header, or the dashboard's
 /// cookie, which has this name.
 pub(crate) fn frame(cookie: &str) -> utoipa::openapi::OpenApi {
-    let mut document = Frame::openapi();
+    let mut document = DocumentFrame::openapi();
     let components = document.components.get_or_insert_default();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     let header = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key")));

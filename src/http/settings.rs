@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::net::forwarded::TrustedProxies;
 use super::net::origin::OriginRule;
-use super::tencent::application::Tencent;
+use super::tencent::application::TencentApplication;
 use crate::auth::{ApiKeys, Rate, TokenRules};
 
 /// The settings of the HTTP server.
@@ -23,7 +23,7 @@ pub struct Settings {
     /// The keys to the server API.
     pub keys: ApiKeys,
     /// The Tencent Cloud IM application whose back end may call `/v4`; `None` disables `/v4`.
-    pub tencent: Option<Tencent>,
+    pub tencent: Option<TencentApplication>,
     /// Set only in development mode.
     pub development: Option<Development>,
     /// Whether `/metrics` has its own address; the others then do not serve it.

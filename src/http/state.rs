@@ -16,7 +16,7 @@ use crate::auth::{Buckets, Logins};
 use crate::hub::Hub;
 use crate::presence::Timestamp;
 use crate::session::Sessions;
-use crate::throttle::{KeyedThrottle, Lines};
+use crate::throttle::{KeyedThrottle, LineLimits};
 use crate::webhook::Webhook;
 
 /// Sockets reserved for plain requests while all WebSockets are in use.
@@ -82,7 +82,7 @@ impl AppState {
             websocket_permits: Arc::new(Semaphore::new(websockets)),
             socket_permits: Arc::new(Semaphore::new(websockets + REQUESTS_SPARE)),
             by_address,
-            refused_origins: KeyedThrottle::new(Lines::EACH_ONCE),
+            refused_origins: KeyedThrottle::new(LineLimits::EACH_ONCE),
             unlisted_proxies: UnlistedProxies::default(),
             compressed: Compressed::default(),
         })

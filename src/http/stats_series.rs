@@ -15,10 +15,10 @@ pub(super) const MINUTES_MAX: u32 = 60;
 /// All are in one text: allocated one by one, points that live for an hour would keep memory pages
 /// alive that they share with short-lived data.
 #[derive(Default)]
-pub(super) struct StatsSeries(Mutex<Kept>);
+pub(super) struct StatsSeries(Mutex<Points>);
 
 #[derive(Default)]
-struct Kept {
+struct Points {
     /// The oldest first.
     points: VecDeque<Point>,
     /// The points' JSON, with a comma after each.
@@ -37,7 +37,7 @@ struct Point {
 impl StatsSeries {
     pub(super) fn push(&self, at: Timestamp, taken: Timestamp, json: &str) {
         let mut kept = self.0.lock();
-        let Kept { points, text } = &mut *kept;
+        let Points { points, text } = &mut *kept;
         points.push_back(Point { at, taken, bytes: json.len() + 1 });
         text.push_str(json);
         text.push(',');

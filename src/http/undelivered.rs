@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::problem::Problem;
 use super::state::AppState;
 use crate::store::Backlog;
-use crate::webhook::Condition;
+use crate::webhook::ReceiverState;
 
 /// The webhook's backlog and dead letters.
 pub(crate) struct Undelivered {
@@ -22,7 +22,7 @@ impl Undelivered {
     pub(crate) async fn now(app: &AppState) -> Result<Self, Problem> {
         let dead_waiting = app.webhook.dead_waiting().await;
         let shown = app.webhook.shown();
-        if shown.state == Condition::Off {
+        if shown.state == ReceiverState::Off {
             return Ok(Self { backlog: Backlog::default(), age: Duration::ZERO, dead_waiting });
         }
         let mut backlog = app.hub.store().backlog(shown.kept_after).await?;

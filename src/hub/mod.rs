@@ -48,7 +48,7 @@ use self::registry::{Registry, Watchers};
 pub use self::write_half::{TryWrite, WriteHalf};
 use crate::bus::Bus;
 use crate::clock::Clock;
-use crate::presence::{ConnectionId, NodeId, Policy, SessionId, Sign, Timestamp, UserId};
+use crate::presence::{ConnectionId, NodeId, Policy, SessionId, SignOfLife, Timestamp, UserId};
 use crate::store::{Store, StoreError};
 use crate::throttle::Throttle;
 
@@ -71,7 +71,7 @@ pub struct Hub {
     /// Connections, and session ends that are not committed yet. A drain waits for them.
     unfinished: TaskTracker,
     /// Dead nodes whose sessions are not all taken over, with their last signs of life.
-    lost: ArcSwap<Vec<(NodeId, Sign)>>,
+    lost: ArcSwap<Vec<(NodeId, SignOfLife)>>,
     /// Users with damaged records, and the running time from which a tick replaces the record.
     damaged: Mutex<BTreeMap<UserId, Timestamp>>,
     /// A throttle for each kind of warning that the store failed.

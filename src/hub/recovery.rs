@@ -7,7 +7,7 @@ use super::{Ending, Hub, Unavailable};
 use crate::presence::{
     Event, EventId, EventKind, Record, Revocation, State, Status, Timestamp, Transition, UserId,
 };
-use crate::store::{Commit, Part, Revision, StoreError, Stored};
+use crate::store::{Commit, HistoryPart, Revision, StoreError, Stored};
 use crate::wire::Close;
 
 /// How many of a user's latest log entries are searched for a readable one.
@@ -88,7 +88,7 @@ impl Hub {
 
     /// The last readable entry of a user in the log.
     async fn last_logged(&self, user: &UserId) -> Result<Option<Transition>, StoreError> {
-        let entries = self.store.history(user, Part::Before(None), ENTRIES_MAX).await?;
+        let entries = self.store.history(user, HistoryPart::Before(None), ENTRIES_MAX).await?;
         Ok(entries.iter().find_map(|entry| entry.transition().ok()))
     }
 

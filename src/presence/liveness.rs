@@ -24,7 +24,7 @@ pub struct Liveness {
 
 /// An action that is due for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
+pub enum LivenessDue {
     /// Send a ping.
     Ping,
     /// End the connection: it is silent.
@@ -59,13 +59,13 @@ impl Liveness {
 
     /// Returns the action that is due. A connection counts as silent only after one more look at the
     /// socket.
-    pub fn poll(&mut self, now: Timestamp) -> Option<Due> {
+    pub fn poll(&mut self, now: Timestamp) -> Option<LivenessDue> {
         if let Some(late) = self.silence.over(now) {
-            return Some(Due::Silent { late });
+            return Some(LivenessDue::Silent { late });
         }
         if now >= self.ping_at {
             self.ping_at = ping_at(self.ping_every, now);
-            return Some(Due::Ping);
+            return Some(LivenessDue::Ping);
         }
         None
     }

@@ -42,7 +42,7 @@ pub use self::ids::{
     ConnectionId, DeviceId, EventId, ID_BYTES_MAX, InvalidDevice, InvalidUser, NodeId, NotAnId,
     SessionId, UserId,
 };
-pub use self::liveness::{Due as LivenessDue, Liveness};
+pub use self::liveness::{Liveness, LivenessDue};
 pub use self::moment::Moment;
 pub use self::patience::Patience;
 pub use self::platform::{Platform, UnknownPlatform};
@@ -56,4 +56,4 @@ pub use self::record::{
 };
 pub use self::status::{State, Status, UnknownState};
 pub use self::step::step;
-pub use self::time::{Sign, Stall, Timestamp};
+pub use self::time::{SignOfLife, Stall, Timestamp};

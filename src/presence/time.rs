@@ -57,7 +57,7 @@ impl Timestamp {
 
 /// A sign of life of a hub: one moment, on each of its clocks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sign {
+pub struct SignOfLife {
     /// The id of the machine's boot; empty if the system has none.
     pub boot: Box<str>,
     /// How long the machine has been up, in milliseconds.
@@ -88,7 +88,7 @@ impl Stall {
     }
 }
 
-impl Sign {
+impl SignOfLife {
     /// The time from this sign to a later one, by the machine's uptime unless it was rebooted, so
     /// that a jump of the wall clock does not count (T11).
     pub fn before(&self, later: &Self) -> Duration {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::auth::claimed_user;
 use crate::presence::{DeviceId, Platform, Timestamp, UserId};
-use crate::throttle::{KeyedThrottle, Lines};
+use crate::throttle::{KeyedThrottle, LineLimits};
 use crate::wire::PartialLogin;
 
 /// The maximum number of refusals that are kept; the oldest are evicted.
@@ -17,7 +17,7 @@ const KEPT_MAX: usize = 1000;
 /// The maximum size of a stored and logged message: a message may quote the client's input.
 const MESSAGE_BYTES_MAX: usize = 256;
 /// The limits for log lines: for each address, and for all.
-const LINES: Lines = Lines { of_each: 20, of_all: 200, within: Duration::from_secs(60) };
+const LINES: LineLimits = LineLimits { of_each: 20, of_all: 200, within: Duration::from_secs(60) };
 
 /// A login that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

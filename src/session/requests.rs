@@ -19,9 +19,9 @@ use crate::wire::{ErrorBody, ErrorCode, Reply, ReplyBody, Request, UserStatus, t
 struct Nothing {}
 
 #[derive(Serialize)]
-struct Statuses<'a> {
+struct StatusesReply<'a> {
     statuses: Vec<UserStatus<'a>>,
-    errors: &'a [UserError],
+    errors: &'a [FailedUser],
 }
 
 #[derive(Serialize)]
@@ -31,7 +31,7 @@ struct OwnStatus<'a> {
 
 /// The error for one of many users.
 #[derive(Serialize)]
-struct UserError {
+struct FailedUser {
     user: String,
     code: ErrorCode,
 }
@@ -134,7 +134,7 @@ impl Session<'_> {
         &self,
         asked: Vec<String>,
         mut room: impl FnMut(&UserId, &[UserId]) -> bool,
-    ) -> (Vec<UserId>, Vec<UserError>) {
+    ) -> (Vec<UserId>, Vec<FailedUser>) {
         let (mut users, mut errors) = (Vec::with_capacity(asked.len()), Vec::new());
         for user in asked {
             let code = match user.parse::<UserId>() {
@@ -146,7 +146,7 @@ impl Session<'_> {
                     continue;
                 }
             };
-            errors.push(UserError { user, code });
+            errors.push(FailedUser { user, code });
         }
         (users, errors)
     }
@@ -155,7 +155,7 @@ impl Session<'_> {
         &self,
         id: u64,
         users: &[UserId],
-        errors: &[UserError],
+        errors: &[FailedUser],
     ) -> Result<(), ErrorBody> {
         let frame = |statuses: &[Status]| {
             let statuses = users
@@ -163,7 +163,7 @@ impl Session<'_> {
                 .zip(statuses)
                 .map(|(user, status)| UserStatus { user, status })
                 .collect();
-            text_frame(&Reply { id, body: ReplyBody::Ok(Statuses { statuses, errors }) })
+            text_frame(&Reply { id, body: ReplyBody::Ok(StatusesReply { statuses, errors }) })
         };
         let sent = self.channel.connection.send_snapshot(users, frame).await;
         sent.map_err(|error| unavailable(self.channel.hub(), &error))

@@ -114,7 +114,7 @@ impl LogEntry {
             version: transition.version,
             state: Change { from: transition.from, to: transition.to },
             terminal: transition.terminal.as_ref().map(Cow::Borrowed),
-            status: UserStatus {
+            status: EventStatus {
                 user: Cow::Borrowed(user),
                 status: Cow::Borrowed(&transition.status),
             },
@@ -207,7 +207,7 @@ pub struct Event<'a> {
     /// The changed device; null for a change by the server API.
     terminal: Option<Cow<'a, TerminalChange>>,
     /// The user's status after the change.
-    status: UserStatus<'a>,
+    status: EventStatus<'a>,
     /// The device or back end that kicked.
     by: Option<Cow<'a, Kicker>>,
     /// The devices that a login kicked.
@@ -223,7 +223,7 @@ struct Change {
 }
 
 #[derive(Serialize, Deserialize, ToSchema)]
-struct UserStatus<'a> {
+struct EventStatus<'a> {
     user: Cow<'a, UserId>,
     #[serde(flatten)]
     status: Cow<'a, Status>,

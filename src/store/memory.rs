@@ -12,13 +12,13 @@ use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::floor::Floor;
+use super::floor::TimeFloor;
 use super::rules::{self, Fate, Oldest};
 use super::{
-    Among, Backlog, Commit, Cursor, Dead, Held, Listed, LogEntry, Outbox, Part, Progress,
-    Retention, Revision, Save, Store, StoreError, Stored, Totals, Which,
+    Among, Backlog, Commit, Cursor, Dead, DeadSelection, HeldUser, HistoryPart, Listed, LogEntry,
+    Outbox, Progress, Retention, Revision, Save, Store, StoreError, Stored, Totals,
 };
-use crate::presence::{NodeId, Sign, Timestamp, UserId};
+use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
 
 /// The maximum number of entries of the log in memory.
 pub const LOG_ENTRIES_MAX: usize = 100_000;
@@ -31,24 +31,24 @@ const FLOOR_AHEAD: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct MemoryStore {
     /// Not held over an await.
-    state: Mutex<Inner>,
+    state: Mutex<Contents>,
     head: watch::Sender<Cursor>,
     retention: Retention,
     /// The saved time of the run before, if any.
     latest: Timestamp,
     /// The file in which this run saves its time.
-    floor: Option<Floor>,
+    floor: Option<TimeFloor>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct Contents {
     users: BTreeMap<UserId, Stored>,
     /// Users by their deadlines, on the hub's clock and on the wall clock.
     due_running: BTreeSet<(Timestamp, UserId)>,
     due_wall: BTreeSet<(Timestamp, UserId)>,
     /// The last revision. Never reused, even after a user is deleted and created again.
     commits: u64,
-    log: BTreeMap<Cursor, Kept>,
+    log: BTreeMap<Cursor, TimedEntry>,
     /// The size of all events in `log`.
     log_bytes: u64,
     /// The cursors of each user's entries, the oldest first.
@@ -56,14 +56,14 @@ struct Inner {
     /// The cursor before the oldest entry.
     log_before: Cursor,
     totals: Totals,
-    progress: Option<(Cursor, BTreeMap<UserId, Held>)>,
+    progress: Option<(Cursor, BTreeMap<UserId, HeldUser>)>,
     /// Dead letters, and whether each was put back.
     dead: BTreeMap<Cursor, (Dead, bool)>,
 }
 
 /// A log entry and its time, from which its age is counted.
 #[derive(Debug)]
-struct Kept {
+struct TimedEntry {
     entry: LogEntry,
     at: Timestamp,
 }
@@ -72,7 +72,7 @@ impl MemoryStore {
     /// Makes an empty store. Its log holds at most [`LOG_ENTRIES_MAX`] entries.
     pub fn new(retention: Retention, wall: Timestamp) -> Self {
         let begin = Cursor::of_new_run(Cursor::default(), wall);
-        let state = Inner { log_before: begin, ..Inner::default() };
+        let state = Contents { log_before: begin, ..Contents::default() };
         let head = watch::Sender::new(begin);
         let (latest, floor) = (Timestamp::default(), None);
         Self { state: Mutex::new(state), head, retention, latest, floor }
@@ -85,7 +85,7 @@ impl MemoryStore {
     ///
     /// If the file cannot be opened or created.
     pub fn with_floor(self, directory: &Path) -> io::Result<Self> {
-        let (floor, latest) = Floor::open(directory)?;
+        let (floor, latest) = TimeFloor::open(directory)?;
         Ok(Self { floor: Some(floor), latest, ..self })
     }
 
@@ -113,7 +113,7 @@ impl MemoryStore {
             state.log_bytes += event.len() as u64;
             let entry = LogEntry { cursor: head, user: user.clone(), event: Ok(event) };
             state.history.entry(user.clone()).or_default().push_back(head);
-            state.log.insert(head, Kept { entry, at: transition.at });
+            state.log.insert(head, TimedEntry { entry, at: transition.at });
         }
         while state.log.len() > LOG_ENTRIES_MAX {
             state.evict_oldest();
@@ -136,10 +136,10 @@ impl MemoryStore {
     }
 }
 
-impl Inner {
+impl Contents {
     /// Evicts the oldest entry.
     fn evict_oldest(&mut self) {
-        let Some((cursor, Kept { entry, .. })) = self.log.pop_first() else { return };
+        let Some((cursor, TimedEntry { entry, .. })) = self.log.pop_first() else { return };
         self.log_before = cursor;
         self.log_bytes -= entry.bytes() as u64;
         if let Some(history) = self.history.get_mut(&entry.user) {
@@ -196,15 +196,15 @@ impl Inner {
         selected.take(limit).map(listed).collect()
     }
 
-    fn history(&self, user: &UserId, part: Part, limit: usize) -> Vec<LogEntry> {
+    fn history(&self, user: &UserId, part: HistoryPart, limit: usize) -> Vec<LogEntry> {
         let Some(cursors) = self.history.get(user) else { return Vec::new() };
         let entry = |cursor: &Cursor| Some(self.log.get(cursor)?.entry.clone());
         match part {
-            Part::After(after) => {
+            HistoryPart::After(after) => {
                 let begin = cursors.partition_point(|cursor| *cursor <= after);
                 cursors.range(begin..).filter_map(entry).take(limit).collect()
             }
-            Part::Before(before) => {
+            HistoryPart::Before(before) => {
                 let is_before = |cursor: &Cursor| before.is_none_or(|before| *cursor < before);
                 let end = cursors.partition_point(is_before);
                 cursors.range(..end).rev().filter_map(entry).take(limit).collect()
@@ -236,11 +236,11 @@ impl Inner {
         self.dead.extend(dead);
     }
 
-    fn selected<'a>(&'a self, which: &'a Which) -> impl Iterator<Item = Cursor> + 'a {
+    fn selected<'a>(&'a self, which: &'a DeadSelection) -> impl Iterator<Item = Cursor> + 'a {
         let idle = self.dead.iter().filter(|(_, (_, put_back))| !put_back);
         idle.map(|(cursor, _)| *cursor).filter(move |cursor| match which {
-            Which::All => true,
-            Which::These(these) => these.contains(cursor),
+            DeadSelection::All => true,
+            DeadSelection::These(these) => these.contains(cursor),
         })
     }
 }
@@ -308,7 +308,7 @@ impl Store for MemoryStore {
     fn history<'a>(
         &'a self,
         user: &'a UserId,
-        part: Part,
+        part: HistoryPart,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<LogEntry>, StoreError>> {
         ready(Ok(self.state.lock().history(user, part, limit))).boxed()
@@ -322,7 +322,7 @@ impl Store for MemoryStore {
         ready(Ok(self.state.lock().trim(&self.retention, now))).boxed()
     }
 
-    fn sign(&self, _: NodeId, sign: Sign) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn sign(&self, _: NodeId, sign: SignOfLife) -> BoxFuture<'_, Result<(), StoreError>> {
         if let Some(floor) = &self.floor {
             // An error matters only if the wall clock is set back before the next run.
             floor.write(sign.now + FLOOR_AHEAD).ok();
@@ -330,7 +330,7 @@ impl Store for MemoryStore {
         ready(Ok(())).boxed()
     }
 
-    fn lost(&self) -> BoxFuture<'_, Result<Vec<(NodeId, Sign)>, StoreError>> {
+    fn lost(&self) -> BoxFuture<'_, Result<Vec<(NodeId, SignOfLife)>, StoreError>> {
         ready(Ok(Vec::new())).boxed()
     }
 
@@ -383,7 +383,7 @@ impl Outbox for MemoryStore {
         ready(Ok(waiting.count() as u64)).boxed()
     }
 
-    fn put_back(&self, which: Which) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn put_back(&self, which: DeadSelection) -> BoxFuture<'_, Result<u64, StoreError>> {
         let mut state = self.state.lock();
         let selected: Vec<_> = state.selected(&which).collect();
         let mut count = 0;
@@ -398,7 +398,7 @@ impl Outbox for MemoryStore {
         ready(Ok(count)).boxed()
     }
 
-    fn drop_dead(&self, which: Which) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn drop_dead(&self, which: DeadSelection) -> BoxFuture<'_, Result<u64, StoreError>> {
         let mut state = self.state.lock();
         let selected: Vec<_> = state.selected(&which).collect();
         for cursor in &selected {

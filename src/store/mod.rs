@@ -22,9 +22,10 @@ use tokio::sync::watch;
 pub use self::embedded::{EmbeddedStore, OpenFault};
 pub use self::log::{Backlog, Cursor, Damaged, DamagedEvent, Event, LogEntry};
 pub use self::memory::{LOG_ENTRIES_MAX, MemoryStore};
-pub use self::outbox::{Dead, Held, Outbox, Progress, Save, Which};
+pub use self::outbox::{Dead, DeadSelection, HeldUser, Outbox, Progress, Save};
 use crate::presence::{
-    Census, Due, NodeId, Platform, Record, Revocation, Sign, State, Timestamp, Transition, UserId,
+    Census, Due, NodeId, Platform, Record, Revocation, SignOfLife, State, Timestamp, Transition,
+    UserId,
 };
 
 /// Keeps the users' records, the transition log, and the nodes' signs of life.
@@ -125,7 +126,7 @@ pub trait Store: Send + Sync + 'static {
     fn history<'a>(
         &'a self,
         user: &'a UserId,
-        part: Part,
+        part: HistoryPart,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<LogEntry>, StoreError>>;
 
@@ -151,14 +152,14 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
-    fn sign(&self, node: NodeId, sign: Sign) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn sign(&self, node: NodeId, sign: SignOfLife) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// The dead nodes whose sessions are not taken over yet, with their last signs of life.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
-    fn lost(&self) -> BoxFuture<'_, Result<Vec<(NodeId, Sign)>, StoreError>>;
+    fn lost(&self) -> BoxFuture<'_, Result<Vec<(NodeId, SignOfLife)>, StoreError>>;
 
     /// Removes a dead node after its sessions were taken over.
     ///
@@ -212,7 +213,7 @@ pub struct Among {
 
 /// The part of a user's history to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum HistoryPart {
     /// Entries after a cursor, oldest first.
     After(Cursor),
     /// Entries before a cursor, newest first; without a cursor, from the newest.

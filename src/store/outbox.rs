@@ -62,14 +62,14 @@ pub trait Outbox: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
-    fn put_back(&self, which: Which) -> BoxFuture<'_, Result<u64, StoreError>>;
+    fn put_back(&self, which: DeadSelection) -> BoxFuture<'_, Result<u64, StoreError>>;
 
     /// Deletes dead letters that were not put back; returns how many.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
-    fn drop_dead(&self, which: Which) -> BoxFuture<'_, Result<u64, StoreError>>;
+    fn drop_dead(&self, which: DeadSelection) -> BoxFuture<'_, Result<u64, StoreError>>;
 }
 
 /// The webhook's progress.
@@ -78,7 +78,7 @@ pub struct Progress {
     /// All entries up to here are delivered or given up, except those of held users.
     pub position: Cursor,
     /// The users whose events are pending because one failed.
-    pub held: Vec<Held>,
+    pub held: Vec<HeldUser>,
     /// For each held user: the number of log entries from the first pending one up to `position`.
     pub behind: BTreeMap<UserId, usize>,
 }
@@ -93,7 +93,7 @@ impl Progress {
 
 /// A user whose events are pending because one failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct HeldUser {
     /// The user.
     pub user: UserId,
     /// The first pending event.
@@ -115,7 +115,7 @@ pub struct Save {
     /// All entries up to here are delivered or given up, except those of held users.
     pub position: Cursor,
     /// New or changed held users, each once.
-    pub held: Vec<Held>,
+    pub held: Vec<HeldUser>,
     /// Users who are no longer held.
     pub freed: Vec<UserId>,
     /// Events that are given up. A dead letter that failed again replaces itself.
@@ -139,7 +139,7 @@ pub struct Dead {
 
 /// A selection of dead letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
+pub enum DeadSelection {
     /// The dead letters of these entries.
     These(Vec<Cursor>),
     /// All dead letters.

@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use data_encoding::HEXLOWER;
 use reqwest::Url;
 
-use super::tencent::Tencent;
+use super::tencent::TencentCallbacks;
 use crate::presence::Timestamp;
 use crate::store::LogEntry;
 
@@ -28,14 +28,14 @@ const ID_BYTES: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Format {
     /// Batches of events, signed with every secret.
-    Native(Vec<Secret>),
+    Native(Vec<SigningSecret>),
     /// One callback per event, as Tencent Cloud IM sends it.
-    Tencent(Tencent),
+    Tencent(TencentCallbacks),
 }
 
 /// A request to post.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub struct PostRequest {
     /// The receiver's URL.
     pub url: Url,
     /// The headers.
@@ -61,7 +61,7 @@ impl Format {
         url: &Url,
         entries: &[LogEntry],
         wall: Timestamp,
-    ) -> Option<Request> {
+    ) -> Option<PostRequest> {
         match self {
             Self::Native(secrets) => {
                 let body = format!("{{\"events\":{}}}", LogEntry::array(entries));
@@ -77,7 +77,7 @@ impl Format {
     }
 
     /// Makes a request without events, to test the receiver.
-    pub(super) fn test(&self, url: &Url, wall: Timestamp) -> Request {
+    pub(super) fn test(&self, url: &Url, wall: Timestamp) -> PostRequest {
         match self {
             Self::Native(secrets) => {
                 native(url, secrets, "{\"events\":[],\"test\":true}".into(), wall)
@@ -87,7 +87,7 @@ impl Format {
     }
 }
 
-fn native(url: &Url, secrets: &[Secret], body: String, wall: Timestamp) -> Request {
+fn native(url: &Url, secrets: &[SigningSecret], body: String, wall: Timestamp) -> PostRequest {
     let id = id_of(&body);
     let timestamp = wall.as_secs().to_string();
     let signature = signatures(secrets, &id, &timestamp, &body);
@@ -97,7 +97,7 @@ fn native(url: &Url, secrets: &[Secret], body: String, wall: Timestamp) -> Reque
         ("webhook-timestamp", timestamp),
         ("webhook-signature", signature),
     ];
-    Request { url: url.clone(), headers, body, wants_json: false }
+    PostRequest { url: url.clone(), headers, body, wants_json: false }
 }
 
 /// Derives a request's id from its body, so that retries have the same id, also after a restart.
@@ -107,21 +107,21 @@ fn id_of(body: &str) -> String {
 }
 
 /// Signs a request with every secret, in the format of Standard Webhooks.
-pub fn signatures(secrets: &[Secret], id: &str, timestamp: &str, body: &str) -> String {
+pub fn signatures(secrets: &[SigningSecret], id: &str, timestamp: &str, body: &str) -> String {
     let signed = secrets.iter().map(|secret| secret.sign(&format!("{id}.{timestamp}.{body}")));
     signed.collect::<Vec<_>>().join(" ")
 }
 
 /// A secret that signs requests; `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
+pub struct SigningSecret(Vec<u8>);
 
 /// A text that is not a valid secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a webhook secret is `whsec_` followed by the base64 of 24 to 64 bytes")]
 pub struct SecretFault;
 
-impl Secret {
+impl SigningSecret {
     /// Reads a secret.
     ///
     /// # Errors
@@ -139,7 +139,7 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for SigningSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(hidden)")
     }

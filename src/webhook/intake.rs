@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::batch::Batch;
 use super::worker::{STORE_PAUSE, Worker};
-use crate::store::{Cursor, Dead, LogEntry, Part, StoreError};
+use crate::store::{Cursor, Dead, HistoryPart, LogEntry, StoreError};
 
 /// The number of entries read at once while looking for the oldest entry that is still kept.
 const SKIPPED_AT_ONCE: usize = 1000;
@@ -53,7 +53,7 @@ impl Worker<'_> {
                 return Ok(false);
             }
             let room = events_max - batch.entries.len();
-            let part = Part::After(Cursor(from.0.saturating_sub(1)));
+            let part = HistoryPart::After(Cursor(from.0.saturating_sub(1)));
             let read = match self.webhook.store.history(&user, part, room).await {
                 Ok(read) => read,
                 Err(error) => {

@@ -22,17 +22,17 @@ use tokio::sync::{Notify, watch};
 use utoipa::ToSchema;
 
 pub use self::batch::{Batch, Blame, Setback};
-pub use self::format::{Format, Request, Secret, SecretFault, signatures};
+pub use self::format::{Format, PostRequest, SecretFault, SigningSecret, signatures};
 pub use self::health::Health;
 pub use self::metrics::Metrics;
 pub use self::queue::Queue;
-pub use self::tencent::{Callback, Tencent, callback};
-pub use self::transport::{HttpTransport, Outcome, Transport};
+pub use self::tencent::{Callback, TencentCallbacks, callback};
+pub use self::transport::{HttpTransport, PostResult, Transport};
 use crate::clock::Clock;
 use crate::presence::Timestamp;
 use crate::store::{Cursor, Outbox, Progress, Save, Store, StoreError};
 
-/// The number of recent failures that [`Shown`] keeps.
+/// The number of recent failures that [`DeliveryState`] keeps.
 const FAILURES_SHOWN: usize = 20;
 
 /// Where and how events are posted.
@@ -58,7 +58,7 @@ pub struct Webhook {
     transport: Arc<dyn Transport>,
     clock: Clock,
     settings: watch::Sender<Option<Settings>>,
-    shown: Mutex<Shown>,
+    shown: Mutex<DeliveryState>,
     metrics: Metrics,
     /// The number of undecided dead letters when the store last answered.
     dead_waiting: AtomicU64,
@@ -69,9 +69,9 @@ pub struct Webhook {
 
 /// The state of the delivery, as the server API shows it.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
-pub struct Shown {
+pub struct DeliveryState {
     /// Whether the receiver accepts requests.
-    pub state: Condition,
+    pub state: ReceiverState,
     /// The number of requests in flight.
     pub under_way: usize,
     /// The number of events that were not accepted and are being retried.
@@ -83,7 +83,7 @@ pub struct Shown {
     /// When a request was last accepted.
     pub last_success: Option<Timestamp>,
     /// The most recent failures, the latest last.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<FailedRequest>,
     /// Every event up to here is delivered or dead: the log is kept from there on.
     #[serde(skip)]
     pub kept_after: Cursor,
@@ -98,7 +98,7 @@ pub struct Shown {
 /// Whether the receiver accepts requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Condition {
+pub enum ReceiverState {
     /// No receiver is configured.
     #[default]
     Off,
@@ -112,7 +112,7 @@ pub enum Condition {
 
 /// A request that was not accepted.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Failure {
+pub struct FailedRequest {
     /// When it failed.
     pub at: Timestamp,
     /// The number of events in it.
@@ -162,7 +162,7 @@ impl Webhook {
     }
 
     /// The state of the delivery.
-    pub fn shown(&self) -> Shown {
+    pub fn shown(&self) -> DeliveryState {
         self.shown.lock().clone()
     }
 
@@ -192,7 +192,7 @@ impl Webhook {
     }
 
     /// Posts a request without events, once; `None` if no receiver is configured.
-    pub async fn test(&self) -> Option<Outcome> {
+    pub async fn test(&self) -> Option<PostResult> {
         let settings = self.settings()?;
         let wall = self.clock.wall();
         let request = settings.format.test(&settings.url, wall);
@@ -222,7 +222,8 @@ impl Webhook {
     /// Shows the pending events before anything is posted.
     fn show_begin(&self, progress: &Progress) {
         let mut shown = self.shown.lock();
-        shown.state = self.settings.borrow().as_ref().map_or(Condition::Off, |_| Condition::Up);
+        shown.state =
+            self.settings.borrow().as_ref().map_or(ReceiverState::Off, |_| ReceiverState::Up);
         (shown.kept_after, shown.scanned) = (progress.kept_after(), progress.position);
         (shown.held, shown.pending) = (progress.held.len(), progress.behind.values().sum());
     }

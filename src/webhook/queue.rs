@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::batch::{Batch, Blame, First, Setback};
 use super::health::Pauses;
 use crate::presence::{Timestamp, UserId};
-use crate::store::{Cursor, Held, LogEntry, Progress, Save};
+use crate::store::{Cursor, HeldUser, LogEntry, Progress, Save};
 
 /// The maximum number of events that wait for a retry; beyond it no new events are read.
 const WAITING_MAX: usize = 10_000;
@@ -47,11 +47,11 @@ pub(super) struct Lag {
     /// The number of scanned events that are left in the log.
     pub(super) behind: usize,
     /// Set if an event was not accepted: the user is *held*.
-    refusal: Option<Refusal>,
+    refusal: Option<Attempts>,
 }
 
 #[derive(Debug, Clone)]
-struct Refusal {
+struct Attempts {
     first: First,
     attempts: u32,
     error: Arc<str>,
@@ -70,10 +70,10 @@ impl Queue {
             touched: HashSet::new(),
         };
         let Progress { held, behind, .. } = progress;
-        for Held { user, from, refused, worked_ms, attempts, last_error } in held {
+        for HeldUser { user, from, refused, worked_ms, attempts, last_error } in held {
             let worked = worked.saturating_sub(Duration::from_millis(worked_ms));
             let first = First { at: refused, worked };
-            let refusal = Some(Refusal { first, attempts, error: last_error.into() });
+            let refusal = Some(Attempts { first, attempts, error: last_error.into() });
             let behind = behind.get(&user).copied().unwrap_or_default();
             queue.ready.push_back(user.clone());
             queue.lags.insert(user, Lag { from, more: false, behind, refusal });
@@ -164,7 +164,7 @@ impl Queue {
             }
         }
         lag.more = !is_all;
-        if let Some(Refusal { first, attempts, error }) = &lag.refusal {
+        if let Some(Attempts { first, attempts, error }) = &lag.refusal {
             batch.refused = Some(*first);
             batch.attempts = *attempts;
             batch.error = Arc::clone(error);
@@ -366,7 +366,7 @@ impl Queue {
         }
         for entry in &batch.entries {
             if let Some(lag) = self.lags.get_mut(&entry.user) {
-                lag.refusal = batch.refused.map(|first| Refusal {
+                lag.refusal = batch.refused.map(|first| Attempts {
                     first,
                     attempts: batch.attempts,
                     error: Arc::clone(&batch.error),
@@ -398,7 +398,7 @@ impl Queue {
         for user in self.touched.drain() {
             let lag = self.lags.get(&user);
             match lag.and_then(|lag| Some((lag.from, lag.refusal.as_ref()?))) {
-                Some((from, Refusal { first, attempts, error })) => save.held.push(Held {
+                Some((from, Attempts { first, attempts, error })) => save.held.push(HeldUser {
                     user,
                     from,
                     refused: first.at,

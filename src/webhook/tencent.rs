@@ -5,7 +5,7 @@ use data_encoding::HEXLOWER;
 use reqwest::Url;
 use serde::Serialize;
 
-use super::format::Request;
+use super::format::PostRequest;
 use crate::presence::{Cause, Kicker, Platform, Timestamp, Transition, UserId};
 
 /// The callback command of a state change.
@@ -17,7 +17,7 @@ const SERVER_API: &str = "RESTAPI";
 
 /// The settings for callbacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tencent {
+pub struct TencentCallbacks {
     /// The app's id.
     pub sdk_app_id: u64,
     /// The token that signs callbacks; if empty, they are not signed.
@@ -45,7 +45,7 @@ pub struct Body {
     event_time: Timestamp,
     info: Info,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    kicked_device: Vec<Device>,
+    kicked_device: Vec<CallbackDevice>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -62,12 +62,16 @@ struct Info {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Device {
+struct CallbackDevice {
     platform: &'static str,
 }
 
 /// Makes the callback for a transition; `None` if Tencent Cloud IM has no callback for it.
-pub fn callback(tencent: &Tencent, user: &UserId, transition: &Transition) -> Option<Callback> {
+pub fn callback(
+    tencent: &TencentCallbacks,
+    user: &UserId,
+    transition: &Transition,
+) -> Option<Callback> {
     let (action, reason) = action(tencent, transition)?;
     let is_by_server = matches!(transition.by, Some(Kicker::Admin { .. }));
     let terminal = transition.terminal.as_ref().filter(|_| !is_by_server);
@@ -76,7 +80,7 @@ pub fn callback(tencent: &Tencent, user: &UserId, transition: &Transition) -> Op
     let custom = (transition.cause == Cause::Custom)
         .then(|| transition.status.custom.as_deref().unwrap_or_default().to_owned());
     let kicked =
-        transition.kicked.iter().map(|victim| Device { platform: kicked(victim.platform) });
+        transition.kicked.iter().map(|victim| CallbackDevice { platform: kicked(victim.platform) });
     let body = Body {
         callback_command: STATE_CHANGE,
         event_time: transition.at,
@@ -87,7 +91,10 @@ pub fn callback(tencent: &Tencent, user: &UserId, transition: &Transition) -> Op
 }
 
 /// The `Action` and `Reason` of a transition.
-fn action(tencent: &Tencent, transition: &Transition) -> Option<(&'static str, &'static str)> {
+fn action(
+    tencent: &TencentCallbacks,
+    transition: &Transition,
+) -> Option<(&'static str, &'static str)> {
     let platform = transition.terminal.as_ref().map(|terminal| terminal.platform);
     match (transition.cause, &transition.by) {
         (Cause::Login | Cause::Resume, _) => Some(("Login", "Register")),
@@ -130,14 +137,14 @@ const fn opt_platform(platform: Platform) -> &'static str {
     if matches!(platform, Platform::Ios) { "IOS" } else { kicked(platform) }
 }
 
-impl Tencent {
-    pub(super) fn request(&self, url: &Url, callback: &Callback, wall: Timestamp) -> Request {
+impl TencentCallbacks {
+    pub(super) fn request(&self, url: &Url, callback: &Callback, wall: Timestamp) -> PostRequest {
         let body = serde_json::to_string(&callback.body)
             .unwrap_or_else(|error| unreachable!("plain values make JSON: {error}"));
         self.post(url, STATE_CHANGE, (callback.platform, &callback.address), body, wall)
     }
 
-    pub(super) fn test(&self, url: &Url, wall: Timestamp) -> Request {
+    pub(super) fn test(&self, url: &Url, wall: Timestamp) -> PostRequest {
         let body = format!("{{\"CallbackCommand\":\"{TEST}\"}}");
         self.post(url, TEST, (SERVER_API, ""), body, wall)
     }
@@ -149,7 +156,7 @@ impl Tencent {
         (platform, address): (&str, &str),
         body: String,
         wall: Timestamp,
-    ) -> Request {
+    ) -> PostRequest {
         let mut url = url.clone();
         let mut query = url.query_pairs_mut();
         query
@@ -166,6 +173,6 @@ impl Tencent {
         }
         drop(query);
         let headers = vec![("content-type", "application/json".to_owned())];
-        Request { url, headers, body, wants_json: true }
+        PostRequest { url, headers, body, wants_json: true }
     }
 }

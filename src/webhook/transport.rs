@@ -8,7 +8,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 
 use super::batch::Blame;
-use super::format::Request;
+use super::format::PostRequest;
 use crate::causes::with_causes;
 use crate::clock::timestamp;
 use crate::presence::Timestamp;
@@ -25,7 +25,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// The result of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum PostResult {
     /// The receiver accepted it.
     Accepted,
     /// The receiver refused its content.
@@ -51,10 +51,10 @@ pub trait Transport: Send + Sync + 'static {
     /// Posts a request and waits for the answer; dates in the answer are compared with `wall`.
     fn post(
         &self,
-        request: Request,
+        request: PostRequest,
         timeout: Duration,
         wall: Timestamp,
-    ) -> BoxFuture<'static, Outcome>;
+    ) -> BoxFuture<'static, PostResult>;
 }
 
 /// Posts by HTTP, without following redirects or using the environment's proxy.
@@ -82,10 +82,10 @@ impl HttpTransport {
 impl Transport for HttpTransport {
     fn post(
         &self,
-        request: Request,
+        request: PostRequest,
         timeout: Duration,
         wall: Timestamp,
-    ) -> BoxFuture<'static, Outcome> {
+    ) -> BoxFuture<'static, PostResult> {
         let client = self.0.clone();
         let post = async move {
             match tokio::time::timeout(timeout, post(&client, request)).await {
@@ -99,8 +99,8 @@ impl Transport for HttpTransport {
 }
 
 /// Posts a request; returns an answer without a success status as the error.
-async fn post(client: &Client, request: Request) -> Result<Outcome, Box<Response>> {
-    let Request { url, headers, body, wants_json } = request;
+async fn post(client: &Client, request: PostRequest) -> Result<PostResult, Box<Response>> {
+    let PostRequest { url, headers, body, wants_json } = request;
     let post = headers.into_iter().fold(client.post(url), |post, (k, v)| post.header(k, v));
     let answer = match post.body(body).send().await {
         Ok(answer) => answer,
@@ -117,11 +117,11 @@ async fn post(client: &Client, request: Request) -> Result<Outcome, Box<Response
     if wants_json && !(status == StatusCode::OK && is_json(answer).await) {
         return Ok(failed("expected status 200 with a JSON body", None, Blame::Unclear));
     }
-    Ok(Outcome::Accepted)
+    Ok(PostResult::Accepted)
 }
 
 /// Turns an answer without a success status into a result, with status and body as the message.
-async fn not_accepted(answer: Response, wall: Timestamp) -> Outcome {
+async fn not_accepted(answer: Response, wall: Timestamp) -> PostResult {
     let status = answer.status();
     let retry_after = retry_after(answer.headers(), wall);
     let excerpt = excerpt(answer).await;
@@ -129,7 +129,7 @@ async fn not_accepted(answer: Response, wall: Timestamp) -> Outcome {
     let error = format!("status {status}{colon}{excerpt}");
     let again = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
     if status.is_client_error() && !again.contains(&status) {
-        return Outcome::Refused { error: error.into(), retry_after };
+        return PostResult::Refused { error: error.into(), retry_after };
     }
     let blame = if status.is_server_error() { Blame::Unclear } else { Blame::Receiver };
     failed(&error, retry_after, blame)
@@ -151,8 +151,8 @@ async fn excerpt(mut answer: Response) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn failed(error: &str, retry_after: Option<Duration>, blame: Blame) -> Outcome {
-    Outcome::Failed { error: error.into(), retry_after, blame }
+fn failed(error: &str, retry_after: Option<Duration>, blame: Blame) -> PostResult {
+    PostResult::Failed { error: error.into(), retry_after, blame }
 }
 
 /// The pause that a receiver asks for (RFC 9110, section 10.2.3).

@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::batch::{Batch, Blame, Setback};
 use super::health::Health;
 use super::queue::Queue;
-use super::transport::Outcome;
-use super::{Condition, FAILURES_SHOWN, Failure, Settings, Shown, Webhook};
+use super::transport::PostResult;
+use super::{DeliveryState, FAILURES_SHOWN, FailedRequest, ReceiverState, Settings, Webhook};
 use crate::panics::{Panicked, caught, caught_now};
 use crate::presence::Timestamp;
 use crate::store::{Cursor, Dead, Progress, Save, StoreError};
@@ -34,7 +34,7 @@ pub(super) async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let Some(settings) = settings else {
-        *webhook.shown.lock() = Shown::default();
+        *webhook.shown.lock() = DeliveryState::default();
         let mut throttle = Throttle::default();
         while let Err(error) = webhook.outbox.clear().await {
             if let Some(suppressed) = throttle.admit(webhook.clock.now()) {
@@ -64,7 +64,7 @@ pub(super) async fn run(
         must_retry_revive: false,
         under_way: 0,
         again: 0,
-        lines: Lines::default(),
+        lines: Throttles::default(),
     };
     worker.revive().await;
     worker.work(stop).await;
@@ -100,7 +100,7 @@ pub(super) struct Worker<'a> {
     head: watch::Receiver<Cursor>,
     pub(super) queue: Queue,
     pub(super) health: Health,
-    requests: JoinSet<(Batch, Result<Outcome, Panicked>)>,
+    requests: JoinSet<(Batch, Result<PostResult, Panicked>)>,
     /// Whether the next probe of a receiver that is down sends new events. Alternates, because a
     /// batch that is never accepted must not hide that the receiver accepts others.
     pub(super) is_probe_new: bool,
@@ -117,12 +117,12 @@ pub(super) struct Worker<'a> {
     under_way: usize,
     /// The number of events in flight that were tried before.
     again: usize,
-    lines: Lines,
+    lines: Throttles,
 }
 
 /// The log lines that are written at most once a minute.
 #[derive(Default)]
-struct Lines {
+struct Throttles {
     not_accepted: Throttle,
     given_up: Throttle,
     panicked: Throttle,
@@ -216,7 +216,7 @@ impl Worker<'_> {
         });
     }
 
-    async fn finished(&mut self, done: Result<(Batch, Result<Outcome, Panicked>), JoinError>) {
+    async fn finished(&mut self, done: Result<(Batch, Result<PostResult, Panicked>), JoinError>) {
         match done {
             Ok((batch, outcome)) => self.settle(batch, outcome).await,
             // Panics are caught, so the runtime is stopping; the next run posts these events.
@@ -224,16 +224,16 @@ impl Worker<'_> {
         }
     }
 
-    async fn settle(&mut self, batch: Batch, outcome: Result<Outcome, Panicked>) {
+    async fn settle(&mut self, batch: Batch, outcome: Result<PostResult, Panicked>) {
         self.save_soon();
         self.under_way -= batch.entries.len();
         self.again -= batch.again();
         let (error, blame, retry_after, result) = match outcome {
-            Ok(Outcome::Accepted) => return self.accepted(batch),
-            Ok(Outcome::Refused { error, retry_after }) => {
+            Ok(PostResult::Accepted) => return self.accepted(batch),
+            Ok(PostResult::Refused { error, retry_after }) => {
                 (error, Blame::Event, retry_after, "refused")
             }
-            Ok(Outcome::Failed { error, retry_after, blame }) => {
+            Ok(PostResult::Failed { error, retry_after, blame }) => {
                 (error, blame, retry_after, "failed")
             }
             Err(panic) => {
@@ -413,7 +413,7 @@ impl Worker<'_> {
         }
         let mut shown = self.webhook.shown.lock();
         let (at, error) = (self.webhook.clock.wall(), Arc::clone(error));
-        shown.failures.push(Failure { at, events, attempts, error });
+        shown.failures.push(FailedRequest { at, events, attempts, error });
         let excess = shown.failures.len().saturating_sub(FAILURES_SHOWN);
         shown.failures.drain(..excess);
     }
@@ -421,9 +421,9 @@ impl Worker<'_> {
     fn show(&self) {
         let mut shown = self.webhook.shown.lock();
         shown.state = match (self.health.is_down(), self.health.is_failing()) {
-            (true, _) => Condition::Down,
-            (false, true) => Condition::Failing,
-            (false, false) => Condition::Up,
+            (true, _) => ReceiverState::Down,
+            (false, true) => ReceiverState::Failing,
+            (false, false) => ReceiverState::Up,
         };
         shown.under_way = self.requests.len();
         shown.waiting = self.queue.waiting_events() + self.again;

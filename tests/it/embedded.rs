@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use presence_hub::presence::{Platform, State};
 use presence_hub::store::{
-    Among, Cursor, Damaged, Dead, EmbeddedStore, Held, LogEntry, OpenFault, Outbox, Part, Progress,
-    Save, Store, StoreError,
+    Among, Cursor, Damaged, Dead, EmbeddedStore, HeldUser, HistoryPart, LogEntry, OpenFault,
+    Outbox, Progress, Save, Store, StoreError,
 };
 use rusqlite::Connection;
 use serde_json::json;
@@ -61,7 +61,7 @@ async fn commits_survive_a_restart() {
     let log = store.log(None, 10).await.expect("the log");
     let (revision, totals) =
         (port.load(&id("ana")).await.expect("one").revision, port.totals().await);
-    let held = Held {
+    let held = HeldUser {
         user: id("bo"),
         from: log[1].cursor,
         refused: EPOCH,
@@ -249,7 +249,7 @@ async fn flipped_bits_are_detected_by_checksums() {
     let loaded = Store::load(&store, &id("user-1")).await;
     assert!(matches!(loaded, Err(StoreError::Damaged { .. })), "{loaded:?}");
     for entries in
-        [store.history(&id("user-1"), Part::Before(None), 1).await, store.log(None, 1).await]
+        [store.history(&id("user-1"), HistoryPart::Before(None), 1).await, store.log(None, 1).await]
     {
         let entries: Vec<LogEntry> = entries.expect("a log that can be read");
         assert_eq!(entries[0].event, Err(Damaged), "the entry keeps its place");

@@ -12,11 +12,11 @@ use parking_lot::Mutex;
 use presence_hub::bus::{Bus, LocalBus};
 use presence_hub::clock::Clock;
 use presence_hub::config::{AtStart, Config, DEFAULT, Settings, StoreKind};
-use presence_hub::http::{self, AppState, Face, Tencent};
+use presence_hub::http::{self, AppState, Face, TencentApplication};
 use presence_hub::hub::{Hub, WriteHalf, run_deadlines};
 use presence_hub::presence::{Cause, Record, State, Status, Timestamp, Transition, UserId};
 use presence_hub::session::Sessions;
-use presence_hub::store::{Cursor, MemoryStore, Part, Retention, Store};
+use presence_hub::store::{Cursor, HistoryPart, MemoryStore, Retention, Store};
 use presence_hub::webhook::{HttpTransport, Webhook};
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
@@ -104,7 +104,7 @@ impl Lab {
     }
 
     /// Serves HTTP with the compatible API of a Tencent Cloud IM application.
-    pub(crate) fn answer_http(&self, tencent: Tencent) -> SocketAddr {
+    pub(crate) fn answer_http(&self, tencent: TencentApplication) -> SocketAddr {
         self.serve_http(|settings| settings.tencent = Some(tencent)).0
     }
 
@@ -224,7 +224,7 @@ impl Lab {
 
     /// The transitions of one user.
     pub(crate) async fn log(&self, user: &str) -> Vec<Transition> {
-        let all = Part::After(Cursor::default());
+        let all = HistoryPart::After(Cursor::default());
         let entries = self.store.history(&id(user), all, usize::MAX).await.expect("the log");
         entries.iter().map(|entry| entry.transition().expect("a transition")).collect()
     }

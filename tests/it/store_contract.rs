@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use presence_hub::presence::{Due, Platform, Record, Sign, State, Timestamp, Transition, UserId};
+use presence_hub::presence::{
+    Due, Platform, Record, SignOfLife, State, Timestamp, Transition, UserId,
+};
 use presence_hub::store::{
     Commit, Cursor, EmbeddedStore, LOG_ENTRIES_MAX, LogEntry, MemoryStore, Outbox, Retention,
     Revision, Store, StoreError, Totals,
@@ -88,8 +90,8 @@ fn memory() -> Made {
 }
 
 /// A sign of life at the epoch.
-pub(crate) fn present() -> Sign {
-    Sign { boot: "a".into(), up_ms: 0, wall: EPOCH, now: EPOCH, stalls: Arc::default() }
+pub(crate) fn present() -> SignOfLife {
+    SignOfLife { boot: "a".into(), up_ms: 0, wall: EPOCH, now: EPOCH, stalls: Arc::default() }
 }
 
 fn embedded() -> Made {

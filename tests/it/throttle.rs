@@ -6,7 +6,7 @@ use std::time::Duration;
 use presence_hub::http::TrustedProxies;
 use presence_hub::hub::Unavailable;
 use presence_hub::store::StoreError;
-use presence_hub::throttle::{KeyedThrottle, Lines, Throttle};
+use presence_hub::throttle::{KeyedThrottle, LineLimits, Throttle};
 use serde_json::json;
 use tokio::time::{advance, pause, resume, sleep};
 
@@ -15,7 +15,7 @@ use crate::support::http;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
-const LINES: Lines = Lines { of_each: 2, of_all: 5, within: MINUTE };
+const LINES: LineLimits = LineLimits { of_each: 2, of_all: 5, within: MINUTE };
 
 #[test]
 fn second_line_within_a_minute_is_suppressed_and_counted_in_the_next() {
@@ -54,9 +54,9 @@ fn lines_are_limited_per_key_and_in_total() {
 
 #[test]
 fn memory_is_bounded_for_a_million_keys() {
-    let throttle = KeyedThrottle::new(Lines::EACH_ONCE);
+    let throttle = KeyedThrottle::new(LineLimits::EACH_ONCE);
     let admitted = (0..1_000_000).filter(|n| throttle.admit(*n, EPOCH).is_some()).count();
-    assert_eq!(admitted, Lines::EACH_ONCE.of_all as usize);
+    assert_eq!(admitted, LineLimits::EACH_ONCE.of_all as usize);
     let later = throttle.admit(0, EPOCH + MINUTE);
     assert_eq!(later, Some(1_000_000 - admitted as u64));
 }

@@ -14,9 +14,9 @@ use std::time::Duration;
 use presence_hub::clock::Clock;
 use presence_hub::presence::UserId;
 use presence_hub::store::{
-    Cursor, Dead, Held, LogEntry, MemoryStore, Outbox, Retention, Save, Store, Which,
+    Cursor, Dead, DeadSelection, HeldUser, LogEntry, MemoryStore, Outbox, Retention, Save, Store,
 };
-use presence_hub::webhook::{Condition, Format, HttpTransport, Settings, Webhook};
+use presence_hub::webhook::{Format, HttpTransport, ReceiverState, Settings, Webhook};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -229,7 +229,7 @@ async fn pending_events_are_shown_before_anything_is_posted() {
     let clock = Clock::system();
     let retention = Retention { log_ttl: Duration::from_secs(60), backlog_bytes_max: 1 << 20 };
     let store = Arc::new(MemoryStore::new(retention, clock.wall()));
-    let held = Held {
+    let held = HeldUser {
         user: "ana".parse().expect("a user"),
         from: Cursor(3),
         refused: clock.now(),
@@ -246,7 +246,7 @@ async fn pending_events_are_shown_before_anything_is_posted() {
     let shown = webhook.shown();
     assert_eq!(
         (shown.state, shown.scanned, shown.kept_after),
-        (Condition::Up, Cursor(5), Cursor(2))
+        (ReceiverState::Up, Cursor(5), Cursor(2))
     );
     assert_eq!((shown.held, shown.pending), (1, 0), "the log has nothing of ana's");
 }
@@ -279,7 +279,7 @@ async fn every_put_back_letter_is_posted_once() {
     });
     let save = Save { dead: dead.collect(), ..Save::default() };
     store.save(save).await.expect("to save");
-    store.put_back(Which::All).await.expect("to put back");
+    store.put_back(DeadSelection::All).await.expect("to put back");
 
     let receiver = Receiver::start(|_| Act::Take(200)).await;
     let settings = settings(receiver.url().parse().expect("a URL"));

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Clock;
 use crate::presence::{Timestamp, UserId};
-use crate::throttle::Lines;
+use crate::throttle::LineLimits;
 
 /// The log target, for filters.
 pub(super) const TARGET: &str = "audit";
@@ -21,8 +21,8 @@ const STRANGERS_MAX: usize = 200;
 /// The longest text in an entry: paths and messages may be longer.
 const TEXT_BYTES_MAX: usize = 512;
 /// The rate limit on audit entries about wrong keys.
-pub(in crate::http) const WRONG_KEYS_LOGGED: Lines =
-    Lines { of_each: 5, of_all: 100, within: Duration::from_secs(60) };
+pub(in crate::http) const WRONG_KEYS_LOGGED: LineLimits =
+    LineLimits { of_each: 5, of_all: 100, within: Duration::from_secs(60) };
 
 /// An action to audit, done or attempted.
 #[derive(Clone, Copy)]
@@ -43,11 +43,11 @@ impl AuditAction<'_> {
 /// The latest entries of the audit log.
 pub(crate) struct AuditLog {
     clock: Clock,
-    kept: Mutex<Kept>,
+    kept: Mutex<Entries>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct Entries {
     /// The number of the latest entry; orders the entries of both lists.
     serial: u64,
     callers: VecDeque<(u64, Entry)>,
@@ -81,7 +81,7 @@ pub(crate) struct Entry {
 
 impl AuditLog {
     pub(crate) const fn new(clock: Clock) -> Self {
-        let kept = Kept { serial: 0, callers: VecDeque::new(), strangers: VecDeque::new() };
+        let kept = Entries { serial: 0, callers: VecDeque::new(), strangers: VecDeque::new() };
         Self { clock, kept: Mutex::new(kept) }
     }
 

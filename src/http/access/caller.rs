@@ -14,12 +14,12 @@ pub(crate) struct Caller {
     pub(crate) bearer: Bearer,
     pub(crate) address: IpAddr,
     /// The login at the dashboard; `None` for a key in a header.
-    pub(super) login: Option<Login>,
+    pub(super) login: Option<LoginCookie>,
     pub(crate) audit_log: Arc<AuditLog>,
 }
 
 #[derive(Clone)]
-pub(super) struct Login {
+pub(super) struct LoginCookie {
     pub(super) id: String,
     pub(super) expires: Timestamp,
 }

@@ -7,7 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 
-use super::caller::{Caller, Login};
+use super::caller::{Caller, LoginCookie};
 use super::cookie::cookies;
 use crate::auth::{Bearer, Role};
 use crate::http::net::forwarded::Client;
@@ -101,7 +101,7 @@ impl AppState {
     pub(crate) fn logged_in(&self, id: &str, address: IpAddr) -> Option<Caller> {
         let login = self.logins.find(id, self.hub.clock().now())?;
         let bearer = self.settings().keys.known(login.key)?;
-        let login = Some(Login { id: id.to_owned(), expires: login.expires });
+        let login = Some(LoginCookie { id: id.to_owned(), expires: login.expires });
         Some(Caller { bearer, address, login, audit_log: Arc::clone(&self.audit_log) })
     }
 

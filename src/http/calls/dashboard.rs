@@ -38,14 +38,14 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
 /// A key to log in with.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct LoginRequest {
+pub(crate) struct DashboardLoginRequest {
     /// One of `auth.admin_keys` or `auth.viewer_keys`.
     key: String,
 }
 
 /// The caller's role and key.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct Identity {
+pub(crate) struct CallerIdentity {
     /// `viewer`, `api` or `admin`.
     role: &'static str,
     /// When the login ends; null for a key in a header.
@@ -79,9 +79,9 @@ impl FromRequestParts<Arc<AppState>> for ClientInfo {
     operation_id = "logIn",
     tag = "dashboard",
     security(()),
-    request_body = LoginRequest,
+    request_body = DashboardLoginRequest,
     responses(
-        (status = 200, description = "The caller; sets the cookie for further requests.", body = Identity),
+        (status = 200, description = "The caller; sets the cookie for further requests.", body = CallerIdentity),
         (status = 429, description = "Too many wrong keys from this address.", body = ProblemBody),
         Refusals,
         BodyRefusals,
@@ -90,7 +90,7 @@ impl FromRequestParts<Arc<AppState>> for ClientInfo {
 pub(crate) async fn log_in(
     State(app): State<Arc<AppState>>,
     client: ClientInfo,
-    JsonBody(LoginRequest { key }): JsonBody<LoginRequest, LOGIN_BYTES_MAX>,
+    JsonBody(DashboardLoginRequest { key }): JsonBody<DashboardLoginRequest, LOGIN_BYTES_MAX>,
 ) -> Result<Response, Problem> {
     let (address, now) = (client.address, app.hub.clock().now());
     let limit_key = limit_key(address);
@@ -112,7 +112,8 @@ pub(crate) async fn log_in(
     let id = app.logins.begin(bearer.mark, now);
     caller.audit(&AuditAction::of("log in"), Ok("for 8 hours"));
     let expires = Some(app.hub.clock().wall() + LOGIN_TTL);
-    let identity = Identity { role: bearer.role.name(), expires, key: bearer.mark.to_string() };
+    let identity =
+        CallerIdentity { role: bearer.role.name(), expires, key: bearer.mark.to_string() };
     Ok((set_cookie(&app.cookie, &id, LOGIN_TTL.as_secs(), client.is_secure), Json(identity))
         .into_response())
 }
@@ -124,19 +125,19 @@ pub(crate) async fn log_in(
     operation_id = "getLogin",
     tag = "dashboard",
     responses(
-        (status = 200, description = "The caller.", body = Identity),
+        (status = 200, description = "The caller.", body = CallerIdentity),
         Refusals,
     ),
 )]
 pub(crate) async fn who(
     State(app): State<Arc<AppState>>,
     MayRead(caller): MayRead,
-) -> Json<Identity> {
+) -> Json<CallerIdentity> {
     let clock = app.hub.clock();
     // The login has its end on the steady clock.
     let expires = caller.expires().map(|at| clock.wall() + (at - clock.now()));
     let bearer = caller.bearer;
-    Json(Identity { role: bearer.role.name(), expires, key: bearer.mark.to_string() })
+    Json(CallerIdentity { role: bearer.role.name(), expires, key: bearer.mark.to_string() })
 }
 
 /// `DELETE /v1/admin/session`: logs out. It needs no `X-Presence-Hub` header: forms cannot send

@@ -97,7 +97,7 @@ pub(crate) async fn sessions(
     _: MayRead,
     QueryParams(request): QueryParams<SessionsRequest>,
 ) -> Result<Response, Problem> {
-    let mut found = Found::new(&request);
+    let mut found = SessionsFound::new(&request);
     if let Some(user) = &request.user {
         look_up(&app.hub, &mut found, user).await?;
     } else {
@@ -114,7 +114,7 @@ pub(crate) async fn sessions(
 }
 
 /// Adds one user's matching sessions.
-async fn look_up(hub: &Hub, found: &mut Found<'_>, user: &UserId) -> Result<(), Problem> {
+async fn look_up(hub: &Hub, found: &mut SessionsFound<'_>, user: &UserId) -> Result<(), Problem> {
     match hub.record(user).await {
         Err(error) if error.is_damage() => found.damaged.push(user.clone()),
         record => found.look_at(user.clone(), &record?),
@@ -123,7 +123,7 @@ async fn look_up(hub: &Hub, found: &mut Found<'_>, user: &UserId) -> Result<(), 
 }
 
 /// Scans users from the request's cursor until the page is full.
-async fn search(hub: &Hub, found: &mut Found<'_>, mut among: Among) -> Result<(), Problem> {
+async fn search(hub: &Hub, found: &mut SessionsFound<'_>, mut among: Among) -> Result<(), Problem> {
     if let Some(PageToken { user, .. }) = found.request.cursor.clone() {
         look_up(hub, found, &user).await?;
         among.after = Some(user);
@@ -155,14 +155,14 @@ async fn search(hub: &Hub, found: &mut Found<'_>, mut among: Among) -> Result<()
 }
 
 /// The sessions of a page.
-struct Found<'a> {
+struct SessionsFound<'a> {
     request: &'a SessionsRequest,
     sessions: Vec<(UserId, Arc<Record>, usize)>,
     next: Option<PageToken<SESSIONS>>,
     damaged: Vec<UserId>,
 }
 
-impl<'a> Found<'a> {
+impl<'a> SessionsFound<'a> {
     const fn new(request: &'a SessionsRequest) -> Self {
         Self { request, sessions: Vec::new(), next: None, damaged: Vec::new() }
     }

@@ -21,8 +21,8 @@ use crate::http::problem::{Problem, ProblemBody};
 use crate::http::state::AppState;
 use crate::http::undelivered::Undelivered;
 use crate::presence::Timestamp;
-use crate::store::{Cursor, Dead, Event, Which};
-use crate::webhook::{Format, Outcome, Shown};
+use crate::store::{Cursor, Dead, DeadSelection, Event};
+use crate::webhook::{DeliveryState, Format, PostResult};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
@@ -80,7 +80,7 @@ pub(crate) struct WebhookState {
     format: Option<&'static str>,
     /// `state` (`off`, `up`, `failing`, `down`), requests `under_way`, events `waiting` for a retry,
     /// users `held`, `last_success`, and the last `failures`.
-    delivery: Shown,
+    delivery: DeliveryState,
     backlog: BacklogState,
     /// Dead letters that were neither retried nor dropped.
     dead_waiting: u64,
@@ -132,14 +132,14 @@ pub(crate) async fn test(
     let outcome = outcome
         .ok_or_else(|| Problem::conflict("off", "no webhook is configured: set webhook.url"));
     let what = outcome.as_ref().map(|outcome| match outcome {
-        Outcome::Accepted => "accepted",
-        Outcome::Refused { .. } | Outcome::Failed { .. } => "not accepted",
+        PostResult::Accepted => "accepted",
+        PostResult::Refused { .. } | PostResult::Failed { .. } => "not accepted",
     });
     caller.audit(&AuditAction::of("test the webhook"), what);
     let outcome = outcome?;
     let error = match outcome {
-        Outcome::Accepted => None,
-        Outcome::Refused { error, .. } | Outcome::Failed { error, .. } => Some(error),
+        PostResult::Accepted => None,
+        PostResult::Refused { error, .. } | PostResult::Failed { error, .. } => Some(error),
     };
     Ok(Json(Tested { accepted: error.is_none(), error }))
 }
@@ -217,7 +217,7 @@ pub(crate) struct DeadLetterSelection {
     all: bool,
 }
 
-impl TryFrom<DeadLetterSelection> for Which {
+impl TryFrom<DeadLetterSelection> for DeadSelection {
     type Error = Problem;
 
     fn try_from(DeadLetterSelection { ids, all }: DeadLetterSelection) -> Result<Self, Problem> {

@@ -18,16 +18,16 @@ const SCANNED_PER_LOCK: usize = 10_000;
 pub(crate) struct Addresses(Mutex<BTreeMap<IpAddr, u64>>);
 
 /// A guard: its WebSocket is counted until this is dropped.
-pub(crate) struct Counted {
+pub(crate) struct CountedSocket {
     addresses: Arc<Addresses>,
     address: IpAddr,
 }
 
 impl Addresses {
     /// Counts a WebSocket of an address.
-    pub(crate) fn count(self: &Arc<Self>, address: IpAddr) -> Counted {
+    pub(crate) fn count(self: &Arc<Self>, address: IpAddr) -> CountedSocket {
         *self.0.lock().entry(address).or_default() += 1;
-        Counted { addresses: Arc::clone(self), address }
+        CountedSocket { addresses: Arc::clone(self), address }
     }
 
     /// The addresses with the most WebSockets, in descending order, and the number of addresses.
@@ -57,7 +57,7 @@ impl Addresses {
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedSocket {
     fn drop(&mut self) {
         let mut addresses = self.addresses.0.lock();
         if let Some(connections) = addresses.get_mut(&self.address) {

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
-use super::peer::{Held, Peer};
+use super::peer::{Peer, SocketPermit};
 use crate::http::state::AppState;
 
 /// The kernel's queue of connections that are not accepted yet.
@@ -93,7 +93,7 @@ pub async fn serve(listener: Arc<Listener>, app: Arc<AppState>, router: Router) 
             app.hub.metrics().accept_errors.inc();
             continue;
         };
-        let held = Held(Arc::new(permit));
+        let held = SocketPermit(Arc::new(permit));
         // With Nagle's algorithm, a small frame could wait for the previous acknowledgement.
         stream.set_nodelay(true).ok();
         let (router, tls) = (router.clone(), listener.tls.clone());
@@ -128,7 +128,7 @@ struct Timeouts {
 }
 
 /// Serves the requests of one connection, until it ends or is upgraded.
-async fn answer<S>(stream: S, router: Router, peer: Peer, held: Held, timeouts: Timeouts)
+async fn answer<S>(stream: S, router: Router, peer: Peer, held: SocketPermit, timeouts: Timeouts)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

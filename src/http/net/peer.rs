@@ -16,7 +16,7 @@ pub(crate) struct Peer {
 /// The connection's socket permit. The connection and the actor that takes it over both hold it, so
 /// it is released when both have ended.
 #[derive(Clone)]
-pub(crate) struct Held(
+pub(crate) struct SocketPermit(
     #[expect(dead_code, reason = "its drop releases the permit")]
     pub(crate)  Arc<OwnedSemaphorePermit>,
 );

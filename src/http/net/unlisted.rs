@@ -8,10 +8,11 @@ use parking_lot::Mutex;
 
 use super::forwarded::{Client, TrustedProxies};
 use crate::presence::Timestamp;
-use crate::throttle::{KeyedThrottle, Lines};
+use crate::throttle::{KeyedThrottle, LineLimits};
 
 /// One warning per address and hour, 20 in all: anybody can send a proxy's headers.
-const WARNINGS: Lines = Lines { within: Duration::from_secs(3600), ..Lines::EACH_ONCE };
+const WARNINGS: LineLimits =
+    LineLimits { within: Duration::from_secs(3600), ..LineLimits::EACH_ONCE };
 /// Refused connections of one address, within [`REFUSED_WITHIN`], that cause a warning.
 const REFUSED_OFTEN: u32 = 50;
 /// The time in which refused connections are counted.

@@ -19,7 +19,7 @@ use super::forwarded::Client;
 use super::header_list::{has, items};
 use super::limit_key::limit_key;
 use super::origin::OriginRule;
-use super::peer::Held;
+use super::peer::SocketPermit;
 use crate::http::problem::Problem;
 use crate::http::state::AppState;
 use crate::hub::{RefusalReason, WriteHalf};
@@ -38,7 +38,7 @@ const SUBPROTOCOLS: &str = "sec-websocket-protocol";
 pub(crate) async fn upgrade(
     State(app): State<Arc<AppState>>,
     Extension(client): Extension<Client>,
-    Extension(held): Extension<Held>,
+    Extension(held): Extension<SocketPermit>,
     mut request: Request,
 ) -> Result<Response, Problem> {
     check_headers(request.headers())?;

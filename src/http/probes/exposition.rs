@@ -12,12 +12,12 @@ const OPEN_METRICS: &str = "application/openmetrics-text";
 
 /// A format of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
+pub(crate) enum MetricsFormat {
     Text,
     OpenMetrics,
 }
 
-impl Format {
+impl MetricsFormat {
     /// OpenMetrics if `Accept` names it, and does not prefer text; otherwise text.
     pub(crate) fn wanted(headers: &HeaderMap) -> Self {
         let weight = |media_type| weight(headers, header::ACCEPT.as_str(), media_type);

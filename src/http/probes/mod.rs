@@ -12,7 +12,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 
-use self::exposition::Format;
+use self::exposition::MetricsFormat;
 use self::process::Process;
 use crate::http::access::MayRead;
 use crate::http::net::forwarded::is_forwarded;
@@ -71,7 +71,7 @@ async fn render(State(app): State<Arc<AppState>>, headers: HeaderMap) -> Result<
     let hub = app.hub.metrics().render(&totals);
     let webhook = metrics.render();
     let process = Process::measure(&app).await.render(&app);
-    let format = Format::wanted(&headers);
+    let format = MetricsFormat::wanted(&headers);
     let headers =
         [(header::CONTENT_TYPE, format.content_type()), (header::VARY, header::ACCEPT.as_str())];
     Ok((headers, format.write(&format!("{hub}{webhook}{process}"))).into_response())

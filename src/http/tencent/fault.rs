@@ -4,7 +4,7 @@ use crate::auth::UserSigFault;
 
 /// An error of the compatible API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum CallFault {
     #[error("unknown command, or invalid URL parameters")]
     Url,
     #[error("the request is too large, or took too long to arrive")]
@@ -31,7 +31,7 @@ pub(super) enum Fault {
     KickFailed,
 }
 
-impl Fault {
+impl CallFault {
     /// The code that Tencent documents for this error.
     pub(super) const fn code(self) -> u32 {
         match self {

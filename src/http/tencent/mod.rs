@@ -16,8 +16,8 @@ use futures::future::try_join_all;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use self::application::{Command, Tencent};
-use self::fault::Fault;
+use self::application::{Call, TencentApplication};
+use self::fault::CallFault;
 use super::access::audit::AuditAction;
 use super::calls::users::end_terminals;
 use super::extract::{BODY_BYTES_MAX, read_body};
@@ -34,7 +34,7 @@ const DAMAGED_ACCOUNT: u32 = 90994;
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Reply {
+struct CallReply {
     action_status: &'static str,
     error_info: String,
     error_code: u32,
@@ -58,14 +58,14 @@ struct Account {
     /// The same as `status`; its name in the older `querystate`.
     state: UserState,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    detail: Vec<Device>,
+    detail: Vec<TerminalReply>,
     #[serde(skip_serializing_if = "Option::is_none")]
     custom_status: Option<Arc<str>>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Device {
+struct TerminalReply {
     platform: &'static str,
     status: UserState,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,7 +74,7 @@ struct Device {
 
 /// The optional parts of a query's answer.
 #[derive(Clone, Copy)]
-struct Wanted {
+struct QueryOptions {
     detail: bool,
     instid: bool,
     custom: bool,
@@ -91,9 +91,9 @@ async fn call(State(app): State<Arc<AppState>>, request: Request) -> Response {
     let answer = answer(&app, tencent, request).await;
     let reply = match answer {
         Ok(result) => {
-            Reply { action_status: "OK", error_info: String::new(), error_code: 0, result }
+            CallReply { action_status: "OK", error_info: String::new(), error_code: 0, result }
         }
-        Err(fault) => Reply {
+        Err(fault) => CallReply {
             action_status: "FAIL",
             error_info: fault.to_string(),
             error_code: fault.code(),
@@ -105,24 +105,29 @@ async fn call(State(app): State<Arc<AppState>>, request: Request) -> Response {
 
 async fn answer(
     app: &AppState,
-    tencent: &Tencent,
+    tencent: &TencentApplication,
     request: Request,
-) -> Result<Option<QueryReply>, Fault> {
-    let command = Command::of(&request)?;
+) -> Result<Option<QueryReply>, CallFault> {
+    let command = Call::of(&request)?;
     let administrator = tencent.authenticate(command, request.uri(), app.hub.clock().wall())?;
-    let body = read_body(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| Fault::Request)?;
+    let body =
+        read_body(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| CallFault::Request)?;
     match command {
-        Command::Query => query(app, tencent, &body).await.map(Some),
-        Command::Kick => kick(app, &administrator, &body).await.map(|()| None),
+        Call::Query => query(app, tencent, &body).await.map(Some),
+        Call::Kick => kick(app, &administrator, &body).await.map(|()| None),
     }
 }
 
 /// `openim/query_online_status`: the states of users.
-async fn query(app: &AppState, tencent: &Tencent, body: &Bytes) -> Result<QueryReply, Fault> {
-    let body: Map<String, Value> = serde_json::from_slice(body).map_err(|_| Fault::Json)?;
+async fn query(
+    app: &AppState,
+    tencent: &TencentApplication,
+    body: &Bytes,
+) -> Result<QueryReply, CallFault> {
+    let body: Map<String, Value> = serde_json::from_slice(body).map_err(|_| CallFault::Json)?;
     let accounts = accounts(&body)?;
     let is_set = |flag: &str| body.get(flag).is_some_and(|value| *value == 1);
-    let wanted = Wanted {
+    let wanted = QueryOptions {
         detail: is_set("IsNeedDetail"),
         instid: is_set("IsReturnInstid"),
         custom: is_set("IsReturnCustomStatus"),
@@ -136,7 +141,7 @@ async fn query(app: &AppState, tencent: &Tencent, body: &Bytes) -> Result<QueryR
     });
     let records = try_join_all(records).await.map_err(|error| {
         app.hub.store_failed("HTTP request refused: store unavailable", &error, None);
-        Fault::QueryFailed
+        CallFault::QueryFailed
     })?;
     let mut reply = QueryReply { query_result: Vec::new(), error_list: Vec::new() };
     for (account, record) in accounts.into_iter().zip(records) {
@@ -156,31 +161,32 @@ async fn query(app: &AppState, tencent: &Tencent, body: &Bytes) -> Result<QueryR
 }
 
 /// The accounts in `To_Account`.
-fn accounts(body: &Map<String, Value>) -> Result<Vec<&str>, Fault> {
+fn accounts(body: &Map<String, Value>) -> Result<Vec<&str>, CallFault> {
     let named = match body.get("To_Account") {
-        None | Some(Value::Null) => return Err(Fault::Json),
-        Some(named) => named.as_array().ok_or(Fault::NotStrings)?,
+        None | Some(Value::Null) => return Err(CallFault::Json),
+        Some(named) => named.as_array().ok_or(CallFault::NotStrings)?,
     };
     match named.len() {
-        0 => Err(Fault::Json),
+        0 => Err(CallFault::Json),
         1..=ACCOUNTS_MAX => {
             let texts = named.iter().map(Value::as_str);
-            texts.collect::<Option<_>>().ok_or(Fault::NotStrings)
+            texts.collect::<Option<_>>().ok_or(CallFault::NotStrings)
         }
-        _ => Err(Fault::TooMany),
+        _ => Err(CallFault::TooMany),
     }
 }
 
 /// `im_open_login_svc/kick`: ends all of a user's terminals and revokes the tokens (L9). An unknown
 /// user may have tokens too, so this is not an error.
-async fn kick(app: &AppState, administrator: &str, body: &Bytes) -> Result<(), Fault> {
-    let body: Map<String, Value> = serde_json::from_slice(body).map_err(|_| Fault::Parameters)?;
+async fn kick(app: &AppState, administrator: &str, body: &Bytes) -> Result<(), CallFault> {
+    let body: Map<String, Value> =
+        serde_json::from_slice(body).map_err(|_| CallFault::Parameters)?;
     // `UserID` was once called `Identifier`.
     let user = ["UserID", "Identifier"].into_iter().find_map(|field| body.get(field)?.as_str());
-    let user = user.and_then(|user| user.parse().ok()).ok_or(Fault::Parameters)?;
+    let user = user.and_then(|user| user.parse().ok()).ok_or(CallFault::Parameters)?;
     let everything = Target::default();
     let ended = end_terminals(&app.hub, &user, everything, None).await;
-    let (kicked, _) = ended.map_err(|_| Fault::KickFailed)?;
+    let (kicked, _) = ended.map_err(|_| CallFault::KickFailed)?;
     let what = format!("everything: {} ended, tokens revoked", kicked.len());
     let audited = AuditAction { action: "kick", whom: Some(&user), why: None };
     app.audit_log.audit_administrator(administrator, &audited, &what);
@@ -188,20 +194,20 @@ async fn kick(app: &AppState, administrator: &str, body: &Bytes) -> Result<(), F
 }
 
 impl Account {
-    fn new(account: &str, record: &Record, wanted: Wanted) -> Self {
+    fn new(account: &str, record: &Record, wanted: QueryOptions) -> Self {
         let terminals = record.terminals.iter().filter(|_| wanted.detail);
         Self {
             to_account: account.to_owned(),
             status: record.state(),
             state: record.state(),
-            detail: terminals.map(|terminal| Device::new(terminal, wanted)).collect(),
+            detail: terminals.map(|terminal| TerminalReply::new(terminal, wanted)).collect(),
             custom_status: wanted.custom.then(|| record.custom.clone().unwrap_or_default()),
         }
     }
 }
 
-impl Device {
-    fn new(terminal: &Terminal, wanted: Wanted) -> Self {
+impl TerminalReply {
+    fn new(terminal: &Terminal, wanted: QueryOptions) -> Self {
         Self {
             platform: platform_name(terminal.platform),
             status: terminal.state(),

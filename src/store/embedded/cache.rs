@@ -19,27 +19,27 @@ const STRIPES: usize = 256;
 /// The records used last, as the database has them. Unknown users are cached too.
 #[derive(Debug)]
 pub(super) struct Cache {
-    entries: Entries<UserId, Kept>,
+    entries: Entries<UserId, CachedRecord>,
     /// Counts the commits in each stripe.
     stripes: Vec<Mutex<u64>>,
     hasher: RandomState,
 }
 
 #[derive(Debug, Clone)]
-struct Kept {
+struct CachedRecord {
     stored: Stored,
     bytes: u32,
 }
 
 /// How many commits a stripe had seen when a read began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark(u64);
+pub(super) struct CommitsSeen(u64);
 
 impl Cache {
     pub(super) fn new() -> Self {
         let entries = Entries::builder()
             .max_capacity(BYTES_MAX)
-            .weigher(|_, kept: &Kept| kept.bytes)
+            .weigher(|_, kept: &CachedRecord| kept.bytes)
             .eviction_policy(EvictionPolicy::lru())
             .build();
         let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
@@ -51,12 +51,12 @@ impl Cache {
     }
 
     /// Call this before a record is read from the database.
-    pub(super) fn mark(&self, user: &UserId) -> Mark {
-        Mark(*self.stripe(user).lock())
+    pub(super) fn mark(&self, user: &UserId) -> CommitsSeen {
+        CommitsSeen(*self.stripe(user).lock())
     }
 
     /// Caches what was read, unless a commit may have overtaken the read.
-    pub(super) fn fill(&self, user: &UserId, read: &Stored, bytes: usize, mark: Mark) {
+    pub(super) fn fill(&self, user: &UserId, read: &Stored, bytes: usize, mark: CommitsSeen) {
         let commits = self.stripe(user).lock();
         if *commits == mark.0 {
             self.keep(user, read.clone(), bytes);
@@ -79,7 +79,7 @@ impl Cache {
 
     fn keep(&self, user: &UserId, stored: Stored, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(ENTRY_BYTES);
-        self.entries.insert(user.clone(), Kept { stored, bytes });
+        self.entries.insert(user.clone(), CachedRecord { stored, bytes });
     }
 
     fn stripe(&self, user: &UserId) -> &Mutex<u64> {

@@ -32,13 +32,13 @@ const PAUSE_SYNCED: Duration = Duration::from_millis(50);
 const ROOM_BYTES: u64 = 128 * 1024;
 
 /// The disk below the database.
-pub(super) struct Disk {
+pub(super) struct StoreDisk {
     /// The database and its write-ahead log.
     files: [Watched; 2],
     wal_path: PathBuf,
     /// Our own handle of the write-ahead log. SQLite keeps no locks on that file, so closing it drops none.
     wal: File,
-    condition: Mutex<Condition>,
+    condition: Mutex<DiskCondition>,
     /// Says how much was written during this boot of the machine.
     marker: Marker,
     syncs: Arc<Syncs>,
@@ -57,7 +57,7 @@ pub(super) enum Access {
 
 /// Whether the disk can be written and read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Condition {
+enum DiskCondition {
     /// What failed the last time; the next time it may not. One that works proves nothing about the other.
     Open { failing: [Option<StoreError>; 2] },
     /// Nothing more is written, for it could not be relied on.
@@ -66,12 +66,12 @@ enum Condition {
 
 /// What the sync thread is asked for.
 struct Syncs {
-    wanted: Mutex<Wanted>,
+    wanted: Mutex<SyncRequests>,
     asked: Condvar,
 }
 
 #[derive(Default)]
-struct Wanted {
+struct SyncRequests {
     /// Whether something was written since the last sync.
     is_dirty: bool,
     /// Who waits for a sync at once.
@@ -93,7 +93,7 @@ enum Harm {
     Truncated,
 }
 
-impl Disk {
+impl StoreDisk {
     /// Watches an open database that is at a revision; what is written is synced within `every`.
     pub(super) fn watch(
         database: &Path,
@@ -109,7 +109,7 @@ impl Disk {
             files: [Watched::new(database.to_owned())?, Watched::new(wal_path.clone())?],
             wal_path,
             wal,
-            condition: Mutex::new(Condition::Open { failing: [None, None] }),
+            condition: Mutex::new(DiskCondition::Open { failing: [None, None] }),
             marker,
             syncs: Arc::new(Syncs { wanted: Mutex::default(), asked: Condvar::new() }),
             checkpoints: Mutex::new(connection::open(database)?),
@@ -144,27 +144,27 @@ impl Disk {
     /// Whether both reads and writes are well.
     pub(super) fn condition(&self) -> Result<(), StoreError> {
         match &*self.condition.lock() {
-            Condition::Open { failing } => {
+            DiskCondition::Open { failing } => {
                 failing.iter().flatten().next().cloned().map_or(Ok(()), Err)
             }
-            Condition::Stopped(error) => Err(error.clone()),
+            DiskCondition::Stopped(error) => Err(error.clone()),
         }
     }
 
     /// Whether commits may be tried: after a failed write, not before a sign of life proved that they work.
     pub(super) fn takes_commits(&self) -> Result<(), StoreError> {
         match &*self.condition.lock() {
-            Condition::Open { failing } => {
+            DiskCondition::Open { failing } => {
                 failing[Access::Writes as usize].clone().map_or(Ok(()), Err)
             }
-            Condition::Stopped(error) => Err(error.clone()),
+            DiskCondition::Stopped(error) => Err(error.clone()),
         }
     }
 
     fn stopped(&self) -> Option<StoreError> {
         match &*self.condition.lock() {
-            Condition::Stopped(error) => Some(error.clone()),
-            Condition::Open { .. } => None,
+            DiskCondition::Stopped(error) => Some(error.clone()),
+            DiskCondition::Open { .. } => None,
         }
     }
 
@@ -178,7 +178,7 @@ impl Disk {
     }
 
     fn note(&self, access: Access, error: Option<StoreError>) {
-        if let Condition::Open { failing } = &mut *self.condition.lock() {
+        if let DiskCondition::Open { failing } = &mut *self.condition.lock() {
             failing[access as usize] = error;
         }
     }
@@ -186,9 +186,9 @@ impl Disk {
     fn stop(&self, cause: &str) -> StoreError {
         let error = StoreError::unavailable(&cause);
         let mut condition = self.condition.lock();
-        if !matches!(*condition, Condition::Stopped(_)) {
+        if !matches!(*condition, DiskCondition::Stopped(_)) {
             tracing::error!(%error, "the store takes nothing any more: start the hub again");
-            *condition = Condition::Stopped(error.clone());
+            *condition = DiskCondition::Stopped(error.clone());
         }
         error
     }
@@ -278,7 +278,7 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
+impl Drop for StoreDisk {
     fn drop(&mut self) {
         self.syncs.wanted.lock().is_over = true;
         self.syncs.asked.notify_one();
@@ -286,7 +286,7 @@ impl Drop for Disk {
 }
 
 /// Syncs what was written within `every`, and at once if a caller waits for the sync.
-fn keep_synced(disk: &Weak<Disk>, syncs: &Syncs, every: Duration) {
+fn keep_synced(disk: &Weak<StoreDisk>, syncs: &Syncs, every: Duration) {
     let mut wanted = syncs.wanted.lock();
     loop {
         while !wanted.is_dirty && wanted.now.is_empty() && !wanted.is_over {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use rusqlite::Result;
 use tokio::sync::oneshot;
 
-use super::transaction::{Draft, Transaction, Trimmed};
+use super::transaction::{EncodedCommit, Transaction, Trimmed};
 use super::view::View;
 use crate::presence::{self, Timestamp};
-use crate::store::{Save, StoreError, Stored, Which};
+use crate::store::{DeadSelection, Save, StoreError, Stored};
 
 /// Something to write.
 pub(super) trait Job: Send + 'static {
@@ -75,13 +75,13 @@ impl<J: Job> Queued for Pending<J> {
 }
 
 /// Stores a record and its events; answers whether it was at the expected revision.
-pub(super) struct Commit(pub(super) Draft);
+pub(super) struct WriteCommit(pub(super) EncodedCommit);
 
-impl Job for Commit {
+impl Job for WriteCommit {
     type Answer = Option<Stored>;
 
     fn run(&self, transaction: &mut Transaction<'_>) -> Result<Self::Answer> {
-        let Draft { record, due, .. } = &self.0;
+        let EncodedCommit { record, due, .. } = &self.0;
         let Some(revision) = transaction.commit(&self.0)? else { return Ok(None) };
         // An empty record is not kept.
         let stored = Stored { record: Arc::clone(record), due: *due, revision };
@@ -101,13 +101,13 @@ impl Job for Commit {
 }
 
 /// Notes that a hub lives; after a failed write, proves that writes work again.
-pub(super) struct Sign {
+pub(super) struct WriteSign {
     pub(super) node: String,
-    pub(super) sign: presence::Sign,
+    pub(super) sign: presence::SignOfLife,
     pub(super) proves: bool,
 }
 
-impl Job for Sign {
+impl Job for WriteSign {
     type Answer = ();
     const MAY_BE_UNDONE: bool = true;
 
@@ -165,7 +165,7 @@ impl Job for ClearProgress {
 }
 
 /// Puts dead letters back; answers how many.
-pub(super) struct PutBack(pub(super) Which);
+pub(super) struct PutBack(pub(super) DeadSelection);
 
 impl Job for PutBack {
     type Answer = u64;
@@ -176,7 +176,7 @@ impl Job for PutBack {
 }
 
 /// Drops dead letters; answers how many.
-pub(super) struct DropDead(pub(super) Which);
+pub(super) struct DropDead(pub(super) DeadSelection);
 
 impl Job for DropDead {
     type Answer = u64;

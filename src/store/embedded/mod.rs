@@ -36,20 +36,20 @@ use tokio::sync::watch;
 use self::disk::Access;
 pub use self::error::OpenFault;
 use self::job::{
-    ClearProgress, Commit as CommitJob, DropDead, Job, PutBack, Retire, SaveProgress,
-    Sign as SignJob, Trim, queued,
+    ClearProgress, DropDead, Job, PutBack, Retire, SaveProgress, Trim, WriteCommit, WriteSign,
+    queued,
 };
 use self::open::{Opened, open};
-use self::queries::Found;
+use self::queries::UserRow;
 use self::tail::Tail;
-use self::transaction::Draft;
+use self::transaction::EncodedCommit;
 use super::log::json;
 use super::rules::most_overdue;
 use super::{
-    Among, Backlog, Commit, Cursor, Dead, Listed, LogEntry, Outbox, Part, Progress, Retention,
-    Revision, Save, Store, StoreError, Stored, Totals, Which,
+    Among, Backlog, Commit, Cursor, Dead, DeadSelection, HistoryPart, Listed, LogEntry, Outbox,
+    Progress, Retention, Revision, Save, Store, StoreError, Stored, Totals,
 };
-use crate::presence::{NodeId, Sign, Timestamp, UserId};
+use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
 
 /// How many pieces of the log one call lets go, and how long other jobs have the writer in between.
 const TRIMS_MAX: usize = 100;
@@ -61,7 +61,7 @@ pub struct EmbeddedStore {
     parts: Opened,
     /// Whether each commit is synced before it is answered.
     syncs_each: bool,
-    lost: Mutex<Vec<(NodeId, Sign)>>,
+    lost: Mutex<Vec<(NodeId, SignOfLife)>>,
 }
 
 impl EmbeddedStore {
@@ -77,7 +77,7 @@ impl EmbeddedStore {
         directory: &Path,
         retention: Retention,
         sync: Duration,
-        present: &Sign,
+        present: &SignOfLife,
     ) -> Result<Self, OpenFault> {
         let parts = open(directory, retention, sync, present)?;
         let lost = Mutex::new(parts.lost.clone());
@@ -98,14 +98,14 @@ impl EmbeddedStore {
         self.parts.readers.ask(question).await
     }
 
-    async fn find(&self, user: &UserId) -> Result<Found, StoreError> {
+    async fn find(&self, user: &UserId) -> Result<UserRow, StoreError> {
         let cache = &self.parts.view.cache;
         if let Some(stored) = cache.get(user) {
-            return Ok(Found::Whole(stored, 0));
+            return Ok(UserRow::Whole(stored, 0));
         }
         let mark = cache.mark(user);
         let found = self.parts.readers.load(user).await?;
-        if let Found::Whole(stored, bytes) = &found {
+        if let UserRow::Whole(stored, bytes) = &found {
             cache.fill(user, stored, *bytes, mark);
         }
         Ok(found)
@@ -113,8 +113,8 @@ impl EmbeddedStore {
 
     async fn load(&self, user: &UserId) -> Result<Stored, StoreError> {
         match self.find(user).await? {
-            Found::Whole(stored, _) => Ok(stored),
-            Found::Damaged(remains) => {
+            UserRow::Whole(stored, _) => Ok(stored),
+            UserRow::Damaged(remains) => {
                 Err(StoreError::Damaged { revision: remains.revision, revoked: remains.revoked() })
             }
         }
@@ -129,17 +129,17 @@ impl EmbeddedStore {
         // A full disk may take a small commit now and then; only a sign of life proves that it is well.
         self.parts.disk.takes_commits()?;
         let (revision, before, replaces_damaged) = match self.find(user).await? {
-            Found::Whole(Stored { record, due, revision }, _) => {
+            UserRow::Whole(Stored { record, due, revision }, _) => {
                 (revision, (record.census(), due), false)
             }
-            Found::Damaged(remains) => (remains.revision, (remains.census(), remains.due), true),
+            UserRow::Damaged(remains) => (remains.revision, (remains.census(), remains.due), true),
         };
         if revision != expected {
             return Err(StoreError::Conflict);
         }
         let Commit { record, due, transitions, sync } = commit;
         let events = transitions.iter().map(|t| (t.at, LogEntry::encode(user, t)));
-        let draft = Draft {
+        let draft = EncodedCommit {
             user: user.clone(),
             expected,
             before,
@@ -149,7 +149,7 @@ impl EmbeddedStore {
             due,
             events: events.collect(),
         };
-        self.write(CommitJob(draft)).await?.ok_or(StoreError::Conflict)?;
+        self.write(WriteCommit(draft)).await?.ok_or(StoreError::Conflict)?;
         if sync || self.syncs_each {
             return self.parts.disk.sync_now().await;
         }
@@ -213,12 +213,12 @@ impl EmbeddedStore {
 
     /// Notes a sign of life, which proves that records can be read and written, or finds out that they
     /// cannot.
-    async fn note_sign(&self, node: NodeId, sign: Sign) -> Result<(), StoreError> {
+    async fn note_sign(&self, node: NodeId, sign: SignOfLife) -> Result<(), StoreError> {
         let disk = &self.parts.disk;
         let can_read = self.probe_reads().await;
         let has_room = disk.keep_room();
         let proves = disk.takes_commits().is_err();
-        self.write(SignJob { node: node.to_string(), sign, proves }).await?;
+        self.write(WriteSign { node: node.to_string(), sign, proves }).await?;
         has_room?;
         if proves {
             disk.recovered(Access::Writes);
@@ -304,7 +304,7 @@ impl Store for EmbeddedStore {
     fn history<'a>(
         &'a self,
         user: &'a UserId,
-        part: Part,
+        part: HistoryPart,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<LogEntry>, StoreError>> {
         let (user, view) = (user.clone(), Arc::clone(&self.parts.view));
@@ -320,11 +320,11 @@ impl Store for EmbeddedStore {
         self.trim_all(now).boxed()
     }
 
-    fn sign(&self, node: NodeId, sign: Sign) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn sign(&self, node: NodeId, sign: SignOfLife) -> BoxFuture<'_, Result<(), StoreError>> {
         self.note_sign(node, sign).boxed()
     }
 
-    fn lost(&self) -> BoxFuture<'_, Result<Vec<(NodeId, Sign)>, StoreError>> {
+    fn lost(&self) -> BoxFuture<'_, Result<Vec<(NodeId, SignOfLife)>, StoreError>> {
         ready(Ok(self.lost.lock().clone())).boxed()
     }
 
@@ -367,16 +367,16 @@ impl Outbox for EmbeddedStore {
         self.ask(notes::dead_waiting).boxed()
     }
 
-    fn put_back(&self, which: Which) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn put_back(&self, which: DeadSelection) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.write(PutBack(which)).boxed()
     }
 
-    fn drop_dead(&self, which: Which) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn drop_dead(&self, which: DeadSelection) -> BoxFuture<'_, Result<u64, StoreError>> {
         async move {
             let dropped = self.write(DropDead(which.clone())).await?;
             self.parts.view.damage.gone("dead", |cursor| match &which {
-                Which::These(these) => these.contains(&cursor),
-                Which::All => true,
+                DeadSelection::These(these) => these.contains(&cursor),
+                DeadSelection::All => true,
             });
             Ok(dropped)
         }

@@ -8,9 +8,9 @@ use serde_json::value::RawValue;
 
 use super::columns::{bytes, int, note_at, number, number_at, user_at, whole};
 use super::damage::Damage;
-use super::queries::{Found, each_record, log_before};
-use crate::presence::{NodeId, Sign, Timestamp};
-use crate::store::{Cursor, Damaged, Dead, Held, LogEntry, Progress};
+use super::queries::{UserRow, each_record, log_before};
+use crate::presence::{NodeId, SignOfLife, Timestamp};
+use crate::store::{Cursor, Damaged, Dead, HeldUser, LogEntry, Progress};
 
 /// The columns that [`dead_at`] reads.
 pub(super) const DEAD: &str = "cursor, user, event, at, attempts, last_error, crc";
@@ -18,10 +18,10 @@ pub(super) const DEAD: &str = "cursor, user, event, at, attempts, last_error, cr
 /// Every hub's last sign of life. A damaged sign counts as one of now, so that no session ends early.
 pub(super) fn signs(
     connection: &Connection,
-    present: &Sign,
+    present: &SignOfLife,
     damage: &Damage,
-) -> Result<Vec<(NodeId, Sign)>> {
-    let unknown = || Sign { boot: Box::default(), ..present.clone() };
+) -> Result<Vec<(NodeId, SignOfLife)>> {
+    let unknown = || SignOfLife { boot: Box::default(), ..present.clone() };
     let mut found = connection.prepare_cached("SELECT node, sign, crc FROM nodes")?;
     let mut rows = found.query(())?;
     let (mut signs, mut is_any_nameless) = (Vec::new(), false);
@@ -49,7 +49,7 @@ pub(super) fn signs(
 fn nodes_in_records(connection: &Connection) -> Result<HashSet<NodeId>> {
     let mut nodes = HashSet::new();
     each_record(connection, |found| {
-        if let Found::Whole(stored, _) = found {
+        if let UserRow::Whole(stored, _) = found {
             let terminals = &stored.record.terminals;
             nodes.extend(terminals.iter().map(|terminal| terminal.connection.node));
         }
@@ -72,7 +72,7 @@ pub(super) fn progress(
     let mut held = Vec::new();
     while let Some(row) = rows.next()? {
         let (user, is_whole) = user_at(row, 0)?;
-        let noted: Option<Held> = note_at(row, 1)?;
+        let noted: Option<HeldUser> = note_at(row, 1)?;
         if let Some(one) = noted.filter(|one| is_whole && one.user == user) {
             held.push(one);
             continue;
@@ -81,7 +81,14 @@ pub(super) fn progress(
         if is_whole {
             let from = Cursor(log_before(connection)?.0 + 1);
             let last_error = "what was noted of it is damaged".into();
-            held.push(Held { user, from, refused: latest, worked_ms: 0, attempts: 0, last_error });
+            held.push(HeldUser {
+                user,
+                from,
+                refused: latest,
+                worked_ms: 0,
+                attempts: 0,
+                last_error,
+            });
         }
     }
     let position = Cursor(number(position));
@@ -97,7 +104,7 @@ pub(super) fn progress_and_behind(
     let Some(mut progress) = progress(connection, latest, damage)? else { return Ok(None) };
     let sql = "SELECT count(*) FROM log WHERE user = ?1 AND cursor BETWEEN ?2 AND ?3";
     let mut counted = connection.prepare_cached(sql)?;
-    for Held { user, from, .. } in &progress.held {
+    for HeldUser { user, from, .. } in &progress.held {
         let part = (user.as_str(), int(from.0), int(progress.position.0));
         let count: i64 = counted.query_row(part, |row| row.get(0))?;
         let count = usize::try_from(count).unwrap_or_default();

@@ -10,7 +10,7 @@ use rusqlite::Result;
 
 use super::connection::{self, wal_of};
 use super::damage::Damage;
-use super::disk::Disk;
+use super::disk::StoreDisk;
 use super::error::{DATABASE, OpenFault};
 use super::job::Queued;
 use super::mark::{MARK, Marker};
@@ -22,7 +22,7 @@ use super::tail::Tail;
 use super::view::View;
 use super::writer::Writer;
 use super::{notes, queries};
-use crate::presence::{NodeId, Sign, Timestamp};
+use crate::presence::{NodeId, SignOfLife, Timestamp};
 use crate::store::Retention;
 
 /// The file that the process which has the directory open holds a lock on.
@@ -31,11 +31,11 @@ const LOCK: &str = "presence.lock";
 /// An open store's parts.
 pub(super) struct Opened {
     pub(super) view: Arc<View>,
-    pub(super) disk: Arc<Disk>,
+    pub(super) disk: Arc<StoreDisk>,
     pub(super) jobs: Giver<Box<dyn Queued>>,
     pub(super) readers: Arc<Readers>,
     /// The hubs that had signed before, with their last signs of life.
-    pub(super) lost: Vec<(NodeId, Sign)>,
+    pub(super) lost: Vec<(NodeId, SignOfLife)>,
     /// The latest time that an earlier run left.
     pub(super) latest: Timestamp,
     pub(super) runs: Runs,
@@ -48,7 +48,7 @@ pub(super) fn open(
     directory: &Path,
     retention: Retention,
     sync: Duration,
-    present: &Sign,
+    present: &SignOfLife,
 ) -> Result<Opened, OpenFault> {
     fs::create_dir_all(directory)?;
     let lock = Arc::new(lock(directory)?);
@@ -83,7 +83,7 @@ pub(super) fn open(
     let held = Arc::new(held.map(|held| (held.user, held.from)).collect());
     let due = queries::first_due(&connection)?;
 
-    let disk = Disk::watch(&database, marker, tail.revision, sync)?;
+    let disk = StoreDisk::watch(&database, marker, tail.revision, sync)?;
     let view = Arc::new(View::new(damage, tail, due));
     let (jobs, queue) = queue();
     let writer = Writer {

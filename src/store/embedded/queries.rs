@@ -13,12 +13,12 @@ use super::columns::{int, number, number_at, time_at, user_at, whole};
 use super::damage::{Damage, Remains};
 use crate::presence::{Census, Due, Record, Timestamp, UserId};
 use crate::store::{
-    Among, Backlog, Cursor, Damaged, Listed, LogEntry, Part, Revision, Stored, Totals,
+    Among, Backlog, Cursor, Damaged, HistoryPart, Listed, LogEntry, Revision, Stored, Totals,
 };
 
 /// A user's row.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum UserRow {
     /// The record, and how many bytes it has as JSON.
     Whole(Stored, usize),
     /// The record can no longer be read.
@@ -29,18 +29,18 @@ pub(super) enum Found {
 const RECORD: &str = "crc, record, revision, due_running, due_wall, state";
 
 /// A user's record; an unknown user has the default record.
-pub(super) fn load(connection: &Connection, user: &UserId) -> Result<Found> {
+pub(super) fn load(connection: &Connection, user: &UserId) -> Result<UserRow> {
     let sql = format!("SELECT {RECORD} FROM users WHERE user = ?1");
     let mut found = connection.prepare_cached(&sql)?;
     let mut rows = found.query((user.as_str(),))?;
     match rows.next()? {
         Some(row) => record_at(row, 0),
-        None => Ok(Found::Whole(Stored::default(), 0)),
+        None => Ok(UserRow::Whole(Stored::default(), 0)),
     }
 }
 
 /// The record in the columns of [`RECORD`], from this one on. Where one of them is damaged, all are.
-fn record_at(row: &Row<'_>, first: usize) -> Result<Found> {
+fn record_at(row: &Row<'_>, first: usize) -> Result<UserRow> {
     let json = whole(row, first + 1, first)?;
     let bytes = json.as_ref().map_or(0, String::len);
     let record: Option<Record> = json.and_then(|json| serde_json::from_str(&json).ok());
@@ -50,13 +50,13 @@ fn record_at(row: &Row<'_>, first: usize) -> Result<Found> {
     if let Some((record, revision)) = record.zip(revision)
         && state == record.census().state.map(|state| state as u64)
     {
-        return Ok(Found::Whole(Stored { record: Arc::new(record), due, revision }, bytes));
+        return Ok(UserRow::Whole(Stored { record: Arc::new(record), due, revision }, bytes));
     }
-    Ok(Found::Damaged(Box::new(Remains::read(row, first + 1)?)))
+    Ok(UserRow::Damaged(Box::new(Remains::read(row, first + 1)?)))
 }
 
 /// Looks at every record, or at what is left of it.
-pub(super) fn each_record(connection: &Connection, mut look: impl FnMut(Found)) -> Result<()> {
+pub(super) fn each_record(connection: &Connection, mut look: impl FnMut(UserRow)) -> Result<()> {
     let mut found = connection.prepare(&format!("SELECT {RECORD} FROM users"))?;
     let mut rows = found.query(())?;
     while let Some(row) = rows.next()? {
@@ -70,8 +70,8 @@ pub(super) fn recount(connection: &Connection) -> Result<Totals> {
     let mut totals = Totals::default();
     each_record(connection, |found| {
         let census = match found {
-            Found::Whole(stored, _) => stored.record.census(),
-            Found::Damaged(remains) => remains.census(),
+            UserRow::Whole(stored, _) => stored.record.census(),
+            UserRow::Damaged(remains) => remains.census(),
         };
         totals.replace(&Census::default(), &census);
     })?;
@@ -140,8 +140,8 @@ pub(super) fn users(
                 break;
             }
             let record = match record_at(row, 1)? {
-                Found::Whole(stored, _) => Ok(stored.record),
-                Found::Damaged(_) => {
+                UserRow::Whole(stored, _) => Ok(stored.record),
+                UserRow::Damaged(_) => {
                     damage.found("users", user.as_str());
                     Err(Damaged)
                 }
@@ -179,17 +179,17 @@ pub(super) fn log_before(connection: &Connection) -> Result<Cursor> {
 pub(super) fn history(
     connection: &Connection,
     user: &UserId,
-    part: Part,
+    part: HistoryPart,
     limit: usize,
     damage: &Damage,
 ) -> Result<Vec<LogEntry>> {
     let (sql, cursor) = match part {
-        Part::After(cursor) => (
+        HistoryPart::After(cursor) => (
             "SELECT cursor, user, event, crc FROM log
              WHERE user = ?1 AND cursor > ?2 ORDER BY cursor",
             int(cursor.0),
         ),
-        Part::Before(cursor) => (
+        HistoryPart::Before(cursor) => (
             "SELECT cursor, user, event, crc FROM log
              WHERE user = ?1 AND cursor < ?2 ORDER BY cursor DESC",
             cursor.map_or(i64::MAX, |cursor| int(cursor.0)),

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::connection;
 use super::error::OpenFault;
-use super::queries::{self, Found};
+use super::queries::{self, UserRow};
 use super::queue::{Giver, queue};
 use super::view::View;
 use crate::panics::caught_now;
@@ -33,7 +33,7 @@ pub(super) struct Readers {
 /// A record to look up.
 struct Load {
     user: UserId,
-    done: oneshot::Sender<Result<Found, StoreError>>,
+    done: oneshot::Sender<Result<UserRow, StoreError>>,
 }
 
 impl Readers {
@@ -53,7 +53,7 @@ impl Readers {
     }
 
     /// Looks a record up.
-    pub(super) async fn load(&self, user: &UserId) -> Result<Found, StoreError> {
+    pub(super) async fn load(&self, user: &UserId) -> Result<UserRow, StoreError> {
         let (done, answer) = oneshot::channel();
         self.loads.give(Load { user: user.clone(), done });
         let stopped = |_| StoreError::unavailable(&"the lookup panicked");
@@ -90,7 +90,7 @@ fn look_up(connection: &Connection, loads: Vec<Load>, view: &View) {
     let begun = connection.unchecked_transaction();
     for Load { user, done } in loads {
         let found = queries::load(connection, &user);
-        if let Ok(Found::Damaged(_)) = found {
+        if let Ok(UserRow::Damaged(_)) = found {
             view.damage.found("users", user.as_str());
         }
         done.send(found.map_err(StoreError::from)).ok();

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tracing::subscriber::set_default;
 
 use super::EmbeddedStore;
-use crate::presence::{Due, Record, Sign, Timestamp, UserId};
+use crate::presence::{Due, Record, SignOfLife, Timestamp, UserId};
 use crate::store::{Commit, Retention, Revision, Store, StoreError};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ async fn panic_of_a_thread_closes_the_store_which_says_why_and_can_still_be_read
     let directory = tempfile::tempdir().expect("a directory");
     let retention = Retention { log_ttl: Duration::from_secs(3600), backlog_bytes_max: u64::MAX };
     let (boot, at) = ("a".into(), Timestamp::from_millis(1_780_000_000_000));
-    let present = Sign { boot, up_ms: 0, wall: at, now: at, stalls: Arc::default() };
+    let present = SignOfLife { boot, up_ms: 0, wall: at, now: at, stalls: Arc::default() };
     let store = EmbeddedStore::open(directory.path(), retention, SOON, &present).expect("a store");
     let user = UserId::stored("ana").expect("a user");
     let commit = async |revision| {

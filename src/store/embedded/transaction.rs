@@ -7,11 +7,11 @@ use rusqlite::{OptionalExtension, Params, Result, Row, params};
 
 use super::columns::{crc, int, millis, note, number, number_at, time_at};
 use super::notes;
-use super::queries::{self, Found, happened};
+use super::queries::{self, UserRow, happened};
 use super::tail::Tail;
-use crate::presence::{Census, Due, Record, Sign, Timestamp, UserId};
+use crate::presence::{Census, Due, Record, SignOfLife, Timestamp, UserId};
 use crate::store::rules::{Fate, Oldest, first_unread};
-use crate::store::{Cursor, Dead, Held, LogEntry, Retention, Revision, Save, Which};
+use crate::store::{Cursor, Dead, DeadSelection, HeldUser, LogEntry, Retention, Revision, Save};
 
 /// How many entries of the log one transaction lets go, so that other jobs need not wait long: the index
 /// by user has each on a page of its own.
@@ -32,7 +32,7 @@ pub(super) struct Transaction<'a> {
 }
 
 /// A record to store, with its events, both encoded.
-pub(super) struct Draft {
+pub(super) struct EncodedCommit {
     pub(super) user: UserId,
     /// The revision of the record that it replaces.
     pub(super) expected: Revision,
@@ -64,7 +64,7 @@ impl Transaction<'_> {
 
     /// Stores a record and its events, and returns the new revision; `None` where the record that it
     /// replaces is no longer at the expected revision.
-    pub(super) fn commit(&mut self, draft: &Draft) -> Result<Option<Revision>> {
+    pub(super) fn commit(&mut self, draft: &EncodedCommit) -> Result<Option<Revision>> {
         let (before, due_before) = &draft.before;
         let after = draft.record.census();
         let revision = Revision(self.tail.revision + 1);
@@ -85,12 +85,12 @@ impl Transaction<'_> {
     /// Replaces a user's record; returns whether the one before was at the expected revision.
     fn swap(
         &self,
-        draft: &Draft,
+        draft: &EncodedCommit,
         revision: Revision,
         after: &Census,
         is_moved: bool,
     ) -> Result<bool> {
-        let Draft { expected, record_json, due, .. } = draft;
+        let EncodedCommit { expected, record_json, due, .. } = draft;
         let (user, json) = (draft.user.as_str(), &**record_json);
         let (expected, revision) = (int(expected.0), int(revision.0));
         let (due_running, due_wall) = (due.running.map(millis), due.wall.map(millis));
@@ -131,11 +131,11 @@ impl Transaction<'_> {
     }
 
     /// Moves a damaged row to the table of such; returns whether it is still the one that is meant.
-    fn set_aside(&self, draft: &Draft) -> Result<bool> {
+    fn set_aside(&self, draft: &EncodedCommit) -> Result<bool> {
         let user = draft.user.as_str();
         match queries::load(&self.begin, &draft.user)? {
-            Found::Damaged(remains) if remains.revision == draft.expected => (),
-            Found::Damaged(_) | Found::Whole(..) => return Ok(false),
+            UserRow::Damaged(remains) if remains.revision == draft.expected => (),
+            UserRow::Damaged(_) | UserRow::Whole(..) => return Ok(false),
         }
         self.execute(
             "INSERT INTO damaged (user, revision, record, crc)
@@ -209,7 +209,7 @@ impl Transaction<'_> {
 
     // Signs of life.
 
-    pub(super) fn sign(&self, node: &str, sign: &Sign) -> Result<()> {
+    pub(super) fn sign(&self, node: &str, sign: &SignOfLife) -> Result<()> {
         let (sign, crc) = note(sign);
         let sql = "INSERT OR REPLACE INTO nodes VALUES (?1, ?2, ?3)";
         self.execute(sql, (node, sign, crc)).map(drop)
@@ -233,7 +233,7 @@ impl Transaction<'_> {
             self.execute("DELETE FROM held WHERE user = ?1", (user.as_str(),))?;
         }
         for held in &save.held {
-            let Held { user, from, .. } = held;
+            let HeldUser { user, from, .. } = held;
             Arc::make_mut(&mut self.held).insert(user.clone(), *from);
             let (held, crc) = note(held);
             let sql = "INSERT OR REPLACE INTO held VALUES (?1, ?2, ?3)";
@@ -271,18 +271,18 @@ impl Transaction<'_> {
     }
 
     /// Puts back the letters that are meant and whole.
-    pub(super) fn put_back(&self, which: &Which) -> Result<u64> {
+    pub(super) fn put_back(&self, which: &DeadSelection) -> Result<u64> {
         let whole = self.idle_dead(which, |dead| !dead.entry.is_damaged())?;
         self.each_dead("UPDATE dead SET put_back = 1 WHERE cursor = ?1", &whole)
     }
 
-    pub(super) fn drop_dead(&self, which: &Which) -> Result<u64> {
+    pub(super) fn drop_dead(&self, which: &DeadSelection) -> Result<u64> {
         let all = self.idle_dead(which, |_| true)?;
         self.each_dead("DELETE FROM dead WHERE cursor = ?1", &all)
     }
 
     /// The dead letters that are meant, were not put back, and are wanted.
-    fn idle_dead(&self, which: &Which, is_wanted: fn(&Dead) -> bool) -> Result<Vec<i64>> {
+    fn idle_dead(&self, which: &DeadSelection, is_wanted: fn(&Dead) -> bool) -> Result<Vec<i64>> {
         let sql = format!("SELECT {} FROM dead WHERE put_back = 0", notes::DEAD);
         let mut wanted = Vec::new();
         let mut add = |row: &Row<'_>| {
@@ -291,14 +291,14 @@ impl Transaction<'_> {
             Ok(())
         };
         match which {
-            Which::All => {
+            DeadSelection::All => {
                 let mut all = self.begin.prepare_cached(&sql)?;
                 let mut rows = all.query(())?;
                 while let Some(row) = rows.next()? {
                     add(row)?;
                 }
             }
-            Which::These(these) => {
+            DeadSelection::These(these) => {
                 let mut one = self.begin.prepare_cached(&format!("{sql} AND cursor = ?1"))?;
                 for cursor in these {
                     one.query_row((int(cursor.0),), &mut add).optional()?;

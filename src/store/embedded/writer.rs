@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Result, TransactionBehavior};
 
-use super::disk::{Access, Disk};
+use super::disk::{Access, StoreDisk};
 use super::error::is_damage;
 use super::job::Queued;
 use super::queries;
@@ -25,7 +25,7 @@ pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) jobs: Taker<Box<dyn Queued>>,
     pub(super) view: Arc<View>,
-    pub(super) disk: Arc<Disk>,
+    pub(super) disk: Arc<StoreDisk>,
     pub(super) retention: Retention,
     /// What the database has.
     pub(super) tail: Tail,

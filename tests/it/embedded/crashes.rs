@@ -10,8 +10,8 @@ use presence_hub::presence::{
     EventKind, NodeId, Origin, Platform, Record, State, Transition, UserId,
 };
 use presence_hub::store::{
-    Among, Commit, EmbeddedStore, Held, MemoryStore, OpenFault, Outbox, Save, Store, StoreError,
-    Totals,
+    Among, Commit, EmbeddedStore, HeldUser, MemoryStore, OpenFault, Outbox, Save, Store,
+    StoreError, Totals,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -166,7 +166,7 @@ impl Pair {
         for store in [&self.embedded as &dyn Both, &self.memory] {
             let log = store.log(None, usize::MAX).await.expect("the log");
             let Some(entry) = log.get(place % log.len().max(1)) else { return };
-            let held = Held {
+            let held = HeldUser {
                 user: entry.user.clone(),
                 from: entry.cursor,
                 refused: EPOCH,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use presence_hub::presence::{Due, NodeId, Platform, Record, State};
 use presence_hub::store::{
-    Among, Commit, Damaged, Dead, EmbeddedStore, Held, OpenFault, Outbox, Part, Progress, Revision,
-    Save, Store, StoreError, Which,
+    Among, Commit, Damaged, Dead, DeadSelection, EmbeddedStore, HeldUser, HistoryPart, OpenFault,
+    Outbox, Progress, Revision, Save, Store, StoreError,
 };
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ async fn changed(sql: &str) -> (TempDir, EmbeddedStore) {
     port.sign(NodeId(7), present()).await.expect("a sign of life");
     let log = port.log(None, 10).await.expect("the log");
     let (user, from, last_error) = (id("ana"), log[0].cursor, "no".to_owned());
-    let held = vec![Held { user, from, refused: EPOCH, worked_ms: 0, attempts: 3, last_error }];
+    let held = vec![HeldUser { user, from, refused: EPOCH, worked_ms: 0, attempts: 3, last_error }];
     let dead = log.iter().map(|entry| Dead {
         entry: entry.clone(),
         at: EPOCH,
@@ -119,7 +119,8 @@ async fn damaged_log_entry_does_not_stop_readers() {
     let log = store.log(None, 10).await.expect("the log");
     assert_eq!((&log[0].user, &log[0].event), (&id("ana"), &Err(Damaged)));
     assert!(log[1].event.is_ok());
-    let history = store.history(&id("ana"), Part::Before(None), 10).await.expect("a history");
+    let history =
+        store.history(&id("ana"), HistoryPart::Before(None), 10).await.expect("a history");
     assert!(history[0].is_damaged());
     assert_eq!(store.damaged(), 1, "counted once");
     store.clear().await.expect("no webhook that waits for it");
@@ -154,12 +155,16 @@ async fn damaged_dead_letter_is_listed_and_can_be_dropped_but_not_retried() {
         let dead = store.dead(None, false, 10).await.expect("dead letters");
         assert_eq!((dead.len(), &dead[0].entry.event), (2, &Err(Damaged)), "{event}");
         assert!(dead[1].entry.event.is_ok());
-        let one = Which::These(vec![dead[0].entry.cursor]);
+        let one = DeadSelection::These(vec![dead[0].entry.cursor]);
         assert_eq!(store.put_back(one).await, Ok(0), "{event}");
-        assert_eq!(store.put_back(Which::All).await, Ok(1), "only the undamaged one, {event}");
+        assert_eq!(
+            store.put_back(DeadSelection::All).await,
+            Ok(1),
+            "only the undamaged one, {event}"
+        );
         let back = store.dead(None, true, 10).await.expect("what was put back");
         assert_eq!((back.len(), &back[0].entry), (1, &dead[1].entry));
-        let all = store.drop_dead(Which::All).await.expect("a count");
+        let all = store.drop_dead(DeadSelection::All).await.expect("a count");
         assert_eq!((all, store.damaged()), (1, 0), "it was dropped and is not counted");
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use presence_hub::presence::{Platform, State, UserId};
-use presence_hub::store::{Among, Held, Outbox, Part, Save, Store};
+use presence_hub::store::{Among, HeldUser, HistoryPart, Outbox, Save, Store};
 use tempfile::TempDir;
 
 use super::{close, open, reopen};
@@ -26,7 +26,7 @@ async fn records_with_ids_that_are_invalid_today_are_readable() {
         records.push(log_in(&port, name, Platform::Mac, EPOCH).await);
     }
     let log = store.log(None, 10).await.expect("the log");
-    let held = Held {
+    let held = HeldUser {
         user: stored("."),
         from: log[0].cursor,
         refused: EPOCH,
@@ -46,7 +46,7 @@ async fn records_with_ids_that_are_invalid_today_are_readable() {
     for (name, record) in names.iter().zip(&records) {
         let loaded = Store::load(&store, &stored(name)).await.expect("a record");
         assert_eq!(*loaded.record, *record, "{name}");
-        let history = store.history(&stored(name), Part::Before(None), 10).await;
+        let history = store.history(&stored(name), HistoryPart::Before(None), 10).await;
         assert_eq!(history.expect("a history").len(), 1, "{name}");
     }
     let among = Among { states: vec![State::Online], ..Among::default() };

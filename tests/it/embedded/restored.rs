@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use presence_hub::presence::{NodeId, Platform, Sign};
+use presence_hub::presence::{NodeId, Platform, SignOfLife};
 use presence_hub::store::{Cursor, EmbeddedStore, MemoryStore, Outbox, Save, Store, StoreError};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -13,7 +13,7 @@ use crate::lab::{EPOCH, SECOND};
 use crate::store_contract::{RETENTION, log_in, present};
 use crate::support::{Server, now_millis};
 
-fn open_at(directory: &TempDir, present: &Sign) -> EmbeddedStore {
+fn open_at(directory: &TempDir, present: &SignOfLife) -> EmbeddedStore {
     EmbeddedStore::open(directory.path(), RETENTION, SECOND / 20, present).expect("a store")
 }
 
@@ -29,7 +29,7 @@ async fn cursor_that_the_log_never_issued_is_expired() {
     log_in(&port, "bo", Platform::Mac, EPOCH).await;
     let lost = *port.head().borrow();
 
-    let later = Sign { wall: EPOCH + 3600 * SECOND, now: EPOCH + 3600 * SECOND, ..present() };
+    let later = SignOfLife { wall: EPOCH + 3600 * SECOND, now: EPOCH + 3600 * SECOND, ..present() };
     for round in 0..3 {
         let restored = open_at(&copy, &later);
         let head = *restored.head().borrow();
@@ -65,7 +65,7 @@ async fn webhook_position_beyond_the_log_is_reset_to_its_end() {
 async fn store_returns_the_latest_time_of_an_earlier_run() {
     let directory = TempDir::new().expect("a directory");
     let store = open(directory.path()).expect("a store");
-    let ahead = Sign { now: EPOCH + 3600 * SECOND, ..present() };
+    let ahead = SignOfLife { now: EPOCH + 3600 * SECOND, ..present() };
     store.sign(NodeId(1), ahead.clone()).await.expect("a sign of life");
     let copy = copy_of(directory.path());
     assert_eq!(open_at(&copy, &present()).latest(), ahead.now);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use presence_hub::presence::{Due, NodeId, Platform, Record, Sign, State};
+use presence_hub::presence::{Due, NodeId, Platform, Record, SignOfLife, State};
 use presence_hub::store::{Commit, EmbeddedStore, OpenFault, Store};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -23,8 +23,8 @@ fn length(directory: &Path) -> u64 {
 }
 
 /// The next run after the machine was stopped and started.
-fn next_boot() -> Sign {
-    Sign { boot: "b".into(), ..present() }
+fn next_boot() -> SignOfLife {
+    SignOfLife { boot: "b".into(), ..present() }
 }
 
 fn open_after_a_power_cut(directory: &Path) -> Result<EmbeddedStore, OpenFault> {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use presence_hub::auth::UserSigVerifier;
-use presence_hub::http::Tencent;
+use presence_hub::http::TencentApplication;
 use presence_hub::presence::{Cause, EventKind, Kicker, State, Target};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -288,7 +288,7 @@ async fn commits_and_failures_are_counted() {
 #[tokio::test]
 async fn tencent_api_reports_that_the_store_is_down() {
     let (store, lab) = Frail::lab();
-    let address = lab.answer_http(Tencent {
+    let address = lab.answer_http(TencentApplication {
         verifier: UserSigVerifier::new(SDK_APP_ID, SECRET_KEY),
         administrators: vec!["root".into()],
         unknown_account_error: false,

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use presence_hub::bus::LocalBus;
-use presence_hub::presence::{NodeId, Sign, Timestamp, UserId};
+use presence_hub::presence::{NodeId, SignOfLife, Timestamp, UserId};
 use presence_hub::store::{
-    Among, Backlog, Commit, Cursor, Damaged, Listed, LogEntry, MemoryStore, Part, Revision, Store,
-    StoreError, Stored, Totals,
+    Among, Backlog, Commit, Cursor, Damaged, HistoryPart, Listed, LogEntry, MemoryStore, Revision,
+    Store, StoreError, Stored, Totals,
 };
 use tokio::sync::{RwLock, watch};
 
@@ -47,7 +47,7 @@ pub(super) struct Frail {
     /// Users with damaged records.
     pub(super) damaged: Mutex<HashSet<UserId>>,
     /// Dead nodes.
-    pub(super) lost: Mutex<Vec<(NodeId, Sign)>>,
+    pub(super) lost: Mutex<Vec<(NodeId, SignOfLife)>>,
     /// A write lock on it stalls the trimming of the log.
     pub(super) trims: RwLock<()>,
     pub(super) signs: AtomicU64,
@@ -212,7 +212,7 @@ impl Store for Frail {
     fn history<'a>(
         &'a self,
         user: &'a UserId,
-        part: Part,
+        part: HistoryPart,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<LogEntry>, StoreError>> {
         self.inner.history(user, part, limit)
@@ -230,12 +230,12 @@ impl Store for Frail {
         .boxed()
     }
 
-    fn sign(&self, node: NodeId, sign: Sign) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn sign(&self, node: NodeId, sign: SignOfLife) -> BoxFuture<'_, Result<(), StoreError>> {
         self.signs.fetch_add(1, Ordering::Relaxed);
         self.inner.sign(node, sign)
     }
 
-    fn lost(&self) -> BoxFuture<'_, Result<Vec<(NodeId, Sign)>, StoreError>> {
+    fn lost(&self) -> BoxFuture<'_, Result<Vec<(NodeId, SignOfLife)>, StoreError>> {
         let lost = self.lost.lock().clone();
         async move {
             self.up().await?;

@@ -1,7 +1,7 @@
 //! T11: what happens to the sessions of a hub that died.
 
 use presence_hub::presence::BackgroundReason::{Exit, Hide};
-use presence_hub::presence::Sign;
+use presence_hub::presence::SignOfLife;
 
 use super::*;
 
@@ -164,7 +164,7 @@ fn t8_t11_push_expiry_continues_on_the_wall_clock_after_a_crash() {
 
 #[test]
 fn t11_time_between_runs_is_the_uptime_unless_the_machine_was_rebooted() {
-    let sign = |boot: &str, up_secs: u64, wall_secs: u64| Sign {
+    let sign = |boot: &str, up_secs: u64, wall_secs: u64| SignOfLife {
         boot: boot.into(),
         up_ms: up_secs * 1000,
         wall: Timestamp::from_millis(wall_secs * 1000),

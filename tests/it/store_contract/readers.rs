@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use presence_hub::presence::{Platform, State, Transition, UserId};
 use presence_hub::store::{
-    Among, Backlog, Cursor, Dead, Held, Outbox, Part, Progress, Save, Store, StoreError, Which,
+    Among, Backlog, Cursor, Dead, DeadSelection, HeldUser, HistoryPart, Outbox, Progress, Save,
+    Store, StoreError,
 };
 
 use super::{LOG_TTL, RETENTION, closed, log, log_in, policy, put};
@@ -33,7 +34,7 @@ pub(super) async fn expired_entries_are_trimmed_and_their_cursors_expire(
     assert_eq!(users(log(store, Some(first.cursor)).await), ["bo", "cy"]);
     assert_eq!(users(log(store, Some(second.cursor)).await), ["cy"]);
     assert_eq!(users(log(store, None).await), ["bo", "cy"]);
-    let all = Part::After(Cursor::default());
+    let all = HistoryPart::After(Cursor::default());
     assert_eq!(store.history(&id("ana"), all, 10).await, Ok(Vec::new()));
 }
 
@@ -101,12 +102,12 @@ pub(super) async fn history_can_be_read_in_both_directions(
         entries.iter().map(|entry| entry.cursor).collect()
     };
     let newest: Vec<_> = cursors.iter().rev().copied().collect();
-    assert_eq!(read(Part::After(Cursor::default()), 100).await, cursors);
-    assert_eq!(read(Part::Before(None), 100).await, newest);
-    assert_eq!(read(Part::Before(None), 2).await, newest[..2]);
-    assert_eq!(read(Part::Before(Some(newest[1])), 2).await, newest[2..4]);
-    assert_eq!(read(Part::After(cursors[1]), 2).await, cursors[2..4]);
-    assert_eq!(store.history(&id("nobody"), Part::Before(None), 9).await, Ok(Vec::new()));
+    assert_eq!(read(HistoryPart::After(Cursor::default()), 100).await, cursors);
+    assert_eq!(read(HistoryPart::Before(None), 100).await, newest);
+    assert_eq!(read(HistoryPart::Before(None), 2).await, newest[..2]);
+    assert_eq!(read(HistoryPart::Before(Some(newest[1])), 2).await, newest[2..4]);
+    assert_eq!(read(HistoryPart::After(cursors[1]), 2).await, cursors[2..4]);
+    assert_eq!(store.history(&id("nobody"), HistoryPart::Before(None), 9).await, Ok(Vec::new()));
 }
 
 pub(super) async fn backlog_is_measured_from_any_cursor(
@@ -134,9 +135,9 @@ pub(super) async fn backlog_is_measured_from_any_cursor(
     assert_eq!(store.backlog(begin).await.expect("a backlog").entries, 7);
 }
 
-fn held(user: &str, from: Cursor) -> Held {
+fn held(user: &str, from: Cursor) -> HeldUser {
     let last_error = "no".into();
-    Held { user: id(user), from, refused: EPOCH, worked_ms: 5, attempts: 1, last_error }
+    HeldUser { user: id(user), from, refused: EPOCH, worked_ms: 5, attempts: 1, last_error }
 }
 
 #[expect(clippy::cognitive_complexity, reason = "one story, told in order")]
@@ -187,7 +188,7 @@ pub(super) async fn webhook_progress_is_saved_and_cleared(
     let behind = [(id("ana"), 0), (id("bo"), 0)].into();
     let progress = Progress { position, held: vec![ana, bo.clone()], behind };
     assert_eq!(outbox.progress().await, Ok(Some(progress)));
-    let bo = Held { attempts: 9, ..bo };
+    let bo = HeldUser { attempts: 9, ..bo };
     let (freed, held_now) = (vec![id("ana")], vec![bo.clone()]);
     let save = Save { position: Cursor(8), freed, held: held_now, ..Save::default() };
     outbox.save(save).await.expect("progress");
@@ -236,7 +237,7 @@ pub(super) async fn dead_letters_can_be_retried_or_dropped(
     assert_eq!(outbox.dead(None, false, 10).await, Ok(letters.clone()));
     assert_eq!(outbox.dead(Some(entries[0].cursor), false, 2).await, Ok(letters[1..3].to_vec()));
 
-    let first = Which::These(vec![entries[0].cursor, entries[1].cursor, Cursor(1)]);
+    let first = DeadSelection::These(vec![entries[0].cursor, entries[1].cursor, Cursor(1)]);
     assert_eq!(outbox.put_back(first.clone()).await, Ok(2));
     assert_eq!(outbox.put_back(first.clone()).await, Ok(0), "they were put back already");
     assert_eq!(outbox.drop_dead(first).await, Ok(0), "letters that were put back are not dropped");
@@ -251,9 +252,9 @@ pub(super) async fn dead_letters_can_be_retried_or_dropped(
     assert_eq!(outbox.dead(None, true, 10).await, Ok(Vec::new()));
     let left = vec![again, letters[2].clone(), letters[3].clone()];
     assert_eq!(outbox.dead(None, false, 10).await, Ok(left));
-    let third = Which::These(vec![entries[2].cursor]);
+    let third = DeadSelection::These(vec![entries[2].cursor]);
     assert_eq!(outbox.drop_dead(third).await, Ok(1));
-    assert_eq!(outbox.drop_dead(Which::All).await, Ok(2));
+    assert_eq!(outbox.drop_dead(DeadSelection::All).await, Ok(2));
     assert_eq!(outbox.dead(None, false, 10).await, Ok(Vec::new()));
     assert_eq!(outbox.dead_waiting().await, Ok(0));
 }

@@ -4,15 +4,15 @@ use presence_hub::presence::{
     Cause, EventId, Evidence, Kicker, Platform, SessionId, State, Status, TerminalChange,
     Transition, Victim, Victor,
 };
-use presence_hub::webhook::{Tencent, callback};
+use presence_hub::webhook::{TencentCallbacks, callback};
 use serde_json::{Value, json};
 
 use crate::lab::{EPOCH, id};
 use crate::receiver::{Act, Receiver};
 use crate::support::{Server, until};
 
-fn tencent() -> Tencent {
-    Tencent { sdk_app_id: 1_400_000_000, token: String::new(), kick_sends_logout: false }
+fn tencent() -> TencentCallbacks {
+    TencentCallbacks { sdk_app_id: 1_400_000_000, token: String::new(), kick_sends_logout: false }
 }
 
 fn transition(cause: Cause, platform: Platform) -> Transition {
@@ -47,7 +47,10 @@ fn victor() -> Victor {
 }
 
 /// The `Action` and `Reason` of a transition's callback, if it has one.
-fn action_and_reason(tencent: &Tencent, transition: &Transition) -> Option<(String, String)> {
+fn action_and_reason(
+    tencent: &TencentCallbacks,
+    transition: &Transition,
+) -> Option<(String, String)> {
     let callback = callback(tencent, &id("ana"), transition)?;
     let body = serde_json::to_value(&callback.body).expect("JSON");
     assert_eq!(body["CallbackCommand"], "State.StateChange");
@@ -98,7 +101,7 @@ fn kick_callback_depends_on_who_kicked() {
     let logout = Some(("Logout".to_owned(), "Unregister".to_owned()));
     let by_login = by(Kicker::Login(victor()));
     assert_eq!(action_and_reason(&tencent(), &by_login), None, "the login's callback has it");
-    let also = Tencent { kick_sends_logout: true, ..tencent() };
+    let also = TencentCallbacks { kick_sends_logout: true, ..tencent() };
     assert_eq!(action_and_reason(&also, &by(Kicker::Login(victor()))), logout);
     assert_eq!(action_and_reason(&tencent(), &by(Kicker::Own(victor()))), logout);
     let admin = by(Kicker::Admin { message: None });

@@ -9,7 +9,9 @@ use parking_lot::Mutex;
 use presence_hub::clock::Clock;
 use presence_hub::presence::{Platform, Timestamp};
 use presence_hub::store::{MemoryStore, Outbox, Store};
-use presence_hub::webhook::{Blame, Condition, Outcome, Request, Settings, Transport, Webhook};
+use presence_hub::webhook::{
+    Blame, PostRequest, PostResult, ReceiverState, Settings, Transport, Webhook,
+};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -21,7 +23,7 @@ use crate::store_contract::{RETENTION, log_in};
 /// The duration of each request.
 const LATENCY: Duration = Duration::from_millis(10);
 
-type Decide = dyn Fn(&BTreeSet<String>) -> Outcome + Send + Sync;
+type Decide = dyn Fn(&BTreeSet<String>) -> PostResult + Send + Sync;
 
 /// A receiver that decides by the users in a request.
 struct Scripted {
@@ -37,25 +39,30 @@ struct Post {
 }
 
 impl Transport for Scripted {
-    fn post(&self, request: Request, _: Duration, _: Timestamp) -> BoxFuture<'static, Outcome> {
+    fn post(
+        &self,
+        request: PostRequest,
+        _: Duration,
+        _: Timestamp,
+    ) -> BoxFuture<'static, PostResult> {
         let body: Value = serde_json::from_str(&request.body).expect("JSON");
         let events = body["events"].as_array().expect("events").iter();
         let users = events.map(|event| event["user"].as_str().expect("a user").to_owned());
         let users: BTreeSet<_> = users.collect();
         let decide = Arc::clone(&self.decide.lock());
         let outcome = decide(&users);
-        self.posts.lock().push(Post { users, accepted: outcome == Outcome::Accepted });
+        self.posts.lock().push(Post { users, accepted: outcome == PostResult::Accepted });
         sleep(LATENCY).map(|()| outcome).boxed()
     }
 }
 
-fn failed() -> Outcome {
+fn failed() -> PostResult {
     let error = "status 500 Internal Server Error".into();
-    Outcome::Failed { error, retry_after: None, blame: Blame::Unclear }
+    PostResult::Failed { error, retry_after: None, blame: Blame::Unclear }
 }
 
-fn refused() -> Outcome {
-    Outcome::Refused { error: "status 422 Unprocessable Entity".into(), retry_after: None }
+fn refused() -> PostResult {
+    PostResult::Refused { error: "status 422 Unprocessable Entity".into(), retry_after: None }
 }
 
 /// A webhook with a store in memory and its receiver.
@@ -72,7 +79,7 @@ struct Bench {
 impl Bench {
     fn start(
         give_up_after: Duration,
-        decide: impl Fn(&BTreeSet<String>) -> Outcome + Send + Sync + 'static,
+        decide: impl Fn(&BTreeSet<String>) -> PostResult + Send + Sync + 'static,
     ) -> Self {
         let decide: Arc<Decide> = Arc::new(decide);
         let receiver = Scripted { decide: Mutex::new(decide), posts: Mutex::default() };
@@ -83,7 +90,7 @@ impl Bench {
         Self { clock, store, port, receiver, webhook, running, give_up_after }
     }
 
-    fn set(&self, decide: impl Fn(&BTreeSet<String>) -> Outcome + Send + Sync + 'static) {
+    fn set(&self, decide: impl Fn(&BTreeSet<String>) -> PostResult + Send + Sync + 'static) {
         *self.receiver.decide.lock() = Arc::new(decide);
     }
 
@@ -139,13 +146,9 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 #[tokio::test(start_paused = true)]
 async fn failing_users_are_held_alone_without_other_traffic() {
     let is_poison = |user: &String| user.starts_with("poison");
-    let bench =
-        Bench::start(
-            DAY,
-            move |users| {
-                if users.iter().any(is_poison) { failed() } else { Outcome::Accepted }
-            },
-        );
+    let bench = Bench::start(DAY, move |users| {
+        if users.iter().any(is_poison) { failed() } else { PostResult::Accepted }
+    });
     sleep(SECOND).await;
     for n in 0..40 {
         bench.log_in(&format!("user-{n}")).await;
@@ -165,7 +168,7 @@ async fn failing_users_are_held_alone_without_other_traffic() {
     bench.log_in("late").await;
     sleep(6 * SECOND).await;
     assert!(bench.accepted().contains("late"));
-    bench.set(|_| Outcome::Accepted);
+    bench.set(|_| PostResult::Accepted);
     sleep(600 * SECOND).await;
     assert_eq!(bench.accepted().len(), 45);
 }
@@ -179,9 +182,9 @@ async fn receiver_that_is_down_does_not_get_a_request_per_user() {
     }
     sleep(3600 * SECOND).await;
     let (state, while_down) = (bench.webhook.shown().state, bench.posts().len());
-    assert_eq!(state, Condition::Down);
+    assert_eq!(state, ReceiverState::Down);
     assert!(while_down < 3000, "{while_down} requests in an hour");
-    bench.set(|_| Outcome::Accepted);
+    bench.set(|_| PostResult::Accepted);
     // The next attempt may be five minutes away; all others follow it at once.
     sleep(301 * SECOND).await;
     assert_eq!(bench.accepted().len(), 1000);
@@ -195,7 +198,7 @@ async fn downtime_does_not_count_towards_giving_up() {
     sleep(SECOND).await;
     bench.log_in("poison").await;
     sleep(240 * SECOND).await;
-    bench.set(|users| if users.contains("poison") { refused() } else { Outcome::Accepted });
+    bench.set(|users| if users.contains("poison") { refused() } else { PostResult::Accepted });
     // The receiver works again and accepts an event every second.
     let back = bench.clock.now();
     while bench.dead().await == 0 {
@@ -211,7 +214,7 @@ async fn downtime_does_not_count_towards_giving_up() {
 #[tokio::test(start_paused = true)]
 async fn give_up_timer_continues_after_a_restart() {
     let mut bench = Bench::start(600 * SECOND, |users| {
-        if users.contains("poison") { refused() } else { Outcome::Accepted }
+        if users.contains("poison") { refused() } else { PostResult::Accepted }
     });
     sleep(SECOND).await;
     bench.log_in("poison").await;
@@ -234,7 +237,7 @@ async fn give_up_timer_continues_after_a_restart() {
 async fn panicking_request_is_retried_and_delays_only_its_own_user() {
     let bench = Bench::start(DAY, |users| {
         assert!(!users.contains("poison"), "no request about poison");
-        Outcome::Accepted
+        PostResult::Accepted
     });
     sleep(SECOND).await;
     for n in 0..20 {
@@ -249,7 +252,7 @@ async fn panicking_request_is_retried_and_delays_only_its_own_user() {
     assert!(last.error.contains("no request about poison"), "{last:?}");
     let metrics = bench.webhook.metrics().render();
     assert!(metrics.contains("presence_hub_webhook_requests_total{result=\"panicked\"}"));
-    bench.set(|_| Outcome::Accepted);
+    bench.set(|_| PostResult::Accepted);
     sleep(600 * SECOND).await;
     assert!(bench.accepted().contains("poison"));
 }
@@ -257,13 +260,17 @@ async fn panicking_request_is_retried_and_delays_only_its_own_user() {
 #[tokio::test(start_paused = true)]
 async fn receiver_that_fails_sometimes_does_not_count_as_down() {
     let bench = Bench::start(DAY, |users| {
-        if users.iter().any(|user| user.starts_with("bad")) { failed() } else { Outcome::Accepted }
+        if users.iter().any(|user| user.starts_with("bad")) {
+            failed()
+        } else {
+            PostResult::Accepted
+        }
     });
     sleep(SECOND).await;
     for n in 0..200 {
         bench.log_in(&format!("bad-{}", n % 20)).await;
         bench.log_in(&format!("user-{n}")).await;
         sleep(SECOND / 10).await;
-        assert_ne!(bench.webhook.shown().state, Condition::Down);
+        assert_ne!(bench.webhook.shown().state, ReceiverState::Down);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use presence_hub::presence::Timestamp;
-use presence_hub::store::{Cursor, Held, LogEntry, Progress};
+use presence_hub::store::{Cursor, HeldUser, LogEntry, Progress};
 use presence_hub::webhook::{Batch, Blame, Queue, Setback};
 
 use crate::lab::{EPOCH, SECOND, id};
@@ -154,7 +154,7 @@ fn progress_saves_held_users_and_continues_from_them() {
     let save = queue.save(SECOND);
     assert_eq!(save.position, Cursor(3), "a held user does not hold back the position");
     let [held] = &save.held[..] else { panic!("{save:?}") };
-    let expected = Held {
+    let expected = HeldUser {
         user: id("ana"),
         from: Cursor(1),
         refused: EPOCH,

@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use super::stats::Counted;
+use super::stats::HubCounts;
 use crate::http::access::MayRead;
 use crate::http::extract::{QueryParams, UpTo};
 use crate::http::openapi::Refusals;
@@ -42,7 +42,7 @@ pub async fn record_stats(app: Arc<AppState>) {
 
 async fn take(app: &AppState) -> Result<(), Problem> {
     let totals = app.hub.totals().await?;
-    let counted = Counted::now(app, &totals).await?;
+    let counted = HubCounts::now(app, &totals).await?;
     let json = serde_json::to_string(&counted);
     let json = json.unwrap_or_else(|error| unreachable!("counts make JSON: {error}"));
     app.stats_series.push(counted.at, app.hub.clock().now(), &json);
@@ -89,7 +89,7 @@ impl<'de> Deserialize<'de> for Minutes {
 pub(crate) struct SeriesPage {
     every_ms: u64,
     /// In ascending order of time.
-    #[schema(value_type = Vec<Counted>)]
+    #[schema(value_type = Vec<HubCounts>)]
     points: Box<RawValue>,
 }
 

@@ -17,7 +17,7 @@ use crate::http::state::AppState;
 use crate::http::undelivered::Undelivered;
 use crate::presence::{Platform, State as UserState, Timestamp};
 use crate::store::Totals;
-use crate::webhook::Condition;
+use crate::webhook::ReceiverState;
 use crate::wire::Close;
 
 /// `GET /v1/stats`: current counts.
@@ -36,7 +36,7 @@ pub(crate) async fn stats(
     _: MayRead,
 ) -> Result<Json<Stats>, Problem> {
     let totals = app.hub.totals().await?;
-    let counted = Counted::now(&app, &totals).await?;
+    let counted = HubCounts::now(&app, &totals).await?;
     Ok(Json(Stats { counted, nodes: vec![Node::this(&app, &totals).await] }))
 }
 
@@ -44,13 +44,13 @@ pub(crate) async fn stats(
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Stats {
     #[serde(flatten)]
-    counted: Counted,
+    counted: HubCounts,
     nodes: Vec<Node>,
 }
 
 /// Counts. Those that only grow count from the start of the process.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct Counted {
+pub(crate) struct HubCounts {
     /// The hub's wall clock.
     pub(crate) at: Timestamp,
     uptime_ms: u64,
@@ -115,7 +115,7 @@ struct StoreStats {
 #[derive(Serialize, ToSchema)]
 struct WebhookStats {
     /// `off`, `up`, `failing` or `down`.
-    state: Condition,
+    state: ReceiverState,
     /// Events accepted.
     accepted: u64,
     /// Events given up since the start.
@@ -135,7 +135,7 @@ struct OutboxStats {
     age_ms: u64,
 }
 
-impl Counted {
+impl HubCounts {
     /// The counts at this moment.
     pub(crate) async fn now(app: &AppState, totals: &Totals) -> Result<Self, Problem> {
         let undelivered = Undelivered::now(app).await?;

@@ -22,7 +22,7 @@ use crate::http::problem::{Problem, ProblemBody};
 use crate::http::state::AppState;
 use crate::hub::Hub;
 use crate::presence::{State as UserState, UserId};
-use crate::store::{Among, Cursor, Damaged, LogEntry, Part};
+use crate::store::{Among, Cursor, Damaged, HistoryPart, LogEntry};
 use crate::wire::ErrorCode;
 
 /// The most users that one call may name.
@@ -238,7 +238,7 @@ pub(crate) async fn history(
             "`before`: expected the `next` of a page of this user's history, got another user's",
         ));
     }
-    let part = Part::Before(before.map(|token| Cursor(token.read)));
+    let part = HistoryPart::Before(before.map(|token| Cursor(token.read)));
     let entries = app.hub.store().history(&user, part, limit.get()).await?;
     let more = entries.last().filter(|_| entries.len() == limit.get());
     let token =

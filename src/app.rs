@@ -98,7 +98,7 @@ pub async fn run(
     let (transport, shared) = (Arc::new(transport), Arc::clone(&store));
     let webhook = Webhook::new(shared, outbox, transport, clock.clone(), settings.webhook);
     let hub = Hub::new(store, Arc::new(LocalBus::default()), settings.policy, clock);
-    hub.sign().await.map_err(AppFault::Sign)?;
+    hub.give_sign_of_life().await.map_err(AppFault::Sign)?;
     webhook.begin().await.map_err(AppFault::WebhookProgress)?;
     let mut time = tokio::spawn(run_deadlines(Arc::clone(&hub)));
     let tasks = Tasks::new(Arc::clone(&hub));
@@ -215,7 +215,7 @@ struct Stores {
 
 impl Stores {
     fn open(config: &Config, clock: &Clock) -> Result<Self, AppFault> {
-        let (retention, present) = (config.retention(), clock.sign());
+        let (retention, present) = (config.retention(), clock.sign_of_life());
         match config.store.kind {
             StoreKind::Embedded => {
                 let (path, sync) = (&config.store.path, config.store.sync);
@@ -257,7 +257,7 @@ async fn stop(hub: &Hub, webhook: &Webhook, posting: JoinHandle<()>, over: Durat
         );
     }
     // After the restart, clients' windows count from this sign of life.
-    hub.sign().await.ok();
+    hub.give_sign_of_life().await.ok();
 }
 
 /// The bound addresses that the greeting shows.

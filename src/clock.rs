@@ -42,7 +42,7 @@ pub struct Clock {
 #[derive(Debug)]
 struct Pulse {
     last_tick: Timestamp,
-    stood_still: Duration,
+    stalled_for: Duration,
     /// The stalls so far, the earliest first.
     stalls: Arc<[Stall]>,
 }
@@ -69,7 +69,7 @@ impl Clock {
     }
 
     fn anchored(epoch: Timestamp, ahead_ms: Option<Arc<AtomicI64>>) -> Self {
-        let pulse = Pulse { last_tick: epoch, stood_still: Duration::ZERO, stalls: Arc::default() };
+        let pulse = Pulse { last_tick: epoch, stalled_for: Duration::ZERO, stalls: Arc::default() };
         let pulse = Arc::new(Mutex::new(pulse));
         let boot = if ahead_ms.is_none() { None } else { fs::read_to_string(BOOT_ID).ok() };
         let boot = boot.unwrap_or_default().trim().into();
@@ -84,7 +84,7 @@ impl Clock {
 
     /// The wall clock: for tokens, for push, and for times that people read.
     pub fn wall(&self) -> Timestamp {
-        self.shown(self.now())
+        self.to_wall(self.now())
     }
 
     /// How far the wall clock is ahead; changes only when the wall clock was set.
@@ -100,7 +100,7 @@ impl Clock {
     }
 
     /// Makes a sign of life: the current time on every clock, from which a later run counts.
-    pub fn sign(&self) -> SignOfLife {
+    pub fn sign_of_life(&self) -> SignOfLife {
         let up_ms = if self.boot.is_empty() { None } else { up_ms() };
         let boot = if up_ms.is_some() { (*self.boot).into() } else { Box::default() };
         let (now, stalls) = self.present();
@@ -110,21 +110,21 @@ impl Clock {
     /// Running time: the process's own time without the hub's stalls. Silence is measured in it. A
     /// stall is left out as soon as it is over, even before the late tick.
     pub fn running(&self) -> Timestamp {
-        let (now, stood_still) = self.look();
-        now - stood_still
+        let (now, stalled_for) = self.now_and_stalled();
+        now - stalled_for
     }
 
     /// The total length of the hub's stalls.
-    pub fn stood_still(&self) -> Duration {
-        self.look().1
+    pub fn stalled_for(&self) -> Duration {
+        self.now_and_stalled().1
     }
 
     /// The process's own time, and for how long the hub has stood still in all: both of one moment.
-    pub fn look(&self) -> (Timestamp, Duration) {
+    pub fn now_and_stalled(&self) -> (Timestamp, Duration) {
         let pulse = self.pulse.lock();
         let now = self.now();
         let by = stall_of(now - pulse.last_tick).unwrap_or_default();
-        (now, pulse.stood_still + by)
+        (now, pulse.stalled_for + by)
     }
 
     /// The process's own time, and the stalls so far. A stall is included as soon as it is over, even
@@ -156,12 +156,12 @@ impl Clock {
 
     /// Converts a wall-clock time to the process's own time, as the wall clock is set now.
     pub fn from_wall(&self, at: Timestamp) -> Timestamp {
-        at.moved(-self.ahead_ms())
+        at.shifted(-self.ahead_ms())
     }
 
     /// Converts a time on the process's own time to the wall clock.
-    pub fn shown(&self, at: Timestamp) -> Timestamp {
-        at.moved(self.ahead_ms())
+    pub fn to_wall(&self, at: Timestamp) -> Timestamp {
+        at.shifted(self.ahead_ms())
     }
 
     /// Records that the hub is running; must be called every [`TICK`]. Returns the length of the
@@ -171,7 +171,7 @@ impl Clock {
         let now = self.now();
         let by = stall_of(now - pulse.last_tick);
         if let Some(by) = by {
-            pulse.stood_still += by;
+            pulse.stalled_for += by;
             pulse.stalls = pulse.with(by);
         }
         pulse.last_tick = now;

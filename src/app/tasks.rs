@@ -22,7 +22,7 @@ impl Tasks {
         Self { hub }
     }
 
-    /// Runs a task until it returns. A panic is logged and counted in `presence_hub_task_restarts`;
+    /// Runs a task until it returns. A panic is logged and counted in `presence_hub_task_restarts_total`;
     /// then the task is made again and restarted after a pause.
     pub fn spawn<F>(
         &self,

@@ -74,7 +74,7 @@ pub(super) async fn ignore(
     let terminal = record.terminals.iter().find(|terminal| terminal.session == request.session);
     let ends_in = terminal.map(|terminal| {
         let heard = app.hub.heard(terminal.connection).unwrap_or(terminal.heard);
-        heard + app.hub.policy().windows.silence(terminal.platform) - app.hub.clock().now()
+        heard + app.hub.policy().windows.silence(terminal.platform) - app.hub.clock().wall()
     });
     Ok(Json(json!({ "ends_in_ms": ends_in.unwrap_or_default().as_millis() })))
 }

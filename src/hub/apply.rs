@@ -20,7 +20,7 @@ const COMMIT_ATTEMPTS_MAX: u32 = 64;
 
 /// The result of an event.
 #[derive(Debug, Clone)]
-pub struct Processed {
+pub struct Applied {
     /// The answer to the sender of the event.
     pub answer: Answer,
     /// The user's record after the event.
@@ -55,7 +55,7 @@ impl Hub {
     /// # Errors
     ///
     /// If the store fails; then there were no effects.
-    pub async fn apply(&self, user: &UserId, kind: EventKind) -> Result<Processed, Unavailable> {
+    pub async fn apply(&self, user: &UserId, kind: EventKind) -> Result<Applied, Unavailable> {
         self.apply_then(user, kind, |_| ()).await
     }
 
@@ -69,8 +69,8 @@ impl Hub {
         &self,
         user: &UserId,
         kind: EventKind,
-        then: impl FnOnce(&Processed),
-    ) -> Result<Processed, Unavailable> {
+        then: impl FnOnce(&Applied),
+    ) -> Result<Applied, Unavailable> {
         let event = Event { id: EventId(rand::random()), kind };
         self.apply_event(user, &event, None, then).await
     }
@@ -80,8 +80,8 @@ impl Hub {
         user: &UserId,
         event: &Event,
         from: Option<&Mailbox>,
-        then: impl FnOnce(&Processed),
-    ) -> Result<Processed, Unavailable> {
+        then: impl FnOnce(&Applied),
+    ) -> Result<Applied, Unavailable> {
         let _lane = self.lanes.lock(user).await;
         let policy = self.policy();
         let (mut attempts, mut is_retried) = (0, false);
@@ -128,11 +128,11 @@ impl Hub {
             }
             // No await from here on: even if the caller is cancelled, the effects of the commit are done.
             self.count(&reasons);
-            let applied = Processed { answer: outcome.answer, record };
+            let applied = Applied { answer: outcome.answer, record };
             self.end_all(&outcome.effects);
             then(&applied);
-            if outcome.effects.announce {
-                self.tell(user, applied.record.status());
+            if outcome.effects.status_changed {
+                self.publish_status(user, applied.record.status());
             }
             return Ok(applied);
         }
@@ -156,9 +156,9 @@ impl Hub {
         let here = others.filter_map(|terminal| self.registry.get(terminal.connection));
         let heard = here.map(|mailbox| (mailbox.id(), mailbox.heard()));
         let heard = heard.chain(from.map(|from| (from.id(), from.heard())));
-        let heard = heard.map(|(id, at)| (id, self.clock.shown(at))).collect();
+        let heard = heard.map(|(id, at)| (id, self.clock.to_wall(at))).collect();
         let (now, stalls) = self.clock.present();
-        Moment { now, wall: self.clock.shown(now), stalls, heard }
+        Moment { now, wall: self.clock.to_wall(now), stalls, heard }
     }
 
     /// Counts transitions by cause, and measures how late the deadlines were applied.

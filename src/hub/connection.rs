@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{Hub, Mailbox, Processed, Unavailable};
+use super::{Applied, Hub, Mailbox, Unavailable};
 use crate::panics::caught;
 use crate::presence::{Event, EventId, EventKind, Status, UserId};
 
@@ -37,7 +37,7 @@ impl Connection {
     /// # Errors
     ///
     /// If the store fails.
-    pub async fn apply(&self, user: &UserId, kind: EventKind) -> Result<Processed, Unavailable> {
+    pub async fn apply(&self, user: &UserId, kind: EventKind) -> Result<Applied, Unavailable> {
         let event = Event { id: EventId(rand::random()), kind };
         self.hub.apply_event(user, &event, Some(&self.mailbox), |_| ()).await
     }

@@ -8,9 +8,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Hub;
+use super::{Hub, Unavailable};
 use crate::clock::TICK;
-use crate::presence::UserId;
+use crate::presence::{EventKind, UserId};
 
 /// The maximum number of due users in one batch.
 const USERS_MAX: usize = 4096;
@@ -21,8 +21,8 @@ const CONCURRENT: usize = 64;
 /// How many rounds are skipped after a stall, so that sockets first report what arrived meanwhile.
 const ROUNDS_AFTER_STALL: u32 = 2;
 
-/// Runs the tasks that detect stalls, give signs of life, trim the log, and apply deadlines (T3, T6 to
-/// T8, T10, T11). Returns only if one of them fails.
+/// Runs the tasks that detect stalls, give signs of life, trim the log, and apply deadlines (T3, T6,
+/// T7, T8, T10, T11). Returns only if one of them fails.
 pub async fn run(hub: Arc<Hub>) {
     let mut tasks = JoinSet::new();
     // The beat has a task of its own, so that a long round does not count as a stall.
@@ -60,9 +60,9 @@ async fn apply_deadlines(hub: Arc<Hub>, beat: Arc<Notify>) {
     let (mut seen, mut rest) = (Duration::ZERO, 0);
     loop {
         beat.notified().await;
-        let stood_still = hub.clock.stood_still();
-        if stood_still > seen {
-            (seen, rest) = (stood_still, ROUNDS_AFTER_STALL);
+        let stalled_for = hub.clock.stalled_for();
+        if stalled_for > seen {
+            (seen, rest) = (stalled_for, ROUNDS_AFTER_STALL);
         } else if rest > 0 {
             rest -= 1;
         } else {
@@ -74,7 +74,7 @@ async fn apply_deadlines(hub: Arc<Hub>, beat: Arc<Notify>) {
 /// Ticks all users who are due; stops if the hub stalls meanwhile.
 async fn round(hub: &Arc<Hub>, seen: Duration) {
     for _ in 0..BATCHES_MAX {
-        if hub.clock.stood_still() > seen {
+        if hub.clock.stalled_for() > seen {
             return;
         }
         // Users with damaged records stay due, and must not fill the batch.
@@ -116,4 +116,18 @@ async fn tick_all(hub: &Arc<Hub>, users: Vec<UserId>) -> bool {
     };
     let ticked = stream::iter(users).map(apply).buffer_unordered(CONCURRENT);
     ticked.fold(true, async |all, ticked| all & ticked.unwrap_or(false)).await
+}
+
+impl Hub {
+    /// Applies a user's deadlines that have passed. Takes the user over first, because deadlines are
+    /// compared on this hub's clock.
+    async fn tick(&self, user: &UserId) -> Result<(), Unavailable> {
+        if !self.lost.load().is_empty() {
+            self.take_user_over(user).await?;
+        }
+        self.apply(user, EventKind::Tick).await?;
+        // The record is readable now. A query that started before its replacement may have noted it again.
+        self.damaged.lock().remove(user);
+        Ok(())
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Ending, Hub, Mailbox};
+use super::{Hub, Mailbox};
 use crate::wire::{Close, Push, text_frame};
 
 impl Hub {
@@ -33,5 +33,5 @@ pub(super) fn send_away(mailbox: &Mailbox, over: Duration) {
     let most = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
     let reconnect_ms = rand::random_range(0..=most);
     let last = text_frame(&Push::Closing { reason: "drain", reconnect_ms });
-    mailbox.end(Ending { close: Close::Draining }, Some(last));
+    mailbox.end(Close::Draining, Some(last));
 }

@@ -1,10 +1,10 @@
 //! The effects of a commit: ends sessions, and notifies watchers and other nodes.
 
+use super::Hub;
 use super::mailbox::flush_all;
 use super::registry::Deliveries;
-use super::{Ending, Hub};
 use crate::bus::Message;
-use crate::presence::{Effects, End, Kicker, Status, Timestamp, UserId, Why};
+use crate::presence::{Effects, End, EndReason, Kicker, Status, Timestamp, UserId};
 use crate::wire::{Close, KickNotice, KickReason, KickedBy, Push, UserStatus, text_frame};
 
 impl Hub {
@@ -20,20 +20,20 @@ impl Hub {
     }
 
     /// Sends a user's status to its watchers on all nodes.
-    pub(super) fn tell(&self, user: &UserId, status: Status) {
-        self.announce(user, &status);
+    pub(super) fn publish_status(&self, user: &UserId, status: Status) {
+        self.push_status(user, &status);
         self.bus.publish(self.node, Message::Status { user: user.clone(), status });
     }
 
     pub(super) fn end(&self, end: &End, kick: Option<&(Kicker, Timestamp)>) {
         let (close, reason) = match end.why {
-            Why::LoginElsewhere => (Close::Kicked, Some(KickReason::LoginElsewhere)),
-            Why::SameDevice => (Close::Kicked, Some(KickReason::SameDevice)),
-            Why::OwnRequest => (Close::Kicked, Some(KickReason::OwnRequest)),
-            Why::Admin => (Close::Kicked, Some(KickReason::Admin)),
-            Why::Moved => (Close::Moved, None),
-            Why::Background => (Close::Background, None),
-            Why::TokenExpired => (Close::TokenExpired, None),
+            EndReason::LoginElsewhere => (Close::Kicked, Some(KickReason::LoginElsewhere)),
+            EndReason::SameDevice => (Close::Kicked, Some(KickReason::SameDevice)),
+            EndReason::OwnRequest => (Close::Kicked, Some(KickReason::OwnRequest)),
+            EndReason::Admin => (Close::Kicked, Some(KickReason::Admin)),
+            EndReason::Moved => (Close::Moved, None),
+            EndReason::Background => (Close::Background, None),
+            EndReason::TokenExpired => (Close::TokenExpired, None),
         };
         let Some(mailbox) = self.registry.get(end.connection) else { return };
         let notice = reason.zip(kick).map(|(reason, kick)| notice(reason, kick));
@@ -41,11 +41,11 @@ impl Hub {
             self.metrics.kicked(notice.reason);
             text_frame(&Push::Kicked(&notice))
         });
-        mailbox.end(Ending { close }, last);
+        mailbox.end(close, last);
     }
 
     /// Sends a user's status to its watchers on this node. The frame is encoded once for all of them.
-    pub(super) fn announce(&self, user: &UserId, status: &Status) {
+    pub(super) fn push_status(&self, user: &UserId, status: &Status) {
         let Some(watched) = self.watchers.get(user) else { return };
         let frame = text_frame(&Push::Status(UserStatus { user, status }));
         let Deliveries { sent, conflated, unflushed } = watched.push(status.version, &frame);

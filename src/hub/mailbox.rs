@@ -31,7 +31,7 @@ const CORKED_BYTES_MAX: usize = 16 * 1024;
 ///                   └──── actor ◀── the rest, if it is full
 /// ```
 ///
-/// A reply is written to the socket at once. Statuses are queued until all ready tasks have run, so
+/// A reply is written to the socket at once (with TLS, by the actor). Statuses are queued until all ready tasks have run, so
 /// that statuses of one moment go out in one write. If the socket is full, the connection's actor
 /// flushes the queue later; until then the queue keeps only the latest status of each watched user
 /// (V4). A status is never older than one that the connection has seen (V3).
@@ -57,7 +57,7 @@ struct Inner {
     /// The subscriptions. Each user's [`WatchedUser`] keeps the place of its own.
     watching: Slab<Subscription>,
     /// Set once: no frame is accepted after it.
-    ending: Option<Ending>,
+    closed_with: Option<Close>,
 }
 
 /// Who flushes the queue.
@@ -81,13 +81,6 @@ struct Subscription {
     queued: Option<u64>,
 }
 
-/// How the hub ends a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ending {
-    /// The close code.
-    pub close: Close,
-}
-
 /// The result of a push to one watcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivery {
@@ -106,7 +99,7 @@ pub(super) enum Delivery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// The hub ends the connection.
-    End(Ending),
+    End(Close),
     /// The socket is full; frames are queued.
     Blocked,
     /// A part of the queue was written.
@@ -123,7 +116,7 @@ impl Mailbox {
             flusher: Flusher::Idle,
             flushed: 0,
             watching: Slab::new(),
-            ending: None,
+            closed_with: None,
         };
         Self {
             id,
@@ -167,16 +160,16 @@ impl Mailbox {
     }
 
     /// Ends the connection: sends the last frame, if any, then Close. Later calls have no effect.
-    pub fn end(&self, ending: Ending, last: Option<Bytes>) {
+    pub fn end(&self, close: Close, last: Option<Bytes>) {
         let mut inner = self.inner.lock();
-        if inner.ending.is_some() {
+        if inner.closed_with.is_some() {
             return;
         }
         if let Some(last) = last {
             inner.send(last, &self.actor);
         }
-        inner.send(close_frame(ending.close), &self.actor);
-        inner.ending = Some(ending);
+        inner.send(close_frame(close), &self.actor);
+        inner.closed_with = Some(close);
         drop(inner);
         self.actor.wake();
     }
@@ -263,9 +256,9 @@ impl Mailbox {
     /// Queues a watched user's new status.
     pub(super) fn push(&self, place: usize, version: u64, frame: &Bytes) -> Delivery {
         let mut inner = self.inner.lock();
-        let Inner { writer, queue, flusher, watching, ending, .. } = &mut *inner;
+        let Inner { writer, queue, flusher, watching, closed_with, .. } = &mut *inner;
         let Some(watch) = watching.get_mut(place) else { return Delivery::Skipped };
-        if version <= watch.seen || writer.is_none() || ending.is_some() {
+        if version <= watch.seen || writer.is_none() || closed_with.is_some() {
             return Delivery::Skipped;
         }
         watch.seen = version;
@@ -293,8 +286,8 @@ impl Mailbox {
     pub fn poll_signal(&self, cx: &mut Context<'_>, blocked: bool) -> Poll<Signal> {
         self.actor.register(cx.waker());
         let mut inner = self.inner.lock();
-        if let Some(ending) = inner.ending {
-            return Poll::Ready(Signal::End(ending));
+        if let Some(close) = inner.closed_with {
+            return Poll::Ready(Signal::End(close));
         }
         let before = inner.flushed;
         match inner.poll_flush(cx) {
@@ -326,7 +319,7 @@ impl Mailbox {
 impl Inner {
     /// Writes a frame, or queues it after the frames that are queued already.
     fn send(&mut self, frame: Bytes, actor: &AtomicWaker) {
-        if self.ending.is_some() {
+        if self.closed_with.is_some() {
             return;
         }
         let Some(writer) = &mut self.writer else { return };

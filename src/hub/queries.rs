@@ -93,7 +93,7 @@ impl Hub {
 
     /// When a connection of this node was last heard, on the wall clock.
     pub fn heard(&self, connection: ConnectionId) -> Option<Timestamp> {
-        self.registry.get(connection).map(|mailbox| self.clock.shown(mailbox.heard()))
+        self.registry.get(connection).map(|mailbox| self.clock.to_wall(mailbox.heard()))
     }
 
     /// The connections on this node that watch a user, the oldest first, each with its own user.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::apply::to_store;
-use super::{Ending, Hub, Unavailable};
+use super::{Hub, Unavailable};
 use crate::presence::{
     Event, EventId, EventKind, Record, Revocation, State, Status, Timestamp, Transition, UserId,
 };
@@ -78,10 +78,10 @@ impl Hub {
         self.count(&causes);
         // The new record knows none of the user's sessions: their clients must log in again.
         for mailbox in self.registry.all().iter().filter(|mailbox| mailbox.user() == Some(user)) {
-            mailbox.end(Ending { close: Close::Unavailable }, None);
+            mailbox.end(Close::Unavailable, None);
         }
-        if outcome.effects.announce {
-            self.tell(user, record.status());
+        if outcome.effects.status_changed {
+            self.publish_status(user, record.status());
         }
         Ok(())
     }

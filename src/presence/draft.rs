@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::record::{ENDED_MAX, ENDED_TTL, RECENT_EVENTS_MAX};
 use super::{
-    Answer, Applied, Cause, Effects, End, Ended, EventId, Evidence, Kicker, Link, Loss, Moment,
-    Origin, Outcome, Policy, Record, Revocation, SessionId, State, Status, Terminal,
-    TerminalChange, Timestamp, Transition, Victim, Why,
+    Answer, Cause, Effects, End, EndReason, Ended, EventId, Evidence, Kicker, Link, Loss, Moment,
+    Origin, Outcome, Policy, RecentEvent, Record, Revocation, SessionId, State, Status, Terminal,
+    TerminalChange, Timestamp, Transition, Victim,
 };
 
 /// A record while a step changes it.
@@ -53,15 +53,15 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Finds the terminal of an event's session, unless it has left the event's connection.
-    pub(super) fn position(&self, origin: Origin) -> Option<usize> {
+    /// Finds the terminal of an event's session, unless it has left the event's connection (T16).
+    pub(super) fn index_of(&self, origin: Origin) -> Option<usize> {
         let speaks = |t: &Terminal| t.session == origin.session && t.is_on(origin.connection);
         self.record.terminals.iter().position(speaks)
     }
 
     /// Converts a time on the process's own time to the wall clock.
-    pub(super) fn shown(&self, at: Timestamp) -> Timestamp {
-        at.moved(self.wall.as_millis().cast_signed() - self.now.as_millis().cast_signed())
+    pub(super) fn to_wall(&self, at: Timestamp) -> Timestamp {
+        at.shifted(self.wall.as_millis().cast_signed() - self.now.as_millis().cast_signed())
     }
 
     /// Revokes tokens issued before this second. Tokens that an earlier kick revoked stay revoked,
@@ -122,7 +122,7 @@ impl<'a> Draft<'a> {
         &mut self,
         sessions: &[SessionId],
         by: &Kicker,
-        why: Why,
+        why: EndReason,
     ) -> Vec<Victim> {
         let mut victims = Vec::new();
         for &session in sessions {
@@ -145,7 +145,12 @@ impl<'a> Draft<'a> {
 
     /// Removes a kicked or replaced terminal, remembers its session so that a resume is refused (L7),
     /// and ends its connection.
-    pub(super) fn expel(&mut self, session: SessionId, by: &Kicker, why: Why) -> Option<Terminal> {
+    pub(super) fn expel(
+        &mut self,
+        session: SessionId,
+        by: &Kicker,
+        why: EndReason,
+    ) -> Option<Terminal> {
         let index = self.record.terminals.iter().position(|t| t.session == session)?;
         let terminal = self.record.terminals.remove(index);
         self.effects.kick = Some(Box::new((by.clone(), self.wall)));
@@ -214,7 +219,7 @@ impl<'a> Draft<'a> {
             last.to = state;
         }
         self.record.version = version;
-        self.effects.announce = !status.looks_like(&self.before);
+        self.effects.status_changed = !status.looks_like(&self.before);
         self.remember(answer)
     }
 
@@ -243,7 +248,7 @@ impl<'a> Draft<'a> {
         let excess = self.record.ended.len().saturating_sub(ENDED_MAX);
         self.record.ended.drain(..excess);
         self.record.recent.truncate(RECENT_EVENTS_MAX - 1);
-        self.record.recent.push_front(Applied {
+        self.record.recent.push_front(RecentEvent {
             event: self.event,
             effects: self.effects.clone(),
             answer: (answer != Answer::Done).then(|| Box::new(answer.clone())),

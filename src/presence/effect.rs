@@ -33,8 +33,8 @@ pub struct Effects {
     /// If connections end by a kick: who kicked, and when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kick: Option<Box<(Kicker, Timestamp)>>,
-    /// Whether to push the user's status to watchers.
-    pub announce: bool,
+    /// Whether watchers must be told the new status.
+    pub status_changed: bool,
 }
 
 /// A connection to end.
@@ -43,13 +43,13 @@ pub struct End {
     /// The connection's id.
     pub connection: ConnectionId,
     /// The reason, which decides the close code.
-    pub why: Why,
+    pub why: EndReason,
 }
 
 /// Why the rules end a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Why {
+pub enum EndReason {
     /// Another device's login took its place (L3).
     LoginElsewhere,
     /// Its own device logged in again (L5).

@@ -76,7 +76,7 @@ pub enum EventKind {
         /// Who kicks them.
         by: Kicker,
     },
-    /// A deadline in the record may have passed (T3, T6, T7, T8, T10).
+    /// A deadline in the record may have passed (T3, T6, T7, T8, T10, T11).
     Tick,
     /// A hub died and another one takes over its sessions, which are held until their silence
     /// windows end, counted from the last sign of life (T11).

@@ -35,7 +35,8 @@ impl Seat for Terminal {
     }
 }
 
-/// Judges a login on `platform` by `device` (L1 to L5); `seats` are in the order of their logins.
+/// Judges a login on `platform` by `device` (L1, L2, L3, L5); `seats` are in the order of their logins.
+/// A `PushOnline` terminal is a seat like an `Online` one (L4).
 pub(super) fn judge<S: Seat>(
     seats: &[S],
     platform: Platform,

@@ -31,8 +31,8 @@ mod step;
 mod time;
 
 pub use self::effect::{
-    Answer, Cause, Effects, End, Evidence, Outcome, Refusal, TerminalChange, Transition, Victim,
-    Why,
+    Answer, Cause, Effects, End, EndReason, Evidence, Outcome, Refusal, TerminalChange, Transition,
+    Victim,
 };
 pub use self::event::{
     BackgroundReason, Event, EventKind, Intent, Kicker, Login, Origin, Target, Victor,
@@ -51,8 +51,8 @@ pub use self::policy::{
     TABS_MAX, WebTabs, Windows,
 };
 pub use self::record::{
-    Applied, Background, Census, Due, ENDED_MAX, ENDED_TTL, Ended, Link, Loss, RECENT_EVENTS_MAX,
-    Record, Revocation, Terminal,
+    Background, Census, Due, ENDED_MAX, ENDED_TTL, Ended, Link, Loss, RECENT_EVENTS_MAX,
+    RecentEvent, Record, Revocation, Terminal,
 };
 pub use self::status::{State, Status, UnknownState};
 pub use self::step::step;

@@ -34,7 +34,7 @@ pub enum Platform {
 pub struct UnknownPlatform;
 
 impl Platform {
-    /// Every platform.
+    /// Every platform, in the order of the variants.
     pub const ALL: [Self; 8] = [
         Self::Android,
         Self::Ios,
@@ -78,6 +78,16 @@ impl Platform {
         }
     }
 }
+
+// A platform that `ALL` lacks would have no place in arrays with one entry for each platform.
+const _: () = {
+    let mut n = 0;
+    while n < Platform::ALL.len() {
+        assert!(Platform::ALL[n] as usize == n, "`ALL` must be in the order of the variants");
+        n += 1;
+    }
+    assert!(Platform::Windows as usize + 1 == n, "`ALL` must list every platform");
+};
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -52,7 +52,7 @@ pub struct Record {
     pub revoked: Option<Revocation>,
     /// The last applied events, the latest first.
     #[serde(skip_serializing_if = "VecDeque::is_empty")]
-    pub recent: VecDeque<Applied>,
+    pub recent: VecDeque<RecentEvent>,
 }
 
 /// The hub's record of one session.
@@ -85,7 +85,7 @@ pub struct Terminal {
     pub token_until: Timestamp,
     /// The deadlines above already include the stalls of the hub up to this time (T12).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stood: Option<Timestamp>,
+    pub stalls_until: Option<Timestamp>,
 }
 
 /// The state of a terminal's connection.
@@ -165,7 +165,7 @@ pub struct Revocation {
 
 /// An applied event with its result, which is returned again if the event is applied again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applied {
+pub struct RecentEvent {
     /// The event's id.
     pub event: EventId,
     /// The effects of the event.
@@ -298,21 +298,21 @@ impl Terminal {
 
     /// Extends the open windows by the hub's stalls (T12).
     pub(super) fn allow_for(&mut self, stalls: &[Stall], now: Timestamp) {
-        let stood = self.stood.unwrap_or_default();
-        let mut is_moved = false;
-        let mut moved = |at: Timestamp, since: Timestamp| {
-            let lag = Stall::lag(stalls, since.max(stood));
-            is_moved |= !lag.is_zero();
+        let stalls_until = self.stalls_until.unwrap_or_default();
+        let mut is_shifted = false;
+        let mut shifted = |at: Timestamp, since: Timestamp| {
+            let lag = Stall::lag(stalls, since.max(stalls_until));
+            is_shifted |= !lag.is_zero();
             at + lag
         };
         if let Link::Lost { since, until: Some(until), .. } = &mut self.link {
-            *until = moved(*until, *since);
+            *until = shifted(*until, *since);
         }
         if let Some(Background { since, deadline: Some(deadline), .. }) = &mut self.background {
-            *deadline = moved(*deadline, *since);
+            *deadline = shifted(*deadline, *since);
         }
-        if is_moved {
-            self.stood = Some(now);
+        if is_shifted {
+            self.stalls_until = Some(now);
         }
     }
 

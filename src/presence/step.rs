@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::draft::{Draft, change};
 use super::login::judge;
 use super::{
-    Answer, Background, BackgroundReason, Cause, ConnectionId, End, Event, EventKind, Evidence,
-    Intent, Kicker, Link, Login, Loss, Moment, NodeId, Origin, Outcome, Platform, Policy, Record,
-    Refusal, Revocation, SessionId, Stall, State, Target, Terminal, Timestamp, Victor, Why,
+    Answer, Background, BackgroundReason, Cause, ConnectionId, End, EndReason, Event, EventKind,
+    Evidence, Intent, Kicker, Link, Login, Loss, Moment, NodeId, Origin, Outcome, Platform, Policy,
+    Record, Refusal, Revocation, SessionId, Stall, State, Target, Terminal, Timestamp, Victor,
 };
 
 /// Applies one event to one user's record.
@@ -101,10 +101,10 @@ impl Draft<'_> {
             device: login.device.clone(),
             session: login.session,
         });
-        let kicked = self.kick_all(kicked, &by, Why::LoginElsewhere);
+        let kicked = self.kick_all(kicked, &by, EndReason::LoginElsewhere);
         let mut from = None;
         for &session in replaced {
-            if let Some(old) = self.expel(session, &by, Why::SameDevice) {
+            if let Some(old) = self.expel(session, &by, EndReason::SameDevice) {
                 from = Some(old.state());
             }
         }
@@ -120,7 +120,7 @@ impl Draft<'_> {
             heard: self.wall,
             background: None,
             token_until: login.token_until,
-            stood: None,
+            stalls_until: None,
         };
         let evidence = Evidence { address: login.address, ..Evidence::default() };
         self.log(Cause::Login, Some(change(&terminal, from, Some(State::Online))), evidence);
@@ -162,7 +162,7 @@ impl Draft<'_> {
         let before = terminal.state();
         let moved = terminal.link == Link::Connected && terminal.connection != login.connection;
         if moved {
-            self.effects.ends.push(End { connection: terminal.connection, why: Why::Moved });
+            self.effects.ends.push(End { connection: terminal.connection, why: EndReason::Moved });
         }
         terminal.link = Link::Connected;
         terminal.connection = login.connection;
@@ -185,18 +185,19 @@ impl Draft<'_> {
 
     /// T2.
     fn logout(&mut self, origin: Origin) -> Answer {
-        let Some(index) = self.position(origin) else { return Answer::Stale };
+        let Some(index) = self.index_of(origin) else { return Answer::Stale };
         self.end(index, Cause::Logout, Evidence::default());
         Answer::Done
     }
 
     /// T3; T17 for a mini-program in the background.
     fn closed(&mut self, origin: Origin, close_code: Option<u16>) -> Answer {
-        let Some(index) = self.position(origin) else { return Answer::Stale };
+        let Some(index) = self.index_of(origin) else { return Answer::Stale };
         let grace = self.policy.windows.web_close_grace;
         let terminal = &mut self.record.terminals[index];
-        let suspended = terminal.background.is_some_and(|background| background.deadline.is_some());
-        if suspended {
+        let has_deadline =
+            terminal.background.is_some_and(|background| background.deadline.is_some());
+        if has_deadline {
             terminal.link =
                 Link::Lost { since: self.now, until: None, how: Loss::Closed(close_code) };
         } else if terminal.platform == Platform::Web && !grace.is_zero() {
@@ -210,25 +211,28 @@ impl Draft<'_> {
 
     /// T4, T5: the connection's `Liveness` found it silent.
     fn silent(&mut self, origin: Origin, deadline: Timestamp) -> Answer {
-        let Some(index) = self.position(origin) else { return Answer::Stale };
-        self.lose(index, Cause::Silence, passed(self.shown(deadline)));
+        let Some(index) = self.index_of(origin) else { return Answer::Stale };
+        self.lose(index, Cause::Silence, past_deadline(self.to_wall(deadline)));
         Answer::Done
     }
 
     /// T15; for a mini-program sets the deadline of T6 or T7, which a later tick applies.
     fn background(&mut self, origin: Origin, reason: BackgroundReason) -> Answer {
-        let Some(index) = self.position(origin) else { return Answer::Stale };
+        let Some(index) = self.index_of(origin) else { return Answer::Stale };
         let windows = &self.policy.windows;
         let window = match reason {
             BackgroundReason::Hide => windows.background,
             BackgroundReason::Exit => windows.exit,
         };
         let terminal = &mut self.record.terminals[index];
-        let clocked = terminal.platform == Platform::MiniProgram;
-        let new =
-            Background { reason, since: self.now, deadline: clocked.then(|| self.now + window) };
+        let has_deadline = terminal.platform == Platform::MiniProgram;
+        let new = Background {
+            reason,
+            since: self.now,
+            deadline: has_deadline.then(|| self.now + window),
+        };
         let kept = match terminal.background {
-            Some(old) if !clocked || old.deadline <= new.deadline => old,
+            Some(old) if !has_deadline || old.deadline <= new.deadline => old,
             Some(_) | None => new,
         };
         terminal.background = Some(kept);
@@ -237,13 +241,13 @@ impl Draft<'_> {
 
     /// Clears the deadline of T6 and T7 (T15).
     fn foreground(&mut self, origin: Origin) -> Answer {
-        let Some(index) = self.position(origin) else { return Answer::Stale };
+        let Some(index) = self.index_of(origin) else { return Answer::Stale };
         self.record.terminals[index].background = None;
         Answer::Done
     }
 
     fn refresh(&mut self, origin: Origin, token_until: Timestamp, issued_at_secs: u64) -> Answer {
-        let Some(index) = self.position(origin) else { return Answer::Stale };
+        let Some(index) = self.index_of(origin) else { return Answer::Stale };
         if self.record.revokes(issued_at_secs, self.wall) {
             return Answer::Refused(Refusal::TokenRevoked);
         }
@@ -252,7 +256,7 @@ impl Draft<'_> {
     }
 
     fn set(&mut self, origin: Option<Origin>, custom: Option<&Arc<str>>) -> Answer {
-        let by = match origin.map(|origin| self.position(origin)) {
+        let by = match origin.map(|origin| self.index_of(origin)) {
             None => None,
             Some(Some(index)) => Some(index),
             Some(None) => return Answer::Stale,
@@ -272,11 +276,11 @@ impl Draft<'_> {
             return Answer::Stale;
         }
         let why = match by {
-            Kicker::Admin { .. } => Why::Admin,
-            Kicker::Own(_) => Why::OwnRequest,
-            Kicker::Login(_) => Why::LoginElsewhere,
+            Kicker::Admin { .. } => EndReason::Admin,
+            Kicker::Own(_) => EndReason::OwnRequest,
+            Kicker::Login(_) => EndReason::LoginElsewhere,
         };
-        let revoked = target.is_everything() && why == Why::Admin;
+        let revoked = target.is_everything() && why == EndReason::Admin;
         if revoked {
             self.revoke();
         }
@@ -292,10 +296,10 @@ impl Draft<'_> {
             let terminals = self.record.terminals.len();
             match (terminal.link, terminal.deadline()) {
                 (Link::Push { until }, _) if until <= self.wall => {
-                    self.end(index, Cause::Expired, passed(until));
+                    self.end(index, Cause::Expired, past_deadline(until));
                 }
                 (Link::Connected | Link::Lost { .. }, Some((at, cause))) if at <= self.now => {
-                    self.pass(index, at, cause);
+                    self.apply_deadline(index, at, cause);
                 }
                 _ => (),
             }
@@ -314,14 +318,17 @@ impl Draft<'_> {
     }
 
     /// Makes an `Online` terminal whose deadline passed leave `Online`, and ends its connection.
-    fn pass(&mut self, index: usize, at: Timestamp, cause: Cause) {
+    fn apply_deadline(&mut self, index: usize, at: Timestamp, cause: Cause) {
         let terminal = &self.record.terminals[index];
         if terminal.link == Link::Connected {
-            let why =
-                if cause == Cause::TokenExpired { Why::TokenExpired } else { Why::Background };
+            let why = if cause == Cause::TokenExpired {
+                EndReason::TokenExpired
+            } else {
+                EndReason::Background
+            };
             self.effects.ends.push(End { connection: terminal.connection, why });
         }
-        self.lose(index, cause, passed(self.shown(at)));
+        self.lose(index, cause, past_deadline(self.to_wall(at)));
     }
 
     /// T11: holds the sessions of a hub that is gone until their own deadlines.
@@ -333,20 +340,20 @@ impl Draft<'_> {
         at: Timestamp,
         stalls: &[Stall],
     ) -> Answer {
-        let moved =
+        let shifted =
             |then: Timestamp| if then < last { at - (last - then) } else { at + (then - last) };
         let windows = &self.policy.windows;
-        let heard = self.shown(at);
+        let heard = self.to_wall(at);
         for terminal in &mut self.record.terminals {
             if terminal.connection.node != node || terminal.state() != State::Online {
                 continue;
             }
             terminal.allow_for(stalls, last);
-            terminal.stood = None;
+            terminal.stalls_until = None;
             match &mut terminal.link {
                 Link::Lost { since, until, .. } => {
-                    *since = moved(*since);
-                    *until = until.map(moved);
+                    *since = shifted(*since);
+                    *until = until.map(shifted);
                 }
                 Link::Connected | Link::Push { .. } => {
                     let until = Some(at + windows.silence(terminal.platform));
@@ -355,10 +362,10 @@ impl Draft<'_> {
                 }
             }
             if let Some(background) = &mut terminal.background {
-                background.since = moved(background.since);
-                background.deadline = background.deadline.map(moved);
+                background.since = shifted(background.since);
+                background.deadline = background.deadline.map(shifted);
             }
-            terminal.token_until = moved(terminal.token_until);
+            terminal.token_until = shifted(terminal.token_until);
             // The deadlines are on the successor's time from now on, and no connection is alive: no real
             // connection has this serial number.
             terminal.connection = ConnectionId { node: successor, serial: u64::MAX };
@@ -384,6 +391,6 @@ impl Draft<'_> {
     }
 }
 
-fn passed(deadline: Timestamp) -> Evidence {
+fn past_deadline(deadline: Timestamp) -> Evidence {
     Evidence { deadline: Some(deadline), ..Evidence::default() }
 }

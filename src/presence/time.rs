@@ -44,7 +44,7 @@ impl Timestamp {
 
     /// Returns the time `by_ms` milliseconds later, or earlier if negative.
     #[must_use]
-    pub const fn moved(self, by_ms: i64) -> Self {
+    pub const fn shifted(self, by_ms: i64) -> Self {
         Self(self.0.saturating_add_signed(by_ms))
     }
 

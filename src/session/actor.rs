@@ -12,7 +12,7 @@ use super::channel::Channel;
 use super::disconnect::Disconnect;
 use super::reader::Reader;
 use super::visitor::Visitor;
-use crate::hub::{Closed, Ending};
+use crate::hub::Closed;
 
 /// How long a closed connection may take to read its last messages and close its socket.
 const LINGER: Duration = Duration::from_secs(2);
@@ -39,7 +39,7 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
         let end = self.serve().await;
         let mailbox = Arc::clone(self.channel.mailbox());
         if let Closed::ByHub(close) = end.closed() {
-            mailbox.end(Ending { close }, None);
+            mailbox.end(close, None);
         }
         self.channel.connection.unwatch_all();
         let hang_up = async {

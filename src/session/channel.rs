@@ -124,11 +124,11 @@ impl Channel {
         }
         while let Some(expired) = self.timers.due(present) {
             match expired {
-                Expired::SlowConsumer => return Err(Disconnect::Expelled(Close::SlowConsumer)),
+                Expired::SlowConsumer => return Err(Disconnect::ByActor(Close::SlowConsumer)),
                 Expired::Login => {
                     let (reason, applicant) = (RefusalReason::LoginTimeout, Applicant::default());
                     self.note_refusal(reason, "no login within login.timeout", applicant);
-                    return Err(Disconnect::Expelled(Close::LoginTimeout));
+                    return Err(Disconnect::ByActor(Close::LoginTimeout));
                 }
                 Expired::TokenNotice { expires_at } => {
                     self.mailbox().post(text_frame(&Push::TokenExpiring { expires_at }));

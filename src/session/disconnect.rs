@@ -18,7 +18,7 @@ pub(super) enum Disconnect {
         close: Option<u16>,
     },
     /// The actor closes it because of something that the client did or failed to do.
-    Expelled(Close),
+    ByActor(Close),
     /// Nothing was heard for its window.
     Silent {
         /// How long after the end of the window the silence was detected.
@@ -31,7 +31,7 @@ impl Disconnect {
     pub(super) const fn closed(self) -> Closed {
         match self {
             Self::LoggedOut => Closed::ByHub(Close::LoggedOut),
-            Self::ByHub(close) | Self::Expelled(close) => Closed::ByHub(close),
+            Self::ByHub(close) | Self::ByActor(close) => Closed::ByHub(close),
             Self::ByClient { close } => Closed::ByPeer(close),
             Self::Silent { .. } => Closed::ByHub(Close::Silence),
         }
@@ -42,7 +42,7 @@ impl Disconnect {
         match self {
             Self::LoggedOut => "logout",
             Self::ByHub(close) => close.reason(),
-            Self::ByClient { .. } | Self::Expelled(_) => "close",
+            Self::ByClient { .. } | Self::ByActor(_) => "close",
             Self::Silent { .. } => "silence",
         }
     }

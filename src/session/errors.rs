@@ -10,7 +10,8 @@ pub(super) fn refused(refusal: Refusal) -> ErrorBody {
         Refusal::Kicked => (ErrorCode::Kicked, "the session was kicked"),
         Refusal::Superseded => (
             ErrorCode::Superseded,
-            "another device has logged in since: log in without `resume` to take over",
+            "resuming would kick or replace a session that is logged in now, or is blocked by one: log in \
+             without `resume` to take over",
         ),
         Refusal::LoginConflict(devices) => return ErrorBody::conflict(devices),
         Refusal::TokenRevoked => {

@@ -97,7 +97,7 @@ impl<'a> Session<'a> {
             // A drain ends no session (T11).
             Disconnect::ByClient { .. } if hub.is_draining() => None,
             Disconnect::ByClient { close } => Some(EventKind::Closed { origin, close_code: close }),
-            Disconnect::Expelled(close) => {
+            Disconnect::ByActor(close) => {
                 Some(EventKind::Closed { origin, close_code: Some(close.code()) })
             }
             Disconnect::Silent { late } => {
@@ -135,7 +135,7 @@ impl<'a> Session<'a> {
                 native_ping = %duration::format(hub.policy().windows.native_ping),
                 "idle connections of native apps are cut after about 60 s without a Close: most \
                  likely a proxy's idle timeout; raise that timeout above liveness.native_ping \
-                 (nginx: proxy_read_timeout 300s), or set liveness.native_ping below it"
+                 (nginx: proxy_read_timeout 500s), or set liveness.native_ping below it"
             );
         }
     }

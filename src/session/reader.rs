@@ -14,7 +14,7 @@ use super::timers::Present;
 use crate::hub::Signal;
 use crate::wire::{Close, ErrorBody, ErrorCode, Malformed, PartialLogin, Request, parse};
 
-/// The reading half of a connection.
+/// Waits for requests of the client, signals of the mailbox and timers.
 pub(super) struct Reader<R> {
     socket: Socket<R>,
     traffic: Traffic,
@@ -80,14 +80,14 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
                 }
                 return Err(Disconnect::ByClient { close });
             }
-            Incoming::Broken(close) => return Err(Disconnect::Expelled(close)),
+            Incoming::Broken(close) => return Err(Disconnect::ByActor(close)),
             Incoming::Text(text) => Some(text),
             Incoming::Binary => None,
             Incoming::Control => {
                 channel.note_heard();
                 return match self.count(channel) {
                     Pass::Accept | Pass::Refuse => Ok(None),
-                    Pass::Close => Err(Disconnect::Expelled(Close::RateLimited)),
+                    Pass::Close => Err(Disconnect::ByActor(Close::RateLimited)),
                 };
             }
         };
@@ -104,7 +104,7 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
                 channel.refuse(id, ErrorBody::new(ErrorCode::RateLimited, "too many messages"));
                 return Ok(None);
             }
-            Pass::Close => return Err(Disconnect::Expelled(Close::RateLimited)),
+            Pass::Close => return Err(Disconnect::ByActor(Close::RateLimited)),
         }
         match parsed {
             Some(Ok((id, request))) => return Ok(Some(Asked::Request(id, request))),
@@ -124,7 +124,7 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
             }
         }
         if self.violations.count(channel.now()) {
-            return Err(Disconnect::Expelled(Close::ProtocolViolation));
+            return Err(Disconnect::ByActor(Close::ProtocolViolation));
         }
         Ok(None)
     }
@@ -142,7 +142,7 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
 /// Handles a signal of the mailbox.
 fn handle_signal(signal: Signal, channel: &mut Channel) -> Result<(), Disconnect> {
     match signal {
-        Signal::End(ending) => return Err(Disconnect::ByHub(ending.close)),
+        Signal::End(close) => return Err(Disconnect::ByHub(close)),
         Signal::Blocked | Signal::Progressed => {
             let present = Present::of(channel.clock());
             channel.timers.set_slow_consumer(channel.settings.slow_consumer, present);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::disconnect::Disconnect;
 use super::errors::{already_logged_in, refused, unavailable};
 use super::logged_in::Session;
-use crate::hub::{Processed, pending_once};
+use crate::hub::{Applied, pending_once};
 use crate::presence::{
     Answer, BackgroundReason, DeviceId, EventKind, Kicker, Platform, SessionId, State, Status,
     Target, Timestamp, UserId, Victor,
@@ -176,7 +176,7 @@ impl Session<'_> {
         let Answer::Background { deadline } = applied.answer else {
             unreachable!("a background event returns Answer::Background")
         };
-        let deadline = deadline.map(|at| self.channel.clock().shown(at));
+        let deadline = deadline.map(|at| self.channel.clock().to_wall(at));
         self.channel.reply(id, serde_json::json!({ "deadline": deadline }));
         Ok(())
     }
@@ -252,7 +252,7 @@ impl Session<'_> {
     }
 
     /// Applies an event of this session.
-    async fn apply(&self, event: EventKind) -> Result<Processed, ErrorBody> {
+    async fn apply(&self, event: EventKind) -> Result<Applied, ErrorBody> {
         let applied = self.channel.connection.apply(&self.identity.user, event).await;
         let applied = applied.map_err(|error| unavailable(self.channel.hub(), &error))?;
         // Let the pushes to watchers go first, so that this reply goes out together with them: fewer,

@@ -32,7 +32,7 @@ thread_local! {
     static IDLE_CONTEXT: Cell<Option<Box<WebSocketContext>>> = const { Cell::new(None) };
 }
 
-/// The reading half of a connection.
+/// Reads frames, and joins them to messages.
 pub(super) struct Socket<R> {
     reader: R,
     mailbox: Arc<Mailbox>,

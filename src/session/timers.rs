@@ -16,7 +16,7 @@ pub(super) struct Timers {
     token: Option<TokenNotice>,
     liveness: Option<Liveness>,
     /// The total stall time at the last call of [`allow_for_stalls`](Self::allow_for_stalls).
-    stood_still: Duration,
+    stalled_for: Duration,
 }
 
 /// A timer that is due.
@@ -45,15 +45,15 @@ pub(super) enum Expired {
 pub(super) struct Present {
     /// The hub's clock.
     pub(super) now: Timestamp,
-    stood_still: Duration,
+    stalled_for: Duration,
     /// The hub's clock without the time of stalls.
     running: Timestamp,
 }
 
 impl Present {
     pub(super) fn of(clock: &Clock) -> Self {
-        let (now, stood_still) = clock.look();
-        Self { now, stood_still, running: now - stood_still }
+        let (now, stalled_for) = clock.now_and_stalled();
+        Self { now, stalled_for, running: now - stalled_for }
     }
 }
 
@@ -74,7 +74,7 @@ impl Timers {
             login: Some(LoginTimeout(Patience::new(login_timeout, present.running))),
             token: None,
             liveness: None,
-            stood_still: present.stood_still,
+            stalled_for: present.stalled_for,
         }
     }
 
@@ -83,7 +83,7 @@ impl Timers {
         fn row<T: Timer>(timer: &mut Option<T>) -> Option<&mut dyn Timer> {
             timer.as_mut().map(|timer| timer as &mut dyn Timer)
         }
-        let Self { slow_consumer, login, token, liveness, stood_still: _ } = self;
+        let Self { slow_consumer, login, token, liveness, stalled_for: _ } = self;
         [row(slow_consumer), row(login), row(token), row(liveness)].into_iter().flatten()
     }
 
@@ -134,9 +134,9 @@ impl Timers {
     /// Makes a ping due now if the hub stalled since the last call, because a ping may have been missed
     /// (T12).
     pub(super) fn allow_for_stalls(&mut self, present: Present) {
-        let before = std::mem::replace(&mut self.stood_still, present.stood_still);
+        let before = std::mem::replace(&mut self.stalled_for, present.stalled_for);
         if let Some(liveness) = &mut self.liveness
-            && present.stood_still > before
+            && present.stalled_for > before
         {
             liveness.ask_now(present.running);
         }

@@ -14,7 +14,7 @@ use super::logged_in::Session;
 use super::reader::{Asked, Reader};
 use super::refusals::Applicant;
 use crate::auth::{Identity, claimed_user};
-use crate::hub::{LoginKind, Processed, RefusalReason};
+use crate::hub::{Applied, LoginKind, RefusalReason};
 use crate::presence::{
     Answer, DeviceId, EventKind, Intent, Login, Origin, Platform, SessionId, Status, Timestamp,
     UserId, Victim,
@@ -89,7 +89,7 @@ impl<'a> Visitor<'a> {
             );
             self.channel.note_refusal(reason, message, applicant_of(&request, false));
             self.channel.refuse(Some(id), ErrorBody::new(ErrorCode::Unavailable, message));
-            return Err(self.leave(Disconnect::Expelled(Close::TryAgainLater)));
+            return Err(self.leave(Disconnect::ByActor(Close::TryAgainLater)));
         }
         let (is_verified, admitted) = match self.identify(&request).await {
             Err(Unidentified { error, is_verified }) => (is_verified, Err(error)),
@@ -106,7 +106,7 @@ impl<'a> Visitor<'a> {
                 self.channel.note_refusal(reason, &error.message, applicant);
                 let close = error.code.closes_login();
                 self.channel.refuse(Some(id), error);
-                Err(self.leave(Disconnect::Expelled(close)))
+                Err(self.leave(Disconnect::ByActor(close)))
             }
         }
     }
@@ -117,7 +117,7 @@ impl<'a> Visitor<'a> {
         let applicant = Applicant::from_malformed(partial);
         self.channel.note_refusal(RefusalReason::Error(error.code), &error.message, applicant);
         self.channel.refuse(id, error);
-        self.leave(Disconnect::Expelled(ErrorCode::BadRequest.closes_login()))
+        self.leave(Disconnect::ByActor(ErrorCode::BadRequest.closes_login()))
     }
 
     /// Counts and logs the end of a connection without a login.
@@ -172,7 +172,7 @@ impl<'a> Visitor<'a> {
             issued_at_secs: identity.issued_at_secs,
         };
         let event = EventKind::Login(Box::new(login));
-        let then = |applied: &Processed| self.confirm(id, &identity, request.platform, applied);
+        let then = |applied: &Applied| self.confirm(id, &identity, request.platform, applied);
         let applied = match channel.hub().apply_then(&identity.user, event, then).await {
             Ok(applied) => applied,
             Err(error) => {
@@ -209,7 +209,7 @@ impl<'a> Visitor<'a> {
     }
 
     /// Answers an accepted login.
-    fn confirm(&self, id: u64, identity: &Identity, platform: Platform, applied: &Processed) {
+    fn confirm(&self, id: u64, identity: &Identity, platform: Platform, applied: &Applied) {
         let Answer::Admitted { session, resumed, kicked } = &applied.answer else { return };
         let hub = self.channel.hub();
         self.channel.mailbox().belongs_to(&identity.user);

@@ -322,7 +322,11 @@ impl Store for MemoryStore {
         ready(Ok(self.state.lock().trim(&self.retention, now))).boxed()
     }
 
-    fn sign(&self, _: NodeId, sign: SignOfLife) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn save_sign_of_life(
+        &self,
+        _: NodeId,
+        sign: SignOfLife,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
         if let Some(floor) = &self.floor {
             // An error matters only if the wall clock is set back before the next run.
             floor.write(sign.now + FLOOR_AHEAD).ok();

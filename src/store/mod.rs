@@ -152,7 +152,11 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
-    fn sign(&self, node: NodeId, sign: SignOfLife) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn save_sign_of_life(
+        &self,
+        node: NodeId,
+        sign: SignOfLife,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// The dead nodes whose sessions are not taken over yet, with their last signs of life.
     ///

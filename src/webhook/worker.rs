@@ -427,12 +427,12 @@ impl Worker<'_> {
         };
         shown.under_way = self.requests.len();
         shown.waiting = self.queue.waiting_events() + self.again;
-        shown.held_since = self.queue.held_since().map(|at| self.webhook.clock.shown(at));
+        shown.held_since = self.queue.held_since().map(|at| self.webhook.clock.to_wall(at));
         shown.held = self.queue.held_users();
         shown.last_success = self
             .health
             .last_success()
-            .map(|at| self.webhook.clock.shown(at))
+            .map(|at| self.webhook.clock.to_wall(at))
             .or(shown.last_success);
         shown.kept_after = self.queue.kept_after();
         shown.scanned = self.queue.scanned();

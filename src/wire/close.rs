@@ -56,11 +56,11 @@ pub enum Close {
     Kicked = 4501,
     /// The token was refused.
     InvalidToken = 4502,
-    /// The resume conflicts with other devices (L7).
+    /// The resume conflicts with other sessions of the user (L7).
     Superseded = 4503,
     /// Too many malformed messages.
     ProtocolViolation = 4504,
-    /// The login conflicts with other devices (L3, `reject_new`).
+    /// The login conflicts with other sessions of the user (L3, `reject_new`).
     LoginConflict = 4505,
 }
 

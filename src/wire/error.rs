@@ -30,9 +30,9 @@ pub enum ErrorCode {
     InvalidDevice,
     /// The session was kicked or replaced (L7).
     Kicked,
-    /// The resume conflicts with other devices (L7).
+    /// The resume conflicts with other sessions of the user (L7).
     Superseded,
-    /// The login conflicts with other devices (L3).
+    /// The login conflicts with other sessions of the user (L3).
     LoginConflict,
     /// Too many requests.
     RateLimited,

@@ -110,8 +110,8 @@ impl<'a> SessionDetail<'a> {
 
 fn shown(clock: &Clock, background: Background) -> Background {
     let Background { reason, since, deadline } = background;
-    let deadline = deadline.map(|at| clock.shown(at));
-    Background { reason, since: clock.shown(since), deadline }
+    let deadline = deadline.map(|at| clock.to_wall(at));
+    Background { reason, since: clock.to_wall(since), deadline }
 }
 
 /// A page of users, with the damaged ones listed separately.

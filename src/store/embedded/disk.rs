@@ -26,7 +26,7 @@ use crate::store::StoreError;
 const WAL_PAGES_MAX: i64 = 16 * 1024;
 /// How many signs of life there may be between two checkpoints while there are no commits.
 const IDLE_SIGNS: u32 = 30;
-/// How often is synced where each commit is synced before it is answered, and little is left to do.
+/// The sync interval where each commit is synced before its answer: only signs of life and trims are left.
 const PAUSE_SYNCED: Duration = Duration::from_millis(50);
 /// How much room is kept for the next commits, so that a full disk shows before one of them fails.
 const ROOM_BYTES: u64 = 128 * 1024;
@@ -48,7 +48,7 @@ pub(super) struct StoreDisk {
     signs: AtomicU32,
 }
 
-/// What may fail apart from the other.
+/// Reads and writes fail independently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     Writes,

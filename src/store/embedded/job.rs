@@ -115,7 +115,7 @@ impl Job for WriteSign {
         if self.proves {
             transaction.prove()?;
         }
-        transaction.sign(&self.node, &self.sign)
+        transaction.save_sign_of_life(&self.node, &self.sign)
     }
 }
 

@@ -320,7 +320,11 @@ impl Store for EmbeddedStore {
         self.trim_all(now).boxed()
     }
 
-    fn sign(&self, node: NodeId, sign: SignOfLife) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn save_sign_of_life(
+        &self,
+        node: NodeId,
+        sign: SignOfLife,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
         self.note_sign(node, sign).boxed()
     }
 

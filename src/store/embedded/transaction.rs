@@ -22,7 +22,7 @@ const PROOF_BYTES: i64 = 64 * 1024;
 /// A transaction under way. It changes copies of the tail and of what is held, which the writer takes
 /// over once it is committed.
 pub(super) struct Transaction<'a> {
-    pub(super) begin: rusqlite::Transaction<'a>,
+    pub(super) sql: rusqlite::Transaction<'a>,
     pub(super) tail: Tail,
     /// The first event of each user whose events the webhook holds.
     pub(super) held: Arc<BTreeMap<UserId, Cursor>>,
@@ -57,7 +57,7 @@ pub(super) struct Trimmed {
 
 impl Transaction<'_> {
     fn execute(&self, sql: &str, values: impl Params) -> Result<usize> {
-        self.begin.prepare_cached(sql)?.execute(values)
+        self.sql.prepare_cached(sql)?.execute(values)
     }
 
     // Commits.
@@ -106,7 +106,7 @@ impl Transaction<'_> {
         let changed = match (is_new, draft.record.is_empty()) {
             (true, true) => {
                 let sql = "SELECT 1 FROM users WHERE user = ?1";
-                usize::from(!self.begin.prepare_cached(sql)?.exists((user,))?)
+                usize::from(!self.sql.prepare_cached(sql)?.exists((user,))?)
             }
             (false, true) => self
                 .execute("DELETE FROM users WHERE user = ?1 AND revision = ?2", (user, expected))?,
@@ -133,7 +133,7 @@ impl Transaction<'_> {
     /// Moves a damaged row to the table of such; returns whether it is still the one that is meant.
     fn set_aside(&self, draft: &EncodedCommit) -> Result<bool> {
         let user = draft.user.as_str();
-        match queries::load(&self.begin, &draft.user)? {
+        match queries::load(&self.sql, &draft.user)? {
             UserRow::Damaged(remains) if remains.revision == draft.expected => (),
             UserRow::Damaged(_) | UserRow::Whole(..) => return Ok(false),
         }
@@ -165,7 +165,7 @@ impl Transaction<'_> {
         let unread = self.first_unread()?;
         let (mut trimmed, mut last, mut count) = (Trimmed::default(), None, 0);
         {
-            let mut oldest = self.begin.prepare_cached(
+            let mut oldest = self.sql.prepare_cached(
                 "SELECT cursor, at, bytes - octet_length(event), event, crc FROM log
                  ORDER BY cursor",
             )?;
@@ -201,7 +201,7 @@ impl Transaction<'_> {
     fn first_unread(&self) -> Result<Option<Cursor>> {
         let Some(position) = self.tail.position else { return Ok(None) };
         let sql = "SELECT min(cursor) FROM log WHERE cursor > ?1";
-        let mut next = self.begin.prepare_cached(sql)?;
+        let mut next = self.sql.prepare_cached(sql)?;
         let next: Option<i64> = next.query_row((int(position.0),), |row| row.get(0))?;
         let next = next.map(|cursor| Cursor(number(cursor)));
         Ok(first_unread(self.held.values().copied(), next))
@@ -209,7 +209,7 @@ impl Transaction<'_> {
 
     // Signs of life.
 
-    pub(super) fn sign(&self, node: &str, sign: &SignOfLife) -> Result<()> {
+    pub(super) fn save_sign_of_life(&self, node: &str, sign: &SignOfLife) -> Result<()> {
         let (sign, crc) = note(sign);
         let sql = "INSERT OR REPLACE INTO nodes VALUES (?1, ?2, ?3)";
         self.execute(sql, (node, sign, crc)).map(drop)
@@ -292,14 +292,14 @@ impl Transaction<'_> {
         };
         match which {
             DeadSelection::All => {
-                let mut all = self.begin.prepare_cached(&sql)?;
+                let mut all = self.sql.prepare_cached(&sql)?;
                 let mut rows = all.query(())?;
                 while let Some(row) = rows.next()? {
                     add(row)?;
                 }
             }
             DeadSelection::These(these) => {
-                let mut one = self.begin.prepare_cached(&format!("{sql} AND cursor = ?1"))?;
+                let mut one = self.sql.prepare_cached(&format!("{sql} AND cursor = ?1"))?;
                 for cursor in these {
                     one.query_row((int(cursor.0),), &mut add).optional()?;
                 }

@@ -70,9 +70,9 @@ impl Writer {
 
     fn try_to_write(&mut self, jobs: &mut [Box<dyn Queued>]) -> Result<()> {
         let Self { connection, view, disk, retention, .. } = self;
-        let begin = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let sql = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut transaction = Transaction {
-            begin,
+            sql,
             tail: self.tail,
             held: Arc::clone(&self.held),
             is_due_anew: false,
@@ -81,13 +81,13 @@ impl Writer {
         for job in &mut *jobs {
             job.run(&mut transaction)?;
         }
-        let Transaction { begin, mut tail, held, is_due_anew, .. } = transaction;
+        let Transaction { sql, mut tail, held, is_due_anew, .. } = transaction;
         if tail.revision == self.tail.revision {
             tail.revision += 1;
         }
-        tail.write(&begin)?;
-        let due = if is_due_anew { queries::first_due(&begin)? } else { self.due };
-        begin.commit()?;
+        tail.write(&sql)?;
+        let due = if is_due_anew { queries::first_due(&sql)? } else { self.due };
+        sql.commit()?;
         (self.tail, self.held, self.due) = (tail, held, due);
         disk.written(tail.revision, jobs.iter().any(|job| !job.may_be_undone()));
         // Before anybody is answered, or hears that the log has moved.

@@ -22,7 +22,7 @@ async fn t12_stall_lasts_from_tick_to_tick_and_a_late_tick_is_no_stall() {
     let late = SECOND + TICK;
     advance(late).await;
     assert_eq!(clock.tick(), None, "one second late is not a stall");
-    assert_eq!((clock.running(), clock.stood_still()), (EPOCH + late, Duration::ZERO));
+    assert_eq!((clock.running(), clock.stalled_for()), (EPOCH + late, Duration::ZERO));
 
     let whole = late + Duration::from_millis(1);
     let stall = Stall { from: EPOCH + late, until: EPOCH + late + whole };
@@ -30,7 +30,7 @@ async fn t12_stall_lasts_from_tick_to_tick_and_a_late_tick_is_no_stall() {
     // The stall counts before the tick, and the same after it.
     for tick in [None, Some(whole)] {
         assert!(tick.is_none() || clock.tick() == tick);
-        assert_eq!((clock.running(), clock.stood_still()), (EPOCH + late, whole));
+        assert_eq!((clock.running(), clock.stalled_for()), (EPOCH + late, whole));
         assert_eq!(*clock.present().1, [stall]);
     }
     advance(TICK).await;

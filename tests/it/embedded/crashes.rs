@@ -129,7 +129,7 @@ impl Pair {
     }
 
     async fn sign(&self) {
-        self.embedded.sign(NodeId(1), present()).await.expect("a sign of life");
+        self.embedded.save_sign_of_life(NodeId(1), present()).await.expect("a sign of life");
     }
 
     async fn commit(&mut self) {

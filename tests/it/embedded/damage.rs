@@ -33,7 +33,7 @@ async fn changed(sql: &str) -> (TempDir, EmbeddedStore) {
     let port: Arc<dyn Store> = Arc::clone(&store) as _;
     log_in(&port, "ana", Platform::Mac, EPOCH).await;
     log_in(&port, "bo", Platform::Mac, EPOCH).await;
-    port.sign(NodeId(7), present()).await.expect("a sign of life");
+    port.save_sign_of_life(NodeId(7), present()).await.expect("a sign of life");
     let log = port.log(None, 10).await.expect("the log");
     let (user, from, last_error) = (id("ana"), log[0].cursor, "no".to_owned());
     let held = vec![HeldUser { user, from, refused: EPOCH, worked_ms: 0, attempts: 3, last_error }];

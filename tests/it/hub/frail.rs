@@ -230,9 +230,13 @@ impl Store for Frail {
         .boxed()
     }
 
-    fn sign(&self, node: NodeId, sign: SignOfLife) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn save_sign_of_life(
+        &self,
+        node: NodeId,
+        sign: SignOfLife,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
         self.signs.fetch_add(1, Ordering::Relaxed);
-        self.inner.sign(node, sign)
+        self.inner.save_sign_of_life(node, sign)
     }
 
     fn lost(&self) -> BoxFuture<'_, Result<Vec<(NodeId, SignOfLife)>, StoreError>> {

@@ -43,7 +43,7 @@ fn lose_hub(life: &mut Life, node: NodeId, successor: NodeId, jump: Jump) {
     life.wait(GONE);
     life.apply(EventKind::NodeLost { node, successor, last, at, stalls: Arc::default() });
     assert!(life.causes().is_empty(), "a takeover logs nothing: {:?}", life.last);
-    assert!(!life.last.effects.announce);
+    assert!(!life.last.effects.status_changed);
 }
 
 fn window(platform: Platform) -> Duration {
@@ -78,7 +78,7 @@ fn t11_resume_inside_the_window_is_invisible() {
         lose_hub(&mut life, seat.connection.node, SUCCESSOR, Jump::None);
         life.wait(window(platform) - GONE - MILLI);
         let seat = life.resume(seat).expect("a resume");
-        assert!(life.causes().is_empty() && !life.last.effects.announce);
+        assert!(life.causes().is_empty() && !life.last.effects.status_changed);
         life.wait(DAY / 2);
         life.apply(EventKind::Tick);
         assert!(life.stands(seat), "the resume cleared the window");

@@ -193,7 +193,7 @@ impl Simulation {
             Action::Stall(by) => {
                 let from = self.life.now;
                 self.life.stall(from, *by);
-                self.model.stood_still(from, *by);
+                self.model.stalled_for(from, *by);
                 self.life.wait(*by);
             }
             Action::Repeat(which) => self.repeat(which),

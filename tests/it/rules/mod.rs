@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use presence_hub::presence::{
-    Answer, BackgroundReason, Cause, ConnectionId, DeviceId, Event, EventId, EventKind, Intent,
-    Kicker, Login, LoginPolicy, Moment, NodeId, Origin, Outcome, Platform, Policy, Preset, Record,
-    Refusal, SessionId, Stall, State, Target, Timestamp, Why, Windows, step,
+    Answer, BackgroundReason, Cause, ConnectionId, DeviceId, EndReason, Event, EventId, EventKind,
+    Intent, Kicker, Login, LoginPolicy, Moment, NodeId, Origin, Outcome, Platform, Policy, Preset,
+    Record, Refusal, SessionId, Stall, State, Target, Timestamp, Windows, step,
 };
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -243,7 +243,7 @@ impl Life {
     }
 
     /// The connections that the last event ended.
-    fn ends(&self) -> Vec<(ConnectionId, Why)> {
+    fn ends(&self) -> Vec<(ConnectionId, EndReason)> {
         self.last.effects.ends.iter().map(|end| (end.connection, end.why)).collect()
     }
 
@@ -294,7 +294,7 @@ fn check_log(before: &Record, outcome: &Outcome) {
     let forgotten = after.version == 0;
     if !forgotten {
         assert_eq!(after.version, version);
-        assert_eq!(outcome.effects.announce, !after.looks_like(&before.status()));
+        assert_eq!(outcome.effects.status_changed, !after.looks_like(&before.status()));
     }
 }
 

@@ -474,7 +474,7 @@ impl Model {
         Answer::Done
     }
 
-    pub(super) fn stood_still(&mut self, from: Timestamp, by: Duration) {
+    pub(super) fn stalled_for(&mut self, from: Timestamp, by: Duration) {
         for held in &mut self.held {
             if let Link::Gone { since, until: Some(until) } = &mut held.link {
                 *until = *until + by.saturating_sub(*since - from);

@@ -1,8 +1,8 @@
 //! L1 to L6 and L10: which devices may be logged in together.
 
 use presence_hub::presence::{
-    Answer, Groups, Intent, KickedCount, LoginPolicy, OnConflict, Platform, PolicyFault, Preset,
-    Refusal, State, WebTabs, Why, explain,
+    Answer, EndReason, Groups, Intent, KickedCount, LoginPolicy, OnConflict, Platform, PolicyFault,
+    Preset, Refusal, State, WebTabs, explain,
 };
 
 use super::{Life, MOBILE, Seat, named};
@@ -83,7 +83,8 @@ fn l1_l3_newer_login_kicks_the_one_it_conflicts_with() {
         let second = life.login(new, "second");
         let kicked = if conflicts { vec![first.session] } else { Vec::new() };
         assert_eq!(life.kicked(), kicked, "{name}: {new} beside {old}");
-        let ends = if conflicts { vec![(first.connection, Why::LoginElsewhere)] } else { vec![] };
+        let ends =
+            if conflicts { vec![(first.connection, EndReason::LoginElsewhere)] } else { vec![] };
         assert_eq!(life.ends(), ends);
         assert_eq!((life.stands(first), life.stands(second)), (!conflicts, true));
     });
@@ -242,8 +243,8 @@ fn l5_second_login_of_a_device_replaces_the_first() {
             let old = life.login(platform, "device");
             let new = life.login(platform, "device");
             assert_eq!(life.kicked(), []);
-            assert_eq!(life.ends(), [(old.connection, Why::SameDevice)]);
-            assert!(!life.last.effects.announce, "watchers see nothing");
+            assert_eq!(life.ends(), [(old.connection, EndReason::SameDevice)]);
+            assert!(!life.last.effects.status_changed, "watchers see nothing");
             assert_eq!((life.stands(old), life.stands(new)), (false, true));
         }
     }
@@ -267,7 +268,7 @@ fn l5_up_to_20_tabs_of_one_browser_coexist() {
         let more = life.enter(Web, "browser", Intent::Resume(None));
         assert_eq!(more, Err(Refusal::Superseded), "a resume ends no tab");
         life.login(Web, "browser");
-        assert_eq!(life.ends(), [(tabs[0].connection, Why::SameDevice)]);
+        assert_eq!(life.ends(), [(tabs[0].connection, EndReason::SameDevice)]);
         assert_eq!((life.kicked(), life.record.terminals.len()), (vec![], 20));
 
         for tab in &tabs[1..] {
@@ -306,7 +307,7 @@ fn l2_l5_session_101_ends_one_own_tab_or_a_whole_other_browser() {
     let mut other = life.clone();
 
     life.login(Web, "a");
-    assert_eq!(life.ends(), [(first[0].connection, Why::SameDevice)], "its own earliest tab");
+    assert_eq!(life.ends(), [(first[0].connection, EndReason::SameDevice)], "its own earliest tab");
     assert_eq!(life.kicked(), []);
 
     other.login(Web, "g");

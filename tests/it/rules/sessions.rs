@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use presence_hub::presence::{
-    Answer, BackgroundReason, Cause, ENDED_MAX, EventKind, Intent, Kicker, LoginPolicy, OnConflict,
-    Platform, Preset, Refusal, State, Target, Victor, WebTabs, Why,
+    Answer, BackgroundReason, Cause, ENDED_MAX, EndReason, EventKind, Intent, Kicker, LoginPolicy,
+    OnConflict, Platform, Preset, Refusal, State, Target, Victor, WebTabs,
 };
 
 use super::{DAY, Life, MILLI, MOBILE, SECOND, Seat, named};
@@ -34,8 +34,8 @@ fn l7_resume_moves_a_session_and_closes_its_old_connection_as_moved() {
         let old = life.login(platform, "device");
         let new = life.resume(old).expect("a resume");
         assert_eq!((new.session, life.causes()), (old.session, vec![]));
-        assert_eq!(life.ends(), [(old.connection, Why::Moved)]);
-        assert!(!life.last.effects.announce);
+        assert_eq!(life.ends(), [(old.connection, EndReason::Moved)]);
+        assert!(!life.last.effects.status_changed);
         assert_eq!(life.close(old), Answer::Stale, "the old one never ends its successor");
     }
 }
@@ -70,7 +70,7 @@ fn l7_resume_of_a_push_online_session_is_logged_and_announced() {
     assert_eq!((again.session, life.causes()), (phone.session, vec![Cause::Resume]));
     let resumed = &life.last.transitions[0];
     assert_eq!((resumed.from, resumed.to), (State::PushOnline, State::Online));
-    assert!(life.last.effects.announce);
+    assert!(life.last.effects.status_changed);
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn t9_kick_by_the_user_from_another_session_revokes_nothing() {
     let target = Target { session: Some(phone.session), ..Target::default() };
     let answer = life.apply(EventKind::Kick { target, by: by.clone() });
     assert!(matches!(answer, Answer::Kicked { revoked: false, .. }));
-    assert_eq!(life.ends(), [(phone.connection, Why::OwnRequest)]);
+    assert_eq!(life.ends(), [(phone.connection, EndReason::OwnRequest)]);
     assert_eq!(life.last.transitions[0].by, Some(by.clone()));
     assert_eq!(life.resume(phone), Err(Refusal::Kicked));
     let everything = EventKind::Kick { target: Target::default(), by };

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use presence_hub::presence::{
-    Answer, BackgroundReason, Cause, EventKind, Liveness, LivenessDue, Platform, Preset, State,
-    Timestamp, Why, Windows,
+    Answer, BackgroundReason, Cause, EndReason, EventKind, Liveness, LivenessDue, Platform, Preset,
+    State, Timestamp, Windows,
 };
 
 use super::{DAY, Life, MILLI, MOBILE, NATIVE, SECOND, Seat};
@@ -40,7 +40,7 @@ fn t1_login_makes_every_platform_online() {
     for platform in Platform::ALL {
         let (life, _) = logged_in(platform);
         assert_eq!((life.state(), life.causes()), (State::Online, vec![Cause::Login]));
-        assert!(life.last.effects.announce);
+        assert!(life.last.effects.status_changed);
     }
 }
 
@@ -70,7 +70,7 @@ fn t3_closed_connection_ends_online_at_once_except_on_web() {
 fn t3_closed_page_ends_after_its_grace() {
     let (mut life, page) = logged_in(Web);
     life.close(page);
-    assert!(life.causes().is_empty() && !life.last.effects.announce);
+    assert!(life.causes().is_empty() && !life.last.effects.status_changed);
     assert_eq!(life.lasts(GRACE), [Cause::Close]);
     assert_eq!((life.state(), life.ends()), (State::Offline, vec![]));
     assert_eq!(life.last.transitions[0].evidence.close_code, Some(1006));
@@ -199,7 +199,11 @@ fn t6_t7_mini_program_in_the_background_ends_after_its_window() {
         assert_eq!(life.state(), State::Online);
         assert_eq!(life.lasts(window), [cause]);
         assert_eq!(life.state(), State::Offline);
-        assert_eq!(life.ends(), [(program.connection, Why::Background)], "the hub closes it (T15)");
+        assert_eq!(
+            life.ends(),
+            [(program.connection, EndReason::Background)],
+            "the hub closes it (T15)"
+        );
         assert_eq!(life.last.transitions[0].evidence.background, Some(reason));
     }
 }
@@ -334,7 +338,7 @@ fn t9_kick_ends_terminals_on_every_platform_without_push() {
         let (mut life, seat) = logged_in(platform);
         life.kick(super::Target::default());
         assert_eq!((life.state(), life.causes()), (State::Offline, vec![Cause::Kicked]));
-        assert_eq!(life.ends(), [(seat.connection, Why::Admin)]);
+        assert_eq!(life.ends(), [(seat.connection, EndReason::Admin)]);
     }
 }
 
@@ -344,7 +348,7 @@ fn t10_expired_token_ends_a_session_like_a_close() {
         let (mut life, seat) = logged_in(platform);
         assert_eq!(life.lasts(300 * DAY), [Cause::TokenExpired]);
         assert_eq!(life.state(), without_connection(platform));
-        assert_eq!(life.ends(), [(seat.connection, Why::TokenExpired)]);
+        assert_eq!(life.ends(), [(seat.connection, EndReason::TokenExpired)]);
     }
 }
 

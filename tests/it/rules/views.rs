@@ -1,8 +1,8 @@
 //! S3, S4, V1, V2, V5 and V6: what watchers, queries and the log see.
 
 use presence_hub::presence::{
-    Answer, Applied, BackgroundReason, Cause, Event, EventId, EventKind, Groups, Intent, Login,
-    LoginPolicy, Origin, Platform, Preset, RECENT_EVENTS_MAX, Record, Refusal, SESSIONS_MAX, State,
+    Answer, BackgroundReason, Cause, Event, EventId, EventKind, Groups, Intent, Login, LoginPolicy,
+    Origin, Platform, Preset, RECENT_EVENTS_MAX, RecentEvent, Record, Refusal, SESSIONS_MAX, State,
     Status, Target, WebTabs,
 };
 
@@ -154,7 +154,10 @@ fn v1_v6_custom_status_set_by_session_or_back_end_is_logged_if_it_changed() {
         assert_eq!(life.causes(), [Cause::Custom]);
         assert_eq!(life.last.transitions[0].terminal.is_some(), origin.is_some());
         life.set(origin, Some("busy"));
-        assert!(life.causes().is_empty() && !life.last.effects.announce, "the same text again");
+        assert!(
+            life.causes().is_empty() && !life.last.effects.status_changed,
+            "the same text again"
+        );
         life.set(origin, None);
         assert_eq!((life.causes(), life.record.status().custom), (vec![Cause::Custom], None));
     }
@@ -262,7 +265,7 @@ fn v6_second_tab_and_repeated_login_are_logged_as_login() {
             life.login(Web, "browser");
             assert_eq!(life.causes(), [Cause::Login]);
         }
-        assert!(!life.last.effects.announce);
+        assert!(!life.last.effects.status_changed);
     }
 }
 
@@ -271,16 +274,19 @@ fn v6_only_a_visible_change_is_announced() {
     let mut life = Life::of(Preset::Single);
     let announced = |life: &mut Life, platform| {
         life.login(platform, "device");
-        life.last.effects.announce
+        life.last.effects.status_changed
     };
     assert!(announced(&mut life, Ios));
     life.login(Ios, "another phone");
-    assert!(!life.last.effects.announce, "a takeover on the same platform differs in its version");
+    assert!(
+        !life.last.effects.status_changed,
+        "a takeover on the same platform differs in its version"
+    );
     assert!(announced(&mut life, Mac), "one on another platform differs");
     let desktop = life.record.terminals[0].clone();
     let origin = Origin { session: desktop.session, connection: desktop.connection };
     life.apply(EventKind::Background { origin, reason: BackgroundReason::Hide });
-    assert!(!life.last.effects.announce);
+    assert!(!life.last.effects.status_changed);
 }
 
 #[test]
@@ -359,5 +365,5 @@ fn s4_record_of_an_offline_user_keeps_no_spare_capacity() {
     }
     let Record { terminals, recent, .. } = &life.record;
     assert_eq!((terminals.capacity(), recent.capacity()), (0, RECENT_EVENTS_MAX));
-    assert!(size_of::<Applied>() <= 64, "{} bytes for each", size_of::<Applied>());
+    assert!(size_of::<RecentEvent>() <= 64, "{} bytes for each", size_of::<RecentEvent>());
 }

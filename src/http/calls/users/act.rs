@@ -15,7 +15,7 @@ use crate::http::extract::{JsonBody, UserPath};
 use crate::http::openapi::{BodyRefusals, Refusals};
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::state::AppState;
-use crate::hub::{Hub, Processed};
+use crate::hub::{Applied, Hub};
 use crate::presence::{
     Answer, DeviceId, EventKind, Kicker, Platform, Refusal, SessionId, Target, UserId, Victim,
 };
@@ -160,7 +160,7 @@ pub(crate) async fn set_custom(
 ) -> Result<Response, Problem> {
     bounded("custom", custom.as_deref())?;
     let set = EventKind::Set { origin: None, custom: custom.clone() };
-    let is_there = |applied: &Processed| applied.answer != Answer::Refused(Refusal::NotLoggedIn);
+    let is_there = |applied: &Applied| applied.answer != Answer::Refused(Refusal::NotLoggedIn);
     let applied = apply(&app.hub, &user, set).await;
     let applied =
         applied.and_then(|a| is_there(&a).then_some(a).ok_or_else(Problem::not_logged_in));
@@ -171,7 +171,7 @@ pub(crate) async fn set_custom(
 }
 
 /// Applies an event in its own task, so that it completes even if the caller disconnects.
-async fn apply(hub: &Arc<Hub>, user: &UserId, event: EventKind) -> Result<Processed, Problem> {
+async fn apply(hub: &Arc<Hub>, user: &UserId, event: EventKind) -> Result<Applied, Problem> {
     let (hub, user) = (Arc::clone(hub), user.clone());
     let applied = tokio::spawn(async move { hub.apply(&user, event).await });
     let applied =

@@ -1,33 +1,23 @@
-//! Writes signs of life, and takes over the sessions of earlier runs.
+//! Takes over the sessions of earlier runs (T11).
 
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Hub, Unavailable};
 use crate::panics::caught;
 use crate::presence::{EventKind, Record, State, UserId};
 use crate::store::{Among, Damaged};
 
-/// How often the hub gives a sign of life (T11) and trims the log.
-const EVERY: Duration = Duration::from_secs(1);
 /// The maximum number of users that are taken over at once.
 const USERS_MAX: usize = 1024;
+/// The pause before the next try after the store failed.
+const PAUSE: Duration = Duration::from_secs(1);
 const CANNOT_TAKE_OVER: &str = "cannot take over sessions of an earlier run, retrying";
 
 impl Hub {
-    /// Writes a sign of life. The first must be written before the first login.
-    ///
-    /// # Errors
-    ///
-    /// If the store fails.
-    pub async fn sign(&self) -> Result<(), Unavailable> {
-        Ok(self.store.sign(self.node, self.clock.sign()).await?)
-    }
-
     /// Finds the dead nodes whose sessions are not taken over yet.
     pub(super) async fn find_lost(&self) {
         loop {
@@ -37,7 +27,7 @@ impl Hub {
                     self.store_failed(CANNOT_TAKE_OVER, &error.into(), None);
                 }
             }
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -47,7 +37,7 @@ impl Hub {
         let lost = self.lost.load_full();
         let mut failed = if lost.is_empty() { Vec::new() } else { self.take_all_over().await };
         while !failed.is_empty() {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(PAUSE).await;
             failed = self.take_users_over(failed).await;
         }
         for (node, _) in &*lost {
@@ -57,7 +47,7 @@ impl Hub {
                     &error.into(),
                     None,
                 );
-                tokio::time::sleep(EVERY).await;
+                tokio::time::sleep(PAUSE).await;
             }
             tracing::info!(%node, "took over the sessions of an earlier run");
         }
@@ -74,7 +64,7 @@ impl Hub {
                 Ok(users) => users,
                 Err(error) => {
                     self.store_failed(CANNOT_TAKE_OVER, &error.into(), None);
-                    tokio::time::sleep(EVERY).await;
+                    tokio::time::sleep(PAUSE).await;
                     continue;
                 }
             };
@@ -118,8 +108,8 @@ impl Hub {
     }
 
     /// Moves a user's sessions of dead nodes to this node, with their deadlines on this hub's clock.
-    async fn take_user_over(&self, user: &UserId) -> Result<(), Unavailable> {
-        let present = self.clock.sign();
+    pub(super) async fn take_user_over(&self, user: &UserId) -> Result<(), Unavailable> {
+        let present = self.clock.sign_of_life();
         for (node, sign) in &**self.lost.load() {
             let lost = EventKind::NodeLost {
                 node: *node,
@@ -131,57 +121,5 @@ impl Hub {
             self.apply(user, lost).await?;
         }
         Ok(())
-    }
-
-    /// Applies a user's deadlines that have passed. Takes the user over first, because deadlines are
-    /// compared on this hub's clock.
-    pub(super) async fn tick(&self, user: &UserId) -> Result<(), Unavailable> {
-        if !self.lost.load().is_empty() {
-            self.take_user_over(user).await?;
-        }
-        self.apply(user, EventKind::Tick).await?;
-        // The record is readable now. A query that started before its replacement may have noted it again.
-        self.damaged.lock().remove(user);
-        Ok(())
-    }
-
-    /// Writes a sign of life every second, and logs when the store fails and when it works again.
-    pub(super) async fn give_signs_of_life(self: Arc<Self>) {
-        let mut ticks = interval(EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_available = true;
-        loop {
-            ticks.tick().await;
-            let done = self.sign().await;
-            if let Err(error) = &done
-                && is_available
-            {
-                tracing::error!(%error, "store unavailable; refusing logins and retrying session ends");
-            } else if done.is_ok() && !is_available {
-                let suppressed = self.reset_store_warnings();
-                tracing::info!(suppressed, "store available again");
-            }
-            is_available = done.is_ok();
-        }
-    }
-
-    /// Trims the log every second. It has a task of its own, because a slow trim must not delay the signs
-    /// of life.
-    pub(super) async fn trim(self: Arc<Self>) {
-        let mut ticks = interval(EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            // The earlier of both, so that a jump of the wall clock does not delete entries too early.
-            let now = self.clock.now().min(self.clock.wall());
-            match self.store.trim(now).await {
-                Ok(0) => (),
-                Ok(unread) => {
-                    tracing::error!(unread, "webhook events lost; the backlog exceeded its limit");
-                }
-                // Debug only: the sign-of-life task reports an unavailable store.
-                Err(error) => tracing::debug!(%error, "cannot trim the log, retrying"),
-            }
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Ending, Hub, Mailbox};
+use super::{Hub, Mailbox};
 use crate::bus::{Message, Received};
 use crate::presence::Record;
 use crate::wire::Close;
@@ -15,7 +15,7 @@ impl Hub {
             match subscriber.next().await {
                 Received::Message(from, _) if from == self.node => (),
                 Received::Message(_, Message::Status { user, status }) => {
-                    self.announce(&user, &status);
+                    self.push_status(&user, &status);
                 }
                 Received::Message(_, Message::End { end, kick }) => self.end(&end, kick.as_ref()),
                 Received::Missed => self.catch_up().await,
@@ -28,7 +28,7 @@ impl Hub {
     async fn catch_up(&self) {
         for user in self.watchers.all() {
             match self.status(&user).await {
-                Ok(status) => self.announce(&user, &status),
+                Ok(status) => self.push_status(&user, &status),
                 Err(error) => self.store_failed("cannot read a watched user", &error, Some(&user)),
             }
         }
@@ -54,7 +54,7 @@ impl Hub {
         match missed {
             Some((end, kick)) => self.end(end, kick),
             // The reason is unknown. The client resumes and then gets the right error.
-            None => mailbox.end(Ending { close: Close::Unavailable }, None),
+            None => mailbox.end(Close::Unavailable, None),
         }
     }
 }

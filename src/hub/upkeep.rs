@@ -1,0 +1,62 @@
+//! Writes signs of life, and trims the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Hub, Unavailable};
+
+/// How often the hub gives a sign of life (T11) and trims the log.
+const EVERY: Duration = Duration::from_secs(1);
+
+impl Hub {
+    /// Writes a sign of life. The first must be written before the first login.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn give_sign_of_life(&self) -> Result<(), Unavailable> {
+        Ok(self.store.save_sign_of_life(self.node, self.clock.sign_of_life()).await?)
+    }
+
+    /// Writes a sign of life every second, and logs when the store fails and when it works again.
+    pub(super) async fn give_signs_of_life(self: Arc<Self>) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_available = true;
+        loop {
+            ticks.tick().await;
+            let done = self.give_sign_of_life().await;
+            if let Err(error) = &done
+                && is_available
+            {
+                tracing::error!(%error, "store unavailable; refusing logins and retrying session ends");
+            } else if done.is_ok() && !is_available {
+                let suppressed = self.reset_store_warnings();
+                tracing::info!(suppressed, "store available again");
+            }
+            is_available = done.is_ok();
+        }
+    }
+
+    /// Trims the log every second. It has a task of its own, because a slow trim must not delay the signs
+    /// of life.
+    pub(super) async fn trim(self: Arc<Self>) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            // The earlier of both, so that a jump of the wall clock does not delete entries too early.
+            let now = self.clock.now().min(self.clock.wall());
+            match self.store.trim(now).await {
+                Ok(0) => (),
+                Ok(unread) => {
+                    tracing::error!(unread, "webhook events lost; the backlog exceeded its limit");
+                }
+                // Debug only: the sign-of-life task reports an unavailable store.
+                Err(error) => tracing::debug!(%error, "cannot trim the log, retrying"),
+            }
+        }
+    }
+}

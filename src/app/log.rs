@@ -58,7 +58,9 @@ impl Log {
         // with their tokens.
         match settings.format {
             LogFormat::Text => set_global_default(registry.with(lines)),
-            LogFormat::Json => set_global_default(registry.with(lines.json().flatten_event(true))),
+            LogFormat::Json => set_global_default(
+                registry.with(lines.json().flatten_event(true).with_span_list(false)),
+            ),
         }
         .unwrap_or_else(|error| unreachable!("it is set once: {error}"));
         log_panics();

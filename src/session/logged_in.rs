@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::io::AsyncRead;
 use tokio::time::Sleep;
+use tracing::Span;
 
 use super::channel::Channel;
 use super::disconnect::Disconnect;
@@ -28,17 +29,15 @@ pub(super) struct Session<'a> {
     has_ended: bool,
 }
 
-/// Logs a line about a session with the same fields each time.
+/// Logs a line about a session with the same fields each time; the connection's span adds user and address.
 macro_rules! log_session {
     ($session:expr, $($line:tt)+) => {{
         let session: &Session<'_> = $session;
         tracing::info!(
             target: LOG_TARGET,
-            user = session.identity.user.as_str(),
             session = %session.id,
             platform = %session.platform,
             device = ?session.device.as_str(),
-            address = session.channel.address.map(tracing::field::display),
             $($line)+
         );
     }};
@@ -55,6 +54,7 @@ impl<'a> Session<'a> {
     ) -> Self {
         channel.begin_session(platform, identity.expires_at);
         let session = Self { channel, id, platform, device, identity, has_ended: false };
+        Span::current().record("user", session.identity.user.as_str());
         log_session!(&session, resumed, "session began");
         session
     }

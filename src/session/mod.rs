@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::io::AsyncRead;
+use tracing::field::{Empty, display};
+use tracing::{Instrument, info_span};
 
 use self::actor::Actor;
 use self::channel::Channel;
@@ -47,12 +49,20 @@ impl Sessions {
         let settings = self.settings();
         let connection = self.hub().connect(writer);
         let mailbox = Arc::clone(connection.mailbox());
+        let address_shown = address.map(display);
+        let span = info_span!(
+            "connection",
+            id = mailbox.id().serial,
+            address = address_shown,
+            user = Empty
+        );
         let socket = Socket::new(reader, early, mailbox, settings.message_bytes_max);
         let channel = Channel::new(Arc::clone(self), settings, connection, address);
         let mut actor = Actor::new(channel, Reader::new(socket));
-        async move {
+        let serve = async move {
             actor.run().await;
             drop((actor, held));
-        }
+        };
+        serve.instrument(span)
     }
 }

@@ -92,7 +92,6 @@ impl RefusedLogins {
                 verified = refusal.is_verified,
                 platform = refusal.platform.map(Platform::name),
                 device = refusal.device.as_ref().map(DeviceId::as_str),
-                address = refusal.address.map(tracing::field::display),
                 suppressed = (suppressed > 0).then_some(suppressed),
                 "login refused"
             );

@@ -123,9 +123,7 @@ impl<'a> Visitor<'a> {
     /// Counts and logs the end of a connection without a login.
     fn leave(self, end: Disconnect) -> Disconnect {
         let (closed, lived_ms) = self.channel.count_end(end);
-        let address = self.channel.address.map(tracing::field::display);
         tracing::debug!(
-            address,
             close = closed.code(),
             by = closed.by(),
             lived_ms,

@@ -585,6 +585,7 @@ export const en = {
   slow_commits: 'Commits over 100 ms',
   stalls: 'Stalls',
   accept_errors: 'Accept errors',
+  damaged_rows: 'Damaged rows',
   your_role: 'Your role',
   configuration: 'Configuration in effect',
   search_settings: 'Search settings',

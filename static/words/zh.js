@@ -585,6 +585,7 @@ export const zh = {
   slow_commits: '超过 100 毫秒',
   stalls: '停顿次数',
   accept_errors: '未能接受的连接',
+  damaged_rows: '损坏的行',
   your_role: '您的身份',
   configuration: '生效的配置',
   search_settings: '搜索设置',

@@ -267,6 +267,10 @@ async fn each_session_logs_its_begin_and_its_end_with_the_cause() {
     assert_eq!(lines.len(), ended.len(), "{lines:#?}");
     let began = log.lines().filter(|line| line.contains("session began"));
     assert_eq!(began.count(), ended.len(), "{log}");
+    let begins = |line: &&str| {
+        line.contains("connection{id=") && line.contains(" address=127.0.0.1 user=\"")
+    };
+    assert!(lines.iter().all(begins), "the connection's span: {lines:#?}");
     for part in ["user=\"", "platform=linux", "device=\"linux\"", "address=", "close=", "by="] {
         assert!(lines.iter().all(|line| line.contains(part)), "{part}: {lines:#?}");
     }

@@ -98,8 +98,10 @@ export function open() {
     if (!stats) return;
     nodes.show(stats.nodes);
     const { disk, open_files: files } = stats.nodes[0] ?? { disk: null, open_files: null };
+    const rows = stats.store.damaged_rows;
     show(facts, [stats.store, stats.stalls, stats.accept_errors, stats.memory_bytes, disk, files], () => [
       fact('store', mark(stats.store.state === 'up' ? 'good' : 'bad', t(`store_${stats.store.state}`))),
+      fact('damaged_rows', rows > 0 ? mark('bad', number(rows)) : number(0)),
       fact('commits', number(stats.store.commits)),
       fact(
         'commit_mean',

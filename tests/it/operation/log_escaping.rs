@@ -33,7 +33,8 @@ async fn invisible_characters_are_escaped_in_log_lines() {
         for line in log.lines().filter(|line| line.contains("mallory")) {
             if format == "json" {
                 let line: Value = serde_json::from_str(line).expect("JSON");
-                let name = line["user"].as_str().or(line["whom"].as_str());
+                let name = [&line["user"], &line["span"]["user"], &line["whom"]];
+                let name = name.into_iter().find_map(Value::as_str);
                 assert_eq!(name, Some(&*user), "nothing is lost: {line}");
             } else {
                 assert!(line.contains("mallory\\u{202e}\\u{2028}\\u{2066}"), "{line}");

@@ -160,11 +160,11 @@ impl Run<'_> {
     }
 
     fn idle(&mut self) -> io::Result<()> {
-        self.settle()?;
+        self.wait_until_idle()?;
         let empty = machine::resident_kib(self.server.id());
         self.figure("RSS empty", "MiB", empty / 1024.0);
         self.open(0, self.sessions, "a", Watch::Next { count: 1, total: self.sessions })?;
-        self.settle()?;
+        self.wait_until_idle()?;
         let grown = machine::resident_kib(self.server.id()) - empty;
         self.figure("RSS a session", "KiB", grown / f64::from(self.sessions));
         Ok(())
@@ -232,7 +232,7 @@ impl Run<'_> {
         let watch = Watch::Next { count: 1, total: self.sessions };
         let latency = self.open(0, self.sessions, "a", watch)?;
         let opened = self.spent(&begun);
-        self.settle()?;
+        self.wait_until_idle()?;
         let (cpu, sessions) = (self.spent(&begun).cpu, f64::from(self.sessions));
         self.figure("CPU a login", "us", cpu / sessions * 1e6);
         self.figure("logins a CPU-second", "", sessions / cpu);
@@ -250,7 +250,7 @@ impl Run<'_> {
         let begun = self.begin()?;
         let latency = self.open(0, self.sessions, "b", Watch::Nobody)?;
         self.all(&Order::Await { seconds: AWAIT_SECS })?;
-        self.settle()?;
+        self.wait_until_idle()?;
         let cpu = self.spent(&begun).cpu;
         self.figure("CPU a login that kicks", "us", cpu / f64::from(self.sessions) * 1e6);
         self.figure("p99 login, connecting included", "ms", latency.quantile_ms(0.99));
@@ -364,7 +364,7 @@ impl Run<'_> {
     /// The costs of changes, including the server's work after the last delivery.
     fn changed(&mut self, begun: &Begun, done: Done) -> io::Result<Changed> {
         let during = self.spent(begun);
-        self.settle()?;
+        self.wait_until_idle()?;
         let spent = Spent { cpu: self.spent(begun).cpu, ..during };
         Ok(Changed { deliveries: done.deliveries as f64, spent, latency: done.latency })
     }
@@ -373,7 +373,7 @@ impl Run<'_> {
 
     /// Waits until the server is idle, so that no measurement includes earlier work. A server that never
     /// becomes idle is measured anyway.
-    fn settle(&mut self) -> io::Result<()> {
+    fn wait_until_idle(&mut self) -> io::Result<()> {
         for _ in 0..SETTLE_MAX {
             let before = machine::cpu_time(self.server.id());
             self.all(&Order::Idle { millis: SETTLE_MILLIS })?;
@@ -387,7 +387,7 @@ impl Run<'_> {
 
     /// Starts a measurement with an idle server.
     fn begin(&mut self) -> io::Result<Begun> {
-        self.settle()?;
+        self.wait_until_idle()?;
         Ok(self.now())
     }
 

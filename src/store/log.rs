@@ -148,9 +148,9 @@ impl LogEntry {
     }
 
     /// Encodes the placeholders of damaged events as one JSON array; `None` if there are none.
-    pub fn holes(entries: &[Self]) -> Option<String> {
-        let holes: Vec<_> = entries.iter().filter(|e| e.is_damaged()).map(Self::json).collect();
-        (!holes.is_empty()).then(|| format!("[{}]", holes.join(",")))
+    pub fn damaged_array(entries: &[Self]) -> Option<String> {
+        let damaged: Vec<_> = entries.iter().filter(|e| e.is_damaged()).map(Self::json).collect();
+        (!damaged.is_empty()).then(|| format!("[{}]", damaged.join(",")))
     }
 
     /// Decodes the transition.

@@ -218,13 +218,13 @@ impl Worker<'_> {
 
     async fn finished(&mut self, done: Result<(Batch, Result<PostResult, Panicked>), JoinError>) {
         match done {
-            Ok((batch, outcome)) => self.settle(batch, outcome).await,
+            Ok((batch, outcome)) => self.handle_result(batch, outcome).await,
             // Panics are caught, so the runtime is stopping; the next run posts these events.
             Err(error) => tracing::debug!(%error, "webhook request cancelled"),
         }
     }
 
-    async fn settle(&mut self, batch: Batch, outcome: Result<PostResult, Panicked>) {
+    async fn handle_result(&mut self, batch: Batch, outcome: Result<PostResult, Panicked>) {
         self.save_soon();
         self.under_way -= batch.entries.len();
         self.again -= batch.again();

@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { after } from 'node:test';
 import { WebSocket } from 'ws';
 import { token } from './hub.mjs';
 
@@ -45,6 +46,14 @@ export const overflow = (page) => page.evaluate(() => document.documentElement.s
 /** A count of the overview, once it is so. */
 export const count = (page, name, value) => page.locator(`[data-count="${name}"] [data-value="${value}"]`).waitFor();
 
+/** The clients of this process. */
+const clients = new Set();
+
+// A failed test leaves its clients connected, and they would reconnect for ever.
+after(() => {
+  for (const it of clients) it.lost();
+});
+
 /** The SDK in Node, logged in. `lost()` ends its connection without a close; `closed` is the close that it received. */
 export async function client(hub, user, platform = 'web', device = 'd1', { app, url = `ws://127.0.0.1:${hub.port}/ws` } = {}) {
   const sockets = [];
@@ -56,6 +65,7 @@ export async function client(hub, user, platform = 'web', device = 'd1', { app, 
   }
   const it = new PresenceClient({ url, platform, device, app, WebSocket: Socket, getToken: () => token(hub, user) });
   it.on('error', () => {});
+  clients.add(it);
   it.told = new Promise((done) => it.on('kicked', done));
   it.lost = () => {
     for (const socket of sockets) socket.terminate();

@@ -33,8 +33,8 @@ pub(super) struct EventPage<'a> {
 pub(super) fn log_page(entries: &[LogEntry], next: Option<impl fmt::Display>) -> Response {
     let next = next.map_or("null".to_owned(), |next| format!("\"{next}\""));
     let events = LogEntry::array(entries);
-    let holes = LogEntry::holes(entries).map(|holes| format!(",\"damaged\":{holes}"));
-    let holes = holes.unwrap_or_default();
-    let body = format!("{{\"events\":{events},\"next\":{next}{holes}}}");
+    let damaged = LogEntry::damaged_array(entries).map(|damaged| format!(",\"damaged\":{damaged}"));
+    let damaged = damaged.unwrap_or_default();
+    let body = format!("{{\"events\":{events},\"next\":{next}{damaged}}}");
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

@@ -187,7 +187,7 @@ impl StoreDisk {
         let error = StoreError::unavailable(&cause);
         let mut condition = self.condition.lock();
         if !matches!(*condition, DiskCondition::Stopped(_)) {
-            tracing::error!(%error, "the store takes nothing any more: start the hub again");
+            tracing::error!(%error, "the store has stopped until the hub is restarted");
             *condition = DiskCondition::Stopped(error.clone());
         }
         error

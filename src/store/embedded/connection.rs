@@ -15,6 +15,8 @@ use super::schema;
 const BUSY: Duration = Duration::from_secs(10);
 /// How much of the database a connection that reads keeps in memory.
 const READER_KIB: i32 = 512;
+/// The same for the connection that writes: enough for the pages that busy users share.
+const WRITER_KIB: i32 = 8 * 1024;
 
 /// Opens the database for the thread that writes, and makes its tables where there are none. Until
 /// [`checkpoint_on_close`] is called, closing it leaves the files as they are.
@@ -27,6 +29,7 @@ pub(super) fn to_write(database: &Path) -> Result<Connection, OpenFault> {
     // The sync thread syncs the write-ahead log; a checkpoint still syncs it before the database.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "cache_size", -WRITER_KIB)?;
     schema::prepare(&mut connection)?;
     Ok(connection)
 }

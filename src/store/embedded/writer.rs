@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use rusqlite::{Connection, Result, TransactionBehavior};
 
@@ -19,6 +21,9 @@ use crate::store::{Cursor, Retention, StoreError};
 
 /// How many jobs share a transaction at most.
 const JOBS_MAX: usize = 512;
+/// The pause after each transaction. A transaction has a fixed cost, which the jobs that come meanwhile
+/// share; a job that comes after a quiet time is written at once.
+const PAUSE: Duration = Duration::from_micros(1500);
 
 /// The thread that writes.
 pub(super) struct Writer {
@@ -41,6 +46,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         while let Some(jobs) = self.jobs.take(JOBS_MAX) {
             self.write(jobs);
+            thread::sleep(PAUSE);
         }
     }
 

@@ -21,7 +21,7 @@ pub use self::tasks::Tasks;
 use crate::bus::LocalBus;
 use crate::clock::Clock;
 use crate::config::{
-    AtStart, Config, DevelopmentKeys, Loaded, SettingFault, Settings, StoreKind, load,
+    AtStart, Config, DevelopmentKeys, Loaded, Server, SettingFault, Settings, StoreKind, load,
 };
 use crate::http::{self, AppState, Face, ListenFault, TlsFault};
 use crate::hub::{Hub, Unavailable, run_deadlines};
@@ -30,7 +30,7 @@ use crate::session::Sessions;
 use crate::store::{EmbeddedStore, MemoryStore, OpenFault, Outbox, Store, StoreError};
 use crate::webhook::{HttpTransport, Webhook};
 
-/// File descriptors reserved for the store, the API and the webhook.
+/// File descriptors reserved for the store, the webhook, and requests while all WebSockets are in use.
 const DESCRIPTORS_KEPT: u64 = 64;
 /// The webhook must save its position within this time at shutdown.
 const POSTING_MAX: Duration = Duration::from_secs(10);
@@ -85,7 +85,7 @@ pub async fn run(
     let Loaded { config, file } = loaded;
     let made = config.is_development().then(|| DevelopmentKeys::in_directory(&config.store.path));
     let made = made.transpose().map_err(|(file, error)| AppFault::Io(file, error))?;
-    let max_connections = raise_descriptors(config.server.max_connections);
+    let max_connections = raise_descriptors(&config.server);
     let at_start = AtStart::new(&config, max_connections);
 
     let clock = Clock::system();
@@ -106,6 +106,11 @@ pub async fn run(
     tasks.spawn("bus", move || Arc::clone(&shared).listen());
     let shared = Arc::clone(&hub);
     tasks.spawn("memory", move || memory::watch(Arc::clone(&shared)));
+    let shared = Arc::clone(&hub);
+    tasks.spawn("shedding", move || {
+        let hub = Arc::clone(&shared);
+        async move { hub.cut_greediest().await }
+    });
     let shared = Arc::clone(&webhook);
     let posting = tasks.spawn("webhook", move || Arc::clone(&shared).run());
     let (shared, dropped) = (Arc::clone(&hub), log.dropped());
@@ -284,7 +289,7 @@ fn listen(config: &Config, app: &Arc<AppState>, tasks: &Tasks) -> Result<BoundAd
         let (listener, app) = (Arc::new(listener), Arc::clone(app));
         tasks.spawn("accept", move || {
             let router = http::router(&app, face);
-            http::serve(Arc::clone(&listener), Arc::clone(&app), router)
+            http::serve(Arc::clone(&listener), Arc::clone(&app), face, router)
         });
         Ok(address)
     };
@@ -328,19 +333,24 @@ fn greet(config: &Config, made: Option<&DevelopmentKeys>, addresses: &BoundAddre
 }
 
 /// Raises the limit on open files; returns how many connections fit under it.
-fn raise_descriptors(wanted: usize) -> usize {
+fn raise_descriptors(server: &Server) -> usize {
+    let wanted = server.max_connections;
+    let own = |address: &str, sockets| if address.is_empty() { 0 } else { sockets as u64 };
+    let kept = DESCRIPTORS_KEPT
+        + own(&server.admin_listen, http::ADMIN_SOCKETS)
+        + own(&server.metrics_listen, http::METRICS_SOCKETS);
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     // On failure the current limit applies.
     setrlimit(Resource::Nofile, raised).ok();
     let Some(limit) = getrlimit(Resource::Nofile).current else { return wanted };
-    let fit = usize::try_from(limit.saturating_sub(DESCRIPTORS_KEPT)).unwrap_or(usize::MAX);
+    let fit = usize::try_from(limit.saturating_sub(kept)).unwrap_or(usize::MAX);
     if fit < wanted {
         tracing::warn!(
             max_connections = fit,
             "max_connections = {wanted} needs {} open files, but the limit is {limit}: raise it \
              with ulimit -n, or LimitNOFILE in systemd",
-            wanted as u64 + DESCRIPTORS_KEPT,
+            wanted as u64 + kept,
         );
     }
     wanted.min(fit)

@@ -11,6 +11,8 @@ pub mod panics;
 
 pub mod causes;
 
+pub mod heavy;
+
 pub mod throttle;
 
 pub mod wire;

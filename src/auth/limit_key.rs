@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 /// The key for limits per address: an IPv4 address, or the /64 network of an IPv6 address.
-pub(crate) fn limit_key(address: IpAddr) -> IpAddr {
+pub fn limit_key(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => (u128::from(address) >> 64 << 64).to_be_bytes().into(),

@@ -3,6 +3,7 @@
 mod api_keys;
 mod fault;
 mod jwks;
+mod limit_key;
 mod logins;
 mod public_key;
 mod rate;
@@ -12,6 +13,7 @@ mod watch;
 
 pub use self::api_keys::{ApiKeys, Bearer, KeyMark, Role};
 pub use self::fault::TokenFault;
+pub use self::limit_key::limit_key;
 pub use self::logins::{DashboardLogin, LOGIN_TTL, LOGINS_MAX, Logins};
 pub use self::public_key::{Algorithm, KeyFault};
 pub use self::rate::{Bucket, Buckets, Rate};

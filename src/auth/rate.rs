@@ -53,14 +53,27 @@ impl Default for Bucket {
 impl Bucket {
     /// Takes a token, if there is one.
     pub fn take(&mut self, rate: &Rate, now: Timestamp) -> bool {
-        let since = self.filled.replace(now).map_or(Duration::ZERO, |filled| now - filled);
-        let refill = since.as_secs_f64() / rate.interval.as_secs_f64() * f64::from(rate.per);
-        self.tokens = (self.tokens + refill).min(f64::from(rate.burst));
+        self.refill(rate, now);
         let taken = self.tokens >= 1.0;
         if taken {
             self.tokens -= 1.0;
         }
         taken
+    }
+
+    /// Takes tokens, also more than there are: the rest is owed. Returns how long it takes until nothing is
+    /// owed any more.
+    pub fn charge(&mut self, cost: f64, rate: &Rate, now: Timestamp) -> Duration {
+        self.refill(rate, now);
+        self.tokens -= cost;
+        let owed = (-self.tokens).max(0.0);
+        rate.interval.mul_f64(owed / f64::from(rate.per.max(1)))
+    }
+
+    fn refill(&mut self, rate: &Rate, now: Timestamp) {
+        let since = self.filled.replace(now).map_or(Duration::ZERO, |filled| now - filled);
+        let refill = since.as_secs_f64() / rate.interval.as_secs_f64() * f64::from(rate.per);
+        self.tokens = (self.tokens + refill).min(f64::from(rate.burst));
     }
 
     /// Puts a token back.

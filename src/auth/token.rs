@@ -14,6 +14,7 @@ use super::WatchList;
 use super::fault::TokenFault;
 use super::jwks::Jwks;
 use super::public_key::{self, Algorithm, KeyFault};
+use crate::heavy::Heavy;
 use crate::presence::{DeviceId, Platform, Timestamp, UserId};
 
 /// The maximum size of a token.
@@ -71,7 +72,8 @@ pub struct Identity {
 pub struct Verifier {
     keys: Keys,
     rules: TokenRules,
-    validation: Validation,
+    validation: Arc<Validation>,
+    heavy: Heavy,
 }
 
 enum Keys {
@@ -156,7 +158,7 @@ impl Verifier {
             required.push("iss");
         }
         validation.set_required_spec_claims(&required);
-        Ok(Self { keys, rules, validation })
+        Ok(Self { keys, rules, validation: Arc::new(validation), heavy: Heavy::default() })
     }
 
     /// Checks a token's signature and claims.
@@ -172,15 +174,15 @@ impl Verifier {
             .map_err(|_| invalid("the token is not a valid JWT, or its `alg` is unknown"))?;
         self.check_header(&header)?;
         let claims = match &self.keys {
-            Keys::Fixed(keys) => self.signed_claims(token, keys)?,
+            Keys::Fixed(keys) => self.signed_claims(token, keys).await?,
             Keys::Fetched(jwks) => {
                 let kid = header.kid.as_deref();
                 let set = jwks.keys(kid, wall).await?;
-                let claims = self.signed_claims(token, set.candidates(kid))?;
+                let claims = self.signed_claims(token, set.candidates(kid)).await?;
                 match claims {
                     Some(_) => claims,
                     None => match jwks.newer(&set, wall).await {
-                        Some(newer) => self.signed_claims(token, newer.candidates(kid))?,
+                        Some(newer) => self.signed_claims(token, newer.candidates(kid)).await?,
                         None => None,
                     },
                 }
@@ -195,21 +197,20 @@ impl Verifier {
         self.check_claims(claims, wall)
     }
 
-    /// The claims of a token, if one of these keys signed it.
-    fn signed_claims<'a>(
+    /// The claims of a token, if one of these keys signed it. Public-key signatures take up to a
+    /// millisecond, so they are verified off the runtime's threads.
+    async fn signed_claims<'a>(
         &self,
         token: &str,
         keys: impl IntoIterator<Item = &'a DecodingKey>,
     ) -> Result<Option<Claims>, TokenFault> {
-        for key in keys {
-            match decode::<Claims>(token, key, &self.validation) {
-                Ok(decoded) => return Ok(Some(decoded.claims)),
-                // Another key may have signed it: several are in use during a rotation.
-                Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => (),
-                Err(error) => return Err(unreadable(token, error.kind())),
-            }
+        if self.rules.algorithm == Algorithm::HS256 {
+            return signed_by(token, keys, &self.validation);
         }
-        Ok(None)
+        let keys: Vec<_> = keys.into_iter().cloned().collect();
+        let (token, validation) = (token.to_owned(), Arc::clone(&self.validation));
+        let verified = self.heavy.run(move || signed_by(&token, &keys, &validation)).await;
+        verified.unwrap_or_else(|| Err(invalid("the token could not be verified")))
     }
 
     /// Takes over the fetched keys of an earlier verifier, if both fetch the same set, so that known
@@ -223,7 +224,8 @@ impl Verifier {
             return self;
         }
         let keys = Keys::Fetched(Arc::clone(known));
-        Arc::new(Self { keys, rules: self.rules.clone(), validation: self.validation.clone() })
+        let (rules, validation) = (self.rules.clone(), Arc::clone(&self.validation));
+        Arc::new(Self { keys, rules, validation, heavy: self.heavy.clone() })
     }
 
     /// The allowed difference between the clocks of signer and hub.
@@ -283,6 +285,23 @@ impl Verifier {
             watch: claims.watch.map_or_else(|| self.rules.default_watch.clone(), WatchList::new),
         })
     }
+}
+
+/// The claims of a token, if one of these keys signed it.
+fn signed_by<'a>(
+    token: &str,
+    keys: impl IntoIterator<Item = &'a DecodingKey>,
+    validation: &Validation,
+) -> Result<Option<Claims>, TokenFault> {
+    for key in keys {
+        match decode::<Claims>(token, key, validation) {
+            Ok(decoded) => return Ok(Some(decoded.claims)),
+            // Another key may have signed it: several are in use during a rotation.
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => (),
+            Err(error) => return Err(unreadable(token, error.kind())),
+        }
+    }
+    Ok(None)
 }
 
 impl Identity {

@@ -223,6 +223,10 @@ impl Config {
                 limits.connections_per_address_per_second as usize,
             ),
             ("limits.connection_burst", limits.connection_burst as usize),
+            ("limits.sockets_per_address", limits.sockets_per_address as usize),
+            ("limits.bad_logins_per_minute", limits.bad_logins_per_minute as usize),
+            ("limits.work_per_second", limits.work_per_second as usize),
+            ("limits.work_burst", limits.work_burst as usize),
             ("limits.changes_per_user_per_minute", limits.changes_per_user_per_minute as usize),
             ("webhook.parallel", self.webhook.parallel),
         ];

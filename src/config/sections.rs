@@ -139,6 +139,10 @@ pub struct Limits {
     pub message_burst: u32,
     pub connections_per_address_per_second: u32,
     pub connection_burst: u32,
+    pub sockets_per_address: u32,
+    pub bad_logins_per_minute: u32,
+    pub work_per_second: u32,
+    pub work_burst: u32,
     #[serde(with = "duration")]
     pub slow_consumer: Duration,
     pub changes_per_user_per_minute: u32,

@@ -197,6 +197,8 @@ impl Config {
             subscriptions: self.limits.subscriptions,
             messages: self.message_rate(),
             changes: self.change_rate(),
+            work: self.work_rate(),
+            bad_logins: self.bad_login_rate(),
             slow_consumer: self.limits.slow_consumer,
         }
     }
@@ -223,6 +225,18 @@ impl Config {
         Rate { burst: per, per, interval: Duration::from_secs(60) }
     }
 
+    /// The rate limit on the work of one connection.
+    const fn work_rate(&self) -> Rate {
+        let Limits { work_per_second, work_burst, .. } = self.limits;
+        Rate { burst: work_burst, per: work_per_second, interval: Duration::from_secs(1) }
+    }
+
+    /// The rate limit on logins of one address with tokens that the hub's keys did not sign.
+    const fn bad_login_rate(&self) -> Rate {
+        let per = self.limits.bad_logins_per_minute;
+        Rate { burst: per, per, interval: Duration::from_secs(60) }
+    }
+
     /// The HTTP settings; `shown` is every setting in effect, secrets hidden.
     fn http(
         &self,
@@ -242,6 +256,7 @@ impl Config {
             trusted_proxies: TrustedProxies::parse(&server.trusted_proxies).map_err(wrong)?,
             max_connections,
             connections_per_address: self.connection_rate(),
+            sockets_per_address: self.limits.sockets_per_address,
             keys: self.api_keys(made.map(|made| made.admin_key.as_str())),
             tencent: self.tencent(),
             development,

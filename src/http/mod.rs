@@ -28,5 +28,5 @@ pub use self::net::origin::OriginRule;
 pub use self::net::tls::{TlsFault, tls};
 pub use self::routes::{Face, router};
 pub use self::settings::{Development, Settings};
-pub use self::state::AppState;
+pub use self::state::{ADMIN_SOCKETS, AppState, METRICS_SOCKETS};
 pub use self::tencent::application::TencentApplication;

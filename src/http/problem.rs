@@ -179,6 +179,13 @@ impl Problem {
             .with(header::RETRY_AFTER, "1")
     }
 
+    pub(crate) fn too_many_of_address() -> Self {
+        let message = "this address has as many connections as it may have \
+                       (limits.sockets_per_address): close some, or retry later";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited.name(), message)
+            .with(header::RETRY_AFTER, "5")
+    }
+
     pub(crate) fn full() -> Self {
         Self::unavailable("the hub has reached server.max_connections: retry later")
     }

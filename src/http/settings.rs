@@ -20,6 +20,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// The rate limit on new WebSockets of one address. Loopback is exempt.
     pub connections_per_address: Rate,
+    /// How many sockets one address may have. Loopback and trusted proxies are exempt.
+    pub sockets_per_address: u32,
     /// The keys to the server API.
     pub keys: ApiKeys,
     /// The Tencent Cloud IM application whose back end may call `/v4`; `None` disables `/v4`.

@@ -8,8 +8,10 @@ use tokio::sync::Semaphore;
 
 use super::access::audit::{AuditLog, WRONG_KEYS_LOGGED};
 use super::net::addresses::Addresses;
+use super::net::places::Places;
 use super::net::unlisted::UnlistedProxies;
 use super::pages::compressed::Compressed;
+use super::routes::Face;
 use super::settings::Settings;
 use super::stats_series::StatsSeries;
 use crate::auth::{Buckets, Logins};
@@ -20,7 +22,11 @@ use crate::throttle::{KeyedThrottle, LineLimits};
 use crate::webhook::Webhook;
 
 /// Sockets reserved for plain requests while all WebSockets are in use.
-const REQUESTS_SPARE: usize = 32;
+const REQUESTS_SPARE: usize = 16;
+/// How many sockets the server API's own address has.
+pub const ADMIN_SOCKETS: usize = 64;
+/// How many sockets the own address of `/metrics` has.
+pub const METRICS_SOCKETS: usize = 16;
 
 /// The state that all HTTP requests share.
 pub struct AppState {
@@ -30,8 +36,10 @@ pub struct AppState {
     settings: ArcSwap<Settings>,
     /// Bounds the open WebSockets.
     pub(super) websocket_permits: Arc<Semaphore>,
-    /// Bounds all sockets, including those of plain requests.
-    pub(super) socket_permits: Arc<Semaphore>,
+    /// Bounds all sockets of the main address, including those of plain requests.
+    places: Arc<Places>,
+    admin_places: Arc<Places>,
+    metrics_places: Arc<Places>,
     /// Limits new connections of each address.
     pub(super) by_address: Buckets<IpAddr>,
     /// Limits warnings about refused origins.
@@ -80,12 +88,24 @@ impl AppState {
             webhook,
             settings: ArcSwap::from_pointee(settings),
             websocket_permits: Arc::new(Semaphore::new(websockets)),
-            socket_permits: Arc::new(Semaphore::new(websockets + REQUESTS_SPARE)),
+            places: Places::new(websockets + REQUESTS_SPARE),
+            admin_places: Places::new(ADMIN_SOCKETS),
+            metrics_places: Places::new(METRICS_SOCKETS),
             by_address,
             refused_origins: KeyedThrottle::new(LineLimits::EACH_ONCE),
             unlisted_proxies: UnlistedProxies::default(),
             compressed: Compressed::default(),
         })
+    }
+
+    /// The places for sockets of a listening address. Each has its own, so that a crowd of clients does
+    /// not keep operators out.
+    pub(super) const fn places(&self, face: Face) -> &Arc<Places> {
+        match face {
+            Face::Whole | Face::Clients => &self.places,
+            Face::Admin => &self.admin_places,
+            Face::Metrics => &self.metrics_places,
+        }
     }
 
     /// The current settings.

@@ -1,11 +1,21 @@
 //! The effects of a commit: ends sessions, and notifies watchers and other nodes.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prometheus_client::metrics::counter::Counter;
+use tokio::task::yield_now;
+
 use super::Hub;
 use super::mailbox::flush_all;
-use super::registry::Deliveries;
+use super::registry::{Deliveries, WatchedUser};
 use crate::bus::Message;
 use crate::presence::{Effects, End, EndReason, Kicker, Status, Timestamp, UserId};
 use crate::wire::{Close, KickNotice, KickReason, KickedBy, Push, UserStatus, text_frame};
+
+/// How many times the watchers of a user are locked, one after another, before the rest of them is left to
+/// a task: some milliseconds.
+const PUSHED_AT_ONCE: usize = 96;
 
 impl Hub {
     pub(super) fn end_all(&self, effects: &Effects) {
@@ -48,12 +58,45 @@ impl Hub {
     pub(super) fn push_status(&self, user: &UserId, status: &Status) {
         let Some(watched) = self.watchers.get(user) else { return };
         let frame = text_frame(&Push::Status(UserStatus { user, status }));
-        let Deliveries { sent, conflated, unflushed } = watched.push(status.version, &frame);
-        self.metrics.deliveries.inc_by(sent);
-        self.metrics.conflated.inc_by(conflated);
-        if !unflushed.is_empty() {
-            tokio::spawn(flush_all(unflushed));
+        let mut deliveries = Deliveries::default();
+        let mut after = None;
+        for _ in 0..PUSHED_AT_ONCE {
+            after = watched.push(after, status.version, &frame, &mut deliveries);
+            if after.is_none() {
+                break;
+            }
         }
+        let counts = (self.metrics.deliveries.clone(), self.metrics.conflated.clone());
+        flush(deliveries, &counts);
+        if after.is_some() {
+            tokio::spawn(push_to_rest(watched, after, status.version, frame, counts));
+        }
+    }
+}
+
+/// Continues a push to very many watchers, and lets other tasks run meanwhile.
+async fn push_to_rest(
+    watched: Arc<WatchedUser>,
+    mut after: Option<u64>,
+    version: u64,
+    frame: Bytes,
+    counts: (Counter, Counter),
+) {
+    while after.is_some() {
+        yield_now().await;
+        let mut deliveries = Deliveries::default();
+        after = watched.push(after, version, &frame, &mut deliveries);
+        flush(deliveries, &counts);
+    }
+}
+
+/// Counts deliveries, and schedules the flush of the mailboxes that need one.
+fn flush(deliveries: Deliveries, (delivered, replaced): &(Counter, Counter)) {
+    let Deliveries { sent, conflated, unflushed } = deliveries;
+    delivered.inc_by(sent);
+    replaced.inc_by(conflated);
+    if !unflushed.is_empty() {
+        tokio::spawn(flush_all(unflushed));
     }
 }
 

@@ -53,6 +53,10 @@ pub(super) enum CloseLabel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct TaskName(pub(super) &'static str);
 
+/// Who has taken the places for sockets: `all` clients, or one `address`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SocketsTaken(pub(super) &'static str);
+
 impl RefusalReason {
     /// The name in metrics, statistics and the log.
     pub const fn name(self) -> &'static str {
@@ -133,6 +137,16 @@ impl Label for Cause {
 
     fn labels(self) -> Vec<(&'static str, Cow<'static, str>)> {
         vec![("cause", self.name().into())]
+    }
+}
+
+impl Label for SocketsTaken {
+    fn name(self) -> &'static str {
+        self.0
+    }
+
+    fn labels(self) -> Vec<(&'static str, Cow<'static, str>)> {
+        vec![("by", self.0.into())]
     }
 }
 

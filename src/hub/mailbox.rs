@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 use tokio::task::yield_now;
 
+use super::budget::{Budget, Share};
 use super::registry::WatchedUser;
 use super::send_queue::SendQueue;
 use super::write_half::WriteHalf;
@@ -54,6 +55,10 @@ struct Inner {
     flusher: Flusher,
     /// The number of queued bytes that the actor has written.
     flushed: u64,
+    /// The bytes of a message that has not arrived completely.
+    unfinished: usize,
+    /// These, and the bytes that wait for a full socket.
+    held: Share,
     /// The subscriptions. Each user's [`WatchedUser`] keeps the place of its own.
     watching: Slab<Subscription>,
     /// Set once: no frame is accepted after it.
@@ -109,12 +114,19 @@ pub enum Signal {
 }
 
 impl Mailbox {
-    pub(super) fn new(id: ConnectionId, writer: WriteHalf, now: Timestamp) -> Self {
+    pub(super) fn new(
+        id: ConnectionId,
+        writer: WriteHalf,
+        now: Timestamp,
+        budget: Arc<Budget>,
+    ) -> Self {
         let inner = Inner {
             writer: Some(writer),
             queue: SendQueue::default(),
             flusher: Flusher::Idle,
             flushed: 0,
+            unfinished: 0,
+            held: Share::new(budget),
             watching: Slab::new(),
             closed_with: None,
         };
@@ -156,7 +168,9 @@ impl Mailbox {
 
     /// Sends a frame after all frames that were sent before.
     pub fn post(&self, frame: Bytes) {
-        self.inner.lock().send(frame, &self.actor);
+        let mut inner = self.inner.lock();
+        inner.send(frame, &self.actor);
+        inner.recount();
     }
 
     /// Ends the connection: sends the last frame, if any, then Close. Later calls have no effect.
@@ -170,8 +184,31 @@ impl Mailbox {
         }
         inner.send(close_frame(close), &self.actor);
         inner.closed_with = Some(close);
+        inner.recount();
         drop(inner);
         self.actor.wake();
+    }
+
+    /// Ends the connection, and drops what it has not read.
+    pub(super) fn cut_off(&self, close: Close) {
+        let mut inner = self.inner.lock();
+        if inner.closed_with.is_none() {
+            inner.queue.drop_queued();
+        }
+        drop(inner);
+        self.end(close, None);
+    }
+
+    /// The bytes that the connection holds: unsent, or of an unfinished message.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.inner.lock().held.bytes()
+    }
+
+    /// Notes how many bytes of an unfinished message were read.
+    pub fn set_unfinished(&self, bytes: usize) {
+        let mut inner = self.inner.lock();
+        inner.unfinished = bytes;
+        inner.recount();
     }
 
     /// Makes the hub treat this connection as if its network had failed.
@@ -205,6 +242,7 @@ impl Mailbox {
         let watch = inner.watching.try_remove(place);
         if let Some(queued) = watch.and_then(|watch| watch.queued) {
             inner.queue.take_back(queued);
+            inner.recount();
         }
     }
 
@@ -250,6 +288,7 @@ impl Mailbox {
             }
         }
         inner.send(frame, &self.actor);
+        inner.recount();
         true
     }
 
@@ -275,6 +314,8 @@ impl Mailbox {
         let flush = *flusher == Flusher::Idle;
         if flush {
             *flusher = Flusher::Corked;
+        } else {
+            inner.recount();
         }
         Delivery::Sent { flush }
     }
@@ -290,7 +331,9 @@ impl Mailbox {
             return Poll::Ready(Signal::End(close));
         }
         let before = inner.flushed;
-        match inner.poll_flush(cx) {
+        let polled = inner.poll_flush(cx);
+        inner.recount();
+        match polled {
             Poll::Pending if !blocked => Poll::Ready(Signal::Blocked),
             Poll::Pending if inner.flushed > before => Poll::Ready(Signal::Progressed),
             Poll::Ready(()) if blocked => Poll::Ready(Signal::Flushed),
@@ -306,7 +349,9 @@ impl Mailbox {
     /// Flushes the queue, then shuts the writing half.
     pub fn poll_hang_up(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.inner.lock();
-        ready!(inner.poll_flush(cx));
+        let polled = inner.poll_flush(cx);
+        inner.recount();
+        ready!(polled);
         if let Some(writer) = &mut inner.writer {
             // An error means that the peer is gone already.
             ready!(writer.poll_shutdown(cx)).ok();
@@ -354,6 +399,14 @@ impl Inner {
                 Err(_) => return self.fail(actor),
             }
         }
+    }
+
+    /// Counts what the connection holds. Bytes that wait for the next flush do not count: that would cost
+    /// each delivery, and there are few of them.
+    fn recount(&mut self) {
+        let is_blocked = self.flusher == Flusher::Blocked;
+        let unsent = if is_blocked { self.queue.len() } else { 0 };
+        self.held.set(unsent + self.unfinished);
     }
 
     fn leave_to_actor(&mut self, actor: &AtomicWaker) {
@@ -406,7 +459,9 @@ pub(super) async fn flush_all(mailboxes: Vec<Arc<Mailbox>>) {
             yield_now().await;
         }
         for mailbox in some {
-            mailbox.inner.lock().flush(&mailbox.actor);
+            let mut inner = mailbox.inner.lock();
+            inner.flush(&mailbox.actor);
+            inner.recount();
         }
     }
 }

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::labels::{CloseLabel, Closed, LoginKind, RefusalReason, TaskName};
+use super::labels::{CloseLabel, Closed, LoginKind, RefusalReason, SocketsTaken, TaskName};
 use super::tally::Tally;
 use crate::presence::{Cause, Platform, State};
 use crate::store::Totals;
@@ -50,6 +50,8 @@ pub struct Metrics {
     pub stalls: Counter,
     /// Connections that could not be accepted, for example because of too many open files.
     pub accept_errors: Counter,
+    /// Connections closed because all together held too much memory, and they the most.
+    pub greedy_cut: Counter,
     /// Log lines that were dropped because the log queue was full.
     pub log_lines_dropped: Counter,
     /// Commit durations in seconds. The histogram's sum cannot be read back, so `commit_micros` keeps it.
@@ -59,6 +61,8 @@ pub struct Metrics {
     slow_commits: Counter,
     /// Commits that failed.
     pub commit_failures: Counter,
+    /// Sockets that got no place, or only one for a short answer.
+    crowded: Tally<SocketsTaken>,
     task_restarts: Tally<TaskName>,
     /// Damaged rows in the store that were found and not repaired.
     pub damaged_rows: Gauge,
@@ -128,12 +132,14 @@ impl Default for Metrics {
             lateness: Histogram::new(LATENESS_BUCKETS),
             stalls: Counter::default(),
             accept_errors: Counter::default(),
+            greedy_cut: Counter::default(),
             log_lines_dropped: Counter::default(),
             commit_seconds: Histogram::new(COMMIT_BUCKETS),
             commits: Counter::default(),
             commit_micros: Counter::default(),
             slow_commits: Counter::default(),
             commit_failures: Counter::default(),
+            crowded: Tally::showing(["all", "address"].map(SocketsTaken)),
             task_restarts: Tally::default(),
             damaged_rows: Gauge::default(),
             sessions: Family::default(),
@@ -171,12 +177,20 @@ impl Metrics {
         );
         hub.register("stalls", "Stalls of the event loop", self.stalls.clone());
         hub.register("accept_errors", "Connections not accepted", self.accept_errors.clone());
+        let cut = self.greedy_cut.clone();
+        hub.register("greedy_connections_closed", "Connections closed to save memory", cut);
         let dropped = self.log_lines_dropped.clone();
         hub.register("log_lines_dropped", "Log lines dropped: the log queue was full", dropped);
         let seconds = self.commit_seconds.clone();
         hub.register("store_commit_seconds", "How long a commit took", seconds);
         let failures = self.commit_failures.clone();
         hub.register("store_commit_failures", "Commits that failed", failures);
+        let crowded = self.crowded.clone();
+        hub.register(
+            "sockets_refused",
+            "Sockets refused: places taken by all or one address",
+            crowded,
+        );
         let restarts = self.task_restarts.clone();
         hub.register("task_restarts", "Long-lived tasks restarted after a panic", restarts);
         let damaged = self.damaged_rows.clone();
@@ -253,6 +267,12 @@ impl Metrics {
     /// Counts the end of a connection.
     pub fn closed(&self, closed: Closed) {
         self.closes.add(closed.label());
+    }
+
+    /// Counts a socket that got no place, or only one for a short answer: `all` places are taken, or those
+    /// that one `address` may have.
+    pub fn crowded(&self, by: &'static str) {
+        self.crowded.add(SocketsTaken(by));
     }
 
     /// Counts the restart of a long-lived task.

@@ -10,6 +10,7 @@
 //! ```
 
 mod apply;
+mod budget;
 mod connection;
 mod deadlines;
 mod drain;
@@ -23,6 +24,7 @@ mod recovery;
 mod registry;
 mod send_queue;
 mod sharded;
+mod shedding;
 mod store_warnings;
 mod takeover;
 mod tally;
@@ -40,6 +42,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::apply::Applied;
 use self::apply::Lanes;
+use self::budget::Budget;
 pub use self::connection::Connection;
 pub use self::deadlines::run as run_deadlines;
 pub use self::labels::{Closed, LoginKind, RefusalReason};
@@ -63,6 +66,7 @@ pub struct Hub {
     lanes: Lanes,
     registry: Registry,
     watchers: Watchers,
+    budget: Arc<Budget>,
     metrics: Metrics,
     next_connection: AtomicU64,
     /// Set once the hub drains: the maximum time for it. Never reset.
@@ -119,6 +123,7 @@ impl Hub {
             lanes: Lanes::default(),
             registry: Registry::default(),
             watchers: Watchers::default(),
+            budget: Arc::default(),
             metrics: Metrics::default(),
             next_connection: AtomicU64::new(0),
             draining: ArcSwapOption::empty(),
@@ -164,7 +169,8 @@ impl Hub {
     pub fn connect(self: &Arc<Self>, writer: WriteHalf) -> Connection {
         let serial = self.next_connection.fetch_add(1, Ordering::Relaxed);
         let id = ConnectionId { node: self.node, serial };
-        let mailbox = Arc::new(Mailbox::new(id, writer, self.clock.now()));
+        let mailbox =
+            Arc::new(Mailbox::new(id, writer, self.clock.now(), Arc::clone(&self.budget)));
         self.registry.add(&mailbox);
         self.metrics.connections.inc();
         if let Some(over) = self.draining.load().as_deref() {
@@ -175,7 +181,7 @@ impl Hub {
 
     /// Whether logins are refused because memory is short.
     pub fn is_full(&self) -> bool {
-        self.is_full.load(Ordering::Relaxed)
+        self.is_full.load(Ordering::Relaxed) || self.budget.is_half_used()
     }
 
     /// Sets whether logins are refused because memory is short. Existing sessions stay.

@@ -1,8 +1,8 @@
 //! The open connections of this node, and the watchers of each user.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +11,9 @@ use parking_lot::Mutex;
 use super::mailbox::{Delivery, Mailbox};
 use super::sharded::{Sharded, remove};
 use crate::presence::{ConnectionId, UserId};
+
+/// How many mailboxes get a status while the list of watchers is locked.
+const PUSHED_PER_LOCK: usize = 64;
 
 /// The open connections of this node, by id.
 #[derive(Default)]
@@ -41,28 +44,9 @@ pub(super) struct Watchers(Sharded<UserId, Arc<WatchedUser>>);
 /// A user with at least one watcher on this node.
 pub(super) struct WatchedUser {
     user: UserId,
-    /// By the connection's serial.
-    by: Mutex<HashMap<u64, Watcher, BuildHasherDefault<SerialHasher>>>,
-}
-
-/// Keeps serials nearly in order. Mailboxes lie in memory in the order of their serials, so a loop over
-/// many watchers has fewer cache misses. An attacker cannot choose serials, so no keyed hash is needed.
-#[derive(Default)]
-struct SerialHasher(u64);
-
-impl Hasher for SerialHasher {
-    fn write_u64(&mut self, serial: u64) {
-        // The hash table finds a slot by the lower bits and compares entries by the upper ones.
-        self.0 = serial ^ serial.rotate_right(7);
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("a serial is one number");
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
+    /// By the connection's serial: mailboxes lie in memory in this order, so a loop over many watchers has
+    /// fewer cache misses.
+    by: Mutex<BTreeMap<u64, Watcher>>,
 }
 
 /// A connection that watches a user, and the place of that subscription in its mailbox.
@@ -131,12 +115,24 @@ impl WatchedUser {
         self.by.lock().get(&connection.serial).map(|watcher| watcher.place)
     }
 
-    /// Puts a status in every watcher's mailbox.
-    pub(super) fn push(&self, version: u64, frame: &Bytes) -> Deliveries {
+    /// Puts a status in the mailboxes of the watchers after `after`, [`PUSHED_PER_LOCK`] at most, so that
+    /// those who subscribe meanwhile do not wait for long. Returns the last of them, unless it was the last
+    /// of all.
+    pub(super) fn push(
+        &self,
+        after: Option<u64>,
+        version: u64,
+        frame: &Bytes,
+        deliveries: &mut Deliveries,
+    ) -> Option<u64> {
         let by = self.by.lock();
-        let mut deliveries =
-            Deliveries { unflushed: Vec::with_capacity(by.len()), ..Deliveries::default() };
-        for Watcher { mailbox, place } in by.values() {
+        let mut last = None;
+        let rest = by.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+        for (count, (serial, Watcher { mailbox, place })) in rest.enumerate() {
+            if count == PUSHED_PER_LOCK {
+                return last;
+            }
+            last = Some(*serial);
             match mailbox.push(*place, version, frame) {
                 Delivery::Skipped => continue,
                 Delivery::Sent { flush } => {
@@ -148,7 +144,7 @@ impl WatchedUser {
             }
             deliveries.sent += 1;
         }
-        deliveries
+        None
     }
 
     /// All watchers.

@@ -78,11 +78,16 @@ impl SendQueue {
         }
     }
 
-    pub(super) fn clear(&mut self) {
-        self.writing = Bytes::new();
+    /// Drops all frames whose write has not begun.
+    pub(super) fn drop_queued(&mut self) {
         self.queue.clear();
         self.queue.shrink_to_fit();
         (self.taken_back, self.queued_bytes) = (0, 0);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.writing = Bytes::new();
+        self.drop_queued();
     }
 
     /// Removes the only frame: the common case, without a copy.

@@ -8,17 +8,21 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::disconnect::Disconnect;
+use super::limits::work;
 use super::refusals::{Applicant, RefusedLogin};
 use super::sessions::{Sessions, Settings};
 use super::timers::{Expired, Present, Timers};
-use crate::auth::{Identity, TokenFault};
+use crate::auth::{Bucket, Identity, TokenFault};
 use crate::clock::Clock;
 use crate::hub::{Closed, Connection, Hub, Mailbox, RefusalReason};
 use crate::presence::{DeviceId, Platform, Timestamp, UserId};
 use crate::wire::{Close, ErrorBody, ErrorCode, Push, Reply, ReplyBody, ping_frame, text_frame};
 
-/// With more unsent bytes than this the actor reads no more requests.
-const UNSENT_BYTES_MAX: usize = 1024 * 1024;
+/// With more unsent bytes than this on a full socket the actor reads nothing.
+const UNSENT_BYTES_MAX: usize = 128 * 1024;
+
+/// How long a message may take from its first byte to its last.
+const MESSAGE_WINDOW: Duration = Duration::from_secs(10);
 
 /// How long before a token's expiry the client is told to fetch a new one.
 const EXPIRY_NOTICE: Duration = Duration::from_secs(60);
@@ -30,6 +34,10 @@ pub(super) struct Channel {
     pub(super) connection: Connection,
     pub(super) address: Option<IpAddr>,
     pub(super) timers: Timers,
+    /// The work that the connection may still cause.
+    work: Bucket,
+    /// When a message began that has not arrived completely.
+    unfinished_since: Option<Timestamp>,
     /// The time of the connect.
     since: Timestamp,
 }
@@ -43,7 +51,16 @@ impl Channel {
     ) -> Self {
         let present = Present::of(shared.hub().clock());
         let timers = Timers::new(settings.login_timeout, present);
-        Self { shared, settings, connection, address, timers, since: present.now }
+        Self {
+            shared,
+            settings,
+            connection,
+            address,
+            timers,
+            work: Bucket::default(),
+            unfinished_since: None,
+            since: present.now,
+        }
     }
 
     pub(super) fn hub(&self) -> &Arc<Hub> {
@@ -63,6 +80,16 @@ impl Channel {
     }
 
     // Answers.
+
+    /// Charges the connection for work: frames or users, and bytes. If it owes some, it is not read until it
+    /// has made up for it.
+    pub(super) fn charge(&mut self, count: usize, bytes: usize) {
+        let present = Present::of(self.clock());
+        let pause = self.work.charge(work(count, bytes), &self.settings.work, present.now);
+        if !pause.is_zero() {
+            self.timers.set_pause(pause, present);
+        }
+    }
 
     /// Sends the reply to a request.
     pub(super) fn reply(&self, id: u64, ok: impl Serialize) {
@@ -102,9 +129,27 @@ impl Channel {
         self.timers.heard(present);
     }
 
-    /// Whether too many bytes are unsent, so that no more requests are read.
-    pub(super) fn is_overfull(&self) -> bool {
-        self.timers.is_blocked() && self.mailbox().unsent() > UNSENT_BYTES_MAX
+    /// Whether nothing is read now: too many bytes are unsent, or the connection owes work.
+    pub(super) fn is_deaf(&self) -> bool {
+        let is_overfull = || self.timers.is_blocked() && self.mailbox().unsent() > UNSENT_BYTES_MAX;
+        self.timers.is_paused() || is_overfull()
+    }
+
+    /// Notes how much of an unfinished message was read.
+    pub(super) fn note_unfinished(&mut self, bytes: usize) {
+        if bytes == 0 && self.unfinished_since.is_none() {
+            return;
+        }
+        self.mailbox().set_unfinished(bytes);
+        let now = self.now();
+        let since = self.unfinished_since.take().unwrap_or(now);
+        self.unfinished_since = (bytes > 0).then_some(since);
+    }
+
+    /// Whether a message takes too long. A client that sends nothing else is silent; one that goes on
+    /// sending control frames would hold the memory for ever.
+    pub(super) fn is_message_late(&self) -> bool {
+        self.unfinished_since.is_some_and(|since| self.now() - since > MESSAGE_WINDOW)
     }
 
     /// The latest time at which [`wake`](Self::wake) must be called.
@@ -118,12 +163,13 @@ impl Channel {
     pub(super) fn wake(&mut self) -> Result<(), Disconnect> {
         let present = Present::of(self.clock());
         self.timers.allow_for_stalls(present);
-        if self.is_overfull() {
-            // The actor reads no requests now, so silence proves nothing; the slow-consumer timer decides.
+        if self.is_deaf() {
+            // The actor reads nothing now, so silence proves nothing.
             self.timers.heard(present);
         }
         while let Some(expired) = self.timers.due(present) {
             match expired {
+                Expired::Pause => (),
                 Expired::SlowConsumer => return Err(Disconnect::ByActor(Close::SlowConsumer)),
                 Expired::Login => {
                     let (reason, applicant) = (RefusalReason::LoginTimeout, Applicant::default());

@@ -13,15 +13,23 @@ const VIOLATIONS_MAX: usize = 10;
 const VIOLATIONS_WITHIN: Duration = Duration::from_secs(60);
 /// How long a connection may exceed its rate before it is closed (`rate_limited`).
 const EXCESS_MAX: Duration = Duration::from_secs(10);
-/// A pause of this length ends the excess.
-const EXCESS_PAUSE: Duration = Duration::from_secs(1);
+/// A longer time between two refused messages is a pause, which makes up for as much excess.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Counts the messages of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     bucket: Bucket,
-    /// The first and the latest message of the present excess.
-    excess: Option<(Timestamp, Timestamp)>,
+    /// How long the connection has exceeded its rate, and its latest refused message.
+    excess: Option<(Duration, Timestamp)>,
+}
+
+/// The bytes that cost as much as a frame, or a user in an answer.
+const BYTES_PER_WORK: f64 = 256.0;
+
+/// The work of so many frames or users, and so many bytes.
+pub(super) fn work(count: usize, bytes: usize) -> f64 {
+    count as f64 + bytes as f64 / BYTES_PER_WORK
 }
 
 /// What to do with a message.
@@ -41,12 +49,13 @@ impl Traffic {
         if self.bucket.take(rate, now) {
             return Pass::Accept;
         }
-        let began = match self.excess {
-            Some((began, last)) if now - last < EXCESS_PAUSE => began,
-            Some(_) | None => now,
+        let excess = match self.excess {
+            Some((excess, last)) if now - last < PAUSE => excess + (now - last),
+            Some((excess, last)) => excess.saturating_sub(now - last),
+            None => Duration::ZERO,
         };
-        self.excess = Some((began, now));
-        if now - began >= EXCESS_MAX { Pass::Close } else { Pass::Refuse }
+        self.excess = Some((excess, now));
+        if excess >= EXCESS_MAX { Pass::Close } else { Pass::Refuse }
     }
 }
 

@@ -48,18 +48,20 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
                 timer.as_mut().reset(wake);
             }
             let blocked = channel.timers.is_blocked();
-            let reads = !channel.is_overfull() && !channel.mailbox().is_cut();
+            let reads = !channel.is_deaf() && !channel.mailbox().is_cut();
             tokio::select! {
                 biased;
                 signal = poll_fn(|cx| channel.mailbox().poll_signal(cx, blocked)) => {
                     handle_signal(signal, channel)?;
                 }
+                // Before the socket: a client that never stops sending must not hold up its timers.
+                () = timer.as_mut() => channel.wake()?,
                 incoming = self.socket.next(), if reads => {
+                    channel.note_unfinished(self.socket.unfinished());
                     if let Some(asked) = self.handle_incoming(incoming, channel)? {
                         return Ok(asked);
                     }
                 }
-                () = timer.as_mut() => channel.wake()?,
             }
         }
     }
@@ -81,10 +83,28 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
                 return Err(Disconnect::ByClient { close });
             }
             Incoming::Broken(close) => return Err(Disconnect::ByActor(close)),
-            Incoming::Text(text) => Some(text),
-            Incoming::Binary => None,
-            Incoming::Control => {
+            Incoming::Text(text) => {
+                channel.charge(1, text.len());
+                Some(text)
+            }
+            Incoming::Binary(bytes) => {
+                channel.charge(1, bytes);
+                None
+            }
+            Incoming::Fragment(bytes) => {
+                channel.charge(1, bytes);
+                return Ok(None);
+            }
+            Incoming::Partial => {
+                channel.charge(1, 0);
+                return Ok(None);
+            }
+            Incoming::Control(_) if channel.is_message_late() => {
+                return Err(Disconnect::ByActor(Close::ProtocolViolation));
+            }
+            Incoming::Control(bytes) => {
                 channel.note_heard();
+                channel.charge(1, bytes);
                 return match self.count(channel) {
                     Pass::Accept | Pass::Refuse => Ok(None),
                     Pass::Close => Err(Disconnect::ByActor(Close::RateLimited)),
@@ -106,10 +126,20 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
             }
             Pass::Close => return Err(Disconnect::ByActor(Close::RateLimited)),
         }
+        self.handle_parsed(parsed, text.as_deref(), channel)
+    }
+
+    /// Returns a valid request; refuses anything else.
+    fn handle_parsed(
+        &mut self,
+        parsed: Option<Result<(u64, Request), Malformed>>,
+        text: Option<&str>,
+        channel: &Channel,
+    ) -> Result<Option<Asked>, Disconnect> {
         match parsed {
             Some(Ok((id, request))) => return Ok(Some(Asked::Request(id, request))),
             Some(Err(malformed)) if malformed.is_login => {
-                let partial = text.as_deref().map(PartialLogin::of).unwrap_or_default();
+                let partial = text.map(PartialLogin::of).unwrap_or_default();
                 return Ok(Some(Asked::MalformedLogin(malformed, partial)));
             }
             Some(Err(malformed)) => {

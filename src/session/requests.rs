@@ -1,6 +1,7 @@
 //! Answers the requests of a session.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
 
@@ -51,12 +52,32 @@ impl Session<'_> {
     /// Answers a request; returns the end of the session after a logout.
     pub(super) async fn answer(&mut self, id: u64, request: Request) -> Option<Disconnect> {
         let logs_out = request == Request::Logout;
+        self.channel.charge(self.named_users(&request), 0);
         match self.try_answer(id, request).await {
             Ok(()) => logs_out.then_some(Disconnect::LoggedOut),
             Err(error) => {
                 self.channel.refuse(Some(id), error);
                 None
             }
+        }
+    }
+
+    /// How many users a request names.
+    fn named_users(&self, request: &Request) -> usize {
+        match request {
+            Request::Subscribe(users)
+            | Request::Query(users)
+            | Request::Unsubscribe(Some(users)) => users.len(),
+            Request::Unsubscribe(None) => self.channel.connection.watching(),
+            Request::Background(_)
+            | Request::Foreground
+            | Request::Set(_)
+            | Request::Refresh(_)
+            | Request::Ping
+            | Request::Sessions
+            | Request::Kick(_)
+            | Request::Logout
+            | Request::Login(_) => 0,
         }
     }
 
@@ -91,7 +112,7 @@ impl Session<'_> {
         }
     }
 
-    async fn subscribe(&self, id: u64, users: Vec<String>) -> Result<(), ErrorBody> {
+    async fn subscribe(&mut self, id: u64, users: Vec<String>) -> Result<(), ErrorBody> {
         let connection = &self.channel.connection;
         let mut free = self.channel.settings.subscriptions.saturating_sub(connection.watching());
         let (users, errors) = self.watchable(users, |user, accepted| {
@@ -105,12 +126,12 @@ impl Session<'_> {
         let added = connection.watch(&users);
         let sent = self.send_statuses(id, &users, &errors).await;
         if sent.is_err() {
-            connection.unwatch(&added);
+            self.channel.connection.unwatch(&added);
         }
         sent
     }
 
-    async fn query(&self, id: u64, users: Vec<String>) -> Result<(), ErrorBody> {
+    async fn query(&mut self, id: u64, users: Vec<String>) -> Result<(), ErrorBody> {
         let (users, errors) = self.watchable(users, |_, _| true);
         self.send_statuses(id, &users, &errors).await
     }
@@ -152,20 +173,25 @@ impl Session<'_> {
     }
 
     async fn send_statuses(
-        &self,
+        &mut self,
         id: u64,
         users: &[UserId],
         errors: &[FailedUser],
     ) -> Result<(), ErrorBody> {
+        let bytes = AtomicUsize::new(0);
         let frame = |statuses: &[Status]| {
             let statuses = users
                 .iter()
                 .zip(statuses)
                 .map(|(user, status)| UserStatus { user, status })
                 .collect();
-            text_frame(&Reply { id, body: ReplyBody::Ok(StatusesReply { statuses, errors }) })
+            let reply = Reply { id, body: ReplyBody::Ok(StatusesReply { statuses, errors }) };
+            let frame = text_frame(&reply);
+            bytes.fetch_add(frame.len(), Ordering::Relaxed);
+            frame
         };
         let sent = self.channel.connection.send_snapshot(users, frame).await;
+        self.channel.charge(0, bytes.into_inner());
         sent.map_err(|error| unavailable(self.channel.hub(), &error))
     }
 

@@ -1,5 +1,6 @@
 //! What all connections share: the hub, the settings, and what is counted over connections.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ pub struct Sessions {
     hub: Arc<Hub>,
     settings: ArcSwap<Settings>,
     pub(super) changes: Buckets<UserId>,
+    pub(super) bad_logins: Buckets<IpAddr>,
     pub(super) refusals: Arc<RefusedLogins>,
     pub(super) idle_cuts: Mutex<IdleCuts>,
 }
@@ -37,6 +39,10 @@ pub struct Settings {
     pub messages: Rate,
     /// The rate limit for changes of a user: login, set, refresh, background.
     pub changes: Rate,
+    /// The rate limit for the work of a connection.
+    pub work: Rate,
+    /// The rate limit for logins of an address with tokens that no key of the hub signed.
+    pub bad_logins: Rate,
     /// How long a connection may read nothing while frames are unsent (V4).
     pub slow_consumer: Duration,
 }
@@ -48,6 +54,7 @@ impl Sessions {
             hub,
             settings: ArcSwap::from_pointee(settings),
             changes: Buckets::default(),
+            bad_logins: Buckets::default(),
             refusals: Arc::default(),
             idle_cuts: Mutex::default(),
         })

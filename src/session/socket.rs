@@ -41,6 +41,8 @@ pub(super) struct Socket<R> {
     unread: BytesMut,
     /// Tungstenite's state from the first fragment of a message to its last.
     fragmented: Option<Box<WebSocketContext>>,
+    /// The bytes of those fragments.
+    fragment_bytes: usize,
 }
 
 /// A message or an event from a connection.
@@ -48,10 +50,14 @@ pub(super) struct Socket<R> {
 pub(super) enum Incoming {
     /// A whole text message.
     Text(Utf8Bytes),
-    /// A whole binary message.
-    Binary,
-    /// A ping or a pong.
-    Control,
+    /// A whole binary message, with its size.
+    Binary(usize),
+    /// A ping or a pong, with the size of its frame.
+    Control(usize),
+    /// A part of a message, with the size of its frame.
+    Fragment(usize),
+    /// A part of a frame.
+    Partial,
     /// The end of the connection, with the peer's close code if it sent a Close frame.
     Closed { close: Option<u16> },
     /// The peer broke the protocol.
@@ -68,7 +74,7 @@ impl<R: AsyncRead + Unpin> Socket<R> {
     ) -> Self {
         // An empty `early` would keep the handshake's buffer alive.
         let unread = if early.is_empty() { BytesMut::new() } else { early.into() };
-        Self { reader, mailbox, message_bytes_max, unread, fragmented: None }
+        Self { reader, mailbox, message_bytes_max, unread, fragmented: None, fragment_bytes: 0 }
     }
 
     /// Reads the next message or control frame. Cancel safe.
@@ -77,23 +83,15 @@ impl<R: AsyncRead + Unpin> Socket<R> {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
-        loop {
-            let incoming = if let Some(length) = self.whole_frame(&self.unread) {
-                let frame = self.unread.split_to(length);
-                if self.unread.is_empty() {
-                    self.unread = BytesMut::new();
-                }
-                self.parse(&frame)
-            } else {
-                let Some(incoming) = ready!(self.poll_read(cx, Self::take)) else {
-                    return Poll::Ready(Incoming::Closed { close: None });
-                };
-                incoming
-            };
-            if let Some(incoming) = incoming {
-                return Poll::Ready(incoming);
+        if let Some(length) = self.whole_frame(&self.unread) {
+            let frame = self.unread.split_to(length);
+            if self.unread.is_empty() {
+                self.unread = BytesMut::new();
             }
+            return Poll::Ready(self.parse(&frame));
         }
+        let incoming = ready!(self.poll_read(cx, Self::take));
+        Poll::Ready(incoming.unwrap_or(Incoming::Closed { close: None }))
     }
 
     /// Reads into the shared buffer and passes the bytes to `take`; `None` at the end of the stream.
@@ -111,11 +109,11 @@ impl<R: AsyncRead + Unpin> Socket<R> {
     }
 
     /// Parses a whole frame in place, the common case; keeps the rest in `unread`.
-    fn take(&mut self, read: &[u8]) -> Option<Incoming> {
+    fn take(&mut self, read: &[u8]) -> Incoming {
         let length = if self.unread.is_empty() { self.whole_frame(read) } else { None };
         let (frame, rest) = read.split_at(length.unwrap_or_default());
         self.unread.extend_from_slice(rest);
-        length.and_then(|_| self.parse(frame))
+        length.map_or(Incoming::Partial, |_| self.parse(frame))
     }
 
     /// The length of the next frame if it was read completely. Returns all bytes for an invalid or too
@@ -132,8 +130,13 @@ impl<R: AsyncRead + Unpin> Socket<R> {
         (length <= read.len()).then_some(length)
     }
 
-    /// Parses a frame; `None` if more fragments of its message must follow.
-    fn parse(&mut self, frame: &[u8]) -> Option<Incoming> {
+    /// The bytes of a message that has not arrived completely.
+    pub(super) fn unfinished(&self) -> usize {
+        self.unread.len() + self.fragment_bytes
+    }
+
+    /// Parses a frame.
+    fn parse(&mut self, frame: &[u8]) -> Incoming {
         let (fragmented, stream) = (self.fragmented.take(), &mut FrameIo(frame, &self.mailbox));
         let is_fragmented = fragmented.is_some();
         let mut context = fragmented.or_else(|| IDLE_CONTEXT.take()).unwrap_or_else(new_context);
@@ -143,35 +146,39 @@ impl<R: AsyncRead + Unpin> Socket<R> {
         });
         let incoming = match context.read(stream) {
             Ok(Message::Text(text)) => Incoming::Text(text),
-            Ok(Message::Binary(_)) => Incoming::Binary,
+            Ok(Message::Binary(bytes)) => Incoming::Binary(bytes.len()),
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {
                 // Writes the pong. The mailbox accepts every write, so this cannot fail.
                 context.flush(stream).ok();
                 if is_fragmented {
                     self.fragmented = Some(context);
-                    return Some(Incoming::Control);
+                    return Incoming::Control(frame.len());
                 }
-                Incoming::Control
+                Incoming::Control(frame.len())
             }
             Ok(Message::Close(frame)) => {
                 // Writes the echo of the Close.
                 context.flush(stream).ok();
                 let close = frame.map_or(close::NO_STATUS, |frame| frame.code.into());
-                return Some(Incoming::Closed { close: Some(close) });
+                return Incoming::Closed { close: Some(close) };
             }
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.fragmented = Some(context);
-                return None;
+                self.fragment_bytes += frame.len();
+                return Incoming::Fragment(frame.len());
             }
-            Err(Error::Capacity(_)) => return Some(Incoming::Broken(Close::TooLarge)),
-            Err(Error::Utf8(_)) => return Some(Incoming::Broken(Close::NotUtf8)),
+            Err(Error::Capacity(_)) => return Incoming::Broken(Close::TooLarge),
+            Err(Error::Utf8(_)) => return Incoming::Broken(Close::NotUtf8),
             Err(Error::Protocol(error)) if error != ProtocolError::ResetWithoutClosingHandshake => {
-                return Some(Incoming::Broken(Close::ProtocolError));
+                return Incoming::Broken(Close::ProtocolError);
             }
-            Err(_) => return Some(Incoming::Closed { close: None }),
+            Err(_) => return Incoming::Closed { close: None },
         };
         IDLE_CONTEXT.set(Some(context));
-        Some(incoming)
+        if !matches!(incoming, Incoming::Control(_)) {
+            self.fragment_bytes = 0;
+        }
+        incoming
     }
 
     /// Reads and discards until the end of the stream.

@@ -1,4 +1,4 @@
-//! The timers of one connection: login, token expiry, liveness, slow consumer.
+//! The timers of one connection: login, token expiry, liveness, slow consumer, pauses.
 
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use crate::presence::{Liveness, LivenessDue, Patience, Platform, Timestamp, Wind
 pub(super) struct Timers {
     /// Set while the socket is full (V4).
     slow_consumer: Option<SlowConsumer>,
+    /// Set while the connection owes work.
+    pause: Option<Pause>,
     /// Set until the login.
     login: Option<LoginTimeout>,
     /// Set at the login, as is `liveness`.
@@ -22,6 +24,8 @@ pub(super) struct Timers {
 /// A timer that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expired {
+    /// The connection owes no more work.
+    Pause,
     /// The client read nothing for the window.
     SlowConsumer,
     /// There was no login in time.
@@ -71,6 +75,7 @@ impl Timers {
     pub(super) fn new(login_timeout: Duration, present: Present) -> Self {
         Self {
             slow_consumer: None,
+            pause: None,
             login: Some(LoginTimeout(Patience::new(login_timeout, present.running))),
             token: None,
             liveness: None,
@@ -83,8 +88,10 @@ impl Timers {
         fn row<T: Timer>(timer: &mut Option<T>) -> Option<&mut dyn Timer> {
             timer.as_mut().map(|timer| timer as &mut dyn Timer)
         }
-        let Self { slow_consumer, login, token, liveness, stalled_for: _ } = self;
-        [row(slow_consumer), row(login), row(token), row(liveness)].into_iter().flatten()
+        let Self { slow_consumer, pause, login, token, liveness, stalled_for: _ } = self;
+        // The end of a pause comes last: while it lasts, silence proves nothing.
+        let rows = [row(slow_consumer), row(login), row(token), row(liveness), row(pause)];
+        rows.into_iter().flatten()
     }
 
     /// The time until the next timer may be due.
@@ -94,7 +101,21 @@ impl Timers {
 
     /// Returns a timer that is due; the caller repeats until `None`.
     pub(super) fn due(&mut self, present: Present) -> Option<Expired> {
-        self.set().find_map(|timer| timer.expire(present))
+        let due = self.set().find_map(|timer| timer.expire(present));
+        if due == Some(Expired::Pause) {
+            self.pause = None;
+        }
+        due
+    }
+
+    /// Starts or extends the pause of a connection that owes work.
+    pub(super) fn set_pause(&mut self, pause: Duration, present: Present) {
+        self.pause = Some(Pause(present.now + pause));
+    }
+
+    /// Whether the connection owes work.
+    pub(super) const fn is_paused(&self) -> bool {
+        self.pause.is_some()
     }
 
     /// Starts liveness detection after the login, and stops the login timeout.
@@ -153,6 +174,20 @@ impl Timer for SlowConsumer {
 
     fn expire(&mut self, present: Present) -> Option<Expired> {
         self.0.over(present.running).map(|_| Expired::SlowConsumer)
+    }
+}
+
+/// Until when the connection is not read, on the hub's clock.
+#[derive(Debug)]
+struct Pause(Timestamp);
+
+impl Timer for Pause {
+    fn wait(&self, present: Present) -> Option<Duration> {
+        Some(self.0 - present.now)
+    }
+
+    fn expire(&mut self, present: Present) -> Option<Expired> {
+        (self.0 <= present.now).then_some(Expired::Pause)
     }
 }
 

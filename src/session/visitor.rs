@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::io::AsyncRead;
-use tokio::time::Sleep;
+use tokio::time::{Sleep, sleep};
 
 use super::channel::{Channel, Unidentified};
 use super::disconnect::Disconnect;
@@ -13,7 +13,7 @@ use super::errors::{refused, unavailable};
 use super::logged_in::Session;
 use super::reader::{Asked, Reader};
 use super::refusals::Applicant;
-use crate::auth::{Identity, claimed_user};
+use crate::auth::{Identity, claimed_user, limit_key};
 use crate::hub::{Applied, LoginKind, RefusalReason};
 use crate::presence::{
     Answer, DeviceId, EventKind, Intent, Login, Origin, Platform, SessionId, Status, Timestamp,
@@ -91,7 +91,7 @@ impl<'a> Visitor<'a> {
             self.channel.refuse(Some(id), ErrorBody::new(ErrorCode::Unavailable, message));
             return Err(self.leave(Disconnect::ByActor(Close::TryAgainLater)));
         }
-        let (is_verified, admitted) = match self.identify(&request).await {
+        let (is_verified, admitted) = match self.identify_in_turn(&request).await {
             Err(Unidentified { error, is_verified }) => (is_verified, Err(error)),
             Ok((device, identity)) => (true, self.admit(id, &request, device, identity).await),
         };
@@ -130,6 +130,33 @@ impl<'a> Visitor<'a> {
             "connection ended without a login"
         );
         end
+    }
+
+    /// Verifies the token and the device. If this address has sent too many tokens that the hub's keys did
+    /// not sign, its logins wait.
+    async fn identify_in_turn(
+        &self,
+        request: &LoginRequest,
+    ) -> Result<(DeviceId, Identity), Unidentified> {
+        let Channel { shared, settings, address, .. } = &*self.channel;
+        let Some(key) = address.filter(|address| !address.is_loopback()).map(limit_key) else {
+            return self.identify(request).await;
+        };
+        let begun = self.channel.now();
+        // Taken before the token is verified, so that many at once do not all get through.
+        while !shared.bad_logins.take(&key, &settings.bad_logins, self.channel.now()) {
+            if self.channel.now() - begun > settings.login_timeout {
+                let message = "too many invalid tokens from this address: try again later";
+                let error = ErrorBody::new(ErrorCode::RateLimited, message);
+                return Err(Unidentified { error, is_verified: false });
+            }
+            sleep(settings.bad_logins.pause()).await;
+        }
+        let identified = self.identify(request).await;
+        if !matches!(identified, Err(Unidentified { is_verified: false, .. })) {
+            shared.bad_logins.put_back(&key);
+        }
+        identified
     }
 
     /// Verifies the token and the device.

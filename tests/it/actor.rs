@@ -2,6 +2,7 @@
 
 mod background;
 mod closing;
+mod costs;
 mod idle_cuts;
 mod patience;
 mod silence;

@@ -1,7 +1,7 @@
 //! A hub in the test process: actors over in-memory sockets, on real or paused time.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,7 +125,7 @@ impl Lab {
         let app = AppState::new(Arc::clone(&self.sessions), webhook, settings);
         tokio::spawn(http::record_stats(Arc::clone(&app)));
         let router = http::router(&app, Face::Whole);
-        tokio::spawn(http::serve(Arc::new(listener), Arc::clone(&app), router));
+        tokio::spawn(http::serve(Arc::new(listener), Arc::clone(&app), Face::Whole, router));
         (address, app)
     }
 
@@ -140,16 +140,20 @@ impl Lab {
 
     /// A connection whose socket buffers that many bytes in each direction.
     pub(crate) async fn connect_through(&self, bytes: usize) -> Client<DuplexStream> {
+        self.open(bytes, None).await
+    }
+
+    /// A connection from an address.
+    pub(crate) async fn connect_from(&self, address: IpAddr) -> Client<DuplexStream> {
+        self.open(SOCKET_BYTES, Some(address)).await
+    }
+
+    async fn open(&self, bytes: usize, address: Option<IpAddr>) -> Client<DuplexStream> {
         let (near, far) = tokio::io::duplex(bytes);
         let (reader, writer) = tokio::io::split(far);
         let sessions = Arc::clone(&self.sessions);
-        tokio::spawn(sessions.serve(
-            reader,
-            WriteHalf::Other(Box::new(writer)),
-            Bytes::new(),
-            None,
-            (),
-        ));
+        let writer = WriteHalf::Other(Box::new(writer));
+        tokio::spawn(sessions.serve(reader, writer, Bytes::new(), address, ()));
         let socket = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
         Client::over(socket, HEAR_TIMEOUT)
     }

@@ -14,10 +14,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("clock", &["presence"]),
     ("causes", &[]),
     ("duration", &[]),
+    ("heavy", &[]),
     ("panics", &[]),
     ("throttle", &["presence"]),
     ("wire", &["presence"]),
-    ("auth", &["presence", "clock", "causes"]),
+    ("auth", &["presence", "clock", "causes", "heavy"]),
     ("store", &["presence", "panics"]),
     ("bus", &["presence", "wire"]),
     ("hub", &["presence", "clock", "panics", "throttle", "wire", "store", "bus"]),
@@ -26,8 +27,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "http",
         &[
-            "presence", "clock", "duration", "throttle", "wire", "auth", "store", "hub", "session",
-            "webhook",
+            "presence", "clock", "duration", "heavy", "throttle", "wire", "auth", "store", "hub",
+            "session", "webhook",
         ],
     ),
 ];

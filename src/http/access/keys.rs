@@ -9,9 +9,9 @@ use axum::http::{HeaderMap, HeaderName, header};
 
 use super::caller::{Caller, LoginCookie};
 use super::cookie::cookies;
+use crate::auth::limit_key;
 use crate::auth::{Bearer, Role};
 use crate::http::net::forwarded::Client;
-use crate::http::net::limit_key::limit_key;
 use crate::http::problem::Problem;
 use crate::http::state::AppState;
 

@@ -14,13 +14,13 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::auth::limit_key;
 use crate::auth::{LOGIN_TTL, Rate, Role};
 use crate::http::access::MayRead;
 use crate::http::access::audit::AuditAction;
 use crate::http::access::cookie::{cookies, set_cookie};
 use crate::http::extract::JsonBody;
 use crate::http::net::forwarded::Client;
-use crate::http::net::limit_key::limit_key;
 use crate::http::openapi::{BodyRefusals, Refusals};
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::state::AppState;

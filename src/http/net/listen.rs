@@ -4,10 +4,13 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -20,7 +23,11 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
-use super::peer::{Peer, SocketPermit};
+use super::patience::Patient;
+use super::peer::{HeldPlace, Peer};
+use super::places::Places;
+use crate::heavy::Heavy;
+use crate::http::routes::Face;
 use crate::http::state::AppState;
 
 /// The kernel's queue of connections that are not accepted yet.
@@ -31,6 +38,13 @@ const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// The first and the longest pause after a failed accept, for example without file descriptors.
 const ACCEPT_PAUSE: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
+/// How long an answer may wait for its client to read.
+const WRITE_WINDOW: Duration = Duration::from_secs(10);
+/// After so many requests, or so long, a connection ends with its next answer.
+const REQUESTS_MAX: u32 = 1000;
+const LIFETIME: Duration = Duration::from_secs(600);
+/// How long that last answer may take. Streams have no limit.
+const LAST_ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// A bound address, with TLS or without.
 pub struct Listener {
@@ -72,8 +86,9 @@ pub fn bind(address: SocketAddr, tls: Option<TlsAcceptor>) -> Result<Listener, L
     Ok(Listener { listener, tls })
 }
 
-/// Accepts connections and serves them with a router; runs for ever.
-pub async fn serve(listener: Arc<Listener>, app: Arc<AppState>, router: Router) {
+/// Accepts connections and serves them with the router of a face; runs for ever.
+pub async fn serve(listener: Arc<Listener>, app: Arc<AppState>, face: Face, router: Router) {
+    let (places, heavy) = (Arc::clone(app.places(face)), Heavy::default());
     let [first_pause, longest_pause] = ACCEPT_PAUSE;
     let mut pause = first_pause;
     loop {
@@ -88,12 +103,7 @@ pub async fn serve(listener: Arc<Listener>, app: Arc<AppState>, router: Router) 
             }
         };
         pause = first_pause;
-        let Ok(permit) = Arc::clone(&app.socket_permits).try_acquire_owned() else {
-            // The remaining file descriptors are for the store and the webhook.
-            app.hub.metrics().accept_errors.inc();
-            continue;
-        };
-        let held = SocketPermit(Arc::new(permit));
+        let Some(held) = admit(&app, &places, address) else { continue };
         // With Nagle's algorithm, a small frame could wait for the previous acknowledgement.
         stream.set_nodelay(true).ok();
         let (router, tls) = (router.clone(), listener.tls.clone());
@@ -103,18 +113,36 @@ pub async fn serve(listener: Arc<Listener>, app: Arc<AppState>, router: Router) 
             first: settings.handshake_timeout,
             next: settings.keep_alive.max(settings.handshake_timeout),
         };
+        let heavy = heavy.clone();
         tokio::spawn(async move {
             match tls {
                 None => answer(stream, router, peer, held, timeouts).await,
                 Some(tls) => {
-                    let handshake = tokio::time::timeout(timeouts.first, tls.accept(stream));
-                    if let Ok(Ok(stream)) = handshake.await {
+                    let handshake =
+                        tokio::time::timeout(timeouts.first, heavy.drive(tls.accept(stream)));
+                    if let Ok(Some(Ok(stream))) = handshake.await {
                         answer(stream, router, peer, held, timeouts).await;
                     }
                 }
             }
         });
     }
+}
+
+/// Takes a place for an accepted socket; `None` if there is none, not even a spare one.
+fn admit(app: &AppState, places: &Arc<Places>, address: SocketAddr) -> Option<HeldPlace> {
+    let (settings, ip) = (app.settings(), address.ip().to_canonical());
+    // A proxy's clients are counted by the addresses that it forwards.
+    let is_exempt = ip.is_loopback() || settings.trusted_proxies.trusts(ip);
+    let limit = (!is_exempt).then_some(settings.sockets_per_address);
+    let taken = places.take(ip, limit);
+    let crowd = taken.as_ref().map_or_else(|crowd| Some(*crowd), |place| place.crowd);
+    if let Some(crowd) = crowd {
+        app.hub.metrics().crowded(crowd.name());
+        places.warn(crowd, ip, app.hub.clock().now());
+    }
+    let place = Arc::new(taken.ok()?);
+    Some(HeldPlace { place, places: Arc::clone(places) })
 }
 
 /// The timeouts for a connection's requests.
@@ -128,10 +156,16 @@ struct Timeouts {
 }
 
 /// Serves the requests of one connection, until it ends or is upgraded.
-async fn answer<S>(stream: S, router: Router, peer: Peer, held: SocketPermit, timeouts: Timeouts)
+async fn answer<S>(stream: S, router: Router, peer: Peer, held: HeldPlace, timeouts: Timeouts)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    // A connection in a spare place has one request, and little time for it.
+    let is_spare = held.crowd().is_some();
+    let lifetime = if is_spare { timeouts.first } else { LIFETIME };
+    let requests = AtomicU32::new(0);
+    let streams = Arc::new(AtomicBool::new(false));
+    let has_stream = Arc::clone(&streams);
     let (asked, mut has_asked) = oneshot::channel();
     let asked = Mutex::new(Some(asked));
     let service = service_fn(move |request: Request<Incoming>| {
@@ -139,26 +173,48 @@ where
             // Fails after the timeout.
             asked.send(()).ok();
         }
-        let mut router = router.clone();
+        let is_last = requests.fetch_add(1, Ordering::Relaxed) + 1 >= REQUESTS_MAX;
+        let (mut router, streams) = (router.clone(), Arc::clone(&streams));
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(held.clone());
-        async move { Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|e| match e {})) }
+        async move {
+            let mut response = router.call(request).await.unwrap_or_else(|e| match e {});
+            if is_last {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            streams.store(is_stream(&response), Ordering::Relaxed);
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(timeouts.next)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
+        .keep_alive(!is_spare)
+        .serve_connection(TokioIo::new(Patient::new(stream, WRITE_WINDOW)), service)
         .with_upgrades();
     tokio::pin!(connection);
     let in_time = tokio::time::timeout(timeouts.first, &mut has_asked);
+    let ages = tokio::time::sleep(lifetime);
+    tokio::pin!(ages);
     let end = tokio::select! {
         biased;
         end = &mut connection => Some(end),
         asked = in_time => match asked {
-            Ok(_) => Some(connection.await),
             Err(_) => None,
+            Ok(_) => tokio::select! {
+                biased;
+                end = &mut connection => Some(end),
+                () = &mut ages => {
+                    connection.as_mut().graceful_shutdown();
+                    match has_stream.load(Ordering::Relaxed) {
+                        true => Some(connection.await),
+                        false => tokio::time::timeout(LAST_ANSWER_MAX, connection).await.ok(),
+                    }
+                }
+            },
         },
     };
     match end {
@@ -166,6 +222,12 @@ where
         Some(Err(error)) => {
             tracing::debug!(peer = %peer.address, %error, "HTTP connection failed");
         }
-        None => tracing::debug!(peer = %peer.address, "HTTP connection closed: no request in time"),
+        None => tracing::debug!(peer = %peer.address, "HTTP connection closed: timeout"),
     }
+}
+
+/// Whether an answer has no end.
+fn is_stream(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
+use super::places::{Crowd, Place, Places};
 
 /// The other end of the connection: a client or a proxy.
 #[derive(Debug, Clone, Copy)]
@@ -13,10 +13,17 @@ pub(crate) struct Peer {
     pub(crate) is_tls: bool,
 }
 
-/// The connection's socket permit. The connection and the actor that takes it over both hold it, so
-/// it is released when both have ended.
+/// The place of the connection's socket. The connection and the actor that takes it over both hold it, so
+/// it is free again when both have ended.
 #[derive(Clone)]
-pub(crate) struct SocketPermit(
-    #[expect(dead_code, reason = "its drop releases the permit")]
-    pub(crate)  Arc<OwnedSemaphorePermit>,
-);
+pub(crate) struct HeldPlace {
+    pub(crate) place: Arc<Place>,
+    pub(crate) places: Arc<Places>,
+}
+
+impl HeldPlace {
+    /// Why the connection gets only short answers, if it does.
+    pub(crate) fn crowd(&self) -> Option<Crowd> {
+        self.place.crowd
+    }
+}

@@ -17,9 +17,11 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 
 use super::forwarded::Client;
 use super::header_list::{has, items};
-use super::limit_key::limit_key;
 use super::origin::OriginRule;
-use super::peer::SocketPermit;
+use super::patience::Patient;
+use super::peer::{HeldPlace, Peer};
+use super::places::{Crowd, Place};
+use crate::auth::limit_key;
 use crate::http::problem::Problem;
 use crate::http::state::AppState;
 use crate::hub::{RefusalReason, WriteHalf};
@@ -38,7 +40,8 @@ const SUBPROTOCOLS: &str = "sec-websocket-protocol";
 pub(crate) async fn upgrade(
     State(app): State<Arc<AppState>>,
     Extension(client): Extension<Client>,
-    Extension(held): Extension<SocketPermit>,
+    Extension(peer): Extension<Peer>,
+    Extension(held): Extension<HeldPlace>,
     mut request: Request,
 ) -> Result<Response, Problem> {
     check_headers(request.headers())?;
@@ -46,6 +49,7 @@ pub(crate) async fn upgrade(
     let mut response =
         create_response_with_body(&request, Body::empty).map_err(|error| handshake(&error))?;
     let address = app.admit(&client, request.headers())?;
+    let forwarded = app.place_of(&client, peer, &held)?;
     let permit = Arc::clone(&app.websocket_permits).try_acquire_owned();
     let unavailable = RefusalReason::Error(ErrorCode::Unavailable);
     let permit = permit.map_err(|_| app.refuse(unavailable, Problem::full()))?;
@@ -56,7 +60,7 @@ pub(crate) async fn upgrade(
     let upgrade = hyper::upgrade::on(&mut request);
     let sessions = Arc::clone(&app.sessions);
     let counted = app.addresses.count(address);
-    tokio::spawn(serve(sessions, upgrade, address, (permit, held, counted)));
+    tokio::spawn(serve(sessions, upgrade, address, (permit, held, forwarded, counted)));
     Ok(response)
 }
 
@@ -84,6 +88,39 @@ impl AppState {
             return Err(self.refuse(RefusalReason::Error(ErrorCode::RateLimited), problem));
         }
         Ok(address)
+    }
+
+    /// Refuses a connection in a spare place, and counts a client that came through a proxy.
+    fn place_of(
+        &self,
+        client: &Client,
+        peer: Peer,
+        held: &HeldPlace,
+    ) -> Result<Option<Place>, Problem> {
+        let of_address = || {
+            let reason = RefusalReason::Error(ErrorCode::RateLimited);
+            self.refuse(reason, Problem::too_many_of_address())
+        };
+        match held.crowd() {
+            Some(Crowd::All) => {
+                let reason = RefusalReason::Error(ErrorCode::Unavailable);
+                return Err(self.refuse(reason, Problem::full()));
+            }
+            Some(Crowd::Address) => return Err(of_address()),
+            None => (),
+        }
+        if client.address == peer.address.ip().to_canonical() {
+            return Ok(None);
+        }
+        let limit = self.settings().sockets_per_address;
+        match held.places.count_forwarded(client.address, limit) {
+            Some(place) => Ok(Some(place)),
+            None => {
+                self.hub.metrics().crowded(Crowd::Address.name());
+                held.places.warn(Crowd::Address, client.address, self.hub.clock().now());
+                Err(of_address())
+            }
+        }
     }
 
     /// Counts a refused upgrade.
@@ -121,9 +158,9 @@ async fn serve(
         Err(error) => return tracing::debug!(%error, "WebSocket upgrade failed"),
     };
     let address = Some(address);
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
+    match upgraded.downcast::<TokioIo<Patient<TcpStream>>>() {
         Ok(parts) => {
-            let (reader, writer) = parts.io.into_inner().into_split();
+            let (reader, writer) = parts.io.into_inner().into_inner().into_split();
             let early = parts.read_buf;
             tokio::spawn(sessions.serve(reader, WriteHalf::Tcp(writer), early, address, held));
         }
@@ -137,10 +174,10 @@ fn serve_tls(
     address: Option<IpAddr>,
     held: impl Send + 'static,
 ) {
-    let Ok(parts) = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() else {
+    let Ok(parts) = upgraded.downcast::<TokioIo<Patient<TlsStream<TcpStream>>>>() else {
         unreachable!("a listener speaks TCP or TLS")
     };
-    let (reader, writer) = tokio::io::split(parts.io.into_inner());
+    let (reader, writer) = tokio::io::split(parts.io.into_inner().into_inner());
     let writer = WriteHalf::Other(Box::new(writer));
     tokio::spawn(sessions.serve(reader, writer, parts.read_buf, address, held));
 }

@@ -71,7 +71,7 @@ async fn panic_of_a_thread_closes_the_store_which_says_why_and_can_still_be_read
     assert_eq!(store.load(&user).await.expect("a record").revision, revision);
     // The log is written a moment later.
     let says = async {
-        while !String::from_utf8_lossy(&logged.0.lock()).contains("start the hub again") {
+        while !String::from_utf8_lossy(&logged.0.lock()).contains("until the hub is restarted") {
             yield_now().await;
         }
     };

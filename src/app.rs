@@ -93,10 +93,11 @@ pub async fn run(
     let clock = begin_after(clock, store.latest());
     warn_of_two_roles(&config);
     let settings = Settings::of(&config, made.as_ref(), &at_start)?;
-    let transport =
-        HttpTransport::new().map_err(|error| AppFault::WebhookClient(error.to_string()))?;
-    let (transport, shared) = (Arc::new(transport), Arc::clone(&store));
-    let webhook = Webhook::new(shared, outbox, transport, clock.clone(), settings.webhook);
+    let transport = HttpTransport::new(config.outgoing.allow_private)
+        .map_err(|error| AppFault::WebhookClient(error.to_string()))?;
+    let transport = Arc::new(transport);
+    let (port, shared) = (Arc::<HttpTransport>::clone(&transport), Arc::clone(&store));
+    let webhook = Webhook::new(shared, outbox, port, clock.clone(), settings.webhook);
     let hub = Hub::new(store, Arc::new(LocalBus::default()), settings.policy, clock);
     hub.give_sign_of_life().await.map_err(AppFault::Sign)?;
     webhook.begin().await.map_err(AppFault::WebhookProgress)?;
@@ -121,7 +122,7 @@ pub async fn run(
     let addresses = listen(&config, &app, &tasks)?;
     greet(&config, made.as_ref(), &addresses);
 
-    let running = RunningParts { made, at_start, hub, webhook, sessions, app };
+    let running = RunningParts { made, at_start, hub, webhook, transport, sessions, app };
     let mut drain = config.server.drain;
     loop {
         let action = tokio::select! {
@@ -154,6 +155,7 @@ struct RunningParts {
     at_start: AtStart,
     hub: Arc<Hub>,
     webhook: Arc<Webhook>,
+    transport: Arc<HttpTransport>,
     sessions: Arc<Sessions>,
     app: Arc<AppState>,
 }
@@ -170,6 +172,10 @@ impl RunningParts {
                 return false;
             }
         };
+        if let Err(error) = self.transport.set_allow_private(config.outgoing.allow_private) {
+            left_as_it_was(&AppFault::WebhookClient(error.to_string()));
+            return false;
+        }
         self.hub.set_policy(settings.policy);
         self.sessions.set_settings(settings.session);
         self.webhook.set_settings(settings.webhook);

@@ -15,6 +15,8 @@ pub mod throttle;
 
 pub mod wire;
 
+pub mod outgoing;
+
 pub mod auth;
 
 pub mod store;

@@ -27,6 +27,7 @@ pub struct Config {
     pub limits: Limits,
     pub store: Store,
     pub webhook: Webhook,
+    pub outgoing: OutgoingRequests,
     pub tencent: Tencent,
     pub log: Log,
 }
@@ -194,6 +195,14 @@ pub enum WebhookFormat {
     Native,
     /// One `State.StateChange` callback for each event, as Tencent Cloud IM sends it.
     Tencent,
+}
+
+/// `[outgoing]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct OutgoingRequests {
+    pub allow_private: bool,
 }
 
 /// `[tencent]`.

@@ -119,7 +119,7 @@ impl Lab {
         let listener = http::bind(any, None).expect("an address");
         let address = listener.address().expect("an address");
         let outbox = Arc::new(memory_store());
-        let transport = Arc::new(HttpTransport::new().expect("a client"));
+        let transport = Arc::new(HttpTransport::new(true).expect("a client"));
         let (store, clock) = (Arc::clone(&self.store), self.clock.clone());
         let webhook = Webhook::new(store, outbox, transport, clock, None);
         let app = AppState::new(Arc::clone(&self.sessions), webhook, settings);

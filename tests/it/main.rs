@@ -7,6 +7,7 @@ mod embedded;
 mod hub;
 mod lab;
 mod operation;
+mod outgoing;
 mod protocol;
 mod real_time;
 mod receiver;

@@ -129,6 +129,7 @@ fn defaults_are_the_specified_ones() {
         store.path = "data"
         store.log_ttl = "7d"
         store.record_ttl = "30d"
+        outgoing.allow_private = true
         tencent.sdk_app_id = 0
         tencent.secret_key = ""
         tencent.administrators = ["administrator"]

@@ -53,6 +53,7 @@ pub struct Server {
     pub trusted_proxies: Vec<String>,
     pub tls_certificate: PathBuf,
     pub tls_key: PathBuf,
+    pub plain_listen: String,
 }
 
 /// `[auth]`.

@@ -2,6 +2,7 @@
 
 mod actor;
 mod bench;
+mod certificates;
 mod crash;
 mod embedded;
 mod hub;

@@ -90,6 +90,7 @@ fn defaults_are_the_specified_ones() {
         server.drain = "10s"
         server.metrics_listen = ""
         server.admin_listen = ""
+        server.plain_listen = ""
         server.trusted_proxies = []
         auth.algorithm = "HS256"
         auth.secret = ""

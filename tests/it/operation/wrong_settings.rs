@@ -66,11 +66,15 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "[server]\nallowed_origin = [\"https://app.example.com\"]\n",
-        "config.toml:2:1: server.allowed_origin: not known here: expected one of `production`, `listen`, `allowed_origins`, `max_connections`, `max_message_bytes`, `handshake_timeout`, `keep_alive`, `drain`, `metrics_listen`, `admin_listen`, `trusted_proxies`, `tls_certificate`, `tls_key`",
+        "config.toml:2:1: server.allowed_origin: not known here: expected one of `production`, `listen`, `allowed_origins`, `max_connections`, `max_message_bytes`, `handshake_timeout`, `keep_alive`, `drain`, `metrics_listen`, `admin_listen`, `trusted_proxies`, `tls_certificate`, `tls_key`, `plain_listen`",
     ),
     (
         "[server]\ntls_key = \"key.pem\"\n",
         "config.toml:2:1: server.tls_key: server.tls_certificate is missing: TLS needs both files",
+    ),
+    (
+        "[server]\nplain_listen = \"127.0.0.1:7801\"\n",
+        "config.toml:2:1: server.plain_listen: server.plain_listen is an address without TLS beside those with TLS, but the hub has no TLS: remove it, or set server.tls_certificate and server.tls_key",
     ),
     (
         "[server]\nkeep_alive = \"0s\"\n",

@@ -15,6 +15,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 pub use self::log::{Log, briefly};
 pub use self::tasks::Tasks;
@@ -23,7 +24,7 @@ use crate::clock::Clock;
 use crate::config::{
     AtStart, Config, DevelopmentKeys, Loaded, Server, SettingFault, Settings, StoreKind, load,
 };
-use crate::http::{self, AppState, Face, ListenFault, TlsFault};
+use crate::http::{self, AppState, Certificate, Face, ListenFault, TlsFault};
 use crate::hub::{Hub, Unavailable, run_deadlines};
 use crate::presence::Timestamp;
 use crate::session::Sessions;
@@ -45,7 +46,10 @@ pub enum AppFault {
     Listen(#[from] ListenFault),
     /// The certificate or its key could not be loaded.
     #[error(transparent)]
-    Tls(#[from] TlsFault),
+    Certificate(#[from] TlsFault),
+    /// The cryptography library refused its own defaults.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
     /// A file or signal operation failed; the text names the file or operation.
     #[error("{0}: {1}")]
     Io(String, io::Error),
@@ -93,10 +97,11 @@ pub async fn run(
     let clock = begin_after(clock, store.latest());
     warn_of_two_roles(&config);
     let settings = Settings::of(&config, made.as_ref(), &at_start)?;
-    let transport =
-        HttpTransport::new().map_err(|error| AppFault::WebhookClient(error.to_string()))?;
-    let (transport, shared) = (Arc::new(transport), Arc::clone(&store));
-    let webhook = Webhook::new(shared, outbox, transport, clock.clone(), settings.webhook);
+    let transport = HttpTransport::new(config.outgoing.allow_private)
+        .map_err(|error| AppFault::WebhookClient(error.to_string()))?;
+    let transport = Arc::new(transport);
+    let (port, shared) = (Arc::<HttpTransport>::clone(&transport), Arc::clone(&store));
+    let webhook = Webhook::new(shared, outbox, port, clock.clone(), settings.webhook);
     let hub = Hub::new(store, Arc::new(LocalBus::default()), settings.policy, clock);
     hub.give_sign_of_life().await.map_err(AppFault::Sign)?;
     webhook.begin().await.map_err(AppFault::WebhookProgress)?;
@@ -116,17 +121,20 @@ pub async fn run(
     let (shared, dropped) = (Arc::clone(&hub), log.dropped());
     tasks.spawn("log", move || log::report_dropped(Arc::clone(&shared), dropped.clone()));
     let sessions = Sessions::new(Arc::clone(&hub), settings.session);
-    let app = AppState::new(Arc::clone(&sessions), Arc::clone(&webhook), settings.http);
+    let certificate = certificate(&config, &tasks)?;
+    let (shared, shown) = (Arc::clone(&webhook), certificate.clone());
+    let app = AppState::new(Arc::clone(&sessions), shared, shown, settings.http);
 
     let shared = Arc::clone(&app);
     tasks.spawn("series", move || http::record_stats(Arc::clone(&shared)));
 
     // Before the greeting: its reader may send a signal at once.
     let mut signals = Signals::new()?;
-    let addresses = listen(&config, &app, &tasks)?;
+    let addresses = listen(&config, &app, &tasks, certificate.as_ref())?;
     greet(&config, made.as_ref(), &addresses);
 
-    let running = RunningParts { made, at_start, hub, webhook, sessions, app };
+    let running =
+        RunningParts { made, at_start, hub, webhook, transport, sessions, app, certificate };
     let mut drain = config.server.drain;
     loop {
         let action = tokio::select! {
@@ -159,8 +167,10 @@ struct RunningParts {
     at_start: AtStart,
     hub: Arc<Hub>,
     webhook: Arc<Webhook>,
+    transport: Arc<HttpTransport>,
     sessions: Arc<Sessions>,
     app: Arc<AppState>,
+    certificate: Option<Arc<Certificate>>,
 }
 
 impl RunningParts {
@@ -175,6 +185,13 @@ impl RunningParts {
                 return false;
             }
         };
+        if let Err(error) = self.transport.set_allow_private(config.outgoing.allow_private) {
+            left_as_it_was(&AppFault::WebhookClient(error.to_string()));
+            return false;
+        }
+        if let Some(certificate) = &self.certificate {
+            certificate.reload();
+        }
         self.hub.set_policy(settings.policy);
         self.sessions.set_settings(settings.session);
         self.webhook.set_settings(settings.webhook);
@@ -272,20 +289,35 @@ struct BoundAddresses {
     admin: SocketAddr,
 }
 
-/// Binds every configured address and serves it.
-fn listen(config: &Config, app: &Arc<AppState>, tasks: &Tasks) -> Result<BoundAddresses, AppFault> {
+/// Loads the certificate, if one is configured, and watches its files.
+fn certificate(config: &Config, tasks: &Tasks) -> Result<Option<Arc<Certificate>>, AppFault> {
     let server = &config.server;
-    let tls = if server.tls_certificate.as_os_str().is_empty() {
-        None
-    } else {
-        Some(http::tls(&server.tls_certificate, &server.tls_key)?)
-    };
-    let open = |text: &str, face, tls| -> Result<SocketAddr, AppFault> {
+    if server.tls_certificate.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let certificate = Arc::new(Certificate::load(&server.tls_certificate, &server.tls_key)?);
+    certificate.log();
+    let shared = Arc::clone(&certificate);
+    tasks.spawn("certificate", move || Arc::clone(&shared).watch());
+    Ok(Some(certificate))
+}
+
+/// Binds every configured address and serves it.
+fn listen(
+    config: &Config,
+    app: &Arc<AppState>,
+    tasks: &Tasks,
+    certificate: Option<&Arc<Certificate>>,
+) -> Result<BoundAddresses, AppFault> {
+    let server = &config.server;
+    let tls = certificate.map(Certificate::acceptor).transpose()?;
+    let open = |text: &str, face, tls: Option<TlsAcceptor>| -> Result<SocketAddr, AppFault> {
+        let is_tls = tls.is_some();
         let address =
             text.parse().map_err(|_| SettingFault(format!("`{text}` is not a valid address")))?;
         let listener = http::bind(address, tls)?;
         let address = listener.address().map_err(|e| AppFault::Io(text.to_owned(), e))?;
-        tracing::info!(%address, ?face, "listening");
+        tracing::info!(%address, ?face, tls = is_tls, "listening");
         let (listener, app) = (Arc::new(listener), Arc::clone(app));
         tasks.spawn("accept", move || {
             let router = http::router(&app, face);
@@ -296,12 +328,16 @@ fn listen(config: &Config, app: &Arc<AppState>, tasks: &Tasks) -> Result<BoundAd
     if !server.metrics_listen.is_empty() {
         open(&server.metrics_listen, Face::Metrics, None)?;
     }
+    let main_face = if server.admin_listen.is_empty() { Face::Whole } else { Face::Clients };
+    if !server.plain_listen.is_empty() {
+        open(&server.plain_listen, main_face, None)?;
+    }
     if server.admin_listen.is_empty() {
-        let main = open(&server.listen, Face::Whole, tls)?;
+        let main = open(&server.listen, main_face, tls)?;
         return Ok(BoundAddresses { main, admin: main });
     }
     let admin = open(&server.admin_listen, Face::Admin, tls.clone())?;
-    Ok(BoundAddresses { main: open(&server.listen, Face::Clients, tls)?, admin })
+    Ok(BoundAddresses { main: open(&server.listen, main_face, tls)?, admin })
 }
 
 /// Prints the hub's addresses to standard output.

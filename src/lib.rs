@@ -17,6 +17,8 @@ pub mod throttle;
 
 pub mod wire;
 
+pub mod outgoing;
+
 pub mod auth;
 
 pub mod store;

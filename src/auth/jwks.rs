@@ -10,10 +10,11 @@ use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, KeyOperations, PublicKeyUse};
 use moka::sync::Cache;
 use serde_json::Value;
 use tokio::sync::Mutex;
+use url::Url;
 
 use super::fault::TokenFault;
 use super::public_key::{Algorithm, verifies};
-use crate::causes::with_causes;
+use crate::outgoing::{Fault, Outgoing, check};
 use crate::presence::Timestamp;
 
 /// The age at which a set is fetched again.
@@ -38,9 +39,9 @@ const CANDIDATES_MAX: usize = 16;
 /// out no token whose key is known.
 #[derive(Debug)]
 pub(super) struct Jwks {
-    url: reqwest::Url,
+    url: Url,
     algorithm: Algorithm,
-    client: reqwest::Client,
+    client: Outgoing,
     set: ArcSwapOption<KeySet>,
     unknown: Cache<String, ()>,
     /// When a fetch was last tried. Locked during a fetch, so that many tokens cause one fetch.
@@ -59,21 +60,16 @@ pub(super) struct KeySet {
 }
 
 impl Jwks {
-    pub(super) fn new(url: &str, algorithm: Algorithm) -> Result<Self, String> {
-        let url = reqwest::Url::parse(url).map_err(
+    pub(super) fn new(
+        url: &str,
+        allow_private: bool,
+        algorithm: Algorithm,
+    ) -> Result<Self, String> {
+        let url = Url::parse(url).map_err(
             |_| "expected an absolute URL, such as https://login.example.com/.well-known/jwks.json",
         )?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("expected a URL with http or https, not {}", url.scheme()));
-        }
-        // Fails if a provider is installed already, which is the same one.
-        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-        let client = reqwest::Client::builder()
-            .timeout(FETCH_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .map_err(|error| error.to_string())?;
+        check(&url, allow_private)?;
+        let client = Outgoing::new(allow_private).map_err(|error| error.to_string())?;
         Ok(Self {
             url,
             algorithm,
@@ -84,9 +80,11 @@ impl Jwks {
         })
     }
 
-    /// Whether both fetch the same URL for the same algorithm.
+    /// Whether both fetch the same URL for the same algorithm, from the same addresses.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        (&self.url, self.algorithm) == (&other.url, other.algorithm)
+        self.url == other.url
+            && self.algorithm == other.algorithm
+            && self.client.allows_private() == other.client.allows_private()
     }
 
     /// Returns a set that has keys for this `kid`, fetching it if necessary.
@@ -167,7 +165,9 @@ impl Jwks {
     async fn fetch(&self, tried: &mut Option<Timestamp>, wall: Timestamp) -> Option<Arc<KeySet>> {
         *tried = Some(wall);
         let known = self.set.load_full();
-        let entries = match self.download().await {
+        let late = |_| Err(format!("no answer within {FETCH_TIMEOUT:?}"));
+        let entries = tokio::time::timeout(FETCH_TIMEOUT, self.download()).await;
+        let entries = match entries.unwrap_or_else(late) {
             Ok(entries) => entries,
             Err(error) => {
                 let known_keys = known.map_or(0, |set| set.keys.len());
@@ -194,7 +194,8 @@ impl Jwks {
     }
 
     async fn download(&self) -> Result<Vec<Value>, String> {
-        let mut answer = self.client.get(self.url.clone()).send().await.map_err(in_words)?;
+        let in_words = |fault: Fault| fault.to_string();
+        let mut answer = self.client.get(&self.url).await.map_err(in_words)?;
         if !answer.status().is_success() {
             return Err(format!("expected status 2xx, got {}", answer.status()));
         }
@@ -235,11 +236,6 @@ impl KeySet {
         let others = self.keys.iter().filter(|(name, _)| kid.is_none() && name.is_some());
         named.chain(others).map(|(_, key)| key).take(CANDIDATES_MAX).collect()
     }
-}
-
-/// An error with its causes, without the URL, which may contain a password.
-fn in_words(error: reqwest::Error) -> String {
-    with_causes(&error.without_url())
 }
 
 /// Reads one entry of a set.

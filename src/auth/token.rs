@@ -31,8 +31,13 @@ pub enum KeySource {
     Secrets(Vec<Vec<u8>>),
     /// Public keys in PEM; any of them may verify a token.
     Pems(Vec<Vec<u8>>),
-    /// The URL of a JWK set, which is fetched and cached.
-    Jwks(String),
+    /// A JWK set, which is fetched and cached.
+    Jwks {
+        /// Its URL.
+        url: String,
+        /// `outgoing.allow_private`.
+        allow_private: bool,
+    },
 }
 
 /// The requirements for a token beside its signature.
@@ -138,8 +143,9 @@ impl Verifier {
                 let keys = pems.iter().map(|pem| public_key::from_pem(rules.algorithm, pem));
                 Keys::Fixed(keys.collect::<Result<_, _>>()?)
             }
-            KeySource::Jwks(url) => {
-                let jwks = Jwks::new(url, rules.algorithm).map_err(KeyFault::Url)?;
+            KeySource::Jwks { url, allow_private } => {
+                let jwks =
+                    Jwks::new(url, *allow_private, rules.algorithm).map_err(KeyFault::Url)?;
                 Keys::Fetched(Arc::new(jwks))
             }
         };

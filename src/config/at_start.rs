@@ -1,16 +1,14 @@
 //! Tracks the settings that only a restart changes, and computes what is in effect after a reload.
 
-use std::fs;
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use super::sections::Config;
 
 /// Settings that a reload cannot change.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "server.listen",
     "server.admin_listen",
+    "server.plain_listen",
     "server.metrics_listen",
     "server.max_connections",
     "server.tls_certificate",
@@ -22,24 +20,18 @@ const KEYS: [&str; 12] = [
     "webhook.max_backlog",
     "log.format",
 ];
-/// Those that name files. A reload does not apply changed file contents either.
-const FILES: [&str; 2] = ["server.tls_certificate", "server.tls_key"];
 
 /// The settings as they were at the start.
 pub struct AtStart {
     configured: Value,
     max_connections: usize,
-    /// Checksums of the [`FILES`] at the start.
-    files: [Option<u32>; FILES.len()],
 }
 
 impl AtStart {
     /// Remembers the configuration at the start; `max_connections` is already lowered to what the
     /// limit on open files allows.
     pub fn new(config: &Config, max_connections: usize) -> Self {
-        let configured = plain(config);
-        let files = FILES.map(|key| checksum(&configured, key));
-        Self { configured, max_connections, files }
+        Self { configured: plain(config), max_connections }
     }
 
     /// The limit on WebSockets.
@@ -51,11 +43,7 @@ impl AtStart {
     /// need a restart. Until then those keep their values from the start.
     pub(super) fn in_effect(&self, config: &Config) -> (Value, Vec<&'static str>) {
         let read = plain(config);
-        let has_changed = |key: &&str| {
-            let file = FILES.iter().position(|file| file == key);
-            let is_other_file = file.is_some_and(|n| checksum(&read, key) != self.files[n]);
-            at(&read, key) != at(&self.configured, key) || is_other_file
-        };
+        let has_changed = |key: &&str| at(&read, key) != at(&self.configured, key);
         let pending: Vec<_> = KEYS.into_iter().filter(has_changed).collect();
         let mut config = read.clone();
         for key in KEYS {
@@ -79,9 +67,4 @@ fn at<'a>(config: &'a Value, key: &str) -> &'a Value {
 fn put(config: &mut Value, key: &str, value: Value) {
     let place = key.split('.').fold(config, |at, name| &mut at[name]);
     *place = value;
-}
-
-fn checksum(config: &Value, key: &str) -> Option<u32> {
-    let path = at(config, key).as_str().filter(|path| !path.is_empty())?;
-    fs::read(Path::new(path)).ok().map(|bytes| crc32fast::hash(&bytes))
 }

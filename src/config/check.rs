@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use super::fault::FaultsByKey;
 use super::sections::{Config, PolicyName, WebhookFormat};
 use crate::duration;
-use crate::http::{OriginRule, TrustedProxies, tls};
+use crate::http::{Certificate, OriginRule, TrustedProxies};
 use crate::presence::{Platform, PolicyFault};
 
 /// The smallest `max_message_bytes`: a login with a token of usual size must fit.
@@ -99,6 +99,7 @@ impl Config {
         let addresses = [
             ("server.listen", &server.listen),
             ("server.admin_listen", &server.admin_listen),
+            ("server.plain_listen", &server.plain_listen),
             ("server.metrics_listen", &server.metrics_listen),
         ];
         for (key, text) in addresses {
@@ -154,12 +155,22 @@ impl Config {
         let (certificate, key) = (&self.server.tls_certificate, &self.server.tls_key);
         let message = match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
             (true, true) => None,
-            (false, false) => tls(certificate, key).err().map(|fault| fault.to_string()),
+            (false, false) => {
+                Certificate::load(certificate, key).err().map(|fault| fault.to_string())
+            }
             (true, false) => Some("server.tls_certificate is missing: TLS needs both files".into()),
             (false, true) => Some("server.tls_key is missing: TLS needs both files".into()),
         };
         let keys = vec!["server.tls_certificate", "server.tls_key"];
-        message.map(|message| (keys, message)).into_iter().collect()
+        let mut found: FaultsByKey = message.map(|message| (keys, message)).into_iter().collect();
+        let has_tls = !(certificate.as_os_str().is_empty() && key.as_os_str().is_empty());
+        if !self.server.plain_listen.is_empty() && !has_tls {
+            let message = "server.plain_listen is an address without TLS beside those with TLS, but \
+                           the hub has no TLS: remove it, or set server.tls_certificate and \
+                           server.tls_key";
+            found.push((vec!["server.plain_listen"], message.into()));
+        }
+        found
     }
 
     fn webhook_faults(&self) -> FaultsByKey {

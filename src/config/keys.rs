@@ -46,11 +46,17 @@ impl Config {
             return Ok(Some(KeySource::Secrets(self.secrets().into_iter().map(bytes).collect())));
         }
         if !self.auth.jwks_url.is_empty() {
-            return Ok(Some(KeySource::Jwks(self.auth.jwks_url.clone())));
+            return Ok(Some(self.key_set()));
         }
         let pems: Result<_, _> =
             self.public_keys().into_iter().map(|(_, path)| read_pem(path)).collect();
         Ok(Some(KeySource::Pems(pems?)))
+    }
+
+    /// The JWK set at `auth.jwks_url`.
+    fn key_set(&self) -> KeySource {
+        let url = self.auth.jwks_url.clone();
+        KeySource::Jwks { url, allow_private: self.outgoing.allow_private }
     }
 
     /// The keys to the server API; `made` is the admin key that development mode generated.
@@ -142,8 +148,7 @@ impl Config {
             let keys = ["auth.algorithm", "auth.public_key", "auth.public_keys", "auth.jwks_url"];
             wrong(&keys, message);
         } else if pems.is_empty() {
-            let source = KeySource::Jwks(auth.jwks_url.clone());
-            if let Err(fault) = Verifier::new(&source, self.token_rules()) {
+            if let Err(fault) = Verifier::new(&self.key_set(), self.token_rules()) {
                 wrong(&["auth.jwks_url"], fault.to_string());
             }
         } else {

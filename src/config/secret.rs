@@ -3,6 +3,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
+use url::Url;
+
+use crate::outgoing::without_secrets;
 
 /// Printed in place of a secret.
 const HIDDEN: &str = "(hidden)";
@@ -37,26 +40,11 @@ impl Serialize for Secret {
     }
 }
 
-/// Serializes a URL with its possibly secret parts hidden: name and password, query and fragment.
+/// Serializes a URL with its possibly secret parts hidden.
 pub(super) fn shown_url<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    let Ok(url) = reqwest::Url::parse(text) else {
+    match Url::parse(text) {
+        Ok(url) => serializer.serialize_str(&without_secrets(&url)),
         // Not a URL, so its secret part is unknown: hide all.
-        return serializer.serialize_str(if text.is_empty() { "" } else { HIDDEN });
-    };
-    let mut plain = url.clone();
-    plain.set_query(None);
-    plain.set_fragment(None);
-    let has_user = !url.username().is_empty() || url.password().is_some();
-    // Fails only for URLs that cannot have a name or a password.
-    plain.set_username("").and(plain.set_password(None)).ok();
-    let mut shown = plain.to_string();
-    if has_user {
-        shown = shown.replacen("://", &format!("://{HIDDEN}@"), 1);
+        Err(_) => serializer.serialize_str(if text.is_empty() { "" } else { HIDDEN }),
     }
-    for (sign, is_there) in [('?', url.query().is_some()), ('#', url.fragment().is_some())] {
-        if is_there {
-            shown = format!("{shown}{sign}{HIDDEN}");
-        }
-    }
-    serializer.serialize_str(&shown)
 }

@@ -27,6 +27,7 @@ pub struct Config {
     pub limits: Limits,
     pub store: Store,
     pub webhook: Webhook,
+    pub outgoing: OutgoingRequests,
     pub tencent: Tencent,
     pub log: Log,
 }
@@ -52,6 +53,7 @@ pub struct Server {
     pub trusted_proxies: Vec<String>,
     pub tls_certificate: PathBuf,
     pub tls_key: PathBuf,
+    pub plain_listen: String,
 }
 
 /// `[auth]`.
@@ -198,6 +200,14 @@ pub enum WebhookFormat {
     Native,
     /// One `State.StateChange` callback for each event, as Tencent Cloud IM sends it.
     Tencent,
+}
+
+/// `[outgoing]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct OutgoingRequests {
+    pub allow_private: bool,
 }
 
 /// `[tencent]`.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use url::Url;
+
 use super::at_start::AtStart;
 use super::development::DevelopmentKeys;
 use super::keys;
@@ -10,6 +12,7 @@ use super::secret::Secret;
 use super::sections::{Config, Limits, PolicyName, StoreKind, Tencent, Webhook, WebhookFormat};
 use crate::auth::{ApiKeys, KeySource, Rate, TokenRules, UserSigVerifier, Verifier, WatchList};
 use crate::http::{self, Development, OriginRule, TrustedProxies};
+use crate::outgoing;
 use crate::presence::{Groups, LoginPolicy, Policy, PolicyFault, Preset, Windows};
 use crate::session;
 use crate::store::Retention;
@@ -124,7 +127,8 @@ impl Config {
         if url.is_empty() {
             return Ok(None);
         }
-        let url = webhook_url(url).map_err(|message| ("webhook.url", message))?;
+        let url = webhook_url(url, self.outgoing.allow_private)
+            .map_err(|message| ("webhook.url", message))?;
         let (format, timeout) = match self.webhook.format {
             WebhookFormat::Native => (webhook::Format::Native(secrets), *timeout),
             WebhookFormat::Tencent => {
@@ -272,16 +276,9 @@ impl Config {
 }
 
 /// Parses and checks `webhook.url`.
-fn webhook_url(text: &str) -> Result<reqwest::Url, String> {
-    let url = reqwest::Url::parse(text)
+fn webhook_url(text: &str, allow_private: bool) -> Result<Url, String> {
+    let url = Url::parse(text)
         .map_err(|_| "expected a full URL, such as https://app.example.com/presence")?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("expected a URL with http or https, not {}", url.scheme()));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        let message = "a URL with a name or a password is not supported, because URLs are logged: \
-                       remove them, and let the receiver check the signature (webhook.secrets)";
-        return Err(message.into());
-    }
+    outgoing::check(&url, allow_private)?;
     Ok(url)
 }

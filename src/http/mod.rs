@@ -25,7 +25,7 @@ pub use self::calls::operation::record_stats;
 pub use self::net::forwarded::TrustedProxies;
 pub use self::net::listen::{ListenFault, Listener, bind, serve};
 pub use self::net::origin::OriginRule;
-pub use self::net::tls::{TlsFault, tls};
+pub use self::net::tls::{Certificate, TlsFault};
 pub use self::routes::{Face, router};
 pub use self::settings::{Development, Settings};
 pub use self::state::{ADMIN_SOCKETS, AppState, METRICS_SOCKETS};

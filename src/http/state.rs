@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use super::access::audit::{AuditLog, WRONG_KEYS_LOGGED};
 use super::net::addresses::Addresses;
 use super::net::places::Places;
+use super::net::tls::Certificate;
 use super::net::unlisted::UnlistedProxies;
 use super::pages::compressed::Compressed;
 use super::routes::Face;
@@ -34,6 +35,8 @@ pub struct AppState {
     pub(super) sessions: Arc<Sessions>,
     pub(super) webhook: Arc<Webhook>,
     settings: ArcSwap<Settings>,
+    /// The certificate of the addresses with TLS, if there are any.
+    pub(super) certificate: Option<Arc<Certificate>>,
     /// Bounds the open WebSockets.
     pub(super) websocket_permits: Arc<Semaphore>,
     /// Bounds all sockets of the main address, including those of plain requests.
@@ -68,7 +71,12 @@ pub struct AppState {
 
 impl AppState {
     /// Creates the state, with empty counters and limits.
-    pub fn new(sessions: Arc<Sessions>, webhook: Arc<Webhook>, settings: Settings) -> Arc<Self> {
+    pub fn new(
+        sessions: Arc<Sessions>,
+        webhook: Arc<Webhook>,
+        certificate: Option<Arc<Certificate>>,
+        settings: Settings,
+    ) -> Arc<Self> {
         let hub = Arc::clone(sessions.hub());
         let websockets = settings.max_connections.min(Semaphore::MAX_PERMITS - REQUESTS_SPARE);
         let by_address = Buckets::default();
@@ -87,6 +95,7 @@ impl AppState {
             sessions,
             webhook,
             settings: ArcSwap::from_pointee(settings),
+            certificate,
             websocket_permits: Arc::new(Semaphore::new(websockets)),
             places: Places::new(websockets + REQUESTS_SPARE),
             admin_places: Places::new(ADMIN_SOCKETS),

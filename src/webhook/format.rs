@@ -7,7 +7,7 @@ use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use data_encoding::HEXLOWER;
-use reqwest::Url;
+use url::Url;
 
 use super::tencent::TencentCallbacks;
 use crate::presence::Timestamp;

@@ -39,7 +39,7 @@ const FAILURES_SHOWN: usize = 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The receiver's URL.
-    pub url: reqwest::Url,
+    pub url: url::Url,
     /// The format of requests.
     pub format: Format,
     /// How long the receiver may take to answer.

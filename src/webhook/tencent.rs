@@ -2,8 +2,8 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
-use reqwest::Url;
 use serde::Serialize;
+use url::Url;
 
 use super::format::PostRequest;
 use crate::presence::{Cause, Kicker, Platform, Timestamp, Transition, UserId};

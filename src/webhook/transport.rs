@@ -1,19 +1,20 @@
 //! The port that posts requests to receivers, and its HTTP client.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures::future::{BoxFuture, FutureExt};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode};
+use hyper::StatusCode;
+use hyper::header::{HeaderMap, RETRY_AFTER};
 
 use super::batch::Blame;
 use super::format::PostRequest;
-use crate::causes::with_causes;
 use crate::clock::timestamp;
+use crate::outgoing::{Answer, Fault, Outgoing};
 use crate::presence::Timestamp;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The maximum size of a JSON answer; it bounds the memory of all requests in flight.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// How much of an error answer's body is kept for the error message.
@@ -57,25 +58,31 @@ pub trait Transport: Send + Sync + 'static {
     ) -> BoxFuture<'static, PostResult>;
 }
 
-/// Posts by HTTP, without following redirects or using the environment's proxy.
-#[derive(Debug, Clone)]
-pub struct HttpTransport(Client);
+/// Posts by HTTP.
+#[derive(Debug)]
+pub struct HttpTransport(ArcSwap<Outgoing>);
 
 impl HttpTransport {
-    /// Makes the client.
+    /// Makes the client; `allow_private` is `outgoing.allow_private`.
     ///
     /// # Errors
     ///
     /// If the system's certificates cannot be read.
-    pub fn new() -> Result<Self, reqwest::Error> {
-        // Fails if a provider is installed already, which is the same one.
-        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-        let client = Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .user_agent(concat!("presence-hub/", env!("CARGO_PKG_VERSION")));
-        client.build().map(Self)
+    pub fn new(allow_private: bool) -> io::Result<Self> {
+        Ok(Self(ArcSwap::from_pointee(Outgoing::new(allow_private)?)))
+    }
+
+    /// Applies another `outgoing.allow_private`. Open connections are not used again, because they may
+    /// lead to addresses that are not allowed any more.
+    ///
+    /// # Errors
+    ///
+    /// If the system's certificates cannot be read; then nothing changes.
+    pub fn set_allow_private(&self, allow_private: bool) -> io::Result<()> {
+        if self.0.load().allows_private() != allow_private {
+            self.0.store(Arc::new(Outgoing::new(allow_private)?));
+        }
+        Ok(())
     }
 }
 
@@ -86,7 +93,7 @@ impl Transport for HttpTransport {
         timeout: Duration,
         wall: Timestamp,
     ) -> BoxFuture<'static, PostResult> {
-        let client = self.0.clone();
+        let client = self.0.load_full();
         let post = async move {
             match tokio::time::timeout(timeout, post(&client, request)).await {
                 Ok(Ok(outcome)) => outcome,
@@ -99,15 +106,16 @@ impl Transport for HttpTransport {
 }
 
 /// Posts a request; returns an answer without a success status as the error.
-async fn post(client: &Client, request: PostRequest) -> Result<PostResult, Box<Response>> {
+async fn post(client: &Outgoing, request: PostRequest) -> Result<PostResult, Box<Answer>> {
     let PostRequest { url, headers, body, wants_json } = request;
-    let post = headers.into_iter().fold(client.post(url), |post, (k, v)| post.header(k, v));
-    let answer = match post.body(body).send().await {
+    let answer = match client.post(&url, &headers, body).await {
         Ok(answer) => answer,
-        Err(error) => {
-            let blame = if error.is_connect() { Blame::Receiver } else { Blame::Unclear };
-            // Without the URL, which may hold a secret.
-            return Ok(failed(&with_causes(&error.without_url()), None, blame));
+        Err(fault) => {
+            let blame = match fault {
+                Fault::Refused { .. } | Fault::Connect(_) => Blame::Receiver,
+                Fault::Interim | Fault::Failed(_) => Blame::Unclear,
+            };
+            return Ok(failed(&fault.to_string(), None, blame));
         }
     };
     let status = answer.status();
@@ -121,7 +129,7 @@ async fn post(client: &Client, request: PostRequest) -> Result<PostResult, Box<R
 }
 
 /// Turns an answer without a success status into a result, with status and body as the message.
-async fn not_accepted(answer: Response, wall: Timestamp) -> PostResult {
+async fn not_accepted(answer: Answer, wall: Timestamp) -> PostResult {
     let status = answer.status();
     let retry_after = retry_after(answer.headers(), wall);
     let excerpt = excerpt(answer).await;
@@ -136,7 +144,7 @@ async fn not_accepted(answer: Response, wall: Timestamp) -> PostResult {
 }
 
 /// The beginning of an answer's body in one line, as far as it arrives in time.
-async fn excerpt(mut answer: Response) -> String {
+async fn excerpt(mut answer: Answer) -> String {
     let mut read = Vec::new();
     let reading = async {
         while read.len() < EXCERPT_BYTES_MAX
@@ -168,7 +176,7 @@ fn retry_after(headers: &HeaderMap, wall: Timestamp) -> Option<Duration> {
     Some(asked.min(RETRY_AFTER_MAX))
 }
 
-async fn is_json(mut answer: Response) -> bool {
+async fn is_json(mut answer: Answer) -> bool {
     let mut read = Vec::new();
     while let Ok(Some(chunk)) = answer.chunk().await {
         read.extend_from_slice(&chunk);

@@ -2,11 +2,13 @@
 
 mod actor;
 mod bench;
+mod certificates;
 mod crash;
 mod embedded;
 mod hub;
 mod lab;
 mod operation;
+mod outgoing;
 mod protocol;
 mod real_time;
 mod receiver;

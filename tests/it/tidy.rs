@@ -18,12 +18,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("panics", &[]),
     ("throttle", &["presence"]),
     ("wire", &["presence"]),
-    ("auth", &["presence", "clock", "causes", "heavy"]),
+    ("outgoing", &["causes"]),
+    ("auth", &["presence", "clock", "causes", "heavy", "outgoing"]),
     ("store", &["presence", "panics"]),
     ("bus", &["presence", "wire"]),
     ("hub", &["presence", "clock", "panics", "throttle", "wire", "store", "bus"]),
     ("session", &["presence", "clock", "duration", "throttle", "wire", "auth", "hub"]),
-    ("webhook", &["presence", "clock", "panics", "causes", "throttle", "wire", "store"]),
+    (
+        "webhook",
+        &["presence", "clock", "panics", "causes", "throttle", "wire", "outgoing", "store"],
+    ),
     (
         "http",
         &[

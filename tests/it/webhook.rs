@@ -252,7 +252,7 @@ async fn pending_events_are_shown_before_anything_is_posted() {
 }
 
 fn transport() -> Arc<HttpTransport> {
-    Arc::new(HttpTransport::new().expect("a client"))
+    Arc::new(HttpTransport::new(true).expect("a client"))
 }
 
 fn settings(url: reqwest::Url) -> Settings {

@@ -1,6 +1,6 @@
 //! Decides which pages may connect, by the `Origin` header that browsers send.
 
-use reqwest::Url;
+use url::Url;
 
 /// The origins of WeChat's mini-programs and mini-games on devices. No page of another site can send
 /// them, and a login needs a token anyway.

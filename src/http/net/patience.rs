@@ -97,10 +97,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_write_without_progress_fails_after_the_window() {
         let (near, _far) = duplex(64);
-        let begun = tokio::time::sleep(Duration::ZERO).deadline();
+        let begun = sleep(Duration::ZERO).deadline();
         let error = Patient::new(near, WINDOW).write_all(&[0; 1000]).await.expect_err("a timeout");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        let took = tokio::time::sleep(Duration::ZERO).deadline() - begun;
+        let took = sleep(Duration::ZERO).deadline() - begun;
         assert!(took >= WINDOW && took < WINDOW + Duration::from_millis(10), "{took:?}");
     }
 

@@ -84,6 +84,12 @@ impl Process {
         gauge("start_time_seconds", "When the process started, since the Unix epoch", started);
         gauge("draining", "1 while the hub drains", flag(app.hub.is_draining()));
         gauge("full", "1 while free memory is too low for more logins", flag(app.hub.is_full()));
+        let expires = app.certificate.as_ref().and_then(|certificate| certificate.expires());
+        gauge(
+            "tls_certificate_expiry_timestamp_seconds",
+            "When the TLS certificate in use expires, since the Unix epoch",
+            expires.map(|at| number(at.as_secs())),
+        );
         let Self { memory_bytes, open_files, disk } = self;
         gauge("memory_bytes", "Resident memory", memory_bytes.map(number));
         gauge("open_files", "Open files and sockets", open_files.map(|files| number(files.used)));

@@ -90,6 +90,7 @@ fn defaults_are_the_specified_ones() {
         server.drain = "10s"
         server.metrics_listen = ""
         server.admin_listen = ""
+        server.plain_listen = ""
         server.trusted_proxies = []
         auth.algorithm = "HS256"
         auth.secret = ""
@@ -129,6 +130,7 @@ fn defaults_are_the_specified_ones() {
         store.path = "data"
         store.log_ttl = "7d"
         store.record_ttl = "30d"
+        outgoing.allow_private = true
         tencent.sdk_app_id = 0
         tencent.secret_key = ""
         tencent.administrators = ["administrator"]

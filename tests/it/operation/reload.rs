@@ -5,7 +5,7 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Server, make_certificate, until};
+use crate::support::{Server, until};
 
 const ADMIN: &str = "an-admin-key-for-tests";
 
@@ -48,19 +48,6 @@ async fn a_reload_reports_settings_that_need_a_restart() {
 
     reload(&server, "[server]\ndrain = \"1s\"\n").await;
     assert_eq!(configuration(&server).await, before, "nothing is pending any more");
-}
-
-#[tokio::test]
-async fn a_reload_reports_a_changed_certificate_as_pending() {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let (certificate, key) = make_certificate(directory.path());
-    let settings =
-        [("server.tls_certificate", certificate.as_str()), ("server.tls_key", key.as_str())];
-    let server = Server::with_file("", &settings);
-    make_certificate(directory.path());
-    reload(&server, "").await;
-    let said = "server.tls_certificate, server.tls_key";
-    server.until_logged(&["WARN", "changed settings need a restart", said]).await;
 }
 
 #[tokio::test]

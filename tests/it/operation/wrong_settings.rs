@@ -66,11 +66,15 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "[server]\nallowed_origin = [\"https://app.example.com\"]\n",
-        "config.toml:2:1: server.allowed_origin: not known here: expected one of `production`, `listen`, `allowed_origins`, `max_connections`, `max_message_bytes`, `handshake_timeout`, `keep_alive`, `drain`, `metrics_listen`, `admin_listen`, `trusted_proxies`, `tls_certificate`, `tls_key`",
+        "config.toml:2:1: server.allowed_origin: not known here: expected one of `production`, `listen`, `allowed_origins`, `max_connections`, `max_message_bytes`, `handshake_timeout`, `keep_alive`, `drain`, `metrics_listen`, `admin_listen`, `trusted_proxies`, `tls_certificate`, `tls_key`, `plain_listen`",
     ),
     (
         "[server]\ntls_key = \"key.pem\"\n",
         "config.toml:2:1: server.tls_key: server.tls_certificate is missing: TLS needs both files",
+    ),
+    (
+        "[server]\nplain_listen = \"127.0.0.1:7801\"\n",
+        "config.toml:2:1: server.plain_listen: server.plain_listen is an address without TLS beside those with TLS, but the hub has no TLS: remove it, or set server.tls_certificate and server.tls_key",
     ),
     (
         "[server]\nkeep_alive = \"0s\"\n",
@@ -78,7 +82,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "[sever]\nlisten = \"127.0.0.1:1\"\n",
-        "config.toml:2:1: sever.listen: `sever` is not known here: expected one of `server`, `auth`, `login`, `liveness`, `limits`, `store`, `webhook`, `tencent`, `log`",
+        "config.toml:2:1: sever.listen: `sever` is not known here: expected one of `server`, `auth`, `login`, `liveness`, `limits`, `store`, `webhook`, `outgoing`, `tencent`, `log`",
     ),
     (
         "[login]\npolicy = \"singel\"\n",
@@ -135,6 +139,22 @@ const FILES: &[(&str, &str)] = &[
     (
         "[webhook]\nurl = \"https://app.example.com/presence\"\n",
         r#"config.toml:2:1: webhook.url: webhook.secrets is empty, so receivers could not verify the sender: add one, "whsec_" and what `openssl rand -base64 32` prints"#,
+    ),
+    (
+        "[webhook]\nurl = \"http://169.254.169.254/presence\"\n",
+        "config.toml:2:1: webhook.url: 169.254.169.254 is a link-local address, where clouds offer credentials, to which the hub never connects: use the address of your server",
+    ),
+    (
+        "[webhook]\nurl = \"http://10.0.0.5/presence\"\n[outgoing]\nallow_private = false\n",
+        "config.toml:2:1: webhook.url: 10.0.0.5 is a private address, and outgoing.allow_private is false: use a public address, or set outgoing.allow_private = true",
+    ),
+    (
+        "[auth]\nalgorithm = \"ES256\"\njwks_url = \"http://[fd00:ec2::254]/keys\"\n",
+        "config.toml:3:1: auth.jwks_url: fd00:ec2::254 is the address of a cloud's metadata service, to which the hub never connects: use the address of your server",
+    ),
+    (
+        "[auth]\nalgorithm = \"ES256\"\njwks_url = \"https://a:b@login.example.com/keys\"\n",
+        "config.toml:3:1: auth.jwks_url: a URL with a name or a password is not supported, because URLs are logged: remove them",
     ),
     ("[webhook]\nparallel = 65\n", "config.toml:2:1: webhook.parallel: expected 1 to 64, got 65"),
     (

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::labels::{CloseLabel, Closed, LoginKind, RefusalReason, TaskName};
+use super::labels::{CloseLabel, Closed, KeyLimit, LoginKind, RefusalReason, TaskName};
 use super::tally::Tally;
 use crate::presence::{Cause, Platform, State};
 use crate::store::Totals;
@@ -60,6 +60,8 @@ pub struct Metrics {
     /// Commits that failed.
     pub commit_failures: Counter,
     task_restarts: Tally<TaskName>,
+    /// Requests to the server API that were refused because their key was over a limit.
+    key_refusals: Tally<KeyLimit>,
     /// Damaged rows in the store that were found and not repaired.
     pub damaged_rows: Gauge,
     sessions: Family<[Labelled; 2], Gauge>,
@@ -135,6 +137,7 @@ impl Default for Metrics {
             slow_commits: Counter::default(),
             commit_failures: Counter::default(),
             task_restarts: Tally::default(),
+            key_refusals: Tally::showing(KeyLimit::ALL),
             damaged_rows: Gauge::default(),
             sessions: Family::default(),
             users: Family::default(),
@@ -179,6 +182,8 @@ impl Metrics {
         hub.register("store_commit_failures", "Commits that failed", failures);
         let restarts = self.task_restarts.clone();
         hub.register("task_restarts", "Long-lived tasks restarted after a panic", restarts);
+        let refusals = self.key_refusals.clone();
+        hub.register("key_refusals", "Requests refused: their key was over a limit", refusals);
         let damaged = self.damaged_rows.clone();
         hub.register("store_damaged_rows", "Damaged rows in the store, not repaired", damaged);
     }
@@ -258,6 +263,11 @@ impl Metrics {
     /// Counts the restart of a long-lived task.
     pub fn task_restarted(&self, task: &'static str) {
         self.task_restarts.add(TaskName(task));
+    }
+
+    /// Counts a request that was refused because its key was over a limit.
+    pub fn key_refused(&self, limit: KeyLimit) {
+        self.key_refusals.add(limit);
     }
 
     /// Counts an entry of the transition log.

@@ -11,12 +11,16 @@ use super::refusals::RefusedLogins;
 use crate::auth::{Buckets, Rate, Verifier};
 use crate::hub::Hub;
 use crate::presence::UserId;
+use crate::throttle::{KeyedThrottle, LineLimits};
 
 /// The state that all connections share.
 pub struct Sessions {
     hub: Arc<Hub>,
     settings: ArcSwap<Settings>,
     pub(super) changes: Buckets<UserId>,
+    pub(super) lookups: Buckets<UserId>,
+    /// Limits warnings about users who have filled the quota of the transition log.
+    pub(super) over_quota: KeyedThrottle<UserId>,
     pub(super) refusals: Arc<RefusedLogins>,
     pub(super) idle_cuts: Mutex<IdleCuts>,
 }
@@ -37,6 +41,8 @@ pub struct Settings {
     pub messages: Rate,
     /// The rate limit for changes of a user: login, set, refresh, background.
     pub changes: Rate,
+    /// The rate limit for the ids that a user names in subscriptions and queries, over all sessions.
+    pub lookups: Rate,
     /// How long a connection may read nothing while frames are unsent (V4).
     pub slow_consumer: Duration,
 }
@@ -48,6 +54,8 @@ impl Sessions {
             hub,
             settings: ArcSwap::from_pointee(settings),
             changes: Buckets::default(),
+            lookups: Buckets::default(),
+            over_quota: KeyedThrottle::new(LineLimits::EACH_ONCE),
             refusals: Arc::default(),
             idle_cuts: Mutex::default(),
         })

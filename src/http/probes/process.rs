@@ -84,6 +84,8 @@ impl Process {
         gauge("start_time_seconds", "When the process started, since the Unix epoch", started);
         gauge("draining", "1 while the hub drains", flag(app.hub.is_draining()));
         gauge("full", "1 while free memory is too low for more logins", flag(app.hub.is_full()));
+        let help = "1 while less than store.min_free is free on the disk";
+        gauge("store_disk_low", help, flag(app.hub.is_disk_low()));
         let Self { memory_bytes, open_files, disk } = self;
         gauge("memory_bytes", "Resident memory", memory_bytes.map(number));
         gauge("open_files", "Open files and sockets", open_files.map(|files| number(files.used)));

@@ -1,5 +1,6 @@
 //! Starts all parts of the hub in order, handles signals, and shuts down in reverse order.
 
+mod disk;
 mod escape;
 mod log;
 mod memory;
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -116,6 +118,14 @@ pub async fn run(
         let hub = Arc::clone(&shared);
         async move { hub.cut_greediest().await }
     });
+    let min_free = Arc::new(AtomicU64::new(config.store.min_free.as_u64()));
+    if config.store.kind == StoreKind::Embedded {
+        let (shared, directory) = (Arc::clone(&hub), Arc::from(config.store.path.as_path()));
+        let min_free = Arc::clone(&min_free);
+        tasks.spawn("disk", move || {
+            disk::watch(Arc::clone(&shared), Arc::clone(&directory), Arc::clone(&min_free))
+        });
+    }
     let shared = Arc::clone(&webhook);
     let posting = tasks.spawn("webhook", move || Arc::clone(&shared).run());
     let (shared, dropped) = (Arc::clone(&hub), log.dropped());
@@ -133,8 +143,17 @@ pub async fn run(
     let addresses = listen(&config, &app, &tasks, certificate.as_ref())?;
     greet(&config, made.as_ref(), &addresses);
 
-    let running =
-        RunningParts { made, at_start, hub, webhook, transport, sessions, app, certificate };
+    let running = RunningParts {
+        made,
+        at_start,
+        hub,
+        webhook,
+        transport,
+        sessions,
+        app,
+        certificate,
+        min_free,
+    };
     let mut drain = config.server.drain;
     loop {
         let action = tokio::select! {
@@ -171,6 +190,8 @@ struct RunningParts {
     sessions: Arc<Sessions>,
     app: Arc<AppState>,
     certificate: Option<Arc<Certificate>>,
+    /// `store.min_free`, in bytes.
+    min_free: Arc<AtomicU64>,
 }
 
 impl RunningParts {
@@ -196,6 +217,7 @@ impl RunningParts {
         self.sessions.set_settings(settings.session);
         self.webhook.set_settings(settings.webhook);
         self.app.set_settings(settings.http);
+        self.min_free.store(config.store.min_free.as_u64(), Ordering::Relaxed);
         log.set_filter(&config.log.filter);
         tracing::info!("configuration reloaded");
         if !settings.pending.is_empty() {

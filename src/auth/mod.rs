@@ -11,7 +11,7 @@ mod token;
 mod usersig;
 mod watch;
 
-pub use self::api_keys::{ApiKeys, Bearer, KeyMark, Role};
+pub use self::api_keys::{ApiKeys, Bearer, HashFault, KeyMark, Role, is_hash};
 pub use self::fault::TokenFault;
 pub use self::limit_key::limit_key;
 pub use self::logins::{DashboardLogin, LOGIN_TTL, LOGINS_MAX, Logins};

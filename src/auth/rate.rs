@@ -53,12 +53,23 @@ impl Default for Bucket {
 impl Bucket {
     /// Takes a token, if there is one.
     pub fn take(&mut self, rate: &Rate, now: Timestamp) -> bool {
+        self.pay(1.0, rate, now).is_ok()
+    }
+
+    /// Takes a price in tokens, all or nothing. A price above the burst needs a full bucket.
+    ///
+    /// # Errors
+    ///
+    /// If there are too few tokens: how long it takes until there are enough.
+    pub fn pay(&mut self, price: f64, rate: &Rate, now: Timestamp) -> Result<(), Duration> {
         self.refill(rate, now);
-        let taken = self.tokens >= 1.0;
-        if taken {
-            self.tokens -= 1.0;
+        let price = price.min(f64::from(rate.burst));
+        let missing = price - self.tokens;
+        if missing > 0.0 {
+            return Err(rate.interval.mul_f64(missing / f64::from(rate.per.max(1))));
         }
-        taken
+        self.tokens -= price;
+        Ok(())
     }
 
     /// Takes tokens, also more than there are: the rest is owed. Returns how long it takes until nothing is
@@ -78,7 +89,12 @@ impl Bucket {
 
     /// Puts a token back.
     pub fn put_back(&mut self) {
-        self.tokens += 1.0;
+        self.refund(1.0);
+    }
+
+    /// Puts a part of a price back.
+    pub fn refund(&mut self, tokens: f64) {
+        self.tokens += tokens;
     }
 }
 
@@ -105,18 +121,32 @@ impl<K> Default for Buckets<K> {
 impl<K: Hash + Eq + Clone> Buckets<K> {
     /// Takes a token from a key's bucket, if there is one.
     pub fn take(&self, key: &K, rate: &Rate, now: Timestamp) -> bool {
+        self.pay(key, 1.0, rate, now).is_ok()
+    }
+
+    /// Takes a price in tokens from a key's bucket, all or nothing, as [`Bucket::pay`].
+    ///
+    /// # Errors
+    ///
+    /// If there are too few tokens: how long it takes until there are enough.
+    pub fn pay(&self, key: &K, price: f64, rate: &Rate, now: Timestamp) -> Result<(), Duration> {
         let mut kept = self.0.lock();
         // A reload of the configuration may have changed the rate.
         if now - kept.since >= rate.refill() || kept.young.len() >= KEYS_MAX / 2 {
             kept.old = std::mem::take(&mut kept.young);
             kept.since = now;
         }
-        kept.bucket(key).take(rate, now)
+        kept.bucket(key).pay(price, rate, now)
     }
 
     /// Puts a token back into a key's bucket.
     pub fn put_back(&self, key: &K) {
-        self.0.lock().bucket(key).put_back();
+        self.refund(key, 1.0);
+    }
+
+    /// Puts a part of a price back into a key's bucket.
+    pub fn refund(&self, key: &K, tokens: f64) {
+        self.0.lock().bucket(key).refund(tokens);
     }
 }
 

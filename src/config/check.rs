@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use tracing_subscriber::EnvFilter;
 
 use super::fault::FaultsByKey;
@@ -13,6 +14,9 @@ use crate::presence::{Platform, PolicyFault};
 
 /// The smallest `max_message_bytes`: a login with a token of usual size must fit.
 const MESSAGE_BYTES_MIN: usize = 1024;
+
+/// The smallest quota of the log for a user.
+const LOG_BYTES_MIN: u64 = 64 * 1024;
 
 /// The most webhook requests in flight.
 const PARALLEL_MAX: usize = 64;
@@ -27,6 +31,8 @@ impl Config {
             self.key_faults(),
             self.server(),
             self.tls_faults(),
+            self.proxy_login_faults(),
+            self.store_faults(),
             self.webhook_faults(),
             self.positive(),
         ];
@@ -173,6 +179,40 @@ impl Config {
         found
     }
 
+    /// Faults in the login at the dashboard by a proxy: who else could send its headers.
+    fn proxy_login_faults(&self) -> FaultsByKey {
+        match self.proxy_login() {
+            Err((key, message)) => return vec![(vec![key], message)],
+            Ok(None) => return FaultsByKey::new(),
+            Ok(Some(_)) => (),
+        }
+        let mut found = FaultsByKey::new();
+        if self.server.trusted_proxies.is_empty() {
+            let message = "the login by a proxy's header needs the proxy's address: set \
+                           server.trusted_proxies";
+            found.push((vec!["auth.proxy_user_header", "server.trusted_proxies"], message.into()));
+        }
+        if self.server.admin_listen.is_empty() {
+            let message = "the login by a proxy's header needs an address that no client reaches: set \
+                           server.admin_listen, and let only the proxy with single sign-on pass \
+                           requests on to it";
+            found.push((vec!["auth.proxy_user_header", "server.admin_listen"], message.into()));
+        }
+        found
+    }
+
+    fn store_faults(&self) -> FaultsByKey {
+        let quota = self.store.log_bytes_per_user;
+        if quota.as_u64() >= LOG_BYTES_MIN {
+            return FaultsByKey::new();
+        }
+        let message = format!(
+            "expected {} or more, or a user could not even change devices a few times, got {quota}",
+            ByteSize::b(LOG_BYTES_MIN)
+        );
+        vec![(vec!["store.log_bytes_per_user"], message)]
+    }
+
     fn webhook_faults(&self) -> FaultsByKey {
         let mut found = FaultsByKey::new();
         let made = self.webhook();
@@ -239,6 +279,11 @@ impl Config {
             ("limits.work_per_second", limits.work_per_second as usize),
             ("limits.work_burst", limits.work_burst as usize),
             ("limits.changes_per_user_per_minute", limits.changes_per_user_per_minute as usize),
+            ("limits.lookups_per_user_per_minute", limits.lookups_per_user_per_minute as usize),
+            ("limits.lookups_burst", limits.lookups_burst as usize),
+            ("limits.requests_per_key_per_second", limits.requests_per_key_per_second as usize),
+            ("limits.request_burst", limits.request_burst as usize),
+            ("limits.streams_per_key", limits.streams_per_key),
             ("webhook.parallel", self.webhook.parallel),
         ];
         let durations = durations.into_iter().filter(|(_, value)| *value == Duration::ZERO);

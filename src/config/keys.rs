@@ -8,7 +8,7 @@ use std::path::Path;
 use super::fault::FaultsByKey;
 use super::secret::Secret;
 use super::sections::Config;
-use crate::auth::{Algorithm, ApiKeys, KeySource, SECRET_BYTES_MIN, Verifier};
+use crate::auth::{Algorithm, ApiKeys, KeyMark, KeySource, SECRET_BYTES_MIN, Verifier, is_hash};
 
 /// The fewest characters that an API key may have.
 const KEY_CHARS_MIN: usize = 16;
@@ -16,6 +16,8 @@ const KEY_CHARS_MIN: usize = 16;
 const SIGNERS_MAX: usize = 16;
 /// The advice how to generate a new secret or key.
 const MAKE: &str = "make one with `openssl rand -base64 32`";
+/// The advice how to hash a key.
+const HASH: &str = "hash a key with `printf %s \"$KEY\" | sha256sum`";
 
 impl Config {
     /// Whether no signing key is configured: the hub then generates its own secret and keys.
@@ -197,19 +199,8 @@ impl Config {
         }
         for (list, keys) in self.key_lists() {
             for (n, (name, key)) in entries(list, keys).enumerate() {
-                let text = key.expose();
-                let count = text.chars().count();
-                let same = keys[..n].iter().position(|earlier| earlier == key);
-                let fault = malformed(text).or_else(|| unsendable(text)).or_else(|| {
-                    let short = || {
-                        format!(
-                            "has {count} characters; an API key needs at least {KEY_CHARS_MIN}: \
-                             {MAKE}"
-                        )
-                    };
-                    (count < KEY_CHARS_MIN).then(short)
-                });
-                let fault = fault.or_else(|| {
+                let same = keys[..n].iter().position(|earlier| is_same_key(earlier, key));
+                let fault = key_fault(key.expose()).or_else(|| {
                     same.map(|n| format!("is the same key as {list}[{n}]: remove one of them"))
                 });
                 found.extend(fault.map(|fault| (vec![list], format!("{name} {fault}"))));
@@ -225,7 +216,7 @@ impl Config {
         for (n, (lesser, keys)) in lists.iter().enumerate() {
             for (greater, others) in &lists[n + 1..] {
                 for (name, key) in entries(lesser, keys) {
-                    if let Some(at) = others.iter().position(|other| other == key) {
+                    if let Some(at) = others.iter().position(|other| is_same_key(other, key)) {
                         found.push(format!("{name} is the same key as {greater}[{at}]"));
                     }
                 }
@@ -283,6 +274,27 @@ pub(super) fn malformed(text: &str) -> Option<String> {
         "contains a control character, such as a line break or a tab, at position {}: remove it",
         at + 1
     ))
+}
+
+/// Why a text can be neither an API key nor the hash of one.
+fn key_fault(text: &str) -> Option<String> {
+    let short = || {
+        let count = text.chars().count();
+        let needed = format!("an API key needs at least {KEY_CHARS_MIN}");
+        (count < KEY_CHARS_MIN).then(|| format!("has {count} characters; {needed}: {MAKE}"))
+    };
+    let fault = malformed(text);
+    if is_hash(text) {
+        let wrong = || KeyMark::of_setting(text).err().map(|fault| format!("{fault}; {HASH}"));
+        return fault.or_else(wrong);
+    }
+    fault.or_else(|| unsendable(text)).or_else(short)
+}
+
+/// Whether two settings are the same key, each given as itself or as its hash.
+fn is_same_key(one: &Secret, other: &Secret) -> bool {
+    let mark = |key: &Secret| KeyMark::of_setting(key.expose()).ok();
+    mark(one).is_some_and(|one| Some(one) == mark(other))
 }
 
 /// Why a key cannot be sent in an HTTP header.

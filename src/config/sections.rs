@@ -77,6 +77,10 @@ pub struct Auth {
     pub api_keys: Vec<Secret>,
     pub admin_keys: Vec<Secret>,
     pub viewer_keys: Vec<Secret>,
+    pub proxy_user_header: String,
+    pub proxy_role_header: String,
+    pub proxy_admins: Vec<String>,
+    pub proxy_viewers: Vec<String>,
     pub default_watch: Vec<String>,
 }
 
@@ -148,6 +152,11 @@ pub struct Limits {
     #[serde(with = "duration")]
     pub slow_consumer: Duration,
     pub changes_per_user_per_minute: u32,
+    pub lookups_per_user_per_minute: u32,
+    pub lookups_burst: u32,
+    pub requests_per_key_per_second: u32,
+    pub request_burst: u32,
+    pub streams_per_key: usize,
 }
 
 /// `[store]`.
@@ -161,6 +170,8 @@ pub struct Store {
     pub log_ttl: Duration,
     #[serde(with = "duration")]
     pub record_ttl: Duration,
+    pub log_bytes_per_user: ByteSize,
+    pub min_free: ByteSize,
     #[serde(with = "duration")]
     pub sync: Duration,
 }

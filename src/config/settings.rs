@@ -9,11 +9,13 @@ use super::at_start::AtStart;
 use super::development::DevelopmentKeys;
 use super::keys;
 use super::secret::Secret;
-use super::sections::{Config, Limits, PolicyName, StoreKind, Tencent, Webhook, WebhookFormat};
+use super::sections::{
+    Auth, Config, Limits, PolicyName, StoreKind, Tencent, Webhook, WebhookFormat,
+};
 use crate::auth::{ApiKeys, KeySource, Rate, TokenRules, UserSigVerifier, Verifier, WatchList};
-use crate::http::{self, Development, OriginRule, TrustedProxies};
+use crate::http::{self, Development, OriginRule, ProxyLogin, TrustedProxies};
 use crate::outgoing;
-use crate::presence::{Groups, LoginPolicy, Policy, PolicyFault, Preset, Windows};
+use crate::presence::{Groups, LogQuota, LoginPolicy, Policy, PolicyFault, Preset, Windows};
 use crate::session;
 use crate::store::Retention;
 use crate::webhook;
@@ -105,6 +107,10 @@ impl Config {
             },
             record_ttl: self.store.record_ttl,
             max_token_ttl: self.auth.max_token_ttl,
+            log_quota: LogQuota {
+                bytes: self.store.log_bytes_per_user.as_u64(),
+                within: self.store.log_ttl,
+            },
         })
     }
 
@@ -203,6 +209,7 @@ impl Config {
             changes: self.change_rate(),
             work: self.work_rate(),
             bad_logins: self.bad_login_rate(),
+            lookups: self.lookup_rate(),
             slow_consumer: self.limits.slow_consumer,
         }
     }
@@ -241,6 +248,31 @@ impl Config {
         Rate { burst: per, per, interval: Duration::from_secs(60) }
     }
 
+    /// The rate limit on the ids that one user names in subscriptions and queries.
+    const fn lookup_rate(&self) -> Rate {
+        let Limits { lookups_per_user_per_minute, lookups_burst, .. } = self.limits;
+        let interval = Duration::from_secs(60);
+        Rate { burst: lookups_burst, per: lookups_per_user_per_minute, interval }
+    }
+
+    /// The rate limit on the requests of one key to the server API.
+    const fn request_rate(&self) -> Rate {
+        let Limits { requests_per_key_per_second, request_burst, .. } = self.limits;
+        let interval = Duration::from_secs(1);
+        Rate { burst: request_burst, per: requests_per_key_per_second, interval }
+    }
+
+    /// The login at the dashboard by a proxy with single sign-on; `None` for none.
+    ///
+    /// # Errors
+    ///
+    /// The invalid key, and a message.
+    pub(super) fn proxy_login(&self) -> Result<Option<ProxyLogin>, (&'static str, String)> {
+        let Auth { proxy_user_header, proxy_role_header, proxy_admins, proxy_viewers, .. } =
+            &self.auth;
+        ProxyLogin::parse(proxy_user_header, proxy_role_header, proxy_admins, proxy_viewers)
+    }
+
     /// The HTTP settings; `shown` is every setting in effect, secrets hidden.
     fn http(
         &self,
@@ -262,6 +294,11 @@ impl Config {
             connections_per_address: self.connection_rate(),
             sockets_per_address: self.limits.sockets_per_address,
             keys: self.api_keys(made.map(|made| made.admin_key.as_str())),
+            requests_per_key: self.request_rate(),
+            streams_per_key: self.limits.streams_per_key,
+            proxy_login: self
+                .proxy_login()
+                .map_err(|(key, message)| SettingFault(format!("{key}: {message}")))?,
             tencent: self.tencent(),
             development,
             config: Arc::new(shown),

@@ -21,6 +21,7 @@ mod tencent;
 mod undelivered;
 
 pub use self::access::cookie::cookie_name;
+pub use self::access::proxy_login::ProxyLogin;
 pub use self::calls::operation::record_stats;
 pub use self::net::forwarded::TrustedProxies;
 pub use self::net::listen::{ListenFault, Listener, bind, serve};

@@ -51,6 +51,7 @@ impl IntoResponses for Refusals {
             ("403", "The key may not do this."),
             ("404", "Path not found, for example because a user's id was not percent-encoded."),
             ("405", "Method not allowed; the Allow header lists the allowed ones."),
+            ("429", "Too many requests with this key; Retry-After says when to retry."),
             ("503", "The store is unavailable; Retry-After says when to retry."),
         ])
     }

@@ -97,11 +97,23 @@ impl Problem {
 
     pub(crate) fn too_many_wrong_keys(pause: Duration) -> Self {
         let message = "too many wrong keys from this address: retry after the time in Retry-After";
+        Self::rate_limited(message, pause)
+    }
+
+    pub(crate) fn rate_limited(message: &str, pause: Duration) -> Self {
         let mut problem =
             Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorCode::RateLimited.name(), message);
-        let pause = HeaderValue::from(pause.as_secs().max(1));
-        problem.headers.push((header::RETRY_AFTER, pause));
+        // Rounded up, so that who waits as long is not refused again.
+        let secs = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
+        problem.headers.push((header::RETRY_AFTER, HeaderValue::from(secs.max(1))));
         problem
+    }
+
+    pub(crate) fn bad_proxy_header() -> Self {
+        Self::unauthorized(
+            "the proxy's headers with the user or the role cannot be read: each must be there once, in \
+             UTF-8; the proxy must replace what the client sent, not add to it",
+        )
     }
 
     pub(crate) fn no_development_key() -> Self {
@@ -112,6 +124,14 @@ impl Problem {
 
     pub(crate) fn forbidden(message: &str) -> Self {
         Self::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden.name(), message)
+    }
+
+    pub(crate) fn no_role(user: &str) -> Self {
+        let message = format!(
+            "{user:?} is signed in, but has no role here: name one of the user's groups in \
+             auth.proxy_admins or auth.proxy_viewers"
+        );
+        Self::new(StatusCode::FORBIDDEN, "no_role", message)
     }
 
     pub(crate) fn origin_not_allowed() -> Self {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access::proxy_login::ProxyLogin;
 use super::net::forwarded::TrustedProxies;
 use super::net::origin::OriginRule;
 use super::tencent::application::TencentApplication;
@@ -24,6 +25,12 @@ pub struct Settings {
     pub sockets_per_address: u32,
     /// The keys to the server API.
     pub keys: ApiKeys,
+    /// The rate limit on the requests of one key. A request that reads many entries counts several times.
+    pub requests_per_key: Rate,
+    /// The most event streams that one key may have open.
+    pub streams_per_key: usize,
+    /// The login at the dashboard by a header of a trusted proxy; `None` for none.
+    pub proxy_login: Option<ProxyLogin>,
     /// The Tencent Cloud IM application whose back end may call `/v4`; `None` disables `/v4`.
     pub tencent: Option<TencentApplication>,
     /// Set only in development mode.

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use super::access::audit::{AuditLog, WRONG_KEYS_LOGGED};
+use super::access::budget::KeyBudgets;
 use super::net::addresses::Addresses;
 use super::net::places::Places;
 use super::net::tls::Certificate;
@@ -53,6 +54,8 @@ pub struct AppState {
     pub(super) logins: Logins,
     /// Limits login attempts with wrong keys.
     pub(super) wrong_keys: Buckets<IpAddr>,
+    /// What each key may still ask.
+    pub(super) key_budgets: KeyBudgets,
     /// Limits audit entries about wrong keys.
     pub(super) wrong_keys_logged: KeyedThrottle<IpAddr>,
     /// The name of the dashboard's cookie.
@@ -84,6 +87,7 @@ impl AppState {
             cookie: settings.cookie.clone(),
             logins: Logins::default(),
             wrong_keys: Buckets::default(),
+            key_budgets: KeyBudgets::default(),
             wrong_keys_logged: KeyedThrottle::new(WRONG_KEYS_LOGGED),
             audit_log: Arc::new(AuditLog::new(hub.clock().clone())),
             addresses: Arc::default(),

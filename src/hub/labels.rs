@@ -49,6 +49,15 @@ pub(super) enum CloseLabel {
     Lost,
 }
 
+/// A limit on what one key of the server API may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyLimit {
+    /// The rate of requests.
+    Requests,
+    /// The number of open event streams.
+    Streams,
+}
+
 /// A long-lived task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct TaskName(pub(super) &'static str);
@@ -65,6 +74,19 @@ impl RefusalReason {
             Self::LoginTimeout => Close::LoginTimeout.reason(),
             Self::TryAgainLater => Close::TryAgainLater.reason(),
             Self::OriginNotAllowed => "origin_not_allowed",
+        }
+    }
+}
+
+impl KeyLimit {
+    /// Every limit.
+    pub(super) const ALL: [Self; 2] = [Self::Requests, Self::Streams];
+
+    /// The setting that sets the limit.
+    pub const fn setting(self) -> &'static str {
+        match self {
+            Self::Requests => "limits.requests_per_key_per_second",
+            Self::Streams => "limits.streams_per_key",
         }
     }
 }
@@ -117,6 +139,19 @@ impl Label for RefusalReason {
 
     fn labels(self) -> Vec<(&'static str, Cow<'static, str>)> {
         vec![("reason", self.name().into())]
+    }
+}
+
+impl Label for KeyLimit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Streams => "streams",
+        }
+    }
+
+    fn labels(self) -> Vec<(&'static str, Cow<'static, str>)> {
+        vec![("limit", self.name().into())]
     }
 }
 

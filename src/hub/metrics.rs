@@ -11,7 +11,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::labels::{CloseLabel, Closed, LoginKind, RefusalReason, SocketsTaken, TaskName};
+use super::labels::{
+    CloseLabel, Closed, KeyLimit, LoginKind, RefusalReason, SocketsTaken, TaskName,
+};
 use super::tally::Tally;
 use crate::presence::{Cause, Platform, State};
 use crate::store::Totals;
@@ -64,6 +66,8 @@ pub struct Metrics {
     /// Sockets that got no place, or only one for a short answer.
     crowded: Tally<SocketsTaken>,
     task_restarts: Tally<TaskName>,
+    /// Requests to the server API that were refused because their key was over a limit.
+    key_refusals: Tally<KeyLimit>,
     /// Damaged rows in the store that were found and not repaired.
     pub damaged_rows: Gauge,
     sessions: Family<[Labelled; 2], Gauge>,
@@ -141,6 +145,7 @@ impl Default for Metrics {
             commit_failures: Counter::default(),
             crowded: Tally::showing(["all", "address"].map(SocketsTaken)),
             task_restarts: Tally::default(),
+            key_refusals: Tally::showing(KeyLimit::ALL),
             damaged_rows: Gauge::default(),
             sessions: Family::default(),
             users: Family::default(),
@@ -193,6 +198,8 @@ impl Metrics {
         );
         let restarts = self.task_restarts.clone();
         hub.register("task_restarts", "Long-lived tasks restarted after a panic", restarts);
+        let refusals = self.key_refusals.clone();
+        hub.register("key_refusals", "Requests refused: their key was over a limit", refusals);
         let damaged = self.damaged_rows.clone();
         hub.register("store_damaged_rows", "Damaged rows in the store, not repaired", damaged);
     }
@@ -278,6 +285,11 @@ impl Metrics {
     /// Counts the restart of a long-lived task.
     pub fn task_restarted(&self, task: &'static str) {
         self.task_restarts.add(TaskName(task));
+    }
+
+    /// Counts a request that was refused because its key was over a limit.
+    pub fn key_refused(&self, limit: KeyLimit) {
+        self.key_refusals.add(limit);
     }
 
     /// Counts an entry of the transition log.

@@ -45,7 +45,7 @@ use self::apply::Lanes;
 use self::budget::Budget;
 pub use self::connection::Connection;
 pub use self::deadlines::run as run_deadlines;
-pub use self::labels::{Closed, LoginKind, RefusalReason};
+pub use self::labels::{Closed, KeyLimit, LoginKind, RefusalReason};
 pub use self::mailbox::{Mailbox, Signal, pending_once};
 pub use self::metrics::{Counts, Metrics, StoreCounts};
 use self::registry::{Registry, Watchers};
@@ -73,6 +73,8 @@ pub struct Hub {
     draining: ArcSwapOption<Duration>,
     /// Whether logins are refused because memory is short.
     is_full: AtomicBool,
+    /// Whether changes that can wait are refused because the disk is nearly full.
+    is_disk_low: AtomicBool,
     /// Connections, and session ends that are not committed yet. A drain waits for them.
     unfinished: TaskTracker,
     /// Dead nodes whose sessions are not all taken over, with their last signs of life.
@@ -128,6 +130,7 @@ impl Hub {
             next_connection: AtomicU64::new(0),
             draining: ArcSwapOption::empty(),
             is_full: AtomicBool::new(false),
+            is_disk_low: AtomicBool::new(false),
             unfinished: TaskTracker::new(),
             lost: ArcSwap::default(),
             damaged: Mutex::default(),
@@ -193,6 +196,31 @@ impl Hub {
             tracing::warn!("memory is short; refusing new logins");
         } else {
             tracing::info!("memory is sufficient again; accepting new logins");
+        }
+    }
+
+    /// Whether the disk is nearly full (`store.min_free`).
+    pub fn is_disk_low(&self) -> bool {
+        self.is_disk_low.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether the disk is nearly full; returns whether it was before. What is left is kept for logins,
+    /// kicks and the ends of sessions.
+    pub fn set_disk_low(&self, is_low: bool) -> bool {
+        self.is_disk_low.swap(is_low, Ordering::Relaxed)
+    }
+
+    /// Checks that the disk has room for changes that can wait: custom statuses, and going to the background.
+    ///
+    /// # Errors
+    ///
+    /// If the disk is nearly full.
+    pub fn check_room(&self) -> Result<(), Unavailable> {
+        match self.is_disk_low() {
+            false => Ok(()),
+            true => {
+                Err(StoreError::unavailable(&"less than store.min_free is free on the disk").into())
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use super::record::{ENDED_MAX, ENDED_TTL, RECENT_EVENTS_MAX};
 use super::{
     Answer, Cause, Effects, End, EndReason, Ended, EventId, Evidence, Kicker, Link, Loss, Moment,
     Origin, Outcome, Policy, RecentEvent, Record, Revocation, SessionId, State, Status, Terminal,
-    TerminalChange, Timestamp, Transition, Victim,
+    TerminalChange, Timestamp, Transition, Victim, entry_bytes,
 };
 
 /// A record while a step changes it.
@@ -57,6 +57,12 @@ impl<'a> Draft<'a> {
     pub(super) fn index_of(&self, origin: Origin) -> Option<usize> {
         let speaks = |t: &Terminal| t.session == origin.session && t.is_on(origin.connection);
         self.record.terminals.iter().position(speaks)
+    }
+
+    /// Whether the user has filled the quota of the log, so that changes that can wait are refused (V7).
+    pub(super) fn is_over_quota(&self) -> bool {
+        let quota = &self.policy.log_quota;
+        self.record.log_use.is_some_and(|it| it.present(quota, self.now) >= quota.bytes)
     }
 
     /// Converts a time on the process's own time to the wall clock.
@@ -219,6 +225,10 @@ impl<'a> Draft<'a> {
             last.to = state;
         }
         self.record.version = version;
+        let log_use = self.record.log_use.unwrap_or_default();
+        let new = self.transitions.iter().map(entry_bytes).sum();
+        let log_use = log_use.with(new, &self.policy.log_quota, self.now);
+        self.record.log_use = Some(log_use);
         self.effects.status_changed = !status.looks_like(&self.before);
         self.remember(answer)
     }

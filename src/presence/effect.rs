@@ -114,6 +114,8 @@ pub enum Refusal {
     TokenRevoked,
     /// An offline user has no custom status.
     NotLoggedIn,
+    /// The user has filled the quota of the transition log (V7).
+    LogQuota,
 }
 
 /// A terminal that was kicked.

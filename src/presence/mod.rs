@@ -16,6 +16,7 @@
 
 mod draft;
 mod effect;
+mod entry_size;
 mod event;
 mod explain;
 mod ids;
@@ -25,6 +26,7 @@ mod moment;
 mod patience;
 mod platform;
 mod policy;
+mod quota;
 mod record;
 mod status;
 mod step;
@@ -34,6 +36,7 @@ pub use self::effect::{
     Answer, Cause, Effects, End, EndReason, Evidence, Outcome, Refusal, TerminalChange, Transition,
     Victim,
 };
+pub use self::entry_size::entry_bytes;
 pub use self::event::{
     BackgroundReason, Event, EventKind, Intent, Kicker, Login, Origin, Target, Victor,
 };
@@ -47,9 +50,10 @@ pub use self::moment::Moment;
 pub use self::patience::Patience;
 pub use self::platform::{Platform, UnknownPlatform};
 pub use self::policy::{
-    Groups, INSTANCES_MAX, LoginPolicy, OnConflict, Policy, PolicyFault, Preset, SESSIONS_MAX,
-    TABS_MAX, WebTabs, Windows,
+    Groups, INSTANCES_MAX, LogQuota, LoginPolicy, OnConflict, Policy, PolicyFault, Preset,
+    SESSIONS_MAX, TABS_MAX, WebTabs, Windows,
 };
+pub use self::quota::LogUse;
 pub use self::record::{
     Background, Census, Due, ENDED_MAX, ENDED_TTL, Ended, Link, Loss, RECENT_EVENTS_MAX,
     RecentEvent, Record, Revocation, Terminal,

@@ -24,6 +24,18 @@ pub struct Policy {
     pub record_ttl: Duration,
     /// The maximum lifetime of a token, and so of a revocation (L9).
     pub max_token_ttl: Duration,
+    /// How much one user may write into the transition log (V7).
+    pub log_quota: LogQuota,
+}
+
+/// How much one user may write into the transition log: `bytes` at once, then as much again within each
+/// `within`. Beyond it the user's `set` and `background` are refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogQuota {
+    /// The bytes.
+    pub bytes: u64,
+    /// How long the log keeps an entry.
+    pub within: Duration,
 }
 
 /// Silence windows, graces and ping intervals.

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Answer, BackgroundReason, Cause, ConnectionId, DeviceId, Effects, EventId, Moment, Platform,
-    Policy, SessionId, Stall, State, Status, Timestamp,
+    Answer, BackgroundReason, Cause, ConnectionId, DeviceId, Effects, EventId, LogUse, Moment,
+    Platform, Policy, SessionId, Stall, State, Status, Timestamp,
 };
 
 /// The number of ended sessions that a record keeps, so that a resume of one of them is refused as
@@ -50,6 +50,9 @@ pub struct Record {
     /// Tokens that are refused since a kick (L9).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked: Option<Revocation>,
+    /// What the user has written into the transition log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_use: Option<LogUse>,
     /// The last applied events, the latest first.
     #[serde(skip_serializing_if = "VecDeque::is_empty")]
     pub recent: VecDeque<RecentEvent>,

@@ -219,6 +219,9 @@ impl Draft<'_> {
     /// T15; for a mini-program sets the deadline of T6 or T7, which a later tick applies.
     fn background(&mut self, origin: Origin, reason: BackgroundReason) -> Answer {
         let Some(index) = self.index_of(origin) else { return Answer::Stale };
+        if self.is_over_quota() {
+            return Answer::Refused(Refusal::LogQuota);
+        }
         let windows = &self.policy.windows;
         let window = match reason {
             BackgroundReason::Hide => windows.background,
@@ -263,6 +266,10 @@ impl Draft<'_> {
         };
         if self.record.terminals.is_empty() {
             return Answer::Refused(Refusal::NotLoggedIn);
+        }
+        // The back end is trusted. Its changes are counted, but never refused.
+        if origin.is_some() && self.is_over_quota() {
+            return Answer::Refused(Refusal::LogQuota);
         }
         self.change_custom(by, custom);
         Answer::Done

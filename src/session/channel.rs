@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::disconnect::Disconnect;
+use super::errors::unavailable;
 use super::limits::work;
 use super::refusals::{Applicant, RefusedLogin};
 use super::sessions::{Sessions, Settings};
@@ -249,6 +250,41 @@ impl Channel {
         }
         let message = "too many changes of this user within a minute";
         Err(ErrorBody::new(ErrorCode::RateLimited, message))
+    }
+
+    /// Checks the rate limit for changes of a user, and that the disk has room for changes that can wait.
+    pub(super) fn may_write(&self, user: &UserId) -> Result<(), ErrorBody> {
+        self.may_change(user)?;
+        self.hub().check_room().map_err(|error| unavailable(self.hub(), &error))
+    }
+
+    /// Logs that a user has filled the quota of the transition log, at most once a minute.
+    pub(super) fn note_over_quota(&self, user: &UserId) {
+        let Some(suppressed) = self.shared.over_quota.admit(user.clone(), self.now()) else {
+            return;
+        };
+        tracing::warn!(
+            suppressed,
+            "user over store.log_bytes_per_user; refusing `set` and `background`"
+        );
+    }
+
+    /// Checks the rate limit for the ids that a user names in `subscribe` and `query`, all or none of them.
+    pub(super) fn may_look(&self, user: &UserId, ids: usize) -> Result<(), ErrorBody> {
+        let (lookups, rate) = (&self.shared.lookups, &self.settings.lookups);
+        lookups.pay(user, ids as f64, rate, self.now()).map_err(|pause| {
+            let secs = pause.as_secs() + 1;
+            let message = format!(
+                "this user has named too many ids in `subscribe` and `query`: try again in {secs} s"
+            );
+            ErrorBody::new(ErrorCode::RateLimited, message)
+        })
+    }
+
+    /// Gives ids back that were counted for a request that the store failed: its retries must not use up
+    /// the user's budget.
+    pub(super) fn unlook(&self, user: &UserId, ids: usize) {
+        self.shared.lookups.refund(user, ids as f64);
     }
 }
 

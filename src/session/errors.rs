@@ -19,6 +19,11 @@ pub(super) fn refused(refusal: Refusal) -> ErrorBody {
                            token. If the signer's clock is behind the hub's, wait for the difference";
             (ErrorCode::TokenRevoked, message)
         }
+        Refusal::LogQuota => (
+            ErrorCode::RateLimited,
+            "this user has written too much into the transition log (store.log_bytes_per_user): try again \
+             later",
+        ),
         Refusal::NotLoggedIn => (ErrorCode::NotLoggedIn, "the user is not logged in"),
     };
     ErrorBody::new(code, message)

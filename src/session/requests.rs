@@ -10,8 +10,8 @@ use super::errors::{already_logged_in, refused, unavailable};
 use super::logged_in::Session;
 use crate::hub::{Applied, pending_once};
 use crate::presence::{
-    Answer, BackgroundReason, DeviceId, EventKind, Kicker, Platform, SessionId, State, Status,
-    Target, Timestamp, UserId, Victor,
+    Answer, BackgroundReason, DeviceId, EventKind, Kicker, Platform, Refusal, SessionId, State,
+    Status, Target, Timestamp, UserId, Victor,
 };
 use crate::wire::{ErrorBody, ErrorCode, Reply, ReplyBody, Request, UserStatus, text_frame};
 
@@ -113,6 +113,8 @@ impl Session<'_> {
     }
 
     async fn subscribe(&mut self, id: u64, users: Vec<String>) -> Result<(), ErrorBody> {
+        let named = users.len();
+        self.channel.may_look(&self.identity.user, named)?;
         let connection = &self.channel.connection;
         let mut free = self.channel.settings.subscriptions.saturating_sub(connection.watching());
         let (users, errors) = self.watchable(users, |user, accepted| {
@@ -127,13 +129,17 @@ impl Session<'_> {
         let sent = self.send_statuses(id, &users, &errors).await;
         if sent.is_err() {
             self.channel.connection.unwatch(&added);
+            self.channel.unlook(&self.identity.user, named);
         }
         sent
     }
 
     async fn query(&mut self, id: u64, users: Vec<String>) -> Result<(), ErrorBody> {
+        let named = users.len();
+        self.channel.may_look(&self.identity.user, named)?;
         let (users, errors) = self.watchable(users, |_, _| true);
-        self.send_statuses(id, &users, &errors).await
+        let sent = self.send_statuses(id, &users, &errors).await;
+        sent.inspect_err(|_| self.channel.unlook(&self.identity.user, named))
     }
 
     fn unsubscribe(&self, id: u64, users: Option<Vec<String>>) {
@@ -196,7 +202,7 @@ impl Session<'_> {
     }
 
     async fn background(&self, id: u64, reason: BackgroundReason) -> Result<(), ErrorBody> {
-        self.channel.may_change(&self.identity.user)?;
+        self.channel.may_write(&self.identity.user)?;
         let origin = self.origin();
         let applied = self.apply(EventKind::Background { origin, reason }).await?;
         let Answer::Background { deadline } = applied.answer else {
@@ -209,7 +215,7 @@ impl Session<'_> {
 
     async fn set(&self, id: u64, custom: Option<Arc<str>>) -> Result<(), ErrorBody> {
         let user = &self.identity.user;
-        self.channel.may_change(user)?;
+        self.channel.may_write(user)?;
         let applied = self.apply(EventKind::Set { origin: Some(self.origin()), custom }).await?;
         let frame = |status: &Status| {
             let status = UserStatus { user, status };
@@ -287,7 +293,12 @@ impl Session<'_> {
         match applied.answer {
             // The Close frame is on its way.
             Answer::Stale => Err(ErrorBody::new(ErrorCode::NotLoggedIn, "the session has ended")),
-            Answer::Refused(refusal) => Err(refused(refusal)),
+            Answer::Refused(refusal) => {
+                if refusal == Refusal::LogQuota {
+                    self.channel.note_over_quota(&self.identity.user);
+                }
+                Err(refused(refusal))
+            }
             Answer::Done
             | Answer::Admitted { .. }
             | Answer::Kicked { .. }

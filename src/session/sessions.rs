@@ -12,6 +12,7 @@ use super::refusals::RefusedLogins;
 use crate::auth::{Buckets, Rate, Verifier};
 use crate::hub::Hub;
 use crate::presence::UserId;
+use crate::throttle::{KeyedThrottle, LineLimits};
 
 /// The state that all connections share.
 pub struct Sessions {
@@ -19,6 +20,9 @@ pub struct Sessions {
     settings: ArcSwap<Settings>,
     pub(super) changes: Buckets<UserId>,
     pub(super) bad_logins: Buckets<IpAddr>,
+    pub(super) lookups: Buckets<UserId>,
+    /// Limits warnings about users who have filled the quota of the transition log.
+    pub(super) over_quota: KeyedThrottle<UserId>,
     pub(super) refusals: Arc<RefusedLogins>,
     pub(super) idle_cuts: Mutex<IdleCuts>,
 }
@@ -43,6 +47,8 @@ pub struct Settings {
     pub work: Rate,
     /// The rate limit for logins of an address with tokens that no key of the hub signed.
     pub bad_logins: Rate,
+    /// The rate limit for the ids that a user names in subscriptions and queries, over all sessions.
+    pub lookups: Rate,
     /// How long a connection may read nothing while frames are unsent (V4).
     pub slow_consumer: Duration,
 }
@@ -55,6 +61,8 @@ impl Sessions {
             settings: ArcSwap::from_pointee(settings),
             changes: Buckets::default(),
             bad_logins: Buckets::default(),
+            lookups: Buckets::default(),
+            over_quota: KeyedThrottle::new(LineLimits::EACH_ONCE),
             refusals: Arc::default(),
             idle_cuts: Mutex::default(),
         })

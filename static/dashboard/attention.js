@@ -45,6 +45,7 @@ export function attentionOf(stats, points) {
   else if (grown(({ store }) => store.failures) > 0)
     tell('bad', 'attention_store_failed', 'system', { count: number(grown(({ store }) => store.failures)) });
   if (store.damaged_rows > 0) tell('bad', 'attention_damaged', 'system', { count: number(store.damaged_rows) });
+  if (store.disk_low) tell('bad', 'attention_disk_low', 'system', { free: size(stats.nodes[0]?.disk?.free_bytes ?? null) });
   if (took > SLOW_COMMIT_MS) tell('warn', 'attention_store_slow', 'system', { ms: number(Math.round(took)) });
 
   const refused = spike(stats, own, ({ refusals }) => refusals);
@@ -65,7 +66,8 @@ export function attentionOf(stats, points) {
   if (grown(({ accept_errors }) => accept_errors) > 0)
     tell('bad', 'attention_accept', 'system', { count: number(grown(({ accept_errors }) => accept_errors)) });
   for (const { id, state, disk, open_files: files } of stats.nodes) {
-    if (disk && disk.free_bytes < Math.min(DISK_LOW_BYTES, disk.total_bytes * DISK_LOW_PART))
+    // `disk_low` says it already, and what follows from it.
+    if (!store.disk_low && disk && disk.free_bytes < Math.min(DISK_LOW_BYTES, disk.total_bytes * DISK_LOW_PART))
       tell('bad', 'attention_disk', 'system', { free: size(disk.free_bytes) });
     if (files?.limit && files.used > files.limit * FILES_HIGH_PART)
       tell('warn', 'attention_files', 'system', { used: number(files.used), limit: number(files.limit) });

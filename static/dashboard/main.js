@@ -6,7 +6,7 @@ import { ApiError, link } from './api.js';
 import { icon } from './icons.js';
 import { live } from './live.js';
 import { address, readRoute } from './router.js';
-import { begin, logIn, logInAgain, logOut, roleWord, tellProblem } from './session.js';
+import { begin, logIn, logInAgain, logOut, roleWord, tellProblem, userName } from './session.js';
 import * as audit from './screens/audit.js';
 import * as feed from './screens/feed.js';
 import * as overview from './screens/overview.js';
@@ -54,7 +54,10 @@ async function start(isGiven = new URLSearchParams(location.hash.slice(1)).has('
 /** Shows the screen of the address, or the form where the hub wants a key. @param {{ again?: boolean }} [how] */
 function show({ again = false } = {}) {
   byId('key-form').hidden = isIn || !isReady;
-  byId('screens').hidden = byId('logout').hidden = !isIn;
+  byId('screens').hidden = !isIn;
+  byId('logout').hidden = !isIn || userName() !== null;
+  byId('who').hidden = !isIn || userName() === null;
+  byId('who').textContent = t('signed_in_as', { user: userName() ?? '', role: roleWord() });
   if (!isIn) {
     close();
     document.title = t('dash_title');

@@ -1,4 +1,5 @@
-// Who looks: the hub trades a key for a cookie that no script can read, and says what the key may do.
+// Who looks: the hub trades a key for a cookie that no script can read, and says what the key may do. Behind a proxy
+// with single sign-on no key is needed: the proxy names the user in each request.
 
 import { t } from '../i18n.js';
 import { byId } from '../ui.js';
@@ -18,8 +19,11 @@ export const mayAct = () => session !== null && session.role !== 'viewer';
 /** Whether the configuration is shown. */
 export const isAdmin = () => session?.role === 'admin';
 
-/** A name for the key, as the hub's log of actions has it. */
-export const keyName = () => session?.key ?? '';
+/** A name for the key, as the hub's log of actions has it; the user, if a proxy named one. */
+export const keyName = () => session?.user ?? session?.key ?? '';
+
+/** The user whom a proxy named. Only the proxy can log such a user out. */
+export const userName = () => session?.user ?? null;
 
 /** The role's word. */
 export const roleWord = () => t(isAdmin() ? 'role_admin' : 'role_viewer');
@@ -77,6 +81,7 @@ export function tellProblem(error) {
   if (!(error instanceof ApiError)) return;
   if (error.status === 429) problem.textContent = t('key_slow', { seconds: error.retryAfter ?? 12 });
   else if (error.status === 401) problem.textContent = t('key_wrong');
+  else if (error.code === 'no_role') problem.textContent = t('proxy_no_role');
   else if (error.status === 403) problem.textContent = t('key_api');
   else problem.textContent = t('failed', { message: error.message });
 }

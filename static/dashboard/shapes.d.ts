@@ -8,7 +8,9 @@ export type Counts = Record<string, number>;
 export interface Session {
   role: 'admin' | 'viewer' | 'api';
   expires: number | null;
-  key: string;
+  key: string | null;
+  /** Whom a proxy with single sign-on named. */
+  user: string | null;
 }
 
 /** A point of `GET /v1/stats/series`: what `GET /v1/stats` said then. */
@@ -43,6 +45,7 @@ export interface Point {
     slow_commits: number;
     failures: number;
     damaged_rows: number;
+    disk_low: boolean;
   };
   webhook: { state: WebhookState; accepted: number; dead: number; dead_waiting: number };
   outbox: { depth: number; bytes: number; age_ms: number };

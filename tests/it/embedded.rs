@@ -3,6 +3,7 @@
 mod crashes;
 mod damage;
 mod names;
+mod nearly_full;
 mod restored;
 mod write_ahead;
 

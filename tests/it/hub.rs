@@ -7,7 +7,9 @@ mod fanout;
 mod faults;
 mod frail;
 mod held;
+mod lookups;
 mod nodes;
+mod quota;
 mod races;
 mod tasks;
 

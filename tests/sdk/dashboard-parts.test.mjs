@@ -238,6 +238,11 @@ describe('what needs attention', () => {
     assert.deepEqual(disk(50, 1000), [], 'a large disk has enough');
     assert.deepEqual(disk(1, 4), [], 'so has a small one');
     assert.deepEqual(disk(1, 100), ['attention_disk']);
+    const low = { state: 'up', commits: 0, commit_us: 0, slow_commits: 0, failures: 0, damaged_rows: 0, disk_low: true };
+    const full = { id: 'n', state: 'up', disk: { free_bytes: GiB / 8, total_bytes: 100 * GiB }, open_files: null };
+    assert.deepEqual(keys({ store: low, nodes: [full] }), ['attention_disk_low'], 'said once');
+    assert.match(attentionOf(counts(600_000, { store: low, nodes: [full] }), before)[0].values.free, /128/);
+    assert.deepEqual(keys({ store: low }), ['attention_disk_low'], 'also where the disk was not measured');
     assert.deepEqual(ofNode({ open_files: { used: 900, limit: 1000 } }), ['attention_files']);
     assert.deepEqual(ofNode({ open_files: { used: 800, limit: 1000 } }), []);
     assert.deepEqual(ofNode({ open_files: { used: 800, limit: null } }), [], 'no limit');

@@ -62,9 +62,10 @@ pub(crate) struct Entry {
     pub(super) outcome: &'static str,
     /// `viewer`, `api`, `admin` or `tencent`; null for a wrong key.
     pub(super) role: Option<&'static str>,
-    /// The mark of the key, from its digest; null for a wrong key and for `tencent`.
+    /// The mark of the key, from its digest; null for a wrong key, for `tencent`, and for a user of a proxy.
     pub(super) key: Option<String>,
-    /// The administrator named by a call of `/v4`; else null.
+    /// The user whom a proxy with single sign-on named, or the administrator named by a call of `/v4`; else
+    /// null.
     pub(super) identifier: Option<String>,
     /// The client's address; null for `tencent`.
     #[schema(value_type = Option<String>)]

@@ -1,4 +1,5 @@
-//! Authenticates callers by a key in a header or the dashboard's cookie, and checks their roles.
+//! Authenticates callers by a key in a header, the dashboard's cookie, or a trusted proxy, and checks
+//! their roles.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,18 +8,18 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 
-use super::caller::{Caller, LoginCookie};
+use super::caller::{Caller, LoginCookie, Means};
 use super::cookie::cookies;
-use crate::auth::limit_key;
-use crate::auth::{Bearer, Role};
+use crate::auth::{Bearer, KeyMark, LOGIN_TTL, Role, limit_key};
 use crate::http::net::forwarded::Client;
+use crate::http::net::peer::Peer;
 use crate::http::problem::Problem;
 use crate::http::state::AppState;
 
-/// The paths on which the dashboard's cookie is accepted.
-const COOKIE_PATHS: &str = "/v1/";
-/// Required on requests that act by the cookie (CSRF protection): a page of another origin can send
-/// this header only after a CORS preflight, which the hub never grants.
+/// The paths on which the dashboard's cookie and the users of a trusted proxy are accepted.
+const DASHBOARD_PATHS: &str = "/v1/";
+/// Required on requests that act by the cookie or by a proxy's user (CSRF protection): a page of another
+/// origin can send this header only after a CORS preflight, which the hub never grants.
 const ACT_HEADER: HeaderName = HeaderName::from_static("x-presence-hub");
 
 /// Proof that the caller may read.
@@ -46,10 +47,10 @@ impl FromRequestParts<Arc<AppState>> for MayAct {
         let refused = match caller.bearer.role {
             Role::Viewer => "this key may only read: use one of auth.api_keys or auth.admin_keys",
             Role::Api | Role::Admin
-                if caller.login.is_some() && !parts.headers.contains_key(ACT_HEADER) =>
+                if caller.is_by_browser() && !parts.headers.contains_key(ACT_HEADER) =>
             {
-                "the header X-Presence-Hub is missing: a request that acts by the dashboard's cookie \
-                 must have it"
+                "the header X-Presence-Hub is missing: a request that acts by the dashboard's cookie or \
+                 by a proxy's login must have it"
             }
             Role::Api | Role::Admin => return Ok(Self(caller)),
         };
@@ -74,42 +75,80 @@ impl FromRequestParts<Arc<AppState>> for MaySeeAll {
 impl AppState {
     /// The caller who sent a key.
     pub(crate) fn caller_by_key(&self, bearer: Bearer, address: IpAddr) -> Caller {
-        Caller { bearer, address, login: None, audit_log: Arc::clone(&self.audit_log) }
+        self.caller_by(Means::Key, bearer, address)
     }
 
-    /// Authenticates a request. A key takes precedence over the cookie, which counts only under `/v1`.
+    fn caller_by(&self, means: Means, bearer: Bearer, address: IpAddr) -> Caller {
+        Caller { bearer, address, means, audit_log: Arc::clone(&self.audit_log) }
+    }
+
+    /// Authenticates a request, and charges its caller for it.
     fn caller(&self, parts: &Parts) -> Result<Caller, Problem> {
+        let caller = self.authenticate(parts)?;
+        self.charge_request(&caller)?;
+        Ok(caller)
+    }
+
+    /// Authenticates a request: by a key, otherwise by the cookie, otherwise by a trusted proxy. The last
+    /// two count only under `/v1`.
+    fn authenticate(&self, parts: &Parts) -> Result<Caller, Problem> {
         let address = Self::address(parts)?;
         if let Some(key) = offered_key(&parts.headers) {
             let bearer = self.settings().keys.bearer(key);
             let bearer = bearer.ok_or_else(|| self.wrong_key(address))?;
             return Ok(self.caller_by_key(bearer, address));
         }
-        let no_key = || match parts.headers.contains_key(header::AUTHORIZATION) {
+        if parts.uri.path().starts_with(DASHBOARD_PATHS) {
+            let mut logins =
+                cookies(&parts.headers, &self.cookie).filter_map(|id| self.logged_in(id, address));
+            if let Some(caller) = logins.next() {
+                return Ok(caller);
+            }
+            if let Some(caller) = self.by_proxy(parts, address)? {
+                return Ok(caller);
+            }
+        }
+        Err(match parts.headers.contains_key(header::AUTHORIZATION) {
             true => Problem::malformed_authorization(),
             false => Problem::missing_key(),
-        };
-        if !parts.uri.path().starts_with(COOKIE_PATHS) {
-            return Err(no_key());
+        })
+    }
+
+    /// The user whom a trusted proxy names. From any other peer the headers are ignored.
+    fn by_proxy(&self, parts: &Parts, address: IpAddr) -> Result<Option<Caller>, Problem> {
+        let settings = self.settings();
+        let Some(login) = &settings.proxy_login else { return Ok(None) };
+        let peer = parts.extensions.get::<Peer>().map(|peer| peer.address.ip().to_canonical());
+        if !peer.is_some_and(|peer| settings.trusted_proxies.trusts(peer)) {
+            return Ok(None);
         }
-        let mut logins =
-            cookies(&parts.headers, &self.cookie).filter_map(|id| self.logged_in(id, address));
-        logins.next().ok_or_else(no_key)
+        let Some(user) = login.read(&parts.headers)? else { return Ok(None) };
+        let role = login.role_of(&user).ok_or_else(|| Problem::no_role(&user.name))?;
+        // No key has a control character, so no user has the mark of a key.
+        let mark = KeyMark::of(&format!("\0{}", user.name));
+        let until = self.hub.clock().now() + LOGIN_TTL;
+        let means = Means::Proxy { user, until };
+        Ok(Some(self.caller_by(means, Bearer { role, mark }, address)))
     }
 
     /// The caller of a login, unless it has ended or its key was removed.
     pub(crate) fn logged_in(&self, id: &str, address: IpAddr) -> Option<Caller> {
         let login = self.logins.find(id, self.hub.clock().now())?;
         let bearer = self.settings().keys.known(login.key)?;
-        let login = Some(LoginCookie { id: id.to_owned(), expires: login.expires });
-        Some(Caller { bearer, address, login, audit_log: Arc::clone(&self.audit_log) })
+        let cookie = LoginCookie { id: id.to_owned(), expires: login.expires };
+        Some(self.caller_by(Means::Cookie(cookie), bearer, address))
     }
 
-    /// Whether a caller is still authenticated: a reload can remove its key, and its login can end.
+    /// Whether a caller is still authenticated: a reload can remove its key or role, and its login can end.
     pub(crate) fn is_still_valid(&self, caller: &Caller) -> bool {
-        match &caller.login {
-            Some(login) => self.logged_in(&login.id, caller.address).is_some(),
-            None => self.settings().keys.known(caller.bearer.mark).is_some(),
+        let settings = self.settings();
+        match &caller.means {
+            Means::Key => settings.keys.known(caller.bearer.mark).is_some(),
+            Means::Cookie(login) => self.logged_in(&login.id, caller.address).is_some(),
+            Means::Proxy { user, until } => {
+                let role = settings.proxy_login.as_ref().and_then(|login| login.role_of(user));
+                role == Some(caller.bearer.role) && self.hub.clock().now() < *until
+            }
         }
     }
 

@@ -16,9 +16,9 @@ use utoipa_axum::routes;
 
 use crate::auth::limit_key;
 use crate::auth::{LOGIN_TTL, Rate, Role};
-use crate::http::access::MayRead;
 use crate::http::access::audit::AuditAction;
 use crate::http::access::cookie::{cookies, set_cookie};
+use crate::http::access::{Caller, MayRead};
 use crate::http::extract::JsonBody;
 use crate::http::net::forwarded::Client;
 use crate::http::openapi::{BodyRefusals, Refusals};
@@ -43,15 +43,25 @@ pub(crate) struct DashboardLoginRequest {
     key: String,
 }
 
-/// The caller's role and key.
+/// The caller's role, and the key or the user.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CallerIdentity {
     /// `viewer`, `api` or `admin`.
     role: &'static str,
-    /// When the login ends; null for a key in a header.
+    /// When the login ends; null for a key in a header and for a user of a proxy.
     expires: Option<Timestamp>,
-    /// The mark of the key in the audit log.
-    key: String,
+    /// The mark of the key in the audit log; null for a user of a proxy.
+    key: Option<String>,
+    /// The user whom a trusted proxy named (single sign-on); otherwise null.
+    user: Option<String>,
+}
+
+impl CallerIdentity {
+    fn of(caller: &Caller, expires: Option<Timestamp>) -> Self {
+        let key = caller.key().map(|key| key.to_string());
+        let user = caller.user().map(str::to_owned);
+        Self { role: caller.bearer.role.name(), expires, key, user }
+    }
 }
 
 /// The client of a request, and the login ids in its cookies.
@@ -82,7 +92,7 @@ impl FromRequestParts<Arc<AppState>> for ClientInfo {
     request_body = DashboardLoginRequest,
     responses(
         (status = 200, description = "The caller; sets the cookie for further requests.", body = CallerIdentity),
-        (status = 429, description = "Too many wrong keys from this address.", body = ProblemBody),
+        (status = 429, description = "Too many wrong keys from this address, or too many requests with this key.", body = ProblemBody),
         Refusals,
         BodyRefusals,
     ),
@@ -103,6 +113,7 @@ pub(crate) async fn log_in(
     };
     app.wrong_keys.put_back(&limit_key);
     let caller = app.caller_by_key(bearer, address);
+    app.charge_request(&caller)?;
     if bearer.role == Role::Api {
         let refused = "a key of auth.api_keys does not open the dashboard: log in with one of auth.admin_keys or \
                        auth.viewer_keys";
@@ -112,8 +123,7 @@ pub(crate) async fn log_in(
     let id = app.logins.begin(bearer.mark, now);
     caller.audit(&AuditAction::of("log in"), Ok("for 8 hours"));
     let expires = Some(app.hub.clock().wall() + LOGIN_TTL);
-    let identity =
-        CallerIdentity { role: bearer.role.name(), expires, key: bearer.mark.to_string() };
+    let identity = CallerIdentity::of(&caller, expires);
     Ok((set_cookie(&app.cookie, &id, LOGIN_TTL.as_secs(), client.is_secure), Json(identity))
         .into_response())
 }
@@ -136,8 +146,7 @@ pub(crate) async fn who(
     let clock = app.hub.clock();
     // The login has its end on the steady clock.
     let expires = caller.expires().map(|at| clock.wall() + (at - clock.now()));
-    let bearer = caller.bearer;
-    Json(CallerIdentity { role: bearer.role.name(), expires, key: bearer.mark.to_string() })
+    Json(CallerIdentity::of(&caller, expires))
 }
 
 /// `DELETE /v1/admin/session`: logs out. It needs no `X-Presence-Hub` header: forms cannot send

@@ -18,6 +18,7 @@ use utoipa_axum::routes;
 
 use super::answer::{EventPage, log_page};
 use super::views::{self, StatusPage};
+use crate::http::access::budget::{CountedStream, Entries};
 use crate::http::access::{Caller, MayRead};
 use crate::http::extract::{After, Limit, LogCursor, PageToken, QueryParams, SNAPSHOT};
 use crate::http::net::header_list::weight;
@@ -67,9 +68,10 @@ pub(crate) struct SnapshotRequest {
 )]
 pub(crate) async fn snapshot(
     State(app): State<Arc<AppState>>,
-    _: MayRead,
+    MayRead(caller): MayRead,
     QueryParams(SnapshotRequest { page, limit }): QueryParams<SnapshotRequest>,
 ) -> Result<Response, Problem> {
+    app.charge(&caller, Entries::Listed(limit.get()))?;
     let cursor = page.is_none().then(|| *app.hub.store().head().borrow());
     let states = vec![UserState::PushOnline, UserState::Online];
     let after = page.map(|page| page.user);
@@ -124,7 +126,9 @@ pub(crate) async fn events(
     if is_from_now {
         return Ok(log_page(&[], Some(head)));
     }
+    app.charge(&caller, Entries::Read(limit.get()))?;
     let entries = app.hub.store().log(after, limit.get()).await?;
+    app.refund(&caller, Entries::Read(limit.get() - entries.len()));
     // After an empty page, the client continues from the same position.
     let next = entries.last().map(|entry| entry.cursor).or(after).unwrap_or(head);
     Ok(log_page(&entries, Some(next)))
@@ -150,7 +154,9 @@ async fn stream(
     caller: Caller,
     after: Option<Cursor>,
 ) -> Result<Response, Problem> {
+    let counted = app.open_stream(&caller)?;
     let first = app.hub.store().log(after, READ_MAX).await?;
+    app.charge_stream(&caller, Entries::Read(first.len())).await;
     let at = first.last().map(|entry| entry.cursor).or(after);
     // So that a client cut off before the first event can resume from here.
     let begin = match at.filter(|_| first.is_empty()) {
@@ -158,7 +164,7 @@ async fn stream(
         None => frames(&first),
     };
     let begin = stream::iter([Ok(begin)]);
-    let body = Body::from_stream(stream::StreamExt::chain(begin, rest(app, caller, at)));
+    let body = Body::from_stream(stream::StreamExt::chain(begin, rest(app, caller, counted, at)));
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
         (header::CACHE_CONTROL, "no-cache, no-store"),
@@ -171,25 +177,29 @@ async fn stream(
 fn rest(
     app: Arc<AppState>,
     caller: Caller,
+    counted: CountedStream,
     after: Option<Cursor>,
 ) -> impl Stream<Item = Result<Bytes, StoreError>> + Send {
     let head = app.hub.store().head();
-    let begin = (app, caller, head, after);
-    stream::try_unfold(begin, async |(app, caller, mut head, after)| {
-        if !app.is_still_valid(&caller) {
+    // The stream is counted for as long as its state lives.
+    let begin = (app, (caller, counted), head, after);
+    stream::try_unfold(begin, async |(app, reader, mut head, after)| {
+        let (caller, _) = &reader;
+        if !app.is_still_valid(caller) {
             return Ok(None);
         }
         head.mark_unchanged();
         let entries = app.hub.store().log(after, READ_MAX).await?;
         if let Some(last) = entries.last() {
             let after = Some(last.cursor);
-            return Ok(Some((frames(&entries), (app, caller, head, after))));
+            app.charge_stream(caller, Entries::Read(entries.len())).await;
+            return Ok(Some((frames(&entries), (app, reader, head, after))));
         }
         match timeout(KEEP_ALIVE, head.changed()).await {
             Ok(Err(_)) => Ok(None),
             // A comment, as keep-alive.
             Ok(Ok(())) | Err(_) => {
-                Ok(Some((Bytes::from_static(b":\n\n"), (app, caller, head, after))))
+                Ok(Some((Bytes::from_static(b":\n\n"), (app, reader, head, after))))
             }
         }
     })

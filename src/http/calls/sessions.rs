@@ -15,6 +15,7 @@ use utoipa_axum::routes;
 use super::answer::many;
 use super::views::SessionDetail;
 use crate::http::access::MayRead;
+use crate::http::access::budget::Entries;
 use crate::http::extract::{Limit, PageToken, QueryParams, SESSIONS, query};
 use crate::http::openapi::Refusals;
 use crate::http::problem::Problem;
@@ -94,15 +95,17 @@ pub(crate) struct SessionPage<'a> {
 )]
 pub(crate) async fn sessions(
     State(app): State<Arc<AppState>>,
-    _: MayRead,
+    MayRead(caller): MayRead,
     QueryParams(request): QueryParams<SessionsRequest>,
 ) -> Result<Response, Problem> {
     let mut found = SessionsFound::new(&request);
     if let Some(user) = &request.user {
         look_up(&app.hub, &mut found, user).await?;
     } else {
+        app.charge(&caller, Entries::Listed(USERS_READ_MAX))?;
         let among = Among { after: None, prefix: String::new(), states: request.user_states() };
-        search(&app.hub, &mut found, among).await?;
+        let looked_at = search(&app.hub, &mut found, among).await?;
+        app.refund(&caller, Entries::Listed(USERS_READ_MAX.saturating_sub(looked_at)));
     }
     let sessions = found
         .sessions
@@ -122,8 +125,12 @@ async fn look_up(hub: &Hub, found: &mut SessionsFound<'_>, user: &UserId) -> Res
     Ok(())
 }
 
-/// Scans users from the request's cursor until the page is full.
-async fn search(hub: &Hub, found: &mut SessionsFound<'_>, mut among: Among) -> Result<(), Problem> {
+/// Scans users from the request's cursor until the page is full; returns how many it read.
+async fn search(
+    hub: &Hub,
+    found: &mut SessionsFound<'_>,
+    mut among: Among,
+) -> Result<usize, Problem> {
     if let Some(PageToken { user, .. }) = found.request.cursor.clone() {
         look_up(hub, found, &user).await?;
         among.after = Some(user);
@@ -134,11 +141,11 @@ async fn search(hub: &Hub, found: &mut SessionsFound<'_>, mut among: Among) -> R
     while looked_at < USERS_READ_MAX {
         let users = hub.store().users(&among, at_once).await?;
         let is_end = users.len() < at_once;
-        looked_at += at_once;
+        looked_at += users.len();
         at_once = USERS_READ;
         for (user, record) in users {
             if found.next.is_some() {
-                return Ok(());
+                return Ok(looked_at);
             }
             among.after = Some(user.clone());
             match record {
@@ -147,11 +154,11 @@ async fn search(hub: &Hub, found: &mut SessionsFound<'_>, mut among: Among) -> R
             }
         }
         if is_end || found.next.is_some() {
-            return Ok(());
+            return Ok(looked_at);
         }
     }
     found.next = among.after.map(PageToken::after);
-    Ok(())
+    Ok(looked_at)
 }
 
 /// The sessions of a page.

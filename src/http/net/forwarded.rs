@@ -11,7 +11,7 @@ use super::header_list::{items, quoted, split};
 use super::peer::Peer;
 
 /// Headers with a request's origin, which only proxies have a reason to send.
-const BY_PROXY: [&str; 5] =
+pub(crate) const BY_PROXY: [&str; 5] =
     ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "forwarded"];
 
 /// The bits before the IPv4 address in an IPv4-mapped IPv6 address, `::ffff:10.0.0.1`.

@@ -90,6 +90,8 @@ impl Process {
             "When the TLS certificate in use expires, since the Unix epoch",
             expires.map(|at| number(at.as_secs())),
         );
+        let help = "1 while less than store.min_free is free on the disk";
+        gauge("store_disk_low", help, flag(app.hub.is_disk_low()));
         let Self { memory_bytes, open_files, disk } = self;
         gauge("memory_bytes", "Resident memory", memory_bytes.map(number));
         gauge("open_files", "Open files and sockets", open_files.map(|files| number(files.used)));

@@ -133,6 +133,69 @@ fn an_invalid_api_key_is_refused_with_its_index() {
     check(&file, "auth.api_keys", &["auth.api_keys[2] is the same key as auth.api_keys[0]"]);
 }
 
+/// The SHA-256 of `an-api-key-of-ours-abc`, as `sha256sum` prints it.
+const HASH: &str = "d6a4561f2a2a9bc0a3e80e8988684dac8a7eaf7ed1eef949330f2eafe94db054";
+const HASHED_KEY: &str = "an-api-key-of-ours-abc";
+
+#[test]
+fn an_invalid_hash_of_a_key_is_refused_with_its_index() {
+    let hex = "0123456789abcdef".repeat(4);
+    let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let rows = [
+        (format!("sha256:{}", &hex[1..]), "is not a hash", "got 63 characters; hash a key with"),
+        (format!("sha256:{hex}0"), "expected 64 hexadecimal digits", "got 65 characters"),
+        (format!("sha256:{}g", &hex[1..]), "is not a hash", "not hexadecimal digits"),
+        (format!("sha256:{hex}  -"), "is not a hash", "printf %s \"$KEY\" | sha256sum"),
+        ("sha256:12".to_owned(), "is not a hash", "got 2 characters"),
+        (format!("SHA256: {hex}"), "is not a hash", "got 65 characters"),
+        (format!("sha256:{empty}"), "is the hash of an empty text", "variable"),
+    ];
+    for list in ["api_keys", "admin_keys", "viewer_keys"] {
+        for (key, what, advice) in &rows {
+            let file = format!("[auth]\n{list} = [\"sha256:{hex}\", \"{key}\"]\n");
+            let name = format!("auth.{list}[1] ");
+            check(&file, &format!("auth.{list}"), &[&name, what, advice]);
+        }
+    }
+}
+
+#[test]
+fn a_hash_and_its_key_are_recognised_as_the_same() {
+    let upper = format!("SHA256:{}", HASH.to_uppercase());
+    for [one, other] in [
+        [format!("sha256:{HASH}"), HASHED_KEY.to_owned()],
+        [HASHED_KEY.to_owned(), upper.clone()],
+        [format!("sha256:{HASH}"), upper],
+    ] {
+        let file = format!("[auth]\napi_keys = [\"{one}\", \"{other}\"]\n");
+        check(&file, "auth.api_keys", &["auth.api_keys[1] is the same key as auth.api_keys[0]"]);
+    }
+}
+
+#[tokio::test]
+async fn a_key_given_as_its_hash_is_accepted_and_its_hash_is_not() {
+    let (viewers, apis) = (format!("[\"sha256:{HASH}\"]"), format!("[\"{HASHED_KEY}\"]"));
+    let role = async |server: &Server, key: &str| {
+        let request = server.http("GET", "/v1/admin/session").bearer_auth(key);
+        let answer = request.send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        let body: serde_json::Value = answer.json().await.expect("JSON");
+        (status, body["role"].as_str().unwrap_or_default().to_owned())
+    };
+    let server = Server::start(&[("auth.viewer_keys", &viewers)]);
+    assert_eq!(role(&server, HASHED_KEY).await, (200, "viewer".to_owned()));
+    for wrong in [HASH, &format!("sha256:{HASH}"), "an-api-key-of-ours-abd"] {
+        assert_eq!(role(&server, wrong).await.0, 401, "{wrong}");
+    }
+    let login = serde_json::json!({ "key": HASHED_KEY });
+    let login = server.http("POST", "/v1/admin/session").json(&login).send().await;
+    assert_eq!(login.expect("an answer").status(), 200);
+    // The plain key in another list gives it the greater role.
+    let server = Server::start(&[("auth.viewer_keys", &viewers), ("auth.api_keys", &apis)]);
+    server.until_logged(&["auth.viewer_keys[0] is the same key as auth.api_keys[0]"]).await;
+    assert_eq!(role(&server, HASHED_KEY).await, (200, "api".to_owned()));
+}
+
 #[tokio::test]
 async fn a_key_in_two_lists_has_the_greater_role_and_a_warning() {
     let (viewers, admins) =

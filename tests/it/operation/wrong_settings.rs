@@ -1,6 +1,7 @@
 //! Error messages for invalid settings, word for word: each must say what to change.
 
 use super::commands::{complained, run};
+use super::configuration::faults;
 
 /// Invalid files, and the error of each.
 const FILES: &[(&str, &str)] = &[
@@ -190,4 +191,41 @@ fn config_errors_name_the_key_the_given_value_and_the_expected_one() {
         }
     }
     assert_eq!(wrong, [""; 0]);
+}
+
+#[test]
+fn a_proxys_login_needs_headers_lists_and_an_address_of_its_own() {
+    let with = |more: &str, server: &str| {
+        let file = format!("[auth]\n{more}[server]\n{server}");
+        faults(Some(&file), &[])
+    };
+    let server = "trusted_proxies = [\"10.0.0.5\"]\nadmin_listen = \"127.0.0.1:1\"\n";
+    let headers = "proxy_user_header = \"X-User\"\nproxy_role_header = \"X-Groups\"\n";
+    let whole = format!("{headers}proxy_admins = [\"ops\"]\n");
+    let rows = [
+        (whole.clone(), "admin_listen = \"127.0.0.1:1\"\n", "set server.trusted_proxies"),
+        (whole, "trusted_proxies = [\"10.0.0.5\"]\n", "set server.admin_listen"),
+        (headers.to_owned(), server, "nobody could log in"),
+        ("proxy_viewers = [\"ops\"]\n".to_owned(), server, "auth.proxy_viewers counts only with"),
+        ("proxy_user_header = \"X-User\"\nproxy_admins = [\"a\"]\n".to_owned(), server, "is empty"),
+        (headers.replace("X-User", "X User"), server, "expected the name of a header"),
+        (headers.replace("X-User", "X-Forwarded-For"), server, "has another meaning"),
+        (headers.replace("X-Groups", "authorization"), server, "has another meaning"),
+        (format!("{headers}proxy_admins = [\" ops\"]\n"), server, "white space at its ends"),
+        (format!("{headers}proxy_viewers = [\"\"]\n"), server, "white space at its ends"),
+    ];
+    for (auth, server, expected) in rows {
+        let found = with(&auth, server);
+        assert_eq!(found.len(), 1, "{auth}{server}: {found:#?}");
+        assert!(found[0].contains(expected), "{expected}: {found:#?}");
+        assert!(found[0].starts_with("config.toml:"), "{found:#?}");
+    }
+}
+
+#[test]
+fn the_quota_of_the_log_is_not_too_small() {
+    let found = faults(Some("[store]\nlog_bytes_per_user = \"1KiB\"\n"), &[]);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    let start = "config.toml:2:1: store.log_bytes_per_user: expected 64.0 KiB or more";
+    assert!(found[0].starts_with(start), "{found:#?}");
 }

@@ -4,6 +4,7 @@ mod crashes;
 mod lives;
 mod model;
 mod policies;
+mod quota;
 mod sessions;
 mod transitions;
 mod views;
@@ -14,8 +15,8 @@ use std::time::Duration;
 
 use presence_hub::presence::{
     Answer, BackgroundReason, Cause, ConnectionId, DeviceId, EndReason, Event, EventId, EventKind,
-    Intent, Kicker, Login, LoginPolicy, Moment, NodeId, Origin, Outcome, Platform, Policy, Preset,
-    Record, Refusal, SessionId, Stall, State, Target, Timestamp, Windows, step,
+    Intent, Kicker, LogQuota, Login, LoginPolicy, Moment, NodeId, Origin, Outcome, Platform,
+    Policy, Preset, Record, Refusal, SessionId, Stall, State, Target, Timestamp, Windows, step,
 };
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -73,6 +74,7 @@ impl Life {
             windows: Windows::default(),
             record_ttl: 30 * DAY,
             max_token_ttl: 365 * DAY,
+            log_quota: LogQuota { bytes: 16 * 1024 * 1024, within: 7 * DAY },
         };
         let nothing = Record::default();
         Self {

@@ -123,7 +123,7 @@ async fn path_traversal_is_not_found() {
 }
 
 /// The address of a face, from the log.
-async fn face(server: &Server, name: &str) -> SocketAddr {
+pub(super) async fn face(server: &Server, name: &str) -> SocketAddr {
     let line = server.until_logged(&["listening", &format!("face={name}")]).await;
     let address = line.split("address=").nth(1).expect("an address");
     address.split(' ').next().and_then(|address| address.parse().ok()).expect("an address")

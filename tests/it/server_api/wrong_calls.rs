@@ -290,7 +290,7 @@ async fn api_key_errors_distinguish_missing_unknown_and_forbidden() {
     let cookie = answer.headers()["set-cookie"].to_str().expect("a text").to_owned();
     let cookie = cookie.split(';').next().expect("a cookie");
     let message = "the header X-Presence-Hub is missing: a request that acts by the dashboard's cookie \
-                   must have it";
+                   or by a proxy's login must have it";
     let kick = server.http("POST", "/v1/users/bob/kick").header("cookie", cookie);
     assert_eq!(said(kick).await, (403, message.to_owned()));
 }

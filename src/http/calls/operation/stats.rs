@@ -109,6 +109,8 @@ struct StoreStats {
     failures: u64,
     /// Damaged rows found since the start and not replaced yet.
     damaged_rows: u64,
+    /// Whether less than `store.min_free` is free on the disk, so that custom statuses are refused.
+    disk_low: bool,
 }
 
 /// The state and counts of the webhook.
@@ -180,6 +182,7 @@ impl HubCounts {
                 slow_commits: counts.store.slow_commits,
                 failures: counts.store.failures,
                 damaged_rows: app.hub.store().damaged(),
+                disk_low: app.hub.is_disk_low(),
             },
             webhook: WebhookStats {
                 state: app.webhook.shown().state,

@@ -161,7 +161,10 @@ pub(crate) async fn set_custom(
     bounded("custom", custom.as_deref())?;
     let set = EventKind::Set { origin: None, custom: custom.clone() };
     let is_there = |applied: &Applied| applied.answer != Answer::Refused(Refusal::NotLoggedIn);
-    let applied = apply(&app.hub, &user, set).await;
+    let applied = match app.hub.check_room() {
+        Ok(()) => apply(&app.hub, &user, set).await,
+        Err(full) => Err(full.into()),
+    };
     let applied =
         applied.and_then(|a| is_there(&a).then_some(a).ok_or_else(Problem::not_logged_in));
     let what = custom.as_deref().unwrap_or("cleared");

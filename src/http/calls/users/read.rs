@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::http::access::MayRead;
+use crate::http::access::budget::Entries;
 use crate::http::calls::answer::{EventPage, log_page, many};
 use crate::http::calls::views::{self, Detail, SessionDetail, StatusPage};
 use crate::http::extract::{
@@ -72,7 +73,7 @@ struct UserError {
 )]
 pub(crate) async fn statuses(
     State(app): State<Arc<AppState>>,
-    _: MayRead,
+    MayRead(caller): MayRead,
     JsonBody(request): JsonBody<StatusRequest>,
 ) -> Result<Response, Problem> {
     if !(1..=USERS_MAX).contains(&request.users.len()) {
@@ -80,6 +81,7 @@ pub(crate) async fn statuses(
         let message = format!("`users`: expected 1 to {USERS_MAX} ids, got {given}");
         return Err(Problem::bad_request(message));
     }
+    app.charge(&caller, Entries::Read(request.users.len()))?;
     let (mut users, mut errors) = (Vec::new(), Vec::new());
     for user in request.users {
         match user.parse::<UserId>() {
@@ -156,7 +158,7 @@ pub(crate) struct UsersRequest {
 )]
 pub(crate) async fn users(
     State(app): State<Arc<AppState>>,
-    _: MayRead,
+    MayRead(caller): MayRead,
     QueryParams(UsersRequest { prefix, contains, state, cursor, limit }): QueryParams<UsersRequest>,
 ) -> Result<Response, Problem> {
     let all = || vec![UserState::Offline, UserState::PushOnline, UserState::Online];
@@ -164,22 +166,27 @@ pub(crate) async fn users(
     let after = cursor.map(|cursor| cursor.user);
     let among = Among { after, prefix, states };
     if contains.is_empty() {
+        app.charge(&caller, Entries::Listed(limit.get()))?;
         return views::statuses::<USERS>(&app.hub, &among, limit, None).await;
     }
-    containing(&app.hub, among, &contains, limit).await
+    app.charge(&caller, Entries::Listed(IDS_READ_MAX))?;
+    let (page, looked_at) = containing(&app.hub, among, &contains, limit).await?;
+    app.refund(&caller, Entries::Listed(IDS_READ_MAX.saturating_sub(looked_at)));
+    Ok(page)
 }
 
-/// A page of users whose ids contain a text.
+/// A page of users whose ids contain a text, and the number of users that were scanned for it.
 async fn containing(
     hub: &Hub,
     mut among: Among,
     text: &str,
     limit: Limit,
-) -> Result<Response, Problem> {
+) -> Result<(Response, usize), Problem> {
     let mut found = Vec::new();
-    let mut next = None;
+    let (mut next, mut looked_at) = (None, 0);
     for _ in 0..IDS_READ_MAX / USERS_READ {
         let users = hub.store().users(&among, USERS_READ).await?;
+        looked_at += users.len();
         among.after = users.last().map(|(user, _)| user.clone());
         // After a full read, there may be more.
         next = among.after.clone().filter(|_| users.len() == USERS_READ);
@@ -197,7 +204,7 @@ async fn containing(
         }
     }
     let next = next.map(|user| PageToken::<USERS>::after(user).to_string());
-    Ok(views::page(&found, next, None))
+    Ok((views::page(&found, next, None), looked_at))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -229,7 +236,7 @@ pub(crate) struct HistoryRequest {
 )]
 pub(crate) async fn history(
     State(app): State<Arc<AppState>>,
-    _: MayRead,
+    MayRead(caller): MayRead,
     UserPath(user): UserPath,
     QueryParams(HistoryRequest { before, limit }): QueryParams<HistoryRequest>,
 ) -> Result<Response, Problem> {
@@ -238,6 +245,7 @@ pub(crate) async fn history(
             "`before`: expected the `next` of a page of this user's history, got another user's",
         ));
     }
+    app.charge(&caller, Entries::Read(limit.get()))?;
     let part = HistoryPart::Before(before.map(|token| Cursor(token.read)));
     let entries = app.hub.store().history(&user, part, limit.get()).await?;
     let more = entries.last().filter(|_| entries.len() == limit.get());
@@ -287,7 +295,7 @@ pub(crate) struct WatcherPage<'a> {
 )]
 pub(crate) async fn watchers(
     State(app): State<Arc<AppState>>,
-    _: MayRead,
+    MayRead(caller): MayRead,
     UserPath(user): UserPath,
     QueryParams(WatchersRequest { cursor, limit }): QueryParams<WatchersRequest>,
 ) -> Result<Response, Problem> {
@@ -296,6 +304,7 @@ pub(crate) async fn watchers(
             "`cursor`: expected the `next` of a page of this user's watchers, got another user's",
         ));
     }
+    app.charge(&caller, Entries::Read(limit.get()))?;
     let all = app.hub.watchers(&user);
     let read = cursor.map(|token| token.read);
     let rest = all.iter().filter(|(connection, _)| read.is_none_or(|at| connection.serial > at));

@@ -6,6 +6,8 @@ mod names;
 mod restored;
 mod write_ahead;
 
+pub(crate) use self::crashes::Sample;
+
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;

@@ -140,18 +140,18 @@ impl Lab {
 
     /// A connection whose socket buffers that many bytes in each direction.
     pub(crate) async fn connect_through(&self, bytes: usize) -> Client<DuplexStream> {
+        let (near, _) = self.connect_raw(bytes);
+        let socket = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
+        Client::over(socket, HEAR_TIMEOUT)
+    }
+
+    /// The bytes of an upgraded connection, and the task that serves it.
+    pub(crate) fn connect_raw(&self, bytes: usize) -> (DuplexStream, JoinHandle<()>) {
         let (near, far) = tokio::io::duplex(bytes);
         let (reader, writer) = tokio::io::split(far);
         let sessions = Arc::clone(&self.sessions);
-        tokio::spawn(sessions.serve(
-            reader,
-            WriteHalf::Other(Box::new(writer)),
-            Bytes::new(),
-            None,
-            (),
-        ));
-        let socket = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
-        Client::over(socket, HEAR_TIMEOUT)
+        let writer = WriteHalf::Other(Box::new(writer));
+        (near, tokio::spawn(sessions.serve(reader, writer, Bytes::new(), None, ())))
     }
 
     /// A token for a user with a lifetime.

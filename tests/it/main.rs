@@ -4,6 +4,7 @@ mod actor;
 mod bench;
 mod crash;
 mod embedded;
+mod fuzz;
 mod hub;
 mod lab;
 mod operation;

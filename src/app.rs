@@ -9,6 +9,7 @@ mod tasks;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -111,21 +112,7 @@ pub async fn run(
     let tasks = Tasks::new(Arc::clone(&hub));
     let shared = Arc::clone(&hub);
     tasks.spawn("bus", move || Arc::clone(&shared).listen());
-    let shared = Arc::clone(&hub);
-    tasks.spawn("memory", move || memory::watch(Arc::clone(&shared)));
-    let shared = Arc::clone(&hub);
-    tasks.spawn("shedding", move || {
-        let hub = Arc::clone(&shared);
-        async move { hub.cut_greediest().await }
-    });
-    let min_free = Arc::new(AtomicU64::new(config.store.min_free.as_u64()));
-    if config.store.kind == StoreKind::Embedded {
-        let (shared, directory) = (Arc::clone(&hub), Arc::from(config.store.path.as_path()));
-        let min_free = Arc::clone(&min_free);
-        tasks.spawn("disk", move || {
-            disk::watch(Arc::clone(&shared), Arc::clone(&directory), Arc::clone(&min_free))
-        });
-    }
+    let min_free = watch_resources(&config, &hub, &tasks);
     let shared = Arc::clone(&webhook);
     let posting = tasks.spawn("webhook", move || Arc::clone(&shared).run());
     let (shared, dropped) = (Arc::clone(&hub), log.dropped());
@@ -154,30 +141,37 @@ pub async fn run(
         certificate,
         min_free,
     };
-    let mut drain = config.server.drain;
-    loop {
-        let action = tokio::select! {
-            action = signals.next() => action,
-            // Without deadlines every user would stay Online for ever.
-            _ = &mut time => return Err(AppFault::TimeStopped),
-        };
-        match action {
-            SignalAction::Stop => break,
-            SignalAction::Reload => match load(file.as_deref(), variables) {
-                Ok(Loaded { config, .. }) if running.reload(&config, log) => {
-                    drain = config.server.drain;
-                }
-                Ok(_) => (),
-                Err(faults) => faults.0.iter().for_each(left_as_it_was),
-            },
-        }
-    }
+    let drain = tokio::select! {
+        drain = running.until_stopped(&mut signals, config.server.drain, file, variables, log) => drain,
+        // Without deadlines every user would stay Online for ever.
+        _ = &mut time => return Err(AppFault::TimeStopped),
+    };
     tracing::info!(over = ?drain, "draining");
     tokio::select! {
         () = stop(&running.hub, &running.webhook, posting, drain) => tracing::info!("drained"),
         () = signals.stop_again() => tracing::warn!("second stop signal: drain aborted"),
     }
     Ok(())
+}
+
+/// Starts the tasks that watch memory and disk; returns `store.min_free`, which a reload changes.
+fn watch_resources(config: &Config, hub: &Arc<Hub>, tasks: &Tasks) -> Arc<AtomicU64> {
+    let shared = Arc::clone(hub);
+    tasks.spawn("memory", move || memory::watch(Arc::clone(&shared)));
+    let shared = Arc::clone(hub);
+    tasks.spawn("shedding", move || {
+        let hub = Arc::clone(&shared);
+        async move { hub.cut_greediest().await }
+    });
+    let min_free = Arc::new(AtomicU64::new(config.store.min_free.as_u64()));
+    if config.store.kind == StoreKind::Embedded {
+        let (shared, directory) = (Arc::clone(hub), Arc::from(config.store.path.as_path()));
+        let min_free = Arc::clone(&min_free);
+        tasks.spawn("disk", move || {
+            disk::watch(Arc::clone(&shared), Arc::clone(&directory), Arc::clone(&min_free))
+        });
+    }
+    min_free
 }
 
 /// The parts of the running hub that a reload changes.
@@ -195,6 +189,27 @@ struct RunningParts {
 }
 
 impl RunningParts {
+    /// Reloads the configuration at each request until the hub is to stop; returns the time for the drain.
+    async fn until_stopped(
+        &self,
+        signals: &mut Signals,
+        mut drain: Duration,
+        file: Option<PathBuf>,
+        variables: &BTreeMap<String, String>,
+        log: &Log,
+    ) -> Duration {
+        while signals.next().await == SignalAction::Reload {
+            match load(file.as_deref(), variables) {
+                Ok(Loaded { config, .. }) if self.reload(&config, log) => {
+                    drain = config.server.drain;
+                }
+                Ok(_) => (),
+                Err(faults) => faults.0.iter().for_each(left_as_it_was),
+            }
+        }
+        drain
+    }
+
     /// Applies a reloaded configuration; returns whether it is valid. If not, nothing changes.
     fn reload(&self, config: &Config, log: &Log) -> bool {
         let made = self.made.as_ref().filter(|_| config.is_development());

@@ -129,21 +129,25 @@ impl<'a> SerdeFault<'a> {
             let (field, rest) = error.strip_prefix(start)?.strip_prefix('`')?.split_once('`')?;
             Some((field, rest.strip_prefix(", ").unwrap_or(rest)))
         };
+        // The name is the caller's, and may have quotes itself: the expected ones are behind the last.
+        let unknown = |start: &str| {
+            let rest = error.strip_prefix(start)?.strip_prefix('`')?;
+            rest.rsplit_once("`, expected ").or_else(|| rest.rsplit_once("`, there are no "))
+        };
         if let Some((field, _)) = named("missing field ") {
             return Self::Field(field, "is missing, and is required".to_owned());
         }
         if let Some((field, _)) = named("duplicate field ") {
             return Self::Field(field, "is given twice".to_owned());
         }
-        if let Some((field, expected)) = named("unknown field ") {
-            let message = match expected.strip_prefix("expected ") {
-                Some(expected) => format!("is not known here: expected {expected}"),
-                None => "is not known here: nothing is expected".to_owned(),
+        if let Some((field, expected)) = unknown("unknown field ") {
+            let message = match expected {
+                "fields" => "is not known here: nothing is expected".to_owned(),
+                expected => format!("is not known here: expected {expected}"),
             };
             return Self::Field(field, message);
         }
-        if let Some((_, expected)) = named("unknown variant ") {
-            let expected = expected.strip_prefix("expected ").unwrap_or(expected);
+        if let Some((_, expected)) = unknown("unknown variant ") {
             return Self::Expected(expected.replace('`', "\""));
         }
         for start in ["invalid type: ", "invalid value: ", "invalid length "] {

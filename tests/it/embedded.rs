@@ -7,6 +7,8 @@ mod nearly_full;
 mod restored;
 mod write_ahead;
 
+pub(crate) use self::crashes::Sample;
+
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;

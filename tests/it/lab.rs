@@ -140,22 +140,30 @@ impl Lab {
 
     /// A connection whose socket buffers that many bytes in each direction.
     pub(crate) async fn connect_through(&self, bytes: usize) -> Client<DuplexStream> {
-        self.open(bytes, None).await
+        Self::over(self.connect_raw(bytes, None).0).await
     }
 
     /// A connection from an address.
     pub(crate) async fn connect_from(&self, address: IpAddr) -> Client<DuplexStream> {
-        self.open(SOCKET_BYTES, Some(address)).await
+        Self::over(self.connect_raw(SOCKET_BYTES, Some(address)).0).await
     }
 
-    async fn open(&self, bytes: usize, address: Option<IpAddr>) -> Client<DuplexStream> {
+    async fn over(near: DuplexStream) -> Client<DuplexStream> {
+        let socket = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
+        Client::over(socket, HEAR_TIMEOUT)
+    }
+
+    /// The bytes of an upgraded connection, and the task that serves it.
+    pub(crate) fn connect_raw(
+        &self,
+        bytes: usize,
+        address: Option<IpAddr>,
+    ) -> (DuplexStream, JoinHandle<()>) {
         let (near, far) = tokio::io::duplex(bytes);
         let (reader, writer) = tokio::io::split(far);
         let sessions = Arc::clone(&self.sessions);
         let writer = WriteHalf::Other(Box::new(writer));
-        tokio::spawn(sessions.serve(reader, writer, Bytes::new(), address, ()));
-        let socket = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
-        Client::over(socket, HEAR_TIMEOUT)
+        (near, tokio::spawn(sessions.serve(reader, writer, Bytes::new(), address, ())))
     }
 
     /// A token for a user with a lifetime.

@@ -5,6 +5,7 @@ mod bench;
 mod certificates;
 mod crash;
 mod embedded;
+mod fuzz;
 mod hub;
 mod lab;
 mod operation;

@@ -1,5 +1,6 @@
 //! Running the hub: commands, signals, configuration and log.
 
+mod canary;
 mod commands;
 mod configuration;
 mod keys;

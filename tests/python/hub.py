@@ -26,10 +26,17 @@ SOON_S = 20
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
 
 
+# The settings that are secrets.
+SECRETS = ("auth.secret", "auth.api_keys", "webhook.secrets", "tencent.secret_key", "tencent.callback_token")
+
+
 class Hub:
     """A running hub; `settings` are configuration keys: {"login.policy": "dual"}."""
 
     def __init__(self, settings):
+        secrets = [settings[key].strip('[]"') for key in SECRETS if settings.get(key)]
+        # What no log may contain; "eyJ" begins every JWT.
+        self._canary = ["eyJ", SECRET, *secrets]
         self._directory = tempfile.TemporaryDirectory(prefix="presence-hub-")
         self._log = open(os.path.join(self._directory.name, "log"), "w+", encoding="utf-8")
         self._process = subprocess.Popen(
@@ -62,8 +69,11 @@ class Hub:
         self._process.kill()
         self._process.wait()
         self._process.stdout.close()
+        self._log.seek(0)
+        found = [line for line in self._log if any(secret in line for secret in self._canary)]
         self._log.close()
         self._directory.cleanup()
+        assert not found, f"a secret is in the hub's log: {found[0]}"
 
     @contextlib.contextmanager
     def connect(self):

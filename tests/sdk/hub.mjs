@@ -1,6 +1,7 @@
 // Starts a real hub for a test file, in a temporary directory.
 
 import { execFile, spawn } from 'node:child_process';
+import { createHmac } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -10,6 +11,7 @@ import { promisify } from 'node:util';
 
 const BINARY = process.env.PRESENCE_HUB_BIN ?? fileURLToPath(new URL('../../target/debug/presence-hub', import.meta.url));
 const START_MS = 20_000;
+const SECRET_SETTINGS = /^(auth\.(secrets?|\w+_keys)|webhook\.secrets|tencent\.(secret_key|callback_token))$/;
 
 /**
  * Starts a hub in development mode. `settings` are configuration keys: { 'login.policy': 'dual' }.
@@ -22,16 +24,23 @@ export async function startHub(settings = {}, { directory, port = 0, file } = {}
   if (file) await configure(file);
   let child;
   let exited;
+  let log = '';
   const start = (listen) => {
     const env = environment({ 'server.listen': `127.0.0.1:${listen}`, ...settings });
     // On Linux, the hub ends when an interrupted test ends.
     const [program, ...args] = process.platform === 'linux' ? ['setpriv', '--pdeathsig', 'KILL', BINARY] : [BINARY];
     child = spawn(program, args, { cwd: home, env, stdio: ['ignore', 'pipe', 'pipe'] });
     exited = new Promise((done) => child.once('close', done));
+    child.stderr.on('data', (lines) => {
+      log += lines;
+    });
     return printed(child, file ? address : links);
   };
   const hub = {
     directory: home,
+    get pid() {
+      return child.pid;
+    },
     /** Stops it with this signal, awaits `meanwhile`, and starts it again with the same address and data. */
     async restart(signal, meanwhile) {
       child.kill(signal);
@@ -46,6 +55,7 @@ export async function startHub(settings = {}, { directory, port = 0, file } = {}
       child.kill('SIGHUP');
       await read;
     },
+    /** Stops it. Its log must have no secret and no token: the canary of every test. */
     async stop() {
       // The second signal stops it at once, without a drain.
       for (const signal of ['SIGTERM', 'SIGTERM']) child.kill(signal);
@@ -53,6 +63,8 @@ export async function startHub(settings = {}, { directory, port = 0, file } = {}
       await exited;
       clearTimeout(forced);
       if (!directory) await rm(home, { recursive: true, force: true });
+      const found = secretIn(log, [hub.devKey, hub.adminKey, ...secretsOf(settings), ...quoted(file ?? '')]);
+      if (found) throw new Error(`a secret is in the hub's log: ${found}`);
     },
     /** A token with this lifetime, such as '3s'. */
     async tokenFor(user, life) {
@@ -66,6 +78,19 @@ export async function startHub(settings = {}, { directory, port = 0, file } = {}
     await hub.stop();
     throw error;
   }
+}
+
+const quoted = (text) => [...text.matchAll(/"([^"\n]{16,})"/g)].map(([, value]) => value);
+
+function secretsOf(settings) {
+  const values = Object.entries(settings).filter(([key]) => SECRET_SETTINGS.test(key)).map(([, value]) => value);
+  return values.flatMap((value) => (value.startsWith('[') ? quoted(value) : value));
+}
+
+/** The first line with one of these secrets, or with a JWT. */
+function secretIn(log, secrets) {
+  const known = secrets.filter(Boolean);
+  return log.split('\n').find((line) => line.includes('eyJ') || known.some((secret) => line.includes(secret)));
 }
 
 function environment(settings) {
@@ -157,6 +182,14 @@ export async function startProxy(port) {
       return new Promise((done) => server.close(done));
     },
   };
+}
+
+/** A token as the app's back end signs it (HS256). */
+export function signToken(secret, user) {
+  const base64 = (part) => Buffer.from(JSON.stringify(part)).toString('base64url');
+  const iat = Math.floor(Date.now() / 1000);
+  const signed = `${base64({ alg: 'HS256' })}.${base64({ sub: user, iat, exp: iat + 24 * 3600 })}`;
+  return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
 }
 
 /** A development token. */

@@ -2,11 +2,10 @@
 // nobody goes Offline, nobody reconnects more often than a restart of the hub makes them, nobody stays away.
 
 import assert from 'node:assert/strict';
-import { createHmac } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { after, before, test } from 'node:test';
 import WebSocket from 'ws';
-import { startHub } from './hub.mjs';
+import { signToken, startHub } from './hub.mjs';
 import { get } from './log.mjs';
 
 const { PresenceClient } = createRequire(import.meta.url)('../../static/presence.js');
@@ -34,14 +33,7 @@ after(async () => {
   await hub?.stop();
 });
 
-const base64 = (text) => Buffer.from(text).toString('base64url');
-
-/** A token as the app's back end signs it. */
-function sign(user) {
-  const iat = Math.floor(Date.now() / 1000);
-  const signed = `${base64('{"alg":"HS256"}')}.${base64(JSON.stringify({ sub: user, iat, exp: iat + 3600 }))}`;
-  return `${signed}.${createHmac('sha256', backEndsSecret).update(signed).digest('base64url')}`;
-}
+const sign = (user) => signToken(backEndsSecret, user);
 
 /** A client, which counts what it does. */
 function newClient(user) {

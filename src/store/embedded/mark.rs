@@ -31,7 +31,14 @@ impl Marker {
         let path = directory.join(MARK);
         let mut options = File::options();
         let file = options.create(true).truncate(false).write(true).mode(0o600).open(&path)?;
-        let mark = fs::read_to_string(&path).ok().and_then(|text| Mark::read(&text));
+        let text = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
+        let mark = Mark::read(&text);
+        if mark.is_none() && !text.is_empty() {
+            tracing::error!(
+                file = MARK,
+                "the mark is damaged: this start cannot tell whether the last changes are missing"
+            );
+        }
         Ok((Self { file, boot: boot.into() }, mark.unwrap_or_default()))
     }
 

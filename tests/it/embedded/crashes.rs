@@ -209,6 +209,46 @@ fn seed() -> u64 {
     given.unwrap_or_else(rand::random)
 }
 
+/// The files of a store that a kill left, and what must be in them.
+pub(crate) struct Sample {
+    /// `presence.db`, its write-ahead log, and the mark.
+    pub(crate) files: [Vec<u8>; 3],
+    whole: Seen,
+}
+
+impl Sample {
+    pub(crate) async fn new(seed: u64, is_checkpointed: bool) -> Self {
+        let mut pair = Pair::new(seed);
+        for _ in 0..60 {
+            pair.act().await;
+        }
+        if is_checkpointed {
+            pair.checkpoint();
+        }
+        let killed = pair.killed();
+        let files = FILES.map(|name| read(killed.path(), name));
+        Self { files, whole: seen(&pair.memory).await }
+    }
+
+    /// Opens a store with these files in place of the sample's; panics if something is missing in
+    /// silence. Returns what was found.
+    pub(crate) async fn check(&self, files: &[Vec<u8>; 3]) -> String {
+        let directory = TempDir::new().expect("a directory");
+        for (name, bytes) in FILES.iter().zip(files) {
+            fs::write(directory.path().join(name), bytes).expect("to write");
+        }
+        let is_marked = files[2] == self.files[2];
+        if is_marked || files[..2] == self.files[..2] {
+            return check(directory.path(), &[&self.whole], "these files").await.to_string();
+        }
+        // Without its mark, a log that is cut looks like the log of an earlier time. The start logs that.
+        match open(directory.path()) {
+            Ok(store) => format!("no mark: {} damaged", store.damaged()),
+            Err(fault) => format!("no mark: {fault}").chars().take(40).collect(),
+        }
+    }
+}
+
 /// Opens what a crash left: all that was acknowledged is there, or the store says what is damaged.
 /// Returns whether nothing is.
 async fn check(directory: &Path, expected: &[&Seen], what: &str) -> bool {

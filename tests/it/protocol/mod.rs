@@ -1,5 +1,6 @@
 //! The WebSocket protocol, tested from outside with raw bytes and with messages.
 
+mod autobahn;
 mod crowds;
 mod ends;
 mod frames;

@@ -10,11 +10,15 @@ use presence_hub::presence::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use super::model::{Model, Rules};
 use super::{DAY, Life, MILLI, SECOND, Seat, named};
 
 const DEVICES: [&str; 3] = ["a", "b", "c"];
+/// The bytes that choose an action of a life.
+const ACTION_BYTES: usize = 4;
 
 /// An action of the user, the network, an operator or time.
 #[derive(Debug, Clone)]
@@ -374,6 +378,31 @@ fn platforms() -> impl Strategy<Value = Vec<Platform>> {
         Just(vec![Platform::Web, Platform::MiniProgram]),
         Just(vec![Platform::Ios, Platform::Web]),
     ]
+}
+
+/// Lives the life that these bytes choose: the first four its rules, each four more an action. Returns
+/// how it ended.
+pub(crate) fn live(bytes: &[u8]) -> String {
+    let mut chunks = bytes.chunks(ACTION_BYTES);
+    let start = (rules(), grace(), platforms(), 1..=3_usize);
+    let (rules, grace, platforms, devices) = chosen(&start, chunks.next().unwrap_or_default());
+    let mut simulation = Simulation::new(rules, grace, platforms, devices);
+    let change = prop_oneof![20 => action(), 1 => self::rules().prop_map(Action::Reconfigure)];
+    for chunk in chunks {
+        simulation.run(&chosen(&change, chunk));
+    }
+    let causes: BTreeSet<_> = simulation.life.causes().into_iter().collect();
+    let terminals = simulation.life.record.terminals.len();
+    format!("{:?} {terminals} {causes:?} {}", simulation.life.state(), simulation.steady)
+}
+
+/// The value of a strategy that these bytes choose.
+fn chosen<S: Strategy>(strategy: &S, bytes: &[u8]) -> S::Value {
+    let mut seed = [0; 32];
+    seed[..bytes.len()].copy_from_slice(bytes);
+    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), random);
+    strategy.new_tree(&mut runner).expect("a strategy without a filter").current()
 }
 
 proptest! {

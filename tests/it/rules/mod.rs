@@ -9,6 +9,8 @@ mod sessions;
 mod transitions;
 mod views;
 
+pub(crate) use self::lives::live;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,6 +11,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
+use super::canary::Canary;
 use super::tokens::token;
 
 /// A client that acts only when told to. Reading answers pings.
@@ -49,6 +50,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             let next = next.expect("something to be heard");
             match next {
                 Some(Ok(Message::Text(text))) => {
+                    Canary::default().assert_hidden(&text, "a message");
                     return Heard::Message(serde_json::from_str(&text).expect("JSON"));
                 }
                 Some(Ok(Message::Close(Some(CloseFrame { code, .. })))) => {

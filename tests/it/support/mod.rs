@@ -1,5 +1,6 @@
 //! Shared by the tests from outside: a hub process, clients, tokens and certificates.
 
+mod canary;
 mod certificate;
 mod client;
 mod server;

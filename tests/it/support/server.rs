@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::client_async;
 
+use super::canary::Canary;
 use super::client::Client;
 use super::time::SOON;
 use super::tokens::SECRET;
@@ -22,39 +23,57 @@ pub(crate) const API_KEY: &str = "an-api-key-for-tests";
 /// The webhook secret in tests.
 pub(crate) const WEBHOOK_SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-/// A hub process in a temporary directory. Dropping it kills the process.
+/// A hub process in a temporary directory. Dropping it kills the process, and checks that its log has
+/// none of its secrets.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
     pub(crate) directory: TempDir,
     /// The greeting on standard output.
     pub(crate) greeting: String,
+    canary: Canary,
 }
 
 impl Server {
     /// Starts a hub with settings such as `("liveness.web_silence", "2s")`.
     pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let (child, greeting) = spawn(directory.path(), settings);
-        let address = address_in(&greeting);
-        Self { child, address, directory, greeting }
+        Self::of(spawn(directory.path(), settings), directory, settings)
     }
 
     /// Starts a hub with this `config.toml` in its working directory.
     pub(crate) fn with_file(file: &str, settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(directory.path().join("config.toml"), file).expect("to write");
-        let (child, greeting) = spawn(directory.path(), settings);
-        let address = address_in(&greeting);
-        Self { child, address, directory, greeting }
+        Self::of(spawn(directory.path(), settings), directory, settings)
     }
 
     /// Starts a hub through a command that executes it: `["unshare", "-m", …]`.
     pub(crate) fn under(wrapper: &[&str], settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let (child, greeting) = spawn_under(wrapper, directory.path(), settings);
+        Self::of(spawn_under(wrapper, directory.path(), settings), directory, settings)
+    }
+
+    fn of(
+        (child, greeting): (Child, String),
+        directory: TempDir,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let address = address_in(&greeting);
-        Self { child, address, directory, greeting }
+        let mut server = Self { child, address, directory, greeting, canary: Canary::default() };
+        server.plant(settings);
+        server
+    }
+
+    fn plant(&mut self, settings: &[(&str, &str)]) {
+        let own = [("auth.secret", SECRET), ("auth.api_keys", API_KEY)];
+        self.canary.plant(&[&own, settings].concat(), self.directory.path());
+    }
+
+    /// Asserts that a text has none of the hub's secrets.
+    #[track_caller]
+    pub(crate) fn assert_hidden(&self, text: &str, what: &str) {
+        self.canary.assert_hidden(text, what);
     }
 
     /// Kills the hub, and starts it again in the same directory.
@@ -68,6 +87,7 @@ impl Server {
     pub(crate) fn restart_dead(&mut self, settings: &[(&str, &str)]) {
         (self.child, self.greeting) = spawn(self.directory.path(), settings);
         self.address = address_in(&self.greeting);
+        self.plant(settings);
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -129,6 +149,7 @@ impl Server {
         let answer = request.send().await.expect("an answer");
         let status = answer.status().as_u16();
         let text = answer.text().await.expect("a body");
+        self.assert_hidden(&text, path);
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
@@ -179,6 +200,12 @@ impl Drop for Server {
         // It may have exited already.
         self.child.kill().ok();
         self.child.wait().ok();
+        if !std::thread::panicking() {
+            // A reload may have brought new secrets.
+            self.plant(&[]);
+            let log = std::fs::read(self.directory.path().join("log")).unwrap_or_default();
+            self.assert_hidden(&String::from_utf8_lossy(&log), "the log");
+        }
     }
 }
 

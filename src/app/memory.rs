@@ -110,7 +110,10 @@ fn field(text: &str, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    use crate::app::memory::{Memory, of_hierarchy};
 
     fn group(at: &Path, files: [(&str, &str); 3]) {
         fs::create_dir_all(at).expect("a directory");

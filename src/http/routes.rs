@@ -5,23 +5,11 @@ use std::sync::Arc;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 
+use super::face::Face;
 use super::net::{gate, upgrade};
 use super::problem::Problem;
 use super::state::AppState;
 use super::{calls, dev, pages, probes, tencent};
-
-/// What a listening address serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Face {
-    /// Everything.
-    Whole,
-    /// What clients need, if the server API has its own address.
-    Clients,
-    /// The server API and the dashboard.
-    Admin,
-    /// Only `/metrics`, without authentication.
-    Metrics,
-}
 
 /// The routes of an address.
 pub fn router(app: &Arc<AppState>, face: Face) -> Router {

@@ -8,12 +8,12 @@ use tokio::sync::Semaphore;
 
 use super::access::audit::{AuditLog, WRONG_KEYS_LOGGED};
 use super::access::budget::KeyBudgets;
+use super::face::Face;
 use super::net::addresses::Addresses;
 use super::net::places::Places;
 use super::net::tls::Certificate;
 use super::net::unlisted::UnlistedProxies;
 use super::pages::compressed::Compressed;
-use super::routes::Face;
 use super::settings::Settings;
 use super::stats_series::StatsSeries;
 use crate::auth::{Buckets, Logins};

@@ -27,7 +27,7 @@ use super::patience::Patient;
 use super::peer::{HeldPlace, Peer};
 use super::places::Places;
 use crate::heavy::Heavy;
-use crate::http::routes::Face;
+use crate::http::face::Face;
 use crate::http::state::AppState;
 
 /// The kernel's queue of connections that are not accepted yet.

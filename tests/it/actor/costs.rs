@@ -46,7 +46,7 @@ async fn a_connection_that_owes_work_is_not_read_and_others_are() {
 async fn bytes_and_frames_are_charged_before_they_are_parsed() {
     let lab = Lab::with(|config| {
         config.limits.work_per_second = 100;
-        config.limits.work_burst = 300;
+        config.limits.work_burst = 150;
     });
     for what in ["large and malformed", "empty fragments"] {
         let (mut client, _) = lab.login("ana", "web").await;
@@ -157,7 +157,8 @@ async fn those_who_hold_the_most_are_closed_when_all_hold_too_much() {
     modest.send(&ask).await;
     for _ in 0..6 {
         for client in &mut greedy {
-            client.send(&ask).await;
+            // It may be closed already.
+            client.socket.send(Message::text(ask.to_string())).await.ok();
             sleep(MILLI).await;
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
+use tokio::task::yield_now;
 
 use super::disconnect::Disconnect;
 use super::errors::{already_logged_in, refused, unavailable};
@@ -14,6 +15,9 @@ use crate::presence::{
     Status, Target, Timestamp, UserId, Victor,
 };
 use crate::wire::{ErrorBody, ErrorCode, Reply, ReplyBody, Request, UserStatus, text_frame};
+
+/// After a message that names more users, other tasks run first.
+const NAMED_MANY: usize = 20;
 
 /// An empty answer.
 #[derive(Serialize)]
@@ -52,8 +56,14 @@ impl Session<'_> {
     /// Answers a request; returns the end of the session after a logout.
     pub(super) async fn answer(&mut self, id: u64, request: Request) -> Option<Disconnect> {
         let logs_out = request == Request::Logout;
-        self.channel.charge(self.named_users(&request), 0);
-        match self.try_answer(id, request).await {
+        let named = self.named_users(&request);
+        self.channel.charge(named, 0);
+        let answered = self.try_answer(id, request).await;
+        if named > NAMED_MANY {
+            // Several such messages in a row would keep a thread for too long.
+            yield_now().await;
+        }
+        match answered {
             Ok(()) => logs_out.then_some(Disconnect::LoggedOut),
             Err(error) => {
                 self.channel.refuse(Some(id), error);

@@ -176,6 +176,8 @@ fn config(store: Store, directory: &Path) -> String {
         "[server]\nlisten = \"127.0.0.1:0\"\nproduction = true\nmax_connections = 100000\n\
          [auth]\nsecret = {SECRET:?}\napi_keys = [{API_KEY:?}]\n\
          [limits]\nmessages_per_second = 1000000\nmessage_burst = 1000000\n\
+         work_per_second = 1000000000\nwork_burst = 1000000000\n\
+         requests_per_key_per_second = 1000000000\nrequest_burst = 1000000000\n\
          changes_per_user_per_minute = 1000000\n\
          [store]\nkind = \"{store}\"\npath = {:?}\n",
         directory.join("data")

@@ -16,7 +16,7 @@ const BUSY: Duration = Duration::from_secs(10);
 /// How much of the database a connection that reads keeps in memory.
 const READER_KIB: i32 = 512;
 /// The same for the connection that writes: enough for the pages that busy users share.
-const WRITER_KIB: i32 = 8 * 1024;
+const WRITER_KIB: i32 = 4 * 1024;
 
 /// Opens the database for the thread that writes, and makes its tables where there are none. Until
 /// [`checkpoint_on_close`] is called, closing it leaves the files as they are.

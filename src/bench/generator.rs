@@ -15,6 +15,8 @@ use super::machine::now_ns;
 use super::order::{Done, Latency, Open, Order, ServerUnderLoad, histogram};
 use super::tokens::{Tokens, name};
 
+/// How many calls share a connection: the hub closes one after a thousand.
+const CALLS_OF_CONNECTION: u32 = 1000;
 /// How long a server may take for one step before the run fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -234,9 +236,16 @@ impl Generator {
             target.api_key,
             body.len()
         );
-        let mut stream = std::net::TcpStream::connect(target.address)?;
-        stream.set_nodelay(true)?;
-        for _ in 0..calls {
+        let connect = || {
+            let stream = std::net::TcpStream::connect(target.address)?;
+            stream.set_nodelay(true)?;
+            Ok::<_, io::Error>(stream)
+        };
+        let mut stream = connect()?;
+        for call in 0..calls {
+            if call % CALLS_OF_CONNECTION == CALLS_OF_CONNECTION - 1 {
+                stream = connect()?;
+            }
             let begin = now_ns();
             stream.write_all(request.as_bytes())?;
             let mut filled = 0;

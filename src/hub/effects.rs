@@ -66,9 +66,10 @@ impl Hub {
                 break;
             }
         }
-        let counts = (self.metrics.deliveries.clone(), self.metrics.conflated.clone());
-        flush(deliveries, &counts);
+        let (delivered, replaced) = (&self.metrics.deliveries, &self.metrics.conflated);
+        flush(deliveries, delivered, replaced);
         if after.is_some() {
+            let counts = (delivered.clone(), replaced.clone());
             tokio::spawn(push_to_rest(watched, after, status.version, frame, counts));
         }
     }
@@ -86,12 +87,12 @@ async fn push_to_rest(
         yield_now().await;
         let mut deliveries = Deliveries::default();
         after = watched.push(after, version, &frame, &mut deliveries);
-        flush(deliveries, &counts);
+        flush(deliveries, &counts.0, &counts.1);
     }
 }
 
 /// Counts deliveries, and schedules the flush of the mailboxes that need one.
-fn flush(deliveries: Deliveries, (delivered, replaced): &(Counter, Counter)) {
+fn flush(deliveries: Deliveries, delivered: &Counter, replaced: &Counter) {
     let Deliveries { sent, conflated, unflushed } = deliveries;
     delivered.inc_by(sent);
     replaced.inc_by(conflated);

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::{Hub, Mailbox};
+use crate::throttle::Throttle;
 use crate::wire::Close;
 
 impl Hub {
@@ -19,6 +20,7 @@ impl Hub {
 
     /// Closes the connections that hold the most whenever all together hold too much; runs for ever.
     pub async fn cut_greediest(&self) {
+        let mut warnings = Throttle::default();
         loop {
             self.budget.exceeded().await;
             let enough = self.budget.limit() / 4 * 3;
@@ -38,18 +40,20 @@ impl Hub {
                 mailbox.cut_off(Close::SlowConsumer);
                 cut += 1;
             }
-            if cut > 0 {
-                self.metrics.greedy_cut.inc_by(cut);
+            if cut == 0 {
+                continue;
+            }
+            self.metrics.greedy_cut.inc_by(cut);
+            if let Some(suppressed) = warnings.admit(self.clock.now()) {
                 let (held, limit) = (self.budget.held(), self.budget.limit());
                 tracing::warn!(
                     connections = cut,
                     held,
                     limit,
+                    suppressed,
                     "connections held too much memory: closed those that held the most"
                 );
             }
-            // What was just freed is counted by now; a crowd must not keep this task busy.
-            tokio::task::yield_now().await;
         }
     }
 }

@@ -67,7 +67,7 @@ impl Places {
     ///
     /// # Errors
     ///
-    /// If there is no place at all.
+    /// If all places are taken, the spare ones included.
     pub(crate) fn take(
         self: &Arc<Self>,
         address: IpAddr,
@@ -93,10 +93,13 @@ impl Places {
         if address.is_loopback() {
             return Some(Place { _permit: None, counted: None, crowd: None });
         }
-        if self.open_of(key) >= limit.min(self.half) {
+        let mut counts = self.counts.lock();
+        let open = counts.get(&key).map_or(0, |count| count.open);
+        if open >= limit.min(self.half) {
             return None;
         }
-        self.counts.lock().entry(key).or_default().open += 1;
+        counts.entry(key).or_default().open = open + 1;
+        drop(counts);
         Some(Place { _permit: None, counted: Some((Arc::clone(self), key, false)), crowd: None })
     }
 

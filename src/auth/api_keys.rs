@@ -80,7 +80,7 @@ impl KeyMark {
 /// What follows `sha256:` in a setting; `None` for a plain key.
 fn hash_in(text: &str) -> Option<&str> {
     let (prefix, hex) = text.split_at_checked(HASH_PREFIX.len())?;
-    // In capitals, too: nobody means it as a key, and such a key would be known to who reads the file.
+    // Capitals count, too: a text that looks like a hash is meant as one, and is never taken as a plain key.
     prefix.eq_ignore_ascii_case(HASH_PREFIX).then_some(hex)
 }
 

@@ -32,10 +32,10 @@ const CORKED_BYTES_MAX: usize = 16 * 1024;
 ///                   └──── actor ◀── the rest, if it is full
 /// ```
 ///
-/// A reply is written to the socket at once (with TLS, by the actor). Statuses are queued until all ready tasks have run, so
-/// that statuses of one moment go out in one write. If the socket is full, the connection's actor
-/// flushes the queue later; until then the queue keeps only the latest status of each watched user
-/// (V4). A status is never older than one that the connection has seen (V3).
+/// A reply is written to the socket at once (with TLS, by the actor). Statuses are queued until all ready
+/// tasks have run, so that statuses of one moment go out in one write. If the socket is full, the
+/// connection's actor flushes the queue later; until then the queue keeps only the latest status of each
+/// watched user (V4). A status is never older than one that the connection has seen (V3).
 pub struct Mailbox {
     id: ConnectionId,
     heard: AtomicU64,
@@ -189,7 +189,7 @@ impl Mailbox {
         self.actor.wake();
     }
 
-    /// Ends the connection, and drops what it has not read.
+    /// Ends the connection, and drops the frames that were not sent yet.
     pub(super) fn cut_off(&self, close: Close) {
         let mut inner = self.inner.lock();
         if inner.closed_with.is_none() {

@@ -108,7 +108,7 @@ impl Outgoing {
     ///
     /// # Errors
     ///
-    /// If there is no answer.
+    /// If the server cannot be reached, or does not answer in time.
     pub async fn get(&self, url: &Url) -> Result<Answer, Fault> {
         self.send(Method::GET, url, &[], Bytes::new()).await
     }
@@ -117,7 +117,7 @@ impl Outgoing {
     ///
     /// # Errors
     ///
-    /// If there is no answer.
+    /// If the server cannot be reached, or does not answer in time.
     pub async fn post(
         &self,
         url: &Url,

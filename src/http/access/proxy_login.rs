@@ -83,14 +83,14 @@ impl ProxyLogin {
             }
         }
         if admins.is_empty() && viewers.is_empty() {
-            let message = "nobody could log in: list values of auth.proxy_role_header in \
+            let message = "no user could log in: list values of auth.proxy_role_header in \
                            auth.proxy_admins or auth.proxy_viewers";
             return Err((user_key, message.to_owned()));
         }
         Ok(Some(Self { user, role, admins: admins.to_vec(), viewers: viewers.to_vec() }))
     }
 
-    /// The user whom the headers of a trusted proxy name; `None` if they name nobody.
+    /// The user whom the headers of a trusted proxy name; `None` if these headers are absent.
     ///
     /// A header that is there twice is refused: a proxy that adds its line to the client's would let the
     /// client choose a name.

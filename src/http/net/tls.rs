@@ -140,7 +140,7 @@ impl Certificate {
     }
 
     /// Reloads the files if they differ from the loaded ones, and have not changed since they were
-    /// last `seen`: whoever writes the two files then has finished. Returns what it saw.
+    /// last `seen`: the program that writes both has then finished. Returns what it saw.
     fn poll(&self, seen: Stamps) -> Stamps {
         let now = self.stamps();
         if now == seen && now != self.files.lock().loaded {

@@ -184,7 +184,7 @@ fn next_frame(bytes: &[u8]) -> Option<Frame<'_>> {
 struct Parser {
     said: Vec<Said>,
     malformed: usize,
-    /// Whether the message that began in an earlier frame is text, and what it has so far.
+    /// The message that began in an earlier frame: whether it is text, and its bytes up to now.
     begun: Option<(bool, Vec<u8>)>,
 }
 
@@ -234,7 +234,7 @@ impl Parser {
             return Err(Some(vec![1009]));
         }
         if is_text {
-            // What is no UTF-8 may show only in a later frame.
+            // Invalid UTF-8 may become visible only in a later frame.
             if let Err(error) = from_utf8(&message)
                 && (is_last || error.error_len().is_some())
             {

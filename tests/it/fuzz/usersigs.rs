@@ -31,7 +31,7 @@ fn usersigs() {
     });
 }
 
-/// Signs claims. What is no JSON object stays as it is.
+/// Signs claims. A text that is not a JSON object is returned unchanged.
 fn signed(claims: &str) -> String {
     let Ok(Value::Object(mut fields)) = serde_json::from_str(claims) else {
         return packed(claims.as_bytes());

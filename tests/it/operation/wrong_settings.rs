@@ -205,7 +205,7 @@ fn a_proxys_login_needs_headers_lists_and_an_address_of_its_own() {
     let rows = [
         (whole.clone(), "admin_listen = \"127.0.0.1:1\"\n", "set server.trusted_proxies"),
         (whole, "trusted_proxies = [\"10.0.0.5\"]\n", "set server.admin_listen"),
-        (headers.to_owned(), server, "nobody could log in"),
+        (headers.to_owned(), server, "no user could log in"),
         ("proxy_viewers = [\"ops\"]\n".to_owned(), server, "auth.proxy_viewers counts only with"),
         ("proxy_user_header = \"X-User\"\nproxy_admins = [\"a\"]\n".to_owned(), server, "is empty"),
         (headers.replace("X-User", "X User"), server, "expected the name of a header"),

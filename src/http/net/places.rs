@@ -73,18 +73,10 @@ impl Places {
         address: IpAddr,
         limit: Option<u32>,
     ) -> Result<Place, Crowd> {
-        let key = limit_key(address);
-        let may_open = limit.is_none_or(|limit| self.open_of(key) < limit.min(self.half));
-        let crowd = match Arc::clone(&self.open).try_acquire_owned() {
-            Ok(permit) if may_open => return Ok(self.place(permit, limit.map(|_| key), None)),
-            Ok(_) => Crowd::Address,
-            Err(_) => Crowd::All,
-        };
-        if limit.is_some() && self.spare_of(key) >= SPARE_OF_ADDRESS {
-            return Err(crowd);
-        }
-        let permit = Arc::clone(&self.spare).try_acquire_owned().map_err(|_| crowd)?;
-        Ok(self.place(permit, limit.map(|_| key), Some(crowd)))
+        let key = limit.map(|_| limit_key(address));
+        let most = limit.map_or(u32::MAX, |limit| limit.min(self.half));
+        self.place(key, most, None)
+            .or_else(|crowd| self.place(key, SPARE_OF_ADDRESS, Some(crowd)).map_err(|_| crowd))
     }
 
     /// Counts a client that came through a trusted proxy; `None` if its address has too many.
@@ -103,27 +95,27 @@ impl Places {
         Some(Place { _permit: None, counted: Some((Arc::clone(self), key, false)), crowd: None })
     }
 
+    /// Takes a place, a spare one if there is a crowd. `most` is the number of such places that a counted
+    /// address may have.
     fn place(
         self: &Arc<Self>,
-        permit: OwnedSemaphorePermit,
         key: Option<IpAddr>,
+        most: u32,
         crowd: Option<Crowd>,
-    ) -> Place {
+    ) -> Result<Place, Crowd> {
+        let is_spare = crowd.is_some();
+        let mut counts = self.counts.lock();
+        let taken = key.map_or(0, |key| counts.get(&key).map_or(0, |count| count.of(is_spare)));
+        if key.is_some() && taken >= most {
+            return Err(Crowd::Address);
+        }
+        let places = Arc::clone(if is_spare { &self.spare } else { &self.open });
+        let permit = places.try_acquire_owned().map_err(|_| Crowd::All)?;
         let counted = key.map(|key| {
-            let mut counts = self.counts.lock();
-            let count = counts.entry(key).or_default();
-            *count.number(crowd.is_some()) += 1;
-            (Arc::clone(self), key, crowd.is_some())
+            *counts.entry(key).or_default().number(is_spare) += 1;
+            (Arc::clone(self), key, is_spare)
         });
-        Place { _permit: Some(permit), counted, crowd }
-    }
-
-    fn open_of(&self, key: IpAddr) -> u32 {
-        self.counts.lock().get(&key).map_or(0, |count| count.open)
-    }
-
-    fn spare_of(&self, key: IpAddr) -> u32 {
-        self.counts.lock().get(&key).map_or(0, |count| count.spare)
+        Ok(Place { _permit: Some(permit), counted, crowd })
     }
 
     /// Warns that sockets are refused, once a minute for each address, and once for all together.
@@ -161,6 +153,10 @@ impl Crowd {
 }
 
 impl Count {
+    const fn of(&self, is_spare: bool) -> u32 {
+        if is_spare { self.spare } else { self.open }
+    }
+
     const fn number(&mut self, is_spare: bool) -> &mut u32 {
         if is_spare { &mut self.spare } else { &mut self.open }
     }

@@ -213,6 +213,12 @@ fn wall() -> Timestamp {
     timestamp(SystemTime::now())
 }
 
+/// The monotonic time, for pauses that no rule depends on.
+#[expect(clippy::disallowed_methods, reason = "this is the one module that reads time")]
+pub fn monotonic() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
 /// Converts a time of the system to a timestamp.
 pub fn timestamp(time: SystemTime) -> Timestamp {
     let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -20,7 +20,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("wire", &["presence"]),
     ("outgoing", &["causes"]),
     ("auth", &["presence", "clock", "causes", "heavy", "outgoing"]),
-    ("store", &["presence", "panics"]),
+    ("store", &["presence", "clock", "panics"]),
     ("bus", &["presence", "wire"]),
     ("hub", &["presence", "clock", "panics", "throttle", "wire", "store", "bus"]),
     ("session", &["presence", "clock", "duration", "throttle", "wire", "auth", "hub"]),

@@ -64,17 +64,20 @@ impl<T: Send + 'static> Giver<T> {
 }
 
 impl<T> Taker<T> {
-    /// Waits for jobs, and takes up to this many; `None` once every giver is gone.
-    pub(super) fn take(&self, most: usize) -> Option<Vec<T>> {
+    /// Waits for jobs; false once every giver is gone.
+    pub(super) fn wait(&self) -> bool {
         let mut state = self.0.state.lock();
-        while state.jobs.is_empty() {
-            if state.is_over {
-                return None;
-            }
+        while state.jobs.is_empty() && !state.is_over {
             self.0.given.wait(&mut state);
         }
+        !state.jobs.is_empty()
+    }
+
+    /// Takes up to this many jobs.
+    pub(super) fn take(&self, most: usize) -> Vec<T> {
+        let mut state = self.0.state.lock();
         let some = state.jobs.len().min(most);
-        Some(state.jobs.drain(..some).collect())
+        state.jobs.drain(..some).collect()
     }
 }
 

@@ -41,7 +41,8 @@ impl Readers {
         let (loads, wanted) = queue();
         let connection = connection::to_read(&database)?;
         let work = move || {
-            while let Some(loads) = wanted.take(LOADS_MAX) {
+            while wanted.wait() {
+                let loads = wanted.take(LOADS_MAX);
                 if let Err(panic) = caught_now(|| look_up(&connection, loads, &view)) {
                     tracing::error!(%panic, "store-reader panicked: the lookups under way failed");
                 }

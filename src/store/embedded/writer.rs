@@ -16,13 +16,14 @@ use super::queue::Taker;
 use super::tail::Tail;
 use super::transaction::Transaction;
 use super::view::View;
+use crate::clock::monotonic;
 use crate::presence::{Due, UserId};
 use crate::store::{Cursor, Retention, StoreError};
 
 /// How many jobs share a transaction at most.
 const JOBS_MAX: usize = 512;
-/// The pause after each transaction. A transaction has a fixed cost, which the jobs that come meanwhile
-/// share; a job that comes after a quiet time is written at once.
+/// The shortest time between two transactions. A transaction has a fixed cost, which the jobs that come
+/// meanwhile share; a job that comes after a quiet time is written at once.
 const PAUSE: Duration = Duration::from_micros(1500);
 
 /// The thread that writes.
@@ -44,9 +45,12 @@ pub(super) struct Writer {
 impl Writer {
     /// Writes until every caller is gone.
     pub(super) fn run(mut self) {
-        while let Some(jobs) = self.jobs.take(JOBS_MAX) {
+        let mut next = monotonic();
+        while self.jobs.wait() {
+            thread::sleep(next.saturating_duration_since(monotonic()));
+            let jobs = self.jobs.take(JOBS_MAX);
             self.write(jobs);
-            thread::sleep(PAUSE);
+            next = monotonic() + PAUSE;
         }
     }
 

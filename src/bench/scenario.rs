@@ -22,6 +22,8 @@ const IDLE_CPU: f64 = 0.04;
 /// Twice the hub's checkpoint interval (10 s), so that at every measurement the pending commits are in
 /// the database and freed memory is returned.
 const CHURN_REST: Duration = Duration::from_secs(20);
+/// The hub returns freed memory after a second.
+const IDLE_REST: Duration = Duration::from_secs(3);
 /// The maximum number of logins in flight.
 const IN_FLIGHT: u32 = 200;
 /// The number of users that every watcher of fanout watches.
@@ -160,11 +162,11 @@ impl Run<'_> {
     }
 
     fn idle(&mut self) -> io::Result<()> {
-        self.wait_until_idle()?;
+        self.rest(IDLE_REST)?;
         let empty = machine::resident_kib(self.server.id());
         self.figure("RSS empty", "MiB", empty / 1024.0);
         self.open(0, self.sessions, "a", Watch::Next { count: 1, total: self.sessions })?;
-        self.wait_until_idle()?;
+        self.rest(IDLE_REST)?;
         let grown = machine::resident_kib(self.server.id()) - empty;
         self.figure("RSS a session", "KiB", grown / f64::from(self.sessions));
         Ok(())
@@ -286,7 +288,7 @@ impl Run<'_> {
                 self.all(&Order::Leave)?;
                 logins += f64::from(self.sessions);
             }
-            self.all(&Order::Idle { millis: rest.as_millis().try_into().unwrap_or_default() })?;
+            self.rest(rest)?;
             *look = machine::resident_kib(self.server.id()) / 1024.0;
         }
         let [early, .., late] = looks;
@@ -370,6 +372,12 @@ impl Run<'_> {
     }
 
     // Costs.
+
+    /// Only answers pings.
+    fn rest(&mut self, time: Duration) -> io::Result<()> {
+        let millis = time.as_millis().try_into().unwrap_or_default();
+        self.all(&Order::Idle { millis }).map(drop)
+    }
 
     /// Waits until the server is idle, so that no measurement includes earlier work. A server that never
     /// becomes idle is measured anyway.

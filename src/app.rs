@@ -286,7 +286,7 @@ impl Stores {
             StoreKind::Memory => {
                 let store = || MemoryStore::new(retention, present.wall);
                 let directory = &config.store.path;
-                Ok(Self::of(store().with_floor(directory).unwrap_or_else(|error| {
+                Ok(Self::of(store().with_saved_time(directory).unwrap_or_else(|error| {
                     let directory = directory.display();
                     tracing::warn!(
                         %directory,

@@ -8,7 +8,7 @@ use std::thread::available_parallelism;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::spawn_blocking;
 
-/// A limit on heavy computations under way: half of the processors, so that a flood of them leaves the
+/// A limit on heavy computations of one kind: half of the processors, so that a flood of them leaves the
 /// other half to everybody else. Those that wait have their turn in order.
 #[derive(Debug, Clone)]
 pub struct Heavy(Arc<Semaphore>);

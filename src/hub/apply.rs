@@ -54,7 +54,7 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// If the store fails; then there were no effects.
+    /// If the store fails. Then there were no effects, but the commit may have been written.
     pub async fn apply(&self, user: &UserId, kind: EventKind) -> Result<Applied, Unavailable> {
         self.apply_then(user, kind, |_| ()).await
     }

@@ -13,8 +13,8 @@ use crate::bus::Message;
 use crate::presence::{Effects, End, EndReason, Kicker, Status, Timestamp, UserId};
 use crate::wire::{Close, KickNotice, KickReason, KickedBy, Push, UserStatus, text_frame};
 
-/// How many times the watchers of a user are locked, one after another, before the rest of them is left to
-/// a task: some milliseconds.
+/// How many batches of a user's watchers are served at once, which takes some milliseconds; a task serves
+/// the rest.
 const PUSHED_AT_ONCE: usize = 96;
 
 impl Hub {

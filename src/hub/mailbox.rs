@@ -57,7 +57,7 @@ struct Inner {
     flushed: u64,
     /// The bytes of a message that has not arrived completely.
     unfinished: usize,
-    /// These, and the bytes that wait for a full socket.
+    /// These, and the bytes that are queued while the socket is full, as a share of the hub's budget.
     held: Share,
     /// The subscriptions. Each user's [`WatchedUser`] keeps the place of its own.
     watching: Slab<Subscription>,

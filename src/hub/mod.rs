@@ -69,7 +69,8 @@ pub struct Hub {
     budget: Arc<Budget>,
     metrics: Metrics,
     next_connection: AtomicU64,
-    /// Set once the hub drains: the maximum time for it. Never reset.
+    /// Set once the hub drains, and never reset: the time over which the clients reconnect, which is also its
+    /// longest wait.
     draining: ArcSwapOption<Duration>,
     /// Whether logins are refused because memory is short.
     is_full: AtomicBool,

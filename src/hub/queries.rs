@@ -82,7 +82,7 @@ impl Hub {
         Ok(self.store.totals().await?)
     }
 
-    /// Checks that the store can commit.
+    /// Checks that the store can read and commit.
     ///
     /// # Errors
     ///

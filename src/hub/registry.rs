@@ -157,8 +157,8 @@ impl WatchedUser {
     }
 
     /// Puts a status in the mailboxes of the watchers after `after`, [`PUSHED_PER_LOCK`] at most, so that
-    /// those who subscribe meanwhile do not wait for long. Returns the last of them, unless it was the last
-    /// of all.
+    /// those who subscribe meanwhile do not wait for long. Returns where to go on, or
+    /// `None` after the last one.
     pub(super) fn push(
         &self,
         after: Option<u64>,

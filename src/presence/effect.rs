@@ -144,7 +144,7 @@ pub struct Transition {
     pub from: State,
     /// The user's state after.
     pub to: State,
-    /// The terminal concerned; `None` for a change by the back end.
+    /// The changed terminal; `None` if the back end set the custom status, and for [`Cause::Recovered`].
     pub terminal: Option<TerminalChange>,
     /// The whole status after it.
     pub status: Status,

@@ -13,7 +13,7 @@ const VIOLATIONS_MAX: usize = 10;
 const VIOLATIONS_WITHIN: Duration = Duration::from_secs(60);
 /// How long a connection may exceed its rate before it is closed (`rate_limited`).
 const EXCESS_MAX: Duration = Duration::from_secs(10);
-/// A longer time between two refused messages is a pause, which makes up for as much excess.
+/// A longer time between two refused messages is a pause, which is subtracted from the excess.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Counts the messages of a connection.

@@ -16,7 +16,7 @@ use crate::presence::{
 };
 use crate::wire::{ErrorBody, ErrorCode, Reply, ReplyBody, Request, UserStatus, text_frame};
 
-/// After a message that names more users, other tasks run first.
+/// After a request that names more users than this, the actor lets other tasks run.
 const NAMED_MANY: usize = 20;
 
 /// An empty answer.

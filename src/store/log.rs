@@ -204,7 +204,7 @@ pub struct Event<'a> {
     version: u64,
     /// The user's state before and after.
     state: Change,
-    /// The changed device; null for a change by the server API.
+    /// The changed device; null if the back end set the custom status, and for `recovered`.
     terminal: Option<Cow<'a, TerminalChange>>,
     /// The user's status after the change.
     status: EventStatus<'a>,

@@ -12,8 +12,8 @@ use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::floor::TimeFloor;
 use super::rules::{self, Fate, Oldest};
+use super::saved_time::SavedTime;
 use super::{
     Among, Backlog, Commit, Cursor, Dead, DeadSelection, HeldUser, HistoryPart, Listed, LogEntry,
     Outbox, Progress, Retention, Revision, Save, Store, StoreError, Stored, Totals,
@@ -25,7 +25,7 @@ pub const LOG_ENTRIES_MAX: usize = 100_000;
 
 /// How far ahead of the present the saved time is. It is written every second, and the versions of that
 /// second must not be greater.
-const FLOOR_AHEAD: Duration = Duration::from_secs(2);
+const SAVED_AHEAD: Duration = Duration::from_secs(2);
 
 /// Keeps everything in memory, and loses it at exit.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub struct MemoryStore {
     /// The saved time of the run before, if any.
     latest: Timestamp,
     /// The file in which this run saves its time.
-    floor: Option<TimeFloor>,
+    saved_time: Option<SavedTime>,
 }
 
 #[derive(Debug, Default)]
@@ -74,8 +74,8 @@ impl MemoryStore {
         let begin = Cursor::of_new_run(Cursor::default(), wall);
         let state = Contents { log_before: begin, ..Contents::default() };
         let head = watch::Sender::new(begin);
-        let (latest, floor) = (Timestamp::default(), None);
-        Self { state: Mutex::new(state), head, retention, latest, floor }
+        let (latest, saved_time) = (Timestamp::default(), None);
+        Self { state: Mutex::new(state), head, retention, latest, saved_time }
     }
 
     /// Saves the time in a directory, and nothing else. So the next run's versions are greater even if
@@ -84,9 +84,9 @@ impl MemoryStore {
     /// # Errors
     ///
     /// If the file cannot be opened or created.
-    pub fn with_floor(self, directory: &Path) -> io::Result<Self> {
-        let (floor, latest) = TimeFloor::open(directory)?;
-        Ok(Self { floor: Some(floor), latest, ..self })
+    pub fn with_saved_time(self, directory: &Path) -> io::Result<Self> {
+        let (saved_time, latest) = SavedTime::open(directory)?;
+        Ok(Self { saved_time: Some(saved_time), latest, ..self })
     }
 
     fn swap(&self, user: &UserId, expected: Revision, commit: Commit) -> Result<(), StoreError> {
@@ -327,9 +327,9 @@ impl Store for MemoryStore {
         _: NodeId,
         sign: SignOfLife,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
-        if let Some(floor) = &self.floor {
+        if let Some(saved_time) = &self.saved_time {
             // An error matters only if the wall clock is set back before the next run.
-            floor.write(sign.now + FLOOR_AHEAD).ok();
+            saved_time.write(sign.now + SAVED_AHEAD).ok();
         }
         ready(Ok(())).boxed()
     }

@@ -6,11 +6,11 @@
 //! `tests/it/store_contract.rs`.
 
 mod embedded;
-mod floor;
 mod log;
 mod memory;
 mod outbox;
 mod rules;
+mod saved_time;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,8 +83,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>>;
 
-    /// Checks that the store can commit. After a failed commit this fails until a write succeeds, for
-    /// example a sign of life.
+    /// Checks that the store can read and commit. After a failed read or commit this fails until a sign of
+    /// life has proved that it works again, and for good if the store has stopped.
     ///
     /// # Errors
     ///
@@ -111,6 +111,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// [`StoreError::CursorExpired`] if entries after the cursor were trimmed, or if this log never
     /// issued the cursor: it is from another log, or was lost to a power cut or a restored backup.
+    /// [`StoreError::Unavailable`].
     fn log(
         &self,
         after: Option<Cursor>,

@@ -14,7 +14,7 @@ use crate::throttle::LineLimits;
 
 /// The log target, for filters.
 pub(super) const TARGET: &str = "audit";
-/// Entries kept about callers with a known key.
+/// Entries kept about known callers: keys, users of a proxy, and administrators of `/v4`.
 const ENTRIES_MAX: usize = 1000;
 /// Entries kept about wrong keys. Separate, so that strangers cannot evict the operators' entries.
 const STRANGERS_MAX: usize = 200;

@@ -38,7 +38,7 @@ pub(super) struct LoginCookie {
 }
 
 impl Caller {
-    /// When the login ends; `None` for a caller without one.
+    /// When the cookie expires; `None` for a caller without one.
     pub(crate) const fn expires(&self) -> Option<Timestamp> {
         match &self.means {
             Means::Cookie(login) => Some(login.expires),

@@ -22,8 +22,8 @@ impl AppState {
         self.charge_price(caller, REQUEST)
     }
 
-    /// Charges a caller who was charged for the request for the entries that it is going to read, before it
-    /// reads them. A request that is refused here costs nothing.
+    /// Charges for the entries that a call is about to read, in addition to the request. A request that is
+    /// refused here costs nothing.
     pub(crate) fn charge(&self, caller: &Caller, entries: Entries) -> Result<(), Problem> {
         let charged = self.charge_price(caller, entries.price());
         // Otherwise a caller that only tries again would never save up for a large call.

@@ -13,7 +13,7 @@ use crate::throttle::{KeyedThrottle, LineLimits};
 
 /// How many sockets get a short answer while the others are taken: `/health`, the dashboard, a refusal.
 pub(crate) const SPARE: usize = 16;
-/// How many of the spare places one address gets. Loopback has no limit.
+/// How many of the spare places one address gets. Loopback and trusted proxies have no limit.
 const SPARE_OF_ADDRESS: u32 = 4;
 
 /// The places of one listening address. They are counted when a socket is accepted, before TLS.
@@ -67,7 +67,7 @@ impl Places {
     ///
     /// # Errors
     ///
-    /// If all places are taken, the spare ones included.
+    /// If neither a place nor a spare one is left, in all or for this address.
     pub(crate) fn take(
         self: &Arc<Self>,
         address: IpAddr,

@@ -74,7 +74,7 @@ impl Certificate {
     ///
     /// If a file cannot be read, or the key does not match the certificate.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsFault> {
-        // Before the files are read: a change meanwhile is then seen later.
+        // Taken before the files are read, so that a change made meanwhile is noticed later.
         let files = Files { loaded: stamps(certificate, key), warned: None };
         let current = ArcSwap::from_pointee(load(certificate, key)?);
         let (certificate, key) = (certificate.to_owned(), key.to_owned());

@@ -11,7 +11,7 @@ use crate::store::Stored;
 
 /// About how many bytes the records in memory may take.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// What an entry takes besides its record: about as much as the record's JSON has, and this.
+/// The size of an entry is estimated as the length of its record's JSON, and this.
 const ENTRY_BYTES: u32 = 640;
 /// How many stripes there are: a commit to one user voids the reads under way in its stripe.
 const STRIPES: usize = 256;
@@ -50,15 +50,16 @@ impl Cache {
         self.entries.get(user).map(|kept| kept.stored)
     }
 
-    /// Call this before a record is read from the database.
-    pub(super) fn mark(&self, user: &UserId) -> CommitsSeen {
+    /// How many commits the user's stripe has seen. To be taken before a record is read from the database, so
+    /// that [`fill`](Self::fill) notices a commit that overtook the read.
+    pub(super) fn commits_seen(&self, user: &UserId) -> CommitsSeen {
         CommitsSeen(*self.stripe(user).lock())
     }
 
     /// Caches what was read, unless a commit may have overtaken the read.
-    pub(super) fn fill(&self, user: &UserId, read: &Stored, bytes: usize, mark: CommitsSeen) {
+    pub(super) fn fill(&self, user: &UserId, read: &Stored, bytes: usize, seen: CommitsSeen) {
         let commits = self.stripe(user).lock();
-        if *commits == mark.0 {
+        if *commits == seen.0 {
             self.keep(user, read.clone(), bytes);
         }
     }

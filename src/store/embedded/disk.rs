@@ -26,7 +26,8 @@ use crate::store::StoreError;
 const WAL_PAGES_MAX: i64 = 16 * 1024;
 /// How many signs of life there may be between two checkpoints while there are no commits.
 const IDLE_SIGNS: u32 = 30;
-/// The sync interval where each commit is synced before its answer: only signs of life and trims are left.
+/// The sync interval if each commit is synced before its answer: for what the webhook saves, and for nodes
+/// that are removed.
 const PAUSE_SYNCED: Duration = Duration::from_millis(50);
 /// How much room is kept for the next commits, so that a full disk shows before one of them fails.
 const ROOM_BYTES: u64 = 128 * 1024;
@@ -214,7 +215,7 @@ impl StoreDisk {
     pub(super) fn keep_room(&self) -> Result<(), StoreError> {
         let room = fs::metadata(&self.wal_path).and_then(|found| {
             match fallocate(&self.wal, FallocateFlags::KEEP_SIZE, found.len(), ROOM_BYTES) {
-                // Then only a write shows it.
+                // A file system that cannot reserve space shows only in a write that the disk is full.
                 Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
                 Err(error) => Err(error.into()),
             }
@@ -262,7 +263,8 @@ impl StoreDisk {
     pub(super) fn checkpoint(&self) {
         let is_due =
             self.has_commits.swap(false, AcqRel) || self.signs.fetch_add(1, Relaxed) >= IDLE_SIGNS;
-        // A log that is not whole would make the database neither old nor new.
+        // Once the store has stopped, the end of the write-ahead log may be missing: a checkpoint would copy
+        // a part of a transaction into the database.
         if !is_due || self.stopped().is_some() {
             return;
         }

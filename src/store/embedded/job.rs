@@ -100,7 +100,7 @@ impl Job for WriteCommit {
     }
 }
 
-/// Notes that a hub lives; after a failed write, proves that writes work again.
+/// Writes a node's sign of life; after a failed write, proves that writes work again.
 pub(super) struct WriteSign {
     pub(super) node: String,
     pub(super) sign: presence::SignOfLife,
@@ -119,7 +119,7 @@ impl Job for WriteSign {
     }
 }
 
-/// Forgets a hub.
+/// Removes a dead node.
 pub(super) struct Retire(pub(super) String);
 
 impl Job for Retire {

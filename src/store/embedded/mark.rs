@@ -51,7 +51,7 @@ impl Marker {
 }
 
 impl Mark {
-    /// Always as long for the same boot.
+    /// Has the same length throughout a boot, so that it is overwritten in place.
     fn text(&self) -> String {
         let Self { boot, commits } = self;
         let text = format!("{boot} {commits:020}");

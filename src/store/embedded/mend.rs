@@ -15,8 +15,8 @@ pub(super) fn mend(connection: &mut Connection, tail: &mut Tail, damage: &Damage
     set_nameless_aside(connection, tail, damage)
 }
 
-/// Makes users due at once whose due times are damaged: those are made of the record, which is whole,
-/// as soon as it is loaded. A text counts as greater than any number here.
+/// Sets damaged due times to 0: the user is then due at once, and the next commit computes them from the
+/// record. A text counts as greater than any number here.
 fn mend_due(connection: &Connection) -> Result<()> {
     let mend = |column| {
         let is_damaged = format!("{column} > {}", i64::MAX);

@@ -51,7 +51,8 @@ use super::{
 };
 use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
 
-/// How many pieces of the log one call lets go, and how long other jobs have the writer in between.
+/// How many transactions one trim of the log has at most, and how long other jobs have the writer between
+/// two of them.
 const TRIMS_MAX: usize = 100;
 /// See [`TRIMS_MAX`].
 const TRIM_PAUSE: Duration = Duration::from_millis(5);
@@ -103,10 +104,10 @@ impl EmbeddedStore {
         if let Some(stored) = cache.get(user) {
             return Ok(UserRow::Whole(stored, 0));
         }
-        let mark = cache.mark(user);
+        let seen = cache.commits_seen(user);
         let found = self.parts.readers.load(user).await?;
         if let UserRow::Whole(stored, bytes) = &found {
-            cache.fill(user, stored, *bytes, mark);
+            cache.fill(user, stored, *bytes, seen);
         }
         Ok(found)
     }

@@ -1,4 +1,4 @@
-//! What hubs and the webhook noted for the next run.
+//! What nodes and the webhook left for the next run.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::store::{Cursor, Damaged, Dead, HeldUser, LogEntry, Progress};
 /// The columns that [`dead_at`] reads.
 pub(super) const DEAD: &str = "cursor, user, event, at, attempts, last_error, crc";
 
-/// Every hub's last sign of life. A damaged sign counts as one of now, so that no session ends early.
+/// Every node's last sign of life. A damaged sign counts as one of now, so that no session ends early.
 pub(super) fn signs(
     connection: &Connection,
     present: &SignOfLife,
@@ -45,7 +45,7 @@ pub(super) fn signs(
     Ok(signs)
 }
 
-/// The hubs that records name.
+/// The nodes that records name.
 fn nodes_in_records(connection: &Connection) -> Result<HashSet<NodeId>> {
     let mut nodes = HashSet::new();
     each_record(connection, |found| {
@@ -95,7 +95,7 @@ pub(super) fn progress(
     Ok(Some(Progress { position, held, ..Progress::default() }))
 }
 
-/// How far the webhook is, and how many events each user who is held is behind.
+/// The webhook's position, and how many events of each user it holds.
 pub(super) fn progress_and_behind(
     connection: &Connection,
     latest: Timestamp,

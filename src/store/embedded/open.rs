@@ -34,7 +34,7 @@ pub(super) struct Opened {
     pub(super) disk: Arc<StoreDisk>,
     pub(super) jobs: Giver<Box<dyn Queued>>,
     pub(super) readers: Arc<Readers>,
-    /// The hubs that had signed before, with their last signs of life.
+    /// The nodes before this one, with their last signs of life.
     pub(super) lost: Vec<(NodeId, SignOfLife)>,
     /// The latest time that an earlier run left.
     pub(super) latest: Timestamp,

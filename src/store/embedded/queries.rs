@@ -1,7 +1,7 @@
 //! Questions about users and the log.
 //!
-//! No statement has a `LIMIT`: SQLite plans a statement anew each time its limit is bound, which takes
-//! longer than most answers. Rows come one by one, and a query stops when it has enough.
+//! No statement has a parameter as its `LIMIT`: SQLite plans a statement anew each time its limit is bound,
+//! which takes longer than most answers. Rows come one by one, and a query stops when it has enough.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,9 +9,8 @@ use tokio::task::yield_now;
 
 /// Makes a queue for one thread: waking a thread costs more than most jobs, so it takes many at once.
 ///
-/// There is no timer: a busy thread takes what has come meanwhile as soon as it is free, and a sleeping
-/// one is woken when the tasks that are ready now have had their turn. Its bound is the number of callers,
-/// because each waits for its job.
+/// A waiting thread is woken after all tasks that are ready now have run, so that it takes the jobs of one
+/// moment together. The queue's bound is the number of callers, because each waits for its job.
 pub(super) fn queue<T: Send + 'static>() -> (Giver<T>, Taker<T>) {
     let queue = Arc::new(Queue { state: Mutex::default(), given: Condvar::new() });
     (Giver(Arc::clone(&queue)), Taker(queue))

@@ -7,8 +7,8 @@ use super::tail::Tail;
 use crate::presence::Timestamp;
 use crate::store::Cursor;
 
-/// The cursors that this log gave out: each run has a stretch of its own, and between them are those
-/// that a run may have shown before a power cut, or an older copy of the files, undid it.
+/// The cursors that this log gave out: each run has a range of its own. Cursors between two ranges are not
+/// valid: a run may have given them out, and lost them to a power cut or a restored backup.
 #[derive(Debug)]
 pub(super) struct Runs {
     /// Where this run began.
@@ -30,7 +30,7 @@ impl Runs {
         if is_new {
             tail.log_before = tail.head;
         }
-        // The webhook may have noted what the end of the run before then lost.
+        // The webhook's position may be past the head, if a power cut undid the end of the log.
         tail.position = tail.position.map(|position| position.min(last));
         let begin = connection.transaction()?;
         tail.write(&begin)?;

@@ -18,7 +18,7 @@ pub(super) struct Tail {
     pub(super) bytes: u64,
     /// The cursor before the first entry that is kept.
     pub(super) log_before: Cursor,
-    /// How far the webhook is, where there is one.
+    /// The webhook's position in the log; `None` without a webhook.
     pub(super) position: Option<Cursor>,
 }
 

@@ -130,7 +130,8 @@ impl Transaction<'_> {
         Ok(changed > 0)
     }
 
-    /// Moves a damaged row to the table of such; returns whether it is still the one that is meant.
+    /// Moves a damaged row to the table `damaged`; returns false if the row is no longer at the expected
+    /// revision, or not damaged.
     fn set_aside(&self, draft: &EncodedCommit) -> Result<bool> {
         let user = draft.user.as_str();
         match queries::load(&self.sql, &draft.user)? {

@@ -60,7 +60,7 @@ impl Writer {
         let written = checked.and_then(|()| {
             self.try_to_write(&mut jobs).map_err(|error| {
                 let unavailable = StoreError::unavailable(&error);
-                // One job may fail for all the others, for example on a damaged page.
+                // Of several jobs, one with a damaged page may have failed all: each is tried alone first.
                 if jobs.len() == 1 && !is_damage(&error) {
                     self.disk.failed(Access::Writes, &unavailable);
                 }

@@ -106,7 +106,8 @@ async fn v2_versions_grow_after_the_clock_was_set_back_in_every_store() {
 #[tokio::test]
 async fn memory_store_saves_a_time_ahead_of_its_versions() {
     let directory = TempDir::new().expect("a directory");
-    let open = || MemoryStore::new(RETENTION, EPOCH).with_floor(directory.path()).expect("a store");
+    let open =
+        || MemoryStore::new(RETENTION, EPOCH).with_saved_time(directory.path()).expect("a store");
     open().save_sign_of_life(NodeId(1), present()).await.expect("a sign of life");
     assert!(open().latest() > present().now + SECOND);
 }

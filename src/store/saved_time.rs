@@ -11,9 +11,9 @@ const NAME: &str = "presence.time";
 
 /// The file with the latest time. The next run's clock does not begin before it.
 #[derive(Debug)]
-pub(super) struct TimeFloor(File);
+pub(super) struct SavedTime(File);
 
-impl TimeFloor {
+impl SavedTime {
     /// Opens or creates the file, and reads the time that the run before saved; 0 if there is none.
     pub(super) fn open(directory: &Path) -> io::Result<(Self, Timestamp)> {
         fs::create_dir_all(directory)?;

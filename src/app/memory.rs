@@ -32,6 +32,7 @@ pub(super) async fn watch(hub: Arc<Hub>) {
         if let Some(limit) = limits.iter().map(|memory| memory.limit).min() {
             hub.set_held_bytes_max(usize::try_from(limit / HELD_SHARE).unwrap_or(usize::MAX));
         }
+        hub.cut_visitors();
         tokio::time::sleep(EVERY).await;
     }
 }

@@ -189,14 +189,18 @@ impl Mailbox {
         self.actor.wake();
     }
 
-    /// Ends the connection, and drops the frames that were not sent yet.
-    pub(super) fn cut_off(&self, close: Close) {
+    /// Ends the connection, and drops what it holds: the frames that were not sent yet, and an unfinished
+    /// message. Returns whether it was still open.
+    pub(super) fn cut_off(&self, close: Close) -> bool {
         let mut inner = self.inner.lock();
-        if inner.closed_with.is_none() {
-            inner.queue.drop_queued();
+        if inner.closed_with.is_some() {
+            return false;
         }
+        inner.queue.drop_queued();
+        inner.unfinished = 0;
         drop(inner);
         self.end(close, None);
+        true
     }
 
     /// The bytes that the connection holds: unsent, or of an unfinished message.
@@ -207,7 +211,8 @@ impl Mailbox {
     /// Notes how many bytes of an unfinished message were read.
     pub fn set_unfinished(&self, bytes: usize) {
         let mut inner = self.inner.lock();
-        inner.unfinished = bytes;
+        // Once it is closed, nothing more is read for a message.
+        inner.unfinished = if inner.closed_with.is_some() { 0 } else { bytes };
         inner.recount();
     }
 

@@ -7,6 +7,9 @@ use super::{Hub, Mailbox};
 use crate::throttle::Throttle;
 use crate::wire::Close;
 
+/// More than most logins have.
+const VISITOR_BYTES: usize = 4 * 1024;
+
 impl Hub {
     /// Sets how many bytes all connections together may hold.
     pub fn set_held_bytes_max(&self, bytes: usize) {
@@ -23,27 +26,10 @@ impl Hub {
         let mut warnings = Throttle::default();
         loop {
             self.budget.exceeded().await;
-            let enough = self.budget.limit() / 4 * 3;
-            let mut holders: Vec<(usize, Arc<Mailbox>)> = self
-                .registry
-                .all()
-                .into_iter()
-                .map(|mailbox| (mailbox.held_bytes(), mailbox))
-                .filter(|(bytes, _)| *bytes > 0)
-                .collect();
-            holders.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
-            let mut cut = 0_u64;
-            for (_, mailbox) in holders {
-                if self.budget.held() <= enough {
-                    break;
-                }
-                mailbox.cut_off(Close::SlowConsumer);
-                cut += 1;
-            }
+            let cut = self.cut_holders(self.budget.limit() / 4 * 3, |_, bytes| bytes > 0);
             if cut == 0 {
                 continue;
             }
-            self.metrics.greedy_cut.inc_by(cut);
             if let Some(suppressed) = warnings.admit(self.clock.now()) {
                 let (held, limit) = (self.budget.held(), self.budget.limit());
                 tracing::warn!(
@@ -55,5 +41,34 @@ impl Hub {
                 );
             }
         }
+    }
+
+    /// Closes connections without a login that hold much, if half of what all may hold is in use: from there
+    /// on logins are refused. To be called each second.
+    pub fn cut_visitors(&self) {
+        if self.budget.is_half_used() {
+            let is_greedy_visitor =
+                |mailbox: &Mailbox, bytes| mailbox.user().is_none() && bytes > VISITOR_BYTES;
+            self.cut_holders(self.budget.limit() / 4, is_greedy_visitor);
+        }
+    }
+
+    /// Closes connections, those that hold the most first, until all together hold no more than `enough`.
+    fn cut_holders(&self, enough: usize, is_meant: impl Fn(&Mailbox, usize) -> bool) -> u64 {
+        let all = self.registry.all().into_iter();
+        let mut holders: Vec<(usize, Arc<Mailbox>)> = all
+            .map(|mailbox| (mailbox.held_bytes(), mailbox))
+            .filter(|(bytes, mailbox)| is_meant(mailbox, *bytes))
+            .collect();
+        holders.sort_unstable_by_key(|(bytes, _)| Reverse(*bytes));
+        let mut cut = 0;
+        for (_, mailbox) in holders {
+            if self.budget.held() <= enough {
+                break;
+            }
+            cut += u64::from(mailbox.cut_off(Close::SlowConsumer));
+        }
+        self.metrics.greedy_cut.inc_by(cut);
+        cut
     }
 }

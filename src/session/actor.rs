@@ -41,6 +41,8 @@ impl<R: AsyncRead + Unpin + Send> Actor<R> {
         if let Closed::ByHub(close) = end.closed() {
             mailbox.end(close, None);
         }
+        self.reader.drop_unfinished();
+        mailbox.set_unfinished(0);
         self.channel.connection.unwatch_all();
         let hang_up = async {
             poll_fn(|cx| mailbox.poll_hang_up(cx)).await;

@@ -132,8 +132,11 @@ impl Channel {
 
     /// Whether nothing is read now: too many bytes are unsent, or the connection owes work.
     pub(super) fn is_deaf(&self) -> bool {
-        let is_overfull = || self.timers.is_blocked() && self.mailbox().unsent() > UNSENT_BYTES_MAX;
-        self.timers.is_paused() || is_overfull()
+        self.timers.is_paused() || self.is_overfull()
+    }
+
+    fn is_overfull(&self) -> bool {
+        self.timers.is_blocked() && self.mailbox().unsent() > UNSENT_BYTES_MAX
     }
 
     /// Notes how much of an unfinished message was read.
@@ -164,8 +167,10 @@ impl Channel {
     pub(super) fn wake(&mut self) -> Result<(), Disconnect> {
         let present = Present::of(self.clock());
         self.timers.allow_for_stalls(present);
-        if self.is_deaf() {
-            // The actor reads nothing now, so silence proves nothing.
+        let owes_for_whole_messages = self.timers.is_paused() && self.unfinished_since.is_none();
+        if owes_for_whole_messages || self.is_overfull() {
+            // The actor reads nothing now, so silence proves nothing. A message that does not end is no
+            // excuse: its fragments would keep the connection for ever.
             self.timers.heard(present);
         }
         while let Some(expired) = self.timers.due(present) {
@@ -293,4 +298,11 @@ pub(super) struct Unidentified {
     pub(super) error: ErrorBody,
     /// Whether the token's signature is valid.
     pub(super) is_verified: bool,
+}
+
+impl Unidentified {
+    /// Whether no key of the hub signed the token. While the keys are not available, nobody knows.
+    pub(super) fn is_bad_token(&self) -> bool {
+        !self.is_verified && self.error.code != ErrorCode::Unavailable
+    }
 }

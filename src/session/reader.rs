@@ -163,6 +163,11 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
         self.traffic.count(&channel.settings.messages, channel.now())
     }
 
+    /// Frees what was read of an unfinished message.
+    pub(super) fn drop_unfinished(&mut self) {
+        self.socket.drop_unfinished();
+    }
+
     /// Reads and discards until the client closes the socket.
     pub(super) async fn discard(&mut self) {
         self.socket.discard().await;

@@ -164,7 +164,7 @@ impl<R: AsyncRead + Unpin> Socket<R> {
             }
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.fragmented = Some(context);
-                self.fragment_bytes += frame.len();
+                self.fragment_bytes += payload_length(frame);
                 return Incoming::Fragment(frame.len());
             }
             Err(Error::Capacity(_)) => return Incoming::Broken(Close::TooLarge),
@@ -181,10 +181,23 @@ impl<R: AsyncRead + Unpin> Socket<R> {
         incoming
     }
 
+    /// Frees what was read of an unfinished message.
+    pub(super) fn drop_unfinished(&mut self) {
+        (self.unread, self.fragmented, self.fragment_bytes) = (BytesMut::new(), None, 0);
+    }
+
     /// Reads and discards until the end of the stream.
     pub(super) async fn discard(&mut self) {
-        self.unread.clear();
         while poll_fn(|cx| self.poll_read(cx, |_, _| ())).await.is_some() {}
+    }
+}
+
+/// The length of a frame without its header. Only this is kept: empty fragments take no memory.
+fn payload_length(frame: &[u8]) -> usize {
+    let mut cursor = Cursor::new(frame);
+    match FrameHeader::parse(&mut cursor) {
+        Ok(Some((_, payload))) => usize::try_from(payload).unwrap_or(usize::MAX).min(frame.len()),
+        Ok(None) | Err(_) => 0,
     }
 }
 

@@ -153,7 +153,8 @@ impl<'a> Visitor<'a> {
             sleep(settings.bad_logins.pause()).await;
         }
         let identified = self.identify(request).await;
-        if !matches!(identified, Err(Unidentified { is_verified: false, .. })) {
+        let is_bad = identified.as_ref().is_err_and(Unidentified::is_bad_token);
+        if !is_bad {
             shared.bad_logins.put_back(&key);
         }
         identified

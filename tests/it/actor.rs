@@ -8,4 +8,5 @@ mod patience;
 mod silence;
 mod stalls;
 mod tokens;
+mod unfinished;
 mod watching;

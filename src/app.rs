@@ -408,7 +408,10 @@ fn greet(config: &Config, made: Option<&DevelopmentKeys>, addresses: &BoundAddre
 /// Raises the limit on open files; returns how many connections fit under it.
 fn raise_descriptors(server: &Server) -> usize {
     let wanted = server.max_connections;
-    let own = |address: &str, sockets| if address.is_empty() { 0 } else { sockets as u64 };
+    let own = |address: &str, sockets: usize| match address.is_empty() {
+        true => 0,
+        false => (sockets + http::SPARE_SOCKETS) as u64,
+    };
     let kept = DESCRIPTORS_KEPT
         + own(&server.admin_listen, http::ADMIN_SOCKETS)
         + own(&server.metrics_listen, http::METRICS_SOCKETS);

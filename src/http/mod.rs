@@ -28,6 +28,7 @@ pub use self::face::Face;
 pub use self::net::forwarded::TrustedProxies;
 pub use self::net::listen::{ListenFault, Listener, bind, serve};
 pub use self::net::origin::OriginRule;
+pub use self::net::places::SPARE as SPARE_SOCKETS;
 pub use self::net::tls::{Certificate, TlsFault};
 pub use self::routes::router;
 pub use self::settings::{Development, Settings};

@@ -121,6 +121,18 @@ impl AppState {
         }
     }
 
+    /// Whether more than an eighth of the clients' sockets are no WebSockets. Otherwise requests that keep
+    /// their connections could take the places of WebSockets.
+    pub(super) fn is_crowded_by_requests(&self, face: Face) -> bool {
+        let places = match face {
+            Face::Whole | Face::Clients => &self.places,
+            Face::Admin | Face::Metrics => return false,
+        };
+        let websockets =
+            places.total() - REQUESTS_SPARE - self.websocket_permits.available_permits();
+        places.has_many_besides(websockets)
+    }
+
     /// The current settings.
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()

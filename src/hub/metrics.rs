@@ -143,7 +143,7 @@ impl Default for Metrics {
             commit_micros: Counter::default(),
             slow_commits: Counter::default(),
             commit_failures: Counter::default(),
-            crowded: Tally::showing(["all", "address"].map(SocketsTaken)),
+            crowded: Tally::showing(["all", "address", "handshakes"].map(SocketsTaken)),
             task_restarts: Tally::default(),
             key_refusals: Tally::showing(KeyLimit::ALL),
             damaged_rows: Gauge::default(),
@@ -193,7 +193,7 @@ impl Metrics {
         let crowded = self.crowded.clone();
         hub.register(
             "sockets_refused",
-            "Sockets refused: places taken by all or one address",
+            "Sockets refused: places taken by all or one address, or its handshakes",
             crowded,
         );
         let restarts = self.task_restarts.clone();
@@ -277,7 +277,7 @@ impl Metrics {
     }
 
     /// Counts a socket that got no place, or only one for a short answer: `all` places are taken, or those
-    /// that one `address` may have.
+    /// that one `address` may have, or its TLS `handshakes`.
     pub fn crowded(&self, by: &'static str) {
         self.crowded.add(SocketsTaken(by));
     }

@@ -2,14 +2,14 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -25,10 +25,11 @@ use tower_service::Service;
 
 use super::patience::Patient;
 use super::peer::{HeldPlace, Peer};
-use super::places::Places;
+use super::places::{Crowd, Places};
 use crate::heavy::Heavy;
 use crate::http::face::Face;
 use crate::http::state::AppState;
+use crate::throttle::Throttle;
 
 /// The kernel's queue of connections that are not accepted yet.
 const BACKLOG: u32 = 4096;
@@ -38,6 +39,8 @@ const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// The first and the longest pause after a failed accept, for example without file descriptors.
 const ACCEPT_PAUSE: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(100)];
+/// How many bytes TLS keeps for a socket that is full.
+const TLS_BUFFER_BYTES: usize = 16 * 1024;
 /// How long an answer may wait for its client to read.
 const WRITE_WINDOW: Duration = Duration::from_secs(10);
 /// After so many requests, or so long, a connection ends with its next answer.
@@ -88,7 +91,8 @@ pub fn bind(address: SocketAddr, tls: Option<TlsAcceptor>) -> Result<Listener, L
 
 /// Accepts connections and serves them with the router of a face; runs for ever.
 pub async fn serve(listener: Arc<Listener>, app: Arc<AppState>, face: Face, router: Router) {
-    let (places, heavy) = (Arc::clone(app.places(face)), Heavy::default());
+    let heavy = Heavy::default();
+    let mut failures = Throttle::default();
     let [first_pause, longest_pause] = ACCEPT_PAUSE;
     let mut pause = first_pause;
     loop {
@@ -96,14 +100,21 @@ pub async fn serve(listener: Arc<Listener>, app: Arc<AppState>, face: Face, rout
             Ok(accepted) => accepted,
             Err(error) => {
                 app.hub.metrics().accept_errors.inc();
-                tracing::warn!(%error, "accept failed, retrying");
+                if let Some(suppressed) = failures.admit(app.hub.clock().now()) {
+                    tracing::warn!(%error, suppressed, "accept failed, retrying");
+                }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(longest_pause);
                 continue;
             }
         };
         pause = first_pause;
-        let Some(held) = admit(&app, &places, address) else { continue };
+        let Some(held) = admit(&app, face, address) else { continue };
+        let handshake = listener.tls.as_ref().map(|_| held.place.begin_handshake());
+        let Ok(handshake) = handshake.transpose() else {
+            note_crowd(&app, &held.places, Crowd::Handshakes, address.ip().to_canonical());
+            continue;
+        };
         // With Nagle's algorithm, a small frame could wait for the previous acknowledgement.
         stream.set_nodelay(true).ok();
         let (router, tls) = (router.clone(), listener.tls.clone());
@@ -118,9 +129,12 @@ pub async fn serve(listener: Arc<Listener>, app: Arc<AppState>, face: Face, rout
             match tls {
                 None => answer(stream, router, peer, held, timeouts).await,
                 Some(tls) => {
-                    let handshake =
+                    let accepted =
                         tokio::time::timeout(timeouts.first, heavy.drive(tls.accept(stream)));
-                    if let Ok(Some(Ok(stream))) = handshake.await {
+                    if let Ok(Some(Ok(mut stream))) = accepted.await {
+                        drop(handshake);
+                        // What waits there is not in the hub's budget of unsent bytes.
+                        stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES));
                         answer(stream, router, peer, held, timeouts).await;
                     }
                 }
@@ -130,19 +144,26 @@ pub async fn serve(listener: Arc<Listener>, app: Arc<AppState>, face: Face, rout
 }
 
 /// Takes a place for an accepted socket; `None` if there is none, not even a spare one.
-fn admit(app: &AppState, places: &Arc<Places>, address: SocketAddr) -> Option<HeldPlace> {
+fn admit(app: &AppState, face: Face, address: SocketAddr) -> Option<HeldPlace> {
     let (settings, ip) = (app.settings(), address.ip().to_canonical());
+    let places = app.places(face);
     // A proxy's clients are counted by the addresses that it forwards.
     let is_exempt = ip.is_loopback() || settings.trusted_proxies.trusts(ip);
     let limit = (!is_exempt).then_some(settings.sockets_per_address);
     let taken = places.take(ip, limit);
     let crowd = taken.as_ref().map_or_else(|crowd| Some(*crowd), |place| place.crowd);
     if let Some(crowd) = crowd {
-        app.hub.metrics().crowded(crowd.name());
-        places.warn(crowd, ip, app.hub.clock().now());
+        note_crowd(app, places, crowd, ip);
     }
     let place = Arc::new(taken.ok()?);
-    Some(HeldPlace { place, places: Arc::clone(places) })
+    let is_brief = !is_exempt && app.is_crowded_by_requests(face);
+    Some(HeldPlace { place, places: Arc::clone(places), is_brief })
+}
+
+/// Counts and logs a socket that got no place, or only a spare one.
+fn note_crowd(app: &AppState, places: &Places, crowd: Crowd, address: IpAddr) {
+    app.hub.metrics().crowded(crowd.name());
+    places.warn(crowd, address, app.hub.clock().now());
 }
 
 /// The timeouts for a connection's requests.
@@ -160,9 +181,12 @@ async fn answer<S>(stream: S, router: Router, peer: Peer, held: HeldPlace, timeo
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // A connection in a spare place has one request, and little time for it.
+    // A connection in a spare place, or in a crowd, has one request, and little time for it. In a crowd
+    // that request may become a WebSocket.
     let is_spare = held.crowd().is_some();
-    let lifetime = if is_spare { timeouts.first } else { LIFETIME };
+    let is_brief = is_spare || held.is_brief;
+    let (lifetime, requests_max) =
+        if is_brief { (timeouts.first, 1) } else { (LIFETIME, REQUESTS_MAX) };
     let requests = AtomicU32::new(0);
     let streams = Arc::new(AtomicBool::new(false));
     let has_stream = Arc::clone(&streams);
@@ -173,14 +197,14 @@ where
             // Fails after the timeout.
             asked.send(()).ok();
         }
-        let is_last = requests.fetch_add(1, Ordering::Relaxed) + 1 >= REQUESTS_MAX;
+        let is_last = requests.fetch_add(1, Ordering::Relaxed) + 1 >= requests_max;
         let (mut router, streams) = (router.clone(), Arc::clone(&streams));
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(held.clone());
         async move {
             let mut response = router.call(request).await.unwrap_or_else(|e| match e {});
-            if is_last {
+            if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
@@ -230,4 +254,43 @@ where
 fn is_stream(response: &Response) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// What two requests in a row get, until the connection ends.
+    async fn two_requests(is_brief: bool) -> String {
+        let (mut client, server) = tokio::io::duplex(4096);
+        let ip = Ipv4Addr::new(203, 0, 113, 1);
+        let places = Places::new(8);
+        let place = Arc::new(places.take(ip.into(), Some(8)).expect("a place"));
+        let router = Router::new().route("/", get(|| async { "here" }));
+        let peer = Peer { address: (ip, 1).into(), is_tls: false };
+        let held = HeldPlace { place, places, is_brief };
+        let timeouts = Timeouts { first: LAST_ANSWER_MAX, next: LAST_ANSWER_MAX };
+        let serve = tokio::spawn(answer(server, router, peer, held, timeouts));
+        let requests = "GET / HTTP/1.1\r\nHost: hub\r\n\r\n\
+                        GET / HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n";
+        client.write_all(requests.as_bytes()).await.expect("to send");
+        let mut answers = String::new();
+        client.read_to_string(&mut answers).await.expect("answers");
+        serve.await.expect("an end");
+        answers
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_brief_connection_has_one_request() {
+        let usual = two_requests(false).await;
+        assert_eq!(usual.matches("HTTP/1.1 200 OK").count(), 2, "{usual}");
+        let brief = two_requests(true).await;
+        assert_eq!(brief.matches("HTTP/1.1 200 OK").count(), 1, "{brief}");
+        assert!(brief.contains("connection: close"), "{brief}");
+    }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Peer {
 pub(crate) struct HeldPlace {
     pub(crate) place: Arc<Place>,
     pub(crate) places: Arc<Places>,
+    /// Whether the connection has one request, and little time for it, unless it becomes a WebSocket.
+    pub(crate) is_brief: bool,
 }
 
 impl HeldPlace {

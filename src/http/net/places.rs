@@ -12,25 +12,40 @@ use crate::presence::Timestamp;
 use crate::throttle::{KeyedThrottle, LineLimits};
 
 /// How many sockets get a short answer while the others are taken: `/health`, the dashboard, a refusal.
-pub(crate) const SPARE: usize = 16;
-/// How many of the spare places one address gets. Loopback and trusted proxies have no limit.
+pub const SPARE: usize = 16;
+/// How many of the spare places one address gets, and how many all addresses that are counted. Loopback and
+/// trusted proxies have no limit.
 const SPARE_OF_ADDRESS: u32 = 4;
+const SPARE_OF_COUNTED: usize = SPARE / 2;
+/// How many TLS handshakes of one address may be under way, so that others need not wait for them.
+const HANDSHAKES_OF_ADDRESS: u32 = 128;
 
 /// The places of one listening address. They are counted when a socket is accepted, before TLS.
 pub(crate) struct Places {
     open: Arc<Semaphore>,
     spare: Arc<Semaphore>,
     counts: Mutex<HashMap<IpAddr, Count>>,
-    /// No address takes more than half of the places, whatever the settings say.
-    half: u32,
+    total: usize,
     lines: KeyedThrottle<Option<IpAddr>>,
 }
 
-/// The sockets of one address.
+/// What is counted for each address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Open,
+    Spare,
+    Handshake,
+}
+
+/// The numbers of one address, by kind.
 #[derive(Debug, Default)]
-struct Count {
-    open: u32,
-    spare: u32,
+struct Count([u32; 3]);
+
+/// One of those numbers, raised by one until this is dropped.
+pub(crate) struct Counted {
+    places: Arc<Places>,
+    key: IpAddr,
+    kind: Kind,
 }
 
 /// Why a socket got no place, or only a spare one.
@@ -40,12 +55,14 @@ pub(crate) enum Crowd {
     All,
     /// The address has as many sockets as one address may have.
     Address,
+    /// The address has as many TLS handshakes under way as one address may have.
+    Handshakes,
 }
 
 /// A place, until it is dropped.
 pub(crate) struct Place {
     _permit: Option<OwnedSemaphorePermit>,
-    counted: Option<(Arc<Places>, IpAddr, bool)>,
+    counted: Option<Counted>,
     /// If it is a spare place: why.
     pub(crate) crowd: Option<Crowd>,
 }
@@ -57,7 +74,7 @@ impl Places {
             open: Arc::new(Semaphore::new(total)),
             spare: Arc::new(Semaphore::new(SPARE)),
             counts: Mutex::default(),
-            half: u32::try_from(total / 2).unwrap_or(u32::MAX).max(1),
+            total,
             lines: KeyedThrottle::new(LineLimits::EACH_ONCE),
         })
     }
@@ -74,7 +91,7 @@ impl Places {
         limit: Option<u32>,
     ) -> Result<Place, Crowd> {
         let key = limit.map(|_| limit_key(address));
-        let most = limit.map_or(u32::MAX, |limit| limit.min(self.half));
+        let most = limit.map_or(u32::MAX, |limit| limit.min(self.half()));
         self.place(key, most, None)
             .or_else(|crowd| self.place(key, SPARE_OF_ADDRESS, Some(crowd)).map_err(|_| crowd))
     }
@@ -85,14 +102,35 @@ impl Places {
         if address.is_loopback() {
             return Some(Place { _permit: None, counted: None, crowd: None });
         }
+        let counted = self.count(key, Kind::Open, limit.min(self.half()))?;
+        Some(Place { _permit: None, counted: Some(counted), crowd: None })
+    }
+
+    /// How many places there are.
+    pub(crate) const fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Whether more than an eighth of the places are taken by sockets other than so many WebSockets.
+    pub(crate) fn has_many_besides(&self, websockets: usize) -> bool {
+        let taken = self.total - self.open.available_permits();
+        taken.saturating_sub(websockets) > self.total / 8
+    }
+
+    /// No address takes more than half of the places, whatever the settings say.
+    fn half(&self) -> u32 {
+        u32::try_from(self.total / 2).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Counts one more of an address, unless it has `most` already.
+    fn count(self: &Arc<Self>, key: IpAddr, kind: Kind, most: u32) -> Option<Counted> {
         let mut counts = self.counts.lock();
-        let open = counts.get(&key).map_or(0, |count| count.open);
-        if open >= limit.min(self.half) {
+        if counts.get(&key).map_or(0, |count| count.0[kind as usize]) >= most {
             return None;
         }
-        counts.entry(key).or_default().open = open + 1;
+        counts.entry(key).or_default().0[kind as usize] += 1;
         drop(counts);
-        Some(Place { _permit: None, counted: Some((Arc::clone(self), key, false)), crowd: None })
+        Some(Counted { places: Arc::clone(self), key, kind })
     }
 
     /// Takes a place, a spare one if there is a crowd. `most` is the number of such places that a counted
@@ -103,18 +141,17 @@ impl Places {
         most: u32,
         crowd: Option<Crowd>,
     ) -> Result<Place, Crowd> {
-        let is_spare = crowd.is_some();
-        let mut counts = self.counts.lock();
-        let taken = key.map_or(0, |key| counts.get(&key).map_or(0, |count| count.of(is_spare)));
-        if key.is_some() && taken >= most {
-            return Err(Crowd::Address);
+        let (kind, places) = match crowd {
+            None => (Kind::Open, &self.open),
+            Some(_) => (Kind::Spare, &self.spare),
+        };
+        let counted = key.map(|key| self.count(key, kind, most).ok_or(Crowd::Address));
+        let counted = counted.transpose()?;
+        let is_kept_for_others = kind == Kind::Spare && key.is_some();
+        if is_kept_for_others && places.available_permits() <= SPARE - SPARE_OF_COUNTED {
+            return Err(Crowd::All);
         }
-        let places = Arc::clone(if is_spare { &self.spare } else { &self.open });
-        let permit = places.try_acquire_owned().map_err(|_| Crowd::All)?;
-        let counted = key.map(|key| {
-            *counts.entry(key).or_default().number(is_spare) += 1;
-            (Arc::clone(self), key, is_spare)
-        });
+        let permit = Arc::clone(places).try_acquire_owned().map_err(|_| Crowd::All)?;
         Ok(Place { _permit: Some(permit), counted, crowd })
     }
 
@@ -122,7 +159,7 @@ impl Places {
     pub(crate) fn warn(&self, crowd: Crowd, address: IpAddr, now: Timestamp) {
         let key = match crowd {
             Crowd::All => None,
-            Crowd::Address => Some(limit_key(address)),
+            Crowd::Address | Crowd::Handshakes => Some(limit_key(address)),
         };
         let Some(suppressed) = self.lines.admit(key, now) else { return };
         match crowd {
@@ -138,6 +175,12 @@ impl Places {
                  is a proxy, add it to server.trusted_proxies; if many users share it, raise \
                  limits.sockets_per_address"
             ),
+            Crowd::Handshakes => tracing::warn!(
+                %address,
+                suppressed,
+                "one address has too many TLS handshakes under way; refusing its new connections. If it \
+                 is a proxy, add it to server.trusted_proxies"
+            ),
         }
     }
 }
@@ -148,28 +191,31 @@ impl Crowd {
         match self {
             Self::All => "all",
             Self::Address => "address",
+            Self::Handshakes => "handshakes",
         }
     }
 }
 
-impl Count {
-    const fn of(&self, is_spare: bool) -> u32 {
-        if is_spare { self.spare } else { self.open }
-    }
-
-    const fn number(&mut self, is_spare: bool) -> &mut u32 {
-        if is_spare { &mut self.spare } else { &mut self.open }
+impl Place {
+    /// Counts a TLS handshake of the place's address until the result is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the address has too many under way.
+    pub(crate) fn begin_handshake(&self) -> Result<Option<Counted>, Crowd> {
+        let Some(Counted { places, key, .. }) = &self.counted else { return Ok(None) };
+        let counted = places.count(*key, Kind::Handshake, HANDSHAKES_OF_ADDRESS);
+        counted.map(Some).ok_or(Crowd::Handshakes)
     }
 }
 
-impl Drop for Place {
+impl Drop for Counted {
     fn drop(&mut self) {
-        let Some((places, key, is_spare)) = self.counted.take() else { return };
-        let mut counts = places.counts.lock();
-        let Some(count) = counts.get_mut(&key) else { return };
-        *count.number(is_spare) -= 1;
-        if count.open == 0 && count.spare == 0 {
-            counts.remove(&key);
+        let mut counts = self.places.counts.lock();
+        let Some(count) = counts.get_mut(&self.key) else { return };
+        count.0[self.kind as usize] -= 1;
+        if count.0 == [0; 3] {
+            counts.remove(&self.key);
         }
     }
 }
@@ -200,15 +246,17 @@ mod tests {
     }
 
     #[test]
-    fn all_addresses_together_take_all_places_and_then_the_spare_ones() {
+    fn all_addresses_together_take_all_places_and_then_half_of_the_spare_ones() {
         let places = Places::new(2);
         let held: Vec<_> = (1..=2).map(|n| places.take(address(n), Some(100))).collect();
         assert!(held.iter().flatten().all(|place| place.crowd.is_none()));
-        let spare: Vec<_> = (0..SPARE)
+        let spare: Vec<_> = (0..SPARE_OF_COUNTED)
             .map(|n| places.take(address(u8::try_from(3 + n).expect("small")), Some(100)))
             .collect();
         assert!(spare.iter().flatten().all(|place| place.crowd == Some(Crowd::All)));
         assert_eq!(places.take(address(100), Some(100)).err(), Some(Crowd::All));
+        let health_check = places.take([127, 0, 0, 1].into(), None).expect("a spare place");
+        assert_eq!(health_check.crowd, Some(Crowd::All));
     }
 
     #[test]
@@ -218,6 +266,32 @@ mod tests {
         let held: Vec<_> = (0..8).map(|_| places.take(loopback, None)).collect();
         assert!(held.iter().flatten().all(|place| place.crowd.is_none()), "up to all places");
         assert!(places.counts.lock().is_empty());
+    }
+
+    #[test]
+    fn an_eighth_of_the_places_may_be_taken_by_requests() {
+        let places = Places::new(80);
+        let take = |last| places.take(address(last), Some(100)).expect("a place");
+        let mut held: Vec<_> = (0..10).map(take).collect();
+        assert!(!places.has_many_besides(0));
+        held.push(take(10));
+        assert!(places.has_many_besides(0));
+        assert!(!places.has_many_besides(1), "one of them has become a WebSocket");
+        drop(held);
+        assert!(!places.has_many_besides(0));
+    }
+
+    #[test]
+    fn one_address_has_at_most_128_handshakes_under_way() {
+        let places = Places::new(8);
+        let of = |last| places.take(address(last), Some(100)).expect("a place");
+        let (one, other) = (of(1), of(2));
+        let most = (0..HANDSHAKES_OF_ADDRESS).map(|_| one.begin_handshake());
+        let under_way: Vec<_> = most.collect::<Result<_, _>>().expect("so many");
+        assert_eq!(one.begin_handshake().err(), Some(Crowd::Handshakes));
+        assert!(other.begin_handshake().is_ok(), "others need not wait");
+        drop(under_way);
+        assert!(one.begin_handshake().is_ok());
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl AppState {
                 let reason = RefusalReason::Error(ErrorCode::Unavailable);
                 return Err(self.refuse(reason, Problem::full()));
             }
-            Some(Crowd::Address) => return Err(of_address()),
+            Some(Crowd::Address | Crowd::Handshakes) => return Err(of_address()),
             None => (),
         }
         if client.address == peer.address.ip().to_canonical() {

@@ -4,6 +4,7 @@ mod crashes;
 mod damage;
 mod names;
 mod nearly_full;
+mod read_only;
 mod restored;
 mod write_ahead;
 

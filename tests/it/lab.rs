@@ -148,7 +148,8 @@ impl Lab {
         Self::over(self.connect_raw(SOCKET_BYTES, Some(address)).0).await
     }
 
-    async fn over(near: DuplexStream) -> Client<DuplexStream> {
+    /// A client on the bytes of an upgraded connection.
+    pub(crate) async fn over(near: DuplexStream) -> Client<DuplexStream> {
         let socket = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
         Client::over(socket, HEAR_TIMEOUT)
     }

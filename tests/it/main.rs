@@ -6,6 +6,7 @@ mod certificates;
 mod crash;
 mod embedded;
 mod fuzz;
+mod heavy;
 mod hub;
 mod lab;
 mod operation;

@@ -12,11 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use presence_hub::clock::Clock;
-use presence_hub::presence::UserId;
+use presence_hub::presence::{Timestamp, UserId};
 use presence_hub::store::{
     Cursor, Dead, DeadSelection, HeldUser, LogEntry, MemoryStore, Outbox, Retention, Save, Store,
 };
-use presence_hub::webhook::{Format, HttpTransport, ReceiverState, Settings, Webhook};
+use presence_hub::webhook::{
+    Format, HttpTransport, PostRequest, PostResult, ReceiverState, Settings, Transport, Webhook,
+};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -202,7 +204,7 @@ async fn refused_event_delays_only_its_own_user_until_it_is_dead_and_can_be_put_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn retry_after_is_respected_for_an_hour_at_most() {
+async fn retry_after_is_respected_by_each_user_alone() {
     let (receiver, server) = start(&[]).await;
     receiver.set(|body| match (contains_user(body, "ana"), contains_user(body, "bo")) {
         (true, _) => Act::LeaveAlone(429, "99999999999999999999"),
@@ -222,6 +224,40 @@ async fn retry_after_is_respected_for_an_hour_at_most() {
     assert!(now_millis() - begin >= 2000, "the requested pause is respected");
     assert_eq!(came("ana"), 1);
     assert_eq!(came("bo"), 2);
+}
+
+/// The pause that the hub reads from a `Retry-After` at the beginning of 2026.
+async fn asked_pause(receiver: &Receiver, retry_after: &'static str) -> Option<Duration> {
+    let begin_of_2026 = Timestamp::from_millis(1_767_225_600_000);
+    receiver.set(move |_| Act::LeaveAlone(503, retry_after));
+    let url = receiver.url().parse().expect("a URL");
+    let request = PostRequest { url, headers: Vec::new(), body: "{}".into(), wants_json: false };
+    match transport().post(request, Duration::from_secs(20), begin_of_2026).await {
+        PostResult::Failed { error, retry_after, .. } => {
+            assert!(error.starts_with("status 503"), "{error}");
+            retry_after
+        }
+        other @ (PostResult::Accepted | PostResult::Refused { .. }) => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn retry_after_is_respected_for_an_hour_at_most() {
+    let receiver = Receiver::start(|_| Act::Take(200)).await;
+    let rows = [
+        ("3599", Some(3599)),
+        ("3601", Some(3600)),
+        ("86400", Some(3600)),
+        ("99999999999999999999", Some(3600)),
+        ("Thu, 01 Jan 2026 00:30:00 GMT", Some(1800)),
+        ("Fri, 01 Jan 2027 00:00:00 GMT", Some(3600)),
+        ("Wed, 31 Dec 2025 00:00:00 GMT", Some(0)),
+        ("tomorrow", None),
+    ];
+    for (retry_after, secs) in rows {
+        let pause = asked_pause(&receiver, retry_after).await;
+        assert_eq!(pause, secs.map(Duration::from_secs), "{retry_after}");
+    }
 }
 
 #[tokio::test]

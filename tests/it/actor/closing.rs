@@ -1,12 +1,13 @@
 //! T1 to T3, T8, L7, V4: closed connections, phones without a connection, slow consumers.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::SinkExt;
 use presence_hub::presence::{Cause, Platform, State};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, DuplexStream};
-use tokio::time::{advance, sleep};
+use tokio::time::{advance, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::lab::{AT_ONCE, EPOCH, Lab, Listener, SECOND, assert_kept};
@@ -135,6 +136,57 @@ async fn l7_resume_moves_a_session_and_closes_its_old_connection() {
     // The end of the old connection does not end the session.
     watcher.hears_nothing_for(60 * SECOND).await;
     assert_eq!(lab.causes("ana").await, [Cause::Login]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn l7_resume_from_another_address_is_invisible_while_the_old_socket_is_half_open() {
+    let [home, train] =
+        ["203.0.113.1", "203.0.113.2"].map(|text| text.parse::<IpAddr>().expect("an address"));
+    let address = async |lab: &Lab| lab.record("ana").await.terminals[0].address;
+    for platform in ["web", "ios", "linux"] {
+        let lab = Lab::new();
+        let mut watcher = lab.watcher(&["ana"]).await;
+        let mut old = lab.connect_from(home).await;
+        let ok = old.ok(lab.hello("ana", platform)).await;
+        watcher.state("ana", "Online").await;
+        assert_eq!(address(&lab).await, Some(home), "{platform}");
+        // Nothing comes from the old address any more, and the hub has not noticed it yet.
+        watcher.hears_nothing_for(30 * SECOND).await;
+
+        let mut new = lab.connect_from(train).await;
+        let mut hello = lab.hello("ana", platform);
+        hello["resume"] = ok["session"].clone();
+        let again = new.ok(hello).await;
+        assert_eq!((&again["session"], &again["resumed"]), (&ok["session"], &json!(true)));
+        assert_eq!(address(&lab).await, Some(train), "{platform}");
+        assert_eq!(old.until_closed().await, (Vec::new(), Some(4007)), "{platform}");
+        drop(old);
+        let _new = lab.listen(new);
+        watcher.hears_nothing_for(100 * SECOND).await;
+        assert_eq!(lab.causes("ana").await, [Cause::Login], "{platform}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn kicked_client_that_reads_nothing_delays_nobody_and_is_dropped() {
+    let lab = Lab::new();
+    let (near, mut serving) = lab.connect_raw(1024, None);
+    let mut loser = Lab::over(near).await;
+    loser.ok(lab.hello("ana", "ios")).await;
+    let users: Vec<_> = (0..20).map(|n| format!("user-{n}")).collect();
+    loser.send(&json!({ "type": "query", "id": 9, "users": users })).await;
+    sleep(AT_ONCE).await;
+    assert!(lab.hub.held_bytes() > 0, "its socket is full");
+
+    let from = lab.now();
+    let (_winner, ok) = lab.login("ana", "ipad").await;
+    assert_eq!(lab.now(), from, "the other device does not wait");
+    assert_eq!(ok["kicked"][0]["platform"], json!("ios"), "{ok}");
+    timeout(3 * SECOND, &mut serving).await.expect("it to be dropped").expect("no panic");
+    let took = lab.now() - from;
+    assert!(took >= 2 * SECOND, "it may still read its last messages: {took:?}");
+    assert_eq!(lab.hub.metrics().connections.get(), 1);
+    assert_eq!(lab.hub.held_bytes(), 0);
 }
 
 /// A watcher on a socket of 1 KiB, which twenty statuses overfill.

@@ -14,32 +14,59 @@ use crate::support::{Client, Heard};
 
 const MILLI: Duration = Duration::from_millis(1);
 
+/// A request of this type about 200 users.
+fn of_200(kind: &str) -> Value {
+    from_user(kind, 0)
+}
+
+/// A request of this type about 200 users, from this one on.
+fn from_user(kind: &str, first: usize) -> Value {
+    let users: Vec<_> = (first..first + 200).map(|n| format!("user-{n}")).collect();
+    json!({ "type": kind, "users": users })
+}
+
 /// A question about 200 users.
 fn query_of_200() -> Value {
-    let users: Vec<_> = (0..200).map(|n| format!("user-{n}")).collect();
-    json!({ "type": "query", "users": users })
+    of_200("query")
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_owes_work_is_not_read_and_others_are() {
-    let lab = Lab::with(|config| {
-        config.limits.work_per_second = 100;
-        config.limits.work_burst = 400;
-    });
-    let (mut greedy, _) = lab.login("ana", "web").await;
-    let (mut modest, _) = lab.login("bo", "web").await;
-    greedy.ok(query_of_200()).await;
-    greedy.ok(query_of_200()).await;
-    let begun = lab.now();
-    modest.ok(json!({ "type": "ping" })).await;
-    assert_eq!(lab.now(), begun, "another connection is answered at once");
-    greedy.ok(json!({ "type": "ping" })).await;
-    let waited = lab.now() - begun;
-    assert!((SECOND..6 * SECOND).contains(&waited), "it waits until it owes nothing: {waited:?}");
-    sleep(10 * SECOND).await;
-    let begun = lab.now();
-    greedy.ok(json!({ "type": "ping" })).await;
-    assert_eq!(lab.now(), begun, "the bucket is full again");
+    // Requests to prepare, and then those that together cost more than a full bucket.
+    let many = [0, 200, 400].map(|first| from_user("subscribe", first)).to_vec();
+    let cases = [
+        (Vec::new(), vec![of_200("query"); 2]),
+        (Vec::new(), vec![of_200("subscribe"); 2]),
+        (Vec::new(), vec![of_200("unsubscribe"); 3]),
+        (many, vec![json!({ "type": "unsubscribe", "all": true })]),
+    ];
+    for (before, requests) in cases {
+        let lab = Lab::with(|config| {
+            config.limits.work_per_second = 100;
+            config.limits.work_burst = 400;
+        });
+        let case = format!("{} of {}", requests[0]["type"], requests.len());
+        let (mut greedy, _) = lab.login("ana", "web").await;
+        let (mut modest, _) = lab.login("bo", "web").await;
+        for request in before {
+            greedy.ok(request).await;
+        }
+        sleep(10 * SECOND).await;
+        for request in requests {
+            greedy.ok(request).await;
+        }
+        let begun = lab.now();
+        modest.ok(json!({ "type": "ping" })).await;
+        assert_eq!(lab.now(), begun, "{case}: another connection is answered at once");
+        greedy.ok(json!({ "type": "ping" })).await;
+        let waited = lab.now() - begun;
+        let owed = SECOND..6 * SECOND;
+        assert!(owed.contains(&waited), "{case}: it waits until it owes nothing: {waited:?}");
+        sleep(10 * SECOND).await;
+        let begun = lab.now();
+        greedy.ok(json!({ "type": "ping" })).await;
+        assert_eq!(lab.now(), begun, "{case}: the bucket is full again");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -67,15 +94,50 @@ async fn bytes_and_frames_are_charged_before_they_are_parsed() {
     }
 }
 
-/// Sends pings at a rate for a while; returns the close code if the hub closes the connection.
+/// A ping and a pong, as frames of the WebSocket.
+fn control_frames() -> [Message; 2] {
+    [Message::Ping(Vec::new().into()), Message::Pong(Vec::new().into())]
+}
+
+#[tokio::test(start_paused = true)]
+async fn control_frames_are_charged() {
+    for frame in control_frames() {
+        let lab = Lab::with(|config| {
+            config.limits.work_per_second = 100;
+            config.limits.work_burst = 100;
+        });
+        let (mut client, _) = lab.login("ana", "web").await;
+        let begun = lab.now();
+        // Fewer than the burst of messages.
+        for _ in 0..190 {
+            client.socket.send(frame.clone()).await.expect("to send");
+        }
+        client.ok(json!({ "type": "ping" })).await;
+        let waited = lab.now() - begun;
+        assert!((SECOND / 2..2 * SECOND).contains(&waited), "{frame:?}: {waited:?}");
+    }
+}
+
+/// Sends `ping` messages at a rate for a while; returns the close code if the hub closes the connection.
 async fn ping_for(
     client: &mut Client<DuplexStream>,
     per_second: u32,
     time: Duration,
 ) -> Option<u16> {
+    let ping = Message::text(json!({ "type": "ping", "id": 1 }).to_string());
+    send_for(client, &ping, per_second, time).await
+}
+
+/// Sends a frame at a rate for a while; returns the close code if the hub closes the connection.
+async fn send_for(
+    client: &mut Client<DuplexStream>,
+    frame: &Message,
+    per_second: u32,
+    time: Duration,
+) -> Option<u16> {
     let pause = SECOND / per_second;
     for _ in 0..time.as_millis() / pause.as_millis() {
-        client.send(&json!({ "type": "ping", "id": 1 })).await;
+        client.socket.send(frame.clone()).await.expect("to send");
         loop {
             match timeout(MILLI, client.hear()).await {
                 Ok(Heard::Closed(code)) => return Some(code),
@@ -87,6 +149,22 @@ async fn ping_for(
         sleep(pause - MILLI).await;
     }
     None
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_control_frames_ends_a_connection() {
+    for frame in control_frames() {
+        let lab = Lab::with(|config| {
+            config.limits.messages_per_second = 10;
+            config.limits.message_burst = 10;
+        });
+        let (mut client, _) = lab.login("ana", "web").await;
+        let begun = lab.now();
+        let end = send_for(&mut client, &frame, 50, 12 * SECOND).await;
+        assert_eq!(end, Some(4004), "{frame:?}");
+        let took = lab.now() - begun;
+        assert!(took >= 10 * SECOND, "{frame:?}: {took:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

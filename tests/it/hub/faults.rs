@@ -6,6 +6,7 @@ use presence_hub::auth::UserSigVerifier;
 use presence_hub::http::TencentApplication;
 use presence_hub::presence::{Cause, EventKind, Kicker, State, Target};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
 use super::assert_chained;
@@ -319,4 +320,35 @@ async fn session_end_is_retried_after_a_panic_in_commit() {
     drop(ana);
     sleep(2 * SECOND).await;
     assert_eq!(lab.state("ana").await, State::Offline);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_connection_ends_its_session_and_disturbs_no_other() {
+    let (store, lab) = Frail::lab();
+    let mut watcher = lab.watcher(&["ana"]).await;
+    let (mut bo, _) = lab.login("bo", "mac").await;
+    let (mut ana, _) = lab.login("ana", "mac").await;
+    watcher.state("ana", "Online").await;
+    let connections = || lab.hub.metrics().connections.get();
+    assert_eq!(connections(), 3);
+
+    let gate = store.gate.write().await;
+    store.fail([Fault::Panic]);
+    // The request, and the first bytes of another one, which the hub holds.
+    let request = br#"{"type":"set","id":1,"custom":"x"}"#;
+    let length = u8::try_from(request.len()).expect("a short request");
+    let head = [0x81, 0x80 | length, 0, 0, 0, 0];
+    let bytes = [&head[..], request, &[0x81, 0x90, 0, 0, 0, 0, b'{']].concat();
+    ana.socket.get_mut().write_all(&bytes).await.expect("to send");
+    sleep(AT_ONCE).await;
+    assert!(lab.hub.held_bytes() > 0, "a part of a request is held");
+    drop(gate);
+
+    watcher.state("ana", "Offline").await;
+    assert_eq!(ana.until_closed().await, (Vec::new(), None));
+    assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Close]);
+    bo.ok(json!({ "type": "ping" })).await;
+    bo.ok(json!({ "type": "set", "custom": "y" })).await;
+    assert_eq!((connections(), lab.hub.held_bytes()), (2, 0));
+    assert_chained(&*lab.store).await;
 }

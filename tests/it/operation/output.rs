@@ -35,14 +35,10 @@ impl Unread {
         Self { server, pipe, _directory: directory }
     }
 
-    /// Makes the hub log until it drops lines: each broken connection logs one.
+    /// Makes the hub log until it drops lines.
     async fn fill(&self) {
         until("the log to be full", async || {
-            for _ in 0..500 {
-                let mut stream = TcpStream::connect(self.server.address).await.expect("to connect");
-                stream.write_all(b"nonsense\r\n\r\n").await.expect("to send");
-                stream.read_to_end(&mut Vec::new()).await.ok();
-            }
+            log_lines(&self.server, 500).await;
             self.dropped().await > 0
         })
         .await;
@@ -69,6 +65,15 @@ impl Unread {
             }
         });
         read
+    }
+}
+
+/// Makes the hub log so many lines: each broken connection logs one.
+async fn log_lines(server: &Server, count: usize) {
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(server.address).await.expect("to connect");
+        stream.write_all(b"nonsense\r\n\r\n").await.expect("to send");
+        stream.read_to_end(&mut Vec::new()).await.ok();
     }
 }
 
@@ -109,6 +114,25 @@ async fn a_hub_with_a_blocked_log_stops_on_sigterm() {
     unread.fill().await;
     unread.server.signal(Signal::TERM);
     assert!(unread.server.until_exit().await.success());
+}
+
+#[tokio::test]
+async fn a_hub_whose_log_has_lost_its_reader_keeps_serving_and_stops_on_sigterm() {
+    let Unread { mut server, pipe, _directory } = Unread::start();
+    log_lines(&server, 1).await;
+    // Dropped with the reader, this is the only open end for reading.
+    let mut reader = BufReader::new(pipe);
+    let mut first = String::new();
+    reader.read_line(&mut first).expect("a line");
+    assert!(first.ends_with('\n'), "{first}");
+    drop(reader);
+    log_lines(&server, 100).await;
+    let (mut client, _) = server.login("ann", "linux").await;
+    client.ok(json!({ "type": "ping" })).await;
+    let health = server.http("GET", "/health").send().await.expect("an answer");
+    assert_eq!(health.status(), 200);
+    server.signal(Signal::TERM);
+    assert!(server.until_exit().await.success());
 }
 
 #[tokio::test]

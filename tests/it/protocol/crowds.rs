@@ -1,14 +1,18 @@
 //! Sockets: what one address may take, and what is answered while all are taken.
 
 use serde_json::json;
+use tokio::net::TcpSocket;
 
 use super::raw::{Raw, handshake};
-use crate::support::{Server, http, token, until};
+use crate::support::{Server, http, now_millis, token, until};
 
-/// As many idle sockets as there are places: 4 for WebSockets and 16 for requests.
+/// How many places there are with `server.max_connections = 4`: 16 more, for requests.
+const PLACES: usize = 20;
+
+/// As many idle sockets as there are places.
 async fn all_places(server: &Server) -> Vec<Raw> {
     let mut sockets = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..PLACES {
         sockets.push(Raw::connect(server.address).await);
     }
     sockets
@@ -44,6 +48,35 @@ async fn probes_and_the_dashboard_are_answered_while_all_sockets_are_taken() {
         raw.head().await.status == 101
     })
     .await;
+}
+
+/// A socket with a small buffer that asks for a file again and again, and reads nothing.
+async fn never_reads(server: &Server) -> Raw {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut raw = Raw::over(socket.connect(server.address).await.expect("a connection"));
+    raw.send("GET /static/presence.js HTTP/1.1\r\nHost: x\r\n\r\n".repeat(60).as_bytes()).await;
+    raw
+}
+
+#[tokio::test]
+async fn clients_that_never_read_their_answers_lose_their_places() {
+    let server = Server::start(&[("server.max_connections", "4")]);
+    let begun = now_millis();
+    let mut held = Vec::new();
+    for _ in 0..PLACES {
+        held.push(never_reads(&server).await);
+    }
+    let newcomer = async || {
+        let mut raw = Raw::connect(server.address).await;
+        raw.send(handshake(&server, &[]).as_bytes()).await;
+        raw.head().await.status
+    };
+    assert_eq!(newcomer().await, 503, "all places are taken");
+    until("a place is free", async || newcomer().await == 101).await;
+    let took = now_millis() - begun;
+    assert!(took < 15_000, "{took} ms");
+    drop(held);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::raw::{Raw, TEXT, frame};
 use crate::support::{
     Client, Heard, Server, lies_between, now_millis, now_secs, token, token_with,
 };
@@ -156,6 +157,40 @@ async fn requests_before_login_are_refused() {
     }
     assert_eq!(server.user("ann").await["terminals"][0]["session"], session);
     assert_eq!(server.user("bob").await["version"], 0);
+}
+
+/// The hub reads them while the first is still being applied.
+#[tokio::test]
+async fn of_a_hundred_logins_in_one_write_only_the_first_counts() {
+    let server = Server::start(&[("login.policy", "multi")]);
+    let mut raw = Raw::upgrade(&server).await;
+    let mut bytes = Vec::new();
+    for n in 0..100 {
+        let user = if n % 3 == 1 { "bob" } else { "ann" };
+        let platform = ["web", "mac", "android", "linux"][n % 4];
+        let id = json!({ "id": n + 1 });
+        let message = changed(login(user, platform, &format!("d{n}")), &id);
+        bytes.extend(frame(TEXT, message.to_string().as_bytes()));
+    }
+    raw.send(&bytes).await;
+
+    let mut replies = Vec::new();
+    while replies.len() < 100 {
+        let message = raw.message().await;
+        if message["type"] == "reply" {
+            replies.push(message);
+        }
+    }
+    let session = &replies[0]["ok"]["session"];
+    assert_eq!((&replies[0]["id"], session.is_string()), (&json!(1), true), "{}", replies[0]);
+    for (n, reply) in (2..).zip(&replies[1..]) {
+        assert_eq!(reply["id"], n, "{reply}");
+        assert_eq!(reply["error"]["code"], "already_logged_in", "{reply}");
+    }
+    let terminals = server.user("ann").await["terminals"].clone();
+    assert_eq!(terminals.as_array().map(Vec::len), Some(1), "{terminals}");
+    assert_eq!((&terminals[0]["device"], &terminals[0]["session"]), (&json!("d0"), session));
+    assert_eq!(server.user("bob").await["version"], 0, "never logged in");
 }
 
 #[tokio::test]

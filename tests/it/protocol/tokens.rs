@@ -342,3 +342,22 @@ async fn a_token_has_at_most_8_kib() {
     check(&server, &[("just more", filled(fill)), ("far more", filled(40_000))], INVALID).await;
     check(&server, &[("just not", filled(fill - 1))], None).await;
 }
+
+#[tokio::test]
+async fn a_signed_token_with_a_deeply_nested_claim_is_refused_and_the_hub_lives_on() {
+    let server = Server::start(&[]);
+    let (opened, closed) = ("[".repeat(2500), "]".repeat(2500));
+    let deep = |claims: String| {
+        let claims = format!(r#"{{"exp":{},{claims}}}"#, now_secs() + HOUR);
+        written(r#"{"alg":"HS256"}"#, &claims, SECRET, Algorithm::HS256)
+    };
+    let rows = [
+        ("the user", deep(format!(r#""sub":{opened}{closed}"#))),
+        ("the platforms", deep(format!(r#""sub":"ann","platform":{opened}{closed}"#))),
+        ("whom to watch", deep(format!(r#""sub":"ann","watch":{opened}{closed}"#))),
+        ("without an end", deep(format!(r#""sub":"ann","other":{opened}"#))),
+    ];
+    assert!(rows.iter().all(|(_, token)| token.len() < 8 * 1024), "short enough to be read");
+    check(&server, &rows, INVALID).await;
+    check(&server, &[("the next one", claiming(&json!({})))], None).await;
+}

@@ -1,7 +1,6 @@
 //! TLS: the certificate is replaced while the hub runs, ALPN, and the address without TLS beside it.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -122,13 +121,6 @@ impl Hub {
     }
 }
 
-/// A listening address, from the log.
-async fn listening(server: &Server, texts: &[&str]) -> SocketAddr {
-    let line = server.until_logged(&[&["listening"], texts].concat()).await;
-    let address = line.split("address=").nth(1).expect("an address");
-    address.split(' ').next().and_then(|address| address.parse().ok()).expect("an address")
-}
-
 #[tokio::test]
 async fn a_changed_certificate_is_loaded_and_open_connections_go_on() {
     let hub = Hub::start(&[("server.plain_listen", "127.0.0.1:0")]);
@@ -145,7 +137,7 @@ async fn a_changed_certificate_is_loaded_and_open_connections_go_on() {
     assert_eq!(status["statuses"][0]["state"], "Online", "{status}");
     assert_eq!(hub.lines("session ended"), 0);
 
-    let plain = listening(&hub.server, &["face=Whole", "tls=false"]).await;
+    let plain = hub.server.listening(&["face=Whole", "tls=false"]).await;
     let metrics = http(plain, "GET", "/metrics").send().await.expect("an answer");
     let metrics = metrics.text().await.expect("a text");
     let name = "presence_hub_tls_certificate_expiry_timestamp_seconds ";
@@ -230,8 +222,8 @@ async fn an_address_without_tls_serves_the_same_beside_tls() {
         ("server.plain_listen", "127.0.0.1:0"),
         ("server.admin_listen", "127.0.0.1:0"),
     ]);
-    let plain = listening(&hub.server, &["face=Clients", "tls=false"]).await;
-    let tls = listening(&hub.server, &["face=Clients", "tls=true"]).await;
+    let plain = hub.server.listening(&["face=Clients", "tls=false"]).await;
+    let tls = hub.server.listening(&["face=Clients", "tls=true"]).await;
     assert_eq!(tls, hub.server.address);
     for (path, expected) in [("/health", 200), ("/ready", 200), ("/v1/stats", 404), ("/", 404)] {
         let answer = http(plain, "GET", path).send().await.expect("an answer");

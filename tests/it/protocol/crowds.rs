@@ -50,6 +50,27 @@ async fn probes_and_the_dashboard_are_answered_while_all_sockets_are_taken() {
     .await;
 }
 
+#[tokio::test]
+async fn operators_have_places_of_their_own_while_all_of_the_clients_are_taken() {
+    let server = Server::start(&[
+        ("server.max_connections", "4"),
+        ("server.handshake_timeout", "60s"),
+        ("server.admin_listen", "127.0.0.1:0"),
+        ("server.metrics_listen", "127.0.0.1:0"),
+    ]);
+    let mut held = all_places(&server).await;
+    // The spare places, too: loopback has no limit.
+    for _ in 0..16 {
+        held.push(Raw::connect(server.address).await);
+    }
+    for (face, path) in [("Admin", "/static/"), ("Metrics", "/metrics")] {
+        let address = server.listening(&[&format!("face={face}")]).await;
+        let answer = http(address, "GET", path).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{face}");
+        assert_eq!(answer.headers().get("connection"), None, "{face}: it is no spare place");
+    }
+}
+
 /// A socket with a small buffer that asks for a file again and again, and reads nothing.
 async fn never_reads(server: &Server) -> Raw {
     let socket = TcpSocket::new_v4().expect("a socket");

@@ -121,6 +121,13 @@ impl Server {
         std::fs::read_to_string(self.directory.path().join("log")).expect("the log")
     }
 
+    /// A listening address, from the log line with these texts.
+    pub(crate) async fn listening(&self, texts: &[&str]) -> SocketAddr {
+        let line = self.until_logged(&[&["listening"], texts].concat()).await;
+        let address = line.split("address=").nth(1).expect("an address");
+        address.split(' ').next().and_then(|address| address.parse().ok()).expect("an address")
+    }
+
     /// Waits for a log line with all of these texts; returns the line.
     pub(crate) async fn until_logged(&self, texts: &[&str]) -> String {
         let wait = async {

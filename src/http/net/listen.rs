@@ -261,13 +261,16 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::task::JoinHandle;
 
     use super::*;
 
-    /// What two requests in a row get, until the connection ends.
-    async fn two_requests(is_brief: bool) -> String {
-        let (mut client, server) = tokio::io::duplex(4096);
+    const REQUEST: &str = "GET / HTTP/1.1\r\nHost: hub\r\n\r\n";
+
+    /// The client's end of a connection, and the task that serves it.
+    fn connect(is_brief: bool) -> (DuplexStream, JoinHandle<()>) {
+        let (client, server) = tokio::io::duplex(4096);
         let ip = Ipv4Addr::new(203, 0, 113, 1);
         let places = Places::new(8);
         let place = Arc::new(places.take(ip.into(), Some(8)).expect("a place"));
@@ -275,13 +278,17 @@ mod tests {
         let peer = Peer { address: (ip, 1).into(), is_tls: false };
         let held = HeldPlace { place, places, is_brief };
         let timeouts = Timeouts { first: LAST_ANSWER_MAX, next: LAST_ANSWER_MAX };
-        let serve = tokio::spawn(answer(server, router, peer, held, timeouts));
-        let requests = "GET / HTTP/1.1\r\nHost: hub\r\n\r\n\
-                        GET / HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n";
-        client.write_all(requests.as_bytes()).await.expect("to send");
+        (client, tokio::spawn(answer(server, router, peer, held, timeouts)))
+    }
+
+    /// What two requests in a row get, until the connection ends.
+    async fn two_requests(is_brief: bool) -> String {
+        let (mut client, served) = connect(is_brief);
+        let last = REQUEST.replace("Host", "Connection: close\r\nHost");
+        client.write_all([REQUEST, &last].concat().as_bytes()).await.expect("to send");
         let mut answers = String::new();
         client.read_to_string(&mut answers).await.expect("answers");
-        serve.await.expect("an end");
+        served.await.expect("an end");
         answers
     }
 
@@ -292,5 +299,19 @@ mod tests {
         let brief = two_requests(true).await;
         assert_eq!(brief.matches("HTTP/1.1 200 OK").count(), 1, "{brief}");
         assert!(brief.contains("connection: close"), "{brief}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_goes_on_asking_ends_after_ten_minutes() {
+        let (mut client, served) = connect(false);
+        let mut requests = 0;
+        while client.write_all(REQUEST.as_bytes()).await.is_ok()
+            && client.read(&mut [0; 1024]).await.is_ok_and(|bytes| bytes > 0)
+        {
+            requests += 1;
+            tokio::time::sleep(Duration::from_secs(35)).await;
+        }
+        served.await.expect("an end");
+        assert_eq!(requests, 18, "the last one at 595 s");
     }
 }

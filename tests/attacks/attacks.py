@@ -118,13 +118,18 @@ async def forged_logins(hub, n, sent):
                 await asyncio.sleep(0.01)
 
 
-async def hellos(hub, n, sent):
-    """TLS handshakes that end after the first message."""
+def client_hello():
+    """The first message of a TLS handshake."""
     given, made = ssl.MemoryBIO(), ssl.MemoryBIO()
     try:
         ssl.create_default_context().wrap_bio(given, made, server_hostname="hub").do_handshake()
     except ssl.SSLWantReadError:
-        hello = made.read()
+        return made.read()
+
+
+async def hellos(hub, n, sent):
+    """TLS handshakes that end after the first message."""
+    hello = client_hello()
     while True:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)

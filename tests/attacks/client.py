@@ -31,7 +31,7 @@ async def connect(hub, buffer=None):
     if buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
     sock.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", hub.port))
+    await asyncio.get_running_loop().sock_connect(sock, (hub.host, hub.port))
     tls = hub.tls()
     return await asyncio.open_connection(sock=sock, limit=2**16, ssl=tls, server_hostname=tls and "hub")
 

@@ -117,15 +117,15 @@ class ControlGroup:
 
 
 class Hub:
-    def __init__(self, binary, settings, signer, memory_limit=None):
-        self.signer = signer
+    def __init__(self, binary, settings, signer, memory_limit=None, host="127.0.0.1"):
+        self.signer, self.host = signer, host
         self.directory = tempfile.TemporaryDirectory()
         self.group = memory_limit and ControlGroup(memory_limit)
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+            free.bind((host, 0))
             self.port = free.getsockname()[1]
         variables = {
-            "SERVER__LISTEN": f"127.0.0.1:{self.port}",
+            "SERVER__LISTEN": f"{host}:{self.port}",
             "SERVER__PRODUCTION": "true",
             "AUTH__VIEWER_KEYS": json.dumps([VIEWER_KEY]),
             "STORE__PATH": self.directory.name,
@@ -151,7 +151,7 @@ class Hub:
     def wait_until_it_listens(self):
         for _ in range(200):
             try:
-                return socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+                return socket.create_connection((self.host, self.port), timeout=5).close()
             except OSError:
                 time.sleep(0.05)
         self.stop()
@@ -159,7 +159,7 @@ class Hub:
 
     def call(self, path, **headers):
         scheme = "https" if self.uses_tls else "http"
-        request = urllib.request.Request(f"{scheme}://127.0.0.1:{self.port}{path}", headers=headers)
+        request = urllib.request.Request(f"{scheme}://{self.host}:{self.port}{path}", headers=headers)
         with urllib.request.urlopen(request, timeout=10, context=self.tls()) as answer:
             return answer.read().decode()
 

@@ -270,7 +270,8 @@ impl Parser {
         if from_utf8(reason).is_err() {
             return Some(vec![1007]);
         }
-        let may_be_sent = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
+        // 1014 is registered for gateways; tungstenite takes it for a code that nobody may send.
+        let may_be_sent = matches!(code, 1000..=1003 | 1007..=1013 | 3000..=4999);
         self.said.push(Said::Close(Some(if may_be_sent { code } else { 1002 })));
         None
     }

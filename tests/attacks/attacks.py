@@ -206,6 +206,14 @@ async def people(hub):
 
 
 async def searches(hub, n, answered):
+    while True:
+        try:
+            await searches_on_a_connection(hub, answered)
+        except EOFError:  # The hub ends a connection after 1,000 requests.
+            pass
+
+
+async def searches_on_a_connection(hub, answered):
     reader, writer = await connect(hub)
     request = (f"GET /v1/users?contains=zzz HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {VIEWER_KEY}\r\n\r\n").encode()
     while True:

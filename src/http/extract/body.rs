@@ -45,3 +45,35 @@ pub(crate) async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, Pro
     let read = tokio::time::timeout(BODY_TIMEOUT, read).await;
     read.map_err(|_| Problem::timeout())?.map_err(|_| Problem::too_large())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use axum::http::StatusCode;
+    use axum::response::IntoResponse;
+    use futures::{StreamExt, stream};
+
+    use super::*;
+
+    async fn refused(body: Body) -> StatusCode {
+        read_body(body, 10_000).await.expect_err("a refusal").into_response().status()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_without_an_end_is_refused_for_its_size_or_its_time() {
+        let part = |bytes: &'static [u8]| Ok::<_, io::Error>(Bytes::from_static(bytes));
+        let parts = stream::repeat_with(move || part(&[b' '; 1000]));
+        assert_eq!(refused(Body::from_stream(parts)).await, StatusCode::PAYLOAD_TOO_LARGE);
+
+        let slow = stream::repeat_with(move || part(b" ")).then(async |part| {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            part
+        });
+        // It must have come to an end by then.
+        let in_time = tokio::time::timeout(BODY_TIMEOUT + Duration::from_secs(1), async {
+            refused(Body::from_stream(slow)).await
+        });
+        assert_eq!(in_time.await, Ok(StatusCode::REQUEST_TIMEOUT));
+    }
+}

@@ -301,7 +301,8 @@ pub(super) struct Unidentified {
 }
 
 impl Unidentified {
-    /// Whether no key of the hub signed the token. While the keys are not available, nobody knows.
+    /// Whether the token was checked, and no key of the hub had signed it. A token that could not be checked,
+    /// because the keys were not available, is not bad.
     pub(super) fn is_bad_token(&self) -> bool {
         !self.is_verified && self.error.code != ErrorCode::Unavailable
     }

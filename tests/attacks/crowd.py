@@ -191,8 +191,8 @@ def crowd(binary, seconds):
         limit = max(2 * quiet, 5)
         holds = {
             f"the median of p99 is at most {limit:.2f} ms": sorted(p99)[1] <= limit,
-            "nobody well-behaved was dropped": idle.dropped.value == 0,
-            "nobody well-behaved was shown Offline": idle.shown_offline.value == 0,
+            "the hub closed no idle client": idle.dropped.value == 0,
+            "no idle client was shown Offline to its watcher": idle.shown_offline.value == 0,
             "memory grew by at most 10 %": memory[-1] <= memory[0] * 1.1,
         }
         for what, is_so in holds.items():

@@ -133,7 +133,7 @@ pub async fn serve(listener: Arc<Listener>, app: Arc<AppState>, face: Face, rout
                         tokio::time::timeout(timeouts.first, heavy.drive(tls.accept(stream)));
                     if let Ok(Some(Ok(mut stream))) = accepted.await {
                         drop(handshake);
-                        // What waits there is not in the hub's budget of unsent bytes.
+                        // TLS buffers bytes for a full socket, and the hub's budget of unsent bytes does not count them.
                         stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES));
                         answer(stream, router, peer, held, timeouts).await;
                     }

@@ -130,8 +130,8 @@ impl Transaction<'_> {
         Ok(changed > 0)
     }
 
-    /// Moves a damaged row to the table `damaged`; returns false if the row is no longer at the expected
-    /// revision, or not damaged.
+    /// Moves a user's damaged row to the table `damaged`. Returns whether it did: the row must still be
+    /// damaged, and at the expected revision.
     fn set_aside(&self, draft: &EncodedCommit) -> Result<bool> {
         let user = draft.user.as_str();
         match queries::load(&self.sql, &draft.user)? {

@@ -270,7 +270,7 @@ impl Parser {
         if from_utf8(reason).is_err() {
             return Some(vec![1007]);
         }
-        // 1014 is registered for gateways; tungstenite takes it for a code that nobody may send.
+        // IANA has registered 1014 (bad gateway); tungstenite refuses it from a client.
         let may_be_sent = matches!(code, 1000..=1003 | 1007..=1013 | 3000..=4999);
         self.said.push(Said::Close(Some(if may_be_sent { code } else { 1002 })));
         None

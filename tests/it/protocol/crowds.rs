@@ -67,7 +67,11 @@ async fn operators_have_places_of_their_own_while_all_of_the_clients_are_taken()
         let address = server.listening(&[&format!("face={face}")]).await;
         let answer = http(address, "GET", path).send().await.expect("an answer");
         assert_eq!(answer.status(), 200, "{face}");
-        assert_eq!(answer.headers().get("connection"), None, "{face}: it is no spare place");
+        assert_eq!(
+            answer.headers().get("connection"),
+            None,
+            "{face}: the connection got an ordinary place"
+        );
     }
 }
 

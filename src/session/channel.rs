@@ -139,14 +139,14 @@ impl Channel {
         self.timers.is_blocked() && self.mailbox().unsent() > UNSENT_BYTES_MAX
     }
 
-    /// Notes how much of an unfinished message was read.
-    pub(super) fn note_unfinished(&mut self, bytes: usize) {
+    /// Notes how much of an unfinished message was read. After a whole message, another one has begun.
+    pub(super) fn note_unfinished(&mut self, bytes: usize, is_after_whole: bool) {
         if bytes == 0 && self.unfinished_since.is_none() {
             return;
         }
         self.mailbox().set_unfinished(bytes);
         let now = self.now();
-        let since = self.unfinished_since.take().unwrap_or(now);
+        let since = self.unfinished_since.filter(|_| !is_after_whole).unwrap_or(now);
         self.unfinished_since = (bytes > 0).then_some(since);
     }
 

@@ -57,7 +57,8 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
                 // Before the socket: a client that never stops sending must not hold up its timers.
                 () = timer.as_mut() => channel.wake()?,
                 incoming = self.socket.next(), if reads => {
-                    channel.note_unfinished(self.socket.unfinished());
+                    let is_whole = matches!(incoming, Incoming::Text(_) | Incoming::Binary(_));
+                    channel.note_unfinished(self.socket.unfinished(), is_whole);
                     if let Some(asked) = self.handle_incoming(incoming, channel)? {
                         return Ok(asked);
                     }

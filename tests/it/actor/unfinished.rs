@@ -99,3 +99,24 @@ async fn visitors_that_hold_much_are_closed_before_logins_are_refused_for_long()
     assert_eq!(user.message().await["type"], "error");
     user.ok(json!({ "type": "ping" })).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_with_one_message_after_the_other_is_not_late_with_any() {
+    let lab = Lab::new();
+    let (mut client, _) = lab.login("ana", "web").await;
+    let message = br#"{"type":"ping","id":1}"#;
+    let mut frame = vec![0x81, 0x80 | 22, 0, 0, 0, 0];
+    frame.extend_from_slice(message);
+    let (begin, end) = frame.split_at(10);
+    client.socket.get_mut().write_all(begin).await.expect("to send");
+    for _ in 0..15 {
+        sleep(SECOND).await;
+        // The next message begins together with the end of this one; a ping frame cannot come between.
+        client.socket.get_mut().write_all(&[end, begin].concat()).await.expect("to send");
+        assert!(client.message().await["ok"]["now"].is_number());
+    }
+    let ping = [0x89, 0x80, 0, 0, 0, 0];
+    client.socket.get_mut().write_all(&[end, &ping, begin].concat()).await.expect("to send");
+    assert!(client.message().await["ok"]["now"].is_number());
+    assert_eq!(closed_with(&mut client).await, None);
+}

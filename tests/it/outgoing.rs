@@ -2,4 +2,5 @@
 
 mod addresses;
 mod broken;
+mod endless;
 mod requests;

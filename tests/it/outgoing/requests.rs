@@ -1,8 +1,6 @@
 //! What happens to requests: refused addresses, endless interim answers, TLS and proxies.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use presence_hub::outgoing::{Fault, Outgoing};
@@ -15,61 +13,13 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::endless::Endless;
 use crate::receiver::{Act, Receiver};
 use crate::support::{SOON, Server, WEBHOOK_SECRET, make_certificate, until};
 
 /// A server that sends interim answers without end.
-struct Flood {
-    address: SocketAddr,
-    connections: Arc<AtomicU64>,
-    /// How many of them the client has closed.
-    closed: Arc<AtomicU64>,
-    /// The bytes that the kernel took, over all connections.
-    sent: Arc<AtomicU64>,
-}
-
-impl Flood {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let flood = Self {
-            address,
-            connections: Arc::default(),
-            closed: Arc::default(),
-            sent: Arc::default(),
-        };
-        let (connections, closed) = (Arc::clone(&flood.connections), Arc::clone(&flood.closed));
-        let sent = Arc::clone(&flood.sent);
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                connections.fetch_add(1, Ordering::SeqCst);
-                let (closed, sent) = (Arc::clone(&closed), Arc::clone(&sent));
-                tokio::spawn(async move {
-                    let mut request = [0; 4096];
-                    let _ = stream.read(&mut request).await.expect("a request");
-                    let interim = b"HTTP/1.1 102 Processing\r\n\r\n".repeat(500);
-                    while let Ok(count) = stream.write(&interim).await {
-                        sent.fetch_add(count as u64, Ordering::SeqCst);
-                    }
-                    closed.fetch_add(1, Ordering::SeqCst);
-                });
-            }
-        });
-        flood
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}/", self.address)
-    }
-
-    /// Asserts that of each connection not much more was read than fits in the kernel's buffers.
-    fn assert_little_was_read(&self) {
-        const EACH_MAX: u64 = 32 * 1024 * 1024;
-        let connections = self.connections.load(Ordering::SeqCst);
-        assert!(connections > 0);
-        let sent = self.sent.load(Ordering::SeqCst);
-        assert!(sent / connections < EACH_MAX, "{sent} bytes on {connections} connections");
-    }
+async fn flood() -> Endless {
+    Endless::start("", "HTTP/1.1 102 Processing\r\n\r\n").await
 }
 
 async fn last_error(server: &Server) -> String {
@@ -158,26 +108,25 @@ async fn a_key_set_at_a_private_address_needs_allow_private() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endless_interim_answers_end_the_request_at_once() {
-    let flood = Flood::start().await;
+    let flood = flood().await;
     let client = Outgoing::new(true).expect("a client");
     let url = flood.url().parse().expect("a URL");
     for _ in 0..5 {
         let fault = timeout(SOON, client.get(&url)).await.expect("an end").expect_err("no answer");
         assert!(matches!(fault, Fault::Interim), "{fault:?}");
     }
-    until("the end of the connections", async || flood.closed.load(Ordering::SeqCst) == 5).await;
-    assert_eq!(flood.connections.load(Ordering::SeqCst), 5);
-    flood.assert_little_was_read();
+    flood.until_closed().await;
+    assert_eq!(flood.connections(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_webhook_receiver_that_sends_endless_interim_answers_is_named() {
-    let flood = Flood::start().await;
+    let flood = flood().await;
     let (url, secrets) = (flood.url(), format!("[\"{WEBHOOK_SECRET}\"]"));
     let settings = [("webhook.url", url.as_str()), ("webhook.secrets", &secrets)];
     let server = Server::start(&settings);
     let _ann = server.login("ann", "web").await;
-    until("three attempts", async || flood.connections.load(Ordering::SeqCst) >= 3).await;
+    until("three attempts", async || flood.connections() >= 3).await;
     let error = last_error(&server).await;
     assert!(error.starts_with("over 16 interim answers (status 1xx)"), "{error}");
     flood.assert_little_was_read();

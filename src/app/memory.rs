@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::hub::Hub;
+use crate::throttle::Throttle;
 
 /// How often memory is checked.
 const EVERY: Duration = Duration::from_secs(1);
@@ -23,6 +24,7 @@ const LARGE: usize = 1024 * 1024;
 /// Refuses logins while memory is short; runs for ever. If the system reports no figures, logins
 /// stay open.
 pub(super) async fn watch(hub: Arc<Hub>) {
+    let mut warnings = Throttle::default();
     loop {
         // Freeing a large allocation makes the allocator return memory that has been free for a
         // second. An idle hub frees nothing itself.
@@ -32,7 +34,7 @@ pub(super) async fn watch(hub: Arc<Hub>) {
         if let Some(limit) = limits.iter().map(|memory| memory.limit).min() {
             hub.set_held_bytes_max(usize::try_from(limit / HELD_SHARE).unwrap_or(usize::MAX));
         }
-        hub.cut_visitors();
+        hub.cut_visitors(&mut warnings);
         tokio::time::sleep(EVERY).await;
     }
 }

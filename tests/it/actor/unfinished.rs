@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use presence_hub::presence::Cause;
+use presence_hub::throttle::Throttle;
 use serde_json::json;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::time::{sleep, timeout};
@@ -92,7 +93,7 @@ async fn visitors_that_hold_much_are_closed_before_logins_are_refused_for_long()
         visitors.push(visitor);
     }
     assert!(lab.hub.is_full(), "more than half is in use");
-    lab.hub.cut_visitors();
+    lab.hub.cut_visitors(&mut Throttle::default());
     assert!(!lab.hub.is_full());
     assert_eq!(closed_with(&mut visitors[0]).await, Some(4005));
     user.socket.get_mut().write_all(b" ").await.expect("to send");

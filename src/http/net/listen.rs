@@ -133,7 +133,8 @@ pub async fn serve(listener: Arc<Listener>, app: Arc<AppState>, face: Face, rout
                         tokio::time::timeout(timeouts.first, heavy.drive(tls.accept(stream)));
                     if let Ok(Some(Ok(mut stream))) = accepted.await {
                         drop(handshake);
-                        // TLS buffers bytes for a full socket, and the hub's budget of unsent bytes does not count them.
+                        // TLS buffers bytes while the socket is full; the hub's budget does not count
+                        // them.
                         stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES));
                         answer(stream, router, peer, held, timeouts).await;
                     }

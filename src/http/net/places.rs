@@ -29,7 +29,7 @@ pub(crate) struct Places {
     lines: KeyedThrottle<Option<IpAddr>>,
 }
 
-/// What is counted for each address.
+/// What an address is counted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Open,
@@ -37,11 +37,11 @@ enum Kind {
     Handshake,
 }
 
-/// The numbers of one address, by kind.
+/// How many of each kind an address has.
 #[derive(Debug, Default)]
 struct Count([u32; 3]);
 
-/// One of those numbers, raised by one until this is dropped.
+/// A guard: one more of a kind is counted for an address until this is dropped.
 pub(crate) struct Counted {
     places: Arc<Places>,
     key: IpAddr,

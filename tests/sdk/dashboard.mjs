@@ -24,10 +24,18 @@ export async function dashboard(browser, hub, address = '#/overview', { key = hu
   return page;
 }
 
+/** Goes to an address. When it returns, the page no longer shows the screen before. */
 export async function go(page, address) {
-  await page.evaluate((hash) => {
-    location.hash = hash;
-  }, address);
+  await page.evaluate(
+    (hash) =>
+      new Promise((shown) => {
+        if (location.hash === hash) return shown();
+        // The page listened first, so it has shown the new screen by then.
+        addEventListener('hashchange', () => shown(), { once: true });
+        location.hash = hash;
+      }),
+    address,
+  );
   await page.locator('#screen h1').waitFor();
 }
 

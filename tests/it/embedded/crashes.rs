@@ -44,7 +44,8 @@ struct Seen {
     totals: Totals,
     online: Vec<UserId>,
     due: Vec<UserId>,
-    log: Vec<(UserId, Option<Value>)>,
+    /// With whom each event names: of a damaged one, the user's id may be damaged as well.
+    log: Vec<Option<(UserId, Value)>>,
     /// How many entries come after what the webhook has dealt with, and whom it holds.
     webhook: Option<(usize, Vec<UserId>)>,
 }
@@ -68,8 +69,8 @@ async fn seen(store: &(impl Store + Outbox)) -> Seen {
     due.sort();
     let entries = store.log(None, usize::MAX).await.expect("the log");
     let log = entries.iter().map(|entry| {
-        let event = entry.event.as_ref().ok();
-        (entry.user.clone(), event.map(|event| serde_json::from_str(event).expect("JSON")))
+        let event = entry.event.as_ref().ok()?;
+        Some((entry.user.clone(), serde_json::from_str(event).expect("JSON")))
     });
     let webhook = store.progress().await.expect("the progress").map(|progress| {
         let after = entries.iter().filter(|entry| entry.cursor > progress.position).count();
@@ -94,7 +95,7 @@ impl Seen {
             holes += usize::from(found.is_none());
             found.get_or_insert_with(|| expected.clone().expect("a whole record"));
         }
-        for ((_, found), (_, expected)) in filled.log.iter_mut().zip(&expected.log) {
+        for (found, expected) in filled.log.iter_mut().zip(&expected.log) {
             holes += usize::from(found.is_none());
             found.get_or_insert_with(|| expected.clone().expect("a whole event"));
         }

@@ -19,6 +19,8 @@ use rand::{RngExt, SeedableRng};
 
 /// How long a target varies its corpus in a plain `cargo test`.
 const SECONDS: u64 = 1;
+/// The seed of a plain `cargo test`: it finds what a change broke, not what a new seed would find.
+const SEED: u64 = 1;
 /// The most inputs in the corpus of a run.
 const CORPUS_MAX: usize = 2000;
 const INPUT_BYTES_MAX: usize = 4096;
@@ -49,7 +51,7 @@ pub(super) fn fuzz(target: &str, words: &str, mut check: impl FnMut(&[u8]) -> St
         corpus.push(input);
     }
 
-    let seed = setting("FUZZ_SEED").unwrap_or_else(rand::random);
+    let seed = setting("FUZZ_SEED").unwrap_or(SEED);
     let seconds = setting("FUZZ_SECONDS").unwrap_or(SECONDS);
     let keeps = setting("FUZZ_KEEP").is_some_and(|keep: u8| keep != 0);
     println!("fuzz {target}: {} files, then {seconds} s with FUZZ_SEED={seed}", corpus.len());

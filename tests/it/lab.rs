@@ -2,14 +2,13 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::SplitSink;
 use futures::{SinkExt, StreamExt};
 use parking_lot::Mutex;
-use presence_hub::bus::{Bus, LocalBus};
 use presence_hub::clock::Clock;
 use presence_hub::config::{AtStart, Config, DEFAULT, Settings, StoreKind};
 use presence_hub::http::{self, AppState, Face, TencentApplication};
@@ -26,7 +25,9 @@ use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use tracing::level_filters::LevelFilter;
 use tracing::subscriber::{DefaultGuard, set_default};
+use tracing_subscriber::layer::SubscriberExt;
 
 use crate::support::{Client, Heard, SECRET, token_with};
 
@@ -74,22 +75,18 @@ impl Lab {
     /// A hub with some settings changed.
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
         let store = Arc::new(memory_store());
-        Self::node(store, Arc::new(LocalBus::default()), change)
+        Self::node(store, change)
     }
 
-    /// A node over a store and a bus.
-    pub(crate) fn node(
-        store: Arc<dyn Store>,
-        bus: Arc<dyn Bus>,
-        change: impl FnOnce(&mut Config),
-    ) -> Self {
+    /// A node over a store.
+    pub(crate) fn node(store: Arc<dyn Store>, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = defaults();
         config.auth.secret = SECRET.to_owned().into();
         config.store.kind = StoreKind::Memory;
         change(&mut config);
         let settings = settings(&config);
         let clock = Clock::simulated(EPOCH);
-        let hub = Hub::new(Arc::clone(&store), bus, settings.policy, clock.clone());
+        let hub = Hub::new(Arc::clone(&store), settings.policy, clock.clone());
         tokio::spawn(run_deadlines(Arc::clone(&hub)));
         tokio::spawn(Arc::clone(&hub).listen());
         let sessions = Sessions::new(Arc::clone(&hub), settings.session);
@@ -270,6 +267,13 @@ impl io::Write for LogWriter {
 impl Logged {
     /// Starts capturing.
     pub(crate) fn here() -> Self {
+        // Without a global subscriber, a thread that captures nothing may turn a log line off for all threads:
+        // tracing asks only the thread that reaches the line first, if there is one subscriber.
+        static GLOBAL: Once = Once::new();
+        GLOBAL.call_once(|| {
+            let global = tracing_subscriber::registry().with(LevelFilter::INFO);
+            tracing::subscriber::set_global_default(global).expect("no other global subscriber");
+        });
         let text = Arc::<Mutex<Vec<u8>>>::default();
         let written = Arc::clone(&text);
         let writer = move || LogWriter(Arc::clone(&written));

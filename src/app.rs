@@ -22,7 +22,6 @@ use tokio_rustls::TlsAcceptor;
 
 pub use self::log::{Log, briefly};
 pub use self::tasks::Tasks;
-use crate::bus::LocalBus;
 use crate::clock::Clock;
 use crate::config::{
     AtStart, Config, DevelopmentKeys, Loaded, Server, SettingFault, Settings, StoreKind, load,
@@ -103,15 +102,15 @@ pub async fn run(
     let transport = HttpTransport::new(config.outgoing.allow_private)
         .map_err(|error| AppFault::WebhookClient(error.to_string()))?;
     let transport = Arc::new(transport);
-    let (port, shared) = (Arc::<HttpTransport>::clone(&transport), Arc::clone(&store));
-    let webhook = Webhook::new(shared, outbox, port, clock.clone(), settings.webhook);
-    let hub = Hub::new(store, Arc::new(LocalBus::default()), settings.policy, clock);
+    let (port, log_read) = (Arc::<HttpTransport>::clone(&transport), Arc::clone(&store));
+    let webhook = Webhook::new(log_read, outbox, port, clock.clone(), settings.webhook);
+    let hub = Hub::new(store, settings.policy, clock);
     hub.give_sign_of_life().await.map_err(AppFault::Sign)?;
     webhook.begin().await.map_err(AppFault::WebhookProgress)?;
     let mut time = tokio::spawn(run_deadlines(Arc::clone(&hub)));
     let tasks = Tasks::new(Arc::clone(&hub));
     let shared = Arc::clone(&hub);
-    tasks.spawn("bus", move || Arc::clone(&shared).listen());
+    tasks.spawn("messages", move || Arc::clone(&shared).listen());
     let min_free = watch_resources(&config, &hub, &tasks);
     let shared = Arc::clone(&webhook);
     let posting = tasks.spawn("webhook", move || Arc::clone(&shared).run());

@@ -23,8 +23,6 @@ pub mod auth;
 
 pub mod store;
 
-pub mod bus;
-
 pub mod hub;
 
 pub mod session;

@@ -25,8 +25,8 @@ impl Undelivered {
         if shown.state == ReceiverState::Off {
             return Ok(Self { backlog: Backlog::default(), age: Duration::ZERO, dead_waiting });
         }
-        let mut backlog = app.hub.store().backlog(shown.kept_after).await?;
-        let unscanned = app.hub.store().backlog(shown.scanned).await?;
+        let mut backlog = app.hub.log().backlog(shown.kept_after).await?;
+        let unscanned = app.hub.log().backlog(shown.scanned).await?;
         backlog.entries = unscanned.entries + shown.pending as u64;
         let age = backlog.oldest.map(|oldest| app.hub.clock().wall() - oldest);
         Ok(Self { backlog, age: age.unwrap_or_default(), dead_waiting })

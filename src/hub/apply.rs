@@ -96,16 +96,22 @@ impl Hub {
             };
             let outcome = self.decide(&stored.record, event, &policy, from);
             let record = to_store(outcome.record);
-            let due = record.due(&policy);
+            let wall_deadline = record.wall_deadline(&policy);
+            let status = outcome.effects.status_changed.then(|| record.status());
             let reasons: SmallVec<[_; 1]> =
                 outcome.transitions.iter().map(|t| (t.cause, t.evidence.deadline)).collect();
             // A new policy can change the deadline of an unchanged record.
-            if record != stored.record || due != stored.due {
-                let transitions = outcome.transitions;
-                let sync = record.revoked != stored.record.revoked;
-                let commit = Commit { record: Arc::clone(&record), due, transitions, sync };
+            if record != stored.record || wall_deadline != stored.wall_deadline {
+                let commit = Commit {
+                    node: self.node,
+                    record: Arc::clone(&record),
+                    wall_deadline,
+                    transitions: outcome.transitions,
+                    sync: record.revoked != stored.record.revoked,
+                    message: self.message(user, &outcome.effects, status.as_ref()),
+                };
                 let begun = self.clock.instant();
-                let committed = self.store.commit(user, stored.revision, commit).await;
+                let committed = self.store.commit(user, &stored, commit).await;
                 if let Err(StoreError::Unavailable { .. }) = committed {
                     self.metrics.commit_failures.inc();
                 }
@@ -131,8 +137,8 @@ impl Hub {
             let applied = Applied { answer: outcome.answer, record };
             self.end_all(&outcome.effects);
             then(&applied);
-            if outcome.effects.status_changed {
-                self.publish_status(user, applied.record.status());
+            if let Some(status) = status {
+                self.push_status(user, &status);
             }
             return Ok(applied);
         }
@@ -158,7 +164,7 @@ impl Hub {
         let heard = heard.chain(from.map(|from| (from.id(), from.heard())));
         let heard = heard.map(|(id, at)| (id, self.clock.to_wall(at))).collect();
         let (now, stalls) = self.clock.present();
-        Moment { now, wall: self.clock.to_wall(now), stalls, heard }
+        Moment { node: self.node, now, wall: self.clock.to_wall(now), stalls, heard }
     }
 
     /// Counts transitions by cause, and measures how late the deadlines were applied.

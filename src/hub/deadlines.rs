@@ -30,8 +30,6 @@ pub async fn run(hub: Arc<Hub>) {
     tasks.spawn(tick_clock(Arc::clone(&hub), Arc::clone(&beat)));
     tasks.spawn(Arc::clone(&hub).give_signs_of_life());
     tasks.spawn(Arc::clone(&hub).trim());
-    // Deadlines of an earlier run are on that run's clock until its sessions are taken over.
-    hub.find_lost().await;
     tasks.spawn(Arc::clone(&hub).take_over());
     tasks.spawn(apply_deadlines(hub, beat));
     tasks.join_next().await;
@@ -58,6 +56,8 @@ async fn tick_clock(hub: Arc<Hub>, beat: Arc<Notify>) {
 /// report what arrived meanwhile; the rules extend each deadline by the stall (T12).
 async fn apply_deadlines(hub: Arc<Hub>, beat: Arc<Notify>) {
     let (mut seen, mut rest) = (Duration::ZERO, 0);
+    // Deadlines of a dead node are on that node's time until its sessions are taken over.
+    hub.lost.subscribe().wait_for(Option::is_some).await.ok();
     loop {
         beat.notified().await;
         let stalled_for = hub.clock.stalled_for();
@@ -91,7 +91,7 @@ async fn round(hub: &Arc<Hub>, seen: Duration) {
 }
 
 async fn due(hub: &Hub, most: usize) -> Vec<UserId> {
-    let due = hub.store.due(hub.clock.now(), hub.clock.wall(), most).await;
+    let due = hub.store.due(hub.node, hub.clock.now(), hub.clock.wall(), most).await;
     due.unwrap_or_else(|error| {
         hub.store_failed("cannot read which users are due, retrying", &error.into(), None);
         Vec::new()
@@ -119,12 +119,10 @@ async fn tick_all(hub: &Arc<Hub>, users: Vec<UserId>) -> bool {
 }
 
 impl Hub {
-    /// Applies a user's deadlines that have passed. Takes the user over first, because deadlines are
-    /// compared on this hub's clock.
+    /// Applies a user's deadlines that have passed. Takes the user over first, because only a terminal's own
+    /// node applies its deadlines.
     async fn tick(&self, user: &UserId) -> Result<(), Unavailable> {
-        if !self.lost.load().is_empty() {
-            self.take_user_over(user).await?;
-        }
+        self.take_over_all_of(user).await?;
         self.apply(user, EventKind::Tick).await?;
         // The record is readable now. A query that started before its replacement may have noted it again.
         self.damaged.lock().remove(user);

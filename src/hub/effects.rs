@@ -9,8 +9,8 @@ use tokio::task::yield_now;
 use super::Hub;
 use super::mailbox::flush_all;
 use super::registry::{Deliveries, WatchedUser};
-use crate::bus::Message;
 use crate::presence::{Effects, End, EndReason, Kicker, Status, Timestamp, UserId};
+use crate::store::Message;
 use crate::wire::{Close, KickNotice, KickReason, KickedBy, Push, UserStatus, text_frame};
 
 /// How many batches of a user's watchers are served at once, which takes some milliseconds; a task serves
@@ -18,21 +18,27 @@ use crate::wire::{Close, KickNotice, KickReason, KickedBy, Push, UserStatus, tex
 const PUSHED_AT_ONCE: usize = 96;
 
 impl Hub {
-    pub(super) fn end_all(&self, effects: &Effects) {
-        for end in &effects.ends {
-            if end.connection.node == self.node {
-                self.end(end, effects.kick.as_deref());
-            } else {
-                let kick = effects.kick.as_deref().cloned();
-                self.bus.publish(self.node, Message::End { end: *end, kick });
-            }
+    /// What a commit tells the other nodes; `None` if it changes nothing for them.
+    pub(super) fn message(
+        &self,
+        user: &UserId,
+        effects: &Effects,
+        status: Option<&Status>,
+    ) -> Option<Message> {
+        let ends = effects.ends.iter().filter(|end| end.connection.node != self.node);
+        let ends: Vec<_> = ends.copied().collect();
+        if ends.is_empty() && status.is_none() {
+            return None;
         }
+        let kick = effects.kick.as_deref().filter(|_| !ends.is_empty()).cloned();
+        Some(Message { user: user.clone(), status: status.cloned(), ends, kick })
     }
 
-    /// Sends a user's status to its watchers on all nodes.
-    pub(super) fn publish_status(&self, user: &UserId, status: Status) {
-        self.push_status(user, &status);
-        self.bus.publish(self.node, Message::Status { user: user.clone(), status });
+    /// Ends the connections of this node that an event ends.
+    pub(super) fn end_all(&self, effects: &Effects) {
+        for end in &effects.ends {
+            self.end(end, effects.kick.as_deref());
+        }
     }
 
     pub(super) fn end(&self, end: &End, kick: Option<&(Kicker, Timestamp)>) {

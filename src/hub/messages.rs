@@ -3,23 +3,26 @@
 use std::sync::Arc;
 
 use super::{Hub, Mailbox};
-use crate::bus::{Message, Received};
 use crate::presence::Record;
+use crate::store::{Message, Received};
 use crate::wire::Close;
 
 impl Hub {
-    /// Handles messages from other nodes until the bus is closed.
+    /// Handles the messages of other nodes. Never returns.
     pub async fn listen(self: Arc<Self>) {
-        let mut subscriber = self.bus.subscribe();
+        let mut subscription = self.store.listen(self.node);
         loop {
-            match subscriber.next().await {
-                Received::Message(from, _) if from == self.node => (),
-                Received::Message(_, Message::Status { user, status }) => {
-                    self.push_status(&user, &status);
+            match subscription.next().await {
+                Received::Message(message) => {
+                    let Message { user, status, ends, kick } = &*message;
+                    for end in ends {
+                        self.end(end, kick.as_ref());
+                    }
+                    if let Some(status) = status {
+                        self.push_status(user, status);
+                    }
                 }
-                Received::Message(_, Message::End { end, kick }) => self.end(&end, kick.as_ref()),
                 Received::Missed => self.catch_up().await,
-                Received::Closed => return,
             }
         }
     }

@@ -3,10 +3,10 @@
 //! ```text
 //!   apply(user, event)   in the user's lane
 //!     load ─▶ step ─▶ commit ─┬─▶ conflict: retry
+//!                             ├─▶ message ─▶ other nodes
 //!                             ▼
 //!                          ends ─▶ registry ─▶ mailboxes
 //!                          status ─▶ watchers ─▶ mailboxes
-//!                          both ─▶ bus ─▶ other nodes
 //! ```
 
 mod apply;
@@ -15,9 +15,9 @@ mod connection;
 mod deadlines;
 mod drain;
 mod effects;
-mod from_bus;
 mod labels;
 mod mailbox;
+mod messages;
 mod metrics;
 mod queries;
 mod recovery;
@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 pub use self::apply::Applied;
@@ -50,10 +51,9 @@ pub use self::mailbox::{Mailbox, Signal, pending_once};
 pub use self::metrics::{Counts, Metrics, StoreCounts};
 use self::registry::{Registry, Watchers};
 pub use self::write_half::{TryWrite, WriteHalf};
-use crate::bus::Bus;
 use crate::clock::Clock;
-use crate::presence::{ConnectionId, NodeId, Policy, SessionId, SignOfLife, Timestamp, UserId};
-use crate::store::{Store, StoreError};
+use crate::presence::{ConnectionId, NodeId, Policy, SessionId, Timestamp, UserId};
+use crate::store::{Lost, Store, StoreError};
 use crate::throttle::Throttle;
 
 /// The hub of one node: the only caller of [`step`](crate::presence::step()).
@@ -62,7 +62,6 @@ pub struct Hub {
     clock: Clock,
     policy: ArcSwap<Policy>,
     store: Arc<dyn Store>,
-    bus: Arc<dyn Bus>,
     lanes: Lanes,
     registry: Registry,
     watchers: Watchers,
@@ -78,8 +77,8 @@ pub struct Hub {
     is_disk_low: AtomicBool,
     /// Connections, and session ends that are not committed yet. A drain waits for them.
     unfinished: TaskTracker,
-    /// Dead nodes whose sessions are not all taken over, with their last signs of life.
-    lost: ArcSwap<Vec<(NodeId, SignOfLife)>>,
+    /// The dead nodes whose sessions are not all taken over; `None` until this node's first sign of life.
+    lost: watch::Sender<Option<Arc<[Lost]>>>,
     /// Users with damaged records, and the running time from which a tick replaces the record.
     damaged: Mutex<BTreeMap<UserId, Timestamp>>,
     /// A throttle for each kind of warning that the store failed.
@@ -111,18 +110,12 @@ impl From<StoreError> for Unavailable {
 
 impl Hub {
     /// Makes the hub of a node.
-    pub fn new(
-        store: Arc<dyn Store>,
-        bus: Arc<dyn Bus>,
-        policy: Policy,
-        clock: Clock,
-    ) -> Arc<Self> {
+    pub fn new(store: Arc<dyn Store>, policy: Policy, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             node: NodeId(rand::random()),
             clock,
             policy: ArcSwap::from_pointee(policy),
             store,
-            bus,
             lanes: Lanes::default(),
             registry: Registry::default(),
             watchers: Watchers::default(),
@@ -133,7 +126,7 @@ impl Hub {
             is_full: AtomicBool::new(false),
             is_disk_low: AtomicBool::new(false),
             unfinished: TaskTracker::new(),
-            lost: ArcSwap::default(),
+            lost: watch::Sender::new(None),
             damaged: Mutex::default(),
             store_warnings: Mutex::default(),
         })

@@ -6,7 +6,7 @@ use futures::future::try_join_all;
 
 use super::{Hub, Unavailable};
 use crate::presence::{ConnectionId, Link, Record, SessionId, Status, Timestamp, UserId};
-use crate::store::{Damaged, Store, StoreError, Totals};
+use crate::store::{Among, Damaged, Listed, Log, StoreError, Totals};
 
 /// How many records are loaded concurrently: joining more futures costs more than it saves.
 const RECORDS_AT_ONCE: usize = 30;
@@ -68,9 +68,23 @@ impl Hub {
         Ok(statuses.into_iter().next().unwrap_or_default())
     }
 
-    /// The store, for reading only: all changes go through [`apply`](Self::apply).
-    pub const fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+    /// Lists users with their records, in the byte order of their ids.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn users(&self, among: &Among, limit: usize) -> Result<Vec<Listed>, Unavailable> {
+        Ok(self.store.users(among, limit).await?)
+    }
+
+    /// The transition log.
+    pub fn log(&self) -> &dyn Log {
+        &*self.store
+    }
+
+    /// The number of damaged rows in the store that were found in this run and not repaired.
+    pub fn damaged_rows(&self) -> u64 {
+        self.store.damaged()
     }
 
     /// Counts terminals and users.

@@ -60,15 +60,17 @@ impl Hub {
         let (nothing, policy) = (Record::default(), self.policy());
         let outcome = self.decide(&nothing, &event, &policy, None);
         let record = to_store(outcome.record);
-        let due = record.due(&policy);
         let causes: Vec<_> = outcome.transitions.iter().map(|t| (t.cause, None)).collect();
+        let status = outcome.effects.status_changed.then(|| record.status());
         let commit = Commit {
+            node: self.node,
             record: Arc::clone(&record),
-            due,
+            wall_deadline: record.wall_deadline(&policy),
             transitions: outcome.transitions,
             sync: revoked.is_some(),
+            message: self.message(user, &outcome.effects, status.as_ref()),
         };
-        self.store.commit(user, revision, commit).await?;
+        self.store.commit(user, &Stored::damaged(revision), commit).await?;
         self.damaged.lock().remove(user);
         tracing::warn!(
             user = user.as_str(),
@@ -80,8 +82,8 @@ impl Hub {
         for mailbox in self.registry.all().iter().filter(|mailbox| mailbox.user() == Some(user)) {
             mailbox.end(Close::Unavailable, None);
         }
-        if outcome.effects.status_changed {
-            self.publish_status(user, record.status());
+        if let Some(status) = status {
+            self.push_status(user, &status);
         }
         Ok(())
     }

@@ -1,6 +1,5 @@
-//! Takes over the sessions of earlier runs (T11).
+//! Takes over the sessions of dead nodes (T11).
 
-use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +7,8 @@ use futures::future::join_all;
 
 use super::{Hub, Unavailable};
 use crate::panics::caught;
-use crate::presence::{EventKind, Record, State, UserId};
-use crate::store::{Among, Damaged};
+use crate::presence::{EventKind, UserId};
+use crate::store::{Damaged, Lost};
 
 /// The maximum number of users that are taken over at once.
 const USERS_MAX: usize = 1024;
@@ -18,49 +17,43 @@ const PAUSE: Duration = Duration::from_secs(1);
 const CANNOT_TAKE_OVER: &str = "cannot take over sessions of an earlier run, retrying";
 
 impl Hub {
-    /// Finds the dead nodes whose sessions are not taken over yet.
-    pub(super) async fn find_lost(&self) {
+    /// Takes over the sessions of dead nodes as they are found; each session is held until its own deadline
+    /// (T11). A failed user is retried and does not delay the others. Never returns.
+    pub(super) async fn take_over(self: Arc<Self>) {
+        let mut found = self.lost.subscribe();
         loop {
-            match self.store.lost().await {
-                Ok(lost) => return self.lost.store(Arc::new(lost)),
-                Err(error) => {
-                    self.store_failed(CANNOT_TAKE_OVER, &error.into(), None);
-                }
+            let lost = found.borrow_and_update().clone();
+            for dead in lost.iter().flat_map(|lost| &**lost) {
+                self.take_node_over(dead).await;
             }
-            tokio::time::sleep(PAUSE).await;
+            // The sender is the hub's own, so this fails never.
+            found.changed().await.ok();
         }
     }
 
-    /// Takes over the sessions of dead nodes; each is held until its own deadline (T11). A failed user
-    /// is retried and does not delay the others. Never returns.
-    pub(super) async fn take_over(self: Arc<Self>) {
-        let lost = self.lost.load_full();
-        let mut failed = if lost.is_empty() { Vec::new() } else { self.take_all_over().await };
+    async fn take_node_over(&self, dead: &Lost) {
+        let mut failed = self.take_all_over(dead).await;
         while !failed.is_empty() {
             tokio::time::sleep(PAUSE).await;
-            failed = self.take_users_over(failed).await;
+            failed = self.take_users_over(dead, failed).await;
         }
-        for (node, _) in &*lost {
-            while let Err(error) = self.store.retire(*node).await {
-                self.store_failed(
-                    "cannot remove an earlier run from the store, retrying",
-                    &error.into(),
-                    None,
-                );
-                tokio::time::sleep(PAUSE).await;
-            }
-            tracing::info!(%node, "took over the sessions of an earlier run");
+        while let Err(error) = self.store.retire(dead.node).await {
+            let what = "cannot remove an earlier run from the store, retrying";
+            self.store_failed(what, &error.into(), None);
+            tokio::time::sleep(PAUSE).await;
         }
-        self.lost.store(Arc::default());
-        pending().await
+        self.lost.send_modify(|lost| {
+            let left = lost.iter().flat_map(|lost| lost.iter()).filter(|it| it.node != dead.node);
+            *lost = Some(left.cloned().collect());
+        });
+        tracing::info!(node = %dead.node, "took over the sessions of an earlier run");
     }
 
-    /// Takes over all users with sessions of dead nodes; returns the failed users.
-    async fn take_all_over(&self) -> Vec<UserId> {
-        let mut among = Among { states: vec![State::Online], ..Among::default() };
-        let mut failed = Vec::new();
+    /// Takes over all users with sessions of a dead node; returns the failed users.
+    async fn take_all_over(&self, dead: &Lost) -> Vec<UserId> {
+        let (mut after, mut failed) = (None, Vec::new());
         loop {
-            let users = match self.store.users(&among, USERS_MAX).await {
+            let users = match self.store.held(dead.node, after.as_ref(), USERS_MAX).await {
                 Ok(users) => users,
                 Err(error) => {
                     self.store_failed(CANNOT_TAKE_OVER, &error.into(), None);
@@ -69,29 +62,21 @@ impl Hub {
                 }
             };
             let Some((last, _)) = users.last() else { return failed };
-            among.after = Some(last.clone());
-            let mut affected = Vec::new();
+            after = Some(last.clone());
+            let mut held = Vec::new();
             for (user, record) in users {
                 match record {
-                    Ok(record) if self.has_lost_sessions(&record) => affected.push(user),
-                    Ok(_) => (),
+                    Ok(_) => held.push(user),
                     Err(Damaged) => self.note_damaged(&user),
                 }
             }
-            failed.extend(self.take_users_over(affected).await);
+            failed.extend(self.take_users_over(dead, held).await);
         }
     }
 
-    /// Whether a user has sessions of dead nodes.
-    fn has_lost_sessions(&self, record: &Record) -> bool {
-        let lost = self.lost.load();
-        let online = record.terminals.iter().filter(|t| t.state() == State::Online);
-        online.into_iter().any(|t| lost.iter().any(|(node, _)| *node == t.connection.node))
-    }
-
     /// Takes users over; returns the failed ones.
-    async fn take_users_over(&self, users: Vec<UserId>) -> Vec<UserId> {
-        let take = async |user: UserId| match caught(self.take_user_over(&user)).await {
+    async fn take_users_over(&self, dead: &Lost, users: Vec<UserId>) -> Vec<UserId> {
+        let take = async |user: UserId| match caught(self.take_user_over(dead, &user)).await {
             Err(panic) => {
                 tracing::error!(user = user.as_str(), %panic, "takeover of a user panicked, retrying");
                 Some(user)
@@ -107,18 +92,23 @@ impl Hub {
         taken.into_iter().flatten().collect()
     }
 
-    /// Moves a user's sessions of dead nodes to this node, with their deadlines on this hub's clock.
-    pub(super) async fn take_user_over(&self, user: &UserId) -> Result<(), Unavailable> {
-        let present = self.clock.sign_of_life();
-        for (node, sign) in &**self.lost.load() {
-            let lost = EventKind::NodeLost {
-                node: *node,
-                successor: self.node,
-                last: sign.now,
-                at: present.now - sign.before(&present),
-                stalls: Arc::clone(&sign.stalls),
-            };
-            self.apply(user, lost).await?;
+    /// Moves a user's sessions of a dead node to this node, with their deadlines on this node's time.
+    async fn take_user_over(&self, dead: &Lost, user: &UserId) -> Result<(), Unavailable> {
+        let lost = EventKind::NodeLost {
+            node: dead.node,
+            successor: self.node,
+            last: dead.last,
+            at: dead.at,
+            stalls: Arc::clone(&dead.stalls),
+        };
+        self.apply(user, lost).await.map(drop)
+    }
+
+    /// Moves a user's sessions of all dead nodes to this node.
+    pub(super) async fn take_over_all_of(&self, user: &UserId) -> Result<(), Unavailable> {
+        let lost = self.lost.borrow().clone();
+        for dead in lost.iter().flat_map(|lost| &**lost) {
+            self.take_user_over(dead, user).await?;
         }
         Ok(())
     }

@@ -6,18 +6,29 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Hub, Unavailable};
+use crate::store::Lost;
 
 /// How often the hub gives a sign of life (T11) and trims the log.
 const EVERY: Duration = Duration::from_secs(1);
 
 impl Hub {
-    /// Writes a sign of life. The first must be written before the first login.
+    /// Writes a sign of life, and notes which nodes are dead. The first must be written before the first
+    /// login.
     ///
     /// # Errors
     ///
     /// If the store fails.
     pub async fn give_sign_of_life(&self) -> Result<(), Unavailable> {
-        Ok(self.store.save_sign_of_life(self.node, self.clock.sign_of_life()).await?)
+        let lost = self.store.save_sign_of_life(self.node, self.clock.sign_of_life()).await?;
+        self.lost.send_if_modified(|known| {
+            let nodes = |lost: &[Lost]| lost.iter().map(|it| it.node).collect::<Vec<_>>();
+            let is_new = known.as_deref().map(nodes) != Some(nodes(&lost));
+            if is_new {
+                *known = Some(lost.into());
+            }
+            is_new
+        });
+        Ok(())
     }
 
     /// Writes a sign of life every second, and logs when the store fails and when it works again.

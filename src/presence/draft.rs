@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use super::record::{ENDED_MAX, ENDED_TTL, RECENT_EVENTS_MAX};
 use super::{
-    Answer, Cause, Effects, End, EndReason, Ended, EventId, Evidence, Kicker, Link, Loss, Moment,
-    Origin, Outcome, Policy, RecentEvent, Record, Revocation, SessionId, State, Status, Terminal,
-    TerminalChange, Timestamp, Transition, Victim, entry_bytes,
+    Answer, Cause, Effects, End, EndReason, Ended, Event, EventId, EventKind, Evidence, Kicker,
+    Link, Loss, Moment, NodeId, Origin, Outcome, Policy, RecentEvent, Record, Revocation,
+    SessionId, State, Status, Terminal, TerminalChange, Timestamp, Transition, Victim, entry_bytes,
 };
 
 /// A record while a step changes it.
 pub(super) struct Draft<'a> {
     pub(super) event: EventId,
     pub(super) policy: &'a Policy,
+    pub(super) node: NodeId,
     pub(super) now: Timestamp,
     pub(super) wall: Timestamp,
     pub(super) original: &'a Record,
@@ -27,12 +28,19 @@ pub(super) struct Draft<'a> {
 impl<'a> Draft<'a> {
     pub(super) fn new(
         record: &'a Record,
-        event: EventId,
+        event: &Event,
         policy: &'a Policy,
         moment: &Moment,
     ) -> Self {
+        let dead =
+            if let EventKind::NodeLost { node, .. } = event.kind { Some(node) } else { None };
         let mut next = record.clone();
         for terminal in &mut next.terminals {
+            let node = terminal.connection.node;
+            // When another node last heard its connection, only that node knows: at most a window ago.
+            if terminal.link == Link::Connected && node != moment.node && Some(node) != dead {
+                terminal.heard = moment.wall;
+            }
             for (connection, heard) in &moment.heard {
                 if terminal.is_on(*connection) {
                     terminal.heard = *heard;
@@ -40,8 +48,9 @@ impl<'a> Draft<'a> {
             }
         }
         Self {
-            event,
+            event: event.id,
             policy,
+            node: moment.node,
             now: moment.now,
             wall: moment.wall,
             original: record,

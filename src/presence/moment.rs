@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
-use super::{ConnectionId, Stall, Timestamp};
+use super::{ConnectionId, NodeId, Stall, Timestamp};
 
 /// The clocks at a step, and what connection actors know that the record does not.
 #[derive(Debug, Clone)]
 pub struct Moment {
-    /// The process's own time, for windows.
+    /// The node that applies the event. It judges only the windows of its own connections: those of another
+    /// node are on that node's time.
+    pub node: NodeId,
+    /// That node's own time, for windows.
     pub now: Timestamp,
     /// The wall clock, for times that people read and for what lasts days: push and tokens.
     pub wall: Timestamp,
-    /// The stalls of this hub, the earliest first (T12).
+    /// That node's stalls, the earliest first (T12).
     pub stalls: Arc<[Stall]>,
-    /// When this node's connections were last heard, on the wall clock.
+    /// When that node's connections were last heard, on the wall clock.
     pub heard: Vec<(ConnectionId, Timestamp)>,
 }

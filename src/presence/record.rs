@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::{
     Answer, BackgroundReason, Cause, ConnectionId, DeviceId, Effects, EventId, LogUse, Moment,
-    Platform, Policy, SessionId, Stall, State, Status, Timestamp,
+    NodeId, Platform, Policy, SessionId, Stall, State, Status, Timestamp,
 };
 
 /// The number of ended sessions that a record keeps, so that a resume of one of them is refused as
@@ -24,8 +24,8 @@ pub const RECENT_EVENTS_MAX: usize = 4;
 
 /// All that the hub knows of one user; stored as one value, in which absent fields are left out.
 ///
-/// Times that are shown to people are on the wall clock; times that end a window are on the
-/// process's own time.
+/// Times that are shown to people are on the wall clock. Times that end a window are on the own time of
+/// the node that has the terminal's connection, and only that node compares them with its clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Record {
@@ -183,15 +183,6 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// When a record next needs a [`Tick`](super::EventKind::Tick).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Due {
-    /// The earliest deadline on the process's own time.
-    pub running: Option<Timestamp>,
-    /// The earliest deadline on the wall clock.
-    pub wall: Option<Timestamp>,
-}
-
 /// The numbers that a record adds to the hub's counts of terminals and users.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Census {
@@ -231,6 +222,12 @@ impl Record {
         self.terminals.iter().find(|terminal| terminal.session == session)
     }
 
+    /// Whether a node has an `Online` terminal.
+    pub fn is_held_by(&self, node: NodeId) -> bool {
+        let mut online = self.terminals.iter().filter(|t| t.state() == State::Online);
+        online.any(|terminal| terminal.connection.node == node)
+    }
+
     /// Whether the record is empty, so that a store can delete it.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -241,27 +238,30 @@ impl Record {
         self.revoked.is_some_and(|r| issued_at_secs < r.before_secs && wall < r.until)
     }
 
-    /// When the record next needs a [`Tick`](super::EventKind::Tick).
-    pub fn due(&self, policy: &Policy) -> Due {
-        let mut due = Due::default();
-        for terminal in &self.terminals {
-            match terminal.link {
-                Link::Push { until } => due.wall = earlier(due.wall, Some(until)),
-                Link::Connected | Link::Lost { .. } => {
-                    let deadline = terminal.deadline().map(|(at, _)| at);
-                    due.running = earlier(due.running, deadline);
-                }
-            }
-        }
-        due.wall = earlier(due.wall, self.forget_at(policy));
-        due.wall = earlier(due.wall, self.revoked.map(|revoked| revoked.until));
-        due
+    /// The earliest deadline that each node must apply to its terminals, on that node's own time.
+    pub fn deadlines(&self) -> impl Iterator<Item = (NodeId, Timestamp)> {
+        let deadline = |t: &Terminal| Some((t.connection.node, t.deadline()?.0));
+        let all = move || self.terminals.iter().filter_map(deadline).enumerate();
+        let is_earliest = move |(place, (node, at)): &(usize, (NodeId, Timestamp))| {
+            !all().any(|(other, (of, earlier))| of == *node && (earlier, other) < (*at, *place))
+        };
+        all().filter(is_earliest).map(|(_, deadline)| deadline)
     }
 
-    /// Whether a tick would change the record now.
+    /// The earliest deadline on the wall clock, which any node may apply (T8, L9, forgetting).
+    pub fn wall_deadline(&self, policy: &Policy) -> Option<Timestamp> {
+        let push = self.terminals.iter().filter_map(|terminal| match terminal.link {
+            Link::Push { until } => Some(until),
+            Link::Connected | Link::Lost { .. } => None,
+        });
+        let revoked = self.revoked.map(|revoked| revoked.until);
+        push.chain(self.forget_at(policy)).chain(revoked).min()
+    }
+
+    /// Whether a [`Tick`](super::EventKind::Tick) would change the record now.
     pub(super) fn is_due(&self, policy: &Policy, moment: &Moment) -> bool {
-        let Due { running, wall } = self.due(policy);
-        running.is_some_and(|at| at <= moment.now) || wall.is_some_and(|at| at <= moment.wall)
+        self.deadlines().any(|(node, at)| node == moment.node && at <= moment.now)
+            || self.wall_deadline(policy).is_some_and(|at| at <= moment.wall)
     }
 
     /// When the user is forgotten, on the wall clock; `None` while the user has a terminal.
@@ -337,8 +337,4 @@ impl Terminal {
         let token = Some((self.token_until, Cause::TokenExpired));
         [background, closed, token].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
-}
-
-fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
-    one.into_iter().chain(other).min()
 }

@@ -25,11 +25,12 @@ pub fn step(record: &Record, event: &Event, policy: &Policy, moment: &Moment) ->
             answer: applied.answer.as_deref().cloned().unwrap_or_default(),
         };
     }
-    let mut draft = Draft::new(record, event.id, policy, moment);
+    let mut draft = Draft::new(record, event, policy, moment);
     // Windows are extended with the user's next event, at the latest the tick that finds them over,
     // rather than when the stall is noticed: so a failing store cannot lose the extension.
     if event.kind != EventKind::Tick || record.is_due(policy, moment) {
-        for terminal in &mut draft.record.terminals {
+        let own = |terminal: &&mut Terminal| terminal.connection.node == moment.node;
+        for terminal in draft.record.terminals.iter_mut().filter(own) {
             terminal.allow_for(&moment.stalls, moment.now);
         }
     }
@@ -305,7 +306,9 @@ impl Draft<'_> {
                 (Link::Push { until }, _) if until <= self.wall => {
                     self.end(index, Cause::Expired, past_deadline(until));
                 }
-                (Link::Connected | Link::Lost { .. }, Some((at, cause))) if at <= self.now => {
+                (Link::Connected | Link::Lost { .. }, Some((at, cause)))
+                    if terminal.connection.node == self.node && at <= self.now =>
+                {
                     self.apply_deadline(index, at, cause);
                 }
                 _ => (),

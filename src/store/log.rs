@@ -1,4 +1,4 @@
-//! The transition log: its cursors, and its entries in JSON.
+//! The interface for the transition log: its cursors, and its entries in JSON.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -6,10 +6,14 @@ use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::future::BoxFuture;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tokio::sync::watch;
 use utoipa::ToSchema;
 
+use super::StoreError;
 use crate::presence::{
     Cause, EventId, Evidence, Kicker, State, Status, TerminalChange, Timestamp, Transition, UserId,
     Victim,
@@ -22,6 +26,73 @@ const CURSOR_BITS_PER_MS: u32 = 20;
 thread_local! {
     /// A buffer that each thread reuses, so that the returned text is allocated in its exact size.
     static DRAFT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps the transition log.
+pub trait Log: Send + Sync + 'static {
+    /// The cursor of the last entry, or the one before the first entry; receivers are notified of new
+    /// entries.
+    fn head(&self) -> watch::Receiver<Cursor>;
+
+    /// Reads up to `limit` entries after a cursor, oldest first; without a cursor, from the oldest entry.
+    /// A damaged entry is returned as such, so that readers can continue.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::CursorExpired`] if entries after the cursor were trimmed, or if this log never
+    /// issued the cursor: it is from another log, or was lost to a power cut or a restored backup.
+    /// [`StoreError::Unavailable`].
+    fn entries(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LogEntry>, StoreError>>;
+
+    /// Reads up to `limit` entries of one user: those after a cursor, oldest first, or those before one,
+    /// newest first. A damaged entry is returned as such.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    fn history<'a>(
+        &'a self,
+        user: &'a UserId,
+        part: HistoryPart,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<LogEntry>, StoreError>>;
+
+    /// Measures the log after a cursor.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    fn backlog(&self, after: Cursor) -> BoxFuture<'_, Result<Backlog, StoreError>>;
+
+    /// Deletes some of the expired log entries; called every second. Returns how many of them the
+    /// webhook had not read.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    fn trim(&self, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
+}
+
+/// The part of a user's history to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HistoryPart {
+    /// Entries after a cursor, oldest first.
+    After(Cursor),
+    /// Entries before a cursor, newest first; without a cursor, from the newest.
+    Before(Option<Cursor>),
+}
+
+/// How long the log keeps entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The minimum age of deleted entries. Entries that the webhook has not read are kept longer.
+    pub log_ttl: Duration,
+    /// The maximum size of entries that are kept only for the webhook.
+    pub backlog_bytes_max: u64,
 }
 
 /// A position in the log: that of an entry, or the one before the first entry. Only the order of

@@ -12,11 +12,13 @@ use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::messages::Messages;
 use super::rules::{self, Fate, Oldest};
 use super::saved_time::SavedTime;
 use super::{
-    Among, Backlog, Commit, Cursor, Dead, DeadSelection, HeldUser, HistoryPart, Listed, LogEntry,
-    Outbox, Progress, Retention, Revision, Save, Store, StoreError, Stored, Totals,
+    Among, Backlog, Commit, Cursor, Dead, DeadSelection, HeldUser, HistoryPart, Listed, Log,
+    LogEntry, Lost, Nodes, Outbox, Progress, Records, Retention, Revision, Save, StoreError,
+    Stored, Subscription, Totals,
 };
 use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
 
@@ -33,6 +35,7 @@ pub struct MemoryStore {
     /// Not held over an await.
     state: Mutex<Contents>,
     head: watch::Sender<Cursor>,
+    messages: Messages,
     retention: Retention,
     /// The saved time of the run before, if any.
     latest: Timestamp,
@@ -43,9 +46,9 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Contents {
     users: BTreeMap<UserId, Stored>,
-    /// Users by their deadlines, on the hub's clock and on the wall clock.
-    due_running: BTreeSet<(Timestamp, UserId)>,
-    due_wall: BTreeSet<(Timestamp, UserId)>,
+    /// Users by their deadlines, on each node's own time and on the wall clock.
+    deadlines: BTreeMap<NodeId, BTreeSet<(Timestamp, UserId)>>,
+    wall_deadlines: BTreeSet<(Timestamp, UserId)>,
     /// The last revision. Never reused, even after a user is deleted and created again.
     commits: u64,
     log: BTreeMap<Cursor, TimedEntry>,
@@ -75,7 +78,8 @@ impl MemoryStore {
         let state = Contents { log_before: begin, ..Contents::default() };
         let head = watch::Sender::new(begin);
         let (latest, saved_time) = (Timestamp::default(), None);
-        Self { state: Mutex::new(state), head, retention, latest, saved_time }
+        let messages = Messages::default();
+        Self { state: Mutex::new(state), head, messages, retention, latest, saved_time }
     }
 
     /// Saves the time in a directory, and nothing else. So the next run's versions are greater even if
@@ -89,21 +93,21 @@ impl MemoryStore {
         Ok(Self { saved_time: Some(saved_time), latest, ..self })
     }
 
-    fn swap(&self, user: &UserId, expected: Revision, commit: Commit) -> Result<(), StoreError> {
+    fn swap(&self, user: &UserId, base: &Stored, commit: Commit) -> Result<(), StoreError> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let current = state.users.remove(user).unwrap_or_default();
-        if current.revision != expected {
+        if current.revision != base.revision {
             state.users.insert(user.clone(), current);
             return Err(StoreError::Conflict);
         }
-        let Commit { record, due, transitions, sync: _ } = commit;
+        let Commit { node, record, wall_deadline, transitions, sync: _, message } = commit;
         state.totals.replace(&current.record.census(), &record.census());
-        reindex(&mut state.due_running, user, current.due.running, due.running);
-        reindex(&mut state.due_wall, user, current.due.wall, due.wall);
-        if !record.is_empty() {
+        let is_kept = !record.is_empty();
+        let stored = Stored { record, wall_deadline, revision: Revision(state.commits + 1) };
+        state.reindex(user, &current, &stored);
+        if is_kept {
             state.commits += 1;
-            let stored = Stored { record, due, revision: Revision(state.commits) };
             state.users.insert(user.clone(), stored);
         }
         let mut head = *self.head.borrow();
@@ -121,6 +125,9 @@ impl MemoryStore {
         // Under the lock, because the next commit reads the head.
         if !transitions.is_empty() {
             self.head.send_replace(head);
+        }
+        if let Some(message) = message {
+            self.messages.send(node, message);
         }
         Ok(())
     }
@@ -173,14 +180,47 @@ impl Contents {
         lost
     }
 
-    fn overdue(&self, now: Timestamp, wall: Timestamp, limit: usize) -> Vec<UserId> {
+    /// Replaces the deadlines of a user's record with those of its new version.
+    fn reindex(&mut self, user: &UserId, old: &Stored, new: &Stored) {
+        if !old.record.deadlines().eq(new.record.deadlines()) {
+            for (node, at) in old.record.deadlines() {
+                let deadlines = self.deadlines.entry(node).or_default();
+                deadlines.remove(&(at, user.clone()));
+                if deadlines.is_empty() {
+                    self.deadlines.remove(&node);
+                }
+            }
+            for (node, at) in new.record.deadlines() {
+                self.deadlines.entry(node).or_default().insert((at, user.clone()));
+            }
+        }
+        if old.wall_deadline != new.wall_deadline {
+            if let Some(at) = old.wall_deadline {
+                self.wall_deadlines.remove(&(at, user.clone()));
+            }
+            if let Some(at) = new.wall_deadline {
+                self.wall_deadlines.insert((at, user.clone()));
+            }
+        }
+    }
+
+    fn overdue(&self, node: NodeId, now: Timestamp, wall: Timestamp, limit: usize) -> Vec<UserId> {
         let until = |index: &BTreeSet<(Timestamp, UserId)>, at: Timestamp| -> Vec<_> {
             let due = index.iter().take_while(|(due, _)| *due <= at);
             due.map(|(due, user)| (at - *due, user.clone())).take(limit).collect()
         };
-        let mut overdue = until(&self.due_running, now);
-        overdue.extend(until(&self.due_wall, wall));
+        let mut overdue = until(&self.wall_deadlines, wall);
+        overdue.extend(self.deadlines.get(&node).into_iter().flat_map(|own| until(own, now)));
         rules::most_overdue(overdue, limit)
+    }
+
+    fn held(&self, node: NodeId, after: Option<&UserId>, limit: usize) -> Vec<Listed> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let users = self.users.range::<UserId, _>((after, Bound::Unbounded));
+        let held = users.filter(|(_, stored)| stored.record.is_held_by(node));
+        held.take(limit)
+            .map(|(user, stored)| (user.clone(), Ok(Arc::clone(&stored.record))))
+            .collect()
     }
 
     fn list(&self, among: &Among, limit: usize) -> Vec<Listed> {
@@ -245,7 +285,7 @@ impl Contents {
     }
 }
 
-impl Store for MemoryStore {
+impl Records for MemoryStore {
     fn load<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Stored, StoreError>> {
         let stored = self.state.lock().users.get(user).cloned();
         ready(Ok(stored.unwrap_or_default())).boxed()
@@ -254,19 +294,33 @@ impl Store for MemoryStore {
     fn commit<'a>(
         &'a self,
         user: &'a UserId,
-        expected: Revision,
+        base: &'a Stored,
         commit: Commit,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        ready(self.swap(user, expected, commit)).boxed()
+        ready(self.swap(user, base, commit)).boxed()
+    }
+
+    fn listen(&self, node: NodeId) -> Subscription {
+        self.messages.subscribe(node)
     }
 
     fn due(
         &self,
+        node: NodeId,
         now: Timestamp,
         wall: Timestamp,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>> {
-        ready(Ok(self.state.lock().overdue(now, wall, limit))).boxed()
+        ready(Ok(self.state.lock().overdue(node, now, wall, limit))).boxed()
+    }
+
+    fn held<'a>(
+        &'a self,
+        node: NodeId,
+        after: Option<&'a UserId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
+        ready(Ok(self.state.lock().held(node, after, limit))).boxed()
     }
 
     fn users<'a>(
@@ -292,12 +346,14 @@ impl Store for MemoryStore {
     fn latest(&self) -> Timestamp {
         self.latest
     }
+}
 
+impl Log for MemoryStore {
     fn head(&self) -> watch::Receiver<Cursor> {
         self.head.subscribe()
     }
 
-    fn log(
+    fn entries(
         &self,
         after: Option<Cursor>,
         limit: usize,
@@ -321,20 +377,19 @@ impl Store for MemoryStore {
     fn trim(&self, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
         ready(Ok(self.state.lock().trim(&self.retention, now))).boxed()
     }
+}
 
+impl Nodes for MemoryStore {
     fn save_sign_of_life(
         &self,
         _: NodeId,
         sign: SignOfLife,
-    ) -> BoxFuture<'_, Result<(), StoreError>> {
+    ) -> BoxFuture<'_, Result<Vec<Lost>, StoreError>> {
         if let Some(saved_time) = &self.saved_time {
             // An error matters only if the wall clock is set back before the next run.
             saved_time.write(sign.now + SAVED_AHEAD).ok();
         }
-        ready(Ok(())).boxed()
-    }
-
-    fn lost(&self) -> BoxFuture<'_, Result<Vec<(NodeId, SignOfLife)>, StoreError>> {
+        // What is in memory dies with the process: there are no dead nodes.
         ready(Ok(Vec::new())).boxed()
     }
 
@@ -409,22 +464,5 @@ impl Outbox for MemoryStore {
             state.dead.remove(cursor);
         }
         ready(Ok(selected.len() as u64)).boxed()
-    }
-}
-
-fn reindex(
-    index: &mut BTreeSet<(Timestamp, UserId)>,
-    user: &UserId,
-    old: Option<Timestamp>,
-    new: Option<Timestamp>,
-) {
-    if old == new {
-        return;
-    }
-    if let Some(old) = old {
-        index.remove(&(old, user.clone()));
-    }
-    if let Some(new) = new {
-        index.insert((new, user.clone()));
     }
 }

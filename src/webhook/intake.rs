@@ -54,7 +54,7 @@ impl Worker<'_> {
             }
             let room = events_max - batch.entries.len();
             let part = HistoryPart::After(Cursor(from.0.saturating_sub(1)));
-            let read = match self.webhook.store.history(&user, part, room).await {
+            let read = match self.webhook.log.history(&user, part, room).await {
                 Ok(read) => read,
                 Err(error) => {
                     self.queue.not_yet(user);
@@ -75,7 +75,7 @@ impl Worker<'_> {
         let (events_max, bytes_max) = self.settings.format.limits();
         while batch.entries.len() < events_max && batch.bytes() < bytes_max {
             let room = events_max - batch.entries.len();
-            let read = self.webhook.store.log(Some(self.queue.scanned()), room).await;
+            let read = self.webhook.log.entries(Some(self.queue.scanned()), room).await;
             let entries = match read {
                 Err(StoreError::CursorExpired) => {
                     self.skip().await?;
@@ -114,13 +114,13 @@ impl Worker<'_> {
     async fn next_kept(&self) -> Result<Cursor, StoreError> {
         let mut after = None;
         loop {
-            let entries = self.webhook.store.log(after, SKIPPED_AT_ONCE).await?;
+            let entries = self.webhook.log.entries(after, SKIPPED_AT_ONCE).await?;
             let next = entries.iter().find(|entry| entry.cursor > self.queue.scanned());
             if let Some(next) = next {
                 return Ok(Cursor(next.cursor.0 - 1));
             }
             let Some(last) = entries.last() else {
-                return Ok(*self.webhook.store.head().borrow());
+                return Ok(*self.webhook.log.head().borrow());
             };
             after = Some(last.cursor);
         }

@@ -30,7 +30,7 @@ pub use self::tencent::{Callback, TencentCallbacks, callback};
 pub use self::transport::{HttpTransport, PostResult, Transport};
 use crate::clock::Clock;
 use crate::presence::Timestamp;
-use crate::store::{Cursor, Outbox, Progress, Save, Store, StoreError};
+use crate::store::{Cursor, Log, Outbox, Progress, Save, StoreError};
 
 /// The number of recent failures that [`DeliveryState`] keeps.
 const FAILURES_SHOWN: usize = 20;
@@ -53,7 +53,7 @@ pub struct Settings {
 
 /// The webhook, as the rest of the hub sees it.
 pub struct Webhook {
-    store: Arc<dyn Store>,
+    log: Arc<dyn Log>,
     outbox: Arc<dyn Outbox>,
     transport: Arc<dyn Transport>,
     clock: Clock,
@@ -126,14 +126,14 @@ pub struct FailedRequest {
 impl Webhook {
     /// Makes the webhook; [`run`](Self::run) runs it.
     pub fn new(
-        store: Arc<dyn Store>,
+        log: Arc<dyn Log>,
         outbox: Arc<dyn Outbox>,
         transport: Arc<dyn Transport>,
         clock: Clock,
         settings: Option<Settings>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            store,
+            log,
             outbox,
             transport,
             clock,
@@ -210,7 +210,7 @@ impl Webhook {
             self.show_begin(&progress);
             return Ok(progress);
         }
-        let position = *self.store.head().borrow();
+        let position = *self.log.head().borrow();
         if self.settings.borrow().is_some() {
             self.outbox.save(Save { position, ..Save::default() }).await?;
         }

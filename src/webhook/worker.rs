@@ -53,7 +53,7 @@ pub(super) async fn run(
         webhook,
         health: Health::new(worked, settings.give_up_after),
         settings: Arc::new(settings),
-        head: webhook.store.head(),
+        head: webhook.log.head(),
         queue: Queue::new(progress, worked),
         requests: JoinSet::new(),
         is_probe_new: false,

@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 use presence_hub::presence::{Platform, State};
 use presence_hub::store::{
-    Among, Cursor, Damaged, Dead, EmbeddedStore, HeldUser, HistoryPart, LogEntry, OpenFault,
-    Outbox, Progress, Save, Store, StoreError,
+    Among, Cursor, Damaged, Dead, EmbeddedStore, HeldUser, HistoryPart, Log, LogEntry, OpenFault,
+    Outbox, Progress, Records, Save, Store, StoreError,
 };
 use rusqlite::Connection;
 use serde_json::json;
@@ -62,7 +62,7 @@ async fn commits_survive_a_restart() {
     let port: Arc<dyn Store> = Arc::clone(&store) as _;
     let record = log_in(&port, "ana", Platform::Mac, EPOCH).await;
     log_in(&port, "bo", Platform::Ios, EPOCH).await;
-    let log = store.log(None, 10).await.expect("the log");
+    let log = store.entries(None, 10).await.expect("the log");
     let (revision, totals) =
         (port.load(&id("ana")).await.expect("one").revision, port.totals().await);
     let held = HeldUser {
@@ -82,10 +82,10 @@ async fn commits_survive_a_restart() {
     drop(store);
 
     let store = reopen(directory.path());
-    assert_eq!(*Store::load(&store, &id("ana")).await.expect("a record").record, record);
-    assert_eq!(Store::load(&store, &id("ana")).await.expect("a record").revision, revision);
+    assert_eq!(*Records::load(&store, &id("ana")).await.expect("a record").record, record);
+    assert_eq!(Records::load(&store, &id("ana")).await.expect("a record").revision, revision);
     assert_eq!(store.totals().await, totals);
-    assert_eq!(store.log(Some(Cursor(log[0].cursor.0 - 1)), 10).await.as_ref(), Ok(&log));
+    assert_eq!(store.entries(Some(Cursor(log[0].cursor.0 - 1)), 10).await.as_ref(), Ok(&log));
     assert!(
         *store.head().borrow() > log[1].cursor,
         "cursors that a power cut may have lost are not issued again"
@@ -250,11 +250,12 @@ async fn flipped_bits_are_detected_by_checksums() {
     }
     fs::write(&path, bytes).expect("to write");
     let store = reopen(directory.path());
-    let loaded = Store::load(&store, &id("user-1")).await;
+    let loaded = Records::load(&store, &id("user-1")).await;
     assert!(matches!(loaded, Err(StoreError::Damaged { .. })), "{loaded:?}");
-    for entries in
-        [store.history(&id("user-1"), HistoryPart::Before(None), 1).await, store.log(None, 1).await]
-    {
+    for entries in [
+        store.history(&id("user-1"), HistoryPart::Before(None), 1).await,
+        store.entries(None, 1).await,
+    ] {
         let entries: Vec<LogEntry> = entries.expect("a log that can be read");
         assert_eq!(entries[0].event, Err(Damaged), "the entry keeps its place");
     }
@@ -282,7 +283,7 @@ async fn user_with_a_damaged_id_is_not_read_as_unknown() {
         }
         // Damage in the log is detected when the entry is read.
         let store = Arc::new(opened.unwrap_or_else(|_| reopen(directory.path())));
-        let stored = Store::load(&*store, &id("somebody-unmistakable")).await;
+        let stored = Records::load(&*store, &id("somebody-unmistakable")).await;
         assert_ne!(stored.expect("a record").record.version, 0);
         close(store, directory.path());
     }

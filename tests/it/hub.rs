@@ -54,7 +54,7 @@ fn login_at(
 /// Checks V2 and V5 on the whole log: each entry of a user begins with the state of the one before, has
 /// a greater version, and occurs once. The last entry matches the record.
 async fn assert_chained(store: &dyn Store) {
-    let log = store.log(None, usize::MAX).await.expect("the log");
+    let log = store.entries(None, usize::MAX).await.expect("the log");
     let mut last: BTreeMap<UserId, (State, u64)> = BTreeMap::new();
     let mut ids = BTreeSet::new();
     for entry in log {

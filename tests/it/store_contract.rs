@@ -1,5 +1,6 @@
 //! The contract of stores, run for each adapter.
 
+mod memory_only;
 mod readers;
 mod records;
 
@@ -8,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use presence_hub::presence::{
-    Due, Platform, Record, SignOfLife, State, Timestamp, Transition, UserId,
+    Link, NodeId, Platform, Record, SignOfLife, State, Timestamp, Transition, UserId,
 };
 use presence_hub::store::{
-    Commit, Cursor, EmbeddedStore, LOG_ENTRIES_MAX, LogEntry, MemoryStore, Outbox, Retention,
-    Revision, Store, StoreError, Totals,
+    Commit, Cursor, EmbeddedStore, LogEntry, MemoryStore, Outbox, Retention, Revision, Store,
+    StoreError, Stored, Totals,
 };
 use tempfile::TempDir;
 
@@ -57,6 +58,7 @@ macro_rules! adapter {
                 most_overdue_users_come_first_on_both_clocks
                 due_users_are_limited
                 due_time_is_that_of_the_last_commit
+                users_held_by_a_node_are_listed
                 totals_equal_a_recount
                 log_is_in_commit_order
                 log_can_be_read_in_pages_from_any_cursor
@@ -100,17 +102,24 @@ fn embedded() -> Made {
     Made::of(store.expect("a store"), Some(directory))
 }
 
-async fn put(
-    store: &Arc<dyn Store>,
-    user: &UserId,
-    record: Record,
-    due: Due,
-    transitions: Vec<Transition>,
-) -> Result<(), StoreError> {
-    let revision = store.load(user).await?.revision;
-    store
-        .commit(user, revision, Commit { record: Arc::new(record), due, transitions, sync: false })
-        .await
+/// The node of every commit.
+const NODE: NodeId = NodeId(1);
+
+/// A commit that the wall clock does not make due.
+pub(crate) fn commit_of(record: Record, transitions: Vec<Transition>) -> Commit {
+    Commit {
+        node: NODE,
+        record: Arc::new(record),
+        wall_deadline: None,
+        transitions,
+        sync: false,
+        message: None,
+    }
+}
+
+async fn put(store: &Arc<dyn Store>, user: &UserId, commit: Commit) -> Result<(), StoreError> {
+    let base = store.load(user).await?;
+    store.commit(user, &base, commit).await
 }
 
 /// Logs a user in on a platform, in the store.
@@ -122,13 +131,12 @@ pub(crate) async fn log_in(
 ) -> Record {
     let record = store.load(&id(user)).await.expect("a record").record;
     let (record, transitions) = logged_in(&record, platform, at);
-    let due = record.due(&policy());
-    put(store, &id(user), record.clone(), due, transitions).await.expect("a commit");
+    put(store, &id(user), commit_of(record.clone(), transitions)).await.expect("a commit");
     record
 }
 
 async fn log(store: &Arc<dyn Store>, after: Option<Cursor>) -> Vec<(Cursor, UserId, Transition)> {
-    let entries = store.log(after, usize::MAX).await.expect("the log");
+    let entries = store.entries(after, usize::MAX).await.expect("the log");
     let transition = |entry: &LogEntry| entry.transition().expect("a transition");
     entries.iter().map(|entry| (entry.cursor, entry.user.clone(), transition(entry))).collect()
 }
@@ -139,7 +147,7 @@ async fn unknown_user_has_the_default_record(store: &Arc<dyn Store>, _: &Arc<dyn
     let stored = store.load(&id("nobody")).await.expect("a record");
     assert_eq!((&*stored.record, stored.revision), (&Record::default(), Revision::default()));
     assert_eq!(store.totals().await, Ok(Totals::default()));
-    assert_eq!(store.due(EPOCH, EPOCH, 10).await, Ok(Vec::new()));
+    assert_eq!(store.due(NODE, EPOCH, EPOCH, 10).await, Ok(Vec::new()));
     assert_eq!(log(store, None).await, []);
 }
 
@@ -163,26 +171,27 @@ async fn stale_commit_is_refused_without_effects(store: &Arc<dyn Store>, _: &Arc
     let first = log_in(store, "ana", Platform::Web, EPOCH).await;
     let before = (
         store.totals().await,
-        store.due(EPOCH + LOG_TTL * 1000, EPOCH + LOG_TTL * 1000, 10).await,
+        store.due(NODE, EPOCH + LOG_TTL * 1000, EPOCH + LOG_TTL * 1000, 10).await,
         log(store, None).await,
     );
 
     let (record, transitions) = logged_in(&stale.record, Platform::Android, EPOCH + SECOND);
-    let due = Due { running: Some(EPOCH), wall: Some(EPOCH) };
-    let commit = Commit { record: Arc::new(record), due, transitions, sync: false };
-    let refused = store.commit(&user, stale.revision, commit.clone()).await;
+    let commit = Commit { wall_deadline: Some(EPOCH), ..commit_of(record, transitions) };
+    let refused = store.commit(&user, &stale, commit.clone()).await;
     assert_eq!(refused, Err(StoreError::Conflict));
-    let unheard_of = store.commit(&user, Revision(1 << 40), commit).await;
+    let unheard_of =
+        Stored { revision: Revision(1 << 40), ..store.load(&user).await.expect("a record") };
+    let unheard_of = store.commit(&user, &unheard_of, commit).await;
     assert_eq!(unheard_of, Err(StoreError::Conflict));
 
     assert_eq!(*store.load(&user).await.expect("a record").record, first);
     let after = (
         store.totals().await,
-        store.due(EPOCH + LOG_TTL * 1000, EPOCH + LOG_TTL * 1000, 10).await,
+        store.due(NODE, EPOCH + LOG_TTL * 1000, EPOCH + LOG_TTL * 1000, 10).await,
         log(store, None).await,
     );
     assert_eq!(after, before, "totals, due users and the log are unchanged");
-    assert_eq!(store.due(EPOCH, EPOCH, 10).await, Ok(Vec::new()));
+    assert_eq!(store.due(NODE, EPOCH, EPOCH, 10).await, Ok(Vec::new()));
 }
 
 async fn revisions_are_never_reused_after_a_record_was_emptied(
@@ -190,24 +199,21 @@ async fn revisions_are_never_reused_after_a_record_was_emptied(
     _: &Arc<dyn Outbox>,
 ) {
     let user = id("ana");
-    let mut seen = vec![Revision::default()];
+    let mut seen = vec![Stored::default()];
     for round in 0..5 {
         log_in(store, "ana", Platform::Web, EPOCH + round * SECOND).await;
         let full = store.load(&user).await.expect("a record");
-        assert!(!seen.contains(&full.revision), "{:?} came back", full.revision);
-        seen.push(full.revision);
-        put(store, &user, Record::default(), Due::default(), Vec::new()).await.expect("a commit");
+        let is_new = seen.iter().all(|earlier| earlier.revision != full.revision);
+        assert!(is_new, "{:?} came back", full.revision);
+        seen.push(full.clone());
+        put(store, &user, commit_of(Record::default(), Vec::new())).await.expect("a commit");
         let emptied = store.load(&user).await.expect("a record");
         assert!(emptied.record.is_empty());
         // A commit with an old revision must conflict.
-        for revision in &seen {
+        for earlier in seen.iter().filter(|earlier| earlier.revision != emptied.revision) {
             let (record, transitions) = logged_in(&full.record, Platform::Mac, EPOCH);
-            let due = Due::default();
-            let commit = Commit { record: Arc::new(record), due, transitions, sync: false };
-            if *revision != emptied.revision {
-                let late = store.commit(&user, *revision, commit).await;
-                assert_eq!(late, Err(StoreError::Conflict), "{revision:?}");
-            }
+            let late = store.commit(&user, earlier, commit_of(record, transitions)).await;
+            assert_eq!(late, Err(StoreError::Conflict), "{:?}", earlier.revision);
         }
     }
 }
@@ -218,24 +224,29 @@ async fn emptied_record_is_removed_from_totals_and_due_users(
 ) {
     log_in(store, "ana", Platform::Web, EPOCH).await;
     let late = EPOCH + 30 * 24 * 3600 * SECOND;
-    assert_eq!(store.due(late, late, 10).await, Ok(vec![id("ana")]));
-    put(store, &id("ana"), Record::default(), Due::default(), Vec::new()).await.expect("a commit");
-    assert_eq!(store.due(late, late, 10).await, Ok(Vec::new()));
+    assert_eq!(store.due(NODE, late, late, 10).await, Ok(vec![id("ana")]));
+    put(store, &id("ana"), commit_of(Record::default(), Vec::new())).await.expect("a commit");
+    assert_eq!(store.due(NODE, late, late, 10).await, Ok(Vec::new()));
     assert_eq!(store.totals().await, Ok(Totals::default()));
     assert_eq!(log(store, None).await.len(), 1, "the log is kept");
 }
 
-/// Makes a user due at these seconds after the epoch, on the hub's clock and on the wall clock.
+/// Makes a user due at these seconds after the epoch, on the node's own time and on the wall clock.
 async fn make_due(store: &Arc<dyn Store>, user: &str, running: Option<u64>, wall: Option<u64>) {
-    let at = |secs: Option<u64>| secs.map(|secs| EPOCH + Duration::from_secs(secs));
-    let (record, transitions) = logged_in(&Record::default(), Platform::Web, EPOCH);
-    let due = Due { running: at(running), wall: at(wall) };
-    put(store, &id(user), record, due, transitions).await.expect("a commit");
+    let at = |secs: u64| EPOCH + Duration::from_secs(secs);
+    let (mut record, transitions) = logged_in(&Record::default(), Platform::Ios, EPOCH);
+    match running {
+        Some(secs) => record.terminals[0].token_until = at(secs),
+        // Only the wall clock ends it.
+        None => record.terminals[0].link = Link::Push { until: EPOCH },
+    }
+    let commit = Commit { wall_deadline: wall.map(at), ..commit_of(record, transitions) };
+    put(store, &id(user), commit).await.expect("a commit");
 }
 
 async fn due(store: &Arc<dyn Store>, running: u64, wall: u64, limit: usize) -> Vec<String> {
     let at = |secs| EPOCH + Duration::from_secs(secs);
-    let users = store.due(at(running), at(wall), limit).await.expect("who is due");
+    let users = store.due(NODE, at(running), at(wall), limit).await.expect("who is due");
     users.iter().map(ToString::to_string).collect()
 }
 
@@ -279,6 +290,32 @@ async fn due_time_is_that_of_the_last_commit(store: &Arc<dyn Store>, _: &Arc<dyn
     assert_eq!(due(store, 100, 100, 10).await, [""; 0]);
 }
 
+async fn users_held_by_a_node_are_listed(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
+    for n in 0..9 {
+        let (mut record, transitions) = logged_in(&Record::default(), Platform::Ios, EPOCH);
+        let terminal = &mut record.terminals[0];
+        match n % 3 {
+            0 => (),
+            1 => terminal.connection.node = NodeId(2),
+            _ => terminal.link = Link::Push { until: EPOCH },
+        }
+        put(store, &id(&format!("user-{n}")), commit_of(record, transitions))
+            .await
+            .expect("a commit");
+    }
+    let held = async |node, after: Option<&str>, limit| {
+        let after = after.map(id);
+        let users = store.held(node, after.as_ref(), limit).await.expect("users");
+        users.iter().map(|(user, _)| user.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(held(NODE, None, 10).await, ["user-0", "user-3", "user-6"]);
+    assert_eq!(held(NodeId(2), None, 10).await, ["user-1", "user-4", "user-7"]);
+    assert_eq!(held(NodeId(3), None, 10).await, [""; 0]);
+    assert_eq!(held(NODE, None, 2).await, ["user-0", "user-3"]);
+    assert_eq!(held(NODE, Some("user-3"), 10).await, ["user-6"]);
+    assert_eq!(held(NODE, Some("user-2"), 1).await, ["user-3"]);
+}
+
 async fn totals_equal_a_recount(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
     let users: Vec<_> = (0..12).map(|n| format!("user-{n}")).collect();
     for n in 0..400_u64 {
@@ -294,8 +331,7 @@ async fn totals_equal_a_recount(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
             }
             place => logged_in(&record, Platform::ALL[place as usize], at),
         };
-        let due = record.due(&policy());
-        put(store, &user, record, due, transitions).await.expect("a commit");
+        put(store, &user, commit_of(record, transitions)).await.expect("a commit");
     }
     let mut recount = Totals::default();
     for user in &users {
@@ -324,7 +360,7 @@ async fn log_is_in_commit_order(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
         // A page and a mini-program share a slot, so this takeover commits two transitions at once.
         let (record, transitions) = logged_in(&record, platform, EPOCH + n * SECOND);
         expected.extend(transitions.iter().map(|t| (id(&user), t.clone())));
-        put(store, &id(&user), record, Due::default(), transitions).await.expect("a commit");
+        put(store, &id(&user), commit_of(record, transitions)).await.expect("a commit");
     }
     let log = log(store, None).await;
     assert!(log.is_sorted_by(|one, next| one.0 < next.0), "cursors only grow");
@@ -336,12 +372,12 @@ async fn log_can_be_read_in_pages_from_any_cursor(store: &Arc<dyn Store>, _: &Ar
     for n in 0..23 {
         log_in(store, "ana", Platform::ALL[n % 8], EPOCH).await;
     }
-    let all = store.log(None, usize::MAX).await.expect("the log");
+    let all = store.entries(None, usize::MAX).await.expect("the log");
     assert!(all.len() >= 23, "each login is logged");
     for piece in [1, 2, 5, all.len() - 1, all.len(), 100] {
         let (mut read, mut after) = (Vec::new(), None);
         loop {
-            let some = store.log(after, piece).await.expect("the log");
+            let some = store.entries(after, piece).await.expect("the log");
             assert!(some.len() <= piece);
             let Some(last) = some.last() else { break };
             after = Some(last.cursor);
@@ -349,14 +385,14 @@ async fn log_can_be_read_in_pages_from_any_cursor(store: &Arc<dyn Store>, _: &Ar
         }
         assert_eq!(read, all, "in pieces of {piece}");
     }
-    assert_eq!(store.log(None, 0).await, Ok(Vec::new()));
+    assert_eq!(store.entries(None, 0).await, Ok(Vec::new()));
     for (place, LogEntry { cursor, .. }) in all.iter().enumerate() {
-        let rest = store.log(Some(*cursor), usize::MAX).await.expect("the log");
+        let rest = store.entries(Some(*cursor), usize::MAX).await.expect("the log");
         assert_eq!(rest, all[place + 1..], "after {cursor:?}");
     }
     let head = *store.head().borrow();
     assert_eq!(Some(head), all.last().map(|entry| entry.cursor));
-    let none_of_it = store.log(Some(Cursor(head.0 + 1)), 10).await;
+    let none_of_it = store.entries(Some(Cursor(head.0 + 1)), 10).await;
     assert_eq!(none_of_it, Err(StoreError::CursorExpired), "a cursor of another log");
 }
 
@@ -376,13 +412,7 @@ async fn racing_commits_are_each_applied_once(store: &Arc<dyn Store>, _: &Arc<dy
                     let (record, transitions) =
                         logged_in(&stored.record, Platform::ALL[thread as usize], at);
                     let ids: Vec<_> = transitions.iter().map(|transition| transition.id).collect();
-                    let commit = Commit {
-                        record: Arc::new(record),
-                        due: Due::default(),
-                        transitions,
-                        sync: false,
-                    };
-                    match store.commit(&user, stored.revision, commit).await {
+                    match store.commit(&user, &stored, commit_of(record, transitions)).await {
                         Ok(()) => break landed.extend(ids),
                         Err(StoreError::Conflict) => tokio::task::yield_now().await,
                         Err(error) => panic!("{error}"),
@@ -434,26 +464,4 @@ async fn racing_users_do_not_disturb_each_other(store: &Arc<dyn Store>, _: &Arc<
     let logged_in = [Platform::Mac, Platform::Ios].map(|on| totals.online[on as usize]);
     assert_eq!((logged_in, totals.users), ([USERS, USERS], [0, 0, USERS]));
     assert_eq!(log(store, None).await.len() as u64, 2 * USERS);
-}
-
-// Tests of one adapter only.
-
-#[tokio::test]
-async fn memory_log_is_bounded() {
-    let Made { store, .. } = memory();
-    let begin = *store.head().borrow();
-    let (record, transitions) = logged_in(&Record::default(), Platform::Web, EPOCH);
-    let record = Arc::new(record);
-    let user = id("ana");
-    for _ in 0..LOG_ENTRIES_MAX + 10 {
-        let revision = store.load(&user).await.expect("a record").revision;
-        let (record, transitions) = (Arc::clone(&record), transitions.clone());
-        let commit = Commit { record, due: Due::default(), transitions, sync: false };
-        store.commit(&user, revision, commit).await.expect("a commit");
-    }
-    let forgotten = store.log(Some(Cursor(begin.0 + 9)), 1).await;
-    assert_eq!(forgotten, Err(StoreError::CursorExpired));
-    let rest = store.log(Some(Cursor(begin.0 + 10)), usize::MAX).await.expect("the log");
-    assert_eq!(rest.len(), LOG_ENTRIES_MAX);
-    assert_eq!(LOG_ENTRIES_MAX, 100_000);
 }

@@ -21,8 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("outgoing", &["causes"]),
     ("auth", &["presence", "clock", "causes", "heavy", "outgoing"]),
     ("store", &["presence", "clock", "panics"]),
-    ("bus", &["presence", "wire"]),
-    ("hub", &["presence", "clock", "panics", "throttle", "wire", "store", "bus"]),
+    ("hub", &["presence", "clock", "panics", "throttle", "wire", "store"]),
     ("session", &["presence", "clock", "duration", "throttle", "wire", "auth", "hub"]),
     (
         "webhook",
@@ -243,8 +242,8 @@ fn the_checks_detect_violations() {
     );
     assert_eq!(paths(lines, &[]).last().map(|named| named.line), Some(5));
     assert_eq!(
-        imported("pub(crate) fn a(b: crate::wire::Close) -> crate::bus::Subscriber {"),
-        ["crate::wire::Close", "crate::bus::Subscriber"]
+        imported("pub(crate) fn a(b: crate::wire::Close) -> crate::store::Stored {"),
+        ["crate::wire::Close", "crate::store::Stored"]
     );
     assert_eq!(imported("let x = presence_hub::app::run();"), ["presence_hub::app::run"]);
     assert_eq!(imported("routes!(parts::all); mod crates;"), ["parts::all"]);

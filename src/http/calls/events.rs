@@ -72,7 +72,7 @@ pub(crate) async fn snapshot(
     QueryParams(SnapshotRequest { page, limit }): QueryParams<SnapshotRequest>,
 ) -> Result<Response, Problem> {
     app.charge(&caller, Entries::Listed(limit.get()))?;
-    let cursor = page.is_none().then(|| *app.hub.store().head().borrow());
+    let cursor = page.is_none().then(|| *app.hub.log().head().borrow());
     let states = vec![UserState::PushOnline, UserState::Online];
     let after = page.map(|page| page.user);
     let among = Among { after, states, ..Among::default() };
@@ -114,7 +114,7 @@ pub(crate) async fn events(
     QueryParams(EventsRequest { after, limit }): QueryParams<EventsRequest>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let head = *app.hub.store().head().borrow();
+    let head = *app.hub.log().head().borrow();
     let is_from_now = after == Some(After::Now);
     let after = after.map(|after| match after {
         After::Now => head,
@@ -127,7 +127,7 @@ pub(crate) async fn events(
         return Ok(log_page(&[], Some(head)));
     }
     app.charge(&caller, Entries::Read(limit.get()))?;
-    let entries = app.hub.store().log(after, limit.get()).await?;
+    let entries = app.hub.log().entries(after, limit.get()).await?;
     app.refund(&caller, Entries::Read(limit.get() - entries.len()));
     // After an empty page, the client continues from the same position.
     let next = entries.last().map(|entry| entry.cursor).or(after).unwrap_or(head);
@@ -155,7 +155,7 @@ async fn stream(
     after: Option<Cursor>,
 ) -> Result<Response, Problem> {
     let counted = app.open_stream(&caller)?;
-    let first = app.hub.store().log(after, READ_MAX).await?;
+    let first = app.hub.log().entries(after, READ_MAX).await?;
     app.charge_stream(&caller, Entries::Read(first.len())).await;
     let at = first.last().map(|entry| entry.cursor).or(after);
     // So that a client cut off before the first event can resume from here.
@@ -180,7 +180,7 @@ fn rest(
     counted: CountedStream,
     after: Option<Cursor>,
 ) -> impl Stream<Item = Result<Bytes, StoreError>> + Send {
-    let head = app.hub.store().head();
+    let head = app.hub.log().head();
     // The stream is counted for as long as its state lives.
     let begin = (app, (caller, counted), head, after);
     stream::try_unfold(begin, async |(app, reader, mut head, after)| {
@@ -189,7 +189,7 @@ fn rest(
             return Ok(None);
         }
         head.mark_unchanged();
-        let entries = app.hub.store().log(after, READ_MAX).await?;
+        let entries = app.hub.log().entries(after, READ_MAX).await?;
         if let Some(last) = entries.last() {
             let after = Some(last.cursor);
             app.charge_stream(caller, Entries::Read(entries.len())).await;

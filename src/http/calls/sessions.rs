@@ -139,7 +139,7 @@ async fn search(
     let mut at_once = found.request.limit.get() + 1;
     let mut looked_at = 0;
     while looked_at < USERS_READ_MAX {
-        let users = hub.store().users(&among, at_once).await?;
+        let users = hub.users(&among, at_once).await?;
         let is_end = users.len() < at_once;
         looked_at += users.len();
         at_once = USERS_READ;

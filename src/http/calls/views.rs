@@ -133,7 +133,7 @@ pub(super) async fn statuses<const LIST: u8>(
     limit: Limit,
     cursor: Option<Cursor>,
 ) -> Result<Response, Problem> {
-    let users = hub.store().users(among, limit.get()).await?;
+    let users = hub.users(among, limit.get()).await?;
     let next = users.last().filter(|_| users.len() == limit.get()).map(|(user, _)| user);
     let next = next.map(|user| PageToken::<LIST>::after(user.clone()).to_string());
     Ok(page(&users, next, cursor))

@@ -66,7 +66,7 @@ async fn render(State(app): State<Arc<AppState>>, headers: HeaderMap) -> Result<
     if let Ok(undelivered) = Undelivered::now(&app).await {
         metrics.set_left(&undelivered.backlog, undelivered.age, undelivered.dead_waiting);
     }
-    let damaged = i64::try_from(app.hub.store().damaged()).unwrap_or(i64::MAX);
+    let damaged = i64::try_from(app.hub.damaged_rows()).unwrap_or(i64::MAX);
     app.hub.metrics().damaged_rows.set(damaged);
     let hub = app.hub.metrics().render(&totals);
     let webhook = metrics.render();

@@ -7,13 +7,26 @@ use rusqlite::{Result, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::presence::{Timestamp, UserId};
+use crate::presence::{Record, Timestamp, UserId};
 use crate::store::log::json;
 
 /// Stands for a user id that is damaged so that nothing of it can be shown.
 const UNREADABLE: &str = "unreadable-id";
 /// How many letters of a damaged user id are shown.
 const SHOWN_MAX: usize = 64;
+
+/// When a user is next due: on the time of the run that wrote it, and on the wall clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) running: Option<Timestamp>,
+    pub(super) wall: Option<Timestamp>,
+}
+
+impl Due {
+    pub(super) fn of(record: &Record, wall: Option<Timestamp>) -> Self {
+        Self { running: record.deadlines().map(|(_, at)| at).min(), wall }
+    }
+}
 
 /// A number as SQLite stores it.
 pub(super) fn int(number: u64) -> i64 {

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use parking_lot::Mutex;
 use rusqlite::{Result, Row};
 
-use super::columns::{bytes, number_at, time_at};
-use crate::presence::{Census, Due, Platform, Revocation, State};
+use super::columns::{Due, bytes, number_at, time_at};
+use crate::presence::{Census, Platform, Revocation, State};
 use crate::store::{Cursor, Revision};
 
 /// How many damaged rows are remembered, so that each is logged once.
@@ -72,7 +72,7 @@ impl Remains {
             Some(_) | None => None,
         };
         Ok(Self {
-            revision: Revision(number_at(row, first + 1)?.unwrap_or_default()),
+            revision: Revision(number_at(row, first + 1)?.filter(|it| *it > 0).unwrap_or(u64::MAX)),
             due: Due { running: time_at(row, first + 2)?, wall: time_at(row, first + 3)? },
             state,
             text: String::from_utf8_lossy(bytes(row, first)?).into_owned(),

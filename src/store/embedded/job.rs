@@ -84,7 +84,7 @@ impl Job for WriteCommit {
         let EncodedCommit { record, due, .. } = &self.0;
         let Some(revision) = transaction.commit(&self.0)? else { return Ok(None) };
         // An empty record is not kept.
-        let stored = Stored { record: Arc::clone(record), due: *due, revision };
+        let stored = Stored { record: Arc::clone(record), wall_deadline: due.wall, revision };
         Ok(Some(if record.is_empty() { Stored::default() } else { stored }))
     }
 

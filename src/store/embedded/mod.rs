@@ -33,6 +33,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::watch;
 
+use self::columns::Due;
 use self::disk::Access;
 pub use self::error::OpenFault;
 use self::job::{
@@ -46,8 +47,8 @@ use self::transaction::EncodedCommit;
 use super::log::json;
 use super::rules::most_overdue;
 use super::{
-    Among, Backlog, Commit, Cursor, Dead, DeadSelection, HistoryPart, Listed, LogEntry, Outbox,
-    Progress, Retention, Revision, Save, Store, StoreError, Stored, Totals,
+    Among, Backlog, Commit, Cursor, Dead, DeadSelection, HistoryPart, Listed, Log, LogEntry, Lost,
+    Nodes, Outbox, Progress, Records, Retention, Save, StoreError, Stored, Subscription, Totals,
 };
 use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
 
@@ -62,6 +63,7 @@ pub struct EmbeddedStore {
     parts: Opened,
     /// Whether each commit is synced before it is answered.
     syncs_each: bool,
+    /// The runs before that are not taken over yet, and what this run knows of them since its first sign.
     lost: Mutex<Vec<(NodeId, SignOfLife)>>,
 }
 
@@ -121,33 +123,28 @@ impl EmbeddedStore {
         }
     }
 
-    async fn swap(
-        &self,
-        user: &UserId,
-        expected: Revision,
-        commit: Commit,
-    ) -> Result<(), StoreError> {
+    async fn swap(&self, user: &UserId, base: &Stored, commit: Commit) -> Result<(), StoreError> {
         // A full disk may take a small commit now and then; only a sign of life proves that it is well.
         self.parts.disk.takes_commits()?;
-        let (revision, before, replaces_damaged) = match self.find(user).await? {
-            UserRow::Whole(Stored { record, due, revision }, _) => {
-                (revision, (record.census(), due), false)
+        let before = if base.is_damaged() {
+            match self.find(user).await? {
+                UserRow::Damaged(remains) => (remains.census(), remains.due),
+                UserRow::Whole(..) => return Err(StoreError::Conflict),
             }
-            UserRow::Damaged(remains) => (remains.revision, (remains.census(), remains.due), true),
+        } else {
+            (base.record.census(), Due::of(&base.record, base.wall_deadline))
         };
-        if revision != expected {
-            return Err(StoreError::Conflict);
-        }
-        let Commit { record, due, transitions, sync } = commit;
+        // There is no other node that could be told of it.
+        let Commit { node: _, record, wall_deadline, transitions, sync, message: _ } = commit;
         let events = transitions.iter().map(|t| (t.at, LogEntry::encode(user, t)));
         let draft = EncodedCommit {
             user: user.clone(),
-            expected,
+            expected: base.revision,
             before,
-            replaces_damaged,
+            replaces_damaged: base.is_damaged(),
             record_json: json(&*record),
+            due: Due::of(&record, wall_deadline),
             record,
-            due,
             events: events.collect(),
         };
         self.write(WriteCommit(draft)).await?.ok_or(StoreError::Conflict)?;
@@ -214,11 +211,17 @@ impl EmbeddedStore {
 
     /// Notes a sign of life, which proves that records can be read and written, or finds out that they
     /// cannot.
-    async fn note_sign(&self, node: NodeId, sign: SignOfLife) -> Result<(), StoreError> {
+    async fn note_sign(&self, node: NodeId, sign: SignOfLife) -> Result<Vec<Lost>, StoreError> {
         let disk = &self.parts.disk;
         let can_read = self.probe_reads().await;
         let has_room = disk.keep_room();
         let proves = disk.takes_commits().is_err();
+        let lost = self
+            .lost
+            .lock()
+            .iter()
+            .map(|(lost, last)| Lost::on_this_machine(*lost, last, &sign))
+            .collect();
         self.write(WriteSign { node: node.to_string(), sign, proves }).await?;
         has_room?;
         if proves {
@@ -227,7 +230,8 @@ impl EmbeddedStore {
         // A checkpoint logs its own errors, and the next second tries again.
         let disk = Arc::clone(disk);
         drop(tokio::task::spawn_blocking(move || disk.checkpoint()));
-        can_read
+        can_read?;
+        Ok(lost)
     }
 
     async fn probe_reads(&self) -> Result<(), StoreError> {
@@ -242,7 +246,7 @@ impl EmbeddedStore {
     }
 }
 
-impl Store for EmbeddedStore {
+impl Records for EmbeddedStore {
     fn load<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Stored, StoreError>> {
         self.load(user).boxed()
     }
@@ -250,19 +254,35 @@ impl Store for EmbeddedStore {
     fn commit<'a>(
         &'a self,
         user: &'a UserId,
-        expected: Revision,
+        base: &'a Stored,
         commit: Commit,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.swap(user, expected, commit).boxed()
+        self.swap(user, base, commit).boxed()
     }
 
+    fn listen(&self, node: NodeId) -> Subscription {
+        Subscription::alone(node)
+    }
+
+    // All deadlines are this node's: every other node is dead, and its users are taken over first.
     fn due(
         &self,
+        _: NodeId,
         now: Timestamp,
         wall: Timestamp,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>> {
         self.what_is_due(now, wall, limit).boxed()
+    }
+
+    fn held<'a>(
+        &'a self,
+        node: NodeId,
+        after: Option<&'a UserId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
+        let (after, view) = (after.cloned(), Arc::clone(&self.parts.view));
+        self.ask(move |c| queries::held(c, node, after, limit, &view.damage)).boxed()
     }
 
     fn users<'a>(
@@ -289,12 +309,14 @@ impl Store for EmbeddedStore {
     fn latest(&self) -> Timestamp {
         self.parts.latest
     }
+}
 
+impl Log for EmbeddedStore {
     fn head(&self) -> watch::Receiver<Cursor> {
         self.parts.view.head()
     }
 
-    fn log(
+    fn entries(
         &self,
         after: Option<Cursor>,
         limit: usize,
@@ -320,17 +342,15 @@ impl Store for EmbeddedStore {
     fn trim(&self, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.trim_all(now).boxed()
     }
+}
 
+impl Nodes for EmbeddedStore {
     fn save_sign_of_life(
         &self,
         node: NodeId,
         sign: SignOfLife,
-    ) -> BoxFuture<'_, Result<(), StoreError>> {
+    ) -> BoxFuture<'_, Result<Vec<Lost>, StoreError>> {
         self.note_sign(node, sign).boxed()
-    }
-
-    fn lost(&self) -> BoxFuture<'_, Result<Vec<(NodeId, SignOfLife)>, StoreError>> {
-        ready(Ok(self.lost.lock().clone())).boxed()
     }
 
     fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Result, Row, Rows, params};
 use serde::Deserialize;
 
-use super::columns::{int, number, number_at, time_at, user_at, whole};
+use super::columns::{Due, int, number, number_at, time_at, user_at, whole};
 use super::damage::{Damage, Remains};
-use crate::presence::{Census, Due, Record, Timestamp, UserId};
+use crate::presence::{Census, NodeId, Record, State, Timestamp, UserId};
 use crate::store::{
     Among, Backlog, Cursor, Damaged, HistoryPart, Listed, LogEntry, Revision, Stored, Totals,
 };
@@ -44,13 +44,18 @@ fn record_at(row: &Row<'_>, first: usize) -> Result<UserRow> {
     let json = whole(row, first + 1, first)?;
     let bytes = json.as_ref().map_or(0, String::len);
     let record: Option<Record> = json.and_then(|json| serde_json::from_str(&json).ok());
-    let revision = number_at(row, first + 2)?.map(Revision);
+    // Zero is the revision of records that are not there.
+    let revision = number_at(row, first + 2)?.filter(|it| *it > 0).map(Revision);
     let due = Due { running: time_at(row, first + 3)?, wall: time_at(row, first + 4)? };
     let state = number_at(row, first + 5)?;
     if let Some((record, revision)) = record.zip(revision)
         && state == record.census().state.map(|state| state as u64)
     {
-        return Ok(UserRow::Whole(Stored { record: Arc::new(record), due, revision }, bytes));
+        // A damaged due time is replaced by the next commit, which no record is too early for.
+        let is_whole = due == Due::of(&record, due.wall);
+        let wall_deadline = if is_whole { due.wall } else { Some(Timestamp::default()) };
+        let stored = Stored { record: Arc::new(record), wall_deadline, revision };
+        return Ok(UserRow::Whole(stored, bytes));
     }
     Ok(UserRow::Damaged(Box::new(Remains::read(row, first + 1)?)))
 }
@@ -152,6 +157,27 @@ pub(super) fn users(
     listed.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     listed.truncate(limit);
     Ok(listed)
+}
+
+/// The users with an `Online` terminal on a node, in the order of their ids. A damaged record may have one.
+pub(super) fn held(
+    connection: &Connection,
+    node: NodeId,
+    mut after: Option<UserId>,
+    limit: usize,
+    damage: &Damage,
+) -> Result<Vec<Listed>> {
+    let mut held = Vec::new();
+    while held.len() < limit {
+        let among = Among { after, states: vec![State::Online], ..Among::default() };
+        let online = users(connection, &among, limit - held.len(), damage)?;
+        let Some((last, _)) = online.last() else { break };
+        after = Some(last.clone());
+        let may_be_held =
+            |(_, record): &Listed| record.as_ref().map_or(true, |r| r.is_held_by(node));
+        held.extend(online.into_iter().filter(may_be_held));
+    }
+    Ok(held)
 }
 
 /// Entries of the log after a cursor, up to another, oldest first.

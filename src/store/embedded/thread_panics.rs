@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use tracing::subscriber::set_default;
 
 use super::EmbeddedStore;
-use crate::presence::{Due, Record, SignOfLife, Timestamp, UserId};
-use crate::store::{Commit, Retention, Revision, Store, StoreError};
+use crate::presence::{NodeId, Record, SignOfLife, Timestamp, UserId};
+use crate::store::{Commit, Records, Retention, StoreError, Stored};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -38,13 +38,20 @@ async fn panic_of_a_thread_closes_the_store_which_says_why_and_can_still_be_read
     let present = SignOfLife { boot, up_ms: 0, wall: at, now: at, stalls: Arc::default() };
     let store = EmbeddedStore::open(directory.path(), retention, SOON, &present).expect("a store");
     let user = UserId::stored("ana").expect("a user");
-    let commit = async |revision| {
+    let commit = async |base: &Stored| {
         let record = Arc::new(Record { custom: Some("busy".into()), ..Record::default() });
-        let commit = Commit { record, due: Due::default(), transitions: Vec::new(), sync: false };
-        store.commit(&user, revision, commit).await
+        let commit = Commit {
+            node: NodeId(1),
+            record,
+            wall_deadline: None,
+            transitions: Vec::new(),
+            sync: false,
+            message: None,
+        };
+        store.commit(&user, base, commit).await
     };
-    commit(Revision::default()).await.expect("a commit");
-    let revision = store.load(&user).await.expect("a record").revision;
+    commit(&Stored::default()).await.expect("a commit");
+    let stored = Records::load(&store, &user).await.expect("a record");
     store.check().await.expect("a store that is well");
 
     let logged = Logged::default();
@@ -67,8 +74,9 @@ async fn panic_of_a_thread_closes_the_store_which_says_why_and_can_still_be_read
     let closed = timeout(SOON, closed).await.expect("the store to be closed");
     let cause = "the thread store-test panicked: a test wants it so";
     assert_eq!(closed, StoreError::unavailable(&cause));
-    assert_eq!(commit(revision).await, Err(closed), "nothing is committed any more");
-    assert_eq!(store.load(&user).await.expect("a record").revision, revision);
+    assert_eq!(commit(&stored).await, Err(closed), "nothing is committed any more");
+    let again = Records::load(&store, &user).await.expect("a record");
+    assert_eq!(again.revision, stored.revision);
     // The log is written a moment later.
     let says = async {
         while !String::from_utf8_lossy(&logged.0.lock()).contains("until the hub is restarted") {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, Params, Result, Row, params};
 
-use super::columns::{crc, int, millis, note, number, number_at, time_at};
+use super::columns::{Due, crc, int, millis, note, number, number_at, time_at};
 use super::notes;
 use super::queries::{self, UserRow, happened};
 use super::tail::Tail;
-use crate::presence::{Census, Due, Record, SignOfLife, Timestamp, UserId};
+use crate::presence::{Census, Record, SignOfLife, Timestamp, UserId};
 use crate::store::rules::{Fate, Oldest, first_unread};
 use crate::store::{Cursor, Dead, DeadSelection, HeldUser, LogEntry, Retention, Revision, Save};
 

@@ -4,9 +4,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::cache::Cache;
+use super::columns::Due;
 use super::damage::Damage;
 use super::tail::Tail;
-use crate::presence::{Due, Timestamp};
+use crate::presence::Timestamp;
 use crate::store::Cursor;
 
 /// What callers see: the database as of the last transaction.

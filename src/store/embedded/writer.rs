@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Result, TransactionBehavior};
 
+use super::columns::Due;
 use super::disk::{Access, StoreDisk};
 use super::error::is_damage;
 use super::job::Queued;
@@ -17,7 +18,7 @@ use super::tail::Tail;
 use super::transaction::Transaction;
 use super::view::View;
 use crate::clock::monotonic;
-use crate::presence::{Due, UserId};
+use crate::presence::UserId;
 use crate::store::{Cursor, Retention, StoreError};
 
 /// How many jobs share a transaction at most.

@@ -4,14 +4,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 use presence_hub::presence::{
     EventKind, NodeId, Origin, Platform, Record, State, Transition, UserId,
 };
 use presence_hub::store::{
-    Among, Commit, EmbeddedStore, HeldUser, MemoryStore, OpenFault, Outbox, Save, Store,
-    StoreError, Totals,
+    Among, Commit, EmbeddedStore, HeldUser, Log, MemoryStore, Nodes, OpenFault, Outbox, Records,
+    Save, Store, StoreError, Totals,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -21,7 +20,7 @@ use tempfile::TempDir;
 
 use super::{copy_of, open};
 use crate::lab::{EPOCH, SECOND, id};
-use crate::store_contract::{RETENTION, happens, logged_in, policy, present};
+use crate::store_contract::{RETENTION, commit_of, happens, logged_in, policy, present};
 
 const FILES: [&str; 3] = ["presence.db", "presence.db-wal", "presence.mark"];
 const USERS: usize = 12;
@@ -57,7 +56,7 @@ fn users() -> impl Iterator<Item = UserId> {
 async fn seen(store: &(impl Store + Outbox)) -> Seen {
     let mut records = Vec::new();
     for user in users() {
-        records.push(match Store::load(store, &user).await {
+        records.push(match Records::load(store, &user).await {
             Ok(stored) => Some(Record::clone(&stored.record)),
             Err(StoreError::Damaged { .. }) => None,
             Err(error) => panic!("{user}: {error}"),
@@ -65,9 +64,10 @@ async fn seen(store: &(impl Store + Outbox)) -> Seen {
     }
     let among = Among { states: vec![State::Online], ..Among::default() };
     let online = store.users(&among, 100).await.expect("a list");
-    let mut due = store.due(EPOCH + SECOND * 2000, EPOCH, 100).await.expect("who is due");
+    let mut due =
+        store.due(NodeId(1), EPOCH + SECOND * 2000, EPOCH, 100).await.expect("who is due");
     due.sort();
-    let entries = store.log(None, usize::MAX).await.expect("the log");
+    let entries = store.entries(None, usize::MAX).await.expect("the log");
     let log = entries.iter().map(|entry| {
         let event = entry.event.as_ref().ok()?;
         Some((entry.user.clone(), serde_json::from_str(event).expect("JSON")))
@@ -135,7 +135,7 @@ impl Pair {
 
     async fn commit(&mut self) {
         let user = users().nth(self.random.random_range(0..USERS)).expect("a user");
-        let record = Store::load(&self.memory, &user).await.expect("a record").record;
+        let record = Records::load(&self.memory, &user).await.expect("a record").record;
         self.commits += 1;
         let at = EPOCH + SECOND * self.commits;
         let (record, transitions): (Record, Vec<Transition>) =
@@ -152,12 +152,12 @@ impl Pair {
                     logged_in(&record, platform, at)
                 }
             };
-        let due = record.due(&policy());
+        let wall_deadline = record.wall_deadline(&policy());
         let sync = self.random.random_range(0..10) == 0;
-        let commit = Commit { record: Arc::new(record), due, transitions, sync };
+        let commit = Commit { wall_deadline, sync, ..commit_of(record, transitions) };
         for store in [&self.embedded as &dyn Store, &self.memory] {
-            let revision = store.load(&user).await.expect("a record").revision;
-            store.commit(&user, revision, commit.clone()).await.expect("a commit");
+            let base = store.load(&user).await.expect("a record");
+            store.commit(&user, &base, commit.clone()).await.expect("a commit");
         }
     }
 
@@ -165,7 +165,7 @@ impl Pair {
         let place: usize = self.random.random_range(0..1000);
         let holds = self.random.random();
         for store in [&self.embedded as &dyn Both, &self.memory] {
-            let log = store.log(None, usize::MAX).await.expect("the log");
+            let log = store.entries(None, usize::MAX).await.expect("the log");
             let Some(entry) = log.get(place % log.len().max(1)) else { return };
             let held = HeldUser {
                 user: entry.user.clone(),

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use presence_hub::presence::{Due, NodeId, Platform, Record, State};
+use presence_hub::presence::{NodeId, Platform, Record, State};
 use presence_hub::store::{
-    Among, Commit, Damaged, Dead, DeadSelection, EmbeddedStore, HeldUser, HistoryPart, OpenFault,
-    Outbox, Progress, Revision, Save, Store, StoreError,
+    Among, Commit, Damaged, Dead, DeadSelection, EmbeddedStore, HeldUser, HistoryPart, Log, Nodes,
+    OpenFault, Outbox, Progress, Records, Revision, Save, Store, StoreError, Stored,
 };
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::{close, is_ready, open, reopen};
 use crate::lab::{EPOCH, SECOND, id};
-use crate::store_contract::{log_in, present};
+use crate::store_contract::{commit_of, log_in, present};
 use crate::support::{Server, now_millis, until};
 
 const DATABASE: &str = "presence.db";
@@ -34,7 +34,7 @@ async fn changed(sql: &str) -> (TempDir, EmbeddedStore) {
     log_in(&port, "ana", Platform::Mac, EPOCH).await;
     log_in(&port, "bo", Platform::Mac, EPOCH).await;
     port.save_sign_of_life(NodeId(7), present()).await.expect("a sign of life");
-    let log = port.log(None, 10).await.expect("the log");
+    let log = port.entries(None, 10).await.expect("the log");
     let (user, from, last_error) = (id("ana"), log[0].cursor, "no".to_owned());
     let held = vec![HeldUser { user, from, refused: EPOCH, worked_ms: 0, attempts: 3, last_error }];
     let dead = log.iter().map(|entry| Dead {
@@ -53,12 +53,7 @@ async fn changed(sql: &str) -> (TempDir, EmbeddedStore) {
 }
 
 fn commit(version: u64) -> Commit {
-    Commit {
-        record: Arc::new(Record { version, ..Record::default() }),
-        due: Due::default(),
-        transitions: Vec::new(),
-        sync: false,
-    }
+    commit_of(Record { version, ..Record::default() }, Vec::new())
 }
 
 #[tokio::test]
@@ -74,25 +69,28 @@ async fn damaged_record_is_reported_and_can_be_replaced() {
          WHERE user = 'ana'",
     ] {
         let (directory, store) = changed(sql).await;
-        let loaded = Store::load(&store, &id("ana")).await;
+        let loaded = Records::load(&store, &id("ana")).await;
         let Err(StoreError::Damaged { revision, .. }) = loaded else { panic!("{sql}: {loaded:?}") };
-        assert_eq!(Store::load(&store, &id("bo")).await.expect("bo").record.terminals.len(), 1);
+        assert_eq!(Records::load(&store, &id("bo")).await.expect("bo").record.terminals.len(), 1);
         let among = Among { states: vec![State::Online], ..Among::default() };
         let users = store.users(&among, 10).await.expect("a list");
         assert_eq!((&users[0].0, &users[0].1), (&id("ana"), &Err(Damaged)), "{sql}");
         assert!(users[1].1.is_ok());
         assert_eq!(store.damaged(), 1, "{sql}");
 
-        let stale = Store::commit(&store, &id("ana"), Revision(99), commit(5)).await;
+        let stale =
+            Records::commit(&store, &id("ana"), &Stored::damaged(Revision(99)), commit(5)).await;
         assert!(stale.is_err(), "a stale revision must conflict");
-        Store::commit(&store, &id("ana"), revision, commit(5)).await.expect("a commit");
-        assert_eq!(Store::load(&store, &id("ana")).await.expect("ana").record.version, 5);
+        Records::commit(&store, &id("ana"), &Stored::damaged(revision), commit(5))
+            .await
+            .expect("a commit");
+        assert_eq!(Records::load(&store, &id("ana")).await.expect("ana").record.version, 5);
         assert_eq!(store.damaged(), 0);
         let totals = store.totals().await.expect("totals");
         assert_eq!(totals.users, [1, 0, 1], "{sql}");
         close(Arc::new(store), directory.path());
         let again = reopen(directory.path());
-        assert_eq!(Store::load(&again, &id("ana")).await.expect("ana").record.version, 5);
+        assert_eq!(Records::load(&again, &id("ana")).await.expect("ana").record.version, 5);
         let database = Connection::open(directory.path().join(DATABASE)).expect("the database");
         let kept = "SELECT count(*) FROM damaged WHERE user = 'ana'";
         let kept: u32 = database.query_row(kept, (), |row| row.get(0)).expect("a count");
@@ -105,7 +103,7 @@ async fn revocation_survives_damage_of_the_record() {
     let revoked = r#"'{"terminals":[{"x],"revoked":{"before_secs":7,"until":9}}'"#;
     let sql = format!("UPDATE users SET record = {revoked} WHERE user = 'ana'");
     let (_directory, store) = changed(&sql).await;
-    let loaded = Store::load(&store, &id("ana")).await;
+    let loaded = Records::load(&store, &id("ana")).await;
     let Err(StoreError::Damaged { revoked: Some(revoked), .. }) = loaded else {
         panic!("{loaded:?}")
     };
@@ -116,7 +114,7 @@ async fn revocation_survives_damage_of_the_record() {
 async fn damaged_log_entry_does_not_stop_readers() {
     let (_directory, store) =
         changed("UPDATE log SET event = CAST(x'ff00' AS TEXT) WHERE user = 'ana'").await;
-    let log = store.log(None, 10).await.expect("the log");
+    let log = store.entries(None, 10).await.expect("the log");
     assert_eq!((&log[0].user, &log[0].event), (&id("ana"), &Err(Damaged)));
     assert!(log[1].event.is_ok());
     let history =
@@ -132,7 +130,7 @@ async fn damaged_log_entry_does_not_stop_readers() {
 async fn damaged_webhook_progress_loses_no_event() {
     let (_directory, store) = changed("UPDATE held SET held = '{'").await;
     let Progress { held, .. } = store.progress().await.expect("progress").expect("a webhook");
-    let first = store.log(None, 1).await.expect("the log")[0].cursor;
+    let first = store.entries(None, 1).await.expect("the log")[0].cursor;
     assert_eq!(
         (&held[0].user, held[0].from <= first),
         (&id("ana"), true),
@@ -192,7 +190,7 @@ async fn record_whose_id_is_damaged_is_counted_and_set_aside() {
 async fn record_that_contradicts_its_row_is_damaged() {
     let sql = "UPDATE users SET state = 0 WHERE user = 'ana'";
     let (_directory, store) = changed(sql).await;
-    let loaded = Store::load(&store, &id("ana")).await;
+    let loaded = Records::load(&store, &id("ana")).await;
     assert!(matches!(loaded, Err(StoreError::Damaged { .. })), "{loaded:?}");
     assert_eq!(store.damaged(), 1);
 }
@@ -205,7 +203,7 @@ async fn damaged_time_of_an_entry_affects_neither_trimming_nor_the_clock() {
         assert_eq!(store.latest(), EPOCH, "{at}");
         store.clear().await.expect("no webhook that waits for it");
         store.trim(later).await.expect("a trim");
-        assert_eq!(store.log(None, 10).await.expect("the log"), [], "{at}");
+        assert_eq!(store.entries(None, 10).await.expect("the log"), [], "{at}");
     }
 }
 
@@ -268,9 +266,9 @@ async fn sessions_of_a_run_with_a_damaged_sign_of_life_are_held_from_now_on() {
         ("UPDATE nodes SET node = 'xyz'", NodeId(1)),
     ] {
         let (_directory, store) = changed(sql).await;
-        let lost = store.lost().await.expect("the dead nodes");
-        let (_, sign) = lost.iter().find(|(lost, _)| *lost == node).expect("it to be known");
-        assert_eq!(sign.now, EPOCH, "{sql}");
+        let lost = store.save_sign_of_life(NodeId(3), present()).await.expect("the dead nodes");
+        let lost = lost.iter().find(|lost| lost.node == node).expect("it to be known");
+        assert_eq!(lost.last, EPOCH, "{sql}");
         assert_eq!(store.damaged(), 1);
     }
 }
@@ -333,10 +331,10 @@ async fn columns_of_a_wrong_type_do_not_block_other_users() {
     let sql = "UPDATE users SET due_running = 'zzz', due_wall = 'zzz' WHERE user = 'ana'; \
                UPDATE dead SET at = 'zzz', attempts = 'zzz' WHERE user = 'ana'";
     let (_directory, store) = changed(sql).await;
-    let loaded = Store::load(&store, &id("ana")).await.expect("an undamaged record");
+    let loaded = Records::load(&store, &id("ana")).await.expect("an undamaged record");
     assert_eq!(loaded.record.terminals.len(), 1);
-    assert!(Store::load(&store, &id("bo")).await.is_ok());
-    let due = store.due(EPOCH, EPOCH, 10).await.expect("who is due");
+    assert!(Records::load(&store, &id("bo")).await.is_ok());
+    let due = store.due(NodeId(1), EPOCH, EPOCH, 10).await.expect("who is due");
     assert!(due.contains(&id("ana")), "the deadline comes from the record: {due:?}");
     let dead = store.dead(None, false, 10).await.expect("the letters");
     let attempts: Vec<_> = dead.iter().map(|dead| dead.attempts).collect();

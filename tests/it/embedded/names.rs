@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use presence_hub::presence::{Platform, State, UserId};
-use presence_hub::store::{Among, HeldUser, HistoryPart, Outbox, Save, Store};
+use presence_hub::store::{Among, HeldUser, HistoryPart, Log, Outbox, Records, Save, Store};
 use tempfile::TempDir;
 
 use super::{close, open, reopen};
@@ -25,7 +25,7 @@ async fn records_with_ids_that_are_invalid_today_are_readable() {
         assert_eq!(name.parse::<UserId>().is_ok(), name == "ana");
         records.push(log_in(&port, name, Platform::Mac, EPOCH).await);
     }
-    let log = store.log(None, 10).await.expect("the log");
+    let log = store.entries(None, 10).await.expect("the log");
     let held = HeldUser {
         user: stored("."),
         from: log[0].cursor,
@@ -44,7 +44,7 @@ async fn records_with_ids_that_are_invalid_today_are_readable() {
     close(store, directory.path());
     let store = reopen(directory.path());
     for (name, record) in names.iter().zip(&records) {
-        let loaded = Store::load(&store, &stored(name)).await.expect("a record");
+        let loaded = Records::load(&store, &stored(name)).await.expect("a record");
         assert_eq!(*loaded.record, *record, "{name}");
         let history = store.history(&stored(name), HistoryPart::Before(None), 10).await;
         assert_eq!(history.expect("a history").len(), 1, "{name}");
@@ -53,7 +53,7 @@ async fn records_with_ids_that_are_invalid_today_are_readable() {
     let listed = store.users(&among, 10).await.expect("a list");
     let listed: Vec<_> = listed.iter().map(|(user, _)| user.as_str()).collect();
     assert_eq!(listed, names);
-    let users: Vec<_> = store.log(None, 10).await.expect("the log");
+    let users: Vec<_> = store.entries(None, 10).await.expect("the log");
     assert_eq!(users, log);
     let progress = store.progress().await.expect("the progress").expect("a webhook");
     assert_eq!((progress.position, progress.held), (position, held));

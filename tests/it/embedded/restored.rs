@@ -4,7 +4,9 @@ use std::fs;
 use std::sync::Arc;
 
 use presence_hub::presence::{NodeId, Platform, SignOfLife};
-use presence_hub::store::{Cursor, EmbeddedStore, MemoryStore, Outbox, Save, Store, StoreError};
+use presence_hub::store::{
+    Cursor, EmbeddedStore, Log, MemoryStore, Nodes, Outbox, Records, Save, Store, StoreError,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -35,13 +37,13 @@ async fn cursor_that_the_log_never_issued_is_expired() {
         let head = *restored.head().borrow();
         assert!(head > lost);
         for cursor in [begin, copied, head] {
-            let read = restored.log(Some(cursor), 10).await;
+            let read = restored.entries(Some(cursor), 10).await;
             assert!(read.is_ok(), "{round}: {cursor} was given out: {read:?}");
         }
         let never =
             [Cursor(0), lost, Cursor(copied.0 + 100), Cursor(head.0 - 1), Cursor(head.0 + 1)];
         for cursor in never {
-            let read = restored.log(Some(cursor), 10).await;
+            let read = restored.entries(Some(cursor), 10).await;
             assert_eq!(read, Err(StoreError::CursorExpired), "{round}: {cursor}");
         }
         super::close(Arc::new(restored), copy.path());
@@ -58,7 +60,7 @@ async fn webhook_position_beyond_the_log_is_reset_to_its_end() {
     let restored = open_at(&copy, &present());
     let position = restored.progress().await.expect("progress").expect("a webhook").position;
     assert!(position < beyond);
-    assert_eq!(restored.log(Some(position), 10).await, Ok(Vec::new()));
+    assert_eq!(restored.entries(Some(position), 10).await, Ok(Vec::new()));
 }
 
 #[tokio::test]

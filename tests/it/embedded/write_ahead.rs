@@ -4,14 +4,14 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use presence_hub::presence::{Due, NodeId, Platform, Record, SignOfLife, State};
-use presence_hub::store::{Commit, EmbeddedStore, OpenFault, Store};
+use presence_hub::presence::{NodeId, Platform, Record, SignOfLife, State};
+use presence_hub::store::{Commit, EmbeddedStore, Log, OpenFault, Records, Store};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::{close, copy_of, cut, open, reopen};
 use crate::lab::{EPOCH, SECOND, id};
-use crate::store_contract::{RETENTION, log_in, present};
+use crate::store_contract::{RETENTION, commit_of, log_in, present};
 use crate::support::until;
 
 const LOG: &str = "presence.db-wal";
@@ -33,19 +33,16 @@ fn open_after_a_power_cut(directory: &Path) -> Result<EmbeddedStore, OpenFault> 
 
 /// Whether a store knows a user.
 async fn knows(store: &EmbeddedStore, user: &str) -> bool {
-    Store::load(store, &id(user)).await.expect("a record").record.version > 0
+    Records::load(store, &id(user)).await.expect("a record").record.version > 0
 }
 
 /// Commits a record that is due at a time, if any.
 async fn commit(store: &EmbeddedStore, user: &str, version: u64, due: Option<u32>) {
-    let revision = Store::load(store, &id(user)).await.expect("a record").revision;
-    let commit = Commit {
-        record: Arc::new(Record { version, ..Record::default() }),
-        due: Due { running: due.map(|seconds| EPOCH + seconds * SECOND), wall: None },
-        transitions: Vec::new(),
-        sync: false,
-    };
-    Store::commit(store, &id(user), revision, commit).await.expect("a commit");
+    let base = Records::load(store, &id(user)).await.expect("a record");
+    let wall_deadline = due.map(|seconds| EPOCH + seconds * SECOND);
+    let commit = commit_of(Record { version, ..Record::default() }, Vec::new());
+    let commit = Commit { wall_deadline, ..commit };
+    Records::commit(store, &id(user), &base, commit).await.expect("a commit");
 }
 
 #[tokio::test]
@@ -115,8 +112,8 @@ async fn a_damaged_page_of_the_log_is_missed() {
     for n in 0..20 {
         assert!(knows(&whole, &format!("user-{n}")).await);
     }
-    let log = store.log(None, 100).await.expect("the log");
-    assert_eq!(whole.log(None, 100).await.expect("the log"), log);
+    let log = store.entries(None, 100).await.expect("the log");
+    assert_eq!(whole.entries(None, 100).await.expect("the log"), log);
 }
 
 #[tokio::test]
@@ -223,7 +220,8 @@ async fn who_is_due_is_known_as_of_the_last_commit() {
     let directory = TempDir::new().expect("a directory");
     let store = open(directory.path()).expect("a store");
     let due = async |limit| {
-        let users = store.due(EPOCH + 50 * SECOND, EPOCH, limit).await.expect("who is due");
+        let users =
+            store.due(NodeId(1), EPOCH, EPOCH + 50 * SECOND, limit).await.expect("who is due");
         users.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert!(due(9).await.is_empty());
@@ -257,7 +255,7 @@ async fn a_user_may_be_forgotten_and_come_back() {
     for (n, story) in stories.iter().enumerate() {
         let last = *story.last().expect("a commit");
         let user = format!("user-{n}");
-        let found = Store::load(&again, &id(&user)).await.expect("a record").record.version;
+        let found = Records::load(&again, &id(&user)).await.expect("a record").record.version;
         assert_eq!(found, last, "{user}");
         let sql = "SELECT count(*) FROM users WHERE user = ?1";
         let count: u32 = database.query_row(sql, (&user,), |row| row.get(0)).expect("a count");

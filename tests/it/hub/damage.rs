@@ -4,7 +4,7 @@ use presence_hub::clock::TICK;
 use presence_hub::presence::{
     Cause, ConnectionId, EventKind, Kicker, Origin, Platform, State, Target,
 };
-use presence_hub::store::{Store, StoreError};
+use presence_hub::store::{Records, StoreError};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 

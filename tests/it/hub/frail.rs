@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
-use presence_hub::bus::LocalBus;
 use presence_hub::presence::{NodeId, SignOfLife, Timestamp, UserId};
 use presence_hub::store::{
-    Among, Backlog, Commit, Cursor, Damaged, HistoryPart, Listed, LogEntry, MemoryStore, Revision,
-    Store, StoreError, Stored, Totals,
+    Among, Backlog, Commit, Cursor, Damaged, HistoryPart, Listed, Log, LogEntry, Lost, MemoryStore,
+    Nodes, Records, StoreError, Stored, Subscription, Totals,
 };
 use tokio::sync::{RwLock, watch};
 
@@ -62,7 +61,7 @@ impl Frail {
 
     /// Starts a hub on the store of an earlier run.
     pub(super) fn restart(store: &Arc<Self>) -> Lab {
-        Lab::node(Arc::clone(store) as _, Arc::new(LocalBus::default()), |_| ())
+        Lab::node(Arc::clone(store) as _, |_| ())
     }
 
     pub(super) fn new() -> Arc<Self> {
@@ -88,6 +87,16 @@ impl Frail {
         self.down.store(down, Ordering::Relaxed);
     }
 
+    fn with_damage(&self, mut users: Vec<Listed>) -> Vec<Listed> {
+        let damaged = self.damaged.lock();
+        for (user, record) in &mut users {
+            if damaged.contains(user) {
+                *record = Err(Damaged);
+            }
+        }
+        users
+    }
+
     async fn up(&self) -> Result<(), StoreError> {
         drop(self.gate.read().await);
         if self.down.load(Ordering::Relaxed) { Err(unavailable()) } else { Ok(()) }
@@ -98,7 +107,7 @@ fn unavailable() -> StoreError {
     StoreError::Unavailable { cause: "a test wants it so".into() }
 }
 
-impl Store for Frail {
+impl Records for Frail {
     fn load<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Stored, StoreError>> {
         async move {
             self.up().await?;
@@ -115,7 +124,7 @@ impl Store for Frail {
     fn commit<'a>(
         &'a self,
         user: &'a UserId,
-        expected: Revision,
+        base: &'a Stored,
         commit: Commit,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
@@ -126,7 +135,7 @@ impl Store for Frail {
             let fault = self.faults.lock().pop_front();
             match fault {
                 None => {
-                    self.inner.commit(user, expected, commit).await?;
+                    self.inner.commit(user, base, commit).await?;
                     self.damaged.lock().remove(user);
                     Ok(())
                 }
@@ -134,7 +143,7 @@ impl Store for Frail {
                 Some(Fault::Unavailable) => Err(unavailable()),
                 Some(Fault::Panic) => panic!("a test wants it so"),
                 Some(fault) => {
-                    self.inner.commit(user, expected, commit).await?;
+                    self.inner.commit(user, base, commit).await?;
                     self.is_unsafe.store(matches!(fault, Fault::Unsafe), Ordering::Relaxed);
                     self.set_down(matches!(fault, Fault::AnswerLostAndDown));
                     Err(unavailable())
@@ -144,15 +153,33 @@ impl Store for Frail {
         .boxed()
     }
 
+    fn listen(&self, node: NodeId) -> Subscription {
+        self.inner.listen(node)
+    }
+
     fn due(
         &self,
+        node: NodeId,
         now: Timestamp,
         wall: Timestamp,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>> {
         async move {
             self.up().await?;
-            self.inner.due(now, wall, limit).await
+            self.inner.due(node, now, wall, limit).await
+        }
+        .boxed()
+    }
+
+    fn held<'a>(
+        &'a self,
+        node: NodeId,
+        after: Option<&'a UserId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
+        async move {
+            self.up().await?;
+            Ok(self.with_damage(self.inner.held(node, after, limit).await?))
         }
         .boxed()
     }
@@ -168,15 +195,7 @@ impl Store for Frail {
     ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
         async move {
             self.up().await?;
-            let mut users = self.inner.users(among, limit).await?;
-            let damaged = self.damaged.lock();
-            for (user, record) in &mut users {
-                if damaged.contains(user) {
-                    *record = Err(Damaged);
-                }
-            }
-            drop(damaged);
-            Ok(users)
+            Ok(self.with_damage(self.inner.users(among, limit).await?))
         }
         .boxed()
     }
@@ -196,17 +215,19 @@ impl Store for Frail {
     fn latest(&self) -> Timestamp {
         self.inner.latest()
     }
+}
 
+impl Log for Frail {
     fn head(&self) -> watch::Receiver<Cursor> {
         self.inner.head()
     }
 
-    fn log(
+    fn entries(
         &self,
         after: Option<Cursor>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<LogEntry>, StoreError>> {
-        self.inner.log(after, limit)
+        self.inner.entries(after, limit)
     }
 
     fn history<'a>(
@@ -229,21 +250,21 @@ impl Store for Frail {
         }
         .boxed()
     }
+}
 
+impl Nodes for Frail {
     fn save_sign_of_life(
         &self,
         node: NodeId,
         sign: SignOfLife,
-    ) -> BoxFuture<'_, Result<(), StoreError>> {
+    ) -> BoxFuture<'_, Result<Vec<Lost>, StoreError>> {
         self.signs.fetch_add(1, Ordering::Relaxed);
-        self.inner.save_sign_of_life(node, sign)
-    }
-
-    fn lost(&self) -> BoxFuture<'_, Result<Vec<(NodeId, SignOfLife)>, StoreError>> {
-        let lost = self.lost.lock().clone();
         async move {
             self.up().await?;
-            Ok(lost)
+            self.inner.save_sign_of_life(node, sign.clone()).await?;
+            let lost = self.lost.lock();
+            let seen = |(node, last): &(_, _)| Lost::on_this_machine(*node, last, &sign);
+            Ok(lost.iter().map(seen).collect())
         }
         .boxed()
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use presence_hub::bus::LocalBus;
 use presence_hub::clock::Clock;
 use presence_hub::hub::Hub;
 use presence_hub::presence::{Cause, EventKind, NodeId, Platform, Stall, Timestamp};
@@ -32,8 +31,7 @@ pub(super) async fn left_by_an_earlier_run(users: &[(&str, Platform)]) -> Arc<Fr
 /// A hub whose tasks do not run, like a dead one.
 fn hub_without_time(store: &Arc<Frail>) -> Arc<Hub> {
     let policy = defaults().policy().expect("a policy");
-    let bus = Arc::new(LocalBus::default());
-    Hub::new(Arc::clone(store) as _, bus, policy, Clock::simulated(EPOCH))
+    Hub::new(Arc::clone(store) as _, policy, Clock::simulated(EPOCH))
 }
 
 async fn offline(watcher: &mut Listener, user: &str) -> Timestamp {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use presence_hub::bus::LocalBus;
 use serde_json::{Value, json};
 
 use super::frail::Frail;
@@ -10,7 +9,7 @@ use crate::lab::{Lab, SECOND, memory_store};
 
 /// A hub whose users may name `burst` ids at once, and then 60 a minute.
 fn with_budget(store: Arc<dyn presence_hub::store::Store>, burst: u32) -> Lab {
-    Lab::node(store, Arc::new(LocalBus::default()), |config| {
+    Lab::node(store, |config| {
         config.limits.lookups_burst = burst;
         config.limits.lookups_per_user_per_minute = 60;
     })

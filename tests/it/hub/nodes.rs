@@ -1,10 +1,10 @@
-//! Two nodes on one store and one bus.
+//! Two nodes on one store.
 
 use std::sync::Arc;
 
 use futures::FutureExt;
-use presence_hub::bus::{Bus, LocalBus, Message};
-use presence_hub::presence::{Answer, Cause, EventKind, Intent, NodeId, Platform, Status};
+use presence_hub::presence::{Answer, Cause, EventKind, Intent, NodeId, Platform, Record, Status};
+use presence_hub::store::{Commit, MemoryStore, Message, Records};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -12,7 +12,7 @@ use super::assert_chained;
 use crate::lab::{AT_ONCE, Lab, SECOND, id, memory_store};
 
 struct Pair {
-    bus: Arc<LocalBus>,
+    store: Arc<MemoryStore>,
     one: Lab,
     other: Lab,
 }
@@ -20,17 +20,28 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let store = Arc::new(memory_store());
-        let bus = Arc::new(LocalBus::default());
-        let one = Lab::node(Arc::clone(&store) as _, Arc::clone(&bus) as _, |_| ());
-        let other = Lab::node(store, Arc::clone(&bus) as _, |_| ());
-        Self { bus, one, other }
+        let one = Lab::node(Arc::clone(&store) as _, |_| ());
+        let other = Lab::node(Arc::clone(&store) as _, |_| ());
+        Self { store, one, other }
     }
 
-    /// Publishes more messages than the bus can hold, so that the other node misses earlier ones.
-    fn overflow_bus(&self) {
+    /// Sends more messages than can be pending, so that the other node misses earlier ones.
+    fn overflow(&self) {
+        let nobody = id("nobody");
         for version in 1..=2000 {
-            let status = Status { version, ..Status::default() };
-            self.bus.publish(NodeId(0), Message::Status { user: id("nobody"), status });
+            let status = Some(Status { version, ..Status::default() });
+            let message = Message { user: nobody.clone(), status, ends: Vec::new(), kick: None };
+            let commit = Commit {
+                node: NodeId(0),
+                record: Arc::new(Record { version, ..Record::default() }),
+                wall_deadline: None,
+                transitions: Vec::new(),
+                sync: false,
+                message: Some(message),
+            };
+            let base = self.store.load(&nobody).now_or_never().expect("at once").expect("a record");
+            let committed = self.store.commit(&nobody, &base, commit).now_or_never();
+            committed.expect("at once").expect("a commit");
         }
     }
 }
@@ -107,7 +118,7 @@ async fn node_that_missed_a_status_message_catches_up() {
     let event = EventKind::Set { origin: None, custom: Some("missed".into()) };
     let applied = pair.one.hub.apply(&id("ana"), event).now_or_never();
     applied.expect("the event to be applied without waiting").expect("a change");
-    pair.overflow_bus();
+    pair.overflow();
     let (_, status) = watcher.state("ana", "Online").await;
     assert_eq!(status["custom"], json!("missed"));
     watcher.hears_nothing_for(10 * SECOND).await;
@@ -122,7 +133,7 @@ async fn node_that_missed_a_kick_message_ends_the_connection() {
     let (_, event) = super::login(&pair.one.hub, Platform::Mac, "mac", 1 << 40);
     let applied = pair.one.hub.apply(&id("ana"), event).now_or_never();
     applied.expect("the event to be applied without waiting").expect("a login");
-    pair.overflow_bus();
+    pair.overflow();
 
     let end = timeout(60 * SECOND, loser.until_closed()).await;
     let (heard, code) = end.expect("a connection without a session to be ended");
@@ -144,7 +155,7 @@ async fn node_that_missed_a_move_message_ends_the_old_connection() {
     let applied = pair.one.hub.apply(&id("ana"), EventKind::Login(login)).now_or_never();
     let applied = applied.expect("the event to be applied without waiting").expect("a resume");
     assert!(matches!(applied.answer, Answer::Admitted { resumed: true, .. }));
-    pair.overflow_bus();
+    pair.overflow();
     let end = timeout(60 * SECOND, old.until_closed()).await;
     assert_eq!(end.expect("a connection without a session to be ended").1, Some(4007));
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::join_all;
-use presence_hub::bus::LocalBus;
 use presence_hub::config::PolicyName;
 use presence_hub::presence::{Answer, EventKind, Kicker, Origin, Platform, Record, State, Target};
 use presence_hub::store::Store;
@@ -14,14 +13,10 @@ use tokio::sync::Barrier;
 use super::{assert_chained, login};
 use crate::lab::{Lab, id, memory_store};
 
-/// Makes nodes that share one store and one bus.
+/// Makes nodes that share one store.
 fn nodes(count: usize, policy: PolicyName) -> Vec<Arc<Lab>> {
     let store: Arc<dyn Store> = Arc::new(memory_store());
-    let bus = Arc::new(LocalBus::default());
-    let node = |_| {
-        let (store, bus) = (Arc::clone(&store), Arc::clone(&bus));
-        Arc::new(Lab::node(store, bus, |config| config.login.policy = policy))
-    };
+    let node = |_| Arc::new(Lab::node(Arc::clone(&store), |config| config.login.policy = policy));
     (0..count).map(node).collect()
 }
 

@@ -41,6 +41,7 @@ fn lose_hub(life: &mut Life, node: NodeId, successor: NodeId, jump: Jump) {
     };
     let at = life.now;
     life.wait(GONE);
+    life.node = successor;
     life.apply(EventKind::NodeLost { node, successor, last, at, stalls: Arc::default() });
     assert!(life.causes().is_empty(), "a takeover logs nothing: {:?}", life.last);
     assert!(!life.last.effects.status_changed);

@@ -3,6 +3,7 @@
 mod crashes;
 mod lives;
 mod model;
+mod nodes;
 mod policies;
 mod quota;
 mod sessions;
@@ -58,6 +59,8 @@ struct Life {
     now: Timestamp,
     /// How far the wall clock is ahead of the process's own time.
     ahead: Duration,
+    /// The node on which the next event happens.
+    node: NodeId,
     heard: Vec<(ConnectionId, Timestamp)>,
     stalls: Vec<Stall>,
     serial: u64,
@@ -83,6 +86,7 @@ impl Life {
             policy,
             now: Timestamp::from_millis(1_780_000_000_000),
             ahead: 3 * 3600 * SECOND,
+            node: NodeId(1),
             heard: Vec::new(),
             stalls: Vec::new(),
             serial: 0,
@@ -102,6 +106,7 @@ impl Life {
 
     fn moment(&self) -> Moment {
         Moment {
+            node: self.node,
             now: self.now,
             wall: self.wall(),
             stalls: self.stalls.as_slice().into(),
@@ -155,7 +160,7 @@ impl Life {
     fn fresh_login(&mut self, platform: Platform, device: &str, intent: Intent) -> Login {
         Login {
             session: SessionId(self.number().into()),
-            connection: ConnectionId { node: NodeId(1), serial: self.number() },
+            connection: ConnectionId { node: self.node, serial: self.number() },
             address: None,
             platform,
             device: named(device),
@@ -320,9 +325,9 @@ fn check_terminals(before: &Record, event: &Event, after: &Record) {
 /// A tick changes the record if and only if the record says that one is due.
 fn check_due(record: &Record, policy: &Policy, moment: &Moment) {
     let is_due = |record: &Record| {
-        let due = record.due(policy);
-        due.running.is_some_and(|at| at <= moment.now)
-            || due.wall.is_some_and(|at| at <= moment.wall)
+        let mut own = record.deadlines().filter(|(node, _)| *node == moment.node);
+        own.any(|(_, at)| at <= moment.now)
+            || record.wall_deadline(policy).is_some_and(|at| at <= moment.wall)
     };
     let tick = Event { id: EventId(u128::MAX), kind: EventKind::Tick };
     let after = step(record, &tick, policy, moment).record;

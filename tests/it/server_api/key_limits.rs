@@ -1,17 +1,17 @@
 //! Limits on what one key may ask for: requests, the entries that they read, and event streams.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use presence_hub::auth::{ApiKeys, Rate};
 use presence_hub::presence::Record;
-use presence_hub::store::{Commit, Revision};
+use presence_hub::store::Stored;
 use reqwest::Response;
 use serde_json::json;
 
 use super::{ADMIN_KEY, VIEWER_KEY, json_of};
 use crate::lab::{Lab, Logged, id};
+use crate::store_contract::commit_of;
 use crate::support::{API_KEY, Server, http, until};
 
 /// A hub in this process whose keys may send `burst` requests, and then one a second.
@@ -118,16 +118,10 @@ async fn the_logins_of_a_key_share_its_rate() {
 async fn calls_that_read_much_count_as_several() {
     let lab = Lab::new();
     let record = Record { version: 1, ..Record::default() };
-    let record = Arc::new(record);
     for n in 0..1000 {
-        let commit = Commit {
-            record: Arc::clone(&record),
-            due: Default::default(),
-            transitions: Vec::new(),
-            sync: false,
-        };
+        let commit = commit_of(record.clone(), Vec::new());
         let user = id(&format!("user-{n:04}"));
-        lab.store.commit(&user, Revision::default(), commit).await.expect("the store");
+        lab.store.commit(&user, &Stored::default(), commit).await.expect("the store");
     }
     // A budget of 1,010 requests each.
     for (path, expected) in [

@@ -1,11 +1,13 @@
 //! Calls for operators: audit log, addresses, defaults, and searches in lists.
 
 use presence_hub::auth::ApiKeys;
-use presence_hub::store::{Commit, Revision};
+use presence_hub::presence::Record;
+use presence_hub::store::Stored;
 use serde_json::{Value, json};
 
 use super::{ADMIN_KEY, VIEWER_KEY, json_of, refusal, refused};
 use crate::lab::{Lab, id};
+use crate::store_contract::commit_of;
 use crate::support::{API_KEY, Client, SOON, Server, until};
 
 fn server_with(settings: &[(&str, &str)]) -> Server {
@@ -198,14 +200,9 @@ async fn one_search_scans_at_most_ten_thousand_users() {
     let (_ann, _) = lab.login("ann", "mac").await;
     let record = lab.record("ann").await;
     for n in 0..10_500 {
-        let commit = Commit {
-            record: record.clone(),
-            due: Default::default(),
-            transitions: Vec::new(),
-            sync: false,
-        };
+        let commit = commit_of(Record::clone(&record), Vec::new());
         let user = id(&format!("user-{n:05}"));
-        lab.store.commit(&user, Revision::default(), commit).await.expect("the store");
+        lab.store.commit(&user, &Stored::default(), commit).await.expect("the store");
     }
     let (address, _) = lab.serve_http(|settings| {
         settings.keys = ApiKeys::new(&[], &[API_KEY.to_owned()], &[]);

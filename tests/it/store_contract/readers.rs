@@ -8,7 +8,7 @@ use presence_hub::store::{
     Store, StoreError,
 };
 
-use super::{LOG_TTL, RETENTION, closed, log, log_in, policy, put};
+use super::{LOG_TTL, RETENTION, closed, commit_of, log, log_in, put};
 use crate::lab::{EPOCH, SECOND, id};
 
 pub(super) async fn expired_entries_are_trimmed_and_their_cursors_expire(
@@ -18,14 +18,14 @@ pub(super) async fn expired_entries_are_trimmed_and_their_cursors_expire(
     let begin = *store.head().borrow();
     log_in(store, "ana", Platform::Web, EPOCH).await;
     log_in(store, "bo", Platform::Web, EPOCH + LOG_TTL / 2).await;
-    let all = store.log(Some(begin), usize::MAX).await.expect("the log");
+    let all = store.entries(Some(begin), usize::MAX).await.expect("the log");
     let [first, second] = &all[..] else { panic!("{all:?}") };
 
     log_in(store, "cy", Platform::Web, EPOCH + LOG_TTL + SECOND).await;
     assert_eq!(store.trim(EPOCH + LOG_TTL).await, Ok(0));
     assert_eq!(log(store, Some(begin)).await.len(), 3, "nothing has expired yet");
     assert_eq!(store.trim(EPOCH + LOG_TTL + SECOND).await, Ok(0));
-    let expired = store.log(Some(begin), usize::MAX).await;
+    let expired = store.entries(Some(begin), usize::MAX).await;
     assert_eq!(expired, Err(StoreError::CursorExpired));
     // A reader that has read all trimmed entries continues without a gap.
     let users = |entries: Vec<(Cursor, UserId, Transition)>| -> Vec<String> {
@@ -52,8 +52,7 @@ pub(super) async fn users_are_listed_in_order_by_prefix_and_state(
     }
     let phone = store.load(&id("ab")).await.expect("a record").record;
     let (record, transitions) = closed(&phone, EPOCH + SECOND);
-    let due = record.due(&policy());
-    put(store, &id("ab"), record, due, transitions).await.expect("a commit");
+    put(store, &id("ab"), commit_of(record, transitions)).await.expect("a commit");
     let all = vec![State::Offline, State::PushOnline, State::Online];
     let of = |after: Option<&str>, prefix: &str, states: &[State]| Among {
         after: after.map(id),
@@ -121,7 +120,7 @@ pub(super) async fn backlog_is_measured_from_any_cursor(
         log_in(store, &format!("user-{n}"), Platform::Mac, EPOCH + n * SECOND).await;
     }
     assert!(head.has_changed().expect("a log"), "readers are woken");
-    let all = store.log(None, 100).await.expect("the log");
+    let all = store.entries(None, 100).await.expect("the log");
     assert_eq!(*head.borrow_and_update(), all[6].cursor);
     for (place, entry) in all.iter().enumerate() {
         let rest = &all[place + 1..];
@@ -148,7 +147,7 @@ pub(super) async fn log_is_kept_for_the_webhook_up_to_a_size(
     for n in 0..10 {
         log_in(store, &format!("user-{n}"), Platform::Mac, EPOCH).await;
     }
-    let all = store.log(None, 100).await.expect("the log");
+    let all = store.entries(None, 100).await.expect("the log");
     let (late, count) = (EPOCH + LOG_TTL * 2, async || log(store, None).await.len());
     let position = all[4].cursor;
     let save = Save { position, held: vec![held("user-2", all[2].cursor)], ..Save::default() };
@@ -203,7 +202,7 @@ pub(super) async fn webhook_progress_is_saved_and_cleared(
         let user = if n % 2 == 0 { "ana" } else { "bo" };
         log_in(store, user, Platform::ALL[n % 8], EPOCH).await;
     }
-    let all = store.log(None, 100).await.expect("the log");
+    let all = store.entries(None, 100).await.expect("the log");
     let of_ana: Vec<_> = all.iter().filter(|entry| entry.user == id("ana")).collect();
     let (second, fourth) = (of_ana[1].cursor, of_ana[3].cursor);
     let save = Save { position: fourth, held: vec![held("ana", second)], ..Save::default() };
@@ -221,7 +220,7 @@ pub(super) async fn dead_letters_can_be_retried_or_dropped(
     for n in 0..4 {
         log_in(store, &format!("user-{n}"), Platform::Mac, EPOCH).await;
     }
-    let entries = store.log(None, 10).await.expect("the log");
+    let entries = store.entries(None, 10).await.expect("the log");
     let letter = |n: usize, attempts| Dead {
         entry: entries[n].clone(),
         at: EPOCH,

@@ -25,7 +25,8 @@ pub(crate) fn happens(
     at: Timestamp,
 ) -> (Record, Vec<Transition>) {
     let event = Event { id: EventId(rand::random()), kind };
-    let moment = Moment { now: at, wall: at, stalls: Arc::default(), heard: Vec::new() };
+    let (stalls, heard) = (Arc::default(), Vec::new());
+    let moment = Moment { node: NodeId(1), now: at, wall: at, stalls, heard };
     let outcome = step(record, &event, &policy(), &moment);
     assert!(!outcome.transitions.is_empty(), "nothing came of {event:?}");
     (outcome.record, outcome.transitions)

@@ -181,7 +181,7 @@ impl HubCounts {
                 commit_us: counts.store.commit_us,
                 slow_commits: counts.store.slow_commits,
                 failures: counts.store.failures,
-                damaged_rows: app.hub.store().damaged(),
+                damaged_rows: app.hub.damaged_rows(),
                 disk_low: app.hub.is_disk_low(),
             },
             webhook: WebhookStats {

@@ -185,7 +185,7 @@ async fn containing(
     let mut found = Vec::new();
     let (mut next, mut looked_at) = (None, 0);
     for _ in 0..IDS_READ_MAX / USERS_READ {
-        let users = hub.store().users(&among, USERS_READ).await?;
+        let users = hub.users(&among, USERS_READ).await?;
         looked_at += users.len();
         among.after = users.last().map(|(user, _)| user.clone());
         // After a full read, there may be more.
@@ -247,7 +247,7 @@ pub(crate) async fn history(
     }
     app.charge(&caller, Entries::Read(limit.get()))?;
     let part = HistoryPart::Before(before.map(|token| Cursor(token.read)));
-    let entries = app.hub.store().history(&user, part, limit.get()).await?;
+    let entries = app.hub.log().history(&user, part, limit.get()).await?;
     let more = entries.last().filter(|_| entries.len() == limit.get());
     let token =
         |entry: &LogEntry| PageToken::<HISTORY> { user: user.clone(), read: entry.cursor.0 };

@@ -1,0 +1,37 @@
+//! The errors of a store.
+
+use super::Revision;
+use crate::presence::Revocation;
+
+/// An error of a store.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Another commit came first; nothing was written.
+    #[error("revision conflict: another commit changed the record")]
+    Conflict,
+    /// The entries after the cursor were trimmed, or this log never issued the cursor.
+    #[error("the cursor has expired, or this log never issued it")]
+    CursorExpired,
+    /// The record is not readable. Other users are not affected.
+    #[error("the user's record is damaged")]
+    Damaged {
+        /// The revision that a replacing commit must expect.
+        revision: Revision,
+        /// The revocation of tokens, if it is still readable (L9).
+        revoked: Option<Revocation>,
+    },
+    /// The store failed.
+    #[error("the store is unavailable: {cause}")]
+    Unavailable {
+        /// The cause, for the log.
+        cause: String,
+    },
+}
+
+impl StoreError {
+    /// Makes [`Unavailable`](Self::Unavailable) from its cause.
+    pub fn unavailable(cause: &impl ToString) -> Self {
+        Self::Unavailable { cause: cause.to_string() }
+    }
+}

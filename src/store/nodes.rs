@@ -1,0 +1,51 @@
+//! The interface for the nodes' signs of life.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use super::StoreError;
+use crate::presence::{NodeId, SignOfLife, Stall, Timestamp};
+
+/// Keeps the nodes' signs of life.
+pub trait Nodes: Send + Sync + 'static {
+    /// Writes a node's sign of life; called every second. Returns the dead nodes whose sessions are not
+    /// taken over yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    fn save_sign_of_life(
+        &self,
+        node: NodeId,
+        sign: SignOfLife,
+    ) -> BoxFuture<'_, Result<Vec<Lost>, StoreError>>;
+
+    /// Removes a dead node after its sessions were taken over.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+/// A dead node whose sessions are not taken over yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// The dead node.
+    pub node: NodeId,
+    /// Its last sign of life, on its own time.
+    pub last: Timestamp,
+    /// The same moment, on the time of the node that asked.
+    pub at: Timestamp,
+    /// The dead node's stalls, on its own time (T12).
+    pub stalls: Arc<[Stall]>,
+}
+
+impl Lost {
+    /// A dead node by its last sign of life, as a node on the same machine sees it.
+    pub fn on_this_machine(node: NodeId, sign: &SignOfLife, present: &SignOfLife) -> Self {
+        let at = present.now - sign.before(present);
+        Self { node, last: sign.now, at, stalls: Arc::clone(&sign.stalls) }
+    }
+}

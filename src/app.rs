@@ -67,6 +67,11 @@ pub enum AppFault {
     /// A setting failed when it was applied.
     #[error(transparent)]
     Setting(#[from] SettingFault),
+    /// Other hubs have taken over this hub's sessions, for example because it was suspended.
+    #[error(
+        "other hubs have taken over this hub's sessions, and it has sent its clients away: restart it"
+    )]
+    Retired,
     /// The first sign of life could not be written.
     #[error("cannot write the hub's first sign of life to the store: {0}")]
     Sign(Unavailable),
@@ -82,7 +87,7 @@ pub enum AppFault {
 ///
 /// # Errors
 ///
-/// If the hub cannot start, or the deadline task panics.
+/// If the hub cannot start, the deadline task panics, or other hubs have taken over its sessions.
 pub async fn run(
     loaded: Loaded,
     variables: &BTreeMap<String, String>,
@@ -140,8 +145,10 @@ pub async fn run(
         certificate,
         min_free,
     };
-    let drain = tokio::select! {
-        drain = running.until_stopped(&mut signals, config.server.drain, file, variables, log) => drain,
+    let stopped = config.server.drain;
+    let (drain, end) = tokio::select! {
+        drain = running.until_stopped(&mut signals, config.server.drain, file, variables, log) => (drain, Ok(())),
+        () = running.hub.retired() => (stopped, Err(AppFault::Retired)),
         // Without deadlines every user would stay Online for ever.
         _ = &mut time => return Err(AppFault::TimeStopped),
     };
@@ -150,7 +157,7 @@ pub async fn run(
         () = stop(&running.hub, &running.webhook, posting, drain) => tracing::info!("drained"),
         () = signals.stop_again() => tracing::warn!("second stop signal: drain aborted"),
     }
-    Ok(())
+    end
 }
 
 /// Starts the tasks that watch memory and disk; returns `store.min_free`, which a reload changes.

@@ -126,7 +126,10 @@ impl Hub {
                         is_retried = true;
                         continue;
                     }
-                    Err(cause) => return Err(failed(cause)),
+                    Err(cause) => {
+                        self.note_retired(&cause);
+                        return Err(failed(cause));
+                    }
                 }
             } else if is_retried {
                 // The first commit was written, but the store may have lost the ability to keep it.

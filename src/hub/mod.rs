@@ -79,6 +79,8 @@ pub struct Hub {
     unfinished: TaskTracker,
     /// The dead nodes whose sessions are not all taken over; `None` until this node's first sign of life.
     lost: watch::Sender<Option<Arc<[Lost]>>>,
+    /// Whether other nodes have taken over this node's sessions.
+    retired: watch::Sender<bool>,
     /// Users with damaged records, and the running time from which a tick replaces the record.
     damaged: Mutex<BTreeMap<UserId, Timestamp>>,
     /// A throttle for each kind of warning that the store failed.
@@ -127,6 +129,7 @@ impl Hub {
             is_disk_low: AtomicBool::new(false),
             unfinished: TaskTracker::new(),
             lost: watch::Sender::new(None),
+            retired: watch::Sender::new(false),
             damaged: Mutex::default(),
             store_warnings: Mutex::default(),
         })

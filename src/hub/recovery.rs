@@ -35,7 +35,8 @@ impl Hub {
             | EventKind::Refresh { .. }
             | EventKind::Set { .. }
             | EventKind::Kick { .. }
-            | EventKind::Recovered { .. } => true,
+            | EventKind::Recovered { .. }
+            | EventKind::Recall { .. } => true,
         };
         if !may_replace {
             self.note_damaged(user);

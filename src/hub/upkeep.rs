@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Hub, Unavailable};
-use crate::store::Lost;
+use crate::store::{Lost, StoreError};
 
 /// How often the hub gives a sign of life (T11) and trims the log.
 const EVERY: Duration = Duration::from_secs(1);
@@ -19,7 +19,9 @@ impl Hub {
     ///
     /// If the store fails.
     pub async fn give_sign_of_life(&self) -> Result<(), Unavailable> {
-        let lost = self.store.save_sign_of_life(self.node, self.clock.sign_of_life()).await?;
+        let sign = self.clock.sign_of_life();
+        let signed = self.store.save_sign_of_life(self.node, sign).await;
+        let lost = signed.inspect_err(|error| self.note_retired(error))?;
         self.lost.send_if_modified(|known| {
             let nodes = |lost: &[Lost]| lost.iter().map(|it| it.node).collect::<Vec<_>>();
             let is_new = known.as_deref().map(nodes) != Some(nodes(&lost));
@@ -29,6 +31,20 @@ impl Hub {
             is_new
         });
         Ok(())
+    }
+
+    /// Returns when other nodes have taken over this node's sessions: its clients must go to other nodes, and
+    /// the process must be started again.
+    pub async fn retired(&self) {
+        self.retired.subscribe().wait_for(|retired| *retired).await.ok();
+    }
+
+    pub(super) fn note_retired(&self, error: &StoreError) {
+        if *error == StoreError::Retired && !self.retired.send_replace(true) {
+            tracing::error!(
+                "other hubs have taken over this hub's sessions; sending its clients away"
+            );
+        }
     }
 
     /// Writes a sign of life every second, and logs when the store fails and when it works again.

@@ -21,6 +21,8 @@ pub(super) struct Draft<'a> {
     /// When any terminal was last heard, including terminals that this step ends.
     pub(super) last_heard: Option<Timestamp>,
     pub(super) record: Record,
+    /// Whether the record was committed before, and lost: watchers have seen it, and it keeps its times.
+    pub(super) is_recalled: bool,
     pub(super) transitions: Vec<Transition>,
     pub(super) effects: Effects,
 }
@@ -57,6 +59,7 @@ impl<'a> Draft<'a> {
             before: record.status(),
             last_heard: next.terminals.iter().map(|terminal| terminal.heard).max(),
             record: next,
+            is_recalled: false,
             transitions: Vec::new(),
             effects: Effects::default(),
         }
@@ -82,15 +85,11 @@ impl<'a> Draft<'a> {
     /// Revokes tokens issued before this second. Tokens that an earlier kick revoked stay revoked,
     /// even if another node's clock is behind or `max_token_ttl` was shortened since (L9).
     pub(super) fn revoke(&mut self) {
-        let mut revoked = Revocation {
+        let revoked = Revocation {
             before_secs: self.wall.as_secs(),
             until: self.wall + self.policy.max_token_ttl,
         };
-        if let Some(earlier) = self.record.revoked {
-            revoked.before_secs = revoked.before_secs.max(earlier.before_secs);
-            revoked.until = revoked.until.max(earlier.until);
-        }
-        self.record.revoked = Some(revoked);
+        self.record.revoked = Revocation::stricter(self.record.revoked, Some(revoked));
     }
 
     pub(super) fn change_custom(&mut self, by: Option<usize>, custom: Option<&Arc<str>>) {
@@ -215,10 +214,10 @@ impl<'a> Draft<'a> {
         if state == State::Offline {
             self.record.custom = None;
         }
-        if state != self.before.state {
+        if state != self.before.state && !self.is_recalled {
             self.record.since = Some(self.wall);
         }
-        if self.before.state == State::Online {
+        if self.before.state == State::Online && !self.is_recalled {
             // A time in the future was recorded before the wall clock was set back.
             let earlier = self.record.last_seen.filter(|at| *at <= self.wall);
             self.record.last_seen = earlier.max(self.last_heard);
@@ -238,7 +237,7 @@ impl<'a> Draft<'a> {
         let new = self.transitions.iter().map(entry_bytes).sum();
         let log_use = log_use.with(new, &self.policy.log_quota, self.now);
         self.record.log_use = Some(log_use);
-        self.effects.status_changed = !status.looks_like(&self.before);
+        self.effects.status_changed = self.is_recalled || !status.looks_like(&self.before);
         self.remember(answer)
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    ConnectionId, DeviceId, EventId, NodeId, Platform, Revocation, SessionId, Stall, State,
+    ConnectionId, DeviceId, EventId, NodeId, Platform, Record, Revocation, SessionId, Stall, State,
     Terminal, Timestamp,
 };
 
@@ -100,6 +100,14 @@ pub enum EventKind {
         version: u64,
         /// The revocation, if it could still be read (L9).
         revoked: Option<Revocation>,
+    },
+    /// The store lost commits that a node made or heard of: what they said is committed again, above their
+    /// versions (V2).
+    Recall {
+        /// The greatest version that was lost.
+        version: u64,
+        /// The record with that version; `None` if the node only heard of it.
+        lost: Option<Arc<Record>>,
     },
 }
 

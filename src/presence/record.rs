@@ -166,6 +166,17 @@ pub struct Revocation {
     pub until: Timestamp,
 }
 
+impl Revocation {
+    /// The revocation that refuses what either of two refuses.
+    pub(super) fn stricter(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        let both = one.zip(other).map(|(one, other)| Self {
+            before_secs: one.before_secs.max(other.before_secs),
+            until: one.until.max(other.until),
+        });
+        both.or(one).or(other)
+    }
+}
+
 /// An applied event with its result, which is returned again if the event is applied again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecentEvent {

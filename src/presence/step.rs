@@ -51,6 +51,7 @@ pub fn step(record: &Record, event: &Event, policy: &Policy, moment: &Moment) ->
             draft.node_lost(*node, *successor, *last, *at, stalls)
         }
         EventKind::Recovered { was, version, revoked } => draft.recovered(*was, *version, *revoked),
+        EventKind::Recall { version, lost } => draft.recall(*version, lost.as_deref()),
     };
     draft.finish(answer)
 }
@@ -397,6 +398,22 @@ impl Draft<'_> {
             self.record.version = version + 1;
             self.record.since = Some(self.wall);
         }
+        Answer::Done
+    }
+
+    /// V2: commits what the store has lost again. A greater version has replaced what was lost.
+    fn recall(&mut self, version: u64, lost: Option<&Record>) -> Answer {
+        if self.original.version >= version {
+            return Answer::Stale;
+        }
+        if let Some(lost) = lost {
+            let revoked = Revocation::stricter(self.original.revoked, lost.revoked);
+            let recent = self.original.recent.clone();
+            self.record = Record { revoked, recent, ..lost.clone() };
+        }
+        self.record.version = version;
+        self.log(Cause::Recovered, None, Evidence::default());
+        self.is_recalled = true;
         Answer::Done
     }
 }

@@ -21,6 +21,10 @@ pub enum StoreError {
         /// The revocation of tokens, if it is still readable (L9).
         revoked: Option<Revocation>,
     },
+    /// This node was given up for dead, and other nodes have taken over its sessions: nothing is accepted
+    /// from it any more.
+    #[error("other hubs have taken over this hub's sessions")]
+    Retired,
     /// The store failed.
     #[error("the store is unavailable: {cause}")]
     Unavailable {

@@ -60,6 +60,8 @@ struct Contents {
     log_before: Cursor,
     totals: Totals,
     progress: Option<(Cursor, BTreeMap<UserId, HeldUser>)>,
+    /// The nodes from which nothing is accepted any more.
+    retired: BTreeSet<NodeId>,
     /// Dead letters, and whether each was put back.
     dead: BTreeMap<Cursor, (Dead, bool)>,
 }
@@ -96,6 +98,9 @@ impl MemoryStore {
     fn swap(&self, user: &UserId, base: &Stored, commit: Commit) -> Result<(), StoreError> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
+        if state.retired.contains(&commit.node) {
+            return Err(StoreError::Retired);
+        }
         let current = state.users.remove(user).unwrap_or_default();
         if current.revision != base.revision {
             state.users.insert(user.clone(), current);
@@ -382,18 +387,20 @@ impl Log for MemoryStore {
 impl Nodes for MemoryStore {
     fn save_sign_of_life(
         &self,
-        _: NodeId,
+        node: NodeId,
         sign: SignOfLife,
     ) -> BoxFuture<'_, Result<Vec<Lost>, StoreError>> {
         if let Some(saved_time) = &self.saved_time {
             // An error matters only if the wall clock is set back before the next run.
             saved_time.write(sign.now + SAVED_AHEAD).ok();
         }
+        let is_retired = self.state.lock().retired.contains(&node);
         // What is in memory dies with the process: there are no dead nodes.
-        ready(Ok(Vec::new())).boxed()
+        ready(if is_retired { Err(StoreError::Retired) } else { Ok(Vec::new()) }).boxed()
     }
 
-    fn retire(&self, _: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.state.lock().retired.insert(node);
         ready(Ok(())).boxed()
     }
 }

@@ -14,14 +14,15 @@ pub trait Nodes: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Retired`]. [`StoreError::Unavailable`].
     fn save_sign_of_life(
         &self,
         node: NodeId,
         sign: SignOfLife,
     ) -> BoxFuture<'_, Result<Vec<Lost>, StoreError>>;
 
-    /// Removes a dead node after its sessions were taken over.
+    /// Removes a dead node after its sessions were taken over. Should it still be alive, nothing is accepted
+    /// from it any more.
     ///
     /// # Errors
     ///

@@ -24,7 +24,8 @@ pub trait Records: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`StoreError::Conflict`] if the record is no longer at the revision of `base`: load it and apply the
-    /// event again. [`StoreError::Unavailable`]: the commit may have been written or not.
+    /// event again. [`StoreError::Retired`]. [`StoreError::Unavailable`]: the commit may have been written or
+    /// not.
     fn commit<'a>(
         &'a self,
         user: &'a UserId,

@@ -65,6 +65,7 @@ async fn damaged_record_is_reported_and_can_be_replaced() {
         "UPDATE users SET revision = 'abc' WHERE user = 'ana'",
         "UPDATE users SET revision = 1.5 WHERE user = 'ana'",
         "UPDATE users SET revision = x'00ff' WHERE user = 'ana'",
+        "UPDATE users SET revision = 0 WHERE user = 'ana'",
         "UPDATE users SET record = replace(record, 'mac', 'mad'), revision = 'abc' \
          WHERE user = 'ana'",
     ] {
@@ -339,4 +340,21 @@ async fn columns_of_a_wrong_type_do_not_block_other_users() {
     let dead = store.dead(None, false, 10).await.expect("the letters");
     let attempts: Vec<_> = dead.iter().map(|dead| dead.attempts).collect();
     assert_eq!(attempts, [0, 2]);
+}
+
+#[tokio::test]
+async fn due_time_that_contradicts_the_record_is_written_anew_by_the_next_event() {
+    let (directory, store) = changed("UPDATE users SET due_running = 5 WHERE user = 'ana'").await;
+    let user = id("ana");
+    let due = async |store: &EmbeddedStore| store.due(NodeId(1), EPOCH, EPOCH, 10).await;
+    assert_eq!(due(&store).await, Ok(vec![user.clone()]));
+    let stored = Records::load(&store, &user).await.expect("an undamaged record");
+    // The hub commits a record whose deadlines are not those that were stored.
+    assert_ne!(stored.wall_deadline, None);
+    let again = commit_of(Record::clone(&stored.record), Vec::new());
+    Records::commit(&store, &user, &stored, again).await.expect("a commit");
+    assert_eq!(due(&store).await, Ok(Vec::new()), "not due again and again");
+    close(Arc::new(store), directory.path());
+    let again = Records::load(&reopen(directory.path()), &user).await.expect("a record");
+    assert_eq!(again.wall_deadline, None, "what is stored agrees with the record");
 }

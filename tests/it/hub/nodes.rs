@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use presence_hub::presence::{Answer, Cause, EventKind, Intent, NodeId, Platform, Record, Status};
-use presence_hub::store::{Commit, MemoryStore, Message, Records};
+use presence_hub::store::{Commit, MemoryStore, Message, Nodes, Records};
 use serde_json::json;
 use tokio::time::timeout;
 
 use super::assert_chained;
-use crate::lab::{AT_ONCE, Lab, SECOND, id, memory_store};
+use crate::lab::{AT_ONCE, Lab, Logged, SECOND, id, memory_store};
 
 struct Pair {
     store: Arc<MemoryStore>,
@@ -158,4 +158,31 @@ async fn node_that_missed_a_move_message_ends_the_old_connection() {
     pair.overflow();
     let end = timeout(60 * SECOND, old.until_closed()).await;
     assert_eq!(end.expect("a connection without a session to be ended").1, Some(4007));
+}
+
+#[tokio::test(start_paused = true)]
+async fn node_that_was_given_up_for_dead_changes_nothing_any_more_and_says_so() {
+    let pair = Pair::new();
+    let mut watcher = pair.other.watcher(&["ana"]).await;
+    let (mut ana, _) = pair.one.login("ana", "linux").await;
+    watcher.state("ana", "Online").await;
+    assert!(pair.one.hub.retired().now_or_never().is_none());
+    let logged = Logged::here();
+    pair.store.retire(pair.one.hub.node()).await.expect("a retired node");
+    assert_eq!(ana.error(json!({ "type": "set", "custom": "late" })).await, "unavailable");
+    let mut late = pair.one.connect().await;
+    assert_eq!(late.error(pair.one.hello("bo", "linux")).await, "unavailable");
+    assert_eq!(late.until_closed().await.1, Some(4006));
+    timeout(2 * SECOND, pair.one.hub.retired()).await.expect("the hub to know");
+    assert_eq!(logged.lines("sending its clients away").len(), 1);
+    watcher.hears_nothing_for(SECOND).await;
+    assert_eq!(pair.one.causes("ana").await, [Cause::Login]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn node_without_requests_learns_by_its_sign_of_life_that_it_was_given_up() {
+    let pair = Pair::new();
+    pair.store.retire(pair.other.hub.node()).await.expect("a retired node");
+    timeout(2 * SECOND, pair.other.hub.retired()).await.expect("the hub to know");
+    assert!(pair.one.hub.retired().now_or_never().is_none(), "the other node is well");
 }

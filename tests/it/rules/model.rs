@@ -200,7 +200,7 @@ impl Model {
             }
             EventKind::Kick { target, by } => return self.kick(target, by),
             EventKind::Tick => return self.tick(),
-            EventKind::NodeLost { .. } | EventKind::Recovered { .. } => {
+            EventKind::NodeLost { .. } | EventKind::Recovered { .. } | EventKind::Recall { .. } => {
                 unreachable!("random lives contain no crashes and no damage")
             }
         };
@@ -257,7 +257,8 @@ impl Model {
             | EventKind::Kick { .. }
             | EventKind::Tick
             | EventKind::NodeLost { .. }
-            | EventKind::Recovered { .. } => unreachable!("not an event of a session: {kind:?}"),
+            | EventKind::Recovered { .. }
+            | EventKind::Recall { .. } => unreachable!("not an event of a session: {kind:?}"),
         }
         Answer::Done
     }

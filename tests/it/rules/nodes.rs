@@ -67,3 +67,82 @@ fn v1_session_that_another_node_kicks_was_seen_until_the_kick() {
     let seen = life.record.last_seen.expect("a time");
     assert!(seen - login >= DAY, "not since the login, which is all that the record knows");
 }
+
+/// The store loses all but the record `kept`, and a node that knows better recalls what was lost.
+fn recall(life: &mut Life, kept: Record, knows: Option<&Record>) -> Answer {
+    let version = life.record.version;
+    life.record = kept;
+    life.apply(EventKind::Recall { version, lost: knows.cloned().map(Arc::new) })
+}
+
+#[test]
+fn v2_lost_record_is_recalled_above_its_version() {
+    let mut life = Life::of(Preset::Multi);
+    let phone = life.login(Platform::Ios, "d");
+    let kept = life.record.clone();
+    life.wait(SECOND);
+    let page = life.login(Platform::Web, "d");
+    life.set(Some(page), Some("busy"));
+    let lost = life.record.clone();
+    for kept in [kept, Record::default()] {
+        let mut life = life.clone();
+        let from = kept.state();
+        assert_eq!(recall(&mut life, kept, Some(&lost)), Answer::Done);
+        assert!(life.stands(phone) && life.stands(page));
+        assert!(life.record.status().looks_like(&lost.status()));
+        assert!(life.record.version > lost.version, "watchers have seen the lost version");
+        assert!(life.last.effects.status_changed, "nodes that heard nothing of it are told");
+        assert_eq!(life.causes(), [Cause::Recovered]);
+        let logged = &life.last.transitions[0];
+        assert_eq!((logged.from, logged.to), (from, State::Online), "the log continues");
+    }
+}
+
+#[test]
+fn v2_status_that_a_node_only_heard_of_is_replaced_by_a_greater_version() {
+    let mut life = Life::of(Preset::Multi);
+    let seat = life.login(Platform::Web, "d");
+    let kept = life.record.clone();
+    life.set(Some(seat), Some("busy"));
+    let lost = life.record.clone();
+    assert_eq!(recall(&mut life, kept.clone(), None), Answer::Done);
+    assert!(life.record.status().looks_like(&kept.status()), "nobody knows more");
+    assert!(life.record.version > lost.version);
+    assert!(life.last.effects.status_changed, "watchers saw the lost status");
+}
+
+#[test]
+fn v2_nothing_is_recalled_where_the_store_has_a_later_version() {
+    let mut life = Life::of(Preset::Multi);
+    life.login(Platform::Web, "d");
+    let earlier = life.record.clone();
+    life.wait(SECOND);
+    life.login(Platform::Mac, "d");
+    for version in [earlier.version, life.record.version] {
+        let before = life.record.clone();
+        let lost = Some(Arc::new(earlier.clone()));
+        assert_eq!(life.apply(EventKind::Recall { version, lost }), Answer::Stale);
+        assert_eq!(life.record, before);
+    }
+}
+
+#[test]
+fn l9_recall_keeps_the_stricter_revocation() {
+    let mut life = Life::of(Preset::Multi);
+    life.login(Platform::Ios, "d");
+    life.kick(Target::default());
+    let early = life.record.clone();
+    life.wait(DAY);
+    life.login(Platform::Ios, "d");
+    life.kick(Target::default());
+    let late = life.record.clone();
+    assert_ne!(early.revoked, late.revoked);
+    // The record that the store kept, and the one that was lost.
+    for (kept, lost) in
+        [(early.clone(), late.clone()), (Record { version: 1, ..late.clone() }, early)]
+    {
+        let mut life = life.clone();
+        assert_eq!(recall(&mut life, kept, Some(&lost)), Answer::Done);
+        assert_eq!(life.record.revoked, late.revoked);
+    }
+}

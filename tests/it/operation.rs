@@ -3,6 +3,7 @@
 mod canary;
 mod commands;
 mod configuration;
+mod failed_sync;
 mod keys;
 mod log_escaping;
 mod output;

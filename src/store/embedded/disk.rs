@@ -1,5 +1,6 @@
 //! The disk below the database: whether it can be written and read, and what forces writes to it.
 
+use std::fmt::Display;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -17,7 +18,7 @@ use rustix::io::Errno;
 use tokio::sync::oneshot;
 
 use super::connection::{self, wal_of};
-use super::error::OpenFault;
+use super::error::{OpenFault, is_failed_sync};
 use super::mark::Marker;
 use crate::panics::caught_now;
 use crate::store::StoreError;
@@ -253,9 +254,12 @@ impl StoreDisk {
         if let Some(error) = self.stopped() {
             return Err(error);
         }
-        // After a sync that failed the kernel may drop what was written: another try would only hide that.
-        let cause = |error| self.stop(&format!("the disk could not be synced: {error}"));
-        self.wal.sync_data().map_err(cause)
+        self.wal.sync_data().map_err(|error| self.failed_sync(&error))
+    }
+
+    /// The kernel may have dropped what was written: another try would only hide that.
+    fn failed_sync(&self, error: &impl Display) -> StoreError {
+        self.stop(&format!("the disk could not be synced: {error}"))
     }
 
     /// Moves the write-ahead log into the database, beside the writer; to be called each second. Where the
@@ -274,8 +278,12 @@ impl StoreDisk {
         let done = pages.and_then(|pages| {
             if pages > WAL_PAGES_MAX { checkpoint(&connection, "RESTART") } else { Ok(pages) }
         });
-        if let Err(error) = done {
-            tracing::warn!(%error, "checkpoint failed, retrying: the write-ahead log grows");
+        match done {
+            Ok(_) => (),
+            Err(error) if is_failed_sync(&error) => drop(self.failed_sync(&error)),
+            Err(error) => {
+                tracing::warn!(%error, "checkpoint failed, retrying: the write-ahead log grows");
+            }
         }
     }
 }

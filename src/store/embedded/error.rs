@@ -55,6 +55,14 @@ impl From<rusqlite::Error> for OpenFault {
         Self::Database(error)
     }
 }
+/// Whether the disk failed to sync: the kernel may have dropped what was written, and another sync would
+/// only hide that.
+pub(super) fn is_failed_sync(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_IOERR_DIR_FSYNC, SQLITE_IOERR_FSYNC};
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    matches!(code, Some(SQLITE_IOERR_FSYNC | SQLITE_IOERR_DIR_FSYNC))
+}
+
 /// Whether SQLite found the file's structure damaged.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};

@@ -6,6 +6,7 @@ mod configuration;
 mod failed_sync;
 mod keys;
 mod log_escaping;
+mod memory;
 mod output;
 mod reload;
 mod wall_clock;

@@ -17,8 +17,8 @@ use super::rules::{self, Fate, Oldest};
 use super::saved_time::SavedTime;
 use super::{
     Among, Backlog, Commit, Cursor, Dead, DeadSelection, HeldUser, HistoryPart, Listed, Log,
-    LogEntry, Lost, Nodes, Outbox, Progress, Records, Retention, Revision, Save, StoreError,
-    Stored, Subscription, Totals,
+    LogEntry, Lookout, Lost, Nodes, Outbox, Progress, Records, Retention, Revision, Save,
+    StoreError, Stored, Subscription, Totals,
 };
 use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
 
@@ -60,6 +60,8 @@ struct Contents {
     log_before: Cursor,
     totals: Totals,
     progress: Option<(Cursor, BTreeMap<UserId, HeldUser>)>,
+    /// The last sign of life of each node, and what each has seen of the others.
+    nodes: BTreeMap<NodeId, (SignOfLife, Lookout)>,
     /// The nodes from which nothing is accepted any more.
     retired: BTreeSet<NodeId>,
     /// Dead letters, and whether each was put back.
@@ -217,6 +219,20 @@ impl Contents {
         let mut overdue = until(&self.wall_deadlines, wall);
         overdue.extend(self.deadlines.get(&node).into_iter().flat_map(|own| until(own, now)));
         rules::most_overdue(overdue, limit)
+    }
+
+    /// Notes a node's sign of life; returns which others are dead, as that node has seen them.
+    fn sign(&mut self, node: NodeId, sign: SignOfLife) -> Result<Vec<Lost>, StoreError> {
+        if self.retired.contains(&node) {
+            return Err(StoreError::Retired);
+        }
+        let now = sign.now;
+        let (_, mut lookout) =
+            self.nodes.remove(&node).unwrap_or_else(|| (sign.clone(), Lookout::default()));
+        let others = self.nodes.iter().map(|(other, (sign, _))| (*other, sign));
+        let lost = lookout.look(others, now);
+        self.nodes.insert(node, (sign, lookout));
+        Ok(lost)
     }
 
     fn held(&self, node: NodeId, after: Option<&UserId>, limit: usize) -> Vec<Listed> {
@@ -394,13 +410,13 @@ impl Nodes for MemoryStore {
             // An error matters only if the wall clock is set back before the next run.
             saved_time.write(sign.now + SAVED_AHEAD).ok();
         }
-        let is_retired = self.state.lock().retired.contains(&node);
-        // What is in memory dies with the process: there are no dead nodes.
-        ready(if is_retired { Err(StoreError::Retired) } else { Ok(Vec::new()) }).boxed()
+        ready(self.state.lock().sign(node, sign)).boxed()
     }
 
     fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.state.lock().retired.insert(node);
+        let mut state = self.state.lock();
+        state.nodes.remove(&node);
+        state.retired.insert(node);
         ready(Ok(())).boxed()
     }
 }

@@ -14,6 +14,7 @@
 mod embedded;
 mod error;
 mod log;
+mod lookout;
 mod memory;
 mod messages;
 mod nodes;
@@ -28,6 +29,7 @@ pub use self::error::StoreError;
 pub use self::log::{
     Backlog, Cursor, Damaged, DamagedEvent, Event, HistoryPart, Log, LogEntry, Retention,
 };
+pub use self::lookout::{DEAD_AFTER, Lookout};
 pub use self::memory::{LOG_ENTRIES_MAX, MemoryStore};
 pub use self::messages::{Message, Received, Subscription};
 pub use self::nodes::{Lost, Nodes};

@@ -11,6 +11,7 @@ mod lookups;
 mod nodes;
 mod quota;
 mod races;
+mod takeover;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};

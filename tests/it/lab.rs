@@ -53,6 +53,8 @@ pub(crate) struct Lab {
     pub(crate) store: Arc<dyn Store>,
     sessions: Arc<Sessions>,
     config: Config,
+    /// Gives signs of life, and applies deadlines.
+    time: JoinHandle<()>,
 }
 
 /// The documented default configuration.
@@ -80,17 +82,31 @@ impl Lab {
 
     /// A node over a store.
     pub(crate) fn node(store: Arc<dyn Store>, change: impl FnOnce(&mut Config)) -> Self {
+        Self::node_at(EPOCH, store, change)
+    }
+
+    /// A node over a store, by whose clocks it is `now`.
+    pub(crate) fn node_at(
+        now: Timestamp,
+        store: Arc<dyn Store>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = defaults();
         config.auth.secret = SECRET.to_owned().into();
         config.store.kind = StoreKind::Memory;
         change(&mut config);
         let settings = settings(&config);
-        let clock = Clock::simulated(EPOCH);
+        let clock = Clock::simulated(now);
         let hub = Hub::new(Arc::clone(&store), settings.policy, clock.clone());
-        tokio::spawn(run_deadlines(Arc::clone(&hub)));
+        let time = tokio::spawn(run_deadlines(Arc::clone(&hub)));
         tokio::spawn(Arc::clone(&hub).listen());
         let sessions = Sessions::new(Arc::clone(&hub), settings.session);
-        Self { sessions, config, hub, clock, store }
+        Self { sessions, config, hub, clock, store, time }
+    }
+
+    /// From now on the node gives no sign of life and applies no deadline, as if its process stood still.
+    pub(crate) fn stand_still(&self) {
+        self.time.abort();
     }
 
     /// Replaces the token secret, as a reload does.

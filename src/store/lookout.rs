@@ -1,0 +1,62 @@
+//! Which nodes are dead: those whose sign of life stands still.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Lost;
+use crate::presence::{NodeId, SignOfLife, Timestamp};
+
+/// How long a sign of life must stand still, on the observer's own time.
+pub const DEAD_AFTER: Duration = Duration::from_secs(4);
+/// The longest time between two looks. After a longer one the observer may have been suspended, or the store
+/// away, so that no node could give a sign: each node gets the whole time again.
+const GAP_MAX: Duration = Duration::from_secs(2);
+
+/// One node's observation of the others. It compares no clock of another machine with its own: it only sees
+/// whether a sign changes.
+#[derive(Debug, Default)]
+pub struct Lookout {
+    last_look: Timestamp,
+    seen: BTreeMap<NodeId, Seen>,
+}
+
+/// What the observer knows of another node.
+#[derive(Debug)]
+struct Seen {
+    sign: SignOfLife,
+    /// When the sign was first seen, on the observer's time.
+    at: Timestamp,
+    /// Since when it has been observed to stand still.
+    still_since: Timestamp,
+}
+
+impl Lookout {
+    /// Looks at the signs of life of all other nodes, at a time of the observer; returns the dead nodes.
+    pub fn look<'a>(
+        &mut self,
+        signs: impl IntoIterator<Item = (NodeId, &'a SignOfLife)>,
+        now: Timestamp,
+    ) -> Vec<Lost> {
+        let is_gap = now - self.last_look > GAP_MAX;
+        self.last_look = now;
+        let mut seen = BTreeMap::new();
+        for (node, sign) in signs {
+            let before = self.seen.remove(&node).filter(|it| it.sign == *sign);
+            let now_seen = match before {
+                Some(before) if is_gap => Seen { still_since: now, ..before },
+                Some(before) => before,
+                None => Seen { sign: sign.clone(), at: now, still_since: now },
+            };
+            seen.insert(node, now_seen);
+        }
+        self.seen = seen;
+        let dead = self.seen.iter().filter(|(_, it)| now - it.still_since >= DEAD_AFTER);
+        let lost = dead.map(|(node, Seen { sign, at, .. })| Lost {
+            node: *node,
+            last: sign.now,
+            at: *at,
+            stalls: sign.stalls.clone(),
+        });
+        lost.collect()
+    }
+}

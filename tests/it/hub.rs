@@ -1,5 +1,6 @@
 //! The hub over the memory store: races, several nodes, and stores that fail.
 
+mod cluster;
 mod damage;
 mod deadlines;
 mod draining;

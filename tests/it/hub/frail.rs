@@ -83,6 +83,12 @@ impl Frail {
         self.faults.lock().extend(faults);
     }
 
+    /// Works from now on.
+    pub(super) fn heal(&self) {
+        self.faults.lock().clear();
+        self.set_down(false);
+    }
+
     pub(super) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::Relaxed);
     }
@@ -261,10 +267,10 @@ impl Nodes for Frail {
         self.signs.fetch_add(1, Ordering::Relaxed);
         async move {
             self.up().await?;
-            self.inner.save_sign_of_life(node, sign.clone()).await?;
-            let lost = self.lost.lock();
+            let mut lost = self.inner.save_sign_of_life(node, sign.clone()).await?;
             let seen = |(node, last): &(_, _)| Lost::on_this_machine(*node, last, &sign);
-            Ok(lost.iter().map(seen).collect())
+            lost.extend(self.lost.lock().iter().map(seen));
+            Ok(lost)
         }
         .boxed()
     }

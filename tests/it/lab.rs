@@ -373,8 +373,8 @@ impl Listener {
     }
 
     /// What has been heard and was not read yet.
-    pub(crate) fn heard_so_far(&mut self) -> Vec<Heard> {
-        std::iter::from_fn(|| Some(self.heard.try_recv().ok()?.1)).collect()
+    pub(crate) fn heard_so_far(&mut self) -> Vec<(Timestamp, Heard)> {
+        std::iter::from_fn(|| self.heard.try_recv().ok()).collect()
     }
 
     /// The next message or end, and its time.

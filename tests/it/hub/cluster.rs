@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use presence_hub::config::PolicyName;
-use presence_hub::presence::{Link, State, UserId};
+use presence_hub::presence::{Link, State, Timestamp, UserId};
 use presence_hub::store::{Among, Log, Records, Totals};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -20,12 +20,17 @@ use super::frail::{Fault, Frail};
 use crate::lab::{EPOCH, Lab, Listener, SECOND, id};
 use crate::support::Heard;
 
-const LIVES: u64 = 12;
-const ACTS: usize = 150;
+const LIVES: u64 = 6;
+/// After each phase everybody comes to rest, and must agree.
+const PHASES: usize = 6;
+const ACTS: usize = 25;
 const USERS: usize = 6;
 const PLATFORMS: [&str; 4] = ["web", "ios", "miniprogram", "mac"];
 const NODES_MAX: usize = 4;
 const DEATHS_MAX: usize = 2;
+/// How long a mini-program may be hidden (T6), and the close code afterwards.
+const HIDDEN: Duration = Duration::from_secs(30);
+const BACKGROUND: u16 = 4003;
 /// Longer than every window: all that can end has ended.
 const LONG: Duration = Duration::from_secs(500);
 
@@ -36,6 +41,8 @@ struct Device {
     session: Value,
     node: usize,
     listener: Listener,
+    /// When it went to the background, by its node's clock.
+    hidden: Option<Timestamp>,
 }
 
 /// A device without a connection, which may come back.
@@ -61,6 +68,8 @@ struct Cluster {
     away: Vec<Away>,
     /// The devices of dead nodes: their sockets stay open, but the store accepts nothing from there.
     lost: Vec<Device>,
+    /// Who logged in at a dead node.
+    woken: Vec<Listener>,
 }
 
 fn name(user: usize) -> String {
@@ -70,7 +79,7 @@ fn name(user: usize) -> String {
 impl Node {
     /// Reads what the watcher was told.
     fn hear(&mut self) {
-        for heard in self.watcher.heard_so_far() {
+        for (_, heard) in self.watcher.heard_so_far() {
             let Heard::Message(message) = heard else { panic!("the watcher's end: {heard:?}") };
             let mut status = message;
             let user = status["user"].as_str().expect("a status").to_owned();
@@ -92,8 +101,9 @@ impl Cluster {
     async fn new(seed: u64) -> Self {
         let random = StdRng::seed_from_u64(seed);
         let store = Frail::new();
-        let (nodes, devices, away, lost) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut cluster = Self { random, store, nodes, devices, away, lost };
+        let (nodes, devices, away) = (Vec::new(), Vec::new(), Vec::new());
+        let (lost, woken) = (Vec::new(), Vec::new());
+        let mut cluster = Self { random, store, nodes, devices, away, lost, woken };
         for _ in 0..3 {
             cluster.join().await;
         }
@@ -102,6 +112,7 @@ impl Cluster {
 
     /// A node joins, and somebody there watches all users.
     async fn join(&mut self) {
+        self.store.heal();
         let skew = Duration::from_secs(self.random.random_range(0..360));
         let now = EPOCH - 180 * SECOND + skew;
         let store = Arc::clone(&self.store);
@@ -124,6 +135,10 @@ impl Cluster {
         (0..self.nodes.len()).filter(|node| !self.nodes[*node].is_dead).collect()
     }
 
+    fn hear(&mut self) {
+        self.nodes.iter_mut().filter(|node| !node.is_dead).for_each(Node::hear);
+    }
+
     /// A device logs in, or resumes its session, on any node.
     async fn enter(&mut self, user: usize, platform: &'static str, session: Option<Value>) {
         let node = *self.living().choose(&mut self.random).expect("a node");
@@ -136,15 +151,23 @@ impl Cluster {
         let reply = client.try_request(hello).await;
         if let Some(ok) = reply.as_ref().and_then(|reply| reply.get("ok")) {
             let (session, listener) = (ok["session"].clone(), lab.listen(client));
-            self.devices.push(Device { user, platform, session, node, listener });
+            let hidden = None;
+            self.devices.push(Device { user, platform, session, node, listener, hidden });
         }
     }
 
     /// Forgets the devices whose connections were ended.
     fn forget_ended(&mut self) {
         self.devices.retain_mut(|device| {
-            let heard = device.listener.heard_so_far();
-            !heard.iter().any(|heard| matches!(heard, Heard::Closed(_) | Heard::Gone))
+            let mut is_open = true;
+            for (at, heard) in device.listener.heard_so_far() {
+                is_open &= matches!(heard, Heard::Message(_));
+                if heard == Heard::Closed(BACKGROUND) {
+                    let hidden = at - device.hidden.expect("a device that was hidden");
+                    assert!(hidden >= HIDDEN && hidden <= HIDDEN + 40 * SECOND, "T6: {hidden:?}");
+                }
+            }
+            is_open
         });
     }
 
@@ -178,7 +201,11 @@ impl Cluster {
                 let text = self.random.random_range(0..100).to_string();
                 let request = match self.random.random_range(0..4) {
                     0 => json!({ "type": "logout" }),
-                    1 => json!({ "type": "background" }),
+                    1 => {
+                        let now = self.nodes[device.node].lab.now();
+                        device.hidden.get_or_insert(now);
+                        json!({ "type": "background" })
+                    }
                     _ => json!({ "type": "set", "custom": text }),
                 };
                 device.listener.send(request).await;
@@ -186,6 +213,7 @@ impl Cluster {
             }
             17 => self.fail().await,
             18 => self.lose_a_node(),
+            19 if self.random.random() => self.enter_a_dead_node().await,
             _ if self.living().len() < NODES_MAX => self.join().await,
             _ => (),
         }
@@ -202,6 +230,17 @@ impl Cluster {
                 sleep(Duration::from_millis(self.random.random_range(0..20_000))).await;
                 self.store.set_down(false);
             }
+        }
+    }
+
+    /// A client that does not know better logs in at a dead node, whose process stood still and wakes.
+    async fn enter_a_dead_node(&mut self) {
+        let Some(dead) = self.nodes.iter().find(|node| node.is_dead) else { return };
+        let user = name(self.random.random_range(0..USERS));
+        let mut client = dead.lab.connect().await;
+        // Until the others give the node up this may succeed. They then take the session over.
+        if client.try_request(dead.lab.hello(&user, "mac")).await.is_some() {
+            self.woken.push(dead.lab.listen(client));
         }
     }
 
@@ -282,19 +321,17 @@ impl Cluster {
 
 async fn live(seed: u64) {
     let mut cluster = Cluster::new(seed).await;
-    for _ in 0..ACTS {
-        cluster.act().await;
-        sleep(Duration::from_millis(cluster.random.random_range(0..4000))).await;
-        for node in cluster.living() {
-            cluster.nodes[node].hear();
+    for _ in 0..PHASES {
+        for _ in 0..ACTS {
+            cluster.act().await;
+            sleep(Duration::from_millis(cluster.random.random_range(0..4000))).await;
+            cluster.hear();
         }
+        cluster.store.heal();
+        sleep(LONG).await;
+        cluster.hear();
+        cluster.check().await;
     }
-    cluster.store.heal();
-    sleep(LONG).await;
-    for node in cluster.living() {
-        cluster.nodes[node].hear();
-    }
-    cluster.check().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -145,10 +145,9 @@ pub async fn run(
         certificate,
         min_free,
     };
-    let stopped = config.server.drain;
     let (drain, end) = tokio::select! {
         drain = running.until_stopped(&mut signals, config.server.drain, file, variables, log) => (drain, Ok(())),
-        () = running.hub.retired() => (stopped, Err(AppFault::Retired)),
+        () = running.hub.retired() => (config.server.drain, Err(AppFault::Retired)),
         // Without deadlines every user would stay Online for ever.
         _ = &mut time => return Err(AppFault::TimeStopped),
     };

@@ -139,10 +139,10 @@ fn serve(source: &Source) -> Result<ExitCode, Failure> {
         .map_err(|error| failed(format!("standard error: {error}")))?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
-    runtime.block_on(app::run(loaded, &variables(), &log)).map_err(failed)?;
+    let end = runtime.block_on(app::run(loaded, &variables(), &log));
     // Does not wait for tasks that still run, such as a write to a client that does not read.
     runtime.shutdown_background();
-    Ok(ExitCode::SUCCESS)
+    end.map_err(failed).map(|()| ExitCode::SUCCESS)
 }
 
 fn check_config(source: &Source) -> Result<ExitCode, Failure> {

@@ -157,15 +157,22 @@ impl Hub {
         step(record, event, policy, &self.moment(record, from))
     }
 
-    /// The present, with the time when each of the user's connections on this node was last heard.
-    /// `from`, the connection that the event comes from, may have left the registry already.
+    /// The present, with the time when each of the user's connections on this node was last heard; of those on
+    /// dead nodes, what the record says. `from`, the connection that the event comes from, may have left the
+    /// registry already.
     fn moment(&self, record: &Record, from: Option<&Mailbox>) -> Moment {
         let connected = record.terminals.iter().filter(|t| t.link == Link::Connected);
         let others = connected.filter(|t| from.is_none_or(|from| from.id() != t.connection));
         let here = others.filter_map(|terminal| self.registry.get(terminal.connection));
         let heard = here.map(|mailbox| (mailbox.id(), mailbox.heard()));
         let heard = heard.chain(from.map(|from| (from.id(), from.heard())));
-        let heard = heard.map(|(id, at)| (id, self.clock.to_wall(at))).collect();
+        let mut heard: Vec<_> = heard.map(|(id, at)| (id, self.clock.to_wall(at))).collect();
+        let lost = self.lost.borrow();
+        for dead in lost.iter().flat_map(|lost| &**lost) {
+            let theirs = record.terminals.iter().filter(|t| t.connection.node == dead.node);
+            heard.extend(theirs.map(|terminal| (terminal.connection, terminal.heard)));
+        }
+        drop(lost);
         let (now, stalls) = self.clock.present();
         Moment { node: self.node, now, wall: self.clock.to_wall(now), stalls, heard }
     }

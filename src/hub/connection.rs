@@ -138,6 +138,8 @@ impl Hub {
                 // Without a retry the user would stay Online forever.
                 match caught(hub.apply_event(&user, &event, Some(&left), |_| ())).await {
                     Ok(Ok(_)) => break,
+                    // The session is another node's now.
+                    Ok(Err(error)) if error.is_retired() => break,
                     Ok(Err(error)) => {
                         let what = "cannot store the end of a session, retrying";
                         hub.store_failed(what, &error, Some(&user));

@@ -11,6 +11,8 @@ impl Hub {
     /// Handles the messages of other nodes. Never returns.
     pub async fn listen(self: Arc<Self>) {
         let mut subscription = self.store.listen(self.node);
+        // This task may have been restarted, and have missed messages.
+        self.catch_up().await;
         loop {
             match subscription.next().await {
                 Received::Message(message) => {

@@ -98,6 +98,11 @@ pub struct Unavailable {
 }
 
 impl Unavailable {
+    /// Whether other nodes have taken over this node's sessions.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.cause == StoreError::Retired
+    }
+
     /// Whether only this user's record is damaged, and the store works otherwise.
     pub const fn is_damage(&self) -> bool {
         matches!(self.cause, StoreError::Damaged { .. })

@@ -1,9 +1,12 @@
 //! Takes over the sessions of dead nodes (T11).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::join_all;
+use futures::stream::FuturesUnordered;
 
 use super::{Hub, Unavailable};
 use crate::panics::caught;
@@ -14,31 +17,37 @@ use crate::store::{Damaged, Lost};
 const USERS_MAX: usize = 1024;
 /// The pause before the next try after the store failed.
 const PAUSE: Duration = Duration::from_secs(1);
-const CANNOT_TAKE_OVER: &str = "cannot take over sessions of an earlier run, retrying";
+const CANNOT_TAKE_OVER: &str = "cannot take over sessions of a dead node, retrying";
 
 impl Hub {
     /// Takes over the sessions of dead nodes as they are found; each session is held until its own deadline
     /// (T11). A failed user is retried and does not delay the others. Never returns.
     pub(super) async fn take_over(self: Arc<Self>) {
         let mut found = self.lost.subscribe();
+        let (mut begun, mut under_way) = (BTreeSet::new(), FuturesUnordered::new());
         loop {
             let lost = found.borrow_and_update().clone();
             for dead in lost.iter().flat_map(|lost| &**lost) {
-                self.take_node_over(dead).await;
+                if begun.insert(dead.node) {
+                    under_way.push(self.take_node_over(dead.clone()));
+                }
             }
-            // The sender is the hub's own, so this fails never.
-            found.changed().await.ok();
+            tokio::select! {
+                // `changed` cannot fail: this hub owns the sender.
+                _ = found.changed() => (),
+                Some(()) = under_way.next() => (),
+            }
         }
     }
 
-    async fn take_node_over(&self, dead: &Lost) {
-        let mut failed = self.take_all_over(dead).await;
+    async fn take_node_over(&self, dead: Lost) {
+        let mut failed = self.take_all_over(&dead).await;
         while !failed.is_empty() {
             tokio::time::sleep(PAUSE).await;
-            failed = self.take_users_over(dead, failed).await;
+            failed = self.take_users_over(&dead, failed).await;
         }
         while let Err(error) = self.store.retire(dead.node).await {
-            let what = "cannot remove an earlier run from the store, retrying";
+            let what = "cannot remove a dead node from the store, retrying";
             self.store_failed(what, &error.into(), None);
             tokio::time::sleep(PAUSE).await;
         }
@@ -46,7 +55,7 @@ impl Hub {
             let left = lost.iter().flat_map(|lost| lost.iter()).filter(|it| it.node != dead.node);
             *lost = Some(left.cloned().collect());
         });
-        tracing::info!(node = %dead.node, "took over the sessions of an earlier run");
+        tracing::info!(node = %dead.node, "took over the sessions of a dead node");
     }
 
     /// Takes over all users with sessions of a dead node; returns the failed users.

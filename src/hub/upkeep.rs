@@ -57,6 +57,7 @@ impl Hub {
             let done = self.give_sign_of_life().await;
             if let Err(error) = &done
                 && is_available
+                && !error.is_retired()
             {
                 tracing::error!(%error, "store unavailable; refusing logins and retrying session ends");
             } else if done.is_ok() && !is_available {

@@ -170,6 +170,8 @@ impl Draft<'_> {
         terminal.connection = login.connection;
         terminal.address = login.address;
         terminal.background = None;
+        // No window is open, and later ones are on the time of this node.
+        terminal.stalls_until = None;
         terminal.heard = wall;
         terminal.token_until = login.token_until;
         if login.app.is_some() {

@@ -226,11 +226,11 @@ impl Contents {
         if self.retired.contains(&node) {
             return Err(StoreError::Retired);
         }
-        let now = sign.now;
-        let (_, mut lookout) =
-            self.nodes.remove(&node).unwrap_or_else(|| (sign.clone(), Lookout::default()));
+        let mut lookout = self.nodes.remove(&node).map(|(_, lookout)| lookout).unwrap_or_default();
         let others = self.nodes.iter().map(|(other, (sign, _))| (*other, sign));
-        let lost = lookout.look(others, now);
+        let lost = lookout.look(others, sign.now);
+        // Before its sessions are taken over: a session that it began meanwhile would be nobody's.
+        self.retired.extend(lost.iter().map(|it| it.node));
         self.nodes.insert(node, (sign, lookout));
         Ok(lost)
     }

@@ -10,7 +10,7 @@ use crate::presence::{NodeId, SignOfLife, Stall, Timestamp};
 /// Keeps the nodes' signs of life.
 pub trait Nodes: Send + Sync + 'static {
     /// Writes a node's sign of life; called every second. Returns the dead nodes whose sessions are not
-    /// taken over yet.
+    /// taken over yet. From then on nothing is accepted from them, should they still be alive.
     ///
     /// # Errors
     ///
@@ -21,8 +21,7 @@ pub trait Nodes: Send + Sync + 'static {
         sign: SignOfLife,
     ) -> BoxFuture<'_, Result<Vec<Lost>, StoreError>>;
 
-    /// Removes a dead node after its sessions were taken over. Should it still be alive, nothing is accepted
-    /// from it any more.
+    /// Removes a dead node after its sessions were taken over.
     ///
     /// # Errors
     ///
@@ -37,7 +36,8 @@ pub struct Lost {
     pub node: NodeId,
     /// Its last sign of life, on its own time.
     pub last: Timestamp,
-    /// The same moment, on the time of the node that asked.
+    /// The same moment on the time of the node that asked: when it first saw that sign, if it can only see
+    /// whether signs change.
     pub at: Timestamp,
     /// The dead node's stalls, on its own time (T12).
     pub stalls: Arc<[Stall]>,

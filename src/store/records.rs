@@ -50,7 +50,7 @@ pub trait Records: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>>;
 
-    /// Lists up to `limit` users after this one who have an `Online` terminal on a node, in the byte order
+    /// Lists up to `limit` users after `after` who have an `Online` terminal on a node, in the byte order
     /// of their ids. A user with a damaged record who was `Online` is listed for every node.
     ///
     /// # Errors

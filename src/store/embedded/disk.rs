@@ -258,7 +258,7 @@ impl StoreDisk {
     }
 
     /// The kernel may have dropped what was written: another try would only hide that.
-    fn failed_sync(&self, error: &impl Display) -> StoreError {
+    pub(super) fn failed_sync(&self, error: &impl Display) -> StoreError {
         self.stop(&format!("the disk could not be synced: {error}"))
     }
 

@@ -63,7 +63,7 @@ pub struct EmbeddedStore {
     parts: Opened,
     /// Whether each commit is synced before it is answered.
     syncs_each: bool,
-    /// The runs before that are not taken over yet, and what this run knows of them since its first sign.
+    /// Earlier runs that are not taken over yet, with their last signs of life.
     lost: Mutex<Vec<(NodeId, SignOfLife)>>,
 }
 
@@ -216,13 +216,7 @@ impl EmbeddedStore {
         let can_read = self.probe_reads().await;
         let has_room = disk.keep_room();
         let proves = disk.takes_commits().is_err();
-        let lost = self
-            .lost
-            .lock()
-            .iter()
-            .map(|(lost, last)| Lost::on_this_machine(*lost, last, &sign))
-            .collect();
-        self.write(WriteSign { node: node.to_string(), sign, proves }).await?;
+        self.write(WriteSign { node: node.to_string(), sign: sign.clone(), proves }).await?;
         has_room?;
         if proves {
             disk.recovered(Access::Writes);
@@ -231,7 +225,8 @@ impl EmbeddedStore {
         let disk = Arc::clone(disk);
         drop(tokio::task::spawn_blocking(move || disk.checkpoint()));
         can_read?;
-        Ok(lost)
+        let lost = self.lost.lock();
+        Ok(lost.iter().map(|(node, last)| Lost::on_this_machine(*node, last, &sign)).collect())
     }
 
     async fn probe_reads(&self) -> Result<(), StoreError> {

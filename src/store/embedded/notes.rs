@@ -24,23 +24,23 @@ pub(super) fn signs(
     let unknown = || SignOfLife { boot: Box::default(), ..present.clone() };
     let mut found = connection.prepare_cached("SELECT node, sign, crc FROM nodes")?;
     let mut rows = found.query(())?;
-    let (mut signs, mut is_any_nameless) = (Vec::new(), false);
+    let (mut signs, mut may_lack_one) = (Vec::new(), false);
     while let Some(row) = rows.next()? {
         let name = String::from_utf8_lossy(bytes(row, 0)?).into_owned();
-        let sign = note_at(row, 1)?;
-        let node = u64::from_str_radix(&name, 16).map(NodeId);
-        if sign.is_none() || node.is_err() {
+        let noted: Option<(String, SignOfLife)> = note_at(row, 1)?;
+        let sign = noted.filter(|(of, _)| *of == name).map(|(_, sign)| sign);
+        if sign.is_none() {
             damage.found("nodes", &name);
+            may_lack_one = true;
         }
-        match node {
-            Ok(node) => signs.push((node, sign.unwrap_or_else(unknown))),
-            Err(_) => is_any_nameless = true,
+        if let Ok(node) = u64::from_str_radix(&name, 16) {
+            signs.push((NodeId(node), sign.unwrap_or_else(unknown)));
         }
     }
-    if is_any_nameless {
+    if may_lack_one {
         let known: HashSet<_> = signs.iter().map(|(node, _)| *node).collect();
-        let nameless = nodes_in_records(connection)?.into_iter().filter(|n| !known.contains(n));
-        signs.extend(nameless.map(|node| (node, unknown())));
+        let others = nodes_in_records(connection)?.into_iter().filter(|n| !known.contains(n));
+        signs.extend(others.map(|node| (node, unknown())));
     }
     Ok(signs)
 }

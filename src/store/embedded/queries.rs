@@ -51,7 +51,7 @@ fn record_at(row: &Row<'_>, first: usize) -> Result<UserRow> {
     if let Some((record, revision)) = record.zip(revision)
         && state == record.census().state.map(|state| state as u64)
     {
-        // A damaged due time is replaced by the next commit, which no record is too early for.
+        // A damaged due time: 0 is no real deadline, so the user's next event commits both times anew.
         let is_whole = due == Due::of(&record, due.wall);
         let wall_deadline = if is_whole { due.wall } else { Some(Timestamp::default()) };
         let stored = Stored { record: Arc::new(record), wall_deadline, revision };
@@ -170,13 +170,14 @@ pub(super) fn held(
     let mut held = Vec::new();
     while held.len() < limit {
         let among = Among { after, states: vec![State::Online], ..Among::default() };
-        let online = users(connection, &among, limit - held.len(), damage)?;
+        let online = users(connection, &among, limit, damage)?;
         let Some((last, _)) = online.last() else { break };
         after = Some(last.clone());
         let may_be_held =
             |(_, record): &Listed| record.as_ref().map_or(true, |r| r.is_held_by(node));
         held.extend(online.into_iter().filter(may_be_held));
     }
+    held.truncate(limit);
     Ok(held)
 }
 

@@ -211,7 +211,8 @@ impl Transaction<'_> {
     // Signs of life.
 
     pub(super) fn save_sign_of_life(&self, node: &str, sign: &SignOfLife) -> Result<()> {
-        let (sign, crc) = note(sign);
+        // With the name, so that a damaged name is noticed.
+        let (sign, crc) = note(&(node, sign));
         let sql = "INSERT OR REPLACE INTO nodes VALUES (?1, ?2, ?3)";
         self.execute(sql, (node, sign, crc)).map(drop)
     }

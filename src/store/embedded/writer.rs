@@ -10,7 +10,7 @@ use rusqlite::{Connection, Result, TransactionBehavior};
 
 use super::columns::Due;
 use super::disk::{Access, StoreDisk};
-use super::error::is_damage;
+use super::error::{is_damage, is_failed_sync};
 use super::job::Queued;
 use super::queries;
 use super::queue::Taker;
@@ -60,6 +60,9 @@ impl Writer {
         let checked = self.disk.check(&self.connection);
         let written = checked.and_then(|()| {
             self.try_to_write(&mut jobs).map_err(|error| {
+                if is_failed_sync(&error) {
+                    return self.disk.failed_sync(&error);
+                }
                 let unavailable = StoreError::unavailable(&error);
                 // Of several jobs, one with a damaged page may have failed all: each is tried alone first.
                 if jobs.len() == 1 && !is_damage(&error) {

@@ -265,6 +265,7 @@ async fn sessions_of_a_run_with_a_damaged_sign_of_life_are_held_from_now_on() {
         (r#"UPDATE nodes SET sign = replace(sign, '"now":', '"now":9')"#, NodeId(7)),
         // The node id can be recovered from the records.
         ("UPDATE nodes SET node = 'xyz'", NodeId(1)),
+        ("UPDATE nodes SET node = '00000000000000aa'", NodeId(1)),
     ] {
         let (_directory, store) = changed(sql).await;
         let lost = store.save_sign_of_life(NodeId(3), present()).await.expect("the dead nodes");

@@ -91,7 +91,8 @@ async fn v2_versions_grow_after_the_clock_was_set_back_in_every_store() {
             let sign = "SELECT sign FROM nodes";
             let sign: String = database.query_row(sign, (), |row| row.get(0)).expect("a sign");
             let mut sign: Value = serde_json::from_str(&sign).expect("JSON");
-            sign["now"] = hour_ahead.into();
+            // The node, and its sign.
+            sign[1]["now"] = hour_ahead.into();
             let sign = sign.to_string();
             let sql = "UPDATE nodes SET sign = ?1, crc = ?2";
             let crc = crc32fast::hash(sign.as_bytes());

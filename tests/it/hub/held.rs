@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use presence_hub::clock::Clock;
 use presence_hub::hub::Hub;
-use presence_hub::presence::{Cause, EventKind, NodeId, Platform, Stall, Timestamp};
+use presence_hub::presence::{
+    Cause, EventKind, Kicker, NodeId, Platform, Stall, Target, Timestamp,
+};
 use tokio::time::advance;
 
 use super::frail::{Fault, Frail};
@@ -150,4 +152,30 @@ async fn deadlines_run_while_takeovers_are_pending() {
     drop(bo);
     let (at, _) = watcher.state("bo", "Offline").await;
     assert_kept(SECOND, at - from, "the grace of a page");
+}
+
+#[tokio::test(start_paused = true)]
+async fn t11_failed_takeover_from_one_dead_node_does_not_delay_another() {
+    let store = left_by_an_earlier_run(&[("bo", Platform::Web)]).await;
+    let (first, earlier) = (NodeId(78), hub_without_time(&store));
+    let (_, event) = login_at(&earlier, first, Platform::Web, "web", 9);
+    earlier.apply(&id("ana"), event).await.expect("a login");
+    store.lost.lock().insert(0, (first, present()));
+    store.refused.lock().insert(id("ana"));
+    let lab: Lab = Frail::restart(&store);
+    let mut watcher = lab.watcher(&["bo"]).await;
+    let at = offline(&mut watcher, "bo").await;
+    assert_kept(60 * SECOND, at - EPOCH, "a held session");
+}
+
+#[tokio::test(start_paused = true)]
+async fn session_of_a_dead_node_that_is_kicked_first_was_last_seen_before_the_death() {
+    let store = left_by_an_earlier_run(&[("ana", Platform::Web)]).await;
+    advance(6 * 3600 * SECOND).await;
+    let hub = hub_without_time(&store);
+    hub.give_sign_of_life().await.expect("a sign of life");
+    let target = Target::default();
+    let kick = EventKind::Kick { target, by: Kicker::Admin { message: None } };
+    let kicked = hub.apply(&id("ana"), kick).await.expect("a kick");
+    assert_eq!(kicked.record.last_seen, Some(EPOCH), "not the time of the kick");
 }

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use presence_hub::presence::{Cause, NodeId, SignOfLife, Timestamp};
-use presence_hub::store::{DEAD_AFTER, Lookout, MemoryStore};
+use presence_hub::presence::{Cause, NodeId, Record, SignOfLife, Timestamp};
+use presence_hub::store::{
+    Commit, DEAD_AFTER, Lookout, MemoryStore, Nodes, Records, StoreError, Stored,
+};
 use serde_json::json;
 use tokio::time::timeout;
 
 use super::assert_chained;
-use crate::lab::{EPOCH, Lab, SECOND, memory_store};
-use crate::store_contract::present;
+use crate::lab::{EPOCH, Lab, SECOND, id, memory_store};
+use crate::store_contract::{commit_of, present};
 
 /// How far the clocks of the third node are apart from those of the first.
 const SKEW: Duration = Duration::from_secs(180);
@@ -95,6 +97,29 @@ async fn node_that_stood_still_too_long_is_told_that_it_was_given_up() {
     assert!(still.hub.give_sign_of_life().await.is_err());
     timeout(SECOND, still.hub.retired()).await.expect("the node to know");
     assert_eq!(other.record("ana").await.custom, None);
+    // It can stop at once: nothing that it has left can be stored.
+    drop((ana, late));
+    timeout(SECOND, still.hub.drain(60 * SECOND)).await.expect("nothing to wait for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_accepted_from_a_node_once_another_has_found_it_dead() {
+    let store = memory_store();
+    let sign = |second: u64| SignOfLife { now: EPOCH + Duration::from_secs(second), ..present() };
+    let (alive, dead) = (NodeId(1), NodeId(2));
+    store.save_sign_of_life(dead, sign(0)).await.expect("a sign");
+    for second in 0..4 {
+        assert_eq!(store.save_sign_of_life(alive, sign(second)).await, Ok(Vec::new()));
+    }
+    let lost = store.save_sign_of_life(alive, sign(4)).await.expect("a sign");
+    assert_eq!(lost[0].node, dead);
+    // Before its sessions are taken over: nobody would look for a session that it began now.
+    let commit = Commit { node: dead, ..commit_of(Record::default(), Vec::new()) };
+    let late = store.commit(&id("ana"), &Stored::default(), commit).await;
+    assert_eq!(late, Err(StoreError::Retired));
+    assert_eq!(store.save_sign_of_life(dead, sign(5)).await, Err(StoreError::Retired));
+    store.retire(dead).await.expect("a retired node");
+    assert_eq!(store.save_sign_of_life(alive, sign(6)).await, Ok(Vec::new()));
 }
 
 /// A sign of life that is given at this second.

@@ -107,8 +107,8 @@ pub async fn run(
     let transport = HttpTransport::new(config.outgoing.allow_private)
         .map_err(|error| AppFault::WebhookClient(error.to_string()))?;
     let transport = Arc::new(transport);
-    let (port, log_read) = (Arc::<HttpTransport>::clone(&transport), Arc::clone(&store));
-    let webhook = Webhook::new(log_read, outbox, port, clock.clone(), settings.webhook);
+    let (port, shared) = (Arc::<HttpTransport>::clone(&transport), Arc::clone(&store));
+    let webhook = Webhook::new(shared, outbox, port, clock.clone(), settings.webhook);
     let hub = Hub::new(store, settings.policy, clock);
     hub.give_sign_of_life().await.map_err(AppFault::Sign)?;
     webhook.begin().await.map_err(AppFault::WebhookProgress)?;

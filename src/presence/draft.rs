@@ -21,7 +21,7 @@ pub(super) struct Draft<'a> {
     /// When any terminal was last heard, including terminals that this step ends.
     pub(super) last_heard: Option<Timestamp>,
     pub(super) record: Record,
-    /// Whether the record was committed before, and lost: watchers have seen it, and it keeps its times.
+    /// Whether the event is a recall: the record keeps its times, and watchers are told in any case.
     pub(super) is_recalled: bool,
     pub(super) transitions: Vec<Transition>,
     pub(super) effects: Effects,
@@ -39,7 +39,8 @@ impl<'a> Draft<'a> {
         let mut next = record.clone();
         for terminal in &mut next.terminals {
             let node = terminal.connection.node;
-            // When another node last heard its connection, only that node knows: at most a window ago.
+            // Only the other node knows when it last heard its connection. That was less than a silence window
+            // ago, so the present is close enough.
             if terminal.link == Link::Connected && node != moment.node && Some(node) != dead {
                 terminal.heard = moment.wall;
             }

@@ -101,8 +101,8 @@ pub enum EventKind {
         /// The revocation, if it could still be read (L9).
         revoked: Option<Revocation>,
     },
-    /// The store lost commits that a node made or heard of: what they said is committed again, above their
-    /// versions (V2).
+    /// The store lost commits that a node made or heard of. What they said is committed again, with a greater
+    /// version (V2). Nothing sends this yet: the stores of today lose no commit while the hub runs.
     Recall {
         /// The greatest version that was lost.
         version: u64,

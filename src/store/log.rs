@@ -1,4 +1,4 @@
-//! The interface for the transition log: its cursors, and its entries in JSON.
+//! The transition log: its interface, its cursors, and its entries in JSON.
 
 use std::borrow::Cow;
 use std::cell::RefCell;

@@ -229,7 +229,8 @@ impl Contents {
         let mut lookout = self.nodes.remove(&node).map(|(_, lookout)| lookout).unwrap_or_default();
         let others = self.nodes.iter().map(|(other, (sign, _))| (*other, sign));
         let lost = lookout.look(others, sign.now);
-        // Before its sessions are taken over: a session that it began meanwhile would be nobody's.
+        // The dead node may still commit. It is stopped before the takeover begins: a session that it began during
+        // the takeover would be missed, and no node would ever end it.
         self.retired.extend(lost.iter().map(|it| it.node));
         self.nodes.insert(node, (sign, lookout));
         Ok(lost)

@@ -23,7 +23,7 @@ pub trait Records: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Conflict`] if the record is no longer at the revision of `base`: load it and apply the
+    /// [`StoreError::Conflict`] if the record's revision is not that of `base`: load the record and apply the
     /// event again. [`StoreError::Retired`]. [`StoreError::Unavailable`]: the commit may have been written or
     /// not.
     fn commit<'a>(

@@ -134,7 +134,7 @@ impl EmbeddedStore {
         } else {
             (base.record.census(), Due::of(&base.record, base.wall_deadline))
         };
-        // There is no other node that could be told of it.
+        // The message is not sent: the embedded store has one node.
         let Commit { node: _, record, wall_deadline, transitions, sync, message: _ } = commit;
         let events = transitions.iter().map(|t| (t.at, LogEntry::encode(user, t)));
         let draft = EncodedCommit {

@@ -24,20 +24,20 @@ pub(super) fn signs(
     let unknown = || SignOfLife { boot: Box::default(), ..present.clone() };
     let mut found = connection.prepare_cached("SELECT node, sign, crc FROM nodes")?;
     let mut rows = found.query(())?;
-    let (mut signs, mut may_lack_one) = (Vec::new(), false);
+    let (mut signs, mut may_lack_a_node) = (Vec::new(), false);
     while let Some(row) = rows.next()? {
         let name = String::from_utf8_lossy(bytes(row, 0)?).into_owned();
         let noted: Option<(String, SignOfLife)> = note_at(row, 1)?;
         let sign = noted.filter(|(of, _)| *of == name).map(|(_, sign)| sign);
         if sign.is_none() {
             damage.found("nodes", &name);
-            may_lack_one = true;
+            may_lack_a_node = true;
         }
         if let Ok(node) = u64::from_str_radix(&name, 16) {
             signs.push((NodeId(node), sign.unwrap_or_else(unknown)));
         }
     }
-    if may_lack_one {
+    if may_lack_a_node {
         let known: HashSet<_> = signs.iter().map(|(node, _)| *node).collect();
         let others = nodes_in_records(connection)?.into_iter().filter(|n| !known.contains(n));
         signs.extend(others.map(|node| (node, unknown())));

@@ -51,7 +51,8 @@ fn record_at(row: &Row<'_>, first: usize) -> Result<UserRow> {
     if let Some((record, revision)) = record.zip(revision)
         && state == record.census().state.map(|state| state as u64)
     {
-        // A damaged due time: 0 is no real deadline, so the user's next event commits both times anew.
+        // If a due time is damaged, 0 stands for it. The hub computes another time at the user's next event, and so
+        // commits both due times again.
         let is_whole = due == Due::of(&record, due.wall);
         let wall_deadline = if is_whole { due.wall } else { Some(Timestamp::default()) };
         let stored = Stored { record: Arc::new(record), wall_deadline, revision };

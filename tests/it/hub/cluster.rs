@@ -110,7 +110,7 @@ impl Cluster {
         cluster
     }
 
-    /// A node joins, and somebody there watches all users.
+    /// Starts a node, with a client that watches all users.
     async fn join(&mut self) {
         self.store.heal();
         let skew = Duration::from_secs(self.random.random_range(0..360));
@@ -283,7 +283,7 @@ impl Cluster {
             if let Some(logged) = last.get(&id(&user)) {
                 assert_eq!(*logged, status, "the log of {user}");
             }
-            // A change that nobody can see has a version, too, and is not pushed.
+            // The hub does not push a status that differs only in its version, so versions are not compared.
             let mut shown = serde_json::to_value(&status).expect("JSON");
             for node in &living {
                 let told = &self.nodes[*node].told[&user];

@@ -90,7 +90,7 @@ async fn node_that_stood_still_too_long_is_told_that_it_was_given_up() {
     still.stand_still();
     let mut watcher = one.watcher(&["ana"]).await;
     watcher.hears_nothing_for(10 * SECOND).await;
-    // It wakes: its sessions are others' now, and nobody can log in.
+    // The node wakes. Other nodes have its sessions, and the store refuses its commits.
     assert_eq!(ana.error(json!({ "type": "set", "custom": "late" })).await, "not_logged_in");
     let mut late = still.connect().await;
     assert_eq!(late.error(still.hello("bo", "linux")).await, "unavailable");
@@ -113,7 +113,7 @@ async fn nothing_is_accepted_from_a_node_once_another_has_found_it_dead() {
     }
     let lost = store.save_sign_of_life(alive, sign(4)).await.expect("a sign");
     assert_eq!(lost[0].node, dead);
-    // Before its sessions are taken over: nobody would look for a session that it began now.
+    // The takeover has not begun. A session that the dead node began now would be missed by it.
     let commit = Commit { node: dead, ..commit_of(Record::default(), Vec::new()) };
     let late = store.commit(&id("ana"), &Stored::default(), commit).await;
     assert_eq!(late, Err(StoreError::Retired));

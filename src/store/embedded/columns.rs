@@ -43,28 +43,41 @@ pub(super) fn millis(at: Timestamp) -> i64 {
     int(at.as_millis())
 }
 
-/// The checksum that stands beside a text.
-pub(super) fn crc(text: &str) -> u32 {
-    crc32fast::hash(text.as_bytes())
+/// The checksum of a text that belongs to a user: it covers the user's id as well, so that damage of
+/// either shows.
+pub(super) fn user_crc(user: &UserId, text: &str) -> u32 {
+    crc_of(user.as_str().as_bytes(), text.as_bytes())
+}
+
+fn crc_of(user: &[u8], text: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(user);
+    crc.update(text);
+    crc.finalize()
 }
 
 /// A value as JSON, and the checksum that stands beside it.
 pub(super) fn note(value: &impl Serialize) -> (Arc<str>, u32) {
     let json = json(value);
-    let crc = crc(&json);
+    let crc = crc32fast::hash(json.as_bytes());
     (json, crc)
 }
 
 /// Reads a [`note`] whose checksum is in the next column; `None` if it is damaged.
 pub(super) fn note_at<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<Option<T>> {
-    let json = whole(row, column, column + 1)?;
+    let json = whole(row, &[], column, column + 1)?;
     Ok(json.and_then(|json| serde_json::from_str(&json).ok()))
 }
 
-/// A text whose checksum is in another column; `None` if the two do not match.
-pub(super) fn whole(row: &Row<'_>, text: usize, crc: usize) -> Result<Option<String>> {
+/// Reads a text that belongs to a user, from the columns with the user's id, the [`user_crc`] and the
+/// text; `None` if one of the three is damaged.
+pub(super) fn text_of_user(row: &Row<'_>, first: usize) -> Result<Option<String>> {
+    whole(row, bytes(row, first)?, first + 2, first + 1)
+}
+
+fn whole(row: &Row<'_>, user: &[u8], text: usize, crc: usize) -> Result<Option<String>> {
     let text = bytes(row, text)?;
-    let is_whole = row.get_ref(crc)?.as_i64() == Ok(crc32fast::hash(text).into());
+    let is_whole = row.get_ref(crc)?.as_i64() == Ok(crc_of(user, text).into());
     Ok(if is_whole { String::from_utf8(text.to_vec()).ok() } else { None })
 }
 

@@ -1,17 +1,19 @@
 //! Mends, at a start, damage that no later look at a single row could notice.
 
-use rusqlite::types::ValueRef;
+use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Result};
 
-use super::columns::{bytes, user_at};
+use super::columns::{bytes, note_at, user_at};
 use super::damage::Damage;
 use super::queries;
 use super::schema::for_a_while;
 use super::tail::Tail;
+use crate::store::outbox::HeldUser;
 
-/// Mends due times and user ids.
+/// Mends due times, keys of held users, and user ids.
 pub(super) fn mend(connection: &mut Connection, tail: &mut Tail, damage: &Damage) -> Result<()> {
     mend_due(connection)?;
+    mend_held(connection)?;
     set_nameless_aside(connection, tail, damage)
 }
 
@@ -31,6 +33,31 @@ fn mend_due(connection: &Connection) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Writes the notes of held users anew where a key is not the user whom its note names: a damaged key may
+/// look like another user, and is not in order, so SQLite would not find its row.
+fn mend_held(connection: &mut Connection) -> Result<()> {
+    let begin = connection.transaction()?;
+    let rows = {
+        let mut found = begin.prepare("SELECT user, held, crc FROM held")?;
+        let rows = found.query_map((), |row| {
+            let (key, held, crc): (Value, Value, Value) = row.try_into()?;
+            let note: Option<HeldUser> = note_at(row, 1)?;
+            let named = note.map_or_else(|| key.clone(), |note| note.user.to_string().into());
+            Ok((key, named, held, crc))
+        })?;
+        rows.collect::<Result<Vec<_>>>()?
+    };
+    if rows.iter().all(|(key, named, ..)| key == named) {
+        return Ok(());
+    }
+    tracing::error!("the store has a damaged key of a held user: check the disk; it is mended");
+    begin.execute("DELETE FROM held", ())?;
+    for (_, named, held, crc) in rows {
+        begin.execute("INSERT OR REPLACE INTO held VALUES (?1, ?2, ?3)", (named, held, crc))?;
+    }
+    begin.commit()
 }
 
 /// Moves records whose user id cannot be read to the table `damaged`: no caller can ask for them, so

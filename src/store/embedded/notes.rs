@@ -6,14 +6,14 @@ use std::sync::Arc;
 use rusqlite::{Connection, Result, Row};
 use serde_json::value::RawValue;
 
-use super::columns::{bytes, int, note_at, number, number_at, user_at, whole};
+use super::columns::{bytes, int, note_at, number, number_at, text_of_user, user_at};
 use super::damage::Damage;
 use super::queries::{UserRow, each_record, log_before};
 use crate::presence::{NodeId, SignOfLife, Timestamp};
 use crate::store::{Cursor, Damaged, Dead, HeldUser, LogEntry, Progress};
 
 /// The columns that [`dead_at`] reads.
-pub(super) const DEAD: &str = "cursor, user, event, at, attempts, last_error, crc";
+pub(super) const DEAD: &str = "cursor, user, crc, event, at, attempts, last_error";
 
 /// Every node's last sign of life. A damaged sign counts as one of now, so that no session ends early.
 pub(super) fn signs(
@@ -137,7 +137,7 @@ pub(super) fn dead(
         && let Some(row) = rows.next()?
     {
         let dead = dead_at(row)?;
-        if dead.entry.is_damaged() && !bytes(row, 2)?.is_empty() {
+        if dead.entry.is_damaged() && !bytes(row, 3)?.is_empty() {
             damage.found("dead", &format!("{} of {}", dead.entry.cursor, dead.entry.user));
         }
         letters.push(dead);
@@ -150,10 +150,10 @@ pub(super) fn dead(
 pub(super) fn dead_at(row: &Row<'_>) -> Result<Dead> {
     let cursor = Cursor(number(row.get(0)?));
     let (user, is_whole) = user_at(row, 1)?;
-    let event = whole(row, 2, 6)?.filter(|event| is_whole && is_json(event));
-    let at = Timestamp::from_millis(number_at(row, 3)?.unwrap_or_default());
-    let attempts = u32::try_from(number_at(row, 4)?.unwrap_or_default()).unwrap_or(u32::MAX);
-    let last_error = String::from_utf8_lossy(bytes(row, 5)?).into();
+    let event = text_of_user(row, 1)?.filter(|event| is_whole && is_json(event));
+    let at = Timestamp::from_millis(number_at(row, 4)?.unwrap_or_default());
+    let attempts = u32::try_from(number_at(row, 5)?.unwrap_or_default()).unwrap_or(u32::MAX);
+    let last_error = String::from_utf8_lossy(bytes(row, 6)?).into();
     let entry = LogEntry { cursor, user, event: event.map(Arc::from).ok_or(Damaged) };
     Ok(Dead { entry, at, attempts, last_error })
 }

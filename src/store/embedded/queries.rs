@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Result, Row, Rows, params};
 use serde::Deserialize;
 
-use super::columns::{Due, int, number, number_at, time_at, user_at, whole};
+use super::columns::{Due, int, number, number_at, text_of_user, time_at, user_at};
 use super::damage::{Damage, Remains};
 use crate::presence::{Census, NodeId, Record, State, Timestamp, UserId};
 use crate::store::{
@@ -26,7 +26,7 @@ pub(super) enum UserRow {
 }
 
 /// The columns that [`record_at`] reads.
-const RECORD: &str = "crc, record, revision, due_running, due_wall, state";
+const RECORD: &str = "user, crc, record, revision, due_running, due_wall, state";
 
 /// A user's record; an unknown user has the default record.
 pub(super) fn load(connection: &Connection, user: &UserId) -> Result<UserRow> {
@@ -34,20 +34,20 @@ pub(super) fn load(connection: &Connection, user: &UserId) -> Result<UserRow> {
     let mut found = connection.prepare_cached(&sql)?;
     let mut rows = found.query((user.as_str(),))?;
     match rows.next()? {
-        Some(row) => record_at(row, 0),
+        Some(row) => record_at(row),
         None => Ok(UserRow::Whole(Stored::default(), 0)),
     }
 }
 
-/// The record in the columns of [`RECORD`], from this one on. Where one of them is damaged, all are.
-fn record_at(row: &Row<'_>, first: usize) -> Result<UserRow> {
-    let json = whole(row, first + 1, first)?;
+/// The record in the columns of [`RECORD`]. Where one of them is damaged, all are.
+fn record_at(row: &Row<'_>) -> Result<UserRow> {
+    let json = text_of_user(row, 0)?;
     let bytes = json.as_ref().map_or(0, String::len);
     let record: Option<Record> = json.and_then(|json| serde_json::from_str(&json).ok());
     // Zero is the revision of records that are not there.
-    let revision = number_at(row, first + 2)?.filter(|it| *it > 0).map(Revision);
-    let due = Due { running: time_at(row, first + 3)?, wall: time_at(row, first + 4)? };
-    let state = number_at(row, first + 5)?;
+    let revision = number_at(row, 3)?.filter(|it| *it > 0).map(Revision);
+    let due = Due { running: time_at(row, 4)?, wall: time_at(row, 5)? };
+    let state = number_at(row, 6)?;
     if let Some((record, revision)) = record.zip(revision)
         && state == record.census().state.map(|state| state as u64)
     {
@@ -58,7 +58,7 @@ fn record_at(row: &Row<'_>, first: usize) -> Result<UserRow> {
         let stored = Stored { record: Arc::new(record), wall_deadline, revision };
         return Ok(UserRow::Whole(stored, bytes));
     }
-    Ok(UserRow::Damaged(Box::new(Remains::read(row, first + 1)?)))
+    Ok(UserRow::Damaged(Box::new(Remains::read(row, 2)?)))
 }
 
 /// Looks at every record, or at what is left of it.
@@ -66,7 +66,7 @@ pub(super) fn each_record(connection: &Connection, mut look: impl FnMut(UserRow)
     let mut found = connection.prepare(&format!("SELECT {RECORD} FROM users"))?;
     let mut rows = found.query(())?;
     while let Some(row) = rows.next()? {
-        look(record_at(row, 0)?);
+        look(record_at(row)?);
     }
     Ok(())
 }
@@ -132,7 +132,7 @@ pub(super) fn users(
     let (from, is_after) = among.begin();
     let beyond = if is_after { ">" } else { ">=" };
     let mut found = connection.prepare_cached(&format!(
-        "SELECT user, {RECORD} FROM users WHERE state = ?1 AND user {beyond} ?2 ORDER BY user"
+        "SELECT {RECORD} FROM users WHERE state = ?1 AND user {beyond} ?2 ORDER BY user"
     ))?;
     let mut listed = Vec::new();
     for state in &among.states {
@@ -145,7 +145,7 @@ pub(super) fn users(
             if !among.has_prefix(&user) {
                 break;
             }
-            let record = match record_at(row, 1)? {
+            let record = match record_at(row)? {
                 UserRow::Whole(stored, _) => Ok(stored.record),
                 UserRow::Damaged(_) => {
                     damage.found("users", user.as_str());
@@ -191,7 +191,7 @@ pub(super) fn log(
     damage: &Damage,
 ) -> Result<Vec<LogEntry>> {
     let mut found = connection.prepare_cached(
-        "SELECT cursor, user, event, crc FROM log
+        "SELECT cursor, user, crc, event FROM log
          WHERE cursor > ?1 AND cursor <= ?2 ORDER BY cursor",
     )?;
     entries(found.query((int(after.0), int(head.0)))?, limit, damage)
@@ -213,12 +213,12 @@ pub(super) fn history(
 ) -> Result<Vec<LogEntry>> {
     let (sql, cursor) = match part {
         HistoryPart::After(cursor) => (
-            "SELECT cursor, user, event, crc FROM log
+            "SELECT cursor, user, crc, event FROM log
              WHERE user = ?1 AND cursor > ?2 ORDER BY cursor",
             int(cursor.0),
         ),
         HistoryPart::Before(cursor) => (
-            "SELECT cursor, user, event, crc FROM log
+            "SELECT cursor, user, crc, event FROM log
              WHERE user = ?1 AND cursor < ?2 ORDER BY cursor DESC",
             cursor.map_or(i64::MAX, |cursor| int(cursor.0)),
         ),
@@ -244,7 +244,7 @@ fn entries(mut rows: Rows<'_>, limit: usize, damage: &Damage) -> Result<Vec<LogE
 fn entry(row: &Row<'_>) -> Result<LogEntry> {
     let cursor = Cursor(number(row.get(0)?));
     let (user, is_user_whole) = user_at(row, 1)?;
-    let event = whole(row, 2, 3)?.filter(|_| is_user_whole);
+    let event = text_of_user(row, 1)?.filter(|_| is_user_whole);
     Ok(LogEntry { cursor, user, event: event.map(Arc::from).ok_or(Damaged) })
 }
 
@@ -281,22 +281,23 @@ pub(super) fn backlog(
 
 /// When the last entry of the log that is whole happened.
 pub(super) fn last_entry(connection: &Connection) -> Result<Timestamp> {
-    let mut found = connection.prepare("SELECT event, crc FROM log ORDER BY cursor DESC")?;
+    let mut found = connection.prepare("SELECT user, crc, event FROM log ORDER BY cursor DESC")?;
     let mut rows = found.query(())?;
     while let Some(row) = rows.next()? {
-        if let Some(at) = happened(row, 0, 1)? {
+        if let Some(at) = happened(row, 0)? {
             return Ok(at);
         }
     }
     Ok(Timestamp::default())
 }
 
-/// When an entry happened, by the event itself, which has a checksum; `None` if it is damaged.
-pub(super) fn happened(row: &Row<'_>, event: usize, crc: usize) -> Result<Option<Timestamp>> {
+/// When an entry happened, by the event itself, which has a checksum; `None` if it is damaged. For the
+/// columns see [`text_of_user`].
+pub(super) fn happened(row: &Row<'_>, first: usize) -> Result<Option<Timestamp>> {
     #[derive(Deserialize)]
     struct Event {
         at: Timestamp,
     }
-    let event = whole(row, event, crc)?;
+    let event = text_of_user(row, first)?;
     Ok(event.and_then(|event| serde_json::from_str(&event).ok()).map(|Event { at }| at))
 }

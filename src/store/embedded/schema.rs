@@ -11,7 +11,7 @@ use crate::store::Totals;
 /// Marks a database as one of this program's.
 const APPLICATION_ID: i32 = 0x7072_6573;
 /// The layout below; layouts below this one were never released.
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 /// The first looks for damage of the structure, the second for users who are not where the indexes say: such a
 /// user would pass for one who is unknown.
 const CHECKS: [&str; 2] = ["PRAGMA quick_check(1)", "PRAGMA integrity_check(users)"];

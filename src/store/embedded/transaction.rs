@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, Params, Result, Row, params};
 
-use super::columns::{Due, crc, int, millis, note, number, number_at, time_at};
+use super::columns::{Due, int, millis, note, number, number_at, time_at, user_crc};
 use super::notes;
 use super::queries::{self, UserRow, happened};
 use super::tail::Tail;
@@ -92,6 +92,7 @@ impl Transaction<'_> {
     ) -> Result<bool> {
         let EncodedCommit { expected, record_json, due, .. } = draft;
         let (user, json) = (draft.user.as_str(), &**record_json);
+        let crc = user_crc(&draft.user, json);
         let (expected, revision) = (int(expected.0), int(revision.0));
         let (due_running, due_wall) = (due.running.map(millis), due.wall.map(millis));
         let state = after.state.map(|state| state as i64);
@@ -113,18 +114,18 @@ impl Transaction<'_> {
             (true, false) => self.execute(
                 "INSERT INTO users (user, revision, state, due_running, due_wall, record, crc)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
-                params![user, revision, state, due_running, due_wall, json, crc(json)],
+                params![user, revision, state, due_running, due_wall, json, crc],
             )?,
             // SQLite writes an index anew wherever one of its columns is set, be it to the same value.
             (false, false) if !is_moved => self.execute(
                 "UPDATE users SET revision = ?2, record = ?3, crc = ?4
                  WHERE user = ?1 AND revision = ?5",
-                params![user, revision, json, crc(json), expected],
+                params![user, revision, json, crc, expected],
             )?,
             (false, false) => self.execute(
                 "UPDATE users SET revision = ?2, state = ?3, due_running = ?4, due_wall = ?5,
                  record = ?6, crc = ?7 WHERE user = ?1 AND revision = ?8",
-                params![user, revision, state, due_running, due_wall, json, crc(json), expected],
+                params![user, revision, state, due_running, due_wall, json, crc, expected],
             )?,
         };
         Ok(changed > 0)
@@ -156,7 +157,15 @@ impl Transaction<'_> {
         self.execute(
             "INSERT INTO log (cursor, user, at, entries, bytes, event, crc)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![cursor, user.as_str(), millis(at), entries, bytes, event, crc(event)],
+            params![
+                cursor,
+                user.as_str(),
+                millis(at),
+                entries,
+                bytes,
+                event,
+                user_crc(user, event)
+            ],
         )?;
         Ok(())
     }
@@ -167,7 +176,7 @@ impl Transaction<'_> {
         let (mut trimmed, mut last, mut count) = (Trimmed::default(), None, 0);
         {
             let mut oldest = self.sql.prepare_cached(
-                "SELECT cursor, at, bytes - octet_length(event), event, crc FROM log
+                "SELECT cursor, at, bytes - octet_length(event), user, crc, event FROM log
                  ORDER BY cursor",
             )?;
             let mut rows = oldest.query(())?;
@@ -177,7 +186,7 @@ impl Transaction<'_> {
                 let (cursor, bytes) = (Cursor(number(row.get(0)?)), self.tail.bytes);
                 // A time that is yet to come is damaged, and must not keep the log for ever.
                 let at = match time_at(row, 1)?.filter(|at| *at <= now) {
-                    None => happened(row, 3, 4)?,
+                    None => happened(row, 3)?,
                     at => at,
                 };
                 let before = number_at(row, 2)?.unwrap_or(bytes);
@@ -259,7 +268,7 @@ impl Transaction<'_> {
                     millis(dead.at),
                     dead.attempts,
                     dead.last_error,
-                    crc(event)
+                    user_crc(user, event)
                 ],
             )?;
         }

@@ -127,6 +127,33 @@ async fn damaged_log_entry_does_not_stop_readers() {
     assert_eq!(store.damaged(), 0, "the damaged entry was trimmed");
 }
 
+/// The other id is valid, and the text beside it is whole.
+#[tokio::test]
+async fn rows_that_name_another_user_are_damaged() {
+    let sql = "UPDATE log SET user = 'eve' WHERE user = 'ana';
+               UPDATE dead SET user = 'eve' WHERE user = 'ana';
+               UPDATE users SET user = 'eve' WHERE user = 'ana'";
+    let (_directory, store) = changed(sql).await;
+    let log = store.entries(None, 10).await.expect("the log");
+    assert!(log[0].is_damaged() && !log[1].is_damaged());
+    let letters = store.dead(None, false, 10).await.expect("dead letters");
+    assert!(letters[0].entry.is_damaged() && !letters[1].entry.is_damaged());
+    let loaded = Records::load(&store, &id("eve")).await;
+    assert!(matches!(loaded, Err(StoreError::Damaged { .. })), "{loaded:?}");
+    assert_eq!(store.damaged(), 3);
+}
+
+#[tokio::test]
+async fn damaged_key_of_a_held_user_is_mended() {
+    let (_directory, store) = changed("UPDATE held SET user = 'eve'").await;
+    let held = store.progress().await.expect("progress").expect("a webhook").held;
+    assert_eq!((held.len(), &held[0].user, held[0].attempts), (1, &id("ana"), 3));
+    let save = Save { freed: vec![id("ana")], ..Save::default() };
+    store.save(save).await.expect("progress");
+    let held = store.progress().await.expect("progress").expect("a webhook").held;
+    assert!(held.is_empty(), "the mended row has its user's key");
+}
+
 #[tokio::test]
 async fn damaged_webhook_progress_loses_no_event() {
     let (_directory, store) = changed("UPDATE held SET held = '{'").await;

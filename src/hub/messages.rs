@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Hub, Mailbox};
 use crate::presence::Record;
-use crate::store::{Message, Received};
+use crate::store::{Message, Part, Received};
 use crate::wire::Close;
 
 impl Hub {
@@ -12,7 +12,7 @@ impl Hub {
     pub async fn listen(self: Arc<Self>) {
         let mut subscription = self.store.listen(self.node);
         // This task may have been restarted, and have missed messages.
-        self.catch_up().await;
+        self.catch_up(Part::ALL).await;
         loop {
             match subscription.next().await {
                 Received::Message(message) => {
@@ -24,21 +24,21 @@ impl Hub {
                         self.push_status(user, status);
                     }
                 }
-                Received::Missed => self.catch_up().await,
+                Received::Missed(part) => self.catch_up(part).await,
             }
         }
     }
 
-    /// After missed messages: reads all users who are watched or logged in on this node again.
-    async fn catch_up(&self) {
-        for user in self.watchers.all() {
+    /// After missed messages: reads the users of a part who are watched or logged in on this node again.
+    async fn catch_up(&self, part: Part) {
+        for user in self.watchers.all().into_iter().filter(|user| part.has(user)) {
             match self.status(&user).await {
                 Ok(status) => self.push_status(&user, &status),
                 Err(error) => self.store_failed("cannot read a watched user", &error, Some(&user)),
             }
         }
         for mailbox in self.registry.all() {
-            let Some(user) = mailbox.user() else { continue };
+            let Some(user) = mailbox.user().filter(|user| part.has(user)) else { continue };
             match self.record(user).await {
                 Ok(record) => self.end_if_stale(&mailbox, &record),
                 Err(error) => self.store_failed("cannot read a user", &error, Some(user)),

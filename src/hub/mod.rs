@@ -79,6 +79,8 @@ pub struct Hub {
     unfinished: TaskTracker,
     /// The dead nodes whose sessions are not all taken over; `None` until this node's first sign of life.
     lost: watch::Sender<Option<Arc<[Lost]>>>,
+    /// What this node says of itself with each sign of life.
+    card: Mutex<Arc<str>>,
     /// Whether other nodes have taken over this node's sessions.
     retired: watch::Sender<bool>,
     /// Users with damaged records, and the running time from which a tick replaces the record.
@@ -134,6 +136,7 @@ impl Hub {
             is_disk_low: AtomicBool::new(false),
             unfinished: TaskTracker::new(),
             lost: watch::Sender::new(None),
+            card: Mutex::new("{}".into()),
             retired: watch::Sender::new(false),
             damaged: Mutex::default(),
             store_warnings: Mutex::default(),

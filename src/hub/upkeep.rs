@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Hub, Unavailable};
-use crate::store::{Lost, StoreError};
+use crate::store::{Lost, NodeCard, StoreError};
 
 /// How often the hub gives a sign of life (T11) and trims the log.
 const EVERY: Duration = Duration::from_secs(1);
@@ -20,7 +20,8 @@ impl Hub {
     /// If the store fails.
     pub async fn give_sign_of_life(&self) -> Result<(), Unavailable> {
         let sign = self.clock.sign_of_life();
-        let signed = self.store.save_sign_of_life(self.node, sign).await;
+        let card = Arc::clone(&self.card.lock());
+        let signed = self.store.save_sign_of_life(self.node, sign, card).await;
         let lost = signed.inspect_err(|error| self.note_retired(error))?;
         self.lost.send_if_modified(|known| {
             let nodes = |lost: &[Lost]| lost.iter().map(|it| it.node).collect::<Vec<_>>();
@@ -31,6 +32,20 @@ impl Hub {
             is_new
         });
         Ok(())
+    }
+
+    /// Sets what this node says of itself with each sign of life: JSON, for the server API of every node.
+    pub fn set_card(&self, card: Arc<str>) {
+        *self.card.lock() = card;
+    }
+
+    /// What is known of each node.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn cards(&self) -> Result<Vec<NodeCard>, Unavailable> {
+        Ok(self.store.cards().await?)
     }
 
     /// Returns when other nodes have taken over this node's sessions: its clients must go to other nodes, and

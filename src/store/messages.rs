@@ -1,10 +1,14 @@
 //! What a commit tells the other nodes.
 
+use std::fmt;
 use std::future::pending;
 use std::sync::Arc;
 
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
 use tokio::sync::broadcast::{self, error::RecvError};
 
+use super::Part;
 use crate::presence::{End, Kicker, NodeId, Status, Timestamp, UserId};
 
 /// The maximum number of pending messages for a slow node; beyond it, the node is told that it missed
@@ -25,39 +29,41 @@ pub struct Message {
 }
 
 /// Receives the messages of other nodes.
-#[derive(Debug)]
-pub struct Subscription {
-    node: NodeId,
-    /// `None` if there are no other nodes.
-    messages: Option<broadcast::Receiver<(NodeId, Arc<Message>)>>,
-}
+pub struct Subscription(BoxStream<'static, Received>);
 
 /// What a [`Subscription`] receives.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Received {
     /// A message of another node.
     Message(Arc<Message>),
-    /// Messages were missed: the store must be read again for every user of interest.
-    Missed,
+    /// Messages about users of this part were missed, or commits of them lost: what the node knows of them
+    /// must be compared with the store.
+    Missed(Part),
 }
 
 impl Subscription {
-    /// Waits for the next message.
-    pub async fn next(&mut self) -> Received {
-        while let Some(messages) = &mut self.messages {
-            match messages.recv().await {
-                Ok((from, _)) if from == self.node => (),
-                Ok((_, message)) => return Received::Message(message),
-                Err(RecvError::Lagged(_)) => return Received::Missed,
-                Err(RecvError::Closed) => self.messages = None,
-            }
-        }
-        pending().await
+    /// Receives what comes from a stream.
+    pub(super) fn of(stream: impl Stream<Item = Received> + Send + 'static) -> Self {
+        Self(stream.boxed())
     }
 
     /// The subscription of a node that is alone on its store.
-    pub(super) const fn alone(node: NodeId) -> Self {
-        Self { node, messages: None }
+    pub(super) fn alone() -> Self {
+        Self::of(stream::pending())
+    }
+
+    /// Waits for the next message.
+    pub async fn next(&mut self) -> Received {
+        match self.0.next().await {
+            Some(received) => received,
+            None => pending().await,
+        }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Subscription")
     }
 }
 
@@ -81,6 +87,17 @@ impl Messages {
     }
 
     pub(super) fn subscribe(&self, node: NodeId) -> Subscription {
-        Subscription { node, messages: Some(self.0.subscribe()) }
+        let messages = stream::unfold(self.0.subscribe(), move |mut messages| async move {
+            loop {
+                let received = match messages.recv().await {
+                    Ok((from, _)) if from == node => continue,
+                    Ok((_, message)) => Received::Message(message),
+                    Err(RecvError::Lagged(_)) => Received::Missed(Part::ALL),
+                    Err(RecvError::Closed) => return None,
+                };
+                return Some((received, messages));
+            }
+        });
+        Subscription::of(messages)
     }
 }

@@ -19,6 +19,7 @@ mod memory;
 mod messages;
 mod nodes;
 mod outbox;
+mod part;
 mod records;
 mod revision;
 mod rules;
@@ -32,8 +33,9 @@ pub use self::log::{
 pub use self::lookout::{DEAD_AFTER, Lookout};
 pub use self::memory::{LOG_ENTRIES_MAX, MemoryStore};
 pub use self::messages::{Message, Received, Subscription};
-pub use self::nodes::{Lost, Nodes};
+pub use self::nodes::{Lost, NodeCard, Nodes};
 pub use self::outbox::{Dead, DeadSelection, HeldUser, Outbox, Progress, Save};
+pub use self::part::Part;
 pub use self::records::{Among, Commit, Listed, Records, Stored, Totals};
 pub use self::revision::Revision;
 

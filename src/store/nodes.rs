@@ -9,7 +9,7 @@ use crate::presence::{NodeId, SignOfLife, Stall, Timestamp};
 
 /// Keeps the nodes' signs of life.
 pub trait Nodes: Send + Sync + 'static {
-    /// Writes a node's sign of life; called every second. Returns the dead nodes whose sessions are not
+    /// Writes a node's sign of life, and its card; called every second. Returns the dead nodes whose sessions are not
     /// taken over yet. From then on nothing is accepted from them, should they still be alive.
     ///
     /// # Errors
@@ -19,6 +19,7 @@ pub trait Nodes: Send + Sync + 'static {
         &self,
         node: NodeId,
         sign: SignOfLife,
+        card: Arc<str>,
     ) -> BoxFuture<'_, Result<Vec<Lost>, StoreError>>;
 
     /// Removes a dead node after its sessions were taken over.
@@ -27,6 +28,26 @@ pub trait Nodes: Send + Sync + 'static {
     ///
     /// [`StoreError::Unavailable`].
     fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// The nodes that give signs of life, and those that are dead and not removed yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`].
+    fn cards(&self) -> BoxFuture<'_, Result<Vec<NodeCard>, StoreError>>;
+}
+
+/// What is known of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeCard {
+    /// The node.
+    pub node: NodeId,
+    /// What it said of itself with its last sign of life: JSON, for the server API.
+    pub card: Arc<str>,
+    /// Its wall clock minus that of the store's server, in milliseconds, if the store has one.
+    pub clock_ms: Option<i64>,
+    /// Whether it is dead.
+    pub is_lost: bool,
 }
 
 /// A dead node whose sessions are not taken over yet.

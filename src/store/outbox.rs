@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::{Cursor, LogEntry, StoreError};
 use crate::presence::{Timestamp, UserId};
@@ -21,10 +22,15 @@ pub trait Outbox: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     fn progress(&self) -> BoxFuture<'_, Result<Option<Progress>, StoreError>>;
 
+    /// Whether it is this node that posts: of several nodes, one at a time. Receivers are notified of
+    /// changes.
+    fn turn(&self) -> watch::Receiver<bool>;
+
     /// Saves progress atomically.
     ///
     /// # Errors
     ///
+    /// [`StoreError::Conflict`] if it is another node's turn; nothing was written.
     /// [`StoreError::Unavailable`].
     fn save(&self, save: Save) -> BoxFuture<'_, Result<(), StoreError>>;
 

@@ -48,7 +48,8 @@ use super::log::json;
 use super::rules::most_overdue;
 use super::{
     Among, Backlog, Commit, Cursor, Dead, DeadSelection, HistoryPart, Listed, Log, LogEntry, Lost,
-    Nodes, Outbox, Progress, Records, Retention, Save, StoreError, Stored, Subscription, Totals,
+    NodeCard, Nodes, Outbox, Progress, Records, Retention, Save, StoreError, Stored, Subscription,
+    Totals,
 };
 use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
 
@@ -65,6 +66,10 @@ pub struct EmbeddedStore {
     syncs_each: bool,
     /// Earlier runs that are not taken over yet, with their last signs of life.
     lost: Mutex<Vec<(NodeId, SignOfLife)>>,
+    /// What this node last said of itself: it is alone.
+    card: Mutex<Option<NodeCard>>,
+    /// It is always this node's turn.
+    turn: watch::Sender<bool>,
 }
 
 impl EmbeddedStore {
@@ -84,7 +89,8 @@ impl EmbeddedStore {
     ) -> Result<Self, OpenFault> {
         let parts = open(directory, retention, sync, present)?;
         let lost = Mutex::new(parts.lost.clone());
-        Ok(Self { parts, syncs_each: sync.is_zero(), lost })
+        let (card, turn) = (Mutex::default(), watch::Sender::new(true));
+        Ok(Self { parts, syncs_each: sync.is_zero(), lost, card, turn })
     }
 
     async fn write<J: Job>(&self, job: J) -> Result<J::Answer, StoreError> {
@@ -255,8 +261,8 @@ impl Records for EmbeddedStore {
         self.swap(user, base, commit).boxed()
     }
 
-    fn listen(&self, node: NodeId) -> Subscription {
-        Subscription::alone(node)
+    fn listen(&self, _: NodeId) -> Subscription {
+        Subscription::alone()
     }
 
     // All deadlines are this node's: every other node is dead, and its users are taken over first.
@@ -344,8 +350,14 @@ impl Nodes for EmbeddedStore {
         &self,
         node: NodeId,
         sign: SignOfLife,
+        card: Arc<str>,
     ) -> BoxFuture<'_, Result<Vec<Lost>, StoreError>> {
+        *self.card.lock() = Some(NodeCard { node, card, clock_ms: None, is_lost: false });
         self.note_sign(node, sign).boxed()
+    }
+
+    fn cards(&self) -> BoxFuture<'_, Result<Vec<NodeCard>, StoreError>> {
+        ready(Ok(self.card.lock().iter().cloned().collect())).boxed()
     }
 
     fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -360,6 +372,10 @@ impl Nodes for EmbeddedStore {
 }
 
 impl Outbox for EmbeddedStore {
+    fn turn(&self) -> watch::Receiver<bool> {
+        self.turn.subscribe()
+    }
+
     fn progress(&self) -> BoxFuture<'_, Result<Option<Progress>, StoreError>> {
         let (latest, view) = (self.parts.latest, Arc::clone(&self.parts.view));
         self.ask(move |c| notes::progress_and_behind(c, latest, &view.damage)).boxed()

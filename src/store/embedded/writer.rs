@@ -25,7 +25,7 @@ use crate::store::{Cursor, Retention, StoreError};
 const JOBS_MAX: usize = 512;
 /// The shortest time between two transactions. A transaction has a fixed cost, which the jobs that come
 /// meanwhile share; a job that comes after a quiet time is written at once.
-const PAUSE: Duration = Duration::from_micros(1500);
+const PAUSE: Duration = Duration::from_micros(2500);
 
 /// The thread that writes.
 pub(super) struct Writer {

@@ -130,7 +130,10 @@ impl Pair {
     }
 
     async fn sign(&self) {
-        self.embedded.save_sign_of_life(NodeId(1), present()).await.expect("a sign of life");
+        self.embedded
+            .save_sign_of_life(NodeId(1), present(), "{}".into())
+            .await
+            .expect("a sign of life");
     }
 
     async fn commit(&mut self) {

@@ -33,7 +33,7 @@ async fn changed(sql: &str) -> (TempDir, EmbeddedStore) {
     let port: Arc<dyn Store> = Arc::clone(&store) as _;
     log_in(&port, "ana", Platform::Mac, EPOCH).await;
     log_in(&port, "bo", Platform::Mac, EPOCH).await;
-    port.save_sign_of_life(NodeId(7), present()).await.expect("a sign of life");
+    port.save_sign_of_life(NodeId(7), present(), "{}".into()).await.expect("a sign of life");
     let log = port.entries(None, 10).await.expect("the log");
     let (user, from, last_error) = (id("ana"), log[0].cursor, "no".to_owned());
     let held = vec![HeldUser { user, from, refused: EPOCH, worked_ms: 0, attempts: 3, last_error }];
@@ -295,7 +295,10 @@ async fn sessions_of_a_run_with_a_damaged_sign_of_life_are_held_from_now_on() {
         ("UPDATE nodes SET node = '00000000000000aa'", NodeId(1)),
     ] {
         let (_directory, store) = changed(sql).await;
-        let lost = store.save_sign_of_life(NodeId(3), present()).await.expect("the dead nodes");
+        let lost = store
+            .save_sign_of_life(NodeId(3), present(), "{}".into())
+            .await
+            .expect("the dead nodes");
         let lost = lost.iter().find(|lost| lost.node == node).expect("it to be known");
         assert_eq!(lost.last, EPOCH, "{sql}");
         assert_eq!(store.damaged(), 1);

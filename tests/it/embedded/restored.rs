@@ -68,7 +68,7 @@ async fn store_returns_the_latest_time_of_an_earlier_run() {
     let directory = TempDir::new().expect("a directory");
     let store = open(directory.path()).expect("a store");
     let ahead = SignOfLife { now: EPOCH + 3600 * SECOND, ..present() };
-    store.save_sign_of_life(NodeId(1), ahead.clone()).await.expect("a sign of life");
+    store.save_sign_of_life(NodeId(1), ahead.clone(), "{}".into()).await.expect("a sign of life");
     let copy = copy_of(directory.path());
     assert_eq!(open_at(&copy, &present()).latest(), ahead.now);
 }
@@ -111,6 +111,6 @@ async fn memory_store_saves_a_time_ahead_of_its_versions() {
     let directory = TempDir::new().expect("a directory");
     let open =
         || MemoryStore::new(RETENTION, EPOCH).with_saved_time(directory.path()).expect("a store");
-    open().save_sign_of_life(NodeId(1), present()).await.expect("a sign of life");
+    open().save_sign_of_life(NodeId(1), present(), "{}".into()).await.expect("a sign of life");
     assert!(open().latest() > present().now + SECOND);
 }

@@ -195,7 +195,7 @@ async fn the_log_stays_short_under_load() {
             log_in(&port, &format!("user-{users}"), Platform::Mac, EPOCH).await;
             users += 1;
         }
-        port.save_sign_of_life(NodeId(1), present()).await.expect("a sign of life");
+        port.save_sign_of_life(NodeId(1), present(), "{}".into()).await.expect("a sign of life");
         // It begins anew once the database has all of it.
         let database = Connection::open(directory.path().join("presence.db")).expect("it");
         let is_done = || {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use presence_hub::presence::{NodeId, SignOfLife, Timestamp, UserId};
 use presence_hub::store::{
     Among, Backlog, Commit, Cursor, Damaged, HistoryPart, Listed, Log, LogEntry, Lost, MemoryStore,
-    Nodes, Records, StoreError, Stored, Subscription, Totals,
+    NodeCard, Nodes, Records, StoreError, Stored, Subscription, Totals,
 };
 use tokio::sync::{RwLock, watch};
 
@@ -263,11 +263,12 @@ impl Nodes for Frail {
         &self,
         node: NodeId,
         sign: SignOfLife,
+        card: Arc<str>,
     ) -> BoxFuture<'_, Result<Vec<Lost>, StoreError>> {
         self.signs.fetch_add(1, Ordering::Relaxed);
         async move {
             self.up().await?;
-            let mut lost = self.inner.save_sign_of_life(node, sign.clone()).await?;
+            let mut lost = self.inner.save_sign_of_life(node, sign.clone(), card).await?;
             let seen = |(node, last): &(_, _)| Lost::on_this_machine(*node, last, &sign);
             lost.extend(self.lost.lock().iter().map(seen));
             Ok(lost)
@@ -278,5 +279,9 @@ impl Nodes for Frail {
     fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
         self.lost.lock().retain(|(lost, _)| *lost != node);
         self.inner.retire(node)
+    }
+
+    fn cards(&self) -> BoxFuture<'_, Result<Vec<NodeCard>, StoreError>> {
+        self.inner.cards()
     }
 }

@@ -107,19 +107,19 @@ async fn nothing_is_accepted_from_a_node_once_another_has_found_it_dead() {
     let store = memory_store();
     let sign = |second: u64| SignOfLife { now: EPOCH + Duration::from_secs(second), ..present() };
     let (alive, dead) = (NodeId(1), NodeId(2));
-    store.save_sign_of_life(dead, sign(0)).await.expect("a sign");
+    store.save_sign_of_life(dead, sign(0), "{}".into()).await.expect("a sign");
     for second in 0..4 {
-        assert_eq!(store.save_sign_of_life(alive, sign(second)).await, Ok(Vec::new()));
+        assert_eq!(store.save_sign_of_life(alive, sign(second), "{}".into()).await, Ok(Vec::new()));
     }
-    let lost = store.save_sign_of_life(alive, sign(4)).await.expect("a sign");
+    let lost = store.save_sign_of_life(alive, sign(4), "{}".into()).await.expect("a sign");
     assert_eq!(lost[0].node, dead);
     // The takeover has not begun. A session that the dead node began now would be missed by it.
     let commit = Commit { node: dead, ..commit_of(Record::default(), Vec::new()) };
     let late = store.commit(&id("ana"), &Stored::default(), commit).await;
     assert_eq!(late, Err(StoreError::Retired));
-    assert_eq!(store.save_sign_of_life(dead, sign(5)).await, Err(StoreError::Retired));
+    assert_eq!(store.save_sign_of_life(dead, sign(5), "{}".into()).await, Err(StoreError::Retired));
     store.retire(dead).await.expect("a retired node");
-    assert_eq!(store.save_sign_of_life(alive, sign(6)).await, Ok(Vec::new()));
+    assert_eq!(store.save_sign_of_life(alive, sign(6), "{}".into()).await, Ok(Vec::new()));
 }
 
 /// A sign of life that is given at this second.

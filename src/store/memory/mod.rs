@@ -1,6 +1,7 @@
 //! A store in memory: it keeps nothing over a restart, except the latest time.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+mod contents;
+
 use std::future::ready;
 use std::io;
 use std::ops::Bound;
@@ -12,15 +13,15 @@ use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::messages::Messages;
-use super::rules::{self, Fate, Oldest};
-use super::saved_time::SavedTime;
-use super::{
-    Among, Backlog, Commit, Cursor, Dead, DeadSelection, HeldUser, HistoryPart, Listed, Log,
-    LogEntry, Lookout, Lost, Nodes, Outbox, Progress, Records, Retention, Revision, Save,
-    StoreError, Stored, Subscription, Totals,
-};
+use self::contents::{Contents, TimedEntry};
 use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
+use crate::store::messages::Messages;
+use crate::store::saved_time::SavedTime;
+use crate::store::{
+    Among, Backlog, Commit, Cursor, Dead, DeadSelection, HistoryPart, Listed, Log, LogEntry, Lost,
+    NodeCard, Nodes, Outbox, Progress, Records, Retention, Revision, Save, StoreError, Stored,
+    Subscription, Totals,
+};
 
 /// The maximum number of entries of the log in memory.
 pub const LOG_ENTRIES_MAX: usize = 100_000;
@@ -41,38 +42,8 @@ pub struct MemoryStore {
     latest: Timestamp,
     /// The file in which this run saves its time.
     saved_time: Option<SavedTime>,
-}
-
-#[derive(Debug, Default)]
-struct Contents {
-    users: BTreeMap<UserId, Stored>,
-    /// Users by their deadlines, on each node's own time and on the wall clock.
-    deadlines: BTreeMap<NodeId, BTreeSet<(Timestamp, UserId)>>,
-    wall_deadlines: BTreeSet<(Timestamp, UserId)>,
-    /// The last revision. Never reused, even after a user is deleted and created again.
-    commits: u64,
-    log: BTreeMap<Cursor, TimedEntry>,
-    /// The size of all events in `log`.
-    log_bytes: u64,
-    /// The cursors of each user's entries, the oldest first.
-    history: HashMap<UserId, VecDeque<Cursor>>,
-    /// The cursor before the oldest entry.
-    log_before: Cursor,
-    totals: Totals,
-    progress: Option<(Cursor, BTreeMap<UserId, HeldUser>)>,
-    /// The last sign of life of each node, and what each has seen of the others.
-    nodes: BTreeMap<NodeId, (SignOfLife, Lookout)>,
-    /// The nodes from which nothing is accepted any more.
-    retired: BTreeSet<NodeId>,
-    /// Dead letters, and whether each was put back.
-    dead: BTreeMap<Cursor, (Dead, bool)>,
-}
-
-/// A log entry and its time, from which its age is counted.
-#[derive(Debug)]
-struct TimedEntry {
-    entry: LogEntry,
-    at: Timestamp,
+    /// All nodes of one process may post.
+    turn: watch::Sender<bool>,
 }
 
 impl MemoryStore {
@@ -82,8 +53,8 @@ impl MemoryStore {
         let state = Contents { log_before: begin, ..Contents::default() };
         let head = watch::Sender::new(begin);
         let (latest, saved_time) = (Timestamp::default(), None);
-        let messages = Messages::default();
-        Self { state: Mutex::new(state), head, messages, retention, latest, saved_time }
+        let (messages, turn) = (Messages::default(), watch::Sender::new(true));
+        Self { state: Mutex::new(state), head, messages, retention, latest, saved_time, turn }
     }
 
     /// Saves the time in a directory, and nothing else. So the next run's versions are greater even if
@@ -147,163 +118,6 @@ impl MemoryStore {
         }
         let entries = state.log.range((Bound::Excluded(after), Bound::Unbounded));
         Ok(entries.take(limit).map(|(_, kept)| kept.entry.clone()).collect())
-    }
-}
-
-impl Contents {
-    /// Evicts the oldest entry.
-    fn evict_oldest(&mut self) {
-        let Some((cursor, TimedEntry { entry, .. })) = self.log.pop_first() else { return };
-        self.log_before = cursor;
-        self.log_bytes -= entry.bytes() as u64;
-        if let Some(history) = self.history.get_mut(&entry.user) {
-            history.pop_front();
-            if history.is_empty() {
-                self.history.remove(&entry.user);
-            }
-        }
-    }
-
-    /// The oldest entry that the webhook has not delivered or given up.
-    fn unread(&self) -> Option<Cursor> {
-        let (position, held) = self.progress.as_ref()?;
-        let next = self.log.range((Bound::Excluded(*position), Bound::Unbounded)).next();
-        rules::first_unread(held.values().map(|held| held.from), next.map(|(cursor, _)| *cursor))
-    }
-
-    fn trim(&mut self, retention: &Retention, now: Timestamp) -> u64 {
-        let unread = self.unread();
-        let mut lost = 0;
-        while let Some((cursor, kept)) = self.log.first_key_value() {
-            let bytes_from_it = self.log_bytes;
-            let oldest = Oldest { cursor: *cursor, at: Some(kept.at), bytes_from_it };
-            match retention.fate(&oldest, unread, now) {
-                Fate::Keep => break,
-                Fate::Expire => (),
-                Fate::Lose => lost += 1,
-            }
-            self.evict_oldest();
-        }
-        lost
-    }
-
-    /// Replaces the deadlines of a user's record with those of its new version.
-    fn reindex(&mut self, user: &UserId, old: &Stored, new: &Stored) {
-        if !old.record.deadlines().eq(new.record.deadlines()) {
-            for (node, at) in old.record.deadlines() {
-                let deadlines = self.deadlines.entry(node).or_default();
-                deadlines.remove(&(at, user.clone()));
-                if deadlines.is_empty() {
-                    self.deadlines.remove(&node);
-                }
-            }
-            for (node, at) in new.record.deadlines() {
-                self.deadlines.entry(node).or_default().insert((at, user.clone()));
-            }
-        }
-        if old.wall_deadline != new.wall_deadline {
-            if let Some(at) = old.wall_deadline {
-                self.wall_deadlines.remove(&(at, user.clone()));
-            }
-            if let Some(at) = new.wall_deadline {
-                self.wall_deadlines.insert((at, user.clone()));
-            }
-        }
-    }
-
-    fn overdue(&self, node: NodeId, now: Timestamp, wall: Timestamp, limit: usize) -> Vec<UserId> {
-        let until = |index: &BTreeSet<(Timestamp, UserId)>, at: Timestamp| -> Vec<_> {
-            let due = index.iter().take_while(|(due, _)| *due <= at);
-            due.map(|(due, user)| (at - *due, user.clone())).take(limit).collect()
-        };
-        let mut overdue = until(&self.wall_deadlines, wall);
-        overdue.extend(self.deadlines.get(&node).into_iter().flat_map(|own| until(own, now)));
-        rules::most_overdue(overdue, limit)
-    }
-
-    /// Notes a node's sign of life; returns which others are dead, as that node has seen them.
-    fn sign(&mut self, node: NodeId, sign: SignOfLife) -> Result<Vec<Lost>, StoreError> {
-        if self.retired.contains(&node) {
-            return Err(StoreError::Retired);
-        }
-        let mut lookout = self.nodes.remove(&node).map(|(_, lookout)| lookout).unwrap_or_default();
-        let others = self.nodes.iter().map(|(other, (sign, _))| (*other, sign));
-        let lost = lookout.look(others, sign.now);
-        // The dead node may still commit. It is stopped before the takeover begins: a session that it began during
-        // the takeover would be missed, and no node would ever end it.
-        self.retired.extend(lost.iter().map(|it| it.node));
-        self.nodes.insert(node, (sign, lookout));
-        Ok(lost)
-    }
-
-    fn held(&self, node: NodeId, after: Option<&UserId>, limit: usize) -> Vec<Listed> {
-        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let users = self.users.range::<UserId, _>((after, Bound::Unbounded));
-        let held = users.filter(|(_, stored)| stored.record.is_held_by(node));
-        held.take(limit)
-            .map(|(user, stored)| (user.clone(), Ok(Arc::clone(&stored.record))))
-            .collect()
-    }
-
-    fn list(&self, among: &Among, limit: usize) -> Vec<Listed> {
-        let (from, is_after) = among.begin();
-        let from = if is_after { Bound::Excluded(from) } else { Bound::Included(from) };
-        let users = self.users.range::<str, _>((from, Bound::Unbounded));
-        let users = users.take_while(|(user, _)| among.has_prefix(user));
-        let selected = users.filter(|(_, stored)| {
-            stored.record.version > 0 && among.states.contains(&stored.record.state())
-        });
-        let listed =
-            |(user, stored): (&UserId, &Stored)| (user.clone(), Ok(Arc::clone(&stored.record)));
-        selected.take(limit).map(listed).collect()
-    }
-
-    fn history(&self, user: &UserId, part: HistoryPart, limit: usize) -> Vec<LogEntry> {
-        let Some(cursors) = self.history.get(user) else { return Vec::new() };
-        let entry = |cursor: &Cursor| Some(self.log.get(cursor)?.entry.clone());
-        match part {
-            HistoryPart::After(after) => {
-                let begin = cursors.partition_point(|cursor| *cursor <= after);
-                cursors.range(begin..).filter_map(entry).take(limit).collect()
-            }
-            HistoryPart::Before(before) => {
-                let is_before = |cursor: &Cursor| before.is_none_or(|before| *cursor < before);
-                let end = cursors.partition_point(is_before);
-                cursors.range(..end).rev().filter_map(entry).take(limit).collect()
-            }
-        }
-    }
-
-    fn backlog(&self, after: Cursor) -> Backlog {
-        let mut backlog = Backlog::default();
-        for (_, kept) in self.log.range((Bound::Excluded(after), Bound::Unbounded)) {
-            backlog.entries += 1;
-            backlog.bytes += kept.entry.bytes() as u64;
-            backlog.oldest.get_or_insert(kept.at);
-        }
-        backlog
-    }
-
-    fn save(&mut self, save: Save) {
-        let (position, held) = self.progress.get_or_insert_default();
-        *position = save.position;
-        for user in &save.freed {
-            held.remove(user);
-        }
-        held.extend(save.held.into_iter().map(|one| (one.user.clone(), one)));
-        for cursor in &save.revived {
-            self.dead.remove(cursor);
-        }
-        let dead = save.dead.into_iter().map(|dead| (dead.entry.cursor, (dead, false)));
-        self.dead.extend(dead);
-    }
-
-    fn selected<'a>(&'a self, which: &'a DeadSelection) -> impl Iterator<Item = Cursor> + 'a {
-        let idle = self.dead.iter().filter(|(_, (_, put_back))| !put_back);
-        idle.map(|(cursor, _)| *cursor).filter(move |cursor| match which {
-            DeadSelection::All => true,
-            DeadSelection::These(these) => these.contains(cursor),
-        })
     }
 }
 
@@ -406,12 +220,24 @@ impl Nodes for MemoryStore {
         &self,
         node: NodeId,
         sign: SignOfLife,
+        card: Arc<str>,
     ) -> BoxFuture<'_, Result<Vec<Lost>, StoreError>> {
         if let Some(saved_time) = &self.saved_time {
             // An error matters only if the wall clock is set back before the next run.
             saved_time.write(sign.now + SAVED_AHEAD).ok();
         }
-        ready(self.state.lock().sign(node, sign)).boxed()
+        ready(self.state.lock().sign(node, sign, card)).boxed()
+    }
+
+    fn cards(&self) -> BoxFuture<'_, Result<Vec<NodeCard>, StoreError>> {
+        let state = self.state.lock();
+        let cards = state.nodes.iter().map(|(node, known)| NodeCard {
+            node: *node,
+            card: Arc::clone(&known.card),
+            clock_ms: None,
+            is_lost: state.retired.contains(node),
+        });
+        ready(Ok(cards.collect())).boxed()
     }
 
     fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -423,6 +249,10 @@ impl Nodes for MemoryStore {
 }
 
 impl Outbox for MemoryStore {
+    fn turn(&self) -> watch::Receiver<bool> {
+        self.turn.subscribe()
+    }
+
     fn progress(&self) -> BoxFuture<'_, Result<Option<Progress>, StoreError>> {
         let state = self.state.lock();
         let progress = state.progress.as_ref().map(|(position, held)| {

@@ -3,6 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use smallvec::SmallVec;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -83,6 +85,16 @@ impl Hub {
         then: impl FnOnce(&Applied),
     ) -> Result<Applied, Unavailable> {
         let _lane = self.lanes.lock(user).await;
+        self.apply_in_lane(user, event, from, then).await
+    }
+
+    async fn apply_in_lane(
+        &self,
+        user: &UserId,
+        event: &Event,
+        from: Option<&Mailbox>,
+        then: impl FnOnce(&Applied),
+    ) -> Result<Applied, Unavailable> {
         let policy = self.policy();
         let (mut attempts, mut is_retried) = (0, false);
         loop {
@@ -94,6 +106,10 @@ impl Hub {
                 }
                 loaded => loaded.map_err(failed)?,
             };
+            if let Some(recall) = self.recall_before(user, &stored, event) {
+                self.recall_in_lane(user, &recall).await?;
+                continue;
+            }
             let outcome = self.decide(&stored.record, event, &policy, from);
             let record = to_store(outcome.record);
             let wall_deadline = record.wall_deadline(&policy);
@@ -135,6 +151,11 @@ impl Hub {
                 // The first commit was written, but the store may have lost the ability to keep it.
                 self.store.check().await.map_err(failed)?;
             }
+            if let Some(ledger) = &self.ledger
+                && record.version != stored.record.version
+            {
+                ledger.committed(user, &record, self.clock.now());
+            }
             // No await from here on: even if the caller is cancelled, the effects of the commit are done.
             self.count(&reasons);
             let applied = Applied { answer: outcome.answer, record };
@@ -145,6 +166,15 @@ impl Hub {
             }
             return Ok(applied);
         }
+    }
+
+    /// [`apply_in_lane`](Self::apply_in_lane), which calls this, for a recall.
+    fn recall_in_lane<'a>(
+        &'a self,
+        user: &'a UserId,
+        recall: &'a Event,
+    ) -> BoxFuture<'a, Result<Applied, Unavailable>> {
+        self.apply_in_lane(user, recall, None, |_| ()).boxed()
     }
 
     pub(super) fn decide(

@@ -132,6 +132,8 @@ impl Hub {
     pub fn end_session(self: &Arc<Self>, user: UserId, kind: EventKind, left: Arc<Mailbox>) {
         let hub = Arc::clone(self);
         let event = Event { id: EventId(rand::random()), kind };
+        // Before the connection leaves the registry: a session without both would count as lost.
+        self.ending.lock().insert(left.id().serial);
         self.unfinished.spawn(async move {
             let [mut pause, longest] = END_RETRY;
             loop {
@@ -151,6 +153,7 @@ impl Hub {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(longest);
             }
+            hub.ending.lock().remove(&left.id().serial);
         });
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -63,6 +64,8 @@ struct Inner {
     watching: Slab<Subscription>,
     /// Set once: no frame is accepted after it.
     closed_with: Option<Close>,
+    /// Whether the actor must log its session in again.
+    is_forgotten: bool,
 }
 
 /// Who flushes the queue.
@@ -105,6 +108,8 @@ pub(super) enum Delivery {
 pub enum Signal {
     /// The hub ends the connection.
     End(Close),
+    /// The store has lost the connection's session, which must be logged in again.
+    Forgotten,
     /// The socket is full; frames are queued.
     Blocked,
     /// A part of the queue was written.
@@ -129,6 +134,7 @@ impl Mailbox {
             held: Share::new(budget),
             watching: Slab::new(),
             closed_with: None,
+            is_forgotten: false,
         };
         Self {
             id,
@@ -186,6 +192,12 @@ impl Mailbox {
         inner.closed_with = Some(close);
         inner.recount();
         drop(inner);
+        self.actor.wake();
+    }
+
+    /// Has the actor log its session in again, which the store has lost.
+    pub(super) fn forgotten(&self) {
+        self.inner.lock().is_forgotten = true;
         self.actor.wake();
     }
 
@@ -335,6 +347,9 @@ impl Mailbox {
         if let Some(close) = inner.closed_with {
             return Poll::Ready(Signal::End(close));
         }
+        if mem::take(&mut inner.is_forgotten) {
+            return Poll::Ready(Signal::Forgotten);
+        }
         let before = inner.flushed;
         let polled = inner.poll_flush(cx);
         inner.recount();
@@ -475,7 +490,7 @@ pub(super) async fn flush_all(mailboxes: Vec<Arc<Mailbox>>) {
 pub async fn pending_once() {
     let mut is_over = false;
     poll_fn(|cx| {
-        if std::mem::replace(&mut is_over, true) {
+        if mem::replace(&mut is_over, true) {
             return Poll::Ready(());
         }
         cx.waker().wake_by_ref();

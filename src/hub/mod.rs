@@ -16,10 +16,12 @@ mod deadlines;
 mod drain;
 mod effects;
 mod labels;
+mod ledger;
 mod mailbox;
 mod messages;
 mod metrics;
 mod queries;
+mod reconcile;
 mod recovery;
 mod registry;
 mod send_queue;
@@ -31,7 +33,7 @@ mod tally;
 mod upkeep;
 mod write_half;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -47,6 +49,7 @@ use self::budget::Budget;
 pub use self::connection::Connection;
 pub use self::deadlines::run as run_deadlines;
 pub use self::labels::{Closed, KeyLimit, LoginKind, RefusalReason};
+use self::ledger::Ledger;
 pub use self::mailbox::{Mailbox, Signal, pending_once};
 pub use self::metrics::{Counts, Metrics, StoreCounts};
 use self::registry::{Registry, Watchers};
@@ -83,6 +86,10 @@ pub struct Hub {
     card: Mutex<Arc<str>>,
     /// Whether other nodes have taken over this node's sessions.
     retired: watch::Sender<bool>,
+    /// What the store may lose; `None` if it loses nothing.
+    ledger: Option<Ledger>,
+    /// The serials of the connections whose sessions' ends are not committed yet.
+    ending: Mutex<HashSet<u64>>,
     /// Users with damaged records, and the running time from which a tick replaces the record.
     damaged: Mutex<BTreeMap<UserId, Timestamp>>,
     /// A throttle for each kind of warning that the store failed.
@@ -120,6 +127,7 @@ impl From<StoreError> for Unavailable {
 impl Hub {
     /// Makes the hub of a node.
     pub fn new(store: Arc<dyn Store>, policy: Policy, clock: Clock) -> Arc<Self> {
+        let ledger = store.may_lose_commits().then(Ledger::default);
         Arc::new(Self {
             node: NodeId(rand::random()),
             clock,
@@ -138,6 +146,8 @@ impl Hub {
             lost: watch::Sender::new(None),
             card: Mutex::new("{}".into()),
             retired: watch::Sender::new(false),
+            ledger,
+            ending: Mutex::default(),
             damaged: Mutex::default(),
             store_warnings: Mutex::default(),
         })

@@ -187,6 +187,13 @@ impl WatchedUser {
         None
     }
 
+    /// The greatest version that a watcher has seen.
+    pub(super) fn seen(&self) -> u64 {
+        let by = self.by.lock();
+        let seen = by.after(None).flat_map(|(_, it)| it.mailbox.seen(&[Some(it.place)]));
+        seen.max().unwrap_or_default()
+    }
+
     /// All watchers.
     pub(super) fn watchers(&self) -> Vec<Arc<Mailbox>> {
         self.by.lock().after(None).map(|(_, watcher)| Arc::clone(&watcher.mailbox)).collect()

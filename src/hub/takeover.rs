@@ -11,7 +11,7 @@ use futures::stream::FuturesUnordered;
 use super::{Hub, Unavailable};
 use crate::panics::caught;
 use crate::presence::{EventKind, UserId};
-use crate::store::{Damaged, Lost};
+use crate::store::{Damaged, Lost, Part};
 
 /// The maximum number of users that are taken over at once.
 const USERS_MAX: usize = 1024;
@@ -62,7 +62,8 @@ impl Hub {
     async fn take_all_over(&self, dead: &Lost) -> Vec<UserId> {
         let (mut after, mut failed) = (None, Vec::new());
         loop {
-            let users = match self.store.held(dead.node, after.as_ref(), USERS_MAX).await {
+            let users = match self.store.held(dead.node, Part::ALL, after.as_ref(), USERS_MAX).await
+            {
                 Ok(users) => users,
                 Err(error) => {
                     self.store_failed(CANNOT_TAKE_OVER, &error.into(), None);

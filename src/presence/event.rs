@@ -102,7 +102,7 @@ pub enum EventKind {
         revoked: Option<Revocation>,
     },
     /// The store lost commits that a node made or heard of. What they said is committed again, with a greater
-    /// version (V2). Nothing sends this yet: the stores of today lose no commit while the hub runs.
+    /// version (V2).
     Recall {
         /// The greatest version that was lost.
         version: u64,

@@ -9,11 +9,13 @@ use tracing::Span;
 
 use super::channel::Channel;
 use super::disconnect::Disconnect;
-use super::errors::already_logged_in;
+use super::errors::{already_logged_in, refused};
 use super::reader::{Asked, Reader};
 use crate::auth::Identity;
 use crate::duration;
-use crate::presence::{DeviceId, EventKind, Origin, Platform, SessionId};
+use crate::hub::Unavailable;
+use crate::presence::{Answer, DeviceId, EventKind, Intent, Login, Origin, Platform, SessionId};
+use crate::wire::Close;
 
 /// The log target of the lines about sessions; operators use it in `log.filter`.
 const LOG_TARGET: &str = "presence_hub::session::actor";
@@ -24,9 +26,17 @@ pub(super) struct Session<'a> {
     pub(super) id: SessionId,
     pub(super) platform: Platform,
     pub(super) device: DeviceId,
+    app: Option<Arc<str>>,
     pub(super) identity: Identity,
     /// Whether [`end`](Self::end) was called.
     has_ended: bool,
+}
+
+/// What a client says of itself when it logs in.
+pub(super) struct Client {
+    pub(super) platform: Platform,
+    pub(super) device: DeviceId,
+    pub(super) app: Option<Arc<str>>,
 }
 
 /// Logs a line about a session with the same fields each time; the connection's span adds user and address.
@@ -48,12 +58,13 @@ impl<'a> Session<'a> {
     pub(super) fn begin(
         channel: &'a mut Channel,
         id: SessionId,
-        (platform, device): (Platform, DeviceId),
+        client: Client,
         identity: Identity,
         resumed: bool,
     ) -> Self {
+        let Client { platform, device, app } = client;
         channel.begin_session(platform, identity.expires_at);
-        let session = Self { channel, id, platform, device, identity, has_ended: false };
+        let session = Self { channel, id, platform, device, app, identity, has_ended: false };
         Span::current().record("user", session.identity.user.as_str());
         log_session!(&session, resumed, "session began");
         session
@@ -82,9 +93,56 @@ impl<'a> Session<'a> {
                         return end;
                     }
                 }
+                // Boxed, too.
+                Ok(Asked::LogInAgain) => {
+                    if let Err(end) = Box::pin(self.log_in_again()).await {
+                        return end;
+                    }
+                }
                 Err(end) => return end,
             }
         }
+    }
+
+    /// Logs the session in again on its own connection, because the store has lost it.
+    async fn log_in_again(&self) -> Result<(), Disconnect> {
+        let Self { channel, identity, .. } = self;
+        let (hub, user) = (channel.hub(), &identity.user);
+        let origin = self.origin();
+        let restored = async || -> Result<Result<(), Close>, Unavailable> {
+            let record = hub.record(user).await?;
+            if record.terminal(self.id).is_some_and(|it| it.connection != origin.connection) {
+                return Ok(Err(Close::Moved));
+            }
+            let login = Login {
+                session: self.id,
+                connection: origin.connection,
+                address: channel.address,
+                platform: self.platform,
+                device: self.device.clone(),
+                intent: Intent::Resume(Some(self.id)),
+                custom: None,
+                app: self.app.clone(),
+                token_until: channel.token_until(identity),
+                issued_at_secs: identity.issued_at_secs,
+            };
+            let applied = hub.apply(user, EventKind::Login(Box::new(login))).await?;
+            Ok(match applied.answer {
+                Answer::Refused(refusal) => Err(refused(refusal).code.closes_login()),
+                Answer::Admitted { .. }
+                | Answer::Done
+                | Answer::Stale
+                | Answer::Kicked { .. }
+                | Answer::Background { .. } => Ok(()),
+            })
+        };
+        match restored().await {
+            Ok(Ok(())) => log_session!(self, "session logged in again; the store had lost it"),
+            Ok(Err(close)) => return Err(Disconnect::ByActor(close)),
+            // The hub compares its sessions with the store again.
+            Err(error) => hub.store_failed("cannot log a session in again", &error, Some(user)),
+        }
+        Ok(())
     }
 
     /// Counts and logs the session's end, and applies it unless the record has it already.

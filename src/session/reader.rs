@@ -21,8 +21,10 @@ pub(super) struct Reader<R> {
     violations: Violations,
 }
 
-/// A request of a client.
+/// What the session must act on.
 pub(super) enum Asked {
+    /// The store has lost the session: it must be logged in again.
+    LogInAgain,
     /// A valid request and its id.
     Request(u64, Request),
     /// A malformed login, with the fields that are readable.
@@ -52,7 +54,9 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
             tokio::select! {
                 biased;
                 signal = poll_fn(|cx| channel.mailbox().poll_signal(cx, blocked)) => {
-                    handle_signal(signal, channel)?;
+                    if let Some(asked) = handle_signal(signal, channel)? {
+                        return Ok(asked);
+                    }
                 }
                 // Before the socket: a client that never stops sending must not hold up its timers.
                 () = timer.as_mut() => channel.wake()?,
@@ -176,14 +180,15 @@ impl<R: AsyncRead + Unpin + Send> Reader<R> {
 }
 
 /// Handles a signal of the mailbox.
-fn handle_signal(signal: Signal, channel: &mut Channel) -> Result<(), Disconnect> {
+fn handle_signal(signal: Signal, channel: &mut Channel) -> Result<Option<Asked>, Disconnect> {
     match signal {
         Signal::End(close) => return Err(Disconnect::ByHub(close)),
+        Signal::Forgotten => return Ok(Some(Asked::LogInAgain)),
         Signal::Blocked | Signal::Progressed => {
             let present = Present::of(channel.clock());
             channel.timers.set_slow_consumer(channel.settings.slow_consumer, present);
         }
         Signal::Flushed => channel.timers.stop_slow_consumer(),
     }
-    Ok(())
+    Ok(None)
 }

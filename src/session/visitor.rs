@@ -10,7 +10,7 @@ use tokio::time::{Sleep, sleep};
 use super::channel::{Channel, Unidentified};
 use super::disconnect::Disconnect;
 use super::errors::{refused, unavailable};
-use super::logged_in::Session;
+use super::logged_in::{Client, Session};
 use super::reader::{Asked, Reader};
 use super::refusals::Applicant;
 use crate::auth::{Identity, claimed_user, limit_key};
@@ -75,6 +75,8 @@ impl<'a> Visitor<'a> {
                 Ok(Asked::MalformedLogin(malformed, partial)) => {
                     return Err(self.refuse_malformed(malformed, partial));
                 }
+                // Only a connection with a user is told so.
+                Ok(Asked::LogInAgain) => (),
                 Err(end) => return Err(self.leave(end)),
             }
         }
@@ -97,8 +99,8 @@ impl<'a> Visitor<'a> {
         };
         match admitted {
             Ok(Admitted { session, resumed, device, identity }) => {
-                let terminal = (request.platform, device);
-                Ok(Session::begin(self.channel, session, terminal, identity, resumed))
+                let client = Client { platform: request.platform, device, app: request.app };
+                Ok(Session::begin(self.channel, session, client, identity, resumed))
             }
             Err(error) => {
                 let applicant = applicant_of(&request, is_verified);

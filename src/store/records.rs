@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::{Damaged, Message, Revision, StoreError, Subscription};
+use super::{Damaged, Message, Part, Revision, StoreError, Subscription};
 use crate::presence::{Census, NodeId, Platform, Record, State, Timestamp, Transition, UserId};
 
 /// Keeps the users' records, and tells the other nodes of each commit.
@@ -50,8 +50,8 @@ pub trait Records: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>>;
 
-    /// Lists up to `limit` users after `after` who have an `Online` terminal on a node, in the byte order
-    /// of their ids. A user with a damaged record who was `Online` is listed for every node.
+    /// Lists up to `limit` users of a part, after `after`, who have an `Online` terminal on a node, in the byte
+    /// order of their ids. A user with a damaged record who was `Online` is listed for every node.
     ///
     /// # Errors
     ///
@@ -59,6 +59,7 @@ pub trait Records: Send + Sync + 'static {
     fn held<'a>(
         &'a self,
         node: NodeId,
+        part: Part,
         after: Option<&'a UserId>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>>;
@@ -89,6 +90,12 @@ pub trait Records: Send + Sync + 'static {
     ///
     /// [`StoreError::Unavailable`].
     fn check(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Whether the store can lose commits that it has answered while the hub runs: a server that fails over to
+    /// a replica does. The hub then remembers its commits for some seconds, to restore what was lost.
+    fn may_lose_commits(&self) -> bool {
+        false
+    }
 
     /// The number of damaged rows that were found in this run and not repaired.
     fn damaged(&self) -> u64;

@@ -12,16 +12,22 @@ mod lookups;
 mod nodes;
 mod quota;
 mod races;
+mod reconcile;
 mod takeover;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::FutureExt;
 use presence_hub::hub::Hub;
 use presence_hub::presence::{
-    ConnectionId, EventKind, Intent, Login, NodeId, Platform, SessionId, State, UserId,
+    ConnectionId, EventKind, Intent, Login, NodeId, Platform, Record, SessionId, State, Status,
+    UserId,
 };
-use presence_hub::store::Store;
+use presence_hub::store::{Commit, MemoryStore, Message, Records, Store};
+
+use crate::lab::id;
+use crate::store_contract::commit_of;
 
 /// A login of a device on a platform, by a connection without an actor.
 fn login(hub: &Hub, platform: Platform, device: &str, serial: u64) -> (SessionId, EventKind) {
@@ -51,6 +57,21 @@ fn login_at(
         issued_at_secs: now.as_secs(),
     };
     (session, EventKind::Login(Box::new(login)))
+}
+
+/// Sends more messages than can be pending, so that every node misses some.
+fn overflow(store: &MemoryStore) {
+    let user = id("nobody");
+    for version in 1..=2000 {
+        let status = Some(Status { version, ..Status::default() });
+        let message = Message { user: user.clone(), status, ends: Vec::new(), kick: None };
+        let record = Record { version, ..Record::default() };
+        let commit =
+            Commit { node: NodeId(0), message: Some(message), ..commit_of(record, Vec::new()) };
+        let base = store.load(&user).now_or_never().expect("at once").expect("a record");
+        let committed = store.commit(&user, &base, commit).now_or_never();
+        committed.expect("at once").expect("a commit");
+    }
 }
 
 /// Checks V2 and V5 on the whole log: each entry of a user begins with the state of the one before, has

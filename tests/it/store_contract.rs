@@ -12,7 +12,7 @@ use presence_hub::presence::{
     Link, NodeId, Platform, Record, SignOfLife, State, Timestamp, Transition, UserId,
 };
 use presence_hub::store::{
-    Commit, Cursor, EmbeddedStore, LogEntry, MemoryStore, Outbox, Retention, Revision, Store,
+    Commit, Cursor, EmbeddedStore, LogEntry, MemoryStore, Outbox, Part, Retention, Revision, Store,
     StoreError, Stored, Totals,
 };
 use tempfile::TempDir;
@@ -305,7 +305,7 @@ async fn users_held_by_a_node_are_listed(store: &Arc<dyn Store>, _: &Arc<dyn Out
     }
     let held = async |node, after: Option<&str>, limit| {
         let after = after.map(id);
-        let users = store.held(node, after.as_ref(), limit).await.expect("users");
+        let users = store.held(node, Part::ALL, after.as_ref(), limit).await.expect("users");
         users.iter().map(|(user, _)| user.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(held(NODE, None, 10).await, ["user-0", "user-3", "user-6"]);

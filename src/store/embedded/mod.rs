@@ -48,8 +48,8 @@ use super::log::json;
 use super::rules::most_overdue;
 use super::{
     Among, Backlog, Commit, Cursor, Dead, DeadSelection, HistoryPart, Listed, Log, LogEntry, Lost,
-    NodeCard, Nodes, Outbox, Progress, Records, Retention, Save, StoreError, Stored, Subscription,
-    Totals,
+    NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Save, StoreError, Stored,
+    Subscription, Totals,
 };
 use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
 
@@ -279,11 +279,12 @@ impl Records for EmbeddedStore {
     fn held<'a>(
         &'a self,
         node: NodeId,
+        part: Part,
         after: Option<&'a UserId>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
         let (after, view) = (after.cloned(), Arc::clone(&self.parts.view));
-        self.ask(move |c| queries::held(c, node, after, limit, &view.damage)).boxed()
+        self.ask(move |c| queries::held(c, (node, part), after, limit, &view.damage)).boxed()
     }
 
     fn users<'a>(

@@ -13,7 +13,7 @@ use super::columns::{Due, int, number, number_at, text_of_user, time_at, user_at
 use super::damage::{Damage, Remains};
 use crate::presence::{Census, NodeId, Record, State, Timestamp, UserId};
 use crate::store::{
-    Among, Backlog, Cursor, Damaged, HistoryPart, Listed, LogEntry, Revision, Stored, Totals,
+    Among, Backlog, Cursor, Damaged, HistoryPart, Listed, LogEntry, Part, Revision, Stored, Totals,
 };
 
 /// A user's row.
@@ -160,10 +160,10 @@ pub(super) fn users(
     Ok(listed)
 }
 
-/// The users with an `Online` terminal on a node, in the order of their ids. A damaged record may have one.
+/// The users of a part with an `Online` terminal on a node, in the order of their ids. A damaged record may have one.
 pub(super) fn held(
     connection: &Connection,
-    node: NodeId,
+    (node, part): (NodeId, Part),
     mut after: Option<UserId>,
     limit: usize,
     damage: &Damage,
@@ -174,8 +174,9 @@ pub(super) fn held(
         let online = users(connection, &among, limit, damage)?;
         let Some((last, _)) = online.last() else { break };
         after = Some(last.clone());
-        let may_be_held =
-            |(_, record): &Listed| record.as_ref().map_or(true, |r| r.is_held_by(node));
+        let may_be_held = |(user, record): &Listed| {
+            part.has(user) && record.as_ref().map_or(true, |record| record.is_held_by(node))
+        };
         held.extend(online.into_iter().filter(may_be_held));
     }
     held.truncate(limit);

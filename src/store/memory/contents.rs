@@ -8,7 +8,7 @@ use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
 use crate::store::rules::{self, Fate, Oldest};
 use crate::store::{
     Among, Backlog, Cursor, Dead, DeadSelection, HeldUser, HistoryPart, Listed, LogEntry, Lookout,
-    Lost, Retention, Save, StoreError, Stored, Totals,
+    Lost, Part, Retention, Save, StoreError, Stored, Totals,
 };
 
 #[derive(Debug, Default)]
@@ -148,10 +148,16 @@ impl Contents {
         Ok(lost)
     }
 
-    pub(super) fn held(&self, node: NodeId, after: Option<&UserId>, limit: usize) -> Vec<Listed> {
+    pub(super) fn held(
+        &self,
+        node: NodeId,
+        part: Part,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Vec<Listed> {
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         let users = self.users.range::<UserId, _>((after, Bound::Unbounded));
-        let held = users.filter(|(_, stored)| stored.record.is_held_by(node));
+        let held = users.filter(|(user, stored)| part.has(user) && stored.record.is_held_by(node));
         held.take(limit)
             .map(|(user, stored)| (user.clone(), Ok(Arc::clone(&stored.record))))
             .collect()

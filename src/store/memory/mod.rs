@@ -19,8 +19,8 @@ use crate::store::messages::Messages;
 use crate::store::saved_time::SavedTime;
 use crate::store::{
     Among, Backlog, Commit, Cursor, Dead, DeadSelection, HistoryPart, Listed, Log, LogEntry, Lost,
-    NodeCard, Nodes, Outbox, Progress, Records, Retention, Revision, Save, StoreError, Stored,
-    Subscription, Totals,
+    NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Revision, Save, StoreError,
+    Stored, Subscription, Totals,
 };
 
 /// The maximum number of entries of the log in memory.
@@ -153,10 +153,11 @@ impl Records for MemoryStore {
     fn held<'a>(
         &'a self,
         node: NodeId,
+        part: Part,
         after: Option<&'a UserId>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
-        ready(Ok(self.state.lock().held(node, after, limit))).boxed()
+        ready(Ok(self.state.lock().held(node, part, after, limit))).boxed()
     }
 
     fn users<'a>(

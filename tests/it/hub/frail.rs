@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use presence_hub::presence::{NodeId, SignOfLife, Timestamp, UserId};
 use presence_hub::store::{
     Among, Backlog, Commit, Cursor, Damaged, HistoryPart, Listed, Log, LogEntry, Lost, MemoryStore,
-    NodeCard, Nodes, Records, StoreError, Stored, Subscription, Totals,
+    NodeCard, Nodes, Part, Records, StoreError, Stored, Subscription, Totals,
 };
 use tokio::sync::{RwLock, watch};
 
@@ -34,9 +34,12 @@ pub(super) enum Fault {
 
 /// A memory store with faults on demand.
 pub(super) struct Frail {
-    inner: MemoryStore,
+    pub(super) inner: MemoryStore,
+    may_lose_commits: bool,
     faults: Mutex<VecDeque<Fault>>,
     down: AtomicBool,
+    /// Whether messages to other nodes are lost.
+    is_silent: AtomicBool,
     /// Whether `check` fails.
     is_unsafe: AtomicBool,
     /// A write lock on it stalls the store.
@@ -65,10 +68,21 @@ impl Frail {
     }
 
     pub(super) fn new() -> Arc<Self> {
+        Self::made(false)
+    }
+
+    /// A store that a test may have lose commits.
+    pub(super) fn that_may_lose_commits() -> Arc<Self> {
+        Self::made(true)
+    }
+
+    fn made(may_lose_commits: bool) -> Arc<Self> {
         Arc::new(Self {
             inner: memory_store(),
+            may_lose_commits,
             faults: Mutex::default(),
             down: AtomicBool::new(false),
+            is_silent: AtomicBool::new(false),
             is_unsafe: AtomicBool::new(false),
             gate: RwLock::new(()),
             refused: Mutex::default(),
@@ -91,6 +105,11 @@ impl Frail {
 
     pub(super) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::Relaxed);
+    }
+
+    /// Loses the messages to other nodes.
+    pub(super) fn set_silent(&self, is_silent: bool) {
+        self.is_silent.store(is_silent, Ordering::Relaxed);
     }
 
     fn with_damage(&self, mut users: Vec<Listed>) -> Vec<Listed> {
@@ -131,8 +150,9 @@ impl Records for Frail {
         &'a self,
         user: &'a UserId,
         base: &'a Stored,
-        commit: Commit,
+        mut commit: Commit,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
+        commit.message.take_if(|_| self.is_silent.load(Ordering::Relaxed));
         async move {
             self.up().await?;
             if self.refused.lock().contains(user) {
@@ -159,6 +179,10 @@ impl Records for Frail {
         .boxed()
     }
 
+    fn may_lose_commits(&self) -> bool {
+        self.may_lose_commits
+    }
+
     fn listen(&self, node: NodeId) -> Subscription {
         self.inner.listen(node)
     }
@@ -180,12 +204,13 @@ impl Records for Frail {
     fn held<'a>(
         &'a self,
         node: NodeId,
+        part: Part,
         after: Option<&'a UserId>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
         async move {
             self.up().await?;
-            Ok(self.with_damage(self.inner.held(node, after, limit).await?))
+            Ok(self.with_damage(self.inner.held(node, part, after, limit).await?))
         }
         .boxed()
     }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use presence_hub::presence::{Answer, Cause, EventKind, Intent, NodeId, Platform, Record, Status};
-use presence_hub::store::{Commit, MemoryStore, Message, Nodes, Records};
+use presence_hub::presence::{Answer, Cause, EventKind, Intent, Platform};
+use presence_hub::store::{MemoryStore, Nodes};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::assert_chained;
+use super::{assert_chained, overflow};
 use crate::lab::{AT_ONCE, Lab, Logged, SECOND, id, memory_store};
 
 struct Pair {
@@ -23,26 +23,6 @@ impl Pair {
         let one = Lab::node(Arc::clone(&store) as _, |_| ());
         let other = Lab::node(Arc::clone(&store) as _, |_| ());
         Self { store, one, other }
-    }
-
-    /// Sends more messages than can be pending, so that the other node misses earlier ones.
-    fn overflow(&self) {
-        let nobody = id("nobody");
-        for version in 1..=2000 {
-            let status = Some(Status { version, ..Status::default() });
-            let message = Message { user: nobody.clone(), status, ends: Vec::new(), kick: None };
-            let commit = Commit {
-                node: NodeId(0),
-                record: Arc::new(Record { version, ..Record::default() }),
-                wall_deadline: None,
-                transitions: Vec::new(),
-                sync: false,
-                message: Some(message),
-            };
-            let base = self.store.load(&nobody).now_or_never().expect("at once").expect("a record");
-            let committed = self.store.commit(&nobody, &base, commit).now_or_never();
-            committed.expect("at once").expect("a commit");
-        }
     }
 }
 
@@ -118,7 +98,7 @@ async fn node_that_missed_a_status_message_catches_up() {
     let event = EventKind::Set { origin: None, custom: Some("missed".into()) };
     let applied = pair.one.hub.apply(&id("ana"), event).now_or_never();
     applied.expect("the event to be applied without waiting").expect("a change");
-    pair.overflow();
+    overflow(&pair.store);
     let (_, status) = watcher.state("ana", "Online").await;
     assert_eq!(status["custom"], json!("missed"));
     watcher.hears_nothing_for(10 * SECOND).await;
@@ -133,7 +113,7 @@ async fn node_that_missed_a_kick_message_ends_the_connection() {
     let (_, event) = super::login(&pair.one.hub, Platform::Mac, "mac", 1 << 40);
     let applied = pair.one.hub.apply(&id("ana"), event).now_or_never();
     applied.expect("the event to be applied without waiting").expect("a login");
-    pair.overflow();
+    overflow(&pair.store);
 
     let end = timeout(60 * SECOND, loser.until_closed()).await;
     let (heard, code) = end.expect("a connection without a session to be ended");
@@ -155,7 +135,7 @@ async fn node_that_missed_a_move_message_ends_the_old_connection() {
     let applied = pair.one.hub.apply(&id("ana"), EventKind::Login(login)).now_or_never();
     let applied = applied.expect("the event to be applied without waiting").expect("a resume");
     assert!(matches!(applied.answer, Answer::Admitted { resumed: true, .. }));
-    pair.overflow();
+    overflow(&pair.store);
     let end = timeout(60 * SECOND, old.until_closed()).await;
     assert_eq!(end.expect("a connection without a session to be ended").1, Some(4007));
 }

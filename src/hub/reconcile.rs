@@ -1,0 +1,195 @@
+//! Compares what this node knows with the store: after missed messages, and after the store may have lost
+//! commits.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
+
+use super::{Hub, Mailbox, Unavailable};
+use crate::presence::{Event, EventId, EventKind, Link, Origin, Record, UserId};
+use crate::store::{Part, Stored};
+use crate::wire::Close;
+
+/// How many users are compared at once.
+const AT_ONCE: usize = 64;
+/// How many users are listed at once.
+const LISTED_AT_ONCE: usize = 1024;
+/// How long a node that only heard of a lost commit waits: the node that made it can restore the record, and
+/// so goes first.
+const AFTER_ITS_NODE: Duration = Duration::from_secs(1);
+
+impl Hub {
+    /// Compares what this node knows of the users of a part with the store.
+    ///
+    /// 1. What the store lost of this node's own commits is committed again.
+    /// 2. A session that the store holds on a connection which this node does not have is ended.
+    /// 3. A session here that the store does not know is ended for the reason that was missed, or is logged in
+    ///    again on its connection.
+    /// 4. Watchers are told the present statuses.
+    /// 5. What the store lost of other nodes' commits, and no other node restored, is committed again.
+    pub(super) async fn reconcile(&self, part: Part) {
+        if let Some(ledger) = &self.ledger {
+            let own = ledger.own(part);
+            self.each(own, |hub, user| hub.recall_lost(user).boxed()).await;
+            self.end_ghosts(part).await;
+        }
+        self.check_sessions(part).await;
+        let watched = self.watchers.all().into_iter().filter(|user| part.has(user)).collect();
+        let behind = self.each(watched, |hub, user| hub.tell_watchers(user).boxed()).await;
+        let heard = self.ledger.as_ref().map(|ledger| ledger.all(part)).unwrap_or_default();
+        let behind: BTreeSet<_> = behind.into_iter().chain(heard).collect();
+        if behind.is_empty() {
+            return;
+        }
+        tokio::time::sleep(AFTER_ITS_NODE).await;
+        let behind = behind.into_iter().collect();
+        self.each(behind, |hub, user| hub.recall_heard(user).boxed()).await;
+    }
+
+    /// Does something for each user, some at once, and logs what fails; returns the users for whom it
+    /// answered `true`.
+    async fn each(
+        &self,
+        users: Vec<UserId>,
+        act: for<'a> fn(&'a Self, &'a UserId) -> BoxFuture<'a, Result<bool, Unavailable>>,
+    ) -> Vec<UserId> {
+        let acted = stream::iter(users).map(async |user: UserId| match act(self, &user).await {
+            Ok(true) => Some(user),
+            Ok(false) => None,
+            Err(error) => {
+                if !error.is_damage() {
+                    self.store_failed("cannot compare a user with the store", &error, Some(&user));
+                }
+                None
+            }
+        });
+        acted.buffer_unordered(AT_ONCE).filter_map(async |user| user).collect().await
+    }
+
+    /// The event that must come before another one, because the store has lost what this node knows of the
+    /// user: a version must never be less than one that somebody has seen (V2).
+    pub(super) fn recall_before(
+        &self,
+        user: &UserId,
+        stored: &Stored,
+        event: &Event,
+    ) -> Option<Event> {
+        if matches!(event.kind, EventKind::Recall { .. }) {
+            return None;
+        }
+        let lost = self.ledger.as_ref()?.beyond(user, stored.record.version)?;
+        let kind = EventKind::Recall { version: lost.number, lost: lost.record };
+        Some(Event { id: EventId(rand::random()), kind })
+    }
+
+    /// Commits again what the store lost of a user, if this node knows the record.
+    async fn recall_lost(&self, user: &UserId) -> Result<bool, Unavailable> {
+        let stored = self.record(user).await?;
+        let lost = self.ledger.as_ref().and_then(|ledger| ledger.beyond(user, stored.version));
+        if let Some(lost) = lost.filter(|lost| lost.record.is_some()) {
+            self.apply(user, EventKind::Recall { version: lost.number, lost: lost.record }).await?;
+        }
+        Ok(false)
+    }
+
+    /// Raises the version of a user above the greatest that this node or one of its watchers knows.
+    async fn recall_heard(&self, user: &UserId) -> Result<bool, Unavailable> {
+        let stored = self.record(user).await?.version;
+        let heard = self.ledger.as_ref().and_then(|ledger| ledger.beyond(user, stored));
+        let seen = self.watchers.get(user).map(|watched| watched.seen()).unwrap_or_default();
+        let (number, record) = match heard {
+            Some(heard) if heard.number >= seen => (heard.number, heard.record),
+            Some(_) | None => (seen, None),
+        };
+        if number > stored {
+            self.apply(user, EventKind::Recall { version: number, lost: record }).await?;
+        }
+        Ok(false)
+    }
+
+    /// Pushes a user's present status to its watchers; returns whether they have seen a newer one.
+    async fn tell_watchers(&self, user: &UserId) -> Result<bool, Unavailable> {
+        let status = self.status(user).await?;
+        self.push_status(user, &status);
+        let seen = self.watchers.get(user).map(|watched| watched.seen());
+        Ok(seen.is_some_and(|seen| seen > status.version))
+    }
+
+    /// Ends the sessions of a part that the store holds on connections which this node does not have.
+    async fn end_ghosts(&self, part: Part) {
+        let mut after = None;
+        // A drain leaves its sessions to the next node (T11).
+        while !self.is_draining() {
+            let listed = self.store.held(self.node, part, after.as_ref(), LISTED_AT_ONCE).await;
+            let users = match listed {
+                Ok(users) => users,
+                Err(error) => {
+                    self.store_failed("cannot list this node's sessions", &error.into(), None);
+                    return;
+                }
+            };
+            let Some((last, _)) = users.last() else { return };
+            after = Some(last.clone());
+            let readable =
+                users.into_iter().filter_map(|(user, record)| Some((user, record.ok()?)));
+            let haunted: Vec<_> = readable
+                .flat_map(|(user, record)| self.ghosts(&record).map(move |it| (user.clone(), it)))
+                .collect();
+            for (user, origin) in haunted {
+                let closed = EventKind::Closed { origin, close_code: None };
+                if let Err(error) = self.apply(&user, closed).await {
+                    self.store_failed("cannot end a session", &error, Some(&user));
+                }
+            }
+        }
+    }
+
+    /// The sessions of a record on connections of this node that are gone, and whose end is not under way.
+    fn ghosts(&self, record: &Record) -> impl Iterator<Item = Origin> + use<> {
+        let here = record.terminals.iter().filter(|terminal| {
+            let connection = terminal.connection;
+            terminal.link == Link::Connected
+                && connection.node == self.node
+                && self.registry.get(connection).is_none()
+                && !self.ending.lock().contains(&connection.serial)
+        });
+        let origins = here.map(|it| Origin { session: it.session, connection: it.connection });
+        origins.collect::<Vec<_>>().into_iter()
+    }
+
+    /// Ends the connections of a part whose sessions have ended or moved, and has the sessions that the store
+    /// lost logged in again.
+    async fn check_sessions(&self, part: Part) {
+        let sessions = self.registry.all().into_iter().filter_map(|mailbox| {
+            let user = mailbox.user().filter(|user| part.has(user))?.clone();
+            Some((user, mailbox))
+        });
+        let check = async |(user, mailbox): (UserId, Arc<Mailbox>)| match self.record(&user).await {
+            Ok(record) => self.check_session(&mailbox, &record),
+            Err(error) if error.is_damage() => (),
+            Err(error) => self.store_failed("cannot read a user", &error, Some(&user)),
+        };
+        stream::iter(sessions).map(check).buffer_unordered(AT_ONCE).collect::<()>().await;
+    }
+
+    fn check_session(&self, mailbox: &Mailbox, record: &Record) {
+        let connection = mailbox.id();
+        if record.terminals.iter().any(|terminal| terminal.is_on(connection)) {
+            return;
+        }
+        let missed = record.recent.iter().find_map(|applied| {
+            let end = applied.effects.ends.iter().find(|end| end.connection == connection)?;
+            Some((end, applied.effects.kick.as_deref()))
+        });
+        match missed {
+            Some((end, kick)) => self.end(end, kick),
+            // Its actor knows the session. If it lives elsewhere or was replaced, the login is refused.
+            None if self.ledger.is_some() => mailbox.forgotten(),
+            // The reason is unknown. The client resumes and then gets the right error.
+            None => mailbox.end(Close::Unavailable, None),
+        }
+    }
+}

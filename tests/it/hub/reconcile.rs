@@ -1,0 +1,176 @@
+//! What a node does after a store has lost commits that it had answered.
+
+use std::sync::Arc;
+
+use presence_hub::presence::{Cause, EventKind, Record, State};
+use presence_hub::store::{Commit, Records, Stored};
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::frail::Frail;
+use super::overflow;
+use crate::lab::{Lab, Listener, SECOND, id};
+use crate::store_contract::commit_of;
+
+/// Two nodes on a store that can lose commits.
+struct Forgetful {
+    store: Arc<Frail>,
+    one: Lab,
+    other: Lab,
+}
+
+impl Forgetful {
+    fn new() -> Self {
+        let store = Frail::that_may_lose_commits();
+        let (one, other) = (Frail::restart(&store), Frail::restart(&store));
+        Self { store, one, other }
+    }
+
+    async fn stored(&self, user: &str) -> Stored {
+        self.store.load(&id(user)).await.expect("a record")
+    }
+
+    /// Puts an earlier record in place of the present one, as a fail-over does.
+    async fn roll_back(&self, user: &str, earlier: &Stored) {
+        self.put(user, (*earlier.record).clone()).await;
+    }
+
+    async fn put(&self, user: &str, record: Record) {
+        let base = self.stored(user).await;
+        let wall_deadline = record.wall_deadline(&self.one.hub.policy());
+        let commit = Commit { wall_deadline, ..commit_of(record, Vec::new()) };
+        self.store.commit(&id(user), &base, commit).await.expect("a commit");
+    }
+
+    /// Has both nodes compare what they know with the store.
+    async fn miss_messages(&self) {
+        overflow(&self.store.inner);
+        sleep(3 * SECOND).await;
+    }
+}
+
+/// Sets a custom status.
+async fn set(client: &mut Listener, custom: &str) {
+    client.send(json!({ "type": "set", "custom": custom })).await;
+    let (_, reply) = client.message().await;
+    assert_eq!(reply["type"], json!("reply"), "{reply}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_committed_last_is_restored_with_a_greater_version() {
+    let hubs = Forgetful::new();
+    let mut watcher = hubs.other.watcher(&["ana"]).await;
+    let mut ana = hubs.one.listener("ana", "linux").await;
+    watcher.state("ana", "Online").await;
+    let earlier = hubs.stored("ana").await;
+    set(&mut ana, "busy").await;
+    let (_, seen) = watcher.state("ana", "Online").await;
+
+    hubs.roll_back("ana", &earlier).await;
+    hubs.miss_messages().await;
+    let (_, status) = watcher.state("ana", "Online").await;
+    assert_eq!(status["custom"], json!("busy"));
+    assert!(status["version"].as_u64() > seen["version"].as_u64(), "{status} after {seen}");
+    assert_eq!(hubs.one.causes("ana").await.last(), Some(&Cause::Recovered));
+    assert_eq!(hubs.one.status("ana").await.custom.as_deref(), Some("busy"));
+    watcher.hears_nothing_for(10 * SECOND).await;
+    set(&mut ana, "still here").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn next_event_of_a_user_comes_after_what_was_lost() {
+    let hubs = Forgetful::new();
+    let mut ana = hubs.one.listener("ana", "linux").await;
+    let earlier = hubs.stored("ana").await;
+    set(&mut ana, "busy").await;
+    hubs.roll_back("ana", &earlier).await;
+    let (_again, _) = hubs.one.login("ana", "linux").await;
+    assert_eq!(hubs.one.status("ana").await.custom.as_deref(), Some("busy"));
+    let causes = [Cause::Login, Cause::Custom, Cause::Recovered, Cause::Login];
+    assert_eq!(hubs.one.causes("ana").await, causes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn version_that_a_node_only_heard_of_is_never_undercut() {
+    let hubs = Forgetful::new();
+    let mut watcher = hubs.other.watcher(&["ana"]).await;
+    let (ana, _) = hubs.one.login("ana", "android").await;
+    watcher.state("ana", "Online").await;
+    drop(ana);
+    let (_, seen) = watcher.state("ana", "PushOnline").await;
+    // Long after both nodes remembered it: only the watcher has seen it.
+    sleep(60 * SECOND).await;
+    hubs.put("ana", Record::default()).await;
+    hubs.miss_messages().await;
+    let (_, status) = watcher.state("ana", "Offline").await;
+    assert!(status["version"].as_u64() > seen["version"].as_u64(), "{status} after {seen}");
+    assert_eq!(hubs.one.state("ana").await, State::Offline);
+}
+
+#[tokio::test(start_paused = true)]
+async fn session_that_the_store_lost_is_logged_in_again_on_its_connection() {
+    let hubs = Forgetful::new();
+    let mut watcher = hubs.other.watcher(&["ana"]).await;
+    let mut hello = hubs.one.hello("ana", "ios");
+    hello["app"] = json!("shop 1.2");
+    let mut ana = hubs.one.connect().await;
+    let ok = ana.ok(hello).await;
+    let (_, seen) = watcher.state("ana", "Online").await;
+    let mut ana = hubs.one.listen(ana);
+    sleep(60 * SECOND).await;
+    hubs.put("ana", Record::default()).await;
+    hubs.miss_messages().await;
+    let (_, status) = watcher.state("ana", "Online").await;
+    assert!(status["version"].as_u64() > seen["version"].as_u64(), "{status} after {seen}");
+    let terminal = hubs.one.record("ana").await.terminals[0].clone();
+    assert_eq!(json!(terminal.session), ok["session"]);
+    assert_eq!(terminal.app.as_deref(), Some("shop 1.2"));
+    set(&mut ana, "here").await;
+    watcher.state("ana", "Online").await;
+    drop(ana);
+    watcher.state("ana", "PushOnline").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn session_that_has_moved_to_another_node_is_not_taken_back() {
+    let hubs = Forgetful::new();
+    let (old, ok) = hubs.one.login("ana", "linux").await;
+    let mut old = hubs.one.listen(old);
+    hubs.store.set_silent(true);
+    let (new, _) = hubs.other.resume("ana", "linux", &ok).await;
+    let mut new = hubs.other.listen(new);
+    // Until the record no longer holds the event that moved the session.
+    for custom in 0..10 {
+        set(&mut new, &custom.to_string()).await;
+    }
+    hubs.miss_messages().await;
+    assert_eq!(old.close().await.1, 4007);
+    set(&mut new, "still here").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn session_without_a_connection_on_its_node_is_ended() {
+    let hubs = Forgetful::new();
+    let (ana, _) = hubs.one.login("ana", "linux").await;
+    let earlier = hubs.stored("ana").await;
+    drop(ana);
+    sleep(60 * SECOND).await;
+    assert_eq!(hubs.one.state("ana").await, State::Offline);
+    hubs.roll_back("ana", &earlier).await;
+    assert_eq!(hubs.one.state("ana").await, State::Online, "a ghost");
+    hubs.miss_messages().await;
+    assert_eq!(hubs.one.state("ana").await, State::Offline);
+    assert_eq!(hubs.one.causes("ana").await.last(), Some(&Cause::Close));
+}
+
+#[tokio::test(start_paused = true)]
+async fn store_that_keeps_everything_is_not_second_guessed() {
+    let store = Frail::new();
+    let lab = Frail::restart(&store);
+    let (_, event) = super::login(&lab.hub, presence_hub::presence::Platform::Mac, "mac", 1 << 40);
+    lab.hub.apply(&id("ana"), event).await.expect("a login");
+    let set = EventKind::Set { origin: None, custom: Some("busy".into()) };
+    lab.hub.apply(&id("ana"), set).await.expect("a change");
+    sleep(60 * SECOND).await;
+    assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Custom]);
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::Part;
@@ -16,15 +17,18 @@ use crate::presence::{End, Kicker, NodeId, Status, Timestamp, UserId};
 const PENDING_MAX: usize = 1024;
 
 /// What a commit tells the other nodes. A message may be late or lost, but never wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// The user.
     pub user: UserId,
     /// The new status, if watchers must be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
     /// The connections on other nodes that must be ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ends: Vec<End>,
     /// Who kicked the sessions on them, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kick: Option<(Kicker, Timestamp)>,
 }
 

@@ -21,6 +21,7 @@ mod nodes;
 mod outbox;
 mod part;
 mod records;
+mod redis;
 mod revision;
 mod rules;
 mod saved_time;
@@ -37,6 +38,7 @@ pub use self::nodes::{Lost, NodeCard, Nodes};
 pub use self::outbox::{Dead, DeadSelection, HeldUser, Outbox, Progress, Save};
 pub use self::part::Part;
 pub use self::records::{Among, Commit, Listed, Records, Stored, Totals};
+pub use self::redis::{RedisCounts, RedisFault, RedisSettings, RedisStore};
 pub use self::revision::Revision;
 
 /// All that the hub needs of a store.

@@ -4,6 +4,7 @@ mod memory_only;
 mod readers;
 mod records;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +13,8 @@ use presence_hub::presence::{
     Link, NodeId, Platform, Record, SignOfLife, State, Timestamp, Transition, UserId,
 };
 use presence_hub::store::{
-    Commit, Cursor, EmbeddedStore, LogEntry, MemoryStore, Outbox, Part, Retention, Revision, Store,
-    StoreError, Stored, Totals,
+    Among, Commit, Cursor, EmbeddedStore, HistoryPart, LogEntry, MemoryStore, Outbox, Part,
+    Retention, Revision, Store, StoreError, Stored, Totals,
 };
 use tempfile::TempDir;
 
@@ -21,14 +22,15 @@ use self::readers::*;
 use self::records::closed;
 pub(crate) use self::records::{happens, logged_in, policy};
 use crate::lab::{EPOCH, SECOND, id};
+use crate::support::{RedisServer, until};
 
 const LOG_TTL: Duration = Duration::from_secs(3600);
 
-/// A store by both interfaces, and its directory, if any.
+/// A store by both interfaces, and what it needs: its directory or its server, if any.
 struct Made {
     store: Arc<dyn Store>,
     outbox: Arc<dyn Outbox>,
-    _directory: Option<TempDir>,
+    _needs: Box<dyn Any + Send>,
 }
 
 macro_rules! contract {
@@ -77,18 +79,19 @@ macro_rules! adapter {
 
 adapter!(memory, super::memory());
 adapter!(embedded, super::embedded());
+adapter!(redis, super::redis().await);
 
 pub(crate) const RETENTION: Retention = Retention { log_ttl: LOG_TTL, backlog_bytes_max: 100_000 };
 
 impl Made {
-    fn of<T: Store + Outbox>(adapter: T, directory: Option<TempDir>) -> Self {
+    fn of<T: Store + Outbox>(adapter: T, needs: impl Any + Send) -> Self {
         let adapter = Arc::new(adapter);
-        Self { store: Arc::<T>::clone(&adapter), outbox: adapter, _directory: directory }
+        Self { store: Arc::<T>::clone(&adapter), outbox: adapter, _needs: Box::new(needs) }
     }
 }
 
 fn memory() -> Made {
-    Made::of(MemoryStore::new(RETENTION, EPOCH), None)
+    Made::of(MemoryStore::new(RETENTION, EPOCH), ())
 }
 
 /// A sign of life at the epoch.
@@ -99,7 +102,12 @@ pub(crate) fn present() -> SignOfLife {
 fn embedded() -> Made {
     let directory = TempDir::new().expect("a directory");
     let store = EmbeddedStore::open(directory.path(), RETENTION, SECOND / 20, &present());
-    Made::of(store.expect("a store"), Some(directory))
+    Made::of(store.expect("a store"), directory)
+}
+
+async fn redis() -> Made {
+    let server = RedisServer::start();
+    Made::of(server.open(RETENTION).await, server)
 }
 
 /// The node of every commit.
@@ -135,7 +143,27 @@ pub(crate) async fn log_in(
     record
 }
 
+/// Waits until readers of the log see all that was committed: where several nodes share a store, they may see it
+/// later than the commit's answer.
+pub(crate) async fn settle(store: &Arc<dyn Store>) {
+    let states = vec![State::Offline, State::PushOnline, State::Online];
+    let all = Among { states, ..Among::default() };
+    until("the log", async || {
+        let head = *store.head().borrow();
+        for (user, _) in store.users(&all, usize::MAX).await.expect("a list") {
+            let newest =
+                store.history(&user, HistoryPart::Before(None), 1).await.expect("a history");
+            if newest.iter().any(|entry| entry.cursor > head) {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
+}
+
 async fn log(store: &Arc<dyn Store>, after: Option<Cursor>) -> Vec<(Cursor, UserId, Transition)> {
+    settle(store).await;
     let entries = store.entries(after, usize::MAX).await.expect("the log");
     let transition = |entry: &LogEntry| entry.transition().expect("a transition");
     entries.iter().map(|entry| (entry.cursor, entry.user.clone(), transition(entry))).collect()
@@ -225,6 +253,7 @@ async fn emptied_record_is_removed_from_totals_and_due_users(
     log_in(store, "ana", Platform::Web, EPOCH).await;
     let late = EPOCH + 30 * 24 * 3600 * SECOND;
     assert_eq!(store.due(NODE, late, late, 10).await, Ok(vec![id("ana")]));
+    settle(store).await;
     put(store, &id("ana"), commit_of(Record::default(), Vec::new())).await.expect("a commit");
     assert_eq!(store.due(NODE, late, late, 10).await, Ok(Vec::new()));
     assert_eq!(store.totals().await, Ok(Totals::default()));
@@ -372,6 +401,7 @@ async fn log_can_be_read_in_pages_from_any_cursor(store: &Arc<dyn Store>, _: &Ar
     for n in 0..23 {
         log_in(store, "ana", Platform::ALL[n % 8], EPOCH).await;
     }
+    settle(store).await;
     let all = store.entries(None, usize::MAX).await.expect("the log");
     assert!(all.len() >= 23, "each login is logged");
     for piece in [1, 2, 5, all.len() - 1, all.len(), 100] {

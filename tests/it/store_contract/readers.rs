@@ -8,7 +8,7 @@ use presence_hub::store::{
     Store, StoreError,
 };
 
-use super::{LOG_TTL, RETENTION, closed, commit_of, log, log_in, put};
+use super::{LOG_TTL, RETENTION, closed, commit_of, log, log_in, put, settle};
 use crate::lab::{EPOCH, SECOND, id};
 
 pub(super) async fn expired_entries_are_trimmed_and_their_cursors_expire(
@@ -18,6 +18,7 @@ pub(super) async fn expired_entries_are_trimmed_and_their_cursors_expire(
     let begin = *store.head().borrow();
     log_in(store, "ana", Platform::Web, EPOCH).await;
     log_in(store, "bo", Platform::Web, EPOCH + LOG_TTL / 2).await;
+    settle(store).await;
     let all = store.entries(Some(begin), usize::MAX).await.expect("the log");
     let [first, second] = &all[..] else { panic!("{all:?}") };
 
@@ -119,6 +120,7 @@ pub(super) async fn backlog_is_measured_from_any_cursor(
     for n in 0..7 {
         log_in(store, &format!("user-{n}"), Platform::Mac, EPOCH + n * SECOND).await;
     }
+    settle(store).await;
     assert!(head.has_changed().expect("a log"), "readers are woken");
     let all = store.entries(None, 100).await.expect("the log");
     assert_eq!(*head.borrow_and_update(), all[6].cursor);
@@ -147,6 +149,7 @@ pub(super) async fn log_is_kept_for_the_webhook_up_to_a_size(
     for n in 0..10 {
         log_in(store, &format!("user-{n}"), Platform::Mac, EPOCH).await;
     }
+    settle(store).await;
     let all = store.entries(None, 100).await.expect("the log");
     let (late, count) = (EPOCH + LOG_TTL * 2, async || log(store, None).await.len());
     let position = all[4].cursor;
@@ -202,6 +205,7 @@ pub(super) async fn webhook_progress_is_saved_and_cleared(
         let user = if n % 2 == 0 { "ana" } else { "bo" };
         log_in(store, user, Platform::ALL[n % 8], EPOCH).await;
     }
+    settle(store).await;
     let all = store.entries(None, 100).await.expect("the log");
     let of_ana: Vec<_> = all.iter().filter(|entry| entry.user == id("ana")).collect();
     let (second, fourth) = (of_ana[1].cursor, of_ana[3].cursor);
@@ -220,6 +224,7 @@ pub(super) async fn dead_letters_can_be_retried_or_dropped(
     for n in 0..4 {
         log_in(store, &format!("user-{n}"), Platform::Mac, EPOCH).await;
     }
+    settle(store).await;
     let entries = store.entries(None, 10).await.expect("the log");
     let letter = |n: usize, attempts| Dead {
         entry: entries[n].clone(),

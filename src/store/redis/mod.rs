@@ -1,0 +1,261 @@
+//! A store in Redis, for several nodes. README.md says what is where.
+
+mod change;
+mod commit;
+mod fault;
+mod feed;
+mod grid;
+mod keeper;
+mod keys;
+mod ledger;
+mod link;
+mod listeners;
+mod lists;
+mod log;
+mod merge;
+mod metrics;
+mod open;
+mod outbox;
+mod place;
+mod places;
+mod router;
+mod row;
+mod scripts;
+mod sequence;
+mod server_clock;
+mod settings;
+mod signs;
+mod state;
+mod tags;
+mod ticks;
+mod trim;
+
+pub use self::metrics::RedisCounts;
+pub use self::open::RedisFault;
+pub use self::settings::RedisSettings;
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, FutureExt};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use self::outbox::LetterMove;
+use self::state::State;
+use crate::clock::Clock;
+use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
+use crate::store::{
+    Among, Backlog, Commit, Cursor, Dead, DeadSelection, HistoryPart, Listed, Log, LogEntry, Lost,
+    NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Save, StoreError, Stored,
+    Subscription, Totals,
+};
+
+/// A store in Redis, which several nodes share. One instance serves one node: the first that signs, listens,
+/// commits or asks who is due.
+pub struct RedisStore {
+    state: Arc<State>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl RedisStore {
+    /// Connects, checks the server, and begins to receive what other nodes commit. Must be called within a
+    /// runtime.
+    ///
+    /// # Errors
+    ///
+    /// If Redis cannot be reached within 10 s, or cannot serve as a store; the message says what to change.
+    pub async fn open(
+        settings: RedisSettings,
+        retention: Retention,
+        clock: &Clock,
+    ) -> Result<Self, RedisFault> {
+        let state = open::open(settings, retention, clock).await?;
+        let [feed, ticks, routes] = [Arc::clone(&state), Arc::clone(&state), Arc::clone(&state)];
+        let tasks = [
+            tokio::spawn(async move { feed.hear().await }),
+            tokio::spawn(async move { ticks.keep_ticking().await }),
+            tokio::spawn(async move { routes.router.keep_fresh().await }),
+        ];
+        let tasks = tasks.map(|task| task.abort_handle()).into();
+        Ok(Self { state, tasks })
+    }
+
+    /// What this node has done with Redis so far.
+    pub fn counts(&self) -> RedisCounts {
+        self.state.metrics.counts()
+    }
+}
+
+impl Drop for RedisStore {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("settings", &self.state.settings).finish_non_exhaustive()
+    }
+}
+
+impl Records for RedisStore {
+    fn load<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Stored, StoreError>> {
+        self.state.load(user).boxed()
+    }
+
+    fn commit<'a>(
+        &'a self,
+        user: &'a UserId,
+        base: &'a Stored,
+        commit: Commit,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move { self.state.commit(user, base, &commit).await }.boxed()
+    }
+
+    fn listen(&self, node: NodeId) -> Subscription {
+        self.state.is_node(node);
+        self.state.listeners.subscribe()
+    }
+
+    fn due(
+        &self,
+        node: NodeId,
+        now: Timestamp,
+        wall: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>> {
+        self.state.due(node, now, wall, limit).boxed()
+    }
+
+    fn held<'a>(
+        &'a self,
+        node: NodeId,
+        part: Part,
+        after: Option<&'a UserId>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
+        self.state.held(node, part, after, limit).boxed()
+    }
+
+    fn users<'a>(
+        &'a self,
+        among: &'a Among,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
+        self.state.users(among, limit).boxed()
+    }
+
+    fn totals(&self) -> BoxFuture<'_, Result<Totals, StoreError>> {
+        self.state.totals().boxed()
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        async {
+            self.state.check()?;
+            self.state.ping().await
+        }
+        .boxed()
+    }
+
+    fn may_lose_commits(&self) -> bool {
+        true
+    }
+
+    fn damaged(&self) -> u64 {
+        self.state.damaged.lock().len() as u64
+    }
+
+    fn latest(&self) -> Timestamp {
+        self.state.latest
+    }
+}
+
+impl Log for RedisStore {
+    fn head(&self) -> watch::Receiver<Cursor> {
+        self.state.head.subscribe()
+    }
+
+    fn entries(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LogEntry>, StoreError>> {
+        self.state.entries(after, limit).boxed()
+    }
+
+    fn history<'a>(
+        &'a self,
+        user: &'a UserId,
+        part: HistoryPart,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<LogEntry>, StoreError>> {
+        self.state.history(user, part, limit).boxed()
+    }
+
+    fn backlog(&self, after: Cursor) -> BoxFuture<'_, Result<Backlog, StoreError>> {
+        self.state.backlog(after).boxed()
+    }
+
+    fn trim(&self, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.state.trim_log(now).boxed()
+    }
+}
+
+impl Nodes for RedisStore {
+    fn save_sign_of_life(
+        &self,
+        node: NodeId,
+        sign: SignOfLife,
+        card: Arc<str>,
+    ) -> BoxFuture<'_, Result<Vec<Lost>, StoreError>> {
+        self.state.sign(node, sign, card).boxed()
+    }
+
+    fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.state.retire(node).boxed()
+    }
+
+    fn cards(&self) -> BoxFuture<'_, Result<Vec<NodeCard>, StoreError>> {
+        self.state.cards().boxed()
+    }
+}
+
+impl Outbox for RedisStore {
+    fn progress(&self) -> BoxFuture<'_, Result<Option<Progress>, StoreError>> {
+        self.state.progress().boxed()
+    }
+
+    fn turn(&self) -> watch::Receiver<bool> {
+        self.state.turn.subscribe()
+    }
+
+    fn save(&self, save: Save) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move { self.state.save(&save).await }.boxed()
+    }
+
+    fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.state.clear().boxed()
+    }
+
+    fn dead(
+        &self,
+        after: Option<Cursor>,
+        put_back: bool,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Dead>, StoreError>> {
+        self.state.dead_letters(after, put_back, limit).boxed()
+    }
+
+    fn dead_waiting(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.state.dead_waiting().boxed()
+    }
+
+    fn put_back(&self, which: DeadSelection) -> BoxFuture<'_, Result<u64, StoreError>> {
+        async move { self.state.move_letters(&which, LetterMove::Back).await }.boxed()
+    }
+
+    fn drop_dead(&self, which: DeadSelection) -> BoxFuture<'_, Result<u64, StoreError>> {
+        async move { self.state.move_letters(&which, LetterMove::Drop).await }.boxed()
+    }
+}

@@ -1,0 +1,180 @@
+//! The nodes' signs of life, their cards, and the fence around dead nodes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{join_all, try_join_all};
+use redis::cmd;
+use serde::{Deserialize, Serialize};
+
+use super::router::At;
+use super::scripts::SIGN;
+use super::state::{KnownNodes, State};
+use crate::clock::monotonic;
+use crate::presence::{NodeId, SignOfLife, Timestamp};
+use crate::store::{Lost, NodeCard, StoreError};
+
+/// How long a dead node stays fenced, so that it can write nothing when it wakes.
+const FENCED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What a node saves each second.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    sign: SignOfLife,
+    card: Arc<str>,
+    clock_ms: i64,
+}
+
+/// What a node has saved, with the server's time of it.
+struct NodeSign {
+    node: NodeId,
+    saved: Saved,
+    server_ms: u64,
+}
+
+fn parse_node(text: &str) -> Option<NodeId> {
+    u64::from_str_radix(text, 16).ok().map(NodeId)
+}
+
+fn parse_sign(node: &str, value: &str) -> Option<NodeSign> {
+    let (server_ms, saved) = value.split_once(' ')?;
+    let saved = serde_json::from_str(saved).ok()?;
+    Some(NodeSign { node: parse_node(node)?, saved, server_ms: server_ms.parse().ok()? })
+}
+
+fn parse_signs(pairs: &[String]) -> Vec<NodeSign> {
+    pairs.chunks_exact(2).filter_map(|pair| parse_sign(&pair[0], &pair[1])).collect()
+}
+
+impl KnownNodes {
+    /// Notes the signs of all nodes; returns the dead nodes, and those that were known to be dead.
+    fn look(
+        &mut self,
+        node: NodeId,
+        signs: &[NodeSign],
+        now: Timestamp,
+    ) -> (Vec<Lost>, Vec<NodeId>) {
+        let others = signs.iter().filter(|other| other.node != node);
+        let lost = self.lookout.look(others.map(|other| (other.node, &other.saved.sign)), now);
+        let is_lost = |node: NodeId| lost.iter().any(|it| it.node == node);
+        let live = signs.iter().map(|sign| sign.node).filter(|node| !is_lost(*node));
+        self.live = live.chain([node]).collect();
+        let known = self.lost.iter().map(|it| it.node).collect();
+        (lost, known)
+    }
+}
+
+impl State {
+    pub(super) async fn sign(
+        &self,
+        node: NodeId,
+        sign: SignOfLife,
+        card: Arc<str>,
+    ) -> Result<Vec<Lost>, StoreError> {
+        self.is_node(node);
+        let (now, wall, sent) = (sign.now, sign.wall, monotonic());
+        let saved = Saved { sign, card, clock_ms: self.metrics.clock_ms() };
+        let saved = serde_json::to_string(&saved);
+        let saved = saved.unwrap_or_else(|error| unreachable!("a sign makes JSON: {error}"));
+        let keys = &self.keys.hub;
+        let mut call = SIGN.prepare_invoke();
+        call.key(&keys.nodes).key(&keys.gone).key(&keys.seat).key(&keys.latest);
+        call.arg(node.to_string()).arg(saved).arg(now.as_millis());
+        let answer: Vec<String> = self.call(At::Hub, &call).await?;
+        let [holder, server_ms, signs @ ..] = &answer[..] else {
+            return Err(StoreError::Retired);
+        };
+        let answered = monotonic();
+        let server_ms = server_ms.parse().unwrap_or_default();
+        self.clock.note(sent, answered, server_ms);
+        let wall = wall + (answered - sent) / 2;
+        self.metrics.set_clock_ms(wall.as_millis().cast_signed() - server_ms.cast_signed());
+        let has_seat = *holder == node.to_string();
+        self.turn.send_if_modified(|turn| std::mem::replace(turn, has_seat) != has_seat);
+        self.works();
+        self.look(node, &parse_signs(signs), now, server_ms).await
+    }
+
+    /// Looks which nodes are dead, and fences them before their sessions are taken over.
+    async fn look(
+        &self,
+        node: NodeId,
+        signs: &[NodeSign],
+        now: Timestamp,
+        server_ms: u64,
+    ) -> Result<Vec<Lost>, StoreError> {
+        let (mut lost, known) = self.nodes.lock().look(node, signs, now);
+        for dead in &mut lost {
+            // This node may have seen the sign late, for example because it has just started. Both times
+            // are the server's, so no two clocks are compared.
+            if let Some(sign) = signs.iter().find(|sign| sign.node == dead.node) {
+                let age = Duration::from_millis(server_ms.saturating_sub(sign.server_ms));
+                dead.at = dead.at.min(now - age);
+            }
+        }
+        for dead in lost.iter().filter(|dead| !known.contains(&dead.node)) {
+            self.fence(dead.node).await?;
+        }
+        self.nodes.lock().lost.clone_from(&lost);
+        Ok(lost)
+    }
+
+    /// From now on no partition accepts anything from a node.
+    async fn fence(&self, node: NodeId) -> Result<(), StoreError> {
+        let at_ms = self.clock.now(monotonic());
+        let parts = self.grid.parts().map(|part| (At::Part(part), &self.keys(part).gone));
+        let fences = parts.chain([(At::Hub, &self.keys.hub.gone)]).map(async |(at, key)| {
+            let mut add = cmd("ZADD");
+            add.arg(key).arg(at_ms).arg(node.to_string());
+            self.run::<()>(at, &add).await?;
+            let mut forget = cmd("ZREMRANGEBYSCORE");
+            let before =
+                at_ms.saturating_sub(u64::try_from(FENCED_FOR.as_millis()).unwrap_or(u64::MAX));
+            forget.arg(key).arg("-inf").arg(before);
+            self.run::<()>(at, &forget).await
+        });
+        try_join_all(fences).await.map(drop)
+    }
+
+    pub(super) async fn retire(&self, node: NodeId) -> Result<(), StoreError> {
+        self.fence(node).await?;
+        let deletes = self.grid.parts().map(async |part| {
+            let mut delete = cmd("DEL");
+            delete.arg(self.keys(part).node(node));
+            self.run::<()>(At::Part(part), &delete).await
+        });
+        try_join_all(deletes).await?;
+        let mut remove = cmd("HDEL");
+        remove.arg(&self.keys.hub.nodes).arg(node.to_string());
+        self.run::<()>(At::Hub, &remove).await?;
+        self.nodes.lock().live.remove(&node);
+        Ok(())
+    }
+
+    pub(super) async fn cards(&self) -> Result<Vec<NodeCard>, StoreError> {
+        let mut all = cmd("HGETALL");
+        all.arg(&self.keys.hub.nodes);
+        let signs: Vec<String> = self.run(At::Hub, &all).await?;
+        let lost: Vec<_> = self.nodes.lock().lost.iter().map(|it| it.node).collect();
+        let mut cards: Vec<_> = parse_signs(&signs)
+            .into_iter()
+            .map(|NodeSign { node, saved, .. }| NodeCard {
+                node,
+                card: saved.card,
+                clock_ms: Some(saved.clock_ms),
+                is_lost: lost.contains(&node),
+            })
+            .collect();
+        cards.sort_by_key(|card| card.node);
+        Ok(cards)
+    }
+
+    /// Checks that every primary answers.
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        let links =
+            self.router.shares().into_iter().filter_map(|(_, parts)| parts.first().copied());
+        let pings =
+            links.map(|part| async move { self.run::<()>(At::Part(part), &cmd("PING")).await });
+        join_all(pings).await.into_iter().collect()
+    }
+}

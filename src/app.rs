@@ -30,7 +30,9 @@ use crate::http::{self, AppState, Certificate, Face, ListenFault, TlsFault};
 use crate::hub::{Hub, Unavailable, run_deadlines};
 use crate::presence::Timestamp;
 use crate::session::Sessions;
-use crate::store::{EmbeddedStore, MemoryStore, OpenFault, Outbox, Store, StoreError};
+use crate::store::{
+    EmbeddedStore, MemoryStore, OpenFault, Outbox, RedisFault, RedisStore, Store, StoreError,
+};
 use crate::webhook::{HttpTransport, Webhook};
 
 /// File descriptors reserved for the store, the webhook, and requests while all WebSockets are in use.
@@ -58,6 +60,9 @@ pub enum AppFault {
     /// The embedded store in this directory could not be opened.
     #[error("cannot open the store in {0}: {1}")]
     Store(String, OpenFault),
+    /// Redis cannot be reached, or cannot serve as the store.
+    #[error(transparent)]
+    Redis(RedisFault),
     /// The deadline task panicked.
     #[error(
         "the deadline task panicked; without it no user would go Offline, so the hub stops: \
@@ -100,7 +105,7 @@ pub async fn run(
     let at_start = AtStart::new(&config, max_connections);
 
     let clock = Clock::system();
-    let Stores { store, outbox } = Stores::open(&config, &clock)?;
+    let Stores { store, outbox } = Stores::open(&config, &clock).await?;
     let clock = begin_after(clock, store.latest());
     warn_of_two_roles(&config);
     let settings = Settings::of(&config, made.as_ref(), &at_start)?;
@@ -132,6 +137,7 @@ pub async fn run(
     // Before the greeting: its reader may send a signal at once.
     let mut signals = Signals::new()?;
     let addresses = listen(&config, &app, &tasks, certificate.as_ref())?;
+    app.set_address(addresses.main);
     greet(&config, made.as_ref(), &addresses);
 
     let running = RunningParts {
@@ -278,7 +284,7 @@ struct Stores {
 }
 
 impl Stores {
-    fn open(config: &Config, clock: &Clock) -> Result<Self, AppFault> {
+    async fn open(config: &Config, clock: &Clock) -> Result<Self, AppFault> {
         let (retention, present) = (config.retention(), clock.sign_of_life());
         match config.store.kind {
             StoreKind::Embedded => {
@@ -287,6 +293,10 @@ impl Stores {
                 Ok(Self::of(
                     store.map_err(|fault| AppFault::Store(path.display().to_string(), fault))?,
                 ))
+            }
+            StoreKind::Redis => {
+                let store = RedisStore::open(config.redis(), retention, clock).await;
+                Ok(Self::of(store.map_err(AppFault::Redis)?))
             }
             StoreKind::Memory => {
                 let store = || MemoryStore::new(retention, present.wall);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::sections::Config;
 
 /// Settings that a reload cannot change.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 19] = [
     "server.listen",
     "server.admin_listen",
     "server.plain_listen",
@@ -17,6 +17,12 @@ const KEYS: [&str; 13] = [
     "store.path",
     "store.log_ttl",
     "store.sync",
+    "store.redis_url",
+    "store.partitions",
+    "store.timeout",
+    "store.log_bytes",
+    "store.key_prefix",
+    "store.max_clock_skew",
     "webhook.max_backlog",
     "log.format",
 ];

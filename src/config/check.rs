@@ -1,6 +1,7 @@
 //! Checks values that have the right type: ranges, formats, and settings that conflict.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -17,6 +18,11 @@ const MESSAGE_BYTES_MIN: usize = 1024;
 
 /// The smallest quota of the log for a user.
 const LOG_BYTES_MIN: u64 = 64 * 1024;
+
+/// The least size of the log in Redis.
+const REDIS_LOG_MIN: ByteSize = ByteSize::mib(16);
+/// How many partitions there may be.
+const PARTITIONS: RangeInclusive<u32> = 16..=1024;
 
 /// The most webhook requests in flight.
 const PARALLEL_MAX: usize = 64;
@@ -202,15 +208,35 @@ impl Config {
     }
 
     fn store_faults(&self) -> FaultsByKey {
-        let quota = self.store.log_bytes_per_user;
-        if quota.as_u64() >= LOG_BYTES_MIN {
-            return FaultsByKey::new();
+        let store = &self.store;
+        let mut found = FaultsByKey::new();
+        let quota = store.log_bytes_per_user;
+        if quota.as_u64() < LOG_BYTES_MIN {
+            let message = format!(
+                "expected {} or more, or a user could not even change devices a few times, got {quota}",
+                ByteSize::b(LOG_BYTES_MIN)
+            );
+            found.push((vec!["store.log_bytes_per_user"], message));
         }
-        let message = format!(
-            "expected {} or more, or a user could not even change devices a few times, got {quota}",
-            ByteSize::b(LOG_BYTES_MIN)
-        );
-        vec![(vec!["store.log_bytes_per_user"], message)]
+        if !PARTITIONS.contains(&store.partitions) || !store.partitions.is_power_of_two() {
+            let message = format!(
+                "expected a power of two from {} to {}, got {}",
+                PARTITIONS.start(),
+                PARTITIONS.end(),
+                store.partitions
+            );
+            found.push((vec!["store.partitions"], message));
+        }
+        if store.log_bytes < REDIS_LOG_MIN {
+            let message = format!("expected {REDIS_LOG_MIN} or more, got {}", store.log_bytes);
+            found.push((vec!["store.log_bytes"], message));
+        }
+        if store.key_prefix.is_empty() || store.key_prefix.contains(['{', '}']) {
+            // Redis Cluster takes what is in braces for the part of a key that chooses its server.
+            let message = "expected a text without braces, such as \"presence-hub\"".to_owned();
+            found.push((vec!["store.key_prefix"], message));
+        }
+        found
     }
 
     fn webhook_faults(&self) -> FaultsByKey {
@@ -261,6 +287,7 @@ impl Config {
             ("limits.slow_consumer", limits.slow_consumer),
             ("store.log_ttl", self.store.log_ttl),
             ("store.record_ttl", self.store.record_ttl),
+            ("store.timeout", self.store.timeout),
             ("webhook.timeout", self.webhook.timeout),
             ("webhook.give_up_after", self.webhook.give_up_after),
         ];

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::fault::FaultsByKey;
 use super::secret::Secret;
-use super::sections::Config;
+use super::sections::{Config, StoreKind};
 use crate::auth::{Algorithm, ApiKeys, KeyMark, KeySource, SECRET_BYTES_MIN, Verifier, is_hash};
 
 /// The fewest characters that an API key may have.
@@ -72,10 +72,13 @@ impl Config {
     }
 
     /// Identifies this hub among others that a browser reaches under the same host name, across
-    /// restarts: the machine or container, the data directory, and the address.
+    /// restarts: the machine or container, the data directory, and the address. Hubs that share a store are one.
     ///
     /// The `Host` header would not do: many proxies drop the port that the browser used.
     pub fn hub_identity(&self) -> String {
+        if self.store.kind == StoreKind::Redis {
+            return format!("redis\n{}", self.store.key_prefix);
+        }
         let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let path = &self.store.path;
         let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());

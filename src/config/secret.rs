@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::Url;
 
 use crate::outgoing::without_secrets;
@@ -42,9 +42,56 @@ impl Serialize for Secret {
 
 /// Serializes a URL with its possibly secret parts hidden.
 pub(super) fn shown_url<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&shown(text))
+}
+
+fn shown(text: &str) -> String {
     match Url::parse(text) {
-        Ok(url) => serializer.serialize_str(&without_secrets(&url)),
+        Ok(url) => without_secrets(&url),
         // Not a URL, so its secret part is unknown: hide all.
-        Err(_) => serializer.serialize_str(if text.is_empty() { "" } else { HIDDEN }),
+        Err(_) if text.is_empty() => String::new(),
+        Err(_) => HIDDEN.to_owned(),
+    }
+}
+
+/// The URLs of a server, or of several that make a cluster; printed without their passwords. Written as one
+/// text or as a list.
+#[derive(Clone)]
+pub struct ServerUrls(Vec<String>);
+
+impl ServerUrls {
+    /// The URLs, with their passwords.
+    pub fn expose(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for ServerUrls {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "a URL, or a list of URLs")]
+        enum OneOrMore {
+            One(String),
+            More(Vec<String>),
+        }
+        Ok(Self(match OneOrMore::deserialize(deserializer)? {
+            OneOrMore::One(url) => vec![url],
+            OneOrMore::More(urls) => urls,
+        }))
+    }
+}
+
+impl fmt::Debug for ServerUrls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServerUrls({} hidden)", self.0.len())
+    }
+}
+
+impl Serialize for ServerUrls {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &*self.0 {
+            [one] => shown_url(one, serializer),
+            more => serializer.collect_seq(more.iter().map(|url| shown(url))),
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use super::secret::{Secret, shown_url};
+use super::secret::{Secret, ServerUrls, shown_url};
 use crate::auth::Algorithm;
 use crate::duration;
 use crate::presence::{OnConflict, Platform, WebTabs};
@@ -174,6 +174,14 @@ pub struct Store {
     pub min_free: ByteSize,
     #[serde(with = "duration")]
     pub sync: Duration,
+    pub redis_url: ServerUrls,
+    pub partitions: u32,
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    pub log_bytes: ByteSize,
+    pub key_prefix: String,
+    #[serde(with = "duration")]
+    pub max_clock_skew: Duration,
 }
 
 /// The kind of store.
@@ -184,6 +192,8 @@ pub enum StoreKind {
     Embedded,
     /// In memory; lost when the process ends.
     Memory,
+    /// In Redis or Valkey, shared by any number of hubs.
+    Redis,
 }
 
 /// `[webhook]`.

@@ -17,7 +17,7 @@ use crate::http::{self, Development, OriginRule, ProxyLogin, TrustedProxies};
 use crate::outgoing;
 use crate::presence::{Groups, LogQuota, LoginPolicy, Policy, PolicyFault, Preset, Windows};
 use crate::session;
-use crate::store::Retention;
+use crate::store::{RedisSettings, Retention};
 use crate::webhook;
 
 /// The longest timeout for Tencent Cloud IM callbacks.
@@ -155,6 +155,19 @@ impl Config {
         Retention {
             log_ttl: self.store.log_ttl,
             backlog_bytes_max: self.webhook.max_backlog.as_u64(),
+        }
+    }
+
+    /// How to use Redis.
+    pub fn redis(&self) -> RedisSettings {
+        let store = &self.store;
+        RedisSettings {
+            urls: store.redis_url.expose().to_vec(),
+            partitions: store.partitions,
+            timeout: store.timeout,
+            log_bytes: store.log_bytes.as_u64(),
+            key_prefix: store.key_prefix.clone(),
+            max_clock_skew: store.max_clock_skew,
         }
     }
 

@@ -1,7 +1,8 @@
 //! The state that all HTTP requests share: the hub, the settings, limits and counters.
 
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
@@ -33,6 +34,8 @@ pub const METRICS_SOCKETS: usize = 16;
 /// The state that all HTTP requests share.
 pub struct AppState {
     pub(super) hub: Arc<Hub>,
+    /// Where the hub listens, once it does.
+    address: OnceLock<String>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) webhook: Arc<Webhook>,
     settings: ArcSwap<Settings>,
@@ -95,6 +98,7 @@ impl AppState {
             measuring: Arc::default(),
             started: hub.clock().wall(),
             started_steady: hub.clock().now(),
+            address: OnceLock::new(),
             hub,
             sessions,
             webhook,
@@ -143,6 +147,22 @@ impl AppState {
         let settings = Arc::new(settings);
         self.settings.store(Arc::clone(&settings));
         self.logins.keep(|key| settings.keys.known(key).is_some());
+    }
+
+    /// Sets where the hub listens. An address that stands for all of a machine is shown as the machine's name.
+    pub fn set_address(&self, address: SocketAddr) {
+        let machine = || fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let name = address.ip().is_unspecified().then(machine).flatten();
+        let shown = match name {
+            Some(name) => format!("{}:{}", name.trim(), address.port()),
+            None => address.to_string(),
+        };
+        self.address.set(shown).ok();
+    }
+
+    /// Where the hub listens; empty until it does.
+    pub(super) fn listens_at(&self) -> &str {
+        self.address.get().map_or("", String::as_str)
     }
 
     pub(super) fn uptime_ms(&self) -> u64 {

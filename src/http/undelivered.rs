@@ -22,7 +22,7 @@ impl Undelivered {
     pub(crate) async fn now(app: &AppState) -> Result<Self, Problem> {
         let dead_waiting = app.webhook.dead_waiting().await;
         let shown = app.webhook.shown();
-        if shown.state == ReceiverState::Off {
+        if matches!(shown.state, ReceiverState::Off | ReceiverState::Elsewhere) {
             return Ok(Self { backlog: Backlog::default(), age: Duration::ZERO, dead_waiting });
         }
         let mut backlog = app.hub.log().backlog(shown.kept_after).await?;

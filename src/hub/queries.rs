@@ -105,6 +105,11 @@ impl Hub {
         Ok(self.store.check().await?)
     }
 
+    /// How many connections of this node have a session.
+    pub fn sessions_here(&self) -> usize {
+        self.registry.sessions()
+    }
+
     /// When a connection of this node was last heard, on the wall clock.
     pub fn heard(&self, connection: ConnectionId) -> Option<Timestamp> {
         self.registry.get(connection).map(|mailbox| self.clock.to_wall(mailbox.heard()))

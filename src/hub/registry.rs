@@ -31,6 +31,12 @@ impl Registry {
         self.0.lock(&connection).get(&connection).cloned()
     }
 
+    /// How many connections have logged in.
+    pub(super) fn sessions(&self) -> usize {
+        let has_user = self.0.collect(|_, mailbox| mailbox.user().is_some());
+        has_user.into_iter().filter(|has_user| *has_user).count()
+    }
+
     pub(super) fn all(&self) -> Vec<Arc<Mailbox>> {
         self.0.collect(|_, mailbox| Arc::clone(mailbox))
     }

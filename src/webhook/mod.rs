@@ -108,6 +108,8 @@ pub enum ReceiverState {
     Failing,
     /// Several requests in a row failed for some seconds; one request at a time probes the receiver.
     Down,
+    /// Another hub posts.
+    Elsewhere,
 }
 
 /// A request that was not accepted.
@@ -212,7 +214,11 @@ impl Webhook {
         }
         let position = *self.log.head().borrow();
         if self.settings.borrow().is_some() {
-            self.outbox.save(Save { position, ..Save::default() }).await?;
+            match self.outbox.save(Save { position, ..Save::default() }).await {
+                // Another hub posts, and saves where it begins.
+                Ok(()) | Err(StoreError::Conflict) => (),
+                Err(error) => return Err(error),
+            }
         }
         let progress = Progress { position, ..Progress::default() };
         self.show_begin(&progress);
@@ -228,16 +234,33 @@ impl Webhook {
         (shown.held, shown.pending) = (progress.held.len(), progress.behind.values().sum());
     }
 
-    /// Posts events until [`stop`](Self::stop) is called.
+    /// Shows that another hub posts.
+    fn show_elsewhere(&self, is_configured: bool) {
+        let state = if is_configured { ReceiverState::Elsewhere } else { ReceiverState::Off };
+        *self.shown.lock() = DeliveryState { state, ..DeliveryState::default() };
+    }
+
+    /// Posts events until [`stop`](Self::stop) is called, while it is this hub's turn.
     pub async fn run(self: Arc<Self>) {
         let mut stop = self.stop.subscribe();
         let mut settings = self.settings.subscribe();
+        let mut turn = self.outbox.turn();
         while !*stop.borrow_and_update() {
-            let work = worker::run(&self, settings.borrow_and_update().clone(), stop.clone());
-            // New settings drop the requests in flight; their events are posted again.
+            let is_ours = *turn.borrow_and_update();
+            let settings_now = settings.borrow_and_update().clone();
+            let work = async {
+                if is_ours {
+                    worker::run(&self, settings_now, stop.clone()).await;
+                } else {
+                    self.show_elsewhere(settings_now.is_some());
+                    self.stop.subscribe().wait_for(|stop| *stop).await.ok();
+                }
+            };
+            // Both drop the requests in flight; their events are posted again.
             tokio::select! {
                 () = work => (),
                 Ok(()) = settings.changed() => (),
+                Ok(()) = turn.changed() => (),
             }
         }
     }

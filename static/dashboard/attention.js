@@ -71,7 +71,7 @@ export function attentionOf(stats, points) {
       tell('bad', 'attention_disk', 'system', { free: size(disk.free_bytes) });
     if (files?.limit && files.used > files.limit * FILES_HIGH_PART)
       tell('warn', 'attention_files', 'system', { used: number(files.used), limit: number(files.limit) });
-    if (state !== 'up') tell(state === 'full' ? 'bad' : 'warn', `attention_node_${state}`, 'system', { node: id.slice(0, 8) });
+    if (state !== 'up') tell(state === 'draining' ? 'warn' : 'bad', `attention_node_${state}`, 'system', { node: id.slice(0, 8) });
   }
   return all.sort((a, b) => Number(b.level === 'bad') - Number(a.level === 'bad'));
 }

@@ -105,13 +105,16 @@ export interface Series {
 
 export interface Node {
   id: string;
+  address: string;
   version: string;
   started: number;
   uptime_ms: number;
-  state: 'up' | 'full' | 'draining';
+  state: 'up' | 'full' | 'draining' | 'lost';
   sessions: number;
   connections: number;
   subscriptions: number;
+  /** Its wall clock minus that of the store's server. */
+  clock_ms: number | null;
   memory_bytes: number | null;
   open_files: { used: number; limit: number | null } | null;
   /** Of the data directory. */
@@ -232,7 +235,7 @@ export interface Explained {
   presets: Record<'single' | 'dual' | 'triple' | 'multi', Victims>;
 }
 
-export type WebhookState = 'off' | 'up' | 'failing' | 'down';
+export type WebhookState = 'off' | 'up' | 'failing' | 'down' | 'elsewhere';
 
 /** `GET /v1/webhooks`. */
 export interface Webhook {

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use rustix::process::{Resource, getrlimit};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::http::state::AppState;
@@ -20,7 +20,7 @@ use crate::http::state::AppState;
 const MEASURE_MAX: Duration = Duration::from_secs(1);
 
 /// What the process uses; null if the system does not report it.
-#[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Process {
     /// Resident memory.
     memory_bytes: Option<u64>,
@@ -30,7 +30,7 @@ pub(crate) struct Process {
 }
 
 /// Open files, including sockets.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 struct OpenFiles {
     used: u64,
     /// The most open files allowed.
@@ -38,7 +38,7 @@ struct OpenFiles {
 }
 
 /// The file system that the store's directory is on.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 struct Disk {
     /// Bytes that the hub's user can still write.
     free_bytes: u64,

@@ -26,8 +26,9 @@ export function open() {
       {
         title: 'state',
         value: ({ state }) => state,
-        cell: ({ state }) => mark(state === 'up' ? 'good' : state === 'full' ? 'bad' : 'warn', named('node_', state)),
+        cell: ({ state }) => mark(state === 'up' ? 'good' : state === 'draining' ? 'warn' : 'bad', named('node_', state)),
       },
+      { title: 'node_address', value: ({ address }) => address, cell: ({ address }) => foreign(address) },
       { title: 'version', value: ({ version }) => version },
       { title: 'started', value: ({ started }) => started, cell: ({ started }) => moment(started) },
       { title: 'uptime', value: ({ uptime_ms }) => duration(uptime_ms), kind: 'num' },
@@ -35,6 +36,7 @@ export function open() {
       { title: 'connections', value: ({ connections }) => number(connections), kind: 'num' },
       { title: 'sessions_online', value: ({ sessions }) => number(sessions), kind: 'num' },
       { title: 'subscriptions', value: ({ subscriptions }) => number(subscriptions), kind: 'num' },
+      { title: 'clock_ms', value: ({ clock_ms }) => (clock_ms === null ? t('never') : t('unit_ms', { n: clock_ms })), kind: 'num' },
     ]),
   });
 

@@ -14,7 +14,7 @@ const EVERY_MS = 2000;
 const DEAD_EVERY_MS = 5000;
 const PAGE = 50;
 /** @type {Record<string, 'good' | 'warn' | 'bad' | 'quiet'>} */
-const LEVELS = { off: 'quiet', up: 'good', failing: 'warn', down: 'bad' };
+const LEVELS = { off: 'quiet', up: 'good', failing: 'warn', down: 'bad', elsewhere: 'good' };
 
 /** @returns {import('../main.js').Screen} */
 export function open() {

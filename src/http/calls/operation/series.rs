@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
+use super::nodes::Node;
 use super::stats::HubCounts;
 use crate::http::access::MayRead;
 use crate::http::extract::{QueryParams, UpTo};
@@ -28,12 +29,13 @@ const EVERY: Duration = Duration::from_secs(5);
 /// The default number of minutes.
 const MINUTES: u32 = 15;
 
-/// Records a point every five seconds; runs for ever.
+/// Records a point every five seconds, and tells the other hubs how this one is; runs for ever.
 pub async fn record_stats(app: Arc<AppState>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        app.hub.set_card(Node::card(&app).await);
         if let Err(problem) = take(&app).await {
             tracing::debug!(?problem, "stats point skipped");
         }

@@ -37,7 +37,7 @@ pub(crate) async fn stats(
 ) -> Result<Json<Stats>, Problem> {
     let totals = app.hub.totals().await?;
     let counted = HubCounts::now(&app, &totals).await?;
-    Ok(Json(Stats { counted, nodes: vec![Node::this(&app, &totals).await] }))
+    Ok(Json(Stats { counted, nodes: Node::all(&app, &totals).await? }))
 }
 
 /// The counts, and the nodes.

@@ -3,8 +3,6 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use smallvec::SmallVec;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -44,7 +42,7 @@ impl Default for Lanes {
 }
 
 impl Lanes {
-    async fn lock(&self, user: &UserId) -> MutexGuard<'_, ()> {
+    pub(super) async fn lock(&self, user: &UserId) -> MutexGuard<'_, ()> {
         let hash = self.hasher.hash_one(user);
         let lane = usize::try_from(hash % LANES as u64).unwrap_or_default();
         self.locks[lane].lock().await
@@ -85,16 +83,6 @@ impl Hub {
         then: impl FnOnce(&Applied),
     ) -> Result<Applied, Unavailable> {
         let _lane = self.lanes.lock(user).await;
-        self.apply_in_lane(user, event, from, then).await
-    }
-
-    async fn apply_in_lane(
-        &self,
-        user: &UserId,
-        event: &Event,
-        from: Option<&Mailbox>,
-        then: impl FnOnce(&Applied),
-    ) -> Result<Applied, Unavailable> {
         let policy = self.policy();
         let (mut attempts, mut is_retried) = (0, false);
         loop {
@@ -106,11 +94,10 @@ impl Hub {
                 }
                 loaded => loaded.map_err(failed)?,
             };
-            if let Some(recall) = self.recall_before(user, &stored, event) {
-                self.recall_in_lane(user, &recall).await?;
-                continue;
-            }
-            let outcome = self.decide(&stored.record, event, &policy, from);
+            // What the store has lost of the user comes first.
+            let recall = self.recall_before(user, &stored, event);
+            let outcome =
+                self.decide(&stored.record, recall.as_ref().unwrap_or(event), &policy, from);
             let record = to_store(outcome.record);
             let wall_deadline = record.wall_deadline(&policy);
             let status = outcome.effects.status_changed.then(|| record.status());
@@ -160,21 +147,16 @@ impl Hub {
             self.count(&reasons);
             let applied = Applied { answer: outcome.answer, record };
             self.end_all(&outcome.effects);
-            then(&applied);
-            if let Some(status) = status {
-                self.push_status(user, &status);
+            let tell_watchers = || status.iter().for_each(|status| self.push_status(user, status));
+            if recall.is_some() {
+                tell_watchers();
+                is_retried = false;
+                continue;
             }
+            then(&applied);
+            tell_watchers();
             return Ok(applied);
         }
-    }
-
-    /// [`apply_in_lane`](Self::apply_in_lane), which calls this, for a recall.
-    fn recall_in_lane<'a>(
-        &'a self,
-        user: &'a UserId,
-        recall: &'a Event,
-    ) -> BoxFuture<'a, Result<Applied, Unavailable>> {
-        self.apply_in_lane(user, recall, None, |_| ()).boxed()
     }
 
     pub(super) fn decide(

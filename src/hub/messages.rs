@@ -2,48 +2,72 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::Hub;
 use crate::store::{Message, Part, Received};
 
+/// How often another part of the users is compared with the store.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
 impl Hub {
     /// Handles the messages of other nodes. Never returns.
+    ///
+    /// Where the store may lose commits, it also compares one part of the users after another with the store:
+    /// so whatever went wrong unnoticed is right after some minutes.
     pub async fn listen(self: Arc<Self>) {
+        let this = &self;
         let mut subscription = self.store.listen(self.node);
         // This task may have been restarted, and have missed messages.
         let mut missed = BTreeSet::from([Part::ALL]);
-        let mut reconciling = FuturesUnordered::new();
+        let (mut reconciling, mut under_way) = (FuturesUnordered::new(), BTreeSet::new());
+        let mut swept = self.store.parts().into_iter().cycle();
+        let mut sweeps = interval(SWEEP_EVERY);
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if reconciling.is_empty()
-                && let Some(part) = missed.pop_first()
-            {
-                reconciling.push(self.reconcile(part));
+            // A part that is missed while it is compared is compared again afterwards.
+            for part in missed.extract_if(.., |part| under_way.insert(*part)) {
+                reconciling.push(async move {
+                    this.reconcile(part).await;
+                    part
+                });
             }
             // Messages are handled meanwhile: their queue is bounded.
             tokio::select! {
                 biased;
                 received = subscription.next() => match received {
-                    Received::Message(message) => self.handle(&message),
+                    Received::Message(message) => self.handle(message),
                     Received::Missed(part) => drop(missed.insert(part)),
                 },
-                Some(()) = reconciling.next() => (),
+                Some(part) = reconciling.next() => drop(under_way.remove(&part)),
+                _ = sweeps.tick(), if self.ledger.is_some() => missed.extend(swept.next()),
             }
         }
     }
 
-    fn handle(&self, message: &Message) {
-        let Message { user, status, ends, kick } = message;
-        for end in ends {
-            self.end(end, kick.as_ref());
-        }
+    fn handle(self: &Arc<Self>, message: Arc<Message>) {
+        let Message { user, status, ends, .. } = &*message;
         if let Some(status) = status {
             if let Some(ledger) = &self.ledger {
                 ledger.heard(user, status.version, self.clock.now());
             }
             self.push_status(user, status);
         }
+        if ends.is_empty() {
+            return;
+        }
+        let (hub, message) = (Arc::clone(self), Arc::clone(&message));
+        // In the user's lane: the session may have begun with a commit whose answer is not here yet, and the
+        // client must get the answer to its login first.
+        tokio::spawn(async move {
+            let _lane = hub.lanes.lock(&message.user).await;
+            for end in &message.ends {
+                hub.end(end, message.kick.as_ref());
+            }
+        });
     }
 }

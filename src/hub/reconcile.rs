@@ -2,12 +2,12 @@
 //! commits.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 
+use super::ledger::Version;
 use super::{Hub, Mailbox, Unavailable};
 use crate::presence::{Event, EventId, EventKind, Link, Origin, Record, UserId};
 use crate::store::{Part, Stored};
@@ -32,14 +32,18 @@ impl Hub {
     /// 5. What the store lost of other nodes' commits, and no other node restored, is committed again.
     pub(super) async fn reconcile(&self, part: Part) {
         if let Some(ledger) = &self.ledger {
-            let own = ledger.own(part);
+            let own = ledger.own(part, self.clock.now());
             self.each(own, |hub, user| hub.recall_lost(user).boxed()).await;
             self.end_ghosts(part).await;
         }
         self.check_sessions(part).await;
         let watched = self.watchers.all().into_iter().filter(|user| part.has(user)).collect();
         let behind = self.each(watched, |hub, user| hub.tell_watchers(user).boxed()).await;
-        let heard = self.ledger.as_ref().map(|ledger| ledger.all(part)).unwrap_or_default();
+        let heard = self
+            .ledger
+            .as_ref()
+            .map(|ledger| ledger.all(part, self.clock.now()))
+            .unwrap_or_default();
         let behind: BTreeSet<_> = behind.into_iter().chain(heard).collect();
         if behind.is_empty() {
             return;
@@ -56,17 +60,18 @@ impl Hub {
         users: Vec<UserId>,
         act: for<'a> fn(&'a Self, &'a UserId) -> BoxFuture<'a, Result<bool, Unavailable>>,
     ) -> Vec<UserId> {
-        let acted = stream::iter(users).map(async |user: UserId| match act(self, &user).await {
-            Ok(true) => Some(user),
-            Ok(false) => None,
-            Err(error) => {
-                if !error.is_damage() {
+        let acts = users.into_iter().map(|user| async move {
+            match act(self, &user).await {
+                Ok(true) => return Some(user),
+                Err(error) if !error.is_damage() => {
                     self.store_failed("cannot compare a user with the store", &error, Some(&user));
                 }
-                None
+                Ok(false) | Err(_) => (),
             }
+            None
         });
-        acted.buffer_unordered(AT_ONCE).filter_map(async |user| user).collect().await
+        let acted: Vec<_> = stream::iter(acts).buffer_unordered(AT_ONCE).collect().await;
+        acted.into_iter().flatten().collect()
     }
 
     /// The event that must come before another one, because the store has lost what this node knows of the
@@ -80,15 +85,20 @@ impl Hub {
         if matches!(event.kind, EventKind::Recall { .. }) {
             return None;
         }
-        let lost = self.ledger.as_ref()?.beyond(user, stored.record.version)?;
+        let lost = self.lost(user, stored.record.version)?;
         let kind = EventKind::Recall { version: lost.number, lost: lost.record };
         Some(Event { id: EventId(rand::random()), kind })
+    }
+
+    /// What this node knows of a user beyond the stored version.
+    fn lost(&self, user: &UserId, stored: u64) -> Option<Version> {
+        self.ledger.as_ref()?.beyond(user, stored, self.clock.now())
     }
 
     /// Commits again what the store lost of a user, if this node knows the record.
     async fn recall_lost(&self, user: &UserId) -> Result<bool, Unavailable> {
         let stored = self.record(user).await?;
-        let lost = self.ledger.as_ref().and_then(|ledger| ledger.beyond(user, stored.version));
+        let lost = self.lost(user, stored.version);
         if let Some(lost) = lost.filter(|lost| lost.record.is_some()) {
             self.apply(user, EventKind::Recall { version: lost.number, lost: lost.record }).await?;
         }
@@ -98,7 +108,7 @@ impl Hub {
     /// Raises the version of a user above the greatest that this node or one of its watchers knows.
     async fn recall_heard(&self, user: &UserId) -> Result<bool, Unavailable> {
         let stored = self.record(user).await?.version;
-        let heard = self.ledger.as_ref().and_then(|ledger| ledger.beyond(user, stored));
+        let heard = self.lost(user, stored);
         let seen = self.watchers.get(user).map(|watched| watched.seen()).unwrap_or_default();
         let (number, record) = match heard {
             Some(heard) if heard.number >= seen => (heard.number, heard.record),
@@ -167,12 +177,15 @@ impl Hub {
             let user = mailbox.user().filter(|user| part.has(user))?.clone();
             Some((user, mailbox))
         });
-        let check = async |(user, mailbox): (UserId, Arc<Mailbox>)| match self.record(&user).await {
-            Ok(record) => self.check_session(&mailbox, &record),
-            Err(error) if error.is_damage() => (),
-            Err(error) => self.store_failed("cannot read a user", &error, Some(&user)),
-        };
-        stream::iter(sessions).map(check).buffer_unordered(AT_ONCE).collect::<()>().await;
+        let checks = sessions.map(|(user, mailbox)| async move {
+            match self.record(&user).await {
+                Ok(record) => self.check_session(&mailbox, &record),
+                Err(error) if error.is_damage() => (),
+                Err(error) => self.store_failed("cannot read a user", &error, Some(&user)),
+            }
+        });
+        let checks: Vec<_> = checks.collect();
+        stream::iter(checks).buffer_unordered(AT_ONCE).collect::<()>().await;
     }
 
     fn check_session(&self, mailbox: &Mailbox, record: &Record) {

@@ -158,6 +158,10 @@ impl Records for RedisStore {
         .boxed()
     }
 
+    fn parts(&self) -> Vec<Part> {
+        self.state.grid.parts().map(|part| self.state.part(part)).collect()
+    }
+
     fn may_lose_commits(&self) -> bool {
         true
     }

@@ -160,15 +160,17 @@ impl<'a> Feed<'a> {
         let mut looks = interval(LOOK_EVERY);
         loop {
             tokio::select! {
-                push = pushes.recv() => match push {
-                    None => return Ended::Lost,
-                    Some(push) => match push.kind {
-                        PushKind::Disconnection => return Ended::Lost,
-                        PushKind::SUnsubscribe => return Ended::Unsubscribed,
-                        PushKind::SMessage => self.handle(&push.data),
-                        _ => (),
-                    },
-                },
+                push = pushes.recv() => {
+                    let Some(push) = push.filter(|it| it.kind != PushKind::Disconnection) else {
+                        return Ended::Lost;
+                    };
+                    if push.kind == PushKind::SUnsubscribe {
+                        return Ended::Unsubscribed;
+                    }
+                    if push.kind == PushKind::SMessage {
+                        self.handle(&push.data);
+                    }
+                }
                 _ = looks.tick() => if self.is_given_up() {
                     return Ended::Silent;
                 },

@@ -72,20 +72,19 @@ impl Link {
 
     /// The host, for servers that do not know their own.
     pub(super) fn host(&self) -> &str {
-        match self.info.addr() {
-            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host,
-            _ => "localhost",
-        }
+        let (ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. }) = self.info.addr()
+        else {
+            return "localhost";
+        };
+        host
     }
 
     /// The same server's user, password and TLS, at another address.
     pub(super) fn info_at(&self, host: &str, port: u16) -> ConnectionInfo {
-        let addr = match self.info.addr().clone() {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-                ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure, tls_params }
-            }
-            _ => ConnectionAddr::Tcp(host.to_owned(), port),
-        };
+        let mut addr = ConnectionAddr::Tcp(host.to_owned(), port);
+        if let ConnectionAddr::TcpTls { insecure, tls_params, .. } = self.info.addr().clone() {
+            addr = ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure, tls_params };
+        }
         self.info.clone().set_addr(addr)
     }
 
@@ -215,13 +214,10 @@ pub(super) fn parse_url(url: &str) -> RedisResult<ConnectionInfo> {
 }
 
 fn name_of(addr: &ConnectionAddr) -> String {
-    match addr {
-        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-            format!("{host}:{port}")
-        }
-        ConnectionAddr::Unix(path) => path.display().to_string(),
-        _ => "an unknown address".to_owned(),
+    if let ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } = addr {
+        return format!("{host}:{port}");
     }
+    addr.to_string()
 }
 
 /// A server that is gone without a word is noticed within seconds.

@@ -14,6 +14,7 @@ mod outgoing;
 mod protocol;
 mod real_time;
 mod receiver;
+mod redis;
 mod restarts;
 mod rules;
 mod server_api;

@@ -52,6 +52,10 @@ impl RedisServer {
         panic!("redis-server did not start on {ATTEMPTS} ports");
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
@@ -149,8 +153,12 @@ fn spawn(port: u16, directory: &TempDir, arguments: &[String]) -> Child {
     ]);
     command.arg("--dir").arg(directory.path()).args(arguments);
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    child.unwrap_or_else(|error| match error.kind() {
-        ErrorKind::NotFound => panic!("these tests need redis-server 7; install it, for example with `apt-get install redis-server`"),
-        _ => panic!("cannot start redis-server: {error}"),
+    child.unwrap_or_else(|error| {
+        let hint = if error.kind() == ErrorKind::NotFound {
+            "; these tests need redis-server 7: install it, for example with `apt-get install redis-server`"
+        } else {
+            ""
+        };
+        panic!("cannot start redis-server: {error}{hint}")
     })
 }

@@ -15,7 +15,7 @@ use presence_hub::store::{Commit, Store, StoreError};
 
 use crate::lab::EPOCH;
 use crate::store_contract::{RETENTION, commit_of, logged_in};
-use crate::support::RedisServer;
+use crate::support::{RedisServer, until};
 
 /// Opens a store over a server for one node.
 async fn node(server: &RedisServer) -> Arc<dyn Store> {
@@ -33,4 +33,13 @@ fn login(platform: Platform, node: NodeId) -> Commit {
 async fn put(store: &Arc<dyn Store>, user: &UserId, commit: Commit) -> Result<(), StoreError> {
     let base = store.load(user).await?;
     store.commit(user, &base, commit).await
+}
+
+/// Waits until the feeds of so many nodes hear all 64 partitions.
+async fn until_heard(server: &RedisServer, nodes: usize) {
+    until("the feeds", async || {
+        let clients: String = server.run("CLIENT LIST TYPE pubsub");
+        clients.lines().filter(|client| client.contains("ssub=64")).count() == nodes
+    })
+    .await;
 }

@@ -152,8 +152,12 @@ impl State {
 impl<'a> Feed<'a> {
     fn new(state: &'a State, parts: &'a [u32]) -> Self {
         let all = state.grid.partitions() as usize;
-        let (sequences, heard) = (vec![Sequence::default(); all], vec![monotonic(); all]);
-        Self { state, parts, sequences, heard, silent: Vec::new() }
+        let places = state.places.lock();
+        // A message between the last known place and the subscription is a gap.
+        let sequences = state.grid.parts().map(|part| Sequence::after(places.message(part)));
+        let sequences = sequences.collect();
+        drop(places);
+        Self { state, parts, sequences, heard: vec![monotonic(); all], silent: Vec::new() }
     }
 
     async fn receive(&mut self, pushes: &mut mpsc::Receiver<PushInfo>) -> Ended {

@@ -1,5 +1,6 @@
 //! Commits: what they tell other nodes, and when they are refused.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use presence_hub::presence::{NodeId, Platform, Record};
@@ -8,7 +9,7 @@ use presence_hub::store::{
 };
 use tokio::time::timeout;
 
-use super::{login, node, put};
+use super::{login, node, put, until_heard};
 use crate::lab::{EPOCH, SECOND, id};
 use crate::store_contract::{commit_of, log_in};
 use crate::support::{RedisServer, SOON, until};
@@ -28,6 +29,20 @@ async fn next_message(subscription: &mut Subscription) -> Message {
     timeout(SOON, next).await.expect("a message")
 }
 
+/// Commits until a message is heard: until then something may be missed, and messages about it are left out.
+async fn hear_something(from: &Arc<dyn Store>, node: NodeId, to: &mut Subscription) {
+    loop {
+        put(from, &id("warm"), with_message(login(Platform::Web, node), "warm"))
+            .await
+            .expect("a commit");
+        let next = timeout(SECOND, to.next()).await;
+        if matches!(next, Ok(Received::Message(_))) {
+            break;
+        }
+    }
+    while timeout(SECOND / 2, to.next()).await.is_ok() {}
+}
+
 fn with_message(commit: Commit, user: &str) -> Commit {
     let status = Some(commit.record.status());
     let message = Message { user: id(user), status, ends: Vec::new(), kick: None };
@@ -38,7 +53,10 @@ fn with_message(commit: Commit, user: &str) -> Commit {
 async fn other_nodes_are_told_of_a_commit_and_of_no_conflict() {
     let server = RedisServer::start();
     let (one, two) = (node(&server).await, node(&server).await);
+    until_heard(&server, 2).await;
     let (mut own, mut other) = (one.listen(ONE), two.listen(TWO));
+    hear_something(&one, ONE, &mut other).await;
+    hear_something(&two, TWO, &mut own).await;
     let first = with_message(login(Platform::Web, ONE), "ana");
     put(&one, &id("ana"), first.clone()).await.expect("a commit");
     let refused = one.commit(&id("ana"), &Stored::default(), first.clone()).await;

@@ -51,6 +51,7 @@ fn kind(error: &RedisError) -> FaultKind {
     let is_misplaced = matches!(
         kind,
         ServerErrorKind::Ask
+            | ServerErrorKind::BusyLoading
             | ServerErrorKind::TryAgain
             | ServerErrorKind::ClusterDown
             | ServerErrorKind::MasterDown

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::{Cmd, FromRedisValue, InfoDict, cmd, from_redis_value};
 use tokio::time::{sleep, timeout};
 
-use super::fault::Fault;
+use super::fault::{Fault, FaultKind};
 use super::keys::Keys;
 use super::link::{Link, Request, parse_url};
 use super::metrics::Metrics;
@@ -152,7 +152,9 @@ async fn connect(
         loop {
             for link in &links {
                 match link.connect().await {
-                    Ok(()) => return Arc::clone(link),
+                    Ok(()) => return Ok(Arc::clone(link)),
+                    // For example a wrong password: waiting does not help.
+                    Err(fault) if fault.kind == FaultKind::Refused => return Err(fault.into()),
                     Err(fault) => last = Some(fault),
                 }
             }
@@ -162,11 +164,11 @@ async fn connect(
     if links.is_empty() {
         return Err(RedisFault::NoUrl);
     }
-    let connected = timeout(CONNECT_WITHIN, connecting).await;
-    connected.map_err(|_| {
+    let Ok(connected) = timeout(CONNECT_WITHIN, connecting).await else {
         let cause = last.map_or_else(|| "no answer".to_owned(), |fault| fault.cause);
-        RedisFault::Unreachable(cause)
-    })
+        return Err(RedisFault::Unreachable(cause));
+    };
+    connected
 }
 
 async fn ask<T: FromRedisValue>(link: &Link, command: &Cmd) -> Result<T, RedisFault> {

@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use super::fault::{Fault, FaultKind};
 use super::link::{Link, Request};
 use super::metrics::Metrics;
-use super::tags::{slot, tags};
+use super::tags::{hash_tags, slot};
 use crate::clock::monotonic;
 use crate::store::StoreError;
 
@@ -64,7 +64,7 @@ impl Router {
         timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let slots: Vec<_> = tags(partitions).iter().map(|tag| slot(tag)).collect();
+        let slots: Vec<_> = hash_tags(partitions).iter().map(|tag| slot(tag)).collect();
         let parts = vec![Arc::clone(first); slots.len()];
         let links = [(first.name.clone(), Arc::clone(first))].into();
         let router = Self {

@@ -33,19 +33,12 @@ impl RedisServer {
 
     /// Starts a server with further arguments.
     pub(crate) fn with(arguments: &[&str]) -> Self {
-        let directory = TempDir::new().expect("a directory");
         let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         for _ in 0..ATTEMPTS {
-            let port = free_port();
+            let (port, directory) = (free_port(), TempDir::new().expect("a directory"));
             let child = spawn(port, &directory, &arguments);
-            let mut server = Self {
-                child,
-                port,
-                directory: TempDir::new().expect("a directory"),
-                arguments: arguments.clone(),
-            };
+            let mut server = Self { child, port, directory, arguments: arguments.clone() };
             if server.answers() {
-                server.directory = directory;
                 return server;
             }
         }
@@ -117,7 +110,8 @@ impl RedisServer {
             let answer = client
                 .get_connection()
                 .and_then(|mut c| redis::cmd("PING").query::<String>(&mut c));
-            if answer.is_ok() {
+            // A server that asks for a password answers, too.
+            if answer.is_ok() || answer.is_err_and(|error| !error.is_io_error()) {
                 return true;
             }
             std::thread::sleep(pause);

@@ -162,7 +162,7 @@ impl State {
             "retired" => Ok(Answer::Retired),
             "late" => {
                 let server_ms = text(1)?.parse().map_err(|_| unexpected())?;
-                self.clock.note(sent, monotonic(), server_ms);
+                self.router.link(At::Part(part)).clock.note(sent, monotonic(), server_ms);
                 Ok(Answer::Late)
             }
             _ => Err(unexpected()),
@@ -200,7 +200,7 @@ impl State {
         let after = self.places.lock().clock(part).max(*self.last_commit.lock());
         let revision = Revision(rand::random::<u64>().max(1));
         call.arg(commit.node.to_string())
-            .arg(self.clock.now(sent) + within)
+            .arg(self.router.link(At::Part(part)).clock.now(sent) + within)
             .arg(expected)
             .arg(row::revision_text(revision))
             .arg(row::tail(&commit.record, commit.wall_deadline))

@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::fault::{Fault, FaultKind};
 use super::metrics::Metrics;
+use super::server_clock::ServerClock;
 use crate::clock::monotonic;
 
 /// The maximum number of commands without an answer, so that a stalled server costs bounded memory.
@@ -47,6 +48,7 @@ pub(super) struct Link {
     info: ConnectionInfo,
     /// The server's address, without the password.
     pub(super) name: String,
+    pub(super) clock: ServerClock,
     timeout: Duration,
     state: Mutex<LinkState>,
     lost: Notify,
@@ -66,7 +68,8 @@ impl Link {
         let name = name_of(info.addr());
         let state = Mutex::new(LinkState::Disconnected("it has not been tried yet".into()));
         let (lost, waiting) = (Notify::new(), tokio::sync::Mutex::new(None));
-        let link = Self { info: with_tcp(info), name, timeout, state, lost, waiting, metrics };
+        let (info, clock) = (with_tcp(info), ServerClock::default());
+        let link = Self { info, name, clock, timeout, state, lost, waiting, metrics };
         Arc::new(link)
     }
 

@@ -17,7 +17,6 @@ use super::metrics::Metrics;
 use super::place::Place;
 use super::places::Places;
 use super::router::{At, Router};
-use super::server_clock::ServerClock;
 use super::settings::RedisSettings;
 use crate::clock::monotonic;
 use crate::presence::{NodeId, Timestamp, UserId};
@@ -31,7 +30,6 @@ pub(super) struct State {
     pub(super) grid: Grid,
     pub(super) router: Router,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) clock: ServerClock,
     /// The latest time in the store at the start.
     pub(super) latest: Timestamp,
     /// The node of this process: the first that signs, listens, commits or asks.
@@ -89,7 +87,6 @@ impl State {
             grid,
             router,
             metrics,
-            clock: ServerClock::default(),
             latest,
             node: OnceLock::new(),
             ledger: Mutex::default(),

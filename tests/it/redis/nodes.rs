@@ -105,3 +105,25 @@ async fn the_latest_time_is_found_by_the_next_node() {
     assert_eq!(presence_hub::store::Records::latest(&two), EPOCH + Duration::from_secs(7));
     assert!(two.counts().commands > 64 && two.counts().failures == 0, "{:?}", two.counts());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quiet_nodes_send_few_commands() {
+    const SECS: u64 = 3;
+    let server = RedisServer::start();
+    let stores = [Arc::new(server.open(RETENTION).await), Arc::new(server.open(RETENTION).await)];
+    let commands = || stores.iter().map(|store| store.counts().commands).sum::<u64>();
+    let mut before = 0;
+    for secs in 0..=SECS {
+        for (store, node) in stores.iter().zip([ONE, TWO]) {
+            sign(store, node, u32::try_from(secs).expect("few")).await.expect("a sign of life");
+            let due = shared(store).due(node, EPOCH, EPOCH, 9).await;
+            assert_eq!((due, shared(store).trim(EPOCH).await), (Ok(Vec::new()), Ok(0)));
+        }
+        if secs == 0 {
+            before = commands();
+        }
+        tokio::time::sleep(SECOND).await;
+    }
+    let each_second = (commands() - before) / (SECS + 1);
+    assert!(each_second < 300, "{each_second} commands a second");
+}

@@ -1,5 +1,6 @@
 //! What only the store in Redis promises: several nodes, and a server that fails.
 
+mod cluster;
 mod commits;
 mod faults;
 mod feed;

@@ -45,6 +45,12 @@ impl RedisServer {
         panic!("redis-server did not start on {ATTEMPTS} ports");
     }
 
+    /// Starts one primary of a Redis Cluster that has no slots yet, with the port of its cluster bus.
+    pub(crate) fn cluster_node() -> (Self, u16) {
+        let bus = free_port();
+        (Self::with(&["--cluster-enabled", "yes", "--cluster-port", &bus.to_string()]), bus)
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }

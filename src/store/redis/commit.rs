@@ -51,9 +51,8 @@ impl State {
 
     pub(super) async fn row(&self, user: &UserId) -> Result<Option<Vec<u8>>, StoreError> {
         let part = self.part_of(user);
-        let mut get = cmd("GET");
-        get.arg(self.keys(part).record(user));
-        self.run(At::Part(part), &get).await
+        let row = self.reads.read(&self.router, part, self.keys(part).record(user)).await;
+        row.inspect_err(|error| self.note_failure(error))
     }
 
     pub(super) fn note_damaged(&self, user: &UserId) {

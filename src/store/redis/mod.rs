@@ -18,6 +18,7 @@ mod open;
 mod outbox;
 mod place;
 mod places;
+mod reads;
 mod router;
 mod row;
 mod scripts;

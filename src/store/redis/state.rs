@@ -16,6 +16,7 @@ use super::listeners::Listeners;
 use super::metrics::Metrics;
 use super::place::Place;
 use super::places::Places;
+use super::reads::Reads;
 use super::router::{At, Router};
 use super::settings::RedisSettings;
 use crate::clock::monotonic;
@@ -28,7 +29,8 @@ pub(super) struct State {
     pub(super) retention: Retention,
     pub(super) keys: Keys,
     pub(super) grid: Grid,
-    pub(super) router: Router,
+    pub(super) router: Arc<Router>,
+    pub(super) reads: Reads,
     pub(super) metrics: Arc<Metrics>,
     /// The latest time in the store at the start.
     pub(super) latest: Timestamp,
@@ -85,7 +87,8 @@ impl State {
         Self {
             keys: Keys::new(&settings.key_prefix, settings.partitions),
             grid,
-            router,
+            router: Arc::new(router),
+            reads: Reads::default(),
             metrics,
             latest,
             node: OnceLock::new(),

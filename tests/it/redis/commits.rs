@@ -185,3 +185,20 @@ async fn each_node_applies_its_own_deadlines() {
     one.load(&id("ana")).await.expect("a record");
     assert_eq!(due(&*one, ONE).await, Ok(Vec::new()));
 }
+
+/// A snapshot reads many users at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_are_read_together_share_commands() {
+    const USERS: usize = 1000;
+    let server = RedisServer::start();
+    let store = server.open(crate::store_contract::RETENTION).await;
+    let users: Vec<_> = (0..USERS).map(|n| id(&format!("user-{n}"))).collect();
+    let before = store.counts().commands;
+    let read = users.iter().map(|user| presence_hub::store::Records::load(&store, user));
+    for stored in futures::future::join_all(read).await {
+        assert!(stored.expect("a record").record.is_empty());
+    }
+    let commands = store.counts().commands - before;
+    // Ticks are counted, too.
+    assert!(commands < 64 * 4, "{commands} commands for {USERS} users");
+}

@@ -30,26 +30,25 @@ const GIVE_UP_AFTER: Duration = Duration::from_millis(1500);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What one push message says.
-enum Word {
-    /// A message of another node, or the own echo.
+enum Word<'a> {
+    /// A message of a node: its number, and itself as JSON.
     Message {
         number: u64,
         node: NodeId,
-        message: Arc<Message>,
+        json: &'a str,
     },
     Tick(Place),
 }
 
 /// Reads the text of a message: `number node JSON`, or `= place`.
-fn parse(text: &str) -> Option<Word> {
+fn parse(text: &str) -> Option<Word<'_>> {
     if let Some(place) = text.strip_prefix("= ") {
         return Some(Word::Tick(place.parse().ok()?));
     }
-    let mut fields = text.splitn(3, ' ');
-    let number = fields.next()?.parse().ok()?;
-    let node = NodeId(u64::from_str_radix(fields.next()?, 16).ok()?);
-    let message = Arc::new(serde_json::from_str(fields.next()?).ok()?);
-    Some(Word::Message { number, node, message })
+    let (number, rest) = text.split_once(' ')?;
+    let (node, json) = rest.split_once(' ')?;
+    let node = NodeId(u64::from_str_radix(node, 16).ok()?);
+    Some(Word::Message { number: number.parse().ok()?, node, json })
 }
 
 /// Why a feed connection ended.
@@ -186,7 +185,6 @@ impl<'a> Feed<'a> {
         let [Value::BulkString(channel), Value::BulkString(text)] = data else { return };
         let Some(part) = self.state.keys.part_of_feed(channel) else { return };
         let Some(word) = str::from_utf8(text).ok().and_then(parse) else {
-            // A message of a newer version: the record says what it is about.
             return self.state.missed(&[part]);
         };
         self.heard[part as usize] = monotonic();
@@ -198,14 +196,23 @@ impl<'a> Feed<'a> {
                 }
                 self.state.note_place(part, place);
             }
-            Word::Message { number, node, message } => {
+            Word::Message { number, node, json } => {
                 if sequence.message(number) == Heard::Missed {
                     self.state.missed(&[part]);
                 }
+                // A node is not told of its own commits.
                 if self.state.node() != Some(node) {
-                    self.state.listeners.tell(self.state.part(part), &message);
+                    self.tell(part, json);
                 }
             }
+        }
+    }
+
+    fn tell(&self, part: u32, json: &str) {
+        match serde_json::from_str::<Message>(json) {
+            Ok(message) => self.state.listeners.tell(self.state.part(part), &Arc::new(message)),
+            // It is of a newer version: the record says what it is about.
+            Err(_) => self.state.missed(&[part]),
         }
     }
 

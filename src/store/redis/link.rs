@@ -1,5 +1,6 @@
 //! The connections to one Redis primary.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub(super) struct Link {
     pub(super) clock: ServerClock,
     timeout: Duration,
     state: Mutex<LinkState>,
+    /// How many connections there were.
+    connections: AtomicU64,
     lost: Notify,
     /// For commits that wait for a replica: they hold up all that is behind them. Held over an await.
     waiting: tokio::sync::Mutex<Option<MultiplexedConnection>>,
@@ -58,7 +61,8 @@ pub(super) struct Link {
 }
 
 enum LinkState {
-    Connected(MultiplexedConnection),
+    /// The connection, and its number.
+    Connected(MultiplexedConnection, u64),
     /// Why it is not connected.
     Disconnected(String),
 }
@@ -69,7 +73,8 @@ impl Link {
         let state = Mutex::new(LinkState::Disconnected("it has not been tried yet".into()));
         let (lost, waiting) = (Notify::new(), tokio::sync::Mutex::new(None));
         let (info, clock) = (with_tcp(info), ServerClock::default());
-        let link = Self { info, name, clock, timeout, state, lost, waiting, metrics };
+        let connections = AtomicU64::new(0);
+        let link = Self { info, name, clock, timeout, state, connections, lost, waiting, metrics };
         Arc::new(link)
     }
 
@@ -95,7 +100,10 @@ impl Link {
     pub(super) async fn connect(&self) -> Result<(), Fault> {
         let connected = self.connection(AsyncConnectionConfig::new(), ProtocolVersion::RESP2).await;
         let (state, result) = match connected {
-            Ok(connection) => (LinkState::Connected(connection), Ok(())),
+            Ok(connection) => {
+                let number = self.connections.fetch_add(1, Ordering::Relaxed);
+                (LinkState::Connected(connection, number), Ok(()))
+            }
             Err(fault) => (LinkState::Disconnected(fault.cause.clone()), Err(fault)),
         };
         *self.state.lock() = state;
@@ -132,13 +140,13 @@ impl Link {
 
     /// Sends a command, and waits for its answer.
     pub(super) async fn run(&self, request: Request<'_>) -> Result<Value, Fault> {
-        let mut connection = match &*self.state.lock() {
-            LinkState::Connected(connection) => connection.clone(),
+        let (mut connection, number) = match &*self.state.lock() {
+            LinkState::Connected(connection, number) => (connection.clone(), *number),
             LinkState::Disconnected(cause) => return Err(Fault::not_connected(&self.name, cause)),
         };
         let answer = self.timed(request.send(&mut connection)).await;
         if let Err(Fault { kind: FaultKind::Disconnected, cause }) = &answer {
-            self.lose(cause);
+            self.lose(number, cause);
         }
         answer
     }
@@ -177,9 +185,10 @@ impl Link {
         Ok(answer)
     }
 
-    fn lose(&self, cause: &str) {
+    /// Notes that a connection is lost, unless another one has replaced it.
+    fn lose(&self, lost: u64, cause: &str) {
         let mut state = self.state.lock();
-        if matches!(*state, LinkState::Connected(_)) {
+        if matches!(*state, LinkState::Connected(_, number) if number == lost) {
             *state = LinkState::Disconnected(cause.to_owned());
             self.lost.notify_one();
             tracing::warn!(server = self.name, cause, "connection to Redis lost, reconnecting");

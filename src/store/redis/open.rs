@@ -119,7 +119,7 @@ pub(super) async fn open(
     let link = connect(&settings, &metrics).await?;
     let info = info(&link).await?;
     check_server(&link.name, &info)?;
-    check_clock(&link, &settings, clock).await?;
+    metrics.set_clock_ms(check_clock(&link, &settings, clock).await?);
     let is_cluster = info.get::<u32>("cluster_enabled") == Some(1);
     let router = Router::new(&link, partitions, is_cluster, settings.timeout, Arc::clone(&metrics));
     router.refresh().await;
@@ -203,21 +203,21 @@ fn check_server(server: &str, info: &InfoDict) -> Result<(), RedisFault> {
     Ok(())
 }
 
+/// Returns this machine's wall clock minus that of Redis, in milliseconds.
 async fn check_clock(
     link: &Link,
     settings: &RedisSettings,
     clock: &Clock,
-) -> Result<(), RedisFault> {
+) -> Result<i64, RedisFault> {
     let before = clock.wall();
     let (secs, micros): (u64, u64) = ask(link, &cmd("TIME")).await?;
     let theirs = Timestamp::from_millis(secs * 1000 + micros / 1000);
     let ours = before + (clock.wall() - before) / 2;
-    let difference = (ours - theirs).max(theirs - ours);
-    if settings.max_clock_skew.is_zero() || difference <= settings.max_clock_skew {
-        return Ok(());
+    let clock_ms = ours.as_millis().cast_signed() - theirs.as_millis().cast_signed();
+    if settings.is_skewed(clock_ms) {
+        return Err(RedisFault::Clock { ours, theirs, differ_ms: clock_ms.unsigned_abs() });
     }
-    let differ_ms = u64::try_from(difference.as_millis()).unwrap_or(u64::MAX);
-    Err(RedisFault::Clock { ours, theirs, differ_ms })
+    Ok(clock_ms)
 }
 
 async fn check_format(

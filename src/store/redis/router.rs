@@ -149,10 +149,11 @@ impl Router {
     /// A failed command may mean that another server is the primary now.
     fn note(&self, kind: FaultKind) {
         match kind {
-            FaultKind::Disconnected | FaultKind::Misplaced | FaultKind::Timeout => {
-                self.is_stale.notify_one();
-            }
-            FaultKind::Moved | FaultKind::Refused => (),
+            FaultKind::Disconnected
+            | FaultKind::Moved
+            | FaultKind::Misplaced
+            | FaultKind::Timeout => self.is_stale.notify_one(),
+            FaultKind::Refused => (),
         }
     }
 

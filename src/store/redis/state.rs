@@ -196,10 +196,18 @@ impl State {
     }
 
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        match &*self.failing.lock() {
-            Some(cause) => Err(StoreError::unavailable(cause)),
-            None => Ok(()),
+        if let Some(cause) = &*self.failing.lock() {
+            return Err(StoreError::unavailable(cause));
         }
+        let clock_ms = self.metrics.clock_ms();
+        if self.settings.is_skewed(clock_ms) {
+            let cause = format!(
+                "this machine's clock minus that of Redis is {clock_ms} ms, more than \
+                 store.max_clock_skew; synchronize both with NTP"
+            );
+            return Err(StoreError::unavailable(&cause));
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use presence_hub::presence::{NodeId, Platform, SignOfLife, Timestamp};
-use presence_hub::store::{Commit, Lost, Outbox, RedisStore, Save, Store, StoreError};
+use presence_hub::store::{
+    Commit, Lost, Nodes, Outbox, Records, RedisStore, Save, Store, StoreError,
+};
 
 use super::{login, put};
 use crate::lab::{EPOCH, SECOND, id};
@@ -22,7 +24,7 @@ fn sign_after(secs: u32) -> SignOfLife {
 
 async fn sign(store: &RedisStore, node: NodeId, secs: u32) -> Result<Vec<Lost>, StoreError> {
     let card = format!("{{\"name\":\"{node}\"}}");
-    presence_hub::store::Nodes::save_sign_of_life(store, node, sign_after(secs), card.into()).await
+    store.save_sign_of_life(node, sign_after(secs), card.into()).await
 }
 
 fn shared(store: &Arc<RedisStore>) -> Arc<dyn Store> {
@@ -102,7 +104,7 @@ async fn the_latest_time_is_found_by_the_next_node() {
     sign(&one, ONE, 7).await.expect("a sign of life");
     drop(one);
     let two = server.open(RETENTION).await;
-    assert_eq!(presence_hub::store::Records::latest(&two), EPOCH + Duration::from_secs(7));
+    assert_eq!(two.latest(), EPOCH + Duration::from_secs(7));
     assert!(two.counts().commands > 64 && two.counts().failures == 0, "{:?}", two.counts());
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use presence_hub::clock::Clock;
-use presence_hub::presence::Platform;
-use presence_hub::store::{RedisSettings, RedisStore};
+use presence_hub::presence::{NodeId, Platform};
+use presence_hub::store::{Nodes, Records, RedisSettings, RedisStore};
 
 use super::node;
 use crate::lab::EPOCH;
@@ -76,6 +76,28 @@ async fn hubs_with_different_prefixes_share_a_server() {
     let settings =
         RedisSettings { key_prefix: "other".into(), partitions: 16, ..server.settings() };
     let other = RedisStore::open(settings, RETENTION, &Clock::system()).await.expect("a store");
-    let totals = presence_hub::store::Records::totals(&other).await.expect("counts");
+    let totals = other.totals().await.expect("counts");
     assert_eq!(totals.users, [0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_far_away_is_refused_and_later_not_ready() {
+    let server = RedisServer::start();
+    let settings = RedisSettings { max_clock_skew: Duration::from_secs(5), ..server.settings() };
+    let far = RedisStore::open(settings.clone(), RETENTION, &Clock::simulated(EPOCH)).await;
+    let far = far.expect_err("another time").to_string();
+    assert!(far.contains("differ by ") && far.contains("synchronize both with NTP"), "{far}");
+
+    let store = RedisStore::open(settings, RETENTION, &Clock::system()).await.expect("a store");
+    assert_eq!(store.check().await, Ok(()));
+    let (node, clock) = (NodeId(1), Clock::system());
+    let mut sign = clock.sign_of_life();
+    store.save_sign_of_life(node, sign.clone(), "{}".into()).await.expect("a sign of life");
+    assert_eq!(store.check().await, Ok(()));
+    let cards = store.cards().await.expect("cards");
+    assert!(cards[0].clock_ms.is_some_and(|ms| ms.abs() < 1000), "{cards:?}");
+    sign.wall = EPOCH;
+    store.save_sign_of_life(node, sign, "{}".into()).await.expect("a sign of life");
+    let skewed = store.check().await.expect_err("not ready").to_string();
+    assert!(skewed.contains("store.max_clock_skew"), "{skewed}");
 }

@@ -4,6 +4,7 @@ mod cluster;
 mod commits;
 mod faults;
 mod feed;
+mod hubs;
 mod log;
 mod nodes;
 mod recount;

@@ -117,12 +117,15 @@ pub(super) async fn open(
     }
     let metrics = Arc::new(Metrics::default());
     let link = connect(&settings, &metrics).await?;
-    let info = info(&link).await?;
-    check_server(&link.name, &info)?;
+    let is_cluster = check_server(&link).await?;
     metrics.set_clock_ms(check_clock(&link, &settings, clock).await?);
-    let is_cluster = info.get::<u32>("cluster_enabled") == Some(1);
     let router = Router::new(&link, partitions, is_cluster, settings.timeout, Arc::clone(&metrics));
     router.refresh().await;
+    for (primary, _) in router.shares() {
+        if primary.name != link.name {
+            check_server(&primary).await?;
+        }
+    }
     let keys = Keys::new(&settings.key_prefix, partitions);
     check_format(&router, &keys, &settings).await?;
     let latest: Option<u64> = router.run(At::Hub, cmd("GET").arg(&keys.hub.latest)).await?;
@@ -176,12 +179,10 @@ async fn ask<T: FromRedisValue>(link: &Link, command: &Cmd) -> Result<T, RedisFa
     from_redis_value(answer).map_err(|error| StoreError::unavailable(&error).into())
 }
 
-async fn info(link: &Link) -> Result<InfoDict, RedisFault> {
-    let text: String = ask(link, &cmd("INFO")).await?;
-    Ok(InfoDict::new(&text))
-}
-
-fn check_server(server: &str, info: &InfoDict) -> Result<(), RedisFault> {
+/// Checks version and settings of a server; returns whether it is part of a cluster.
+async fn check_server(link: &Link) -> Result<bool, RedisFault> {
+    let (server, text): (_, String) = (&*link.name, ask(link, &cmd("INFO")).await?);
+    let info = InfoDict::new(&text);
     let version: String = info.get("redis_version").unwrap_or_default();
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     if major.is_none_or(|major| major < VERSION_MIN) {
@@ -200,7 +201,7 @@ fn check_server(server: &str, info: &InfoDict) -> Result<(), RedisFault> {
              set appendonly yes"
         );
     }
-    Ok(())
+    Ok(info.get::<u32>("cluster_enabled") == Some(1))
 }
 
 /// Returns this machine's wall clock minus that of Redis, in milliseconds.

@@ -1,6 +1,6 @@
 //! Applies events to users: the only place that calls the rules and commits their outcome.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -8,10 +8,10 @@ use futures::future::BoxFuture;
 use smallvec::SmallVec;
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::random::KeyedHash;
 use super::{Hub, Mailbox, Unavailable};
 use crate::presence::{
-    Answer, Cause, Event, EventId, EventKind, Link, Moment, Outcome, Policy, Record, Timestamp,
-    UserId, step,
+    Answer, Cause, Event, EventKind, Link, Moment, Outcome, Policy, Record, Timestamp, UserId, step,
 };
 use crate::store::{Commit, StoreError};
 
@@ -33,19 +33,17 @@ pub struct Applied {
 /// are held over an await.
 pub(super) struct Lanes {
     locks: Vec<Mutex<()>>,
-    hasher: RandomState,
-}
-
-impl Default for Lanes {
-    fn default() -> Self {
-        let locks = (0..LANES).map(|_| Mutex::new(())).collect();
-        Self { locks, hasher: RandomState::new() }
-    }
+    hash: KeyedHash,
 }
 
 impl Lanes {
+    pub(super) fn new(hash: KeyedHash) -> Self {
+        let locks = (0..LANES).map(|_| Mutex::new(())).collect();
+        Self { locks, hash }
+    }
+
     async fn lock(&self, user: &UserId) -> MutexGuard<'_, ()> {
-        let hash = self.hasher.hash_one(user);
+        let hash = self.hash.hash_one(user);
         let lane = usize::try_from(hash % LANES as u64).unwrap_or_default();
         self.locks[lane].lock().await
     }
@@ -73,7 +71,7 @@ impl Hub {
         kind: EventKind,
         then: impl FnOnce(&Applied),
     ) -> Result<Applied, Unavailable> {
-        let event = Event { id: EventId(rand::random()), kind };
+        let event = Event { id: self.new_event(), kind };
         self.apply_event(user, &event, None, then).await
     }
 

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 
 use super::{Hub, Mailbox, Unavailable};
-use crate::presence::{Event, EventId, EventKind, Link, Origin, Record, UserId};
+use crate::presence::{Event, EventKind, Link, Origin, Record, UserId};
 use crate::store::{Part, Stored};
 use crate::wire::Close;
 
@@ -82,7 +82,7 @@ impl Hub {
         }
         let lost = self.ledger.as_ref()?.beyond(user, stored.record.version)?;
         let kind = EventKind::Recall { version: lost.number, lost: lost.record };
-        Some(Event { id: EventId(rand::random()), kind })
+        Some(Event { id: self.new_event(), kind })
     }
 
     /// Commits again what the store lost of a user, if this node knows the record.

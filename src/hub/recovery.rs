@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::apply::to_store;
 use super::{Hub, Unavailable};
 use crate::presence::{
-    Event, EventId, EventKind, Record, Revocation, State, Status, Timestamp, Transition, UserId,
+    Event, EventKind, Record, Revocation, State, Status, Timestamp, Transition, UserId,
 };
 use crate::store::{Commit, HistoryPart, Revision, StoreError, Stored};
 use crate::wire::Close;
@@ -57,7 +57,7 @@ impl Hub {
         let last = self.last_logged(user).await?;
         let (was, version) = last.map_or((State::Offline, 0), |last| (last.to, last.version));
         let kind = EventKind::Recovered { was, version, revoked };
-        let event = Event { id: EventId(rand::random()), kind };
+        let event = Event { id: self.new_event(), kind };
         let (nothing, policy) = (Record::default(), self.policy());
         let outcome = self.decide(&nothing, &event, &policy, None);
         let record = to_store(outcome.record);

@@ -47,7 +47,7 @@ pub enum Received {
 
 impl Subscription {
     /// Receives what comes from a stream.
-    pub(super) fn of(stream: impl Stream<Item = Received> + Send + 'static) -> Self {
+    pub fn of(stream: impl Stream<Item = Received> + Send + 'static) -> Self {
         Self(stream.boxed())
     }
 

@@ -17,6 +17,7 @@ mod receiver;
 mod restarts;
 mod rules;
 mod server_api;
+mod simulation;
 mod store_contract;
 mod support;
 mod throttle;

@@ -152,9 +152,8 @@ impl Client {
     /// Gives the connection up, and connects again after a pause.
     pub(super) fn give_up(&mut self, is_silent: bool, retry_at: Duration) {
         let Some(Connection { node, spoke_at, is_in, .. }) = self.connection.take() else { return };
-        if is_in {
-            self.absence = Some(Absence { node, spoke_at, is_silent });
-        }
+        // A login that got no answer may have been executed, and its hub ends it then.
+        self.absence = is_in.then_some(Absence { node, spoke_at, is_silent });
         self.retry_at = retry_at;
     }
 
@@ -210,7 +209,8 @@ impl Client {
         let Some(connection) = &mut self.connection else { return };
         let is_late = !connection.is_in && now - connection.since > LOGIN_TIMEOUT;
         if is_late || now - connection.heard_at > window {
-            return self.give_up(true, retry_at);
+            // The hub notices that the socket is closed, at the latest when it goes on.
+            return self.give_up(false, retry_at);
         }
         if connection.subscribe_at.is_some_and(|at| at <= now) {
             connection.subscribe_at = None;

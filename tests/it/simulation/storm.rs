@@ -171,6 +171,10 @@ fn act(world: &mut World) {
     let (roll, number) = (world.random.random_range(0..10), world.random.random_range(0..100));
     let client = &mut world.clients[place];
     let name = client.name();
+    if !client.wants_in && client.connection.is_some() {
+        // It is still logging out.
+        return;
+    }
     if !client.wants_in {
         client.wants_in = true;
         client.session = None;

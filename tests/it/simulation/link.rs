@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use presence_hub::presence::{NodeId, SignOfLife, Timestamp, UserId};
 use presence_hub::store::{
     Among, Backlog, Commit, Cursor, HistoryPart, Listed, Log, LogEntry, Lost, NodeCard, Nodes,
-    Records, StoreError, Stored, Subscription, Totals,
+    Part, Records, StoreError, Stored, Subscription, Totals,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -131,11 +131,12 @@ impl Records for Link {
     fn held<'a>(
         &'a self,
         node: NodeId,
+        part: Part,
         after: Option<&'a UserId>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
         let after = after.cloned();
-        self.ask("held", move |server| Ok(server.held(node, after.as_ref(), limit))).boxed()
+        self.ask("held", move |server| Ok(server.held(node, part, after.as_ref(), limit))).boxed()
     }
 
     fn users<'a>(
@@ -153,6 +154,10 @@ impl Records for Link {
 
     fn check(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.ask("check", |_| Ok(())).boxed()
+    }
+
+    fn may_lose_commits(&self) -> bool {
+        self.broken != Some(Switch::NoReconcile)
     }
 
     fn damaged(&self) -> u64 {

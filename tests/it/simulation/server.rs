@@ -313,8 +313,14 @@ impl Server {
         now(self.memory.due(node, at, wall, limit)).expect("a list")
     }
 
-    pub(super) fn held(&self, node: NodeId, after: Option<&UserId>, limit: usize) -> Vec<Listed> {
-        now(self.memory.held(node, after, limit)).expect("a list")
+    pub(super) fn held(
+        &self,
+        node: NodeId,
+        part: Part,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Vec<Listed> {
+        now(self.memory.held(node, part, after, limit)).expect("a list")
     }
 
     pub(super) fn users(&self, among: &Among, limit: usize) -> Vec<Listed> {
@@ -414,7 +420,7 @@ impl Server {
             self.wrong.push(format!("the counts are {:?}, not {recount:?}", self.totals()));
         }
         for node in self.nodes.keys() {
-            let held = self.held(*node, None, usize::MAX);
+            let held = self.held(*node, Part::ALL, None, usize::MAX);
             let held = held.iter().map(|(user, _)| user);
             let on_node = records().filter(|(_, it)| it.is_held_by(*node)).map(|(user, _)| user);
             if !held.eq(on_node) {

@@ -13,7 +13,6 @@ use super::world::World;
 const STEP: Duration = Duration::from_millis(20);
 const STEPS_PER_ACT: u32 = 15;
 const STEPS_PER_FAULT: u32 = 75;
-const LOSES_COMMITS: bool = false;
 /// How many commits a failover loses at most.
 const COMMITS_LOST_MAX: usize = 6;
 /// How many nodes there may be at once.
@@ -134,7 +133,7 @@ impl Storm {
                 world.network.with(|state| state.server.is_down = true);
                 self.add(world, 9000, Fault::Down);
             }
-            10 | 11 if LOSES_COMMITS => lose_commits(world),
+            10 | 11 => lose_commits(world),
             _ => (),
         }
     }

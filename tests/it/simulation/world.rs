@@ -177,8 +177,11 @@ impl World {
     fn look(&mut self) {
         for place in 0..self.clients.len() {
             let pause = self.random.random();
+            let was_connected = self.clients[place].connection.is_some();
             let notices = self.clients[place].look(self.now, pause);
-            self.note_absence(place);
+            if was_connected {
+                self.note_absence(place);
+            }
             for notice in notices {
                 match notice {
                     Notice::Wrong(wrong) => self.wrong.push(wrong),

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::Hub;
 use crate::store::{Message, Part, Received};
+
+/// How often the parts are compared again for which the store failed.
+const AGAIN_EVERY: Duration = Duration::from_secs(1);
 
 impl Hub {
     /// Handles the messages of other nodes. Never returns.
@@ -15,12 +20,14 @@ impl Hub {
         let mut subscription = self.store.listen(self.node);
         // This task may have been restarted, and have missed messages.
         let mut missed = BTreeSet::from([Part::ALL]);
-        let mut reconciling = FuturesUnordered::new();
+        let (mut failed, mut reconciling) = (BTreeSet::new(), FuturesUnordered::new());
+        let mut again = interval(AGAIN_EVERY);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if reconciling.is_empty()
                 && let Some(part) = missed.pop_first()
             {
-                reconciling.push(self.reconcile(part));
+                reconciling.push(self.reconcile(part).map(move |is_done| (part, is_done)));
             }
             // Messages are handled meanwhile: their queue is bounded.
             tokio::select! {
@@ -29,7 +36,12 @@ impl Hub {
                     Received::Message(message) => self.handle(&message),
                     Received::Missed(part) => drop(missed.insert(part)),
                 },
-                Some(()) = reconciling.next() => (),
+                Some((part, is_done)) = reconciling.next() => {
+                    if !is_done {
+                        failed.insert(part);
+                    }
+                }
+                _ = again.tick(), if !failed.is_empty() => missed.append(&mut failed),
             }
         }
     }

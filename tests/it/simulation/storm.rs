@@ -133,7 +133,7 @@ impl Storm {
                 world.network.with(|state| state.server.is_down = true);
                 self.add(world, 9000, Fault::Down);
             }
-            10 | 11 => lose_commits(world),
+            10 | 11 if world.loses_commits => lose_commits(world),
             _ => (),
         }
     }

@@ -73,9 +73,10 @@ pub(super) struct Connection {
 
 /// What the world must know of what a client heard.
 pub(super) enum Notice {
-    /// Its session was continued, or not.
+    /// It is logged in; its session was continued, or not.
     In {
         resumed: bool,
+        absence: Option<Absence>,
     },
     Wrong(String),
 }
@@ -254,7 +255,8 @@ impl Client {
                 if self.is_watcher() {
                     self.subscribe();
                 }
-                Some(Notice::In { resumed: ok["resumed"] == true })
+                let absence = self.absence.take();
+                Some(Notice::In { resumed: ok["resumed"] == true, absence })
             }
             SUBSCRIBE => {
                 match ok.and_then(|ok| ok["statuses"].as_array()) {

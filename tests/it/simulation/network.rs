@@ -199,9 +199,9 @@ impl State {
         self.tell(&Word::Numbers(numbers));
     }
 
-    /// Loses the last commits of a part. Every link notices that another server serves the part.
-    pub(super) fn fail_over(&mut self, part: Part, commits: usize) {
-        let lost = self.server.roll_back(part, commits);
+    /// Loses the commits of a part since a time. Every link notices that another server serves the part.
+    pub(super) fn fail_over(&mut self, part: Part, since: Duration) {
+        let lost = self.server.roll_back(part, since);
         self.note(&format_args!("{part:?} loses {lost} commits"));
         let number = self.server.numbers().get(&part).copied().unwrap_or_default();
         self.tell(&Word::FailedOver(part, number));

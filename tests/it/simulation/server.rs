@@ -69,6 +69,7 @@ struct PartOfUsers {
 
 /// A commit, as a rollback needs it.
 struct Done {
+    at: Duration,
     user: UserId,
     before: Stored,
     number_before: u64,
@@ -195,7 +196,8 @@ impl Server {
         self.set_revision(user, revision);
         let state = self.parts.entry(part).or_default();
         let number_before = state.number;
-        state.commits.push(Done { user: user.clone(), before: current, number_before, logged });
+        let at = self.now;
+        state.commits.push(Done { at, user: user.clone(), before: current, number_before, logged });
         if let Some(message) = message {
             self.publish(from, message);
         }
@@ -271,10 +273,10 @@ impl Server {
         }
     }
 
-    /// Loses the last commits of a part, as if a replica that lacked them had taken its place.
-    pub(super) fn roll_back(&mut self, part: Part, commits: usize) -> usize {
+    /// Loses the commits of a part since a time, as if a replica that lacked them had taken its place.
+    pub(super) fn roll_back(&mut self, part: Part, since: Duration) -> usize {
         let state = self.parts.entry(part).or_default();
-        let kept = state.commits.len().saturating_sub(commits);
+        let kept = state.commits.partition_point(|done| done.at < since);
         let lost = state.commits.split_off(kept);
         state.number = lost.first().map_or(state.number, |done| done.number_before);
         let count = lost.len();
@@ -298,9 +300,9 @@ impl Server {
         self.parts.iter().map(|(part, state)| (*part, state.number)).collect()
     }
 
-    /// The parts that have users, each with the number of its commits.
-    pub(super) fn parts(&self) -> Vec<(Part, usize)> {
-        self.parts.iter().map(|(part, state)| (*part, state.commits.len())).collect()
+    /// The parts that have users.
+    pub(super) fn parts(&self) -> Vec<Part> {
+        self.parts.keys().copied().collect()
     }
 
     pub(super) fn due(

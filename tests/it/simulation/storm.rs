@@ -13,8 +13,8 @@ use super::world::World;
 const STEP: Duration = Duration::from_millis(20);
 const STEPS_PER_ACT: u32 = 15;
 const STEPS_PER_FAULT: u32 = 75;
-/// How many commits a failover loses at most.
-const COMMITS_LOST_MAX: usize = 6;
+/// By how much a replica lags at most, in milliseconds: Redis refuses to write if it lags more.
+const LAG_MS_MAX: u64 = 2000;
 /// How many nodes there may be at once.
 const NODES_MAX: usize = 4;
 
@@ -149,16 +149,15 @@ fn weather(world: &mut World) -> Weather {
     }
 }
 
-/// A part of the users fails over to a server that lacks the last commits, or all of them.
+/// A part of the users fails over to a replica that lacks the last commits, or loses everything.
 fn lose_commits(world: &mut World) {
     let parts = world.network.with(|state| state.server.parts());
-    let Some(&(part, _)) = parts.choose(&mut world.random) else { return };
-    let commits = match world.random.random_range(0..8) {
-        0 => usize::MAX,
-        _ => world.random.random_range(1..=COMMITS_LOST_MAX),
-    };
+    let Some(&part) = parts.choose(&mut world.random) else { return };
+    let lag = Duration::from_millis(world.random.random_range(0..=LAG_MS_MAX));
+    let is_emptied = world.random.random_ratio(1, 8);
+    let since = if is_emptied { Duration::ZERO } else { world.now.saturating_sub(lag) };
     world.failed_over_at = Some(world.now);
-    world.network.with(|state| state.fail_over(part, commits));
+    world.network.with(|state| state.fail_over(part, since));
 }
 
 /// A random user does something with a random device.

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-use super::client::{Client, NodePlace, Notice};
+use super::client::{Absence, Client, NodePlace, Notice};
 use super::link::Link;
 use super::network::Network;
 use super::node::{Node, Skew, silence_window};
@@ -190,7 +190,7 @@ impl World {
             for notice in notices {
                 match notice {
                     Notice::Wrong(wrong) => self.wrong.push(wrong),
-                    Notice::In { resumed } => self.note_login(place, resumed),
+                    Notice::In { resumed, absence } => self.note_login(place, resumed, absence),
                 }
             }
             self.note_spoken(place);
@@ -239,9 +239,9 @@ impl World {
     }
 
     /// A client that resumes in time was never seen `Offline`: its session continues.
-    fn note_login(&mut self, client: usize, resumed: bool) {
-        let client = &mut self.clients[client];
-        let (name, absence) = (client.name(), client.absence.take());
+    fn note_login(&mut self, client: usize, resumed: bool, absence: Option<Absence>) {
+        let client = &self.clients[client];
+        let name = client.name();
         self.network.note(&format_args!("{name} is in, resumed: {resumed}"));
         let Some(absence) = absence.filter(|it| it.is_silent && !resumed) else { return };
         let id = self.node_ids[absence.node];

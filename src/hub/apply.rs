@@ -83,7 +83,11 @@ impl Hub {
         then: impl FnOnce(&Applied),
     ) -> Result<Applied, Unavailable> {
         let _lane = self.lanes.lock(user).await;
-        self.apply_in_lane(user, event, from, then).await
+        let applied = self.apply_in_lane(user, event, from, then).await;
+        if applied.as_ref().is_err_and(|error| error.is_in_doubt) {
+            self.note_doubt(user);
+        }
+        applied
     }
 
     async fn apply_in_lane(
@@ -105,7 +109,11 @@ impl Hub {
                 loaded => loaded.map_err(failed)?,
             };
             if let Some(recall) = self.recall_before(user, &stored, event) {
-                self.recall_in_lane(user, &recall).await?;
+                let recalled = self.recall_in_lane(user, &recall).await;
+                recalled.map_err(|error| Unavailable {
+                    is_in_doubt: is_retried || error.is_in_doubt,
+                    ..error
+                })?;
                 continue;
             }
             let outcome = self.decide(&stored.record, event, &policy, from);

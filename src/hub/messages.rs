@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Hub;
 use crate::store::{Message, Part, Received};
 
-/// How often the parts are compared again for which the store failed.
+/// How often the parts are compared for which the store failed.
 const AGAIN_EVERY: Duration = Duration::from_secs(1);
 
 impl Hub {
@@ -41,7 +41,10 @@ impl Hub {
                         failed.insert(part);
                     }
                 }
-                _ = again.tick(), if !failed.is_empty() => missed.append(&mut failed),
+                _ = again.tick() => {
+                    missed.append(&mut failed);
+                    missed.append(&mut self.doubts.lock());
+                }
             }
         }
     }

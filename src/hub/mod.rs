@@ -34,7 +34,7 @@ mod tally;
 mod upkeep;
 mod write_half;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -58,7 +58,7 @@ use self::registry::{Registry, Watchers};
 pub use self::write_half::{TryWrite, WriteHalf};
 use crate::clock::Clock;
 use crate::presence::{ConnectionId, EventId, NodeId, Policy, SessionId, Timestamp, UserId};
-use crate::store::{Lost, Store, StoreError};
+use crate::store::{Lost, Part, Store, StoreError};
 use crate::throttle::Throttle;
 
 /// The hub of one node: the only caller of [`step`](crate::presence::step()).
@@ -91,6 +91,8 @@ pub struct Hub {
     retired: watch::Sender<bool>,
     /// What the store may lose; `None` if it loses nothing.
     ledger: Option<Ledger>,
+    /// Users with a commit that may have been written although it failed, as parts of a few users.
+    doubts: Mutex<BTreeSet<Part>>,
     /// The serials of the connections whose sessions' ends are not committed yet.
     ending: Mutex<HashSet<u64>>,
     /// Users with damaged records, and the running time from which a tick replaces the record.
@@ -166,6 +168,7 @@ impl Hub {
             card: Mutex::new("{}".into()),
             retired: watch::Sender::new(false),
             ledger,
+            doubts: Mutex::default(),
             ending: Mutex::default(),
             damaged: Mutex::default(),
             store_warnings: Mutex::default(),

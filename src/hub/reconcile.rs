@@ -21,6 +21,10 @@ const LISTED_AT_ONCE: usize = 1024;
 /// so goes first.
 const AFTER_ITS_NODE: Duration = Duration::from_secs(1);
 
+/// Into how many parts the users are split for [`Hub::note_doubt`], and how many of these are compared one by one.
+const DOUBT_PARTS: u32 = 4096;
+const DOUBTS_MAX: usize = 16;
+
 /// What came of an act for each of several users.
 struct Each {
     /// The users for whom it answered `true`.
@@ -81,6 +85,16 @@ impl Hub {
             }
         }
         each
+    }
+
+    /// Notes that a commit may have been written although it failed. Its effects on this node were not done: the
+    /// user must be compared.
+    pub(super) fn note_doubt(&self, user: &UserId) {
+        let mut doubts = self.doubts.lock();
+        doubts.insert(Part::of_user(user, DOUBT_PARTS));
+        if doubts.len() > DOUBTS_MAX {
+            *doubts = BTreeSet::from([Part::ALL]);
+        }
     }
 
     /// Whether a user cannot be compared because the record is damaged; logs another failure.

@@ -184,7 +184,7 @@ impl World {
             let pause = self.random.random();
             let was_connected = self.clients[place].connection.is_some();
             let notices = self.clients[place].look(self.now, pause);
-            if was_connected {
+            if was_connected && self.clients[place].connection.is_none() {
                 self.note_absence(place);
             }
             for notice in notices {

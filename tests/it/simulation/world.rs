@@ -21,8 +21,10 @@ pub(super) const USERS: usize = 5;
 const NODES: usize = 3;
 const PLATFORMS: [Platform; 4] =
     [Platform::Web, Platform::MiniProgram, Platform::Ios, Platform::Mac];
-/// How far a node's clock may be ahead or behind, in seconds.
-const SKEW_SECS: u64 = 180;
+/// How far a node's clock may be ahead or behind, in milliseconds; and how far if the server loses commits: then
+/// `store.max_clock_skew` matters, because versions follow the clocks.
+const SKEW_MS: u64 = 180_000;
+const SKEW_OF_LOSERS_MS: u64 = 2500;
 /// How many seconds a node's clock counts in 1,000 true ones.
 const RATES: [u32; 4] = [1000, 1000, 990, 1010];
 /// How long a step takes while something is under way, and otherwise.
@@ -112,9 +114,10 @@ impl World {
     pub(super) fn start_node(&mut self) {
         let place = self.nodes.len();
         let seed = self.random.random();
-        let ahead = Duration::from_secs(self.random.random_range(0..=2 * SKEW_SECS));
+        let skew = if self.loses_commits { SKEW_OF_LOSERS_MS } else { SKEW_MS };
+        let ahead = Duration::from_millis(self.random.random_range(0..=2 * skew));
         let rate = RATES[self.random.random_range(0..RATES.len())];
-        let now = EPOCH + self.now + ahead - Duration::from_secs(SKEW_SECS);
+        let now = EPOCH + self.now + ahead - Duration::from_millis(skew);
         self.network.with(|state| state.add_link(place, seed));
         let link = Arc::new(Link::new(place, Arc::clone(&self.network), self.broken));
         let node = Node::start(link, seed, Skew { now, rate }, self.now);

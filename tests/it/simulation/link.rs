@@ -1,5 +1,6 @@
 //! The store of one hub: its link to the shared server.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::ready;
 use std::sync::Arc;
@@ -34,13 +35,17 @@ pub(super) struct Link {
     id: LinkId,
     network: Arc<Network>,
     broken: Option<Switch>,
+    /// The versions that the hub committed, which it is told instead of lower ones if versions have no floor: it
+    /// would raise them for ever.
+    committed: Mutex<BTreeMap<UserId, u64>>,
     /// The hub reads the log only if a record is damaged, which never happens here.
     head: watch::Sender<Cursor>,
 }
 
 impl Link {
     pub(super) fn new(id: LinkId, network: Arc<Network>, broken: Option<Switch>) -> Self {
-        Self { id, network, broken, head: watch::Sender::default() }
+        let (committed, head) = (Mutex::default(), watch::Sender::default());
+        Self { id, network, broken, committed, head }
     }
 
     /// Has the server execute something, and waits for its reply.
@@ -84,8 +89,9 @@ impl Link {
         let later = if is_broken { commit.message.take() } else { None };
         let causes = commit.transitions.iter().map(|it| format!(" {:?}", it.cause));
         let what = format!("commit {user}{}", causes.collect::<String>());
-        let (owner, base) = (user.clone(), base.clone());
+        let (owner, base, version) = (user.clone(), base.clone(), commit.record.version);
         self.ask(what, move |server| server.commit(deadline, &owner, &base, &commit)).await?;
+        self.committed.lock().insert(user.clone(), version);
         if let Some(message) = later {
             let publish = move |server: &mut Server| {
                 server.publish(node, message.clone());
@@ -99,8 +105,19 @@ impl Link {
 
 impl Records for Link {
     fn load<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Stored, StoreError>> {
-        let owner = user.clone();
-        self.ask(format!("load {user}"), move |server| Ok(server.load(&owner))).boxed()
+        async move {
+            let owner = user.clone();
+            let load = move |server: &mut Server| Ok(server.load(&owner));
+            let mut stored = self.ask(format!("load {user}"), load).await?;
+            if self.broken == Some(Switch::NoFloor)
+                && let Some(committed) = self.committed.lock().get(user)
+                && stored.record.version < *committed
+            {
+                Arc::make_mut(&mut stored.record).version = *committed;
+            }
+            Ok(stored)
+        }
+        .boxed()
     }
 
     fn commit<'a>(

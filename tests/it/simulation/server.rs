@@ -46,6 +46,8 @@ pub(super) struct Server {
     last_revision: u64,
     /// The last revision that the counts were checked at.
     checked: u64,
+    /// The greatest version that each user ever had.
+    versions: BTreeMap<UserId, u64>,
     parts: BTreeMap<Part, PartOfUsers>,
     pub(super) log: Vec<Logged>,
     nodes: BTreeMap<NodeId, Signed>,
@@ -125,6 +127,7 @@ impl Server {
             revisions: BTreeMap::new(),
             last_revision: 0,
             checked: 0,
+            versions: BTreeMap::new(),
             parts: BTreeMap::new(),
             log: Vec::new(),
             nodes: BTreeMap::new(),
@@ -169,13 +172,19 @@ impl Server {
             return Err(StoreError::Conflict);
         }
         let mut commit = commit.clone();
-        if self.is_broken(Switch::NoFloor) {
+        let greatest = self.versions.get(user).copied().unwrap_or_default();
+        if self.is_broken(Switch::NoFloor) && current.record.version < greatest {
             lower_versions(&current.record, &mut commit);
+        }
+        self.versions.insert(user.clone(), greatest.max(commit.record.version));
+        if self.now > deadline {
+            self.wrong.push(format!("{user}: a commit was written after its node gave it up"));
         }
         if is_retired {
             self.wrong.push(format!("{user}: a retired node's commit was written"));
         }
-        if current.record != base.record {
+        // Without a floor, the node has another version in mind.
+        if current.record != base.record && !self.is_broken(Switch::NoFloor) {
             self.wrong
                 .push(format!("{user}: a commit replaced a record that its node had not read"));
         }
@@ -432,11 +441,8 @@ impl Server {
     }
 }
 
-/// Gives what was lost the version that follows the stored one.
+/// Numbers a commit from the stored version on.
 fn lower_versions(current: &Record, commit: &mut Commit) {
-    if !commit.transitions.iter().any(|it| it.cause == Cause::Recovered) {
-        return;
-    }
     let mut version = current.version;
     for transition in &mut commit.transitions {
         version += 1;

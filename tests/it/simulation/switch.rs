@@ -7,8 +7,7 @@ pub(super) enum Switch {
     NoFence,
     /// A commit that arrives after its node gave it up is executed.
     NoDeadline,
-    /// What was lost is committed again with the version that follows the stored one, which watchers may have
-    /// seen already.
+    /// After a failover, versions go on from the stored one, so watchers may have seen greater ones.
     NoFloor,
     /// A node is dead when its sign of life is 4 s old by the store's clock, also if the store was away.
     LeasesByTtl,

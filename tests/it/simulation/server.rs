@@ -309,11 +309,6 @@ impl Server {
         self.parts.iter().map(|(part, state)| (*part, state.number)).collect()
     }
 
-    /// The parts that have users.
-    pub(super) fn parts(&self) -> Vec<Part> {
-        self.parts.keys().copied().collect()
-    }
-
     pub(super) fn due(
         &self,
         node: NodeId,

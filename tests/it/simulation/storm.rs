@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use presence_hub::store::Part;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use serde_json::json;
 
 use super::network::Weather;
-use super::world::World;
+use super::server::part_of;
+use super::world::{USERS, World, user};
+use crate::lab::id;
 
 /// How long a step takes, and how many steps there are between two acts and two faults, on average.
 const STEP: Duration = Duration::from_millis(20);
@@ -26,6 +29,8 @@ enum Fault {
     Down,
     /// A node is to be started again.
     Gone,
+    /// A part is about to fail over.
+    FailingOver(Part),
 }
 
 /// Faults that have not ended.
@@ -89,6 +94,7 @@ impl Storm {
                 }
                 Fault::Gone if world.living().len() < NODES_MAX => world.start_node(),
                 Fault::Gone => (),
+                Fault::FailingOver(part) => lose_commits(world, part),
             }
         }
     }
@@ -96,6 +102,22 @@ impl Storm {
     fn add(&mut self, world: &mut World, longest_ms: u64, fault: Fault) {
         let time = Duration::from_millis(world.random.random_range(200..=longest_ms));
         self.faults.push((world.now + time, fault));
+    }
+
+    /// A part fails over in a moment, and until then a user of it does many things at once on a slow network.
+    fn threaten(&mut self, world: &mut World) {
+        let number = world.random.random_range(0..USERS);
+        let user = user(number);
+        let slow = Weather { delay_ms: 200, ..Weather::default() };
+        for place in world.living() {
+            world.network.with(|state| state.set_weather(place, slow));
+            self.add(world, 1000, Fault::Weather(place));
+        }
+        let devices = (0..world.clients.len()).filter(|place| world.clients[*place].user == user);
+        for place in devices.collect::<Vec<_>>() {
+            act_with(world, place);
+        }
+        self.add(world, 700, Fault::FailingOver(part_of(&id(&user))));
     }
 
     fn is_frozen(&self, place: usize) -> bool {
@@ -133,7 +155,7 @@ impl Storm {
                 world.network.with(|state| state.server.is_down = true);
                 self.add(world, 9000, Fault::Down);
             }
-            10 | 11 if world.loses_commits => lose_commits(world),
+            10 | 11 if world.loses_commits => self.threaten(world),
             _ => (),
         }
     }
@@ -150,9 +172,7 @@ fn weather(world: &mut World) -> Weather {
 }
 
 /// A part of the users fails over to a replica that lacks the last commits, or loses everything.
-fn lose_commits(world: &mut World) {
-    let parts = world.network.with(|state| state.server.parts());
-    let Some(&part) = parts.choose(&mut world.random) else { return };
+fn lose_commits(world: &mut World, part: Part) {
     let lag = Duration::from_millis(world.random.random_range(0..=LAG_MS_MAX));
     let is_emptied = world.random.random_ratio(1, 8);
     let since = if is_emptied { Duration::ZERO } else { world.now.saturating_sub(lag) };
@@ -160,11 +180,16 @@ fn lose_commits(world: &mut World) {
     world.network.with(|state| state.fail_over(part, since));
 }
 
-/// A random user does something with a random device.
+/// A user does something with a random device.
 fn act(world: &mut World) {
     let devices = (0..world.clients.len()).filter(|place| !world.clients[*place].is_watcher());
     let devices: Vec<_> = devices.collect();
-    let Some(&place) = devices.choose(&mut world.random) else { return };
+    if let Some(&place) = devices.choose(&mut world.random) {
+        act_with(world, place);
+    }
+}
+
+fn act_with(world: &mut World, place: usize) {
     let retry_at = world.now + Duration::from_millis(world.random.random_range(0..15_000));
     let (roll, number) = (world.random.random_range(0..10), world.random.random_range(0..100));
     let client = &mut world.clients[place];

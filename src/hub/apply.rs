@@ -109,11 +109,7 @@ impl Hub {
                 loaded => loaded.map_err(failed)?,
             };
             if let Some(recall) = self.recall_before(user, &stored, event) {
-                let recalled = self.recall_in_lane(user, &recall).await;
-                recalled.map_err(|error| Unavailable {
-                    is_in_doubt: is_retried || error.is_in_doubt,
-                    ..error
-                })?;
+                self.recall_in_lane(user, &recall, is_retried).await?;
                 continue;
             }
             let outcome = self.decide(&stored.record, event, &policy, from);
@@ -174,13 +170,20 @@ impl Hub {
         }
     }
 
-    /// [`apply_in_lane`](Self::apply_in_lane), which calls this, for a recall.
+    /// [`apply_in_lane`](Self::apply_in_lane), which calls this, for a recall. `is_in_doubt` says whether the event
+    /// that it comes before may have been written.
     fn recall_in_lane<'a>(
         &'a self,
         user: &'a UserId,
         recall: &'a Event,
+        is_in_doubt: bool,
     ) -> BoxFuture<'a, Result<Applied, Unavailable>> {
-        self.apply_in_lane(user, recall, None, |_| ()).boxed()
+        let recalled = self.apply_in_lane(user, recall, None, |_| ());
+        let in_doubt = move |error: Unavailable| {
+            let is_in_doubt = is_in_doubt || error.is_in_doubt;
+            Unavailable { is_in_doubt, ..error }
+        };
+        recalled.map(move |recalled| recalled.map_err(in_doubt)).boxed()
     }
 
     pub(super) fn decide(

@@ -166,6 +166,12 @@ impl Client {
         self.give_up(true, retry_at);
     }
 
+    /// Its user wants to log in.
+    pub(super) fn begin(&mut self) {
+        self.wants_in = true;
+        (self.session, self.absence) = (None, None);
+    }
+
     /// Sends a request, other than login, logout and subscribe.
     pub(super) fn ask(&self, mut request: Value) {
         request["id"] = json!(CHANGE);

@@ -2,10 +2,18 @@
 //!
 //! Each hub lives in a runtime of its own, on paused time. The world moves them on step by step: a hub that is not
 //! stepped stands still, one that is stepped at another rate has a clock that is fast or slow, and one that is
-//! dropped was killed. Its link to the server delays, loses and repeats what it carries. Clients log in, lose
-//! their network, resume, set a text, hide and log out.
+//! dropped was killed. The link of each hub to the server delays, loses and repeats what it carries. Clients log in,
+//! lose their network, resume, set a text, hide and log out.
 //!
-//! `SIMULATION_SEED=7` repeats one life, and `SIMULATION_SEEDS=2000` runs more of them. `SIMULATION_TRACE=1` prints all that happens.
+//! | what is checked | where |
+//! | --- | --- |
+//! | each commit: L8, the chain of the log, no write of a retired node, no lost update, no write that its node gave up | `server.rs` |
+//! | at every step: counts and indexes, windows by the true time, no session lost that was resumed in time | `world.rs` |
+//! | versions that a watcher is told | `client.rs` |
+//! | at rest: store, log, watchers, clients and hubs agree | `checks.rs` |
+//!
+//! `SIMULATION_SEED=7` repeats one life, and `SIMULATION_SEEDS=2000` runs more of them. `SIMULATION_LINES=10000`
+//! shows more of what happened before a failure.
 
 mod checks;
 mod client;
@@ -20,6 +28,7 @@ mod trace;
 mod wire;
 mod world;
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use self::storm::Storm;
@@ -28,16 +37,34 @@ use self::world::World;
 
 /// How many lives a plain `cargo test` simulates.
 const SEEDS: u64 = 60;
+/// How many seeds may be tried to catch a switch.
+const SEEDS_PER_SWITCH: u64 = 500;
+/// A seed that catches each switch, so that a plain `cargo test` need not search. If the hub changes, another life
+/// follows from the seed; then the test searches, and prints the seed to write here.
+const CAUGHT_BY: [(Switch, u64); 9] = [
+    (Switch::NoFence, 0),
+    (Switch::NoDeadline, 0),
+    (Switch::NoFloor, 0),
+    (Switch::LeasesByTtl, 0),
+    (Switch::OtherClock, 0),
+    (Switch::NoGapCheck, 0),
+    (Switch::PublishAfterCommit, 0),
+    (Switch::NoReconcile, 0),
+    (Switch::CountAsRevision, 0),
+];
+/// Lives with this many seeds are repeated, to compare their traces.
+const SEEDS_REPEATED: u64 = 4;
 /// How often a storm comes and everybody comes to rest again.
 const ROUNDS: usize = 2;
+const START: Duration = Duration::from_secs(2);
 const STORM: Duration = Duration::from_secs(30);
 /// Longer than every window.
 const REST: Duration = Duration::from_secs(50);
 
-/// Simulates one life; returns the hash of all that happened.
+/// Simulates one life; returns the hash of all that happened, or what went wrong.
 fn live(seed: u64, broken: Option<Switch>) -> Result<u64, String> {
     let mut world = World::new(seed, broken);
-    world.pass(Duration::from_secs(2));
+    world.pass(START);
     for _ in 0..ROUNDS {
         let mut storm = Storm::default();
         storm.rage(&mut world, STORM);
@@ -48,45 +75,45 @@ fn live(seed: u64, broken: Option<Switch>) -> Result<u64, String> {
     world.outcome()
 }
 
-fn given(name: &str) -> Option<u64> {
+/// A number that the environment gives.
+fn given<T: FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok().and_then(|number| number.parse().ok())
 }
 
 #[test]
-fn hubs_keep_their_promises_whatever_goes_wrong() {
+fn several_hubs_agree_whatever_goes_wrong() {
     let seeds = match given("SIMULATION_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..given("SIMULATION_SEEDS").unwrap_or(SEEDS),
     };
     let failed: Vec<_> = seeds.filter_map(|seed| live(seed, None).err()).collect();
-    // The first in full, the others in a line.
-    let lines = failed.iter().skip(1).filter_map(|wrong| wrong.lines().last());
-    let lines: Vec<_> = lines.collect();
-    let first = failed.first();
-    assert!(first.is_none(), "{}\n{}", first.map_or("", |it| it), lines.join("\n"));
+    // The first in full, and a line of each other one.
+    let Some((first, others)) = failed.split_first() else { return };
+    let others: Vec<_> = others.iter().filter_map(|wrong| wrong.lines().last()).collect();
+    panic!("{first}\n{}", others.join("\n"));
 }
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    assert_eq!(live(1, None), live(1, None));
+    for seed in 0..SEEDS_REPEATED {
+        assert_eq!(live(seed, None), live(seed, None), "SIMULATION_SEED={seed}");
+    }
 }
 
-/// Finds the first seed that catches each switch, or the one named by `SIMULATION_SWITCH`. Takes minutes.
 #[test]
-#[ignore = "a search, for whoever changes the simulation"]
-fn each_switch_is_caught_within_500_seeds() {
-    let seeds = given("SIMULATION_SEEDS").unwrap_or(500);
+fn each_switch_that_breaks_the_design_is_caught() {
     let mut missed = Vec::new();
-    let only = std::env::var("SIMULATION_SWITCH").ok();
-    let is_meant = |it: &Switch| only.as_ref().is_none_or(|only| *only == format!("{it:?}"));
-    for switch in Switch::ALL.into_iter().filter(is_meant) {
-        let caught = (0..seeds).find_map(|seed| Some((seed, live(seed, Some(switch)).err()?)));
+    for (switch, known) in CAUGHT_BY {
+        let seeds = std::iter::once(known).chain(0..SEEDS_PER_SWITCH);
+        let caught = seeds.filter_map(|seed| Some((seed, live(seed, Some(switch)).err()?))).next();
         match caught {
+            Some((seed, _)) if seed == known => (),
             Some((seed, wrong)) => {
-                eprintln!("{switch:?} {seed}: {}", wrong.lines().last().unwrap_or_default());
+                let wrong = wrong.lines().last().unwrap_or_default();
+                eprintln!("{switch:?} is caught by {seed}, no longer by {known}: {wrong}");
             }
             None => missed.push(switch),
         }
     }
-    assert_eq!(missed, [], "not caught within {seeds} seeds");
+    assert_eq!(missed, [], "not caught by {SEEDS_PER_SWITCH} seeds");
 }

@@ -11,6 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::feed::{Ear, Word};
+use super::given;
 use super::server::Server;
 use super::switch::Switch;
 use super::trace::Trace;
@@ -21,6 +22,9 @@ type Due = (Duration, u64);
 pub(super) type Reply = Box<dyn FnOnce() + Send>;
 /// Executes a request; it may arrive twice.
 pub(super) type Request = Arc<dyn Fn(&mut Server) -> Reply + Send + Sync>;
+
+/// How many lines a failure shows.
+const LINES: usize = 100;
 
 /// The number of a hub's link.
 pub(super) type LinkId = usize;
@@ -84,7 +88,7 @@ impl Network {
     pub(super) fn new(server: Server, broken: Option<Switch>) -> Self {
         Self(Mutex::new(State {
             server,
-            trace: Trace::new(),
+            trace: Trace::keeping(given("SIMULATION_LINES").unwrap_or(LINES)),
             broken,
             links: BTreeMap::new(),
             requests: BTreeMap::new(),

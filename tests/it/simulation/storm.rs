@@ -7,6 +7,7 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use serde_json::json;
 
+use super::client::NodePlace;
 use super::network::Weather;
 use super::server::part_of;
 use super::world::{USERS, World, user};
@@ -18,22 +19,32 @@ const STEPS_PER_ACT: u32 = 15;
 const STEPS_PER_FAULT: u32 = 75;
 /// By how much a replica lags at most, in milliseconds: Redis refuses to write if it lags more.
 const LAG_MS_MAX: u64 = 2000;
+/// In how many failovers one loses everything.
+const FAILOVERS_PER_LOSS: u32 = 8;
 /// How many nodes there may be at once.
 const NODES_MAX: usize = 4;
+/// The shortest fault, and the longest pause before a client connects again, in milliseconds.
+const FAULT_MS_MIN: u64 = 200;
+const PAUSE_MS_MAX: u64 = 15_000;
 
-/// A fault that ends by itself, and when.
+/// A fault that ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    Frozen(usize),
-    Cut(usize),
-    Weather(usize),
+    /// A node stands still.
+    Frozen(NodePlace),
+    /// A node is cut off from the server.
+    Cut(NodePlace),
+    /// A node's link is slow or unreliable.
+    Weather(NodePlace),
+    /// The server is down.
     Down,
-    /// A node is to be started again.
-    Gone,
-    /// A part is about to fail over.
+    /// A node was killed; at the end another one starts.
+    Killed(NodePlace),
+    /// At the end a part fails over.
     FailingOver(Part),
 }
 
-/// Faults that have not ended.
+/// The faults that have not ended, and when they will.
 #[derive(Default)]
 pub(super) struct Storm {
     faults: Vec<(Duration, Fault)>,
@@ -45,7 +56,9 @@ impl Storm {
         let until = world.now + time;
         while world.now < until && world.wrong.is_empty() {
             if world.random.random_ratio(1, STEPS_PER_ACT) {
-                act(world);
+                let devices = world.clients.iter().filter(|client| !client.is_watcher()).count();
+                let device = world.random.random_range(0..devices);
+                act(world, device);
             }
             if world.random.random_ratio(1, STEPS_PER_FAULT) {
                 self.go_wrong(world);
@@ -71,93 +84,66 @@ impl Storm {
 
     /// Ends the faults whose time has come.
     fn heal(&mut self, world: &mut World, is_over: impl Fn(Duration) -> bool) {
-        let now = world.now;
-        let over = self.faults.extract_if(.., |(until, _)| is_over(*until)).collect::<Vec<_>>();
+        let over: Vec<_> = self.faults.extract_if(.., |(until, _)| is_over(*until)).collect();
         for (_, fault) in over {
-            match fault {
-                Fault::Frozen(place) => {
-                    world.note(&format!("node {place} goes on"));
-                    if let Some(node) = &mut world.nodes[place] {
-                        node.thaw(now);
-                    }
-                }
-                Fault::Cut(place) => {
-                    world.note(&format!("link {place} is mended"));
-                    world.network.with(|state| state.set_cut(place, false));
-                }
-                Fault::Weather(place) => {
-                    world.network.with(|state| state.set_weather(place, Weather::default()));
-                }
-                Fault::Down => {
-                    world.note("the server is up");
-                    world.network.with(|state| state.server.is_down = false);
-                }
-                Fault::Gone if world.living().len() < NODES_MAX => world.start_node(),
-                Fault::Gone => (),
-                Fault::FailingOver(part) => lose_commits(world, part),
-            }
+            end(world, fault);
         }
     }
 
-    fn add(&mut self, world: &mut World, longest_ms: u64, fault: Fault) {
-        let time = Duration::from_millis(world.random.random_range(200..=longest_ms));
+    fn add(&mut self, world: &mut World, ms_max: u64, fault: Fault) {
+        world.note(&format!("{fault:?}"));
+        let time = Duration::from_millis(world.random.random_range(FAULT_MS_MIN..=ms_max));
         self.faults.push((world.now + time, fault));
     }
 
-    /// A part fails over in a moment, and until then a user of it does many things at once on a slow network.
+    /// Something goes wrong for a while, unless it is wrong already.
+    fn go_wrong(&mut self, world: &mut World) {
+        let living = world.living();
+        let Some(&place) = living.choose(&mut world.random) else { return };
+        let (fault, ms_max) = match world.random.random_range(0..12) {
+            0..4 => (Fault::Weather(place), 8000),
+            4 | 5 => (Fault::Frozen(place), 9000),
+            6 if living.len() > 1 => (Fault::Killed(place), 6000),
+            7 | 8 => (Fault::Cut(place), 9000),
+            9 => (Fault::Down, 9000),
+            10 | 11 if world.loses_commits => return self.threaten(world),
+            _ => return,
+        };
+        if self.faults.iter().any(|(_, it)| *it == fault) {
+            return;
+        }
+        self.add(world, ms_max, fault);
+        let weather = weather(world);
+        match fault {
+            Fault::Weather(place) => {
+                world.network.with(|state| state.set_weather(place, weather));
+            }
+            Fault::Frozen(place) => {
+                if let Some(node) = &mut world.nodes[place] {
+                    node.is_frozen = true;
+                }
+            }
+            Fault::Killed(place) => world.nodes[place] = None,
+            Fault::Cut(place) => world.network.with(|state| state.set_cut(place, true)),
+            Fault::Down => world.network.with(|state| state.server.is_down = true),
+            Fault::FailingOver(_) => (),
+        }
+    }
+
+    /// A part is about to fail over. Until then a user of it does many things at once on a slow network, so that
+    /// commits are under way.
     fn threaten(&mut self, world: &mut World) {
-        let number = world.random.random_range(0..USERS);
-        let user = user(number);
+        let user = user(world.random.random_range(0..USERS));
         let slow = Weather { delay_ms: 200, ..Weather::default() };
         for place in world.living() {
             world.network.with(|state| state.set_weather(place, slow));
             self.add(world, 1000, Fault::Weather(place));
         }
         let devices = (0..world.clients.len()).filter(|place| world.clients[*place].user == user);
-        for place in devices.collect::<Vec<_>>() {
-            act_with(world, place);
+        for device in devices.collect::<Vec<_>>() {
+            act(world, device);
         }
         self.add(world, 700, Fault::FailingOver(part_of(&id(&user))));
-    }
-
-    fn is_frozen(&self, place: usize) -> bool {
-        self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Frozen(it) if *it == place))
-    }
-
-    fn go_wrong(&mut self, world: &mut World) {
-        let living = world.living();
-        let Some(&place) = living.choose(&mut world.random) else { return };
-        match world.random.random_range(0..12) {
-            0..4 => {
-                let weather = weather(world);
-                world.note(&format!("link {place} has {weather:?}"));
-                world.network.with(|state| state.set_weather(place, weather));
-                self.add(world, 8000, Fault::Weather(place));
-            }
-            4..6 if !self.is_frozen(place) => {
-                world.note(&format!("node {place} stands still"));
-                if let Some(node) = &mut world.nodes[place] {
-                    node.is_frozen = true;
-                }
-                self.add(world, 9000, Fault::Frozen(place));
-            }
-            6 if living.len() > 1 => {
-                world.kill(place);
-                self.add(world, 6000, Fault::Gone);
-            }
-            7 | 8 => {
-                world.note(&format!("link {place} is cut"));
-                world.network.with(|state| state.set_cut(place, true));
-                self.add(world, 9000, Fault::Cut(place));
-            }
-            9 => {
-                world.note("the server is down");
-                world.network.with(|state| state.server.is_down = true);
-                self.add(world, 9000, Fault::Down);
-            }
-            10 | 11 if world.loses_commits => self.threaten(world),
-            _ => (),
-        }
     }
 }
 
@@ -171,38 +157,49 @@ fn weather(world: &mut World) -> Weather {
     }
 }
 
+fn end(world: &mut World, fault: Fault) {
+    let now = world.now;
+    world.note(&format!("the end of {fault:?}"));
+    match fault {
+        Fault::Frozen(place) => {
+            if let Some(node) = &mut world.nodes[place] {
+                node.thaw(now);
+            }
+        }
+        Fault::Cut(place) => world.network.with(|state| state.set_cut(place, false)),
+        Fault::Weather(place) => {
+            world.network.with(|state| state.set_weather(place, Weather::default()));
+        }
+        Fault::Down => world.network.with(|state| state.server.is_down = false),
+        Fault::Killed(_) if world.living().len() < NODES_MAX => world.start_node(),
+        Fault::Killed(_) => (),
+        Fault::FailingOver(part) => fail_over(world, part),
+    }
+}
+
 /// A part of the users fails over to a replica that lacks the last commits, or loses everything.
-fn lose_commits(world: &mut World, part: Part) {
+fn fail_over(world: &mut World, part: Part) {
     let lag = Duration::from_millis(world.random.random_range(0..=LAG_MS_MAX));
-    let is_emptied = world.random.random_ratio(1, 8);
+    let is_emptied = world.random.random_ratio(1, FAILOVERS_PER_LOSS);
     let since = if is_emptied { Duration::ZERO } else { world.now.saturating_sub(lag) };
     world.failed_over_at = Some(world.now);
     world.network.with(|state| state.fail_over(part, since));
 }
 
-/// A user does something with a random device.
-fn act(world: &mut World) {
-    let devices = (0..world.clients.len()).filter(|place| !world.clients[*place].is_watcher());
-    let devices: Vec<_> = devices.collect();
-    if let Some(&place) = devices.choose(&mut world.random) {
-        act_with(world, place);
-    }
-}
-
-fn act_with(world: &mut World, place: usize) {
-    let retry_at = world.now + Duration::from_millis(world.random.random_range(0..15_000));
+/// A user does something with a device.
+fn act(world: &mut World, device: usize) {
+    let pause = Duration::from_millis(world.random.random_range(0..PAUSE_MS_MAX));
+    let retry_at = world.now + pause;
     let (roll, number) = (world.random.random_range(0..10), world.random.random_range(0..100));
-    let client = &mut world.clients[place];
+    let client = &mut world.clients[device];
     let name = client.name();
-    if !client.wants_in && client.connection.is_some() {
-        // It is still logging out.
-        return;
-    }
     if !client.wants_in {
-        client.wants_in = true;
-        client.session = None;
-        client.absence = None;
-        return world.network.note(&format_args!("{name} wants to log in"));
+        // Unless it is still logging out.
+        if client.connection.is_none() {
+            client.begin();
+            world.network.note(&format_args!("{name} wants to log in"));
+        }
+        return;
     }
     if !client.is_in() {
         return;

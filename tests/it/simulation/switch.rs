@@ -22,17 +22,3 @@ pub(super) enum Switch {
     /// A revision is the number of the user's commits, so a rolled-back one comes back.
     CountAsRevision,
 }
-
-impl Switch {
-    pub(super) const ALL: [Self; 9] = [
-        Self::NoFence,
-        Self::NoDeadline,
-        Self::NoFloor,
-        Self::LeasesByTtl,
-        Self::OtherClock,
-        Self::NoGapCheck,
-        Self::PublishAfterCommit,
-        Self::NoReconcile,
-        Self::CountAsRevision,
-    ];
-}

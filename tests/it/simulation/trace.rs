@@ -5,30 +5,23 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-/// How many lines a failure shows.
-const LINES_MAX: usize = 200;
-
 /// What happened, in order.
 pub(super) struct Trace {
     hasher: DefaultHasher,
     lines: VecDeque<String>,
-    prints: bool,
+    lines_max: usize,
 }
 
 impl Trace {
-    /// An empty trace; it prints each line if `SIMULATION_TRACE` is set.
-    pub(super) fn new() -> Self {
-        let prints = std::env::var_os("SIMULATION_TRACE").is_some();
-        Self { hasher: DefaultHasher::new(), lines: VecDeque::new(), prints }
+    /// An empty trace, which keeps so many of its last lines.
+    pub(super) fn keeping(lines_max: usize) -> Self {
+        Self { hasher: DefaultHasher::new(), lines: VecDeque::new(), lines_max }
     }
 
     pub(super) fn note(&mut self, now: Duration, what: &dyn fmt::Display) {
         let line = format!("{:9.3} {what}", now.as_secs_f64());
         line.hash(&mut self.hasher);
-        if self.prints {
-            eprintln!("{line}");
-        }
-        if self.lines.len() == LINES_MAX {
+        if self.lines.len() == self.lines_max {
             self.lines.pop_front();
         }
         self.lines.push_back(line);

@@ -131,12 +131,6 @@ impl World {
         (0..self.nodes.len()).filter(|place| self.nodes[*place].is_some()).collect()
     }
 
-    /// Stops a node's process at once.
-    pub(super) fn kill(&mut self, place: NodePlace) {
-        self.note(&format!("node {place} is killed"));
-        self.nodes[place] = None;
-    }
-
     /// Lets some time pass, in steps.
     pub(super) fn pass(&mut self, time: Duration) {
         let until = self.now + time;

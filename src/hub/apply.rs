@@ -116,6 +116,8 @@ impl Hub {
             let record = to_store(outcome.record);
             let wall_deadline = record.wall_deadline(&policy);
             let status = outcome.effects.status_changed.then(|| record.status());
+            let message =
+                self.message(user, &outcome.effects, &outcome.transitions, status.as_ref());
             let reasons: SmallVec<[_; 1]> =
                 outcome.transitions.iter().map(|t| (t.cause, t.evidence.deadline)).collect();
             // A new policy can change the deadline of an unchanged record.
@@ -126,7 +128,7 @@ impl Hub {
                     wall_deadline,
                     transitions: outcome.transitions,
                     sync: record.revoked != stored.record.revoked,
-                    message: self.message(user, &outcome.effects, status.as_ref()),
+                    message,
                 };
                 let begun = self.clock.instant();
                 let committed = self.store.commit(user, &stored, commit).await;

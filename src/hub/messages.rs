@@ -50,7 +50,7 @@ impl Hub {
     }
 
     fn handle(&self, message: &Message) {
-        let Message { user, status, ends, kick } = message;
+        let Message { user, status, ends, kick, is_recovered } = message;
         for end in ends {
             self.end(end, kick.as_ref());
         }
@@ -59,6 +59,9 @@ impl Hub {
                 ledger.heard(user, status.version, self.clock.now());
             }
             self.push_status(user, status);
+        }
+        if *is_recovered {
+            self.note_doubt(user);
         }
     }
 }

@@ -91,7 +91,7 @@ pub struct Hub {
     retired: watch::Sender<bool>,
     /// What the store may lose; `None` if it loses nothing.
     ledger: Option<Ledger>,
-    /// Users with a commit that may have been written although it failed, as parts of a few users.
+    /// Parts of a few users each that must be compared with the store soon.
     doubts: Mutex<BTreeSet<Part>>,
     /// The serials of the connections whose sessions' ends are not committed yet.
     ending: Mutex<HashSet<u64>>,

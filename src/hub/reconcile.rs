@@ -87,8 +87,8 @@ impl Hub {
         each
     }
 
-    /// Notes that a commit may have been written although it failed. Its effects on this node were not done: the
-    /// user must be compared.
+    /// Has a user compared with the store: a commit may have been written although it failed, so its effects on this
+    /// node were not done, or another node has recovered the record, which may lack sessions of this node.
     pub(super) fn note_doubt(&self, user: &UserId) {
         let mut doubts = self.doubts.lock();
         doubts.insert(Part::of_user(user, DOUBT_PARTS));

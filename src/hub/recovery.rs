@@ -63,13 +63,14 @@ impl Hub {
         let record = to_store(outcome.record);
         let causes: Vec<_> = outcome.transitions.iter().map(|t| (t.cause, None)).collect();
         let status = outcome.effects.status_changed.then(|| record.status());
+        let message = self.message(user, &outcome.effects, &outcome.transitions, status.as_ref());
         let commit = Commit {
             node: self.node,
             record: Arc::clone(&record),
             wall_deadline: record.wall_deadline(&policy),
             transitions: outcome.transitions,
             sync: revoked.is_some(),
-            message: self.message(user, &outcome.effects, status.as_ref()),
+            message,
         };
         self.store.commit(user, &Stored::damaged(revision), commit).await?;
         self.damaged.lock().remove(user);

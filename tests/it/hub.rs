@@ -1,6 +1,5 @@
 //! The hub over the memory store: races, several nodes, and stores that fail.
 
-mod cluster;
 mod damage;
 mod deadlines;
 mod draining;

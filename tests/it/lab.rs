@@ -392,11 +392,6 @@ impl Listener {
         self.sink.send(Message::text(message.to_string())).await.expect("to send");
     }
 
-    /// What has been heard and was not read yet.
-    pub(crate) fn heard_so_far(&mut self) -> Vec<(Timestamp, Heard)> {
-        std::iter::from_fn(|| self.heard.try_recv().ok()).collect()
-    }
-
     /// The next message or end, and its time.
     pub(crate) async fn next(&mut self) -> (Timestamp, Heard) {
         let next = timeout(HEAR_TIMEOUT, self.heard.recv()).await.expect("something to be heard");

@@ -43,6 +43,8 @@ pub(super) struct Client {
     pub(super) connection: Option<Connection>,
     /// When it connects again.
     pub(super) retry_at: Duration,
+    /// When its session was first hidden.
+    pub(super) hidden_at: Option<Duration>,
     /// When its last connection was given up.
     pub(super) absence: Option<Absence>,
 }
@@ -92,6 +94,7 @@ impl Client {
             session: None,
             connection: None,
             retry_at: Duration::ZERO,
+            hidden_at: None,
             absence: None,
         }
     }
@@ -180,6 +183,11 @@ impl Client {
         }
     }
 
+    pub(super) fn hide(&mut self, now: Duration) {
+        self.hidden_at.get_or_insert(now);
+        self.ask(json!({ "type": "background" }));
+    }
+
     pub(super) fn log_out(&mut self) {
         self.wants_in = false;
         if let Some(connection) = &self.connection {
@@ -257,6 +265,7 @@ impl Client {
             LOGIN => {
                 let ok = ok?;
                 connection.is_in = true;
+                self.hidden_at = None;
                 self.session = Some(ok["session"].as_str().expect("a session").to_owned());
                 if self.is_watcher() {
                     self.subscribe();

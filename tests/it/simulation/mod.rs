@@ -45,12 +45,12 @@ const CAUGHT_BY: [(Switch, u64); 9] = [
     (Switch::NoFence, 0),
     (Switch::NoDeadline, 0),
     (Switch::NoFloor, 0),
-    (Switch::LeasesByTtl, 0),
-    (Switch::OtherClock, 0),
-    (Switch::NoGapCheck, 0),
-    (Switch::PublishAfterCommit, 0),
-    (Switch::NoReconcile, 0),
-    (Switch::CountAsRevision, 0),
+    (Switch::LeasesByTtl, 6),
+    (Switch::OtherClock, 5),
+    (Switch::NoGapCheck, 37),
+    (Switch::PublishAfterCommit, 7),
+    (Switch::NoReconcile, 1),
+    (Switch::CountAsRevision, 43),
 ];
 /// Lives with this many seeds are repeated, to compare their traces.
 const SEEDS_REPEATED: u64 = 4;

@@ -112,6 +112,9 @@ fn configure(config: &mut Config) {
     }
 }
 
+/// How long a mini-program may be hidden (T6).
+pub(super) const HIDDEN: Duration = Duration::from_secs(3);
+
 /// The silence window of a platform.
 pub(super) fn silence_window(platform: Platform) -> Duration {
     let seconds = if platform.is_native() { 400 } else { 60 };

@@ -189,7 +189,8 @@ fn fail_over(world: &mut World, part: Part) {
 /// A user does something with a device.
 fn act(world: &mut World, device: usize) {
     let pause = Duration::from_millis(world.random.random_range(0..PAUSE_MS_MAX));
-    let retry_at = world.now + pause;
+    let now = world.now;
+    let retry_at = now + pause;
     let (roll, number) = (world.random.random_range(0..10), world.random.random_range(0..100));
     let client = &mut world.clients[device];
     let name = client.name();
@@ -218,7 +219,7 @@ fn act(world: &mut World, device: usize) {
             "logs out"
         }
         4 => {
-            client.ask(json!({ "type": "background" }));
+            client.hide(now);
             "is hidden"
         }
         5 => {

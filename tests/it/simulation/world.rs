@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 use super::client::{Absence, Client, NodePlace, Notice};
 use super::link::Link;
 use super::network::Network;
-use super::node::{Node, Skew, silence_window};
+use super::node::{HIDDEN, Node, Skew, silence_window};
 use super::server::{Left, Server};
 use super::switch::Switch;
 use crate::lab::{EPOCH, SECOND};
@@ -32,6 +32,7 @@ const SHORT_STEP: Duration = Duration::from_millis(20);
 const LONG_STEP: Duration = Duration::from_millis(100);
 /// How often the server says how many messages it has sent.
 const NUMBERS_EVERY: Duration = Duration::from_millis(250);
+
 /// By how much a window may seem shorter than it is: a clock that runs 1 % fast, and some steps.
 fn slack(window: Duration) -> Duration {
     window / 50 + Duration::from_millis(300)
@@ -65,6 +66,8 @@ struct Spoken {
     at: Duration,
     node: NodeId,
     platform: Platform,
+    /// When the session was first hidden.
+    hidden_at: Option<Duration>,
 }
 
 pub(super) fn user(number: usize) -> String {
@@ -231,8 +234,8 @@ impl World {
         let Some(node) = self.nodes[connection.node].as_ref().filter(|_| connection.is_in) else {
             return;
         };
-        let (at, platform) = (connection.spoke_at, client.platform);
-        self.spoken.insert(session, Spoken { at, node: node.id(), platform });
+        let (at, platform, hidden_at) = (connection.spoke_at, client.platform, client.hidden_at);
+        self.spoken.insert(session, Spoken { at, node: node.id(), platform, hidden_at });
     }
 
     /// A client that resumes in time was never seen `Offline`: its session continues.
@@ -264,25 +267,27 @@ impl World {
         }
     }
 
-    /// Checks that a session was not ended too early or too late for its silence, by the true time.
+    /// Checks that a session was not ended too early, nor too late for its silence, by the true time.
     fn check_window(&mut self, left: &Left) {
-        let Some(Spoken { at, node, platform }) = self.spoken.get(&left.session) else { return };
-        let window = silence_window(*platform);
-        let is_silence = left.cause == Cause::Silence;
-        if !is_silence && left.cause != Cause::NodeLost {
+        let Some(spoken) = self.spoken.get(&left.session) else { return };
+        let Spoken { at, node, platform, hidden_at } = *spoken;
+        let silence = silence_window(platform);
+        let (since, window) = if left.cause == Cause::Silence {
+            (at, silence)
+        } else if left.cause == Cause::NodeLost {
+            // Counted from the last sign of life.
+            (at.min(self.network.with(|state| state.server.signed_at(node))), silence)
+        } else if left.cause == Cause::Background {
+            (hidden_at.unwrap_or(self.now), HIDDEN)
+        } else {
             return;
-        }
-        // After the death of a node, a window is counted from its last sign of life.
-        let signed_at = || self.network.with(|state| state.server.signed_at(*node));
-        let heard_at = if is_silence { *at } else { (*at).min(signed_at()) };
-        let (took, slack) = (self.now - heard_at, slack(window));
-        let is_quiet = self.troubled_at < heard_at && is_silence;
-        if took + slack < window && self.failed_over_at.is_none() {
-            self.wrong
-                .push(format!("{:?} ended session {} after {took:?}", left.cause, left.session));
-        }
-        if is_quiet && took > window + SECOND + slack {
-            self.wrong.push(format!("session {} was silent for {took:?}", left.session));
+        };
+        let (took, slack) = (self.now - since, slack(window));
+        let is_early = took + slack < window && self.failed_over_at.is_none();
+        let is_quiet = self.troubled_at < since && left.cause == Cause::Silence;
+        if is_early || is_quiet && took > window + SECOND + slack {
+            let Left { session, cause } = left;
+            self.wrong.push(format!("{cause:?} ended session {session} after {took:?}"));
         }
     }
 

@@ -155,11 +155,7 @@ impl Hub {
                 // The first commit was written, but the store may have lost the ability to keep it.
                 self.store.check().await.map_err(failed)?;
             }
-            if let Some(ledger) = &self.ledger
-                && record.version != stored.record.version
-            {
-                ledger.committed(user, &record, self.clock.now());
-            }
+            self.remember(user, &stored.record, &record);
             // No await from here on: even if the caller is cancelled, the effects of the commit are done.
             self.count(&reasons);
             let applied = Applied { answer: outcome.answer, record };
@@ -169,6 +165,15 @@ impl Hub {
                 self.push_status(user, &status);
             }
             return Ok(applied);
+        }
+    }
+
+    /// Remembers a committed record, in case the store loses it.
+    fn remember(&self, user: &UserId, before: &Record, record: &Arc<Record>) {
+        if let Some(ledger) = &self.ledger
+            && record.version != before.version
+        {
+            ledger.committed(user, record, self.clock.now());
         }
     }
 

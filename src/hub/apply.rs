@@ -1,15 +1,15 @@
 //! Applies events to users: the only place that calls the rules and commits their outcome.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::random::KeyedHash;
 use super::{Hub, Mailbox, Unavailable};
 use crate::presence::{
-    Answer, Cause, Event, EventId, EventKind, Link, Moment, Outcome, Policy, Record, Timestamp,
-    UserId, step,
+    Answer, Cause, Event, EventKind, Link, Moment, Outcome, Policy, Record, Timestamp, UserId, step,
 };
 use crate::store::{Commit, StoreError};
 
@@ -31,19 +31,17 @@ pub struct Applied {
 /// are held over an await.
 pub(super) struct Lanes {
     locks: Vec<Mutex<()>>,
-    hasher: RandomState,
-}
-
-impl Default for Lanes {
-    fn default() -> Self {
-        let locks = (0..LANES).map(|_| Mutex::new(())).collect();
-        Self { locks, hasher: RandomState::new() }
-    }
+    hash: KeyedHash,
 }
 
 impl Lanes {
+    pub(super) fn new(hash: KeyedHash) -> Self {
+        let locks = (0..LANES).map(|_| Mutex::new(())).collect();
+        Self { locks, hash }
+    }
+
     pub(super) async fn lock(&self, user: &UserId) -> MutexGuard<'_, ()> {
-        let hash = self.hasher.hash_one(user);
+        let hash = self.hash.hash_one(user);
         let lane = usize::try_from(hash % LANES as u64).unwrap_or_default();
         self.locks[lane].lock().await
     }
@@ -71,7 +69,7 @@ impl Hub {
         kind: EventKind,
         then: impl FnOnce(&Applied),
     ) -> Result<Applied, Unavailable> {
-        let event = Event { id: EventId(rand::random()), kind };
+        let event = Event { id: self.new_event(), kind };
         self.apply_event(user, &event, None, then).await
     }
 
@@ -83,6 +81,20 @@ impl Hub {
         then: impl FnOnce(&Applied),
     ) -> Result<Applied, Unavailable> {
         let _lane = self.lanes.lock(user).await;
+        let applied = self.apply_in_lane(user, event, from, then).await;
+        if applied.as_ref().is_err_and(|error| error.is_in_doubt) {
+            self.note_doubt(user);
+        }
+        applied
+    }
+
+    async fn apply_in_lane(
+        &self,
+        user: &UserId,
+        event: &Event,
+        from: Option<&Mailbox>,
+        then: impl FnOnce(&Applied),
+    ) -> Result<Applied, Unavailable> {
         let policy = self.policy();
         let (mut attempts, mut is_retried) = (0, false);
         loop {
@@ -101,6 +113,8 @@ impl Hub {
             let record = to_store(outcome.record);
             let wall_deadline = record.wall_deadline(&policy);
             let status = outcome.effects.status_changed.then(|| record.status());
+            let message =
+                self.message(user, &outcome.effects, &outcome.transitions, status.as_ref());
             let reasons: SmallVec<[_; 1]> =
                 outcome.transitions.iter().map(|t| (t.cause, t.evidence.deadline)).collect();
             // A new policy can change the deadline of an unchanged record.
@@ -111,7 +125,7 @@ impl Hub {
                     wall_deadline,
                     transitions: outcome.transitions,
                     sync: record.revoked != stored.record.revoked,
-                    message: self.message(user, &outcome.effects, status.as_ref()),
+                    message,
                 };
                 let begun = self.clock.instant();
                 let committed = self.store.commit(user, &stored, commit).await;
@@ -138,11 +152,7 @@ impl Hub {
                 // The first commit was written, but the store may have lost the ability to keep it.
                 self.store.check().await.map_err(failed)?;
             }
-            if let Some(ledger) = &self.ledger
-                && record.version != stored.record.version
-            {
-                ledger.committed(user, &record, self.clock.now());
-            }
+            self.remember(user, &stored.record, &record);
             // No await from here on: even if the caller is cancelled, the effects of the commit are done.
             self.count(&reasons);
             let applied = Applied { answer: outcome.answer, record };
@@ -156,6 +166,15 @@ impl Hub {
             then(&applied);
             tell_watchers();
             return Ok(applied);
+        }
+    }
+
+    /// Remembers a committed record, in case the store loses it.
+    fn remember(&self, user: &UserId, before: &Record, record: &Arc<Record>) {
+        if let Some(ledger) = &self.ledger
+            && record.version != before.version
+        {
+            ledger.committed(user, record, self.clock.now());
         }
     }
 

@@ -8,7 +8,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Applied, Hub, Mailbox, Unavailable};
 use crate::panics::caught;
-use crate::presence::{Event, EventId, EventKind, Status, UserId};
+use crate::presence::{Event, EventKind, Status, UserId};
 
 /// The first and the longest delay between retries of a session's end on a store that failed.
 const END_RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
@@ -38,7 +38,7 @@ impl Connection {
     ///
     /// If the store fails.
     pub async fn apply(&self, user: &UserId, kind: EventKind) -> Result<Applied, Unavailable> {
-        let event = Event { id: EventId(rand::random()), kind };
+        let event = Event { id: self.hub.new_event(), kind };
         self.hub.apply_event(user, &event, Some(&self.mailbox), |_| ()).await
     }
 
@@ -131,7 +131,7 @@ impl Hub {
     /// The end has no effect if the session was resumed on another connection meanwhile.
     pub fn end_session(self: &Arc<Self>, user: UserId, kind: EventKind, left: Arc<Mailbox>) {
         let hub = Arc::clone(self);
-        let event = Event { id: EventId(rand::random()), kind };
+        let event = Event { id: self.new_event(), kind };
         // Before the connection leaves the registry: a session without both would count as lost.
         self.ending.lock().insert(left.id().serial);
         self.unfinished.spawn(async move {

@@ -17,7 +17,7 @@ impl Hub {
     pub async fn drain(&self, over: Duration) {
         self.draining.store(Some(Arc::new(over)));
         for mailbox in self.registry.all() {
-            send_away(&mailbox, over);
+            self.send_away(&mailbox, over);
         }
         self.unfinished.close();
         if tokio::time::timeout(over, self.unfinished.wait()).await.is_err() {
@@ -25,13 +25,13 @@ impl Hub {
             tracing::warn!(connections, "drain timed out; connections are still open");
         }
     }
-}
 
-/// Closes a connection; its client reconnects at a random time within `over`, so that not all
-/// reconnect at once.
-pub(super) fn send_away(mailbox: &Mailbox, over: Duration) {
-    let most = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
-    let reconnect_ms = rand::random_range(0..=most);
-    let last = text_frame(&Push::Closing { reason: "drain", reconnect_ms });
-    mailbox.end(Close::Draining, Some(last));
+    /// Closes a connection; its client reconnects at a random time within `over`, so that not all
+    /// reconnect at once.
+    pub(super) fn send_away(&self, mailbox: &Mailbox, over: Duration) {
+        let most = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
+        let reconnect_ms = self.random.within(0..=most);
+        let last = text_frame(&Push::Closing { reason: "drain", reconnect_ms });
+        mailbox.end(Close::Draining, Some(last));
+    }
 }

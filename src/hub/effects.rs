@@ -9,7 +9,9 @@ use tokio::task::yield_now;
 use super::Hub;
 use super::mailbox::flush_all;
 use super::registry::{Deliveries, WatchedUser};
-use crate::presence::{Effects, End, EndReason, Kicker, Status, Timestamp, UserId};
+use crate::presence::{
+    Cause, Effects, End, EndReason, Kicker, Status, Timestamp, Transition, UserId,
+};
 use crate::store::Message;
 use crate::wire::{Close, KickNotice, KickReason, KickedBy, Push, UserStatus, text_frame};
 
@@ -23,15 +25,17 @@ impl Hub {
         &self,
         user: &UserId,
         effects: &Effects,
+        transitions: &[Transition],
         status: Option<&Status>,
     ) -> Option<Message> {
+        let is_recovered = transitions.iter().any(|it| it.cause == Cause::Recovered);
         let ends = effects.ends.iter().filter(|end| end.connection.node != self.node);
         let ends: Vec<_> = ends.copied().collect();
         if ends.is_empty() && status.is_none() {
             return None;
         }
         let kick = effects.kick.as_deref().filter(|_| !ends.is_empty()).cloned();
-        Some(Message { user: user.clone(), status: status.cloned(), ends, kick })
+        Some(Message { user: user.clone(), status: status.cloned(), ends, kick, is_recovered })
     }
 
     /// Ends the connections of this node that an event ends.

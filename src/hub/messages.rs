@@ -11,8 +11,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Hub;
 use crate::store::{Message, Part, Received};
 
-/// How often another part of the users is compared with the store.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How often another part of the users is compared with the store, and parts for which the store failed.
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
 
 impl Hub {
     /// Handles the messages of other nodes. Never returns.
@@ -25,16 +25,14 @@ impl Hub {
         // This task may have been restarted, and have missed messages.
         let mut missed = BTreeSet::from([Part::ALL]);
         let (mut reconciling, mut under_way) = (FuturesUnordered::new(), BTreeSet::new());
+        let mut failed = BTreeSet::new();
         let mut swept = self.store.parts().into_iter().cycle();
-        let mut sweeps = interval(SWEEP_EVERY);
-        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(COMPARE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // A part that is missed while it is compared is compared again afterwards.
             for part in missed.extract_if(.., |part| under_way.insert(*part)) {
-                reconciling.push(async move {
-                    this.reconcile(part).await;
-                    part
-                });
+                reconciling.push(async move { (part, this.reconcile(part).await) });
             }
             // Messages are handled meanwhile: their queue is bounded.
             tokio::select! {
@@ -43,19 +41,31 @@ impl Hub {
                     Received::Message(message) => self.handle(message),
                     Received::Missed(part) => drop(missed.insert(part)),
                 },
-                Some(part) = reconciling.next() => drop(under_way.remove(&part)),
-                _ = sweeps.tick(), if self.ledger.is_some() => missed.extend(swept.next()),
+                Some((part, is_done)) = reconciling.next() => {
+                    under_way.remove(&part);
+                    if !is_done {
+                        failed.insert(part);
+                    }
+                }
+                _ = ticks.tick() => {
+                    missed.append(&mut failed);
+                    missed.append(&mut self.doubts.lock());
+                    missed.extend(swept.next().filter(|_| self.ledger.is_some()));
+                }
             }
         }
     }
 
     fn handle(self: &Arc<Self>, message: Arc<Message>) {
-        let Message { user, status, ends, .. } = &*message;
+        let Message { user, status, ends, is_recovered, .. } = &*message;
         if let Some(status) = status {
             if let Some(ledger) = &self.ledger {
                 ledger.heard(user, status.version, self.clock.now());
             }
             self.push_status(user, status);
+        }
+        if *is_recovered {
+            self.note_doubt(user);
         }
         if ends.is_empty() {
             return;

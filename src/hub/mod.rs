@@ -21,6 +21,7 @@ mod mailbox;
 mod messages;
 mod metrics;
 mod queries;
+mod random;
 mod reconcile;
 mod recovery;
 mod registry;
@@ -33,7 +34,7 @@ mod tally;
 mod upkeep;
 mod write_half;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -52,16 +53,18 @@ pub use self::labels::{Closed, KeyLimit, LoginKind, RefusalReason};
 use self::ledger::Ledger;
 pub use self::mailbox::{Mailbox, Signal, pending_once};
 pub use self::metrics::{Counts, Metrics, StoreCounts};
+use self::random::{KeyedHash, Random};
 use self::registry::{Registry, Watchers};
 pub use self::write_half::{TryWrite, WriteHalf};
 use crate::clock::Clock;
-use crate::presence::{ConnectionId, NodeId, Policy, SessionId, Timestamp, UserId};
-use crate::store::{Lost, Store, StoreError};
+use crate::presence::{ConnectionId, EventId, NodeId, Policy, SessionId, Timestamp, UserId};
+use crate::store::{Lost, Part, Store, StoreError};
 use crate::throttle::Throttle;
 
 /// The hub of one node: the only caller of [`step`](crate::presence::step()).
 pub struct Hub {
     node: NodeId,
+    random: Random,
     clock: Clock,
     policy: ArcSwap<Policy>,
     store: Arc<dyn Store>,
@@ -88,6 +91,8 @@ pub struct Hub {
     retired: watch::Sender<bool>,
     /// What the store may lose; `None` if it loses nothing.
     ledger: Option<Ledger>,
+    /// Parts of a few users each that must be compared with the store soon.
+    doubts: Mutex<BTreeSet<Part>>,
     /// The serials of the connections whose sessions' ends are not committed yet.
     ending: Mutex<HashSet<u64>>,
     /// Users with damaged records, and the running time from which a tick replaces the record.
@@ -127,15 +132,31 @@ impl From<StoreError> for Unavailable {
 impl Hub {
     /// Makes the hub of a node.
     pub fn new(store: Arc<dyn Store>, policy: Policy, clock: Clock) -> Arc<Self> {
+        Self::with_random(store, policy, clock, Random::System)
+    }
+
+    /// Makes the hub of a simulated node: its ids follow from a seed.
+    pub fn simulated(store: Arc<dyn Store>, policy: Policy, clock: Clock, seed: u64) -> Arc<Self> {
+        Self::with_random(store, policy, clock, Random::seeded(seed))
+    }
+
+    fn with_random(
+        store: Arc<dyn Store>,
+        policy: Policy,
+        clock: Clock,
+        random: Random,
+    ) -> Arc<Self> {
         let ledger = store.may_lose_commits().then(Ledger::default);
+        let hash = KeyedHash::new(&random);
         Arc::new(Self {
-            node: NodeId(rand::random()),
+            node: NodeId(random.number()),
+            random,
             clock,
             policy: ArcSwap::from_pointee(policy),
             store,
-            lanes: Lanes::default(),
-            registry: Registry::default(),
-            watchers: Watchers::default(),
+            lanes: Lanes::new(hash),
+            registry: Registry::new(hash),
+            watchers: Watchers::new(hash),
             budget: Arc::default(),
             metrics: Metrics::default(),
             next_connection: AtomicU64::new(0),
@@ -147,6 +168,7 @@ impl Hub {
             card: Mutex::new("{}".into()),
             retired: watch::Sender::new(false),
             ledger,
+            doubts: Mutex::default(),
             ending: Mutex::default(),
             damaged: Mutex::default(),
             store_warnings: Mutex::default(),
@@ -180,7 +202,12 @@ impl Hub {
 
     /// Makes a new session id.
     pub fn new_session(&self) -> SessionId {
-        SessionId(rand::random())
+        SessionId(self.random.number())
+    }
+
+    /// Makes the id of a new event.
+    fn new_event(&self) -> EventId {
+        EventId(self.random.number())
     }
 
     /// Registers a new connection.
@@ -192,7 +219,7 @@ impl Hub {
         self.registry.add(&mailbox);
         self.metrics.connections.inc();
         if let Some(over) = self.draining.load().as_deref() {
-            drain::send_away(&mailbox, *over);
+            self.send_away(&mailbox, *over);
         }
         Connection { hub: Arc::clone(self), mailbox, _unfinished: self.unfinished.token() }
     }

@@ -9,7 +9,7 @@ use futures::{FutureExt, StreamExt, stream};
 
 use super::ledger::Version;
 use super::{Hub, Mailbox, Unavailable};
-use crate::presence::{Event, EventId, EventKind, Link, Origin, Record, UserId};
+use crate::presence::{Event, EventKind, Link, Origin, Record, UserId};
 use crate::store::{Part, Stored};
 use crate::wire::Close;
 
@@ -21,6 +21,18 @@ const LISTED_AT_ONCE: usize = 1024;
 /// so goes first.
 const AFTER_ITS_NODE: Duration = Duration::from_secs(1);
 
+/// Into how many parts the users are split for [`Hub::note_doubt`], and how many of these are compared one by one.
+const DOUBT_PARTS: u32 = 4096;
+const DOUBTS_MAX: usize = 16;
+
+/// What came of an act for each of several users.
+struct Each {
+    /// The users for whom it answered `true`.
+    users: Vec<UserId>,
+    /// Whether the store did not fail.
+    is_done: bool,
+}
+
 impl Hub {
     /// Compares what this node knows of the users of a part with the store.
     ///
@@ -30,48 +42,67 @@ impl Hub {
     ///    again on its connection.
     /// 4. Watchers are told the present statuses.
     /// 5. What the store lost of other nodes' commits, and no other node restored, is committed again.
-    pub(super) async fn reconcile(&self, part: Part) {
+    ///
+    /// Returns whether all was compared. If the store failed, the caller repeats it.
+    pub(super) async fn reconcile(&self, part: Part) -> bool {
+        let mut is_done = true;
         if let Some(ledger) = &self.ledger {
             let own = ledger.own(part, self.clock.now());
-            self.each(own, |hub, user| hub.recall_lost(user).boxed()).await;
-            self.end_ghosts(part).await;
+            is_done &= self.each(own, |hub, user| hub.recall_lost(user).boxed()).await.is_done;
+            is_done &= self.end_ghosts(part).await;
         }
-        self.check_sessions(part).await;
+        is_done &= self.check_sessions(part).await;
         let watched = self.watchers.all().into_iter().filter(|user| part.has(user)).collect();
-        let behind = self.each(watched, |hub, user| hub.tell_watchers(user).boxed()).await;
-        let heard = self
-            .ledger
-            .as_ref()
-            .map(|ledger| ledger.all(part, self.clock.now()))
-            .unwrap_or_default();
-        let behind: BTreeSet<_> = behind.into_iter().chain(heard).collect();
+        let told = self.each(watched, |hub, user| hub.tell_watchers(user).boxed()).await;
+        let heard = self.ledger.as_ref().map(|ledger| ledger.all(part, self.clock.now()));
+        let behind: BTreeSet<_> = told.users.into_iter().chain(heard.unwrap_or_default()).collect();
+        is_done &= told.is_done;
         if behind.is_empty() {
-            return;
+            return is_done;
         }
         tokio::time::sleep(AFTER_ITS_NODE).await;
         let behind = behind.into_iter().collect();
-        self.each(behind, |hub, user| hub.recall_heard(user).boxed()).await;
+        is_done & self.each(behind, |hub, user| hub.recall_heard(user).boxed()).await.is_done
     }
 
-    /// Does something for each user, some at once, and logs what fails; returns the users for whom it
-    /// answered `true`.
+    /// Does something for each user, some at once, and logs what fails.
     async fn each(
         &self,
         users: Vec<UserId>,
         act: for<'a> fn(&'a Self, &'a UserId) -> BoxFuture<'a, Result<bool, Unavailable>>,
-    ) -> Vec<UserId> {
+    ) -> Each {
         let acts = users.into_iter().map(|user| async move {
-            match act(self, &user).await {
-                Ok(true) => return Some(user),
-                Err(error) if !error.is_damage() => {
-                    self.store_failed("cannot compare a user with the store", &error, Some(&user));
-                }
-                Ok(false) | Err(_) => (),
-            }
-            None
+            let acted = act(self, &user).await;
+            (user, acted)
         });
-        let acted: Vec<_> = stream::iter(acts).buffer_unordered(AT_ONCE).collect().await;
-        acted.into_iter().flatten().collect()
+        let mut acted = stream::iter(acts.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+        let mut each = Each { users: Vec::new(), is_done: true };
+        while let Some((user, acted)) = acted.next().await {
+            match acted {
+                Ok(true) => each.users.push(user),
+                Ok(false) => (),
+                Err(error) => each.is_done &= self.is_damage(&error, &user),
+            }
+        }
+        each
+    }
+
+    /// Has a user compared with the store: a commit may have been written although it failed, so its effects on this
+    /// node were not done, or another node has recovered the record, which may lack sessions of this node.
+    pub(super) fn note_doubt(&self, user: &UserId) {
+        let mut doubts = self.doubts.lock();
+        doubts.insert(Part::of_user(user, DOUBT_PARTS));
+        if doubts.len() > DOUBTS_MAX {
+            *doubts = BTreeSet::from([Part::ALL]);
+        }
+    }
+
+    /// Whether a user cannot be compared because the record is damaged; logs another failure.
+    fn is_damage(&self, error: &Unavailable, user: &UserId) -> bool {
+        if !error.is_damage() {
+            self.store_failed("cannot compare a user with the store", error, Some(user));
+        }
+        error.is_damage()
     }
 
     /// The event that must come before another one, because the store has lost what this node knows of the
@@ -87,7 +118,7 @@ impl Hub {
         }
         let lost = self.lost(user, stored.record.version)?;
         let kind = EventKind::Recall { version: lost.number, lost: lost.record };
-        Some(Event { id: EventId(rand::random()), kind })
+        Some(Event { id: self.new_event(), kind })
     }
 
     /// What this node knows of a user beyond the stored version.
@@ -129,8 +160,8 @@ impl Hub {
     }
 
     /// Ends the sessions of a part that the store holds on connections which this node does not have.
-    async fn end_ghosts(&self, part: Part) {
-        let mut after = None;
+    async fn end_ghosts(&self, part: Part) -> bool {
+        let (mut after, mut is_done) = (None, true);
         // A drain leaves its sessions to the next node (T11).
         while !self.is_draining() {
             let listed = self.store.held(self.node, part, after.as_ref(), LISTED_AT_ONCE).await;
@@ -138,10 +169,10 @@ impl Hub {
                 Ok(users) => users,
                 Err(error) => {
                     self.store_failed("cannot list this node's sessions", &error.into(), None);
-                    return;
+                    return false;
                 }
             };
-            let Some((last, _)) = users.last() else { return };
+            let Some((last, _)) = users.last() else { return is_done };
             after = Some(last.clone());
             let readable =
                 users.into_iter().filter_map(|(user, record)| Some((user, record.ok()?)));
@@ -151,10 +182,11 @@ impl Hub {
             for (user, origin) in haunted {
                 let closed = EventKind::Closed { origin, close_code: None };
                 if let Err(error) = self.apply(&user, closed).await {
-                    self.store_failed("cannot end a session", &error, Some(&user));
+                    is_done &= self.is_damage(&error, &user);
                 }
             }
         }
+        is_done
     }
 
     /// The sessions of a record on connections of this node that are gone, and whose end is not under way.
@@ -172,20 +204,26 @@ impl Hub {
 
     /// Ends the connections of a part whose sessions have ended or moved, and has the sessions that the store
     /// lost logged in again.
-    async fn check_sessions(&self, part: Part) {
+    async fn check_sessions(&self, part: Part) -> bool {
         let sessions = self.registry.all().into_iter().filter_map(|mailbox| {
             let user = mailbox.user().filter(|user| part.has(user))?.clone();
             Some((user, mailbox))
         });
         let checks = sessions.map(|(user, mailbox)| async move {
             match self.record(&user).await {
-                Ok(record) => self.check_session(&mailbox, &record),
-                Err(error) if error.is_damage() => (),
-                Err(error) => self.store_failed("cannot read a user", &error, Some(&user)),
+                Ok(record) => {
+                    self.check_session(&mailbox, &record);
+                    true
+                }
+                Err(error) => self.is_damage(&error, &user),
             }
         });
-        let checks: Vec<_> = checks.collect();
-        stream::iter(checks).buffer_unordered(AT_ONCE).collect::<()>().await;
+        let mut checked = stream::iter(checks.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+        let mut is_done = true;
+        while let Some(is_checked) = checked.next().await {
+            is_done &= is_checked;
+        }
+        is_done
     }
 
     fn check_session(&self, mailbox: &Mailbox, record: &Record) {

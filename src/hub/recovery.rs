@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::apply::to_store;
 use super::{Hub, Unavailable};
 use crate::presence::{
-    Event, EventId, EventKind, Record, Revocation, State, Status, Timestamp, Transition, UserId,
+    Event, EventKind, Record, Revocation, State, Status, Timestamp, Transition, UserId,
 };
 use crate::store::{Commit, HistoryPart, Revision, StoreError, Stored};
 use crate::wire::Close;
@@ -57,19 +57,20 @@ impl Hub {
         let last = self.last_logged(user).await?;
         let (was, version) = last.map_or((State::Offline, 0), |last| (last.to, last.version));
         let kind = EventKind::Recovered { was, version, revoked };
-        let event = Event { id: EventId(rand::random()), kind };
+        let event = Event { id: self.new_event(), kind };
         let (nothing, policy) = (Record::default(), self.policy());
         let outcome = self.decide(&nothing, &event, &policy, None);
         let record = to_store(outcome.record);
         let causes: Vec<_> = outcome.transitions.iter().map(|t| (t.cause, None)).collect();
         let status = outcome.effects.status_changed.then(|| record.status());
+        let message = self.message(user, &outcome.effects, &outcome.transitions, status.as_ref());
         let commit = Commit {
             node: self.node,
             record: Arc::clone(&record),
             wall_deadline: record.wall_deadline(&policy),
             transitions: outcome.transitions,
             sync: revoked.is_some(),
-            message: self.message(user, &outcome.effects, status.as_ref()),
+            message,
         };
         self.store.commit(user, &Stored::damaged(revision), commit).await?;
         self.damaged.lock().remove(user);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::mailbox::{Delivery, Mailbox};
+use super::random::KeyedHash;
 use super::sharded::{Sharded, remove};
 use crate::presence::{ConnectionId, UserId};
 
@@ -15,10 +16,13 @@ use crate::presence::{ConnectionId, UserId};
 const PUSHED_PER_LOCK: usize = 64;
 
 /// The open connections of this node, by id.
-#[derive(Default)]
 pub(super) struct Registry(Sharded<ConnectionId, Arc<Mailbox>>);
 
 impl Registry {
+    pub(super) fn new(hash: KeyedHash) -> Self {
+        Self(Sharded::new(hash))
+    }
+
     pub(super) fn add(&self, mailbox: &Arc<Mailbox>) {
         self.0.lock(&mailbox.id()).insert(mailbox.id(), Arc::clone(mailbox));
     }
@@ -43,7 +47,6 @@ impl Registry {
 }
 
 /// The watchers of each watched user on this node.
-#[derive(Default)]
 pub(super) struct Watchers(Sharded<UserId, Arc<WatchedUser>>);
 
 /// A user with at least one watcher on this node.
@@ -111,6 +114,10 @@ pub(super) struct Deliveries {
 }
 
 impl Watchers {
+    pub(super) fn new(hash: KeyedHash) -> Self {
+        Self(Sharded::new(hash))
+    }
+
     /// Adds a watcher to a user; returns `false` if it watches the user already.
     pub(super) fn add(&self, user: &UserId, mailbox: &Arc<Mailbox>) -> bool {
         let mut shard = self.0.lock(user);

@@ -1,30 +1,33 @@
 //! A hash map that is split into many parts, each with a lock of its own.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 
 use parking_lot::{Mutex, MutexGuard};
+
+use super::random::KeyedHash;
 
 /// The number of parts.
 const SHARDS: usize = 64;
 
+/// One of the parts.
+pub(super) type Shard<K, V> = HashMap<K, V, KeyedHash>;
+
 /// A hash map in many parts, each with a lock of its own. No lock is held over an await.
 pub(super) struct Sharded<K, V> {
-    shards: Vec<Mutex<HashMap<K, V>>>,
-    hasher: RandomState,
-}
-
-impl<K, V> Default for Sharded<K, V> {
-    fn default() -> Self {
-        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, hasher: RandomState::new() }
-    }
+    shards: Vec<Mutex<Shard<K, V>>>,
+    hash: KeyedHash,
 }
 
 impl<K: Hash + Eq, V> Sharded<K, V> {
+    pub(super) fn new(hash: KeyedHash) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hash))).collect();
+        Self { shards, hash }
+    }
+
     /// Locks the part of the map that a key belongs to.
-    pub(super) fn lock(&self, key: &K) -> MutexGuard<'_, HashMap<K, V>> {
-        let hash = self.hasher.hash_one(key);
+    pub(super) fn lock(&self, key: &K) -> MutexGuard<'_, Shard<K, V>> {
+        let hash = self.hash.hash_one(key);
         let shard = usize::try_from(hash % SHARDS as u64).unwrap_or_default();
         self.shards[shard].lock()
     }
@@ -41,7 +44,7 @@ impl<K: Hash + Eq, V> Sharded<K, V> {
 }
 
 /// Removes an entry, and frees the memory of a part that is empty then.
-pub(super) fn remove<K: Hash + Eq, V>(part: &mut HashMap<K, V>, key: &K) {
+pub(super) fn remove<K: Hash + Eq, V>(part: &mut Shard<K, V>, key: &K) {
     part.remove(key);
     if part.is_empty() {
         part.shrink_to_fit();

@@ -33,6 +33,7 @@ impl Hub {
                 }
             }
             tokio::select! {
+                biased;
                 // `changed` cannot fail: this hub owns the sender.
                 _ = found.changed() => (),
                 Some(()) = under_way.next() => (),

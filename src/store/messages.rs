@@ -30,6 +30,14 @@ pub struct Message {
     /// Who kicked the sessions on them, and when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kick: Option<(Kicker, Timestamp)>,
+    /// Whether the record was recovered: it may lack sessions of other nodes, which must compare theirs.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_recovered: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// Receives the messages of other nodes.
@@ -47,7 +55,7 @@ pub enum Received {
 
 impl Subscription {
     /// Receives what comes from a stream.
-    pub(super) fn of(stream: impl Stream<Item = Received> + Send + 'static) -> Self {
+    pub fn of(stream: impl Stream<Item = Received> + Send + 'static) -> Self {
         Self(stream.boxed())
     }
 

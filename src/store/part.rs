@@ -19,7 +19,7 @@ impl Part {
     }
 
     /// The part that a user belongs to, if there are so many parts.
-    pub(super) fn of_user(user: &UserId, of: u32) -> Self {
+    pub fn of_user(user: &UserId, of: u32) -> Self {
         Self { index: crc32fast::hash(user.as_str().as_bytes()) % of, of }
     }
 

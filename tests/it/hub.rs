@@ -1,6 +1,5 @@
 //! The hub over the memory store: races, several nodes, and stores that fail.
 
-mod cluster;
 mod damage;
 mod deadlines;
 mod draining;
@@ -64,7 +63,13 @@ fn overflow(store: &MemoryStore) {
     let user = id("nobody");
     for version in 1..=2000 {
         let status = Some(Status { version, ..Status::default() });
-        let message = Message { user: user.clone(), status, ends: Vec::new(), kick: None };
+        let message = Message {
+            user: user.clone(),
+            status,
+            ends: Vec::new(),
+            kick: None,
+            is_recovered: false,
+        };
         let record = Record { version, ..Record::default() };
         let commit =
             Commit { node: NodeId(0), message: Some(message), ..commit_of(record, Vec::new()) };

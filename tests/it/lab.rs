@@ -13,7 +13,7 @@ use presence_hub::clock::Clock;
 use presence_hub::config::{AtStart, Config, DEFAULT, Settings, StoreKind};
 use presence_hub::http::{self, AppState, Face, TencentApplication};
 use presence_hub::hub::{Hub, WriteHalf, run_deadlines};
-use presence_hub::presence::{Cause, Record, State, Status, Timestamp, Transition, UserId};
+use presence_hub::presence::{Cause, Policy, Record, State, Status, Timestamp, Transition, UserId};
 use presence_hub::session::Sessions;
 use presence_hub::store::{Cursor, HistoryPart, MemoryStore, Retention, Store};
 use presence_hub::webhook::{HttpTransport, Webhook};
@@ -91,13 +91,33 @@ impl Lab {
         store: Arc<dyn Store>,
         change: impl FnOnce(&mut Config),
     ) -> Self {
+        Self::node_of(Hub::new, now, store, change)
+    }
+
+    /// The same, with ids from a seed.
+    pub(crate) fn seeded_node(
+        seed: u64,
+        now: Timestamp,
+        store: Arc<dyn Store>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let hub = |store, policy, clock| Hub::simulated(store, policy, clock, seed);
+        Self::node_of(hub, now, store, change)
+    }
+
+    fn node_of(
+        hub: impl FnOnce(Arc<dyn Store>, Policy, Clock) -> Arc<Hub>,
+        now: Timestamp,
+        store: Arc<dyn Store>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = defaults();
         config.auth.secret = SECRET.to_owned().into();
         config.store.kind = StoreKind::Memory;
         change(&mut config);
         let settings = settings(&config);
         let clock = Clock::simulated(now);
-        let hub = Hub::new(Arc::clone(&store), settings.policy, clock.clone());
+        let hub = hub(Arc::clone(&store), settings.policy, clock.clone());
         let time = tokio::spawn(run_deadlines(Arc::clone(&hub)));
         tokio::spawn(Arc::clone(&hub).listen());
         let sessions = Sessions::new(Arc::clone(&hub), settings.session);
@@ -370,11 +390,6 @@ impl Listener {
     pub(crate) async fn send(&mut self, mut message: Value) {
         message["id"] = json!(1_000_000);
         self.sink.send(Message::text(message.to_string())).await.expect("to send");
-    }
-
-    /// What has been heard and was not read yet.
-    pub(crate) fn heard_so_far(&mut self) -> Vec<(Timestamp, Heard)> {
-        std::iter::from_fn(|| self.heard.try_recv().ok()).collect()
     }
 
     /// The next message or end, and its time.

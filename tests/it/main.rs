@@ -19,6 +19,7 @@ mod restarts;
 mod rules;
 mod server_api;
 mod several_hubs;
+mod simulation;
 mod store_contract;
 mod support;
 mod throttle;

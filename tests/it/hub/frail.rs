@@ -97,12 +97,6 @@ impl Frail {
         self.faults.lock().extend(faults);
     }
 
-    /// Works from now on.
-    pub(super) fn heal(&self) {
-        self.faults.lock().clear();
-        self.set_down(false);
-    }
-
     pub(super) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::Relaxed);
     }

@@ -108,7 +108,13 @@ async fn a_partition_that_moves_is_followed() {
     timeout(SOON, missed).await.expect("the feed of the partition to be missed");
     let mut users = BTreeSet::new();
     until("a message over the new primary", async || {
-        let message = Message { user: id("ana"), status: None, ends: Vec::new(), kick: None };
+        let message = Message {
+            user: id("ana"),
+            status: None,
+            ends: Vec::new(),
+            kick: None,
+            is_recovered: false,
+        };
         let mut commit = login(Platform::Mac, NodeId(1));
         commit.message = Some(message);
         put(&one, &id("ana"), commit).await.expect("a commit");

@@ -45,7 +45,8 @@ async fn hear_something(from: &Arc<dyn Store>, node: NodeId, to: &mut Subscripti
 
 fn with_message(commit: Commit, user: &str) -> Commit {
     let status = Some(commit.record.status());
-    let message = Message { user: id(user), status, ends: Vec::new(), kick: None };
+    let message =
+        Message { user: id(user), status, ends: Vec::new(), kick: None, is_recovered: false };
     Commit { message: Some(message), ..commit }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use presence_hub::presence::{NodeId, Platform, SignOfLife, Timestamp};
 use presence_hub::store::{
-    Commit, Lost, Nodes, Outbox, Records, RedisStore, Save, Store, StoreError,
+    Commit, Lost, Nodes, Outbox, Part, Records, RedisStore, Save, Store, StoreError,
 };
 
 use super::{login, put};
@@ -65,10 +65,10 @@ async fn a_node_whose_sign_stands_still_is_fenced_and_loses_the_seat() {
     let states: Vec<_> = cards.iter().map(|card| (card.node, card.is_lost)).collect();
     assert_eq!(states, [(ONE, true), (TWO, false)]);
     assert!(cards[0].card.contains("name"));
-    assert_eq!(two.held(ONE, None, 9).await.expect("users").len(), 1);
+    assert_eq!(two.held(ONE, Part::ALL, None, 9).await.expect("users").len(), 1);
     two.retire(ONE).await.expect("to retire");
     assert_eq!(two.cards().await.expect("cards").len(), 1);
-    assert_eq!(two.held(ONE, None, 9).await, Ok(Vec::new()));
+    assert_eq!(two.held(ONE, Part::ALL, None, 9).await, Ok(Vec::new()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,7 +49,8 @@ async fn memory_tells_other_nodes_of_a_commit_and_of_no_conflict() {
     let user = id("ana");
     let (record, transitions) = logged_in(&Record::default(), Platform::Web, EPOCH);
     let status = Some(record.status());
-    let message = Message { user: user.clone(), status, ends: Vec::new(), kick: None };
+    let message =
+        Message { user: user.clone(), status, ends: Vec::new(), kick: None, is_recovered: false };
     let commit = Commit { message: Some(message.clone()), ..commit_of(record, transitions) };
     let base = Stored::default();
     store.commit(&user, &base, commit.clone()).await.expect("a commit");

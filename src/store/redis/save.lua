@@ -6,7 +6,11 @@
 if ARGV[1] ~= '' and redis.call('ZSCORE', KEYS[7], ARGV[1]) then return 'retired' end
 local holder = redis.call('GET', KEYS[6])
 if holder and holder ~= ARGV[1] then return 'conflict' end
-redis.call('HSET', KEYS[1], 'position', ARGV[2])
+if redis.call('HGET', KEYS[1], 'position') ~= ARGV[2] then
+  local time = redis.call('TIME')
+  local now = string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000))
+  redis.call('HSET', KEYS[1], 'position', ARGV[2], 'moved', now)
+end
 local a = 7
 for _ = 1, ARGV[3] do
   redis.call('HSET', KEYS[2], ARGV[a], ARGV[a + 1])

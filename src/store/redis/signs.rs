@@ -17,6 +17,9 @@ use crate::store::{Lost, NodeCard, StoreError};
 /// How long a dead node stays fenced, so that it can write nothing when it wakes.
 const FENCED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// How long the node that posts webhooks may make no progress, while there is something to post.
+const STUCK_MAX_MS: u64 = 30_000;
+
 /// What a node saves each second.
 #[derive(Serialize, Deserialize)]
 struct Saved {
@@ -79,7 +82,9 @@ impl State {
         let keys = &self.keys.hub;
         let mut call = SIGN.prepare_invoke();
         call.key(&keys.nodes).key(&keys.gone).key(&keys.seat).key(&keys.latest);
+        call.key(&keys.progress);
         call.arg(node.to_string()).arg(saved).arg(now.as_millis());
+        call.arg(self.head.borrow().0).arg(STUCK_MAX_MS);
         let answer: Vec<String> = self.call(At::Hub, &call).await?;
         let [holder, server_ms, signs @ ..] = &answer[..] else {
             return Err(StoreError::Retired);

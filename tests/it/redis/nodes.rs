@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use presence_hub::presence::{NodeId, Platform, SignOfLife, Timestamp};
 use presence_hub::store::{
-    Commit, Lost, Nodes, Outbox, Part, Records, RedisStore, Save, Store, StoreError,
+    Commit, Log, Lost, Nodes, Outbox, Part, Records, RedisStore, Save, Store, StoreError,
 };
 
 use super::{login, put};
@@ -69,6 +69,37 @@ async fn a_node_whose_sign_stands_still_is_fenced_and_loses_the_seat() {
     two.retire(ONE).await.expect("to retire");
     assert_eq!(two.cards().await.expect("cards").len(), 1);
     assert_eq!(two.held(ONE, Part::ALL, None, 9).await, Ok(Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_seat_leaves_a_node_that_makes_no_progress() {
+    let server = RedisServer::start();
+    let (one, two) =
+        (Arc::new(server.open(RETENTION).await), Arc::new(server.open(RETENTION).await));
+    sign(&one, ONE, 0).await.expect("a sign of life");
+    let begin = *shared(&one).head().borrow();
+    one.save(Save { position: begin, ..Save::default() }).await.expect("progress");
+    let mut secs = 0;
+    let mut two_posts = async || {
+        secs += 1;
+        sign(&two, TWO, secs).await.expect("a sign of life");
+        *two.turn().borrow()
+    };
+    let age = || server.run::<u32>("HSET test:{hub}hook moved 1000");
+    assert_eq!((age(), two_posts().await), (0, false), "there is nothing to post");
+    put(&shared(&one), &id("ana"), login(Platform::Web, ONE)).await.expect("a commit");
+    until("the commit to be readable", async || *two.head().borrow() > begin).await;
+    let head = *two.head().borrow();
+    one.save(Save { position: begin, ..Save::default() }).await.expect("no progress");
+    assert!(two_posts().await, "the position has not moved for long");
+    let refused = one.save(Save { position: head, ..Save::default() }).await;
+    assert_eq!(refused, Err(StoreError::Conflict));
+    sign(&one, ONE, 1).await.expect("a sign of life");
+    assert!(!*one.turn().borrow(), "the next holder has the whole time, too");
+    two.save(Save { position: head, ..Save::default() }).await.expect("progress");
+    assert_eq!(age(), 0);
+    sign(&one, ONE, 2).await.expect("a sign of life");
+    assert!(!*one.turn().borrow(), "all is posted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,9 @@ use crate::store::{Damaged, Lost, Part};
 const USERS_MAX: usize = 1024;
 /// The pause before the next try after the store failed.
 const PAUSE: Duration = Duration::from_secs(1);
+/// For how long the store may lose a takeover again, for example by a failover. Once the dead node is removed, no node
+/// would repeat the takeover, and its sessions would stay `Online` for ever.
+const LOSS_WITHIN: Duration = Duration::from_secs(5);
 const CANNOT_TAKE_OVER: &str = "cannot take over sessions of a dead node, retrying";
 
 impl Hub {
@@ -42,10 +45,10 @@ impl Hub {
     }
 
     async fn take_node_over(&self, dead: Lost) {
-        let mut failed = self.take_all_over(&dead).await;
-        while !failed.is_empty() {
-            tokio::time::sleep(PAUSE).await;
-            failed = self.take_users_over(&dead, failed).await;
+        self.take_over_until_done(&dead).await;
+        if self.ledger.is_some() {
+            tokio::time::sleep(LOSS_WITHIN).await;
+            self.take_over_until_done(&dead).await;
         }
         while let Err(error) = self.store.retire(dead.node).await {
             let what = "cannot remove a dead node from the store, retrying";
@@ -57,6 +60,15 @@ impl Hub {
             *lost = Some(left.cloned().collect());
         });
         tracing::info!(node = %dead.node, "took over the sessions of a dead node");
+    }
+
+    /// Takes over all users with sessions of a dead node.
+    async fn take_over_until_done(&self, dead: &Lost) {
+        let mut failed = self.take_all_over(dead).await;
+        while !failed.is_empty() {
+            tokio::time::sleep(PAUSE).await;
+            failed = self.take_users_over(dead, failed).await;
+        }
     }
 
     /// Takes over all users with sessions of a dead node; returns the failed users.

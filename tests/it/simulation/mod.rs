@@ -43,14 +43,14 @@ const SEEDS_PER_SWITCH: u64 = 500;
 /// follows from the seed; then the test searches, and prints the seed to write here.
 const CAUGHT_BY: [(Switch, u64); 9] = [
     (Switch::NoFence, 0),
-    (Switch::NoDeadline, 0),
+    (Switch::NoDeadline, 4),
     (Switch::NoFloor, 0),
     (Switch::LeasesByTtl, 6),
-    (Switch::OtherClock, 5),
-    (Switch::NoGapCheck, 37),
-    (Switch::PublishAfterCommit, 7),
+    (Switch::OtherClock, 2),
+    (Switch::NoGapCheck, 6),
+    (Switch::PublishAfterCommit, 46),
     (Switch::NoReconcile, 1),
-    (Switch::CountAsRevision, 43),
+    (Switch::CountAsRevision, 8),
 ];
 /// Lives with this many seeds are repeated, to compare their traces.
 const SEEDS_REPEATED: u64 = 4;

@@ -354,8 +354,11 @@ impl Server {
                 Err(StoreError::Retired)
             };
         }
-        let signed = Signed { at: self.now, up: self.up, sign: sign.clone() };
-        self.nodes.insert(node, signed);
+        // A sign that arrives twice says nothing new.
+        if self.nodes.get(&node).is_none_or(|signed| signed.sign != *sign) {
+            let signed = Signed { at: self.now, up: self.up, sign: sign.clone() };
+            self.nodes.insert(node, signed);
+        }
         let mut lost = match self.is_broken(Switch::LeasesByTtl) {
             true => self.expired(sign.now),
             false => {

@@ -138,6 +138,9 @@ pub async fn run(
     let mut signals = Signals::new()?;
     let addresses = listen(&config, &app, &tasks, certificate.as_ref())?;
     app.set_address(addresses.main);
+    http::show_to_other_hubs(&app).await;
+    // Other hubs list this one from now on; a failure shows in `/ready`.
+    hub.give_sign_of_life().await.ok();
     greet(&config, made.as_ref(), &addresses);
 
     let running = RunningParts {

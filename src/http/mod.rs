@@ -23,7 +23,7 @@ mod undelivered;
 
 pub use self::access::cookie::cookie_name;
 pub use self::access::proxy_login::ProxyLogin;
-pub use self::calls::operation::record_stats;
+pub use self::calls::operation::{record_stats, show_to_other_hubs};
 pub use self::face::Face;
 pub use self::net::forwarded::TrustedProxies;
 pub use self::net::listen::{ListenFault, Listener, bind, serve};

@@ -3,8 +3,6 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use smallvec::SmallVec;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -42,7 +40,7 @@ impl Lanes {
         Self { locks, hash }
     }
 
-    async fn lock(&self, user: &UserId) -> MutexGuard<'_, ()> {
+    pub(super) async fn lock(&self, user: &UserId) -> MutexGuard<'_, ()> {
         let hash = self.hash.hash_one(user);
         let lane = usize::try_from(hash % LANES as u64).unwrap_or_default();
         self.locks[lane].lock().await
@@ -108,11 +106,10 @@ impl Hub {
                 }
                 loaded => loaded.map_err(failed)?,
             };
-            if let Some(recall) = self.recall_before(user, &stored, event) {
-                self.recall_in_lane(user, &recall, is_retried).await?;
-                continue;
-            }
-            let outcome = self.decide(&stored.record, event, &policy, from);
+            // What the store has lost of the user comes first.
+            let recall = self.recall_before(user, &stored, event);
+            let outcome =
+                self.decide(&stored.record, recall.as_ref().unwrap_or(event), &policy, from);
             let record = to_store(outcome.record);
             let wall_deadline = record.wall_deadline(&policy);
             let status = outcome.effects.status_changed.then(|| record.status());
@@ -160,10 +157,14 @@ impl Hub {
             self.count(&reasons);
             let applied = Applied { answer: outcome.answer, record };
             self.end_all(&outcome.effects);
-            then(&applied);
-            if let Some(status) = status {
-                self.push_status(user, &status);
+            let tell_watchers = || status.iter().for_each(|status| self.push_status(user, status));
+            if recall.is_some() {
+                tell_watchers();
+                is_retried = false;
+                continue;
             }
+            then(&applied);
+            tell_watchers();
             return Ok(applied);
         }
     }
@@ -175,22 +176,6 @@ impl Hub {
         {
             ledger.committed(user, record, self.clock.now());
         }
-    }
-
-    /// [`apply_in_lane`](Self::apply_in_lane), which calls this, for a recall. `is_in_doubt` says whether the event
-    /// that it comes before may have been written.
-    fn recall_in_lane<'a>(
-        &'a self,
-        user: &'a UserId,
-        recall: &'a Event,
-        is_in_doubt: bool,
-    ) -> BoxFuture<'a, Result<Applied, Unavailable>> {
-        let recalled = self.apply_in_lane(user, recall, None, |_| ());
-        let in_doubt = move |error: Unavailable| {
-            let is_in_doubt = is_in_doubt || error.is_in_doubt;
-            Unavailable { is_in_doubt, ..error }
-        };
-        recalled.map(move |recalled| recalled.map_err(in_doubt)).boxed()
     }
 
     pub(super) fn decide(

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::presence::{Record, Timestamp, UserId};
 use crate::store::Part;
@@ -44,8 +44,7 @@ impl Ledger {
     }
 
     fn note(&self, user: &UserId, number: u64, record: Option<Arc<Record>>, now: Timestamp) {
-        let mut known = self.0.lock();
-        known.forget_before(now - REMEMBERED);
+        let mut known = self.known(now);
         let is_older = known.users.get(user).is_some_and(|known| known.number > number);
         if number > 0 && !is_older {
             known.users.insert(user.clone(), Version { number, record, noted: now });
@@ -54,21 +53,29 @@ impl Ledger {
     }
 
     /// What this node knows of a user beyond this version: the store has lost it.
-    pub(super) fn beyond(&self, user: &UserId, version: u64) -> Option<Version> {
-        self.0.lock().users.get(user).filter(|known| known.number > version).cloned()
+    pub(super) fn beyond(&self, user: &UserId, version: u64, now: Timestamp) -> Option<Version> {
+        let known = self.known(now);
+        known.users.get(user).filter(|known| known.number > version).cloned()
     }
 
     /// The users of a part whose records this node committed.
-    pub(super) fn own(&self, part: Part) -> Vec<UserId> {
-        let known = self.0.lock();
+    pub(super) fn own(&self, part: Part, now: Timestamp) -> Vec<UserId> {
+        let known = self.known(now);
         let own = known.users.iter().filter(|(user, it)| it.record.is_some() && part.has(user));
         own.map(|(user, _)| user.clone()).collect()
     }
 
     /// All users of a part that this node committed or heard of.
-    pub(super) fn all(&self, part: Part) -> Vec<UserId> {
-        let known = self.0.lock();
+    pub(super) fn all(&self, part: Part, now: Timestamp) -> Vec<UserId> {
+        let known = self.known(now);
         known.users.keys().filter(|user| part.has(user)).cloned().collect()
+    }
+
+    /// What is still remembered at this time.
+    fn known(&self, now: Timestamp) -> MutexGuard<'_, Known> {
+        let mut known = self.0.lock();
+        known.forget_before(now - REMEMBERED);
+        known
     }
 }
 

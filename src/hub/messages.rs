@@ -4,56 +4,63 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Hub;
 use crate::store::{Message, Part, Received};
 
-/// How often the parts are compared for which the store failed.
-const AGAIN_EVERY: Duration = Duration::from_secs(1);
+/// How often another part of the users is compared with the store, and those for which the store failed again.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 impl Hub {
     /// Handles the messages of other nodes. Never returns.
+    ///
+    /// Where the store may lose commits, it also compares one part of the users after another with the store:
+    /// so whatever went wrong unnoticed is right after some minutes.
     pub async fn listen(self: Arc<Self>) {
+        let this = &self;
         let mut subscription = self.store.listen(self.node);
         // This task may have been restarted, and have missed messages.
         let mut missed = BTreeSet::from([Part::ALL]);
-        let (mut failed, mut reconciling) = (BTreeSet::new(), FuturesUnordered::new());
-        let mut again = interval(AGAIN_EVERY);
-        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut reconciling, mut under_way) = (FuturesUnordered::new(), BTreeSet::new());
+        let mut failed = BTreeSet::new();
+        let mut swept = self.store.parts().into_iter().cycle();
+        let mut sweeps = interval(SWEEP_EVERY);
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if reconciling.is_empty()
-                && let Some(part) = missed.pop_first()
-            {
-                reconciling.push(self.reconcile(part).map(move |is_done| (part, is_done)));
+            // A part that is missed while it is compared is compared again afterwards.
+            for part in missed.extract_if(.., |part| under_way.insert(*part)) {
+                reconciling.push(async move {
+                    let is_done = this.reconcile(part).await;
+                    (part, is_done)
+                });
             }
             // Messages are handled meanwhile: their queue is bounded.
             tokio::select! {
                 biased;
                 received = subscription.next() => match received {
-                    Received::Message(message) => self.handle(&message),
+                    Received::Message(message) => self.handle(message),
                     Received::Missed(part) => drop(missed.insert(part)),
                 },
                 Some((part, is_done)) = reconciling.next() => {
+                    under_way.remove(&part);
                     if !is_done {
                         failed.insert(part);
                     }
                 }
-                _ = again.tick() => {
+                _ = sweeps.tick() => {
                     missed.append(&mut failed);
                     missed.append(&mut self.doubts.lock());
+                    missed.extend(swept.next().filter(|_| self.ledger.is_some()));
                 }
             }
         }
     }
 
-    fn handle(&self, message: &Message) {
-        let Message { user, status, ends, kick, is_recovered } = message;
-        for end in ends {
-            self.end(end, kick.as_ref());
-        }
+    fn handle(self: &Arc<Self>, message: Arc<Message>) {
+        let Message { user, status, ends, is_recovered, .. } = &*message;
         if let Some(status) = status {
             if let Some(ledger) = &self.ledger {
                 ledger.heard(user, status.version, self.clock.now());
@@ -63,5 +70,17 @@ impl Hub {
         if *is_recovered {
             self.note_doubt(user);
         }
+        if ends.is_empty() {
+            return;
+        }
+        let (hub, message) = (Arc::clone(self), Arc::clone(&message));
+        // In the user's lane: the session may have begun with a commit whose answer is not here yet, and the
+        // client must get the answer to its login first.
+        tokio::spawn(async move {
+            let _lane = hub.lanes.lock(&message.user).await;
+            for end in &message.ends {
+                hub.end(end, message.kick.as_ref());
+            }
+        });
     }
 }

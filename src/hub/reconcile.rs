@@ -2,12 +2,12 @@
 //! commits.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 
+use super::ledger::Version;
 use super::{Hub, Mailbox, Unavailable};
 use crate::presence::{Event, EventKind, Link, Origin, Record, UserId};
 use crate::store::{Part, Stored};
@@ -47,14 +47,18 @@ impl Hub {
     pub(super) async fn reconcile(&self, part: Part) -> bool {
         let mut is_done = true;
         if let Some(ledger) = &self.ledger {
-            let own = ledger.own(part);
+            let own = ledger.own(part, self.clock.now());
             is_done &= self.each(own, |hub, user| hub.recall_lost(user).boxed()).await.is_done;
             is_done &= self.end_ghosts(part).await;
         }
         is_done &= self.check_sessions(part).await;
         let watched = self.watchers.all().into_iter().filter(|user| part.has(user)).collect();
         let told = self.each(watched, |hub, user| hub.tell_watchers(user).boxed()).await;
-        let heard = self.ledger.as_ref().map(|ledger| ledger.all(part)).unwrap_or_default();
+        let heard = self
+            .ledger
+            .as_ref()
+            .map(|ledger| ledger.all(part, self.clock.now()))
+            .unwrap_or_default();
         let behind: BTreeSet<_> = told.users.into_iter().chain(heard).collect();
         is_done &= told.is_done;
         if behind.is_empty() {
@@ -71,13 +75,13 @@ impl Hub {
         users: Vec<UserId>,
         act: for<'a> fn(&'a Self, &'a UserId) -> BoxFuture<'a, Result<bool, Unavailable>>,
     ) -> Each {
-        let acted = stream::iter(users).map(async |user: UserId| {
+        let acts = users.into_iter().map(|user| async move {
             let acted = act(self, &user).await;
             (user, acted)
         });
-        let mut acted = acted.buffer_unordered(AT_ONCE).boxed();
+        let acted: Vec<_> = stream::iter(acts).buffer_unordered(AT_ONCE).collect().await;
         let mut each = Each { users: Vec::new(), is_done: true };
-        while let Some((user, acted)) = acted.next().await {
+        for (user, acted) in acted {
             match acted {
                 Ok(true) => each.users.push(user),
                 Ok(false) => (),
@@ -116,15 +120,20 @@ impl Hub {
         if matches!(event.kind, EventKind::Recall { .. }) {
             return None;
         }
-        let lost = self.ledger.as_ref()?.beyond(user, stored.record.version)?;
+        let lost = self.lost(user, stored.record.version)?;
         let kind = EventKind::Recall { version: lost.number, lost: lost.record };
         Some(Event { id: self.new_event(), kind })
+    }
+
+    /// What this node knows of a user beyond the stored version.
+    fn lost(&self, user: &UserId, stored: u64) -> Option<Version> {
+        self.ledger.as_ref()?.beyond(user, stored, self.clock.now())
     }
 
     /// Commits again what the store lost of a user, if this node knows the record.
     async fn recall_lost(&self, user: &UserId) -> Result<bool, Unavailable> {
         let stored = self.record(user).await?;
-        let lost = self.ledger.as_ref().and_then(|ledger| ledger.beyond(user, stored.version));
+        let lost = self.lost(user, stored.version);
         if let Some(lost) = lost.filter(|lost| lost.record.is_some()) {
             self.apply(user, EventKind::Recall { version: lost.number, lost: lost.record }).await?;
         }
@@ -134,7 +143,7 @@ impl Hub {
     /// Raises the version of a user above the greatest that this node or one of its watchers knows.
     async fn recall_heard(&self, user: &UserId) -> Result<bool, Unavailable> {
         let stored = self.record(user).await?.version;
-        let heard = self.ledger.as_ref().and_then(|ledger| ledger.beyond(user, stored));
+        let heard = self.lost(user, stored);
         let seen = self.watchers.get(user).map(|watched| watched.seen()).unwrap_or_default();
         let (number, record) = match heard {
             Some(heard) if heard.number >= seen => (heard.number, heard.record),
@@ -204,14 +213,17 @@ impl Hub {
             let user = mailbox.user().filter(|user| part.has(user))?.clone();
             Some((user, mailbox))
         });
-        let check = async |(user, mailbox): (UserId, Arc<Mailbox>)| match self.record(&user).await {
-            Ok(record) => {
-                self.check_session(&mailbox, &record);
-                true
+        let checks = sessions.map(|(user, mailbox)| async move {
+            match self.record(&user).await {
+                Ok(record) => {
+                    self.check_session(&mailbox, &record);
+                    true
+                }
+                Err(error) => self.is_damage(&error, &user),
             }
-            Err(error) => self.is_damage(&error, &user),
-        };
-        let checked = stream::iter(sessions).map(check).buffer_unordered(AT_ONCE);
+        });
+        let checks: Vec<_> = checks.collect();
+        let checked = stream::iter(checks).buffer_unordered(AT_ONCE);
         checked.fold(true, async |all, is_done| all & is_done).await
     }
 

@@ -91,6 +91,11 @@ pub trait Records: Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     fn check(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
+    /// The parts that the store divides the users into.
+    fn parts(&self) -> Vec<Part> {
+        vec![Part::ALL]
+    }
+
     /// Whether the store can lose commits that it has answered while the hub runs: a server that fails over to
     /// a replica does. The hub then remembers its commits for some seconds, to restore what was lost.
     fn may_lose_commits(&self) -> bool {

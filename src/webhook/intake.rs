@@ -100,6 +100,10 @@ impl Worker<'_> {
     async fn skip(&mut self) -> Result<(), StoreError> {
         let next = self.next_kept().await?;
         let from = self.queue.scanned();
+        if next == from {
+            // The store was emptied a moment ago, and its log has not begun again.
+            return Err(StoreError::CursorExpired);
+        }
         tracing::error!(
             %from, to = %next,
             "webhook misses events: the log no longer has them, because of a restore or because the \

@@ -19,8 +19,7 @@ use presence_hub::store::{
 use tempfile::TempDir;
 
 use self::readers::*;
-use self::records::closed;
-pub(crate) use self::records::{happens, logged_in, policy};
+pub(crate) use self::records::{closed, happens, logged_in, policy};
 use crate::lab::{EPOCH, SECOND, id};
 use crate::support::{RedisServer, until};
 

@@ -86,26 +86,41 @@ pub(super) fn nodes(record: &Record) -> BTreeSet<NodeId> {
     online.map(|terminal| terminal.connection.node).collect()
 }
 
-/// The counts by the names of their fields.
+/// The counts by the names of their fields: those that nodes of another version know, too.
 fn fields(totals: &Totals) -> impl Iterator<Item = (String, u64)> {
-    let named = |name: char, counts: Vec<u64>| {
-        counts.into_iter().enumerate().map(move |(place, count)| (format!("{name}{place}"), count))
-    };
-    named('o', totals.online.to_vec())
-        .chain(named('p', totals.push_online.to_vec()))
-        .chain(named('u', totals.users.to_vec()))
+    let mut totals = *totals;
+    names().filter_map(move |name| {
+        let count = *field(&mut totals, &name)?;
+        Some((name, count))
+    })
 }
 
-/// Adds a field of a partition's counts to the totals. Unknown fields are those of newer versions.
-pub(super) fn add_field(totals: &mut Totals, field: &str, count: u64) {
-    let (Some(name), Some(place)) = (field.get(..1), field.get(1..)) else { return };
-    let counts: &mut [u64] = match name {
-        "o" => &mut totals.online,
-        "p" => &mut totals.push_online,
-        "u" => &mut totals.users,
-        _ => return,
-    };
-    if let Some(total) = place.parse::<usize>().ok().and_then(|place| counts.get_mut(place)) {
+fn names() -> impl Iterator<Item = String> {
+    let platforms = Platform::ALL.map(Platform::name);
+    let online = platforms.map(|platform| format!("online:{platform}"));
+    let push = platforms.map(|platform| format!("push:{platform}"));
+    let users = STATES.map(|state| format!("users:{}", state.name()));
+    online.into_iter().chain(push).chain(users)
+}
+
+/// The count with a name; `None` if only another version knows it.
+fn field<'a>(totals: &'a mut Totals, name: &str) -> Option<&'a mut u64> {
+    let (kind, of) = name.split_once(':')?;
+    let platform = || Platform::ALL.iter().position(|platform| platform.name() == of);
+    match kind {
+        "online" => totals.online.get_mut(platform()?),
+        "push" => totals.push_online.get_mut(platform()?),
+        "users" => {
+            let state = STATES.iter().find(|state| state.name() == of)?;
+            totals.users.get_mut(*state as usize)
+        }
+        _ => None,
+    }
+}
+
+/// Adds a field of a partition's counts to the totals.
+pub(super) fn add_field(totals: &mut Totals, name: &str, count: u64) {
+    if let Some(total) = field(totals, name) {
         *total += count;
     }
 }
@@ -146,7 +161,7 @@ mod tests {
     #[test]
     fn a_login_adds_to_counts_and_indexes() {
         let change = Change::of(&Stored::default(), &commit(online(&[1]), None));
-        assert_eq!(change.counts, [("o0".to_owned(), 1), ("u2".to_owned(), 1)]);
+        assert_eq!(change.counts, [("online:web".to_owned(), 1), ("users:Online".to_owned(), 1)]);
         let added = [(Index::State(State::Online), Some(0)), (Index::Node(NODE), Some(0))];
         assert_eq!(change.indexes, added);
     }
@@ -163,7 +178,8 @@ mod tests {
         push.terminals[0].link = Link::Push { until: Timestamp::from_millis(9) };
         let wall = Some(Timestamp::from_millis(9));
         let change = Change::of(&stored(online(&[1])), &commit(push, wall));
-        let counts = [("o0", -1), ("p0", 1), ("u1", 1), ("u2", -1)];
+        let counts =
+            [("online:web", -1), ("push:web", 1), ("users:PushOnline", 1), ("users:Online", -1)];
         assert_eq!(change.counts, counts.map(|(field, by)| (field.to_owned(), by)));
         let indexes = [
             (Index::State(State::Online), None),
@@ -197,7 +213,7 @@ mod tests {
         for (field, count) in fields(&totals) {
             add_field(&mut read, &field, count);
         }
-        for unknown in ["", "x1", "o99", "u", "é1"] {
+        for unknown in ["", "online", "online:toaster", "users:Away", "sessions:web"] {
             add_field(&mut read, unknown, 1);
         }
         assert_eq!(read, totals);

@@ -51,9 +51,8 @@ impl State {
 
     pub(super) async fn row(&self, user: &UserId) -> Result<Option<Vec<u8>>, StoreError> {
         let part = self.part_of(user);
-        let mut get = cmd("GET");
-        get.arg(self.keys(part).record(user));
-        self.run(At::Part(part), &get).await
+        let row = self.reads.read(&self.router, part, self.keys(part).record(user)).await;
+        row.inspect_err(|error| self.note_failure(error))
     }
 
     pub(super) fn note_damaged(&self, user: &UserId) {
@@ -162,7 +161,7 @@ impl State {
             "retired" => Ok(Answer::Retired),
             "late" => {
                 let server_ms = text(1)?.parse().map_err(|_| unexpected())?;
-                self.clock.note(sent, monotonic(), server_ms);
+                self.router.link(At::Part(part)).clock.note(sent, monotonic(), server_ms);
                 Ok(Answer::Late)
             }
             _ => Err(unexpected()),
@@ -200,7 +199,7 @@ impl State {
         let after = self.places.lock().clock(part).max(*self.last_commit.lock());
         let revision = Revision(rand::random::<u64>().max(1));
         call.arg(commit.node.to_string())
-            .arg(self.clock.now(sent) + within)
+            .arg(self.router.link(At::Part(part)).clock.now(sent) + within)
             .arg(expected)
             .arg(row::revision_text(revision))
             .arg(row::tail(&commit.record, commit.wall_deadline))

@@ -47,16 +47,22 @@ fn kind(error: &RedisError) -> FaultKind {
     if error.is_unrecoverable_error() || error.is_connection_dropped() {
         return FaultKind::Disconnected;
     }
-    match error.kind() {
-        ErrorKind::Server(ServerErrorKind::Moved) => FaultKind::Moved,
-        ErrorKind::Server(
-            ServerErrorKind::Ask
+    let ErrorKind::Server(kind) = error.kind() else { return FaultKind::Refused };
+    let is_misplaced = matches!(
+        kind,
+        ServerErrorKind::Ask
+            | ServerErrorKind::BusyLoading
             | ServerErrorKind::TryAgain
             | ServerErrorKind::ClusterDown
             | ServerErrorKind::MasterDown
-            | ServerErrorKind::ReadOnly,
-        ) => FaultKind::Misplaced,
-        _ => FaultKind::Refused,
+            | ServerErrorKind::ReadOnly
+    );
+    if kind == ServerErrorKind::Moved {
+        FaultKind::Moved
+    } else if is_misplaced {
+        FaultKind::Misplaced
+    } else {
+        FaultKind::Refused
     }
 }
 

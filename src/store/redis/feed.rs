@@ -30,26 +30,25 @@ const GIVE_UP_AFTER: Duration = Duration::from_millis(1500);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What one push message says.
-enum Word {
-    /// A message of another node, or the own echo.
+enum Word<'a> {
+    /// A message of a node: its number, and itself as JSON.
     Message {
         number: u64,
         node: NodeId,
-        message: Arc<Message>,
+        json: &'a str,
     },
     Tick(Place),
 }
 
 /// Reads the text of a message: `number node JSON`, or `= place`.
-fn parse(text: &str) -> Option<Word> {
+fn parse(text: &str) -> Option<Word<'_>> {
     if let Some(place) = text.strip_prefix("= ") {
         return Some(Word::Tick(place.parse().ok()?));
     }
-    let mut fields = text.splitn(3, ' ');
-    let number = fields.next()?.parse().ok()?;
-    let node = NodeId(u64::from_str_radix(fields.next()?, 16).ok()?);
-    let message = Arc::new(serde_json::from_str(fields.next()?).ok()?);
-    Some(Word::Message { number, node, message })
+    let (number, rest) = text.split_once(' ')?;
+    let (node, json) = rest.split_once(' ')?;
+    let node = NodeId(u64::from_str_radix(node, 16).ok()?);
+    Some(Word::Message { number: number.parse().ok()?, node, json })
 }
 
 /// Why a feed connection ended.
@@ -152,23 +151,29 @@ impl State {
 impl<'a> Feed<'a> {
     fn new(state: &'a State, parts: &'a [u32]) -> Self {
         let all = state.grid.partitions() as usize;
-        let (sequences, heard) = (vec![Sequence::default(); all], vec![monotonic(); all]);
-        Self { state, parts, sequences, heard, silent: Vec::new() }
+        let places = state.places.lock();
+        // A message between the last known place and the subscription is a gap.
+        let sequences = state.grid.parts().map(|part| Sequence::after(places.message(part)));
+        let sequences = sequences.collect();
+        drop(places);
+        Self { state, parts, sequences, heard: vec![monotonic(); all], silent: Vec::new() }
     }
 
     async fn receive(&mut self, pushes: &mut mpsc::Receiver<PushInfo>) -> Ended {
         let mut looks = interval(LOOK_EVERY);
         loop {
             tokio::select! {
-                push = pushes.recv() => match push {
-                    None => return Ended::Lost,
-                    Some(push) => match push.kind {
-                        PushKind::Disconnection => return Ended::Lost,
-                        PushKind::SUnsubscribe => return Ended::Unsubscribed,
-                        PushKind::SMessage => self.handle(&push.data),
-                        _ => (),
-                    },
-                },
+                push = pushes.recv() => {
+                    let Some(push) = push.filter(|it| it.kind != PushKind::Disconnection) else {
+                        return Ended::Lost;
+                    };
+                    if push.kind == PushKind::SUnsubscribe {
+                        return Ended::Unsubscribed;
+                    }
+                    if push.kind == PushKind::SMessage {
+                        self.handle(&push.data);
+                    }
+                }
                 _ = looks.tick() => if self.is_given_up() {
                     return Ended::Silent;
                 },
@@ -180,7 +185,6 @@ impl<'a> Feed<'a> {
         let [Value::BulkString(channel), Value::BulkString(text)] = data else { return };
         let Some(part) = self.state.keys.part_of_feed(channel) else { return };
         let Some(word) = str::from_utf8(text).ok().and_then(parse) else {
-            // A message of a newer version: the record says what it is about.
             return self.state.missed(&[part]);
         };
         self.heard[part as usize] = monotonic();
@@ -192,14 +196,23 @@ impl<'a> Feed<'a> {
                 }
                 self.state.note_place(part, place);
             }
-            Word::Message { number, node, message } => {
+            Word::Message { number, node, json } => {
                 if sequence.message(number) == Heard::Missed {
                     self.state.missed(&[part]);
                 }
+                // A node is not told of its own commits.
                 if self.state.node() != Some(node) {
-                    self.state.listeners.tell(self.state.part(part), &message);
+                    self.tell(part, json);
                 }
             }
+        }
+    }
+
+    fn tell(&self, part: u32, json: &str) {
+        match serde_json::from_str::<Message>(json) {
+            Ok(message) => self.state.listeners.tell(self.state.part(part), &Arc::new(message)),
+            // It is of a newer version: the record says what it is about.
+            Err(_) => self.state.missed(&[part]),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The names of the keys. The README lists what each contains.
 
-use super::tags::tags;
+use super::tags::hash_tags;
 use crate::presence::{NodeId, State, UserId};
 
 /// The names of all keys.
@@ -41,7 +41,7 @@ pub(super) struct HubKeys {
 
 impl Keys {
     pub(super) fn new(prefix: &str, partitions: u32) -> Self {
-        let parts = tags(partitions).into_iter().map(|tag| PartKeys::new(prefix, &tag));
+        let parts = hash_tags(partitions).into_iter().map(|tag| PartKeys::new(prefix, &tag));
         Self { parts: parts.collect(), hub: HubKeys::new(prefix) }
     }
 

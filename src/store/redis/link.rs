@@ -1,5 +1,6 @@
 //! The connections to one Redis primary.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::fault::{Fault, FaultKind};
 use super::metrics::Metrics;
+use super::server_clock::ServerClock;
 use crate::clock::monotonic;
 
 /// The maximum number of commands without an answer, so that a stalled server costs bounded memory.
@@ -47,8 +49,11 @@ pub(super) struct Link {
     info: ConnectionInfo,
     /// The server's address, without the password.
     pub(super) name: String,
+    pub(super) clock: ServerClock,
     timeout: Duration,
     state: Mutex<LinkState>,
+    /// How many connections there were.
+    connections: AtomicU64,
     lost: Notify,
     /// For commits that wait for a replica: they hold up all that is behind them. Held over an await.
     waiting: tokio::sync::Mutex<Option<MultiplexedConnection>>,
@@ -56,7 +61,8 @@ pub(super) struct Link {
 }
 
 enum LinkState {
-    Connected(MultiplexedConnection),
+    /// The connection, and its number.
+    Connected(MultiplexedConnection, u64),
     /// Why it is not connected.
     Disconnected(String),
 }
@@ -66,26 +72,27 @@ impl Link {
         let name = name_of(info.addr());
         let state = Mutex::new(LinkState::Disconnected("it has not been tried yet".into()));
         let (lost, waiting) = (Notify::new(), tokio::sync::Mutex::new(None));
-        let link = Self { info: with_tcp(info), name, timeout, state, lost, waiting, metrics };
+        let (info, clock) = (with_tcp(info), ServerClock::default());
+        let connections = AtomicU64::new(0);
+        let link = Self { info, name, clock, timeout, state, connections, lost, waiting, metrics };
         Arc::new(link)
     }
 
     /// The host, for servers that do not know their own.
     pub(super) fn host(&self) -> &str {
-        match self.info.addr() {
-            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host,
-            _ => "localhost",
-        }
+        let (ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. }) = self.info.addr()
+        else {
+            return "localhost";
+        };
+        host
     }
 
     /// The same server's user, password and TLS, at another address.
     pub(super) fn info_at(&self, host: &str, port: u16) -> ConnectionInfo {
-        let addr = match self.info.addr().clone() {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-                ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure, tls_params }
-            }
-            _ => ConnectionAddr::Tcp(host.to_owned(), port),
-        };
+        let mut addr = ConnectionAddr::Tcp(host.to_owned(), port);
+        if let ConnectionAddr::TcpTls { insecure, tls_params, .. } = self.info.addr().clone() {
+            addr = ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure, tls_params };
+        }
         self.info.clone().set_addr(addr)
     }
 
@@ -93,7 +100,10 @@ impl Link {
     pub(super) async fn connect(&self) -> Result<(), Fault> {
         let connected = self.connection(AsyncConnectionConfig::new(), ProtocolVersion::RESP2).await;
         let (state, result) = match connected {
-            Ok(connection) => (LinkState::Connected(connection), Ok(())),
+            Ok(connection) => {
+                let number = self.connections.fetch_add(1, Ordering::Relaxed);
+                (LinkState::Connected(connection, number), Ok(()))
+            }
             Err(fault) => (LinkState::Disconnected(fault.cause.clone()), Err(fault)),
         };
         *self.state.lock() = state;
@@ -130,13 +140,13 @@ impl Link {
 
     /// Sends a command, and waits for its answer.
     pub(super) async fn run(&self, request: Request<'_>) -> Result<Value, Fault> {
-        let mut connection = match &*self.state.lock() {
-            LinkState::Connected(connection) => connection.clone(),
+        let (mut connection, number) = match &*self.state.lock() {
+            LinkState::Connected(connection, number) => (connection.clone(), *number),
             LinkState::Disconnected(cause) => return Err(Fault::not_connected(&self.name, cause)),
         };
         let answer = self.timed(request.send(&mut connection)).await;
         if let Err(Fault { kind: FaultKind::Disconnected, cause }) = &answer {
-            self.lose(cause);
+            self.lose(number, cause);
         }
         answer
     }
@@ -175,9 +185,10 @@ impl Link {
         Ok(answer)
     }
 
-    fn lose(&self, cause: &str) {
+    /// Notes that a connection is lost, unless another one has replaced it.
+    fn lose(&self, lost: u64, cause: &str) {
         let mut state = self.state.lock();
-        if matches!(*state, LinkState::Connected(_)) {
+        if matches!(*state, LinkState::Connected(_, number) if number == lost) {
             *state = LinkState::Disconnected(cause.to_owned());
             self.lost.notify_one();
             tracing::warn!(server = self.name, cause, "connection to Redis lost, reconnecting");
@@ -215,13 +226,10 @@ pub(super) fn parse_url(url: &str) -> RedisResult<ConnectionInfo> {
 }
 
 fn name_of(addr: &ConnectionAddr) -> String {
-    match addr {
-        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-            format!("{host}:{port}")
-        }
-        ConnectionAddr::Unix(path) => path.display().to_string(),
-        _ => "an unknown address".to_owned(),
+    if let ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } = addr {
+        return format!("{host}:{port}");
     }
+    addr.to_string()
 }
 
 /// A server that is gone without a word is noticed within seconds.

@@ -1,6 +1,5 @@
 //! Lists of users from the indexes of all partitions, and the counts.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,28 +130,15 @@ impl State {
         &self,
         users: Vec<UserId>,
     ) -> Result<Vec<(UserId, Result<Stored, Damaged>)>, StoreError> {
-        let mut parts = BTreeMap::<u32, Vec<&UserId>>::new();
-        for user in &users {
-            parts.entry(self.part_of(user)).or_default().push(user);
-        }
-        let rows = parts.into_iter().map(async |(part, users)| {
-            let mut get = cmd("MGET");
-            for user in &users {
-                get.arg(self.keys(part).record(user));
-            }
-            let rows: Vec<Option<Vec<u8>>> = self.run(At::Part(part), &get).await?;
-            Ok::<_, StoreError>(users.into_iter().zip(rows).collect::<Vec<_>>())
-        });
-        let rows: BTreeMap<_, _> = try_join_all(rows).await?.into_iter().flatten().collect();
-        let stored = |user: &UserId| {
-            let row = rows.get(user)?.as_deref()?;
-            let stored = row::decode(row).map_err(|_| {
-                self.note_damaged(user);
+        let rows = try_join_all(users.iter().map(|user| self.row(user))).await?;
+        let stored = |(user, row): (UserId, Option<Vec<u8>>)| {
+            let stored = row::decode(&row?).map_err(|_| {
+                self.note_damaged(&user);
                 Damaged
             });
-            Some((user.clone(), stored))
+            Some((user, stored))
         };
-        Ok(users.iter().filter_map(stored).collect())
+        Ok(users.into_iter().zip(rows).filter_map(stored).collect())
     }
 
     pub(super) async fn due(

@@ -18,6 +18,7 @@ mod open;
 mod outbox;
 mod place;
 mod places;
+mod reads;
 mod router;
 mod row;
 mod scripts;
@@ -156,6 +157,10 @@ impl Records for RedisStore {
             self.state.ping().await
         }
         .boxed()
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        self.state.grid.parts().map(|part| self.state.part(part)).collect()
     }
 
     fn may_lose_commits(&self) -> bool {

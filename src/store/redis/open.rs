@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::{Cmd, FromRedisValue, InfoDict, cmd, from_redis_value};
 use tokio::time::{sleep, timeout};
 
-use super::fault::Fault;
+use super::fault::{Fault, FaultKind};
 use super::keys::Keys;
 use super::link::{Link, Request, parse_url};
 use super::metrics::Metrics;
@@ -117,12 +117,15 @@ pub(super) async fn open(
     }
     let metrics = Arc::new(Metrics::default());
     let link = connect(&settings, &metrics).await?;
-    let info = info(&link).await?;
-    check_server(&link.name, &info)?;
-    check_clock(&link, &settings, clock).await?;
-    let is_cluster = info.get::<u32>("cluster_enabled") == Some(1);
+    let is_cluster = check_server(&link).await?;
+    metrics.set_clock_ms(check_clock(&link, &settings, clock).await?);
     let router = Router::new(&link, partitions, is_cluster, settings.timeout, Arc::clone(&metrics));
     router.refresh().await;
+    for (primary, _) in router.shares() {
+        if primary.name != link.name {
+            check_server(&primary).await?;
+        }
+    }
     let keys = Keys::new(&settings.key_prefix, partitions);
     check_format(&router, &keys, &settings).await?;
     let latest: Option<u64> = router.run(At::Hub, cmd("GET").arg(&keys.hub.latest)).await?;
@@ -152,7 +155,9 @@ async fn connect(
         loop {
             for link in &links {
                 match link.connect().await {
-                    Ok(()) => return Arc::clone(link),
+                    Ok(()) => return Ok(Arc::clone(link)),
+                    // For example a wrong password: waiting does not help.
+                    Err(fault) if fault.kind == FaultKind::Refused => return Err(fault.into()),
                     Err(fault) => last = Some(fault),
                 }
             }
@@ -162,11 +167,11 @@ async fn connect(
     if links.is_empty() {
         return Err(RedisFault::NoUrl);
     }
-    let connected = timeout(CONNECT_WITHIN, connecting).await;
-    connected.map_err(|_| {
+    let Ok(connected) = timeout(CONNECT_WITHIN, connecting).await else {
         let cause = last.map_or_else(|| "no answer".to_owned(), |fault| fault.cause);
-        RedisFault::Unreachable(cause)
-    })
+        return Err(RedisFault::Unreachable(cause));
+    };
+    connected
 }
 
 async fn ask<T: FromRedisValue>(link: &Link, command: &Cmd) -> Result<T, RedisFault> {
@@ -174,12 +179,10 @@ async fn ask<T: FromRedisValue>(link: &Link, command: &Cmd) -> Result<T, RedisFa
     from_redis_value(answer).map_err(|error| StoreError::unavailable(&error).into())
 }
 
-async fn info(link: &Link) -> Result<InfoDict, RedisFault> {
-    let text: String = ask(link, &cmd("INFO")).await?;
-    Ok(InfoDict::new(&text))
-}
-
-fn check_server(server: &str, info: &InfoDict) -> Result<(), RedisFault> {
+/// Checks version and settings of a server; returns whether it is part of a cluster.
+async fn check_server(link: &Link) -> Result<bool, RedisFault> {
+    let (server, text): (_, String) = (&*link.name, ask(link, &cmd("INFO")).await?);
+    let info = InfoDict::new(&text);
     let version: String = info.get("redis_version").unwrap_or_default();
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     if major.is_none_or(|major| major < VERSION_MIN) {
@@ -198,24 +201,24 @@ fn check_server(server: &str, info: &InfoDict) -> Result<(), RedisFault> {
              set appendonly yes"
         );
     }
-    Ok(())
+    Ok(info.get::<u32>("cluster_enabled") == Some(1))
 }
 
+/// Returns this machine's wall clock minus that of Redis, in milliseconds.
 async fn check_clock(
     link: &Link,
     settings: &RedisSettings,
     clock: &Clock,
-) -> Result<(), RedisFault> {
+) -> Result<i64, RedisFault> {
     let before = clock.wall();
     let (secs, micros): (u64, u64) = ask(link, &cmd("TIME")).await?;
     let theirs = Timestamp::from_millis(secs * 1000 + micros / 1000);
     let ours = before + (clock.wall() - before) / 2;
-    let difference = (ours - theirs).max(theirs - ours);
-    if settings.max_clock_skew.is_zero() || difference <= settings.max_clock_skew {
-        return Ok(());
+    let clock_ms = ours.as_millis().cast_signed() - theirs.as_millis().cast_signed();
+    if settings.is_skewed(clock_ms) {
+        return Err(RedisFault::Clock { ours, theirs, differ_ms: clock_ms.unsigned_abs() });
     }
-    let differ_ms = u64::try_from(difference.as_millis()).unwrap_or(u64::MAX);
-    Err(RedisFault::Clock { ours, theirs, differ_ms })
+    Ok(clock_ms)
 }
 
 async fn check_format(

@@ -84,6 +84,11 @@ impl Places {
         self.known[part as usize].place.map(|place| place.clock).unwrap_or_default()
     }
 
+    /// The number of the last known message of a partition.
+    pub(super) fn message(&self, part: u32) -> Option<u64> {
+        self.known[part as usize].place.map(|place| place.message)
+    }
+
     /// The entries and bytes that all logs ever had.
     pub(super) fn totals(&self) -> (u64, u64) {
         let places = self.known.iter().filter_map(|known| known.place);

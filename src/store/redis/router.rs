@@ -1,6 +1,7 @@
 //! Which primary has which partition: one server has all of them, a Redis Cluster by its slots.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use tokio::task::AbortHandle;
 use super::fault::{Fault, FaultKind};
 use super::link::{Link, Request};
 use super::metrics::Metrics;
-use super::tags::{slot, tags};
+use super::tags::{hash_tags, slot};
 use crate::clock::monotonic;
 use crate::store::StoreError;
 
@@ -27,8 +28,12 @@ pub(super) enum At {
     Hub,
 }
 
-/// One primary of a cluster, with its first and last slot.
-type SlotRange = (u32, u32, String, u16);
+/// Some slots of a cluster, and the address of their primary.
+struct SlotRange {
+    slots: RangeInclusive<u32>,
+    host: String,
+    port: u16,
+}
 
 pub(super) struct Router {
     table: RwLock<Table>,
@@ -64,7 +69,7 @@ impl Router {
         timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let slots: Vec<_> = tags(partitions).iter().map(|tag| slot(tag)).collect();
+        let slots: Vec<_> = hash_tags(partitions).iter().map(|tag| slot(tag)).collect();
         let parts = vec![Arc::clone(first); slots.len()];
         let links = [(first.name.clone(), Arc::clone(first))].into();
         let router = Self {
@@ -149,10 +154,11 @@ impl Router {
     /// A failed command may mean that another server is the primary now.
     fn note(&self, kind: FaultKind) {
         match kind {
-            FaultKind::Disconnected | FaultKind::Misplaced | FaultKind::Timeout => {
-                self.is_stale.notify_one();
-            }
-            FaultKind::Moved | FaultKind::Refused => (),
+            FaultKind::Disconnected
+            | FaultKind::Moved
+            | FaultKind::Misplaced
+            | FaultKind::Timeout => self.is_stale.notify_one(),
+            FaultKind::Refused => (),
         }
     }
 
@@ -178,35 +184,44 @@ impl Router {
         command.arg("SLOTS");
         for link in links {
             match link.run(Request::Command(&command)).await {
-                Ok(answer) => return self.apply(&link, &slot_ranges(&answer)),
+                Ok(answer) => return self.follow(&link, &slot_ranges(&answer, link.host())).await,
                 Err(fault) => tracing::debug!(%fault, "cannot read the slots of the cluster"),
             }
         }
     }
 
-    /// Makes links to new primaries, and moves the partitions.
-    fn apply(&self, from: &Arc<Link>, ranges: &[SlotRange]) {
-        let mut table = self.table.write();
-        let mut is_changed = false;
-        for place in 0..=self.slots.len() {
-            let slot = self.slots.get(place).copied().unwrap_or(self.hub_slot);
-            let range = ranges.iter().find(|(first, last, ..)| (*first..=*last).contains(&slot));
-            let Some((_, _, host, port)) = range else { continue };
-            let info = from.info_at(if host.is_empty() { from.host() } else { host }, *port);
-            let link = Link::new(info, self.timeout, Arc::clone(&self.metrics));
-            let link = Arc::clone(table.links.entry(link.name.clone()).or_insert_with(|| {
-                self.keep_connected(&link);
-                link
-            }));
-            let now =
-                if place == self.slots.len() { &mut table.hub } else { &mut table.parts[place] };
-            is_changed |= now.name != link.name;
-            *now = link;
+    /// Connects to new primaries, then moves the partitions.
+    async fn follow(&self, from: &Link, ranges: &[SlotRange]) {
+        for SlotRange { host, port, .. } in ranges {
+            let link =
+                Link::new(from.info_at(host, *port), self.timeout, Arc::clone(&self.metrics));
+            if self.table.read().links.contains_key(&link.name) {
+                continue;
+            }
+            // If it fails now, the link's own task tries again.
+            link.connect().await.ok();
+            self.keep_connected(&link);
+            self.table.write().links.insert(link.name.clone(), link);
         }
-        drop(table);
-        if is_changed {
+        if self.table.write().moved(&self.slots, self.hub_slot, ranges) {
             self.changes.send_modify(|changes| *changes += 1);
         }
+    }
+}
+
+impl Table {
+    /// Moves the partitions to the primaries of their slots; returns whether any has moved.
+    fn moved(&mut self, slots: &[u32], hub_slot: u32, ranges: &[SlotRange]) -> bool {
+        let mut is_changed = false;
+        let parts = self.parts.iter_mut().zip(slots).chain([(&mut self.hub, &hub_slot)]);
+        for (link, slot) in parts {
+            let range = ranges.iter().find(|range| range.slots.contains(slot));
+            let primary = range.and_then(|it| self.links.get(&format!("{}:{}", it.host, it.port)));
+            let Some(primary) = primary else { continue };
+            is_changed |= link.name != primary.name;
+            *link = Arc::clone(primary);
+        }
+        is_changed
     }
 }
 
@@ -222,22 +237,48 @@ fn answered<T: FromRedisValue>(answer: Result<Value, Fault>) -> Result<T, StoreE
     from_redis_value(answer?).map_err(unexpected)
 }
 
-/// Reads the answer to `CLUSTER SLOTS`: each range of slots with its primary.
-fn slot_ranges(answer: &Value) -> Vec<SlotRange> {
+/// Reads the answer to `CLUSTER SLOTS`. A server that does not know its own host is at `own_host`.
+fn slot_ranges(answer: &Value, own_host: &str) -> Vec<SlotRange> {
     let Value::Array(ranges) = answer else { return Vec::new() };
     let range = |range: &Value| -> Option<SlotRange> {
         let Value::Array(range) = range else { return None };
         let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = &range[..] else {
             return None;
         };
-        let [Value::BulkString(host), Value::Int(port), ..] = &primary[..] else { return None };
-        let host = String::from_utf8(host.clone()).ok()?;
-        Some((
-            u32::try_from(*first).ok()?,
-            u32::try_from(*last).ok()?,
-            host,
-            u16::try_from(*port).ok()?,
-        ))
+        let [host, Value::Int(port), ..] = &primary[..] else { return None };
+        let host = from_redis_value::<Option<String>>(host.clone()).ok()?;
+        let host = host.filter(|host| !host.is_empty()).unwrap_or_else(|| own_host.to_owned());
+        let slots = u32::try_from(*first).ok()?..=u32::try_from(*last).ok()?;
+        Some(SlotRange { slots, host, port: u16::try_from(*port).ok()? })
     };
     ranges.iter().filter_map(range).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::Value;
+
+    use super::slot_ranges;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.into())
+    }
+
+    #[test]
+    fn slots_are_read_with_their_primary() {
+        let server = |host: Value, port| Value::Array(vec![host, Value::Int(port), text("id")]);
+        let range = |first, last, servers: [Value; 2]| {
+            let [primary, replica] = servers;
+            Value::Array(vec![Value::Int(first), Value::Int(last), primary, replica])
+        };
+        let answer = Value::Array(vec![
+            range(0, 99, [server(text("10.0.0.1"), 7001), server(text("10.0.0.2"), 7002)]),
+            range(100, 16_383, [server(Value::Nil, 7003), server(text(""), 7004)]),
+            Value::Int(1),
+        ]);
+        let ranges = slot_ranges(&answer, "seed");
+        let read: Vec<_> = ranges.iter().map(|it| (it.slots.clone(), &*it.host, it.port)).collect();
+        assert_eq!(read, [(0..=99, "10.0.0.1", 7001), (100..=16_383, "seed", 7003)]);
+        assert!(slot_ranges(&Value::Nil, "seed").is_empty());
+    }
 }

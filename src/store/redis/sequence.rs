@@ -12,6 +12,11 @@ pub(super) enum Heard {
 }
 
 impl Sequence {
+    /// Begins after the last known message.
+    pub(super) fn after(number: Option<u64>) -> Self {
+        Self(number)
+    }
+
     /// Notes a message.
     pub(super) fn message(&mut self, number: u64) -> Heard {
         self.moved(number, |before| before + 1)
@@ -39,6 +44,13 @@ mod tests {
         assert_eq!(sequence.message(7), Heard::Whole, "the first number is the begin");
         assert_eq!(sequence.tick(7), Heard::Whole);
         assert_eq!(sequence.message(8), Heard::Whole);
+    }
+
+    #[test]
+    fn a_gap_before_the_first_message_is_noticed() {
+        let mut sequence = Sequence::after(Some(7));
+        assert_eq!(sequence.message(9), Heard::Missed);
+        assert_eq!(Sequence::after(Some(7)).message(8), Heard::Whole);
     }
 
     #[test]

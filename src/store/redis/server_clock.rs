@@ -1,10 +1,10 @@
-//! The clock of the Redis server, as this node estimates it.
+//! The clock of one Redis server, as this node estimates it.
 
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
-/// When the server said what time it is. With several primaries it is that of any of them.
+/// When the server said what time it is.
 #[derive(Debug, Default)]
 pub(super) struct ServerClock(Mutex<Option<(Instant, u64)>>);
 

@@ -16,8 +16,17 @@ pub struct RedisSettings {
     pub log_bytes: u64,
     /// The prefix of every key, so that one Redis can serve several hubs.
     pub key_prefix: String,
-    /// How far the wall clock may be from that of Redis at the start; zero turns the check off.
+    /// How far the wall clock may be from that of Redis; zero turns the check off. A store does not open if it is
+    /// further away, and [`check`](crate::store::Records::check) fails if it becomes so.
     pub max_clock_skew: Duration,
+}
+
+impl RedisSettings {
+    /// Whether the wall clock is too far from that of Redis.
+    pub(super) fn is_skewed(&self, clock_ms: i64) -> bool {
+        let differs = Duration::from_millis(clock_ms.unsigned_abs());
+        !self.max_clock_skew.is_zero() && differs > self.max_clock_skew
+    }
 }
 
 /// Shows everything except the URLs, because they contain passwords.

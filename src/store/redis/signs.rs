@@ -86,7 +86,7 @@ impl State {
         };
         let answered = monotonic();
         let server_ms = server_ms.parse().unwrap_or_default();
-        self.clock.note(sent, answered, server_ms);
+        self.router.link(At::Hub).clock.note(sent, answered, server_ms);
         let wall = wall + (answered - sent) / 2;
         self.metrics.set_clock_ms(wall.as_millis().cast_signed() - server_ms.cast_signed());
         let has_seat = *holder == node.to_string();
@@ -121,7 +121,7 @@ impl State {
 
     /// From now on no partition accepts anything from a node.
     async fn fence(&self, node: NodeId) -> Result<(), StoreError> {
-        let at_ms = self.clock.now(monotonic());
+        let at_ms = self.router.link(At::Hub).clock.now(monotonic());
         let parts = self.grid.parts().map(|part| (At::Part(part), &self.keys(part).gone));
         let fences = parts.chain([(At::Hub, &self.keys.hub.gone)]).map(async |(at, key)| {
             let mut add = cmd("ZADD");

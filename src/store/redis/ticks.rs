@@ -50,7 +50,7 @@ impl State {
         call.arg(clock.ms);
         let (place, wall, server_ms): (String, String, u64) =
             self.call(At::Part(part), &call).await?;
-        self.clock.note(sent, monotonic(), server_ms);
+        self.router.link(At::Part(part)).clock.note(sent, monotonic(), server_ms);
         let wall = wall.parse::<f64>().ok().map(|at| Timestamp::from_millis(at as u64));
         self.places.lock().set_wall(part, wall_commits, wall);
         self.note_place(part, place_of(&place)?);

@@ -33,23 +33,26 @@ impl RedisServer {
 
     /// Starts a server with further arguments.
     pub(crate) fn with(arguments: &[&str]) -> Self {
-        let directory = TempDir::new().expect("a directory");
         let arguments: Vec<_> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         for _ in 0..ATTEMPTS {
-            let port = free_port();
+            let (port, directory) = (free_port(), TempDir::new().expect("a directory"));
             let child = spawn(port, &directory, &arguments);
-            let mut server = Self {
-                child,
-                port,
-                directory: TempDir::new().expect("a directory"),
-                arguments: arguments.clone(),
-            };
+            let mut server = Self { child, port, directory, arguments: arguments.clone() };
             if server.answers() {
-                server.directory = directory;
                 return server;
             }
         }
         panic!("redis-server did not start on {ATTEMPTS} ports");
+    }
+
+    /// Starts one primary of a Redis Cluster that has no slots yet, with the port of its cluster bus.
+    pub(crate) fn cluster_node() -> (Self, u16) {
+        let bus = free_port();
+        (Self::with(&["--cluster-enabled", "yes", "--cluster-port", &bus.to_string()]), bus)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn url(&self) -> String {
@@ -63,7 +66,8 @@ impl RedisServer {
             timeout: Duration::from_secs(1),
             log_bytes: 1 << 30,
             key_prefix: "test".to_owned(),
-            max_clock_skew: Duration::from_secs(5),
+            // Signs of life in tests are often of another time.
+            max_clock_skew: Duration::ZERO,
         }
     }
 
@@ -113,7 +117,8 @@ impl RedisServer {
             let answer = client
                 .get_connection()
                 .and_then(|mut c| redis::cmd("PING").query::<String>(&mut c));
-            if answer.is_ok() {
+            // A server that asks for a password answers, too.
+            if answer.is_ok() || answer.is_err_and(|error| !error.is_io_error()) {
                 return true;
             }
             std::thread::sleep(pause);
@@ -149,8 +154,12 @@ fn spawn(port: u16, directory: &TempDir, arguments: &[String]) -> Child {
     ]);
     command.arg("--dir").arg(directory.path()).args(arguments);
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    child.unwrap_or_else(|error| match error.kind() {
-        ErrorKind::NotFound => panic!("these tests need redis-server 7; install it, for example with `apt-get install redis-server`"),
-        _ => panic!("cannot start redis-server: {error}"),
+    child.unwrap_or_else(|error| {
+        let hint = if error.kind() == ErrorKind::NotFound {
+            "; these tests need redis-server 7: install it, for example with `apt-get install redis-server`"
+        } else {
+            ""
+        };
+        panic!("cannot start redis-server: {error}{hint}")
     })
 }

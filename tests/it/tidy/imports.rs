@@ -26,6 +26,11 @@ pub(super) fn code_of(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// The text of a file before its unit tests, in which `super` is the file itself.
+fn without_tests(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
+}
+
 /// All paths in the code that begin with `crate`, the crate's name, `self`, `super`, or a module that
 /// the file declares. A group of imports becomes several paths.
 pub(super) fn paths(code: &str, declared: &[String]) -> Vec<Named> {
@@ -116,7 +121,7 @@ impl Modules {
             Self { files: BTreeMap::new(), brought: BTreeMap::new(), code: BTreeMap::new() };
         for (file, text) in files {
             let module = module_of(&file);
-            modules.code.insert(module.clone(), code_of(&text));
+            modules.code.insert(module.clone(), code_of(without_tests(&text)));
             modules.files.insert(module, file);
         }
         for module in modules.files.keys() {

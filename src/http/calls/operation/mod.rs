@@ -12,7 +12,7 @@ use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub use self::series::record_stats;
+pub use self::series::{record_stats, show_to_other_hubs};
 use crate::http::state::AppState;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {

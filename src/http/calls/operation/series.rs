@@ -35,11 +35,16 @@ pub async fn record_stats(app: Arc<AppState>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        app.hub.set_card(Node::card(&app).await);
+        show_to_other_hubs(&app).await;
         if let Err(problem) = take(&app).await {
             tracing::debug!(?problem, "stats point skipped");
         }
     }
+}
+
+/// Puts how this hub is on its card, which the other hubs read.
+pub async fn show_to_other_hubs(app: &AppState) {
+    app.hub.set_card(Node::card(app).await);
 }
 
 async fn take(app: &AppState) -> Result<(), Problem> {

@@ -1,0 +1,202 @@
+//! What happens to several hubs when something fails. After each fault all views of a user agree (C7).
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::Hubs;
+use crate::support::{Heard, RedisServer, until};
+
+/// Users of the tests: `stays` keeps its connection, `goes` loses it, `phone` is a phone.
+const USERS: [&str; 3] = ["stays", "goes", "phone"];
+/// For clients that read only now and then.
+const PATIENT: [(&str, &str); 1] = [("liveness.web_silence", "60s")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_hub_is_noticed_and_its_sessions_end_with_their_windows() {
+    let mut hubs = Hubs::start(RedisServer::start(), &USERS, &[]).await;
+    let (_stays, ok) = hubs.login(0, "stays", "web").await;
+    let (_goes, _) = hubs.login(0, "goes", "web").await;
+    hubs.agree().await;
+    let mut killed = hubs.remove(0);
+    let begun = Instant::now();
+    killed.signal(Signal::KILL);
+    killed.wait();
+    let (mut stays, again) = hubs.resume(1, "stays", "web", &ok).await;
+    assert_eq!(again["resumed"], json!(true), "{again}");
+    hubs.hubs[0].until_state("goes", "Offline").await;
+    let took = begun.elapsed();
+    // A window of 5 s from a sign of life that was at most 1 s old; 5 s to notice the death.
+    assert!(took > Duration::from_secs(4), "{took:?}");
+    hubs.agree().await;
+    assert_eq!(hubs.watchers[0].states("stays"), ["Offline", "Online"], "who resumed never left");
+    stays.ok(json!({ "type": "set", "custom": "here" })).await;
+    hubs.agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_hub_that_continues_sends_its_clients_away_and_exits() {
+    let mut hubs = Hubs::start(RedisServer::start(), &USERS, &PATIENT).await;
+    let (mut stays, ok) = hubs.login(0, "stays", "web").await;
+    hubs.agree().await;
+    let mut stopped = hubs.remove(0);
+    stopped.signal(Signal::STOP);
+    let (mut resumed, again) = hubs.resume(1, "stays", "web", &ok).await;
+    assert_eq!(again["resumed"], json!(true), "{again}");
+    // Until the others have given it up.
+    until("the hub to be given up", async || {
+        let (_, nodes) = hubs.hubs[0].call("GET", "/v1/nodes", None).await;
+        nodes["nodes"].as_array().is_some_and(|nodes| nodes.len() == 2)
+    })
+    .await;
+    stopped.signal(Signal::CONT);
+    let code = stays.until_closed().await.1;
+    assert!(matches!(code, Some(1001 | 4007)), "{code:?}");
+    assert!(!stopped.until_exit().await.success());
+    assert!(stopped.log().contains("other hubs have taken over"), "{}", stopped.log());
+    resumed.ok(json!({ "type": "set", "custom": "here" })).await;
+    hubs.agree().await;
+    assert!(hubs.watchers[0].states("stays").iter().skip(1).all(|state| state == "Online"));
+}
+
+/// Checks what is seen while Redis does not answer, and that all is as before once it does.
+async fn without_redis(hubs: &mut Hubs, outage: impl AsyncFnOnce(&mut RedisServer)) {
+    let (mut stays, _) = hubs.login(0, "stays", "web").await;
+    let (phone, _) = hubs.login(1, "phone", "ios").await;
+    drop(phone);
+    hubs.hubs[2].until_state("phone", "PushOnline").await;
+    stays.ok(json!({ "type": "set", "custom": "before" })).await;
+    hubs.agree().await;
+    let told: Vec<_> = hubs.watchers.iter().map(|watcher| watcher.all().len()).collect();
+
+    let mut redis = std::mem::replace(&mut hubs.redis, RedisServer::start());
+    outage(&mut redis).await;
+    hubs.redis = redis;
+    for hub in 0..3 {
+        hubs.until_ready(hub, 200).await;
+    }
+    hubs.agree().await;
+    let after: Vec<_> = hubs.watchers.iter().map(|watcher| watcher.all().len()).collect();
+    assert_eq!(after, told, "nobody was seen to leave or come");
+    stays.ok(json!({ "type": "set", "custom": "after" })).await;
+    hubs.agree().await;
+    for hub in &hubs.hubs {
+        assert_eq!(hub.user("stays").await["custom"], json!("after"));
+        assert_eq!(hub.user("phone").await["state"], json!("PushOnline"));
+    }
+}
+
+/// Waits until no hub is ready, and checks what a login is answered.
+async fn refuse_logins(hubs: &[std::net::SocketAddr]) {
+    for address in hubs {
+        until("/ready to be 503", async || {
+            let answer = crate::support::http(*address, "GET", "/ready").send().await;
+            answer.expect("an answer").status().as_u16() == 503
+        })
+        .await;
+    }
+    let stream = tokio::net::TcpStream::connect(hubs[0]).await.expect("a connection");
+    let url = format!("ws://{}/ws", hubs[0]);
+    let (socket, _) = tokio_tungstenite::client_async(url, stream).await.expect("an upgrade");
+    let mut client = crate::support::Client::over(socket, crate::support::SOON);
+    let token = crate::support::token("late");
+    let login = json!({ "type": "login", "token": token, "platform": "web", "device": "d" });
+    assert_eq!(client.error(login).await, "unavailable");
+    assert_eq!(client.hear().await, Heard::Closed(4006));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_that_stands_still_for_some_seconds_costs_nobody_a_session() {
+    let mut hubs = Hubs::start(RedisServer::start(), &USERS, &PATIENT).await;
+    let addresses: Vec<_> = hubs.hubs.iter().map(|hub| hub.address).collect();
+    without_redis(&mut hubs, async move |redis| {
+        redis.signal(Signal::STOP);
+        refuse_logins(&addresses).await;
+        // Longer than it takes to give up a hub.
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        redis.signal(Signal::CONT);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_that_is_killed_and_restarted_with_its_file_loses_nothing() {
+    let redis = RedisServer::with(&["--appendonly", "yes"]);
+    let mut hubs = Hubs::start(redis, &USERS, &PATIENT).await;
+    let addresses: Vec<_> = hubs.hubs.iter().map(|hub| hub.address).collect();
+    without_redis(&mut hubs, async move |redis| {
+        redis.kill();
+        refuse_logins(&addresses).await;
+        redis.restart();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_feeds_and_scripts_leave_no_watcher_wrong() {
+    let hubs = Hubs::start(RedisServer::start(), &USERS, &PATIENT).await;
+    let (mut stays, _) = hubs.login(0, "stays", "web").await;
+    for round in 0..5 {
+        let _: Value = redis_value(&hubs.redis.run::<redis::Value>("CLIENT KILL TYPE pubsub"));
+        let _: Value = redis_value(&hubs.redis.run::<redis::Value>("SCRIPT FLUSH"));
+        stays.ok(json!({ "type": "set", "custom": round.to_string() })).await;
+    }
+    hubs.agree().await;
+    assert_eq!(hubs.hubs[1].user("stays").await["custom"], json!("4"));
+}
+
+fn redis_value(value: &redis::Value) -> Value {
+    json!(format!("{value:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn emptied_redis_gets_all_connected_sessions_back_on_their_connections() {
+    let hubs = Hubs::start(RedisServer::start(), &USERS, &PATIENT).await;
+    let (mut stays, ok) = hubs.login(0, "stays", "web").await;
+    let (phone, _) = hubs.login(1, "phone", "ios").await;
+    drop(phone);
+    hubs.hubs[2].until_state("phone", "PushOnline").await;
+    hubs.agree().await;
+    let (_, page) = hubs.hubs[0].call("GET", "/v1/events?limit=1", None).await;
+    let old = page["next"].as_str().expect("a cursor").to_owned();
+    // Longer than hubs remember what they committed, which they would restore.
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    let _: redis::Value = hubs.redis.run("FLUSHALL");
+    until("the session to be written again", async || {
+        let user = hubs.hubs[1].call("GET", "/v1/users/stays", None).await.1;
+        user["terminals"][0]["session"] == ok["session"]
+    })
+    .await;
+    until("the watchers to be told that the phone is gone", async || {
+        hubs.watchers.iter().all(|it| it.states("phone").last().is_some_and(|it| it == "Offline"))
+    })
+    .await;
+    stays.ok(json!({ "type": "set", "custom": "here" })).await;
+    let (status, _) = hubs.hubs[0].call("GET", &format!("/v1/events?after={old}"), None).await;
+    assert_eq!(status, 410);
+    for hub in &hubs.hubs {
+        assert_eq!(hub.user("stays").await["custom"], json!("here"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_without_memory_or_right_to_write_refuses_and_heals() {
+    let hubs = Hubs::start(RedisServer::start(), &USERS, &PATIENT).await;
+    let (mut stays, _) = hubs.login(0, "stays", "web").await;
+    for (breaks, heals) in [
+        ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+    ] {
+        let _: redis::Value = hubs.redis.run(breaks);
+        let error = stays.error(json!({ "type": "set", "custom": "lost" })).await;
+        assert_eq!(error, "unavailable", "{breaks}");
+        let _: redis::Value = hubs.redis.run(heals);
+        until("a change to be accepted", async || {
+            let reply = stays.request(json!({ "type": "set", "custom": heals })).await;
+            reply.get("ok").is_some()
+        })
+        .await;
+        hubs.agree().await;
+    }
+}

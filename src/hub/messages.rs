@@ -38,7 +38,7 @@ impl Hub {
             tokio::select! {
                 biased;
                 received = subscription.next() => match received {
-                    Received::Message(message) => self.handle(message),
+                    Received::Message(message) => self.handle(&message),
                     Received::Missed(part) => drop(missed.insert(part)),
                 },
                 Some((part, is_done)) = reconciling.next() => {
@@ -56,8 +56,8 @@ impl Hub {
         }
     }
 
-    fn handle(self: &Arc<Self>, message: Arc<Message>) {
-        let Message { user, status, ends, is_recovered, .. } = &*message;
+    fn handle(self: &Arc<Self>, message: &Arc<Message>) {
+        let Message { user, status, ends, is_recovered, .. } = &**message;
         if let Some(status) = status {
             if let Some(ledger) = &self.ledger {
                 ledger.heard(user, status.version, self.clock.now());
@@ -70,7 +70,7 @@ impl Hub {
         if ends.is_empty() {
             return;
         }
-        let (hub, message) = (Arc::clone(self), Arc::clone(&message));
+        let (hub, message) = (Arc::clone(self), Arc::clone(message));
         // In the user's lane: the session may have begun with a commit whose answer is not here yet, and the
         // client must get the answer to its login first.
         tokio::spawn(async move {

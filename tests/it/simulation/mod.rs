@@ -44,13 +44,13 @@ const SEEDS_PER_SWITCH: u64 = 500;
 const CAUGHT_BY: [(Switch, u64); 9] = [
     (Switch::NoFence, 0),
     (Switch::NoDeadline, 4),
-    (Switch::NoFloor, 0),
+    (Switch::NoFloor, 1),
     (Switch::LeasesByTtl, 6),
     (Switch::OtherClock, 2),
-    (Switch::NoGapCheck, 6),
-    (Switch::PublishAfterCommit, 46),
-    (Switch::NoReconcile, 1),
-    (Switch::CountAsRevision, 8),
+    (Switch::NoGapCheck, 146),
+    (Switch::PublishAfterCommit, 7),
+    (Switch::NoReconcile, 0),
+    (Switch::CountAsRevision, 113),
 ];
 /// Lives with this many seeds are repeated, to compare their traces.
 const SEEDS_REPEATED: u64 = 4;

@@ -25,7 +25,16 @@ async fn killed_hub_is_noticed_and_its_sessions_end_with_their_windows() {
     killed.wait();
     let (mut stays, again) = hubs.resume(1, "stays", "web", &ok).await;
     assert_eq!(again["resumed"], json!(true), "{again}");
-    hubs.hubs[0].until_state("goes", "Offline").await;
+    let pings = async {
+        loop {
+            stays.ok(json!({ "type": "ping" })).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    tokio::select! {
+        _ = hubs.hubs[0].until_state("goes", "Offline") => (),
+        () = pings => (),
+    }
     let took = now_millis() - begun;
     // A window of 5 s from a sign of life that was at most 1 s old; 5 s to notice the death.
     assert!(took > 4000, "{took} ms");

@@ -58,7 +58,7 @@ use self::registry::{Registry, Watchers};
 pub use self::write_half::{TryWrite, WriteHalf};
 use crate::clock::Clock;
 use crate::presence::{ConnectionId, EventId, NodeId, Policy, SessionId, Timestamp, UserId};
-use crate::store::{Lost, Part, Store, StoreError};
+use crate::store::{Lost, Part, Store, StoreError, Totals};
 use crate::throttle::Throttle;
 
 /// The hub of one node: the only caller of [`step`](crate::presence::step()).
@@ -99,6 +99,8 @@ pub struct Hub {
     damaged: Mutex<BTreeMap<UserId, Timestamp>>,
     /// A throttle for each kind of warning that the store failed.
     store_warnings: Mutex<BTreeMap<&'static str, Throttle>>,
+    /// The counts when the store last answered.
+    last_totals: Mutex<Totals>,
 }
 
 /// The store failed.
@@ -172,6 +174,7 @@ impl Hub {
             ending: Mutex::default(),
             damaged: Mutex::default(),
             store_warnings: Mutex::default(),
+            last_totals: Mutex::default(),
         })
     }
 

@@ -6,7 +6,7 @@ use futures::future::try_join_all;
 
 use super::{Hub, Unavailable};
 use crate::presence::{ConnectionId, Link, Record, SessionId, Status, Timestamp, UserId};
-use crate::store::{Among, Damaged, Listed, Log, StoreError, Totals};
+use crate::store::{Among, Damaged, Listed, Log, ServerCounts, StoreError, Totals};
 
 /// How many records are loaded concurrently: joining more futures costs more than it saves.
 const RECORDS_AT_ONCE: usize = 30;
@@ -93,7 +93,22 @@ impl Hub {
     ///
     /// If the store fails.
     pub async fn totals(&self) -> Result<Totals, Unavailable> {
-        Ok(self.store.totals().await?)
+        let totals = self.store.totals().await?;
+        *self.last_totals.lock() = totals;
+        Ok(totals)
+    }
+
+    /// Counts terminals and users; if the store fails, as they were when it last answered.
+    pub async fn last_totals(&self) -> Totals {
+        match self.totals().await {
+            Ok(totals) => totals,
+            Err(_) => *self.last_totals.lock(),
+        }
+    }
+
+    /// What this node has done with the store's server, if the store has one.
+    pub fn server_counts(&self) -> Option<ServerCounts> {
+        self.store.server_counts()
     }
 
     /// Checks that the store can read and commit.

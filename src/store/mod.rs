@@ -25,6 +25,7 @@ mod redis;
 mod revision;
 mod rules;
 mod saved_time;
+mod server_counts;
 
 pub use self::embedded::{EmbeddedStore, OpenFault};
 pub use self::error::StoreError;
@@ -38,8 +39,9 @@ pub use self::nodes::{Lost, NodeCard, Nodes};
 pub use self::outbox::{Dead, DeadSelection, HeldUser, Outbox, Progress, Save};
 pub use self::part::Part;
 pub use self::records::{Among, Commit, Listed, Records, Stored, Totals};
-pub use self::redis::{RedisCounts, RedisFault, RedisSettings, RedisStore};
+pub use self::redis::{RedisFault, RedisSettings, RedisStore};
 pub use self::revision::Revision;
+pub use self::server_counts::ServerCounts;
 
 /// All that the hub needs of a store.
 pub trait Store: Records + Log + Nodes {}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::{Damaged, Message, Part, Revision, StoreError, Subscription};
+use super::{Damaged, Message, Part, Revision, ServerCounts, StoreError, Subscription};
 use crate::presence::{Census, NodeId, Platform, Record, State, Timestamp, Transition, UserId};
 
 /// Keeps the users' records, and tells the other nodes of each commit.
@@ -100,6 +100,11 @@ pub trait Records: Send + Sync + 'static {
     /// a replica does. The hub then remembers its commits for some seconds, to restore what was lost.
     fn may_lose_commits(&self) -> bool {
         false
+    }
+
+    /// What this node has done with the store's server; `None` if the store has none.
+    fn server_counts(&self) -> Option<ServerCounts> {
+        None
     }
 
     /// The number of damaged rows that were found in this run and not repaired.

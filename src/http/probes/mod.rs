@@ -2,6 +2,7 @@
 
 mod exposition;
 pub(super) mod process;
+mod redis;
 
 use std::sync::Arc;
 
@@ -60,7 +61,7 @@ async fn metrics(
 }
 
 async fn render(State(app): State<Arc<AppState>>, headers: HeaderMap) -> Result<Response, Problem> {
-    let totals = app.hub.totals().await?;
+    let totals = app.hub.last_totals().await;
     let metrics = app.webhook.metrics();
     // While the store is unavailable, operators need the other metrics most.
     if let Ok(undelivered) = Undelivered::now(&app).await {
@@ -71,8 +72,9 @@ async fn render(State(app): State<Arc<AppState>>, headers: HeaderMap) -> Result<
     let hub = app.hub.metrics().render(&totals);
     let webhook = metrics.render();
     let process = Process::measure(&app).await.render(&app);
+    let redis = app.hub.server_counts().as_ref().map(redis::render).unwrap_or_default();
     let format = MetricsFormat::wanted(&headers);
     let headers =
         [(header::CONTENT_TYPE, format.content_type()), (header::VARY, header::ACCEPT.as_str())];
-    Ok((headers, format.write(&format!("{hub}{webhook}{process}"))).into_response())
+    Ok((headers, format.write(&format!("{hub}{webhook}{process}{redis}"))).into_response())
 }

@@ -3,22 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What this node has done with Redis so far, for `presence_hub_redis_*`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RedisCounts {
-    /// The commands and scripts that were sent.
-    pub commands: u64,
-    /// Those that failed.
-    pub failures: u64,
-    /// How long all of them took together.
-    pub busy: Duration,
-    /// How often a lost connection was made again.
-    pub reconnects: u64,
-    /// How often messages of a partition were missed.
-    pub missed: u64,
-    /// This node's wall clock minus that of Redis, in milliseconds.
-    pub clock_ms: i64,
-}
+use crate::store::ServerCounts;
 
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
@@ -54,9 +39,9 @@ impl Metrics {
         self.clock_ms.load(Ordering::Relaxed)
     }
 
-    pub(super) fn counts(&self) -> RedisCounts {
+    pub(super) fn counts(&self) -> ServerCounts {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        RedisCounts {
+        ServerCounts {
             commands: read(&self.commands),
             failures: read(&self.failures),
             busy: Duration::from_micros(read(&self.busy_us)),

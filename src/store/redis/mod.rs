@@ -31,7 +31,6 @@ mod tags;
 mod ticks;
 mod trim;
 
-pub use self::metrics::RedisCounts;
 pub use self::open::RedisFault;
 pub use self::settings::RedisSettings;
 
@@ -48,8 +47,8 @@ use crate::clock::Clock;
 use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
 use crate::store::{
     Among, Backlog, Commit, Cursor, Dead, DeadSelection, HistoryPart, Listed, Log, LogEntry, Lost,
-    NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Save, StoreError, Stored,
-    Subscription, Totals,
+    NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Save, ServerCounts, StoreError,
+    Stored, Subscription, Totals,
 };
 
 /// A store in Redis, which several nodes share. One instance serves one node: the first that signs, listens,
@@ -80,11 +79,6 @@ impl RedisStore {
         ];
         let tasks = tasks.map(|task| task.abort_handle()).into();
         Ok(Self { state, tasks })
-    }
-
-    /// What this node has done with Redis so far.
-    pub fn counts(&self) -> RedisCounts {
-        self.state.metrics.counts()
     }
 }
 
@@ -161,6 +155,10 @@ impl Records for RedisStore {
 
     fn parts(&self) -> Vec<Part> {
         self.state.grid.parts().map(|part| self.state.part(part)).collect()
+    }
+
+    fn server_counts(&self) -> Option<ServerCounts> {
+        Some(self.state.metrics.counts())
     }
 
     fn may_lose_commits(&self) -> bool {

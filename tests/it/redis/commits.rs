@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use presence_hub::presence::{NodeId, Platform, Record};
 use presence_hub::store::{
-    Among, Commit, Damaged, HistoryPart, Message, Received, Store, StoreError, Stored, Subscription,
+    Among, Commit, Damaged, HistoryPart, Message, Received, Records, Store, StoreError, Stored,
+    Subscription,
 };
 use tokio::time::timeout;
 
@@ -196,12 +197,12 @@ async fn records_that_are_read_together_share_commands() {
     let server = RedisServer::start();
     let store = server.open(crate::store_contract::RETENTION).await;
     let users: Vec<_> = (0..USERS).map(|n| id(&format!("user-{n}"))).collect();
-    let before = store.counts().commands;
-    let read = users.iter().map(|user| presence_hub::store::Records::load(&store, user));
+    let before = store.server_counts().expect("counts").commands;
+    let read = users.iter().map(|user| Records::load(&store, user));
     for stored in futures::future::join_all(read).await {
         assert!(stored.expect("a record").record.is_empty());
     }
-    let commands = store.counts().commands - before;
+    let commands = store.server_counts().expect("counts").commands - before;
     // Ticks are counted, too.
     assert!(commands < 64 * 4, "{commands} commands for {USERS} users");
 }

@@ -136,7 +136,12 @@ async fn the_latest_time_is_found_by_the_next_node() {
     drop(one);
     let two = server.open(RETENTION).await;
     assert_eq!(two.latest(), EPOCH + Duration::from_secs(7));
-    assert!(two.counts().commands > 64 && two.counts().failures == 0, "{:?}", two.counts());
+    assert!(
+        two.server_counts().expect("counts").commands > 64
+            && two.server_counts().expect("counts").failures == 0,
+        "{:?}",
+        two.server_counts().expect("counts")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,7 +149,8 @@ async fn quiet_nodes_send_few_commands() {
     const SECS: u64 = 3;
     let server = RedisServer::start();
     let stores = [Arc::new(server.open(RETENTION).await), Arc::new(server.open(RETENTION).await)];
-    let commands = || stores.iter().map(|store| store.counts().commands).sum::<u64>();
+    let commands =
+        || stores.iter().map(|store| store.server_counts().expect("counts").commands).sum::<u64>();
     let mut before = 0;
     for secs in 0..=SECS {
         for (store, node) in stores.iter().zip([ONE, TWO]) {

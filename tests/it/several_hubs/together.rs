@@ -173,6 +173,14 @@ async fn c6_every_hub_lists_all_and_says_who_is_lost() {
     let (_, nodes) = hubs.hubs[1].call("GET", "/v1/nodes", None).await;
     let nodes = nodes["nodes"].as_array().expect("nodes");
     assert_eq!(nodes.len(), 2, "{nodes:?}");
+    let metrics = hubs.hubs[1].http("GET", "/metrics").send().await.expect("an answer");
+    let metrics = metrics.text().await.expect("a text");
+    let commands =
+        metrics.lines().find_map(|it| it.strip_prefix("presence_hub_redis_commands_total "));
+    assert!(
+        commands.is_some_and(|count| count.parse::<u64>().is_ok_and(|it| it > 64)),
+        "{metrics}"
+    );
     for node in nodes {
         assert_eq!(node["state"], json!("up"), "{node}");
         assert!(node["clock_ms"].as_i64().is_some_and(|ms| ms.abs() < 1000), "{node}");

@@ -215,7 +215,7 @@ test('the system screen shows nodes, store and configuration, without secrets', 
     nodes: [node],
   } = await api(hub, 'nodes');
   const cells = await row(page, 'Nodes', `[data-node="${node.id}"]`).locator('td').allTextContents();
-  assert.deepEqual(cells.slice(0, 3), [node.id, '✓ up', node.version]);
+  assert.deepEqual(cells.slice(0, 4), [node.id, '✓ up', node.version, node.address]);
   await row(page, 'Configuration in effect', '[data-setting="login.policy"]').filter({ hasText: 'dual' }).waitFor();
   await page.locator('[data-fact="disk"]', { hasText: /free of/ }).waitFor();
   await page.locator('[data-fact="open_files"]', { hasText: /\d/ }).waitFor();

@@ -132,7 +132,7 @@ impl Hub {
     pub fn end_session(self: &Arc<Self>, user: UserId, kind: EventKind, left: Arc<Mailbox>) {
         let hub = Arc::clone(self);
         let event = Event { id: self.new_event(), kind };
-        // Before the connection leaves the registry: a session without both would count as lost.
+        // Before the connection leaves the registry: a session that is in neither would be ended as a ghost.
         self.ending.lock().insert(left.id().serial);
         self.unfinished.spawn(async move {
             let [mut pause, longest] = END_RETRY;

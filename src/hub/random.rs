@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 /// Where the hub's random numbers come from.
 #[derive(Debug)]
 pub(super) enum Random {
-    /// The system: nobody can predict them.
+    /// The system's random numbers, which an attacker cannot predict.
     System,
     /// A seed: the same numbers each time, so that a simulation can be repeated.
     Seeded(Box<Mutex<StdRng>>),

@@ -142,7 +142,7 @@ impl State {
     }
 
     /// How long a commit may take until the server refuses it: less than the timeout, so that a commit whose
-    /// answer is no longer awaited is never written later.
+    /// caller has given up waiting is never written later.
     pub(super) fn commit_within(&self) -> Duration {
         self.settings.timeout * 4 / 5
     }

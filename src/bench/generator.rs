@@ -25,6 +25,7 @@ pub(super) struct Generator {
     poll: Poll,
     events: Events,
     buffer: Vec<u8>,
+    /// The first server; all are of the same kind.
     target: Option<ServerUnderLoad>,
     sessions: HashMap<usize, Client>,
     next: usize,
@@ -139,7 +140,7 @@ impl Generator {
     }
 
     fn open(&mut self, open: &Open) -> io::Result<()> {
-        self.target = Some(open.target.clone());
+        self.target = open.targets.first().cloned();
         let mut tokens = Tokens::new(open);
         let mut asked: Range<u32> = 0..open.count;
         self.opened = 0;
@@ -169,7 +170,7 @@ impl Generator {
     fn connect(&mut self, open: &Open, user: u32, tokens: &mut Tokens) -> io::Result<usize> {
         let id = self.next;
         self.next += 1;
-        let mut stream = TcpStream::connect(open.target.address)?;
+        let mut stream = TcpStream::connect(open.target(user).address)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(id), interest)?;
         let (login, subscribe) = tokens.next();

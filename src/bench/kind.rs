@@ -9,6 +9,8 @@ use clap::ValueEnum;
 pub(super) enum Store {
     Embedded,
     Memory,
+    /// In a `redis-server` that the benchmark starts.
+    Redis,
 }
 
 impl fmt::Display for Store {
@@ -16,6 +18,7 @@ impl fmt::Display for Store {
         f.write_str(match self {
             Self::Embedded => "embedded",
             Self::Memory => "memory",
+            Self::Redis => "redis",
         })
     }
 }

@@ -14,14 +14,16 @@ mod kind;
 mod machine;
 mod order;
 mod process;
+mod redis;
 mod report;
+mod run;
 mod scenario;
 mod tokens;
 mod write_calls;
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -31,25 +33,34 @@ use self::generator::Generator;
 use self::kind::{Kind, Pins, Store};
 use self::order::{Done, hear, say};
 use self::process::{GeneratorProcess, Running, Server};
+use self::redis::Redis;
 use self::report::{Measured, Report};
-use self::scenario::{Figure, Run, Scenario};
+use self::run::Run;
+use self::scenario::{Figure, Scenario};
 
 /// Open files that are not sessions.
 const FILES_SPARE: u64 = 128;
-/// The maximum number of sessions from one address: each needs a port.
+/// The maximum number of sessions with one server: each needs a port.
 const SESSIONS_MAX: u32 = 28_000;
+/// The maximum number of hubs.
+const HUBS_MAX: u32 = 16;
 
 /// The options of the command.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The scenarios to measure; default: all but churn, which takes ten minutes for each server.
+    /// The scenarios to measure; default: all but churn, which takes ten minutes for each server, and
+    /// pairs, which is for several hubs.
     scenarios: Vec<Scenario>,
     /// The number of sessions; default: the scenario's own number.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(2..=i64::from(SESSIONS_MAX)))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..=i64::from(SESSIONS_MAX * HUBS_MAX)))]
     sessions: Option<u32>,
-    /// The hub's store; default: embedded, and also memory where the store matters.
-    #[arg(long)]
-    store: Option<Store>,
+    /// The hub's stores; default: embedded, and also memory where the store matters. `redis` needs
+    /// redis-server.
+    #[arg(long, value_delimiter = ',')]
+    store: Vec<Store>,
+    /// The number of hubs over one Redis.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(HUBS_MAX)))]
+    hubs: u32,
     /// The server to measure.
     #[arg(long, default_value = "both")]
     server: Servers,
@@ -148,7 +159,7 @@ impl Options {
         use ValueEnum as _;
         let all = Scenario::value_variants().iter().copied();
         let scenarios: Vec<_> = if self.scenarios.is_empty() {
-            all.filter(|scenario| *scenario != Scenario::Churn).collect()
+            all.filter(|scenario| scenario.is_default()).collect()
         } else {
             self.scenarios.clone()
         };
@@ -156,10 +167,12 @@ impl Options {
         for scenario in scenarios {
             let mut kinds = Vec::new();
             if self.server != Servers::Floor {
-                kinds.push(Kind::Hub(self.store.unwrap_or(Store::Embedded)));
-                if self.store.is_none() && scenario.is_of_the_store() {
-                    kinds.push(Kind::Hub(Store::Memory));
-                }
+                let default: &[_] = match scenario.is_of_the_store() {
+                    true => &[Store::Embedded, Store::Memory],
+                    false => &[Store::Embedded],
+                };
+                let stores = if self.store.is_empty() { default } else { &self.store };
+                kinds.extend(stores.iter().copied().map(Kind::Hub));
             }
             if self.server != Servers::Hub && scenario.has_floor() {
                 kinds.push(Kind::Floor);
@@ -172,6 +185,9 @@ impl Options {
         }
         if plan.is_empty() {
             return Err(io::Error::other("the floor supports none of these scenarios"));
+        }
+        if self.hubs > 1 && !self.store.contains(&Store::Redis) {
+            return Err(io::Error::other("--hubs: several hubs need `--store redis`"));
         }
         Ok(plan)
     }
@@ -213,40 +229,56 @@ impl Options {
         for (scenario, kind) in plan.iter().copied() {
             progress.set_message(format!("{scenario}, {kind}"));
             let sessions = self.sessions.unwrap_or(scenario.sessions());
-            let server = || Server::start(kind, &hub, &pins, running);
-            let figures = self.measure(scenario, sessions, server, &pins, running);
+            let hubs = self.hubs_of(kind);
+            let figures = self.measure((scenario, kind), sessions, &hub, &pins, running);
             let figures = figures.map_err(|error| {
                 io::Error::other(format!("{scenario}, {sessions} sessions, {kind}: {error}"))
             })?;
-            runs.push(Measured { scenario, sessions, kind, figures });
+            runs.push(Measured { scenario, sessions, hubs, kind, figures });
             progress.inc(1);
         }
         progress.finish_and_clear();
         Ok(())
     }
 
+    /// How many servers of a kind are started.
+    fn hubs_of(&self, kind: Kind) -> u32 {
+        if kind == Kind::Hub(Store::Redis) { self.hubs } else { 1 }
+    }
+
     fn measure(
         &self,
-        scenario: Scenario,
+        (scenario, kind): (Scenario, Kind),
         sessions: u32,
-        server: impl Fn() -> io::Result<Server>,
+        hub: &Path,
         pins: &Pins,
         running: &Running,
     ) -> io::Result<Vec<Figure>> {
         let files = machine::raise_open_files().saturating_sub(FILES_SPARE);
-        let open = u64::from(scenario.open(sessions));
-        if open > files {
+        let (open, hubs) = (u64::from(scenario.open(sessions)), self.hubs_of(kind));
+        let of_hub = open.div_ceil(u64::from(hubs));
+        if of_hub > files {
             let message =
                 format!("the limit on open files allows {files} sessions: raise it with ulimit -n");
             return Err(io::Error::other(message));
         }
-        let server = server()?;
+        if of_hub > u64::from(SESSIONS_MAX) {
+            let message = format!("more than {SESSIONS_MAX} sessions need more hubs: `--hubs`");
+            return Err(io::Error::other(message));
+        }
+        // Dropped after the servers.
+        let redis =
+            (kind == Kind::Hub(Store::Redis)).then(|| Redis::start(pins, running)).transpose()?;
+        let url = redis.as_ref().map(|redis| &*redis.url);
+        let servers = (0..hubs).map(|_| Server::start(kind, hub, url, pins, running));
+        let servers = servers.collect::<io::Result<Vec<_>>>()?;
         let processes = self.processes.map_or_else(|| open.div_ceil(files.max(1)), u64::from);
         let workers = (0..processes).map(|_| GeneratorProcess::start(pins, running));
         let mut workers = workers.collect::<io::Result<Vec<_>>>()?;
         let run = Run {
             scenario,
-            server: &server,
+            servers: &servers,
+            redis: redis.as_ref(),
             workers: &mut workers,
             sessions,
             seconds: self.seconds,

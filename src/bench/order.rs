@@ -29,7 +29,8 @@ pub(super) enum Order {
 /// The sessions to open.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Open {
-    pub(super) target: ServerUnderLoad,
+    /// The servers; consecutive users are on consecutive servers.
+    pub(super) targets: Vec<ServerUnderLoad>,
     /// The number of the first user; the others are numbered on from it.
     pub(super) first: u32,
     pub(super) count: u32,
@@ -51,6 +52,13 @@ pub(super) enum Watch {
         count: u32,
         total: u32,
     },
+}
+
+impl Open {
+    /// The server of a user.
+    pub(super) fn target(&self, user: u32) -> &ServerUnderLoad {
+        &self.targets[user as usize % self.targets.len()]
+    }
 }
 
 impl Watch {

@@ -1,7 +1,8 @@
 //! Starts and ends the processes of a measurement: servers and generators.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -50,13 +51,17 @@ fn end(process: u32) {
 }
 
 /// A child process that is killed when it is dropped.
-struct KillOnDrop {
+pub(super) struct KillOnDrop {
     child: Child,
     running: Running,
 }
 
 impl KillOnDrop {
-    fn start(command: &mut Command, cpu: Option<usize>, running: &Running) -> io::Result<Self> {
+    pub(super) fn start(
+        command: &mut Command,
+        cpu: Option<usize>,
+        running: &Running,
+    ) -> io::Result<Self> {
         let mine = machine::cpus();
         // A child inherits the processors of the thread that starts it.
         if let Some(cpu) = cpu {
@@ -74,6 +79,10 @@ impl KillOnDrop {
         drop(state);
         Ok(started)
     }
+
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
 }
 
 impl Drop for KillOnDrop {
@@ -87,38 +96,22 @@ impl Drop for KillOnDrop {
 
 /// A server under load, with its own temporary directory.
 pub(super) struct Server {
+    // Dropped in this order: the server must end before its directory is removed.
     process: KillOnDrop,
     pub(super) target: ServerUnderLoad,
-    directory: PathBuf,
+    _directory: Directory,
 }
 
 impl Server {
     pub(super) fn start(
         kind: Kind,
         hub: &Path,
+        redis_url: Option<&str>,
         pins: &Pins,
         running: &Running,
     ) -> io::Result<Self> {
-        static SERIAL: AtomicU32 = AtomicU32::new(0);
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let name = format!("presence-hub-bench-{}-{serial}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        fs::create_dir_all(&directory)?;
-        let started = Self::begin(kind, hub, pins, running, &directory);
-        if started.is_err() {
-            fs::remove_dir_all(&directory).ok();
-        }
-        started
-    }
-
-    fn begin(
-        kind: Kind,
-        hub: &Path,
-        pins: &Pins,
-        running: &Running,
-        directory: &Path,
-    ) -> io::Result<Self> {
-        let log = directory.join("log");
+        let directory = Directory::new()?;
+        let log = directory.0.join("log");
         let mut command = match kind {
             Kind::Floor => {
                 let mut command = Command::new(std::env::current_exe()?);
@@ -126,8 +119,8 @@ impl Server {
                 command
             }
             Kind::Hub(store) => {
-                let file = directory.join("config.toml");
-                fs::write(&file, config(store, directory))?;
+                let file = directory.0.join("config.toml");
+                fs::write(&file, config(store, redis_url, &directory.0))?;
                 let mut command = Command::new(hub);
                 command.args(["serve", "--config"]).arg(file);
                 command
@@ -153,25 +146,46 @@ impl Server {
         })?;
         let secret = matches!(kind, Kind::Hub(_)).then(|| SECRET.to_owned());
         let target = ServerUnderLoad { address, secret, api_key: API_KEY.into() };
-        Ok(Self { process, target, directory: directory.to_owned() })
+        Ok(Self { process, target, _directory: directory })
     }
 
     pub(super) fn id(&self) -> u32 {
-        self.process.child.id()
+        self.process.id()
+    }
+
+    /// Reads the hub's `/metrics`.
+    pub(super) fn metrics(&self) -> io::Result<String> {
+        let mut stream = TcpStream::connect(self.target.address)?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: hub\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 }
 
-impl Drop for Server {
+/// A temporary directory, which is removed when it is dropped.
+pub(super) struct Directory(pub(super) PathBuf);
+
+impl Directory {
+    pub(super) fn new() -> io::Result<Self> {
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let name = format!("presence-hub-bench-{}-{serial}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir_all(&directory)?;
+        Ok(Self(directory))
+    }
+}
+
+impl Drop for Directory {
     fn drop(&mut self) {
-        // The server must end before its directory is removed.
-        self.process.child.kill().ok();
-        self.process.child.wait().ok();
-        fs::remove_dir_all(&self.directory).ok();
+        fs::remove_dir_all(&self.0).ok();
     }
 }
 
 /// The default configuration without the limits that this load would reach from one address.
-fn config(store: Store, directory: &Path) -> String {
+fn config(store: Store, redis_url: Option<&str>, directory: &Path) -> String {
+    let redis = redis_url.map(|url| format!("redis_url = {url:?}\n")).unwrap_or_default();
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nproduction = true\nmax_connections = 100000\n\
          [auth]\nsecret = {SECRET:?}\napi_keys = [{API_KEY:?}]\n\
@@ -179,7 +193,7 @@ fn config(store: Store, directory: &Path) -> String {
          work_per_second = 1000000000\nwork_burst = 1000000000\n\
          requests_per_key_per_second = 1000000000\nrequest_burst = 1000000000\n\
          changes_per_user_per_minute = 1000000\n\
-         [store]\nkind = \"{store}\"\npath = {:?}\n",
+         [store]\nkind = \"{store}\"\n{redis}path = {:?}\n",
         directory.join("data")
     )
 }
@@ -211,6 +225,6 @@ impl GeneratorProcess {
     }
 
     pub(super) fn id(&self) -> u32 {
-        self.process.child.id()
+        self.process.id()
     }
 }

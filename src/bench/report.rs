@@ -33,6 +33,8 @@ pub(super) struct Measured {
     #[serde(serialize_with = "shown")]
     pub(super) scenario: Scenario,
     pub(super) sessions: u32,
+    /// The number of servers.
+    pub(super) hubs: u32,
     #[serde(rename = "server", serialize_with = "shown")]
     pub(super) kind: Kind,
     pub(super) figures: Vec<Figure>,
@@ -48,6 +50,7 @@ struct Row {
     unit: &'static str,
     hub: Option<f64>,
     hub_memory: Option<f64>,
+    hub_redis: Option<f64>,
     floor: Option<f64>,
     /// The hub's value divided by the floor's.
     ratio: Option<f64>,
@@ -69,18 +72,27 @@ impl Report {
 
     /// The medians as a Markdown table, which is also readable on a terminal.
     pub(super) fn table(&self) -> String {
-        let head = ["scenario", "figure", "unit", "hub", "hub, memory", "floor", "hub / floor"];
+        let head = [
+            "scenario",
+            "figure",
+            "unit",
+            "hub",
+            "hub, memory",
+            "hub, redis",
+            "floor",
+            "hub / floor",
+        ];
         let mut rows = vec![head.map(str::to_owned)];
         let mut last = None;
         for row in &self.medians {
             let is_next = last.replace((row.scenario, row.sessions)) != last;
-            let numbers = [row.hub, row.hub_memory, row.floor, row.ratio];
-            let [hub, memory, floor, ratio] =
+            let numbers = [row.hub, row.hub_memory, row.hub_redis, row.floor, row.ratio];
+            let [hub, memory, redis, floor, ratio] =
                 numbers.map(|number| number.map(digits).unwrap_or_default());
             let scenario = format!("{}, {}", row.scenario, row.sessions);
             let scenario = if is_next { scenario } else { String::new() };
             let (figure, unit) = (row.figure.to_owned(), row.unit.to_owned());
-            rows.push([scenario, figure, unit, hub, memory, floor, ratio]);
+            rows.push([scenario, figure, unit, hub, memory, redis, floor, ratio]);
         }
         aligned(&rows)
     }
@@ -88,7 +100,7 @@ impl Report {
 
 fn medians(runs: &[Measured]) -> Vec<Row> {
     let mut by_figure: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for Measured { scenario, sessions, kind, figures } in runs {
+    for Measured { scenario, sessions, kind, figures, .. } in runs {
         for (place, figure) in figures.iter().enumerate() {
             let key = (*scenario, *sessions, place, figure.name, figure.unit);
             by_figure.entry(key).or_default().push((*kind, figure.value));
@@ -99,11 +111,12 @@ fn medians(runs: &[Measured]) -> Vec<Row> {
             let values = values.iter().filter(|(kind, _)| *kind == wanted);
             median(values.map(|(_, value)| *value).collect())
         };
-        let (hub, hub_memory) = (of(Kind::Hub(Store::Embedded)), of(Kind::Hub(Store::Memory)));
+        let [hub, hub_memory, hub_redis] =
+            [Store::Embedded, Store::Memory, Store::Redis].map(|store| of(Kind::Hub(store)));
         let floor = of(Kind::Floor);
-        let both = hub.or(hub_memory).zip(floor).filter(|(_, floor)| *floor > 0.0);
+        let both = hub.or(hub_memory).or(hub_redis).zip(floor).filter(|(_, floor)| *floor > 0.0);
         let ratio = both.map(|(hub, floor)| hub / floor);
-        Row { scenario, sessions, figure, unit, hub, hub_memory, floor, ratio }
+        Row { scenario, sessions, figure, unit, hub, hub_memory, hub_redis, floor, ratio }
     });
     rows.collect()
 }
@@ -128,7 +141,7 @@ fn digits(value: f64) -> String {
     }
 }
 
-fn aligned(rows: &[[String; 7]]) -> String {
+fn aligned(rows: &[[String; 8]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
     let widths: [usize; 7] = std::array::from_fn(width);
     let mut table = String::new();

@@ -32,7 +32,7 @@ impl Tokens {
 
 fn hello(open: &Open, user: u32, wall: Timestamp) -> (Vec<u8>, Vec<u8>) {
     let watches = !matches!(open.watch, Watch::Nobody);
-    let Some(secret) = &open.target.secret else {
+    let Some(secret) = &open.target(user).secret else {
         let watch = FloorRequest::Watch(user, open.watch).frame();
         return (FloorRequest::Login.frame(), if watches { watch } else { Vec::new() });
     };

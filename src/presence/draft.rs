@@ -272,7 +272,8 @@ impl<'a> Draft<'a> {
             effects: self.effects.clone(),
             answer: (answer != Answer::Done).then(|| Box::new(answer.clone())),
         });
-        if self.record.version == 0 && self.record.revoked.is_none() {
+        let Record { version, revoked, unknown, .. } = &self.record;
+        if *version == 0 && revoked.is_none() && unknown.is_empty() {
             self.record = Record::default();
         }
         Outcome {

@@ -31,6 +31,7 @@ mod record;
 mod status;
 mod step;
 mod time;
+mod unknown;
 
 pub use self::effect::{
     Answer, Cause, Effects, End, EndReason, Evidence, Outcome, Refusal, TerminalChange, Transition,
@@ -61,3 +62,4 @@ pub use self::record::{
 pub use self::status::{State, Status, UnknownState};
 pub use self::step::step;
 pub use self::time::{SignOfLife, Stall, Timestamp};
+pub use self::unknown::UnknownFields;

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::{
     Answer, BackgroundReason, Cause, ConnectionId, DeviceId, Effects, EventId, LogUse, Moment,
-    NodeId, Platform, Policy, SessionId, Stall, State, Status, Timestamp,
+    NodeId, Platform, Policy, SessionId, Stall, State, Status, Timestamp, UnknownFields,
 };
 
 /// The number of ended sessions that a record keeps, so that a resume of one of them is refused as
@@ -56,6 +56,9 @@ pub struct Record {
     /// The last applied events, the latest first.
     #[serde(skip_serializing_if = "VecDeque::is_empty")]
     pub recent: VecDeque<RecentEvent>,
+    /// What a later version has written.
+    #[serde(flatten)]
+    pub unknown: UnknownFields,
 }
 
 /// The hub's record of one session.
@@ -89,6 +92,9 @@ pub struct Terminal {
     /// The deadlines above already include the stalls of the hub up to this time (T12).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stalls_until: Option<Timestamp>,
+    /// What a later version has written.
+    #[serde(flatten)]
+    pub unknown: UnknownFields,
 }
 
 /// The state of a terminal's connection.

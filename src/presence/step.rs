@@ -7,7 +7,8 @@ use super::login::judge;
 use super::{
     Answer, Background, BackgroundReason, Cause, ConnectionId, End, EndReason, Event, EventKind,
     Evidence, Intent, Kicker, Link, Login, Loss, Moment, NodeId, Origin, Outcome, Platform, Policy,
-    Record, Refusal, Revocation, SessionId, Stall, State, Target, Terminal, Timestamp, Victor,
+    Record, Refusal, Revocation, SessionId, Stall, State, Target, Terminal, Timestamp,
+    UnknownFields, Victor,
 };
 
 /// Applies one event to one user's record.
@@ -123,6 +124,7 @@ impl Draft<'_> {
             background: None,
             token_until: login.token_until,
             stalls_until: None,
+            unknown: UnknownFields::default(),
         };
         let evidence = Evidence { address: login.address, ..Evidence::default() };
         self.log(Cause::Login, Some(change(&terminal, from, Some(State::Online))), evidence);
@@ -325,7 +327,8 @@ impl Draft<'_> {
         }
         let forgotten = self.original.forget_at(self.policy).is_some_and(|at| at <= self.wall);
         if forgotten {
-            self.record = Record { revoked: self.record.revoked, ..Record::default() };
+            let unknown = std::mem::take(&mut self.record.unknown);
+            self.record = Record { revoked: self.record.revoked, unknown, ..Record::default() };
         }
         Answer::Done
     }

@@ -31,7 +31,8 @@ use crate::hub::{Hub, Unavailable, run_deadlines};
 use crate::presence::Timestamp;
 use crate::session::Sessions;
 use crate::store::{
-    EmbeddedStore, MemoryStore, OpenFault, Outbox, RedisFault, RedisStore, Store, StoreError,
+    EmbeddedStore, MemoryStore, OpenFault, Outbox, RedisFault, RedisStore, SharedLogins, Store,
+    StoreError,
 };
 use crate::webhook::{HttpTransport, Webhook};
 
@@ -105,7 +106,7 @@ pub async fn run(
     let at_start = AtStart::new(&config, max_connections);
 
     let clock = Clock::system();
-    let Stores { store, outbox } = Stores::open(&config, &clock).await?;
+    let Stores { store, outbox, logins } = Stores::open(&config, &clock).await?;
     let clock = begin_after(clock, store.latest());
     warn_of_two_roles(&config);
     let settings = Settings::of(&config, made.as_ref(), &at_start)?;
@@ -129,7 +130,7 @@ pub async fn run(
     let sessions = Sessions::new(Arc::clone(&hub), settings.session);
     let certificate = certificate(&config, &tasks)?;
     let (shared, shown) = (Arc::clone(&webhook), certificate.clone());
-    let app = AppState::new(Arc::clone(&sessions), shared, shown, settings.http);
+    let app = AppState::new(Arc::clone(&sessions), shared, logins, shown, settings.http);
 
     let shared = Arc::clone(&app);
     tasks.spawn("series", move || http::record_stats(Arc::clone(&shared)));
@@ -280,10 +281,12 @@ fn begin_after(clock: Clock, latest: Timestamp) -> Clock {
     clock.not_before(latest + Duration::from_millis(1))
 }
 
-/// One adapter behind both of its traits.
+/// One adapter behind its traits.
 struct Stores {
     store: Arc<dyn Store>,
     outbox: Arc<dyn Outbox>,
+    /// Only a store of several hubs has it.
+    logins: Option<Arc<dyn SharedLogins>>,
 }
 
 impl Stores {
@@ -299,7 +302,9 @@ impl Stores {
             }
             StoreKind::Redis => {
                 let store = RedisStore::open(config.redis(), retention, clock).await;
-                Ok(Self::of(store.map_err(AppFault::Redis)?))
+                let store = Arc::new(store.map_err(AppFault::Redis)?);
+                let logins = Some(Arc::<RedisStore>::clone(&store) as Arc<dyn SharedLogins>);
+                Ok(Self { logins, ..Self::shared(store) })
             }
             StoreKind::Memory => {
                 let store = || MemoryStore::new(retention, present.wall);
@@ -319,8 +324,11 @@ impl Stores {
     }
 
     fn of<T: Store + Outbox>(adapter: T) -> Self {
-        let adapter = Arc::new(adapter);
-        Self { store: Arc::<T>::clone(&adapter), outbox: adapter }
+        Self::shared(Arc::new(adapter))
+    }
+
+    fn shared<T: Store + Outbox>(adapter: Arc<T>) -> Self {
+        Self { store: Arc::<T>::clone(&adapter), outbox: adapter, logins: None }
     }
 }
 

@@ -75,6 +75,17 @@ impl KeyMark {
         })?;
         if mark == Self::of("") { Err(HashFault::OfNothing) } else { Ok(mark) }
     }
+
+    /// All digits of the digest, which are not shown to anybody.
+    pub fn to_hex(self) -> String {
+        HEXLOWER.encode(&self.0)
+    }
+
+    /// The mark with these digits; `None` if they are not a digest.
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        let bytes = HEXLOWER.decode(digits.as_bytes()).ok()?;
+        bytes.try_into().ok().map(Self)
+    }
 }
 
 /// What follows `sha256:` in a setting; `None` for a plain key.

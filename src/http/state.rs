@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::access::audit::{AuditLog, WRONG_KEYS_LOGGED};
 use super::access::budget::KeyBudgets;
+use super::access::logins::DashboardLogins;
 use super::face::Face;
 use super::net::addresses::Addresses;
 use super::net::places::Places;
@@ -17,10 +18,11 @@ use super::net::unlisted::UnlistedProxies;
 use super::pages::compressed::Compressed;
 use super::settings::Settings;
 use super::stats_series::StatsSeries;
-use crate::auth::{Buckets, Logins};
+use crate::auth::Buckets;
 use crate::hub::Hub;
 use crate::presence::Timestamp;
 use crate::session::Sessions;
+use crate::store::SharedLogins;
 use crate::throttle::{KeyedThrottle, LineLimits};
 use crate::webhook::Webhook;
 
@@ -54,7 +56,7 @@ pub struct AppState {
     pub(super) unlisted_proxies: UnlistedProxies,
     pub(super) compressed: Compressed,
     /// Logins at the dashboard.
-    pub(super) logins: Logins,
+    pub(super) logins: DashboardLogins,
     /// Limits login attempts with wrong keys.
     pub(super) wrong_keys: Buckets<IpAddr>,
     /// What each key may still ask.
@@ -80,6 +82,7 @@ impl AppState {
     pub fn new(
         sessions: Arc<Sessions>,
         webhook: Arc<Webhook>,
+        logins: Option<Arc<dyn SharedLogins>>,
         certificate: Option<Arc<Certificate>>,
         settings: Settings,
     ) -> Arc<Self> {
@@ -88,7 +91,7 @@ impl AppState {
         let by_address = Buckets::default();
         Arc::new(Self {
             cookie: settings.cookie.clone(),
-            logins: Logins::default(),
+            logins: DashboardLogins::new(logins),
             wrong_keys: Buckets::default(),
             key_budgets: KeyBudgets::default(),
             wrong_keys_logged: KeyedThrottle::new(WRONG_KEYS_LOGGED),

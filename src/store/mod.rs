@@ -6,6 +6,7 @@
 //! | [`Log`] | the transition log | the hub, webhook and HTTP, which read it |
 //! | [`Nodes`] | the nodes' signs of life | the hub |
 //! | [`Outbox`] | the webhook's progress in the log | the webhook |
+//! | [`SharedLogins`] | the dashboard's logins, if several hubs share the store | HTTP |
 //!
 //! An adapter contains no rules: it loads a record, and replaces it if its revision has not changed. A
 //! commit is visible to all readers at once. Every adapter passes the contract in
@@ -26,6 +27,7 @@ mod revision;
 mod rules;
 mod saved_time;
 mod server_counts;
+mod shared_logins;
 
 pub use self::embedded::{EmbeddedStore, OpenFault};
 pub use self::error::StoreError;
@@ -42,6 +44,7 @@ pub use self::records::{Among, Commit, Listed, Records, Stored, Totals};
 pub use self::redis::{RedisFault, RedisSettings, RedisStore};
 pub use self::revision::Revision;
 pub use self::server_counts::ServerCounts;
+pub use self::shared_logins::{SharedLogin, SharedLogins};
 
 /// All that the hub needs of a store.
 pub trait Store: Records + Log + Nodes {}

@@ -155,7 +155,7 @@ impl Lab {
         let transport = Arc::new(HttpTransport::new(true).expect("a client"));
         let (store, clock) = (Arc::clone(&self.store), self.clock.clone());
         let webhook = Webhook::new(store, outbox, transport, clock, None);
-        let app = AppState::new(Arc::clone(&self.sessions), webhook, None, settings);
+        let app = AppState::new(Arc::clone(&self.sessions), webhook, None, None, settings);
         tokio::spawn(http::record_stats(Arc::clone(&app)));
         let router = http::router(&app, Face::Whole);
         tokio::spawn(http::serve(Arc::new(listener), Arc::clone(&app), Face::Whole, router));

@@ -6,6 +6,7 @@ mod faults;
 mod feed;
 mod hubs;
 mod log;
+mod logins;
 mod nodes;
 mod recount;
 mod start;

@@ -1,7 +1,10 @@
 //! Several hubs, each a process of its own, on one redis-server.
 
+mod cost;
+mod dashboard;
 mod faults;
 mod together;
+mod versions;
 mod watcher;
 
 use std::collections::BTreeMap;

@@ -8,6 +8,9 @@ use crate::auth::KeyMark;
 /// The prefix of the cookie's name.
 const COOKIE: &str = "presence_hub_session";
 
+/// How many cookies of a request are looked up. A browser sends more than one if they were set for several paths.
+pub(crate) const COOKIES_MAX: usize = 4;
+
 /// The name of the dashboard's cookie, different for each `hub` on a host. Browsers send a cookie to
 /// every port of a host: with one name, a login at one hub would end the login at another.
 pub fn cookie_name(hub: &str) -> String {

@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 
 use super::caller::{Caller, LoginCookie, Means};
-use super::cookie::cookies;
+use super::cookie::{COOKIES_MAX, cookies};
 use crate::auth::{Bearer, KeyMark, LOGIN_TTL, Role, limit_key};
 use crate::http::net::forwarded::Client;
 use crate::http::net::peer::Peer;
@@ -35,7 +35,7 @@ impl FromRequestParts<Arc<AppState>> for MayRead {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, Problem> {
-        app.caller(parts).map(Self)
+        app.caller(parts).await.map(Self)
     }
 }
 
@@ -43,7 +43,7 @@ impl FromRequestParts<Arc<AppState>> for MayAct {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, Problem> {
-        let caller = app.caller(parts)?;
+        let caller = app.caller(parts).await?;
         let refused = match caller.bearer.role {
             Role::Viewer => "this key may only read: use one of auth.api_keys or auth.admin_keys",
             Role::Api | Role::Admin
@@ -63,7 +63,7 @@ impl FromRequestParts<Arc<AppState>> for MaySeeAll {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, Problem> {
-        match app.caller(parts)?.bearer.role {
+        match app.caller(parts).await?.bearer.role {
             Role::Viewer | Role::Api => {
                 Err(Problem::forbidden("this call needs a key of auth.admin_keys"))
             }
@@ -83,15 +83,15 @@ impl AppState {
     }
 
     /// Authenticates a request, and charges its caller for it.
-    fn caller(&self, parts: &Parts) -> Result<Caller, Problem> {
-        let caller = self.authenticate(parts)?;
+    async fn caller(&self, parts: &Parts) -> Result<Caller, Problem> {
+        let caller = self.authenticate(parts).await?;
         self.charge_request(&caller)?;
         Ok(caller)
     }
 
     /// Authenticates a request: by a key, otherwise by the cookie, otherwise by a trusted proxy. The last
     /// two count only under `/v1`.
-    fn authenticate(&self, parts: &Parts) -> Result<Caller, Problem> {
+    async fn authenticate(&self, parts: &Parts) -> Result<Caller, Problem> {
         let address = Self::address(parts)?;
         if let Some(key) = offered_key(&parts.headers) {
             let bearer = self.settings().keys.bearer(key);
@@ -99,10 +99,10 @@ impl AppState {
             return Ok(self.caller_by_key(bearer, address));
         }
         if parts.uri.path().starts_with(DASHBOARD_PATHS) {
-            let mut logins =
-                cookies(&parts.headers, &self.cookie).filter_map(|id| self.logged_in(id, address));
-            if let Some(caller) = logins.next() {
-                return Ok(caller);
+            for id in cookies(&parts.headers, &self.cookie).take(COOKIES_MAX) {
+                if let Some(caller) = self.logged_in(id, address).await {
+                    return Ok(caller);
+                }
             }
             if let Some(caller) = self.by_proxy(parts, address)? {
                 return Ok(caller);
@@ -132,19 +132,19 @@ impl AppState {
     }
 
     /// The caller of a login, unless it has ended or its key was removed.
-    pub(crate) fn logged_in(&self, id: &str, address: IpAddr) -> Option<Caller> {
-        let login = self.logins.find(id, self.hub.clock().now())?;
+    pub(crate) async fn logged_in(&self, id: &str, address: IpAddr) -> Option<Caller> {
+        let login = self.logins.find(id, self.hub.clock().now()).await?;
         let bearer = self.settings().keys.known(login.key)?;
         let cookie = LoginCookie { id: id.to_owned(), expires: login.expires };
         Some(self.caller_by(Means::Cookie(cookie), bearer, address))
     }
 
     /// Whether a caller is still authenticated: a reload can remove its key or role, and its login can end.
-    pub(crate) fn is_still_valid(&self, caller: &Caller) -> bool {
+    pub(crate) async fn is_still_valid(&self, caller: &Caller) -> bool {
         let settings = self.settings();
         match &caller.means {
             Means::Key => settings.keys.known(caller.bearer.mark).is_some(),
-            Means::Cookie(login) => self.logged_in(&login.id, caller.address).is_some(),
+            Means::Cookie(login) => self.logged_in(&login.id, caller.address).await.is_some(),
             Means::Proxy { user, until } => {
                 let role = settings.proxy_login.as_ref().and_then(|login| login.role_of(user));
                 role == Some(caller.bearer.role) && self.hub.clock().now() < *until

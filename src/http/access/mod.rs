@@ -6,6 +6,7 @@ mod caller;
 mod charges;
 pub(super) mod cookie;
 mod keys;
+pub(super) mod logins;
 pub(super) mod proxy_login;
 
 pub(super) use self::caller::Caller;

@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use crate::auth::limit_key;
 use crate::auth::{LOGIN_TTL, Rate, Role};
 use crate::http::access::audit::AuditAction;
-use crate::http::access::cookie::{cookies, set_cookie};
+use crate::http::access::cookie::{COOKIES_MAX, cookies, set_cookie};
 use crate::http::access::{Caller, MayRead};
 use crate::http::extract::JsonBody;
 use crate::http::net::forwarded::Client;
@@ -77,7 +77,8 @@ impl FromRequestParts<Arc<AppState>> for ClientInfo {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<AppState>) -> Result<Self, Problem> {
         let address = AppState::address(parts)?;
         let is_secure = parts.extensions.get::<Client>().is_some_and(|client| client.is_secure);
-        let ids = cookies(&parts.headers, &app.cookie).map(str::to_owned).collect();
+        let ids = cookies(&parts.headers, &app.cookie).take(COOKIES_MAX);
+        let ids = ids.map(str::to_owned).collect();
         Ok(Self { address, is_secure, ids })
     }
 }
@@ -120,7 +121,7 @@ pub(crate) async fn log_in(
         caller.audit_refusal("log in", refused);
         return Err(Problem::forbidden(refused));
     }
-    let id = app.logins.begin(bearer.mark, now);
+    let id = app.logins.begin(bearer.mark, now).await;
     caller.audit(&AuditAction::of("log in"), Ok("for 8 hours"));
     let expires = Some(app.hub.clock().wall() + LOGIN_TTL);
     let identity = CallerIdentity::of(&caller, expires);
@@ -162,12 +163,15 @@ pub(crate) async fn who(
         Refusals,
     ),
 )]
-pub(crate) async fn log_out(State(app): State<Arc<AppState>>, client: ClientInfo) -> Response {
+pub(crate) async fn log_out(
+    State(app): State<Arc<AppState>>,
+    client: ClientInfo,
+) -> Result<Response, Problem> {
     for id in &client.ids {
-        if let Some(caller) = app.logged_in(id, client.address) {
-            app.logins.end(id);
+        if let Some(caller) = app.logged_in(id, client.address).await {
+            app.logins.end(id).await?;
             caller.audit(&AuditAction::of("log out"), Ok("at once"));
         }
     }
-    (set_cookie(&app.cookie, "", 0, client.is_secure), Json(json!({}))).into_response()
+    Ok((set_cookie(&app.cookie, "", 0, client.is_secure), Json(json!({}))).into_response())
 }

@@ -185,7 +185,7 @@ fn rest(
     let begin = (app, (caller, counted), head, after);
     stream::try_unfold(begin, async |(app, reader, mut head, after)| {
         let (caller, _) = &reader;
-        if !app.is_still_valid(caller) {
+        if !app.is_still_valid(caller).await {
             return Ok(None);
         }
         head.mark_unchanged();

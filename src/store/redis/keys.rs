@@ -37,6 +37,7 @@ pub(super) struct HubKeys {
     pub(super) waiting: String,
     pub(super) back: String,
     pub(super) letters: String,
+    pub(super) logins: String,
 }
 
 impl Keys {
@@ -101,6 +102,12 @@ impl HubKeys {
             waiting: key("dead"),
             back: key("back"),
             letters: key("letters"),
+            logins: key("logins"),
         }
+    }
+
+    /// The logins with a key.
+    pub(super) fn logins_of(&self, key: &str) -> String {
+        format!("{}:{key}", self.logins)
     }
 }

@@ -12,6 +12,7 @@ mod link;
 mod listeners;
 mod lists;
 mod log;
+mod logins;
 mod merge;
 mod metrics;
 mod open;
@@ -36,6 +37,7 @@ pub use self::settings::RedisSettings;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use tokio::sync::watch;
@@ -47,8 +49,8 @@ use crate::clock::Clock;
 use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
 use crate::store::{
     Among, Backlog, Commit, Cursor, Dead, DeadSelection, HistoryPart, Listed, Log, LogEntry, Lost,
-    NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Save, ServerCounts, StoreError,
-    Stored, Subscription, Totals,
+    NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Save, ServerCounts, SharedLogin,
+    SharedLogins, StoreError, Stored, Subscription, Totals,
 };
 
 /// A store in Redis, which several nodes share. One instance serves one node: the first that signs, listens,
@@ -260,5 +262,25 @@ impl Outbox for RedisStore {
 
     fn drop_dead(&self, which: DeadSelection) -> BoxFuture<'_, Result<u64, StoreError>> {
         async move { self.state.move_letters(&which, LetterMove::Drop).await }.boxed()
+    }
+}
+
+impl SharedLogins for RedisStore {
+    fn save_login<'a>(
+        &'a self,
+        id: &'a str,
+        key: &'a str,
+        ttl: Duration,
+        most: usize,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.state.save_login(id, key, ttl, most).boxed()
+    }
+
+    fn login<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<SharedLogin>, StoreError>> {
+        self.state.login(id).boxed()
+    }
+
+    fn end_login<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.state.end_login(id).boxed()
     }
 }

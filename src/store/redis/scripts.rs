@@ -28,3 +28,5 @@ script!(HISTORY reads "history.lua");
 script!(SIGN: "sign.lua");
 script!(SAVE: "save.lua");
 script!(LETTERS: "letters.lua");
+script!(LOGIN_SAVE: "login_save.lua");
+script!(LOGIN_FIND reads "login_find.lua");

@@ -341,6 +341,7 @@ async fn stop(hub: &Hub, webhook: &Webhook, posting: JoinHandle<()>, over: Durat
             "webhook did not save its position in time; some events may be posted twice"
         );
     }
+    webhook.leave().await;
     // After the restart, clients' windows count from this sign of life.
     hub.give_sign_of_life().await.ok();
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -25,6 +26,15 @@ pub trait Outbox: Send + Sync + 'static {
     /// Whether it is this node that posts: of several nodes, one at a time. Receivers are notified of
     /// changes.
     fn turn(&self) -> watch::Receiver<bool>;
+
+    /// Gives up this node's turn for good, because it stops: another node posts after its next sign of life.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`]; the turn moves once this node is dead.
+    fn give_up_turn(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        ready(Ok(())).boxed()
+    }
 
     /// Saves progress atomically.
     ///

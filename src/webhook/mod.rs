@@ -269,4 +269,11 @@ impl Webhook {
     pub fn stop(&self) {
         self.stop.send_replace(true);
     }
+
+    /// Lets another hub post from now on. Must be called after the webhook has stopped.
+    pub async fn leave(&self) {
+        if let Err(error) = self.outbox.give_up_turn().await {
+            tracing::warn!(%error, "cannot let another hub post; one does after some seconds");
+        }
+    }
 }

@@ -235,6 +235,10 @@ impl Outbox for RedisStore {
         self.state.turn.subscribe()
     }
 
+    fn give_up_turn(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.state.give_up_seat().boxed()
+    }
+
     fn save(&self, save: Save) -> BoxFuture<'_, Result<(), StoreError>> {
         async move { self.state.save(&save).await }.boxed()
     }

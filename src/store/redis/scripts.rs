@@ -26,6 +26,7 @@ script!(READ reads "read.lua");
 script!(OLDEST reads "oldest.lua");
 script!(HISTORY reads "history.lua");
 script!(SIGN: "sign.lua");
+script!(LEAVE: "leave.lua");
 script!(SAVE: "save.lua");
 script!(LETTERS: "letters.lua");
 script!(LOGIN_SAVE: "login_save.lua");

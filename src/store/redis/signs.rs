@@ -1,6 +1,7 @@
 //! The nodes' signs of life, their cards, and the fence around dead nodes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
@@ -8,7 +9,7 @@ use redis::cmd;
 use serde::{Deserialize, Serialize};
 
 use super::router::At;
-use super::scripts::SIGN;
+use super::scripts::{LEAVE, SIGN};
 use super::state::{KnownNodes, State};
 use crate::clock::monotonic;
 use crate::presence::{NodeId, SignOfLife, Timestamp};
@@ -85,6 +86,7 @@ impl State {
         call.key(&keys.progress);
         call.arg(node.to_string()).arg(saved).arg(now.as_millis());
         call.arg(self.head.borrow().0).arg(STUCK_MAX_MS);
+        call.arg(u8::from(!self.is_leaving.load(Ordering::Relaxed)));
         let answer: Vec<String> = self.call(At::Hub, &call).await?;
         let [holder, server_ms, signs @ ..] = &answer[..] else {
             return Err(StoreError::Retired);
@@ -98,6 +100,16 @@ impl State {
         self.turn.send_if_modified(|turn| std::mem::replace(turn, has_seat) != has_seat);
         self.works();
         self.look(node, &parse_signs(signs), now, server_ms).await
+    }
+
+    /// Gives up the seat, if this node has it, and takes it no more.
+    pub(super) async fn give_up_seat(&self) -> Result<(), StoreError> {
+        // First: a sign of life that is under way is executed before the script, and no later one takes the seat.
+        self.is_leaving.store(true, Ordering::Relaxed);
+        let Some(node) = self.node() else { return Ok(()) };
+        let mut call = LEAVE.prepare_invoke();
+        call.key(&self.keys.hub.seat).arg(node.to_string());
+        self.call(At::Hub, &call).await
     }
 
     /// Looks which nodes are dead, and fences them before their sessions are taken over.

@@ -1,6 +1,7 @@
 //! What all parts of the adapter share.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,8 @@ pub(super) struct State {
     pub(super) nodes: Mutex<KnownNodes>,
     /// Whether this node has the seat.
     pub(super) turn: watch::Sender<bool>,
+    /// Whether this node stops, and takes the seat no more.
+    pub(super) is_leaving: AtomicBool,
     pub(super) totals: Mutex<Option<(Instant, Totals)>>,
     /// When the log must be looked at again to be trimmed.
     pub(super) trim: Mutex<TrimAt>,
@@ -99,6 +102,7 @@ impl State {
             listeners: Listeners::default(),
             nodes: Mutex::default(),
             turn: watch::Sender::new(false),
+            is_leaving: AtomicBool::new(false),
             totals: Mutex::default(),
             trim: Mutex::default(),
             damaged: Mutex::default(),

@@ -103,6 +103,24 @@ async fn the_seat_leaves_a_node_that_makes_no_progress() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_gives_up_the_seat_for_good() {
+    let server = RedisServer::start();
+    let (one, two) = (server.open(RETENTION).await, server.open(RETENTION).await);
+    sign(&one, ONE, 0).await.expect("a sign of life");
+    sign(&two, TWO, 0).await.expect("a sign of life");
+    two.give_up_turn().await.expect("nothing to give up");
+    sign(&two, TWO, 1).await.expect("a sign of life");
+    assert_eq!([*one.turn().borrow(), *two.turn().borrow()], [true, false], "the seat is of one");
+    one.give_up_turn().await.expect("to give it up");
+    // Its last sign of life is given later.
+    sign(&one, ONE, 1).await.expect("a sign of life");
+    assert!(!*one.turn().borrow(), "nobody has the seat");
+    let three = server.open(RETENTION).await;
+    sign(&three, NodeId(3), 0).await.expect("a sign of life");
+    assert!(*three.turn().borrow(), "a node that goes on takes the seat");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn users_are_due_on_the_wall_clock_at_one_node() {
     let server = RedisServer::start();
     let (one, two) =

@@ -4,18 +4,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::future::join_all;
-use futures::stream::FuturesUnordered;
+use futures::future::{BoxFuture, join_all};
+use futures::stream::{self, FuturesUnordered};
+use futures::{FutureExt, StreamExt};
 
 use super::{Hub, Unavailable};
 use crate::panics::caught;
-use crate::presence::{EventKind, UserId};
+use crate::presence::{EventKind, NodeId, UserId};
 use crate::store::{Damaged, Lost, Part};
 
-/// The maximum number of users that are taken over at once.
+/// The maximum number of users of a part that are taken over at once.
 const USERS_MAX: usize = 1024;
-/// The pause before the next try after the store failed.
+/// The maximum number of parts that are taken over at once.
+const PARTS_MAX: usize = 16;
+/// The pause between two rounds.
 const PAUSE: Duration = Duration::from_secs(1);
 /// For how long the store may lose a takeover again, for example by a failover. Once the dead node is removed, no node
 /// would repeat the takeover, and its sessions would stay `Online` for ever.
@@ -25,6 +27,8 @@ const CANNOT_TAKE_OVER: &str = "cannot take over sessions of a dead node, retryi
 impl Hub {
     /// Takes over the sessions of dead nodes as they are found; each session is held until its own deadline
     /// (T11). A failed user is retried and does not delay the others. Never returns.
+    ///
+    /// Of several nodes, each takes over the parts of the users that it keeps.
     pub(super) async fn take_over(self: Arc<Self>) {
         let mut found = self.lost.subscribe();
         let (mut begun, mut under_way) = (BTreeSet::new(), FuturesUnordered::new());
@@ -39,52 +43,104 @@ impl Hub {
                 biased;
                 // `changed` cannot fail: this hub owns the sender.
                 _ = found.changed() => (),
-                Some(()) = under_way.next() => (),
+                Some(node) = under_way.next() => drop(begun.remove(&node)),
             }
         }
     }
 
-    async fn take_node_over(&self, dead: Lost) {
-        self.take_over_until_done(&dead).await;
-        if self.ledger.is_some() {
-            tokio::time::sleep(LOSS_WITHIN).await;
-            self.take_over_until_done(&dead).await;
+    /// Takes over the users of the parts that this node keeps, in rounds, until the dead node is removed. Another
+    /// keeper may die meanwhile: each round asks again which parts these are.
+    async fn take_node_over(&self, dead: Lost) -> NodeId {
+        let (mut users, mut clean_since) = (0, None);
+        let loss_within = if self.ledger.is_some() { LOSS_WITHIN } else { Duration::ZERO };
+        while self.is_lost(dead.node) {
+            users += self.take_kept_parts_over(&dead).await;
+            if self.removes() && self.is_taken_over(&dead).await {
+                let now = self.clock.running();
+                let since = *clean_since.get_or_insert(now);
+                if now - since >= loss_within && self.remove(dead.node).await {
+                    break;
+                }
+            } else {
+                clean_since = None;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        while let Err(error) = self.store.retire(dead.node).await {
+        tracing::info!(node = %dead.node, users, "took over the sessions of a dead node");
+        dead.node
+    }
+
+    /// Whether a node is dead and not removed yet.
+    fn is_lost(&self, node: NodeId) -> bool {
+        self.lost.borrow().iter().flat_map(|lost| lost.iter()).any(|lost| lost.node == node)
+    }
+
+    /// Whether it is this node that removes dead nodes.
+    fn removes(&self) -> bool {
+        let kept = self.store.kept_parts();
+        self.store.parts().first().is_none_or(|part| kept.contains(part))
+    }
+
+    /// Removes a dead node after its sessions were taken over; returns whether it is removed.
+    async fn remove(&self, node: NodeId) -> bool {
+        if let Err(error) = self.store.retire(node).await {
             let what = "cannot remove a dead node from the store, retrying";
             self.store_failed(what, &error.into(), None);
-            tokio::time::sleep(PAUSE).await;
+            return false;
         }
         self.lost.send_modify(|lost| {
-            let left = lost.iter().flat_map(|lost| lost.iter()).filter(|it| it.node != dead.node);
+            let left = lost.iter().flat_map(|lost| lost.iter()).filter(|it| it.node != node);
             *lost = Some(left.cloned().collect());
         });
-        tracing::info!(node = %dead.node, "took over the sessions of a dead node");
+        true
     }
 
-    /// Takes over all users with sessions of a dead node.
-    async fn take_over_until_done(&self, dead: &Lost) {
-        let mut failed = self.take_all_over(dead).await;
-        while !failed.is_empty() {
-            tokio::time::sleep(PAUSE).await;
-            failed = self.take_users_over(dead, failed).await;
-        }
-    }
-
-    /// Takes over all users with sessions of a dead node; returns the failed users.
-    async fn take_all_over(&self, dead: &Lost) -> Vec<UserId> {
-        let (mut after, mut failed) = (None, Vec::new());
+    /// Whether no user is left with sessions of a dead node. Users with damaged records do not count: their
+    /// records are replaced in time.
+    async fn is_taken_over(&self, dead: &Lost) -> bool {
+        let mut after = None;
         loop {
-            let users = match self.store.held(dead.node, Part::ALL, after.as_ref(), USERS_MAX).await
-            {
+            let users = self.store.held(dead.node, Part::ALL, after.as_ref(), USERS_MAX).await;
+            let users = match users {
                 Ok(users) => users,
                 Err(error) => {
                     self.store_failed(CANNOT_TAKE_OVER, &error.into(), None);
-                    tokio::time::sleep(PAUSE).await;
-                    continue;
+                    return false;
                 }
             };
-            let Some((last, _)) = users.last() else { return failed };
+            if users.iter().any(|(_, record)| record.is_ok()) {
+                return false;
+            }
+            let Some((last, _)) = users.last() else { return true };
+            after = Some(last.clone());
+        }
+    }
+
+    /// Takes over all users of the parts that this node keeps; returns how many.
+    async fn take_kept_parts_over(&self, dead: &Lost) -> usize {
+        let kept = self.store.kept_parts().into_iter();
+        let parts: Vec<BoxFuture<'_, usize>> =
+            kept.map(|part| self.take_part_over(dead, part).boxed()).collect();
+        let mut parts = stream::iter(parts).buffer_unordered(PARTS_MAX);
+        let mut taken = 0;
+        while let Some(users) = parts.next().await {
+            taken += users;
+        }
+        taken
+    }
+
+    /// Takes over all users of a part; returns how many.
+    async fn take_part_over(&self, dead: &Lost, part: Part) -> usize {
+        let (mut after, mut taken) = (None, 0);
+        loop {
+            let users = match self.store.held(dead.node, part, after.as_ref(), USERS_MAX).await {
+                Ok(users) => users,
+                Err(error) => {
+                    self.store_failed(CANNOT_TAKE_OVER, &error.into(), None);
+                    return taken;
+                }
+            };
+            let Some((last, _)) = users.last() else { return taken };
             after = Some(last.clone());
             let mut held = Vec::new();
             for (user, record) in users {
@@ -93,26 +149,27 @@ impl Hub {
                     Err(Damaged) => self.note_damaged(&user),
                 }
             }
-            failed.extend(self.take_users_over(dead, held).await);
+            taken += held.len();
+            taken -= self.take_users_over(dead, held).await;
         }
     }
 
-    /// Takes users over; returns the failed ones.
-    async fn take_users_over(&self, dead: &Lost, users: Vec<UserId>) -> Vec<UserId> {
+    /// Takes users over; returns how many failed.
+    async fn take_users_over(&self, dead: &Lost, users: Vec<UserId>) -> usize {
         let take = async |user: UserId| match caught(self.take_user_over(dead, &user)).await {
             Err(panic) => {
                 tracing::error!(user = user.as_str(), %panic, "takeover of a user panicked, retrying");
-                Some(user)
+                false
             }
             Ok(Err(error)) if !error.is_damage() => {
                 self.store_failed(CANNOT_TAKE_OVER, &error, Some(&user));
-                Some(user)
+                false
             }
             // `note_damaged` has set when to replace it.
-            Ok(Ok(()) | Err(_)) => None,
+            Ok(Ok(()) | Err(_)) => true,
         };
         let taken = join_all(users.into_iter().map(take)).await;
-        taken.into_iter().flatten().collect()
+        taken.into_iter().filter(|is_taken| !is_taken).count()
     }
 
     /// Moves a user's sessions of a dead node to this node, with their deadlines on this node's time.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::StoreError;
+use super::{Part, StoreError};
 use crate::presence::{NodeId, SignOfLife, Stall, Timestamp};
 
 /// Keeps the nodes' signs of life.
@@ -21,6 +21,12 @@ pub trait Nodes: Send + Sync + 'static {
         sign: SignOfLife,
         card: Arc<str>,
     ) -> BoxFuture<'_, Result<Vec<Lost>, StoreError>>;
+
+    /// The parts whose users this node takes over from dead nodes. Each part is kept by one of several live nodes as
+    /// a rule, and by another one as soon as that is dead.
+    fn kept_parts(&self) -> Vec<Part> {
+        vec![Part::ALL]
+    }
 
     /// Removes a dead node after its sessions were taken over.
     ///

@@ -217,6 +217,10 @@ impl Nodes for RedisStore {
         self.state.sign(node, sign, card).boxed()
     }
 
+    fn kept_parts(&self) -> Vec<Part> {
+        self.state.kept().into_iter().map(|part| self.state.part(part)).collect()
+    }
+
     fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
         self.state.retire(node).boxed()
     }

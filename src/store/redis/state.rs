@@ -79,6 +79,14 @@ pub(super) enum TrimAt {
     Entries(u64),
 }
 
+impl KnownNodes {
+    /// Whether a node keeps a partition; if no node is known, every node does.
+    fn is_keeper(&self, node: Option<NodeId>, part: u32) -> bool {
+        let keeper = keeper(part, self.live.iter().copied());
+        keeper.is_none() || keeper == node
+    }
+}
+
 impl State {
     pub(super) fn new(
         settings: RedisSettings,
@@ -137,12 +145,8 @@ impl State {
 
     /// The partitions that this node keeps: all, before it knows of other nodes.
     pub(super) fn kept(&self) -> Vec<u32> {
-        let (node, nodes) = (self.node(), self.nodes.lock());
-        let is_kept = |part: &u32| {
-            let keeper = keeper(*part, nodes.live.iter().copied());
-            keeper.is_none() || keeper == node
-        };
-        self.grid.parts().filter(is_kept).collect()
+        let nodes = self.nodes.lock();
+        self.grid.parts().filter(|part| nodes.is_keeper(self.node(), *part)).collect()
     }
 
     /// How long a commit may take until the server refuses it: less than the timeout, so that a commit whose

@@ -121,6 +121,26 @@ async fn a_node_that_stops_gives_up_the_seat_for_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_part_is_kept_by_one_node() {
+    let server = RedisServer::start();
+    let (one, two) = (server.open(RETENTION).await, server.open(RETENTION).await);
+    for secs in 0..2 {
+        sign(&one, ONE, secs).await.expect("a sign of life");
+        sign(&two, TWO, secs).await.expect("a sign of life");
+    }
+    let (by_one, by_two) = (one.kept_parts(), two.kept_parts());
+    assert!(!by_one.is_empty() && !by_two.is_empty(), "{by_one:?} {by_two:?}");
+    let mut all = [by_one, by_two].concat();
+    all.sort();
+    assert_eq!(all, one.parts());
+    // The keeper of the others dies.
+    for secs in 2..7 {
+        sign(&two, TWO, secs).await.expect("a sign of life");
+    }
+    assert_eq!(two.kept_parts(), one.parts());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn users_are_due_on_the_wall_clock_at_one_node() {
     let server = RedisServer::start();
     let (one, two) =

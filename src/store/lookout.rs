@@ -8,6 +8,9 @@ use crate::presence::{NodeId, SignOfLife, Timestamp};
 
 /// How long a sign of life must stand still, on the observer's own time.
 pub const DEAD_AFTER: Duration = Duration::from_secs(4);
+/// Looks come once a second, some milliseconds early or late: without this tolerance every other death would be
+/// noticed a look later.
+const LOOK_EARLY: Duration = Duration::from_millis(200);
 /// The longest time between two looks. After a longer one the observer may have been suspended, or the store
 /// away, so that no node could give a sign: each node gets the whole time again.
 const GAP_MAX: Duration = Duration::from_secs(2);
@@ -50,7 +53,8 @@ impl Lookout {
             seen.insert(node, now_seen);
         }
         self.seen = seen;
-        let dead = self.seen.iter().filter(|(_, it)| now - it.still_since >= DEAD_AFTER);
+        let is_dead = |seen: &Seen| now - seen.still_since + LOOK_EARLY >= DEAD_AFTER;
+        let dead = self.seen.iter().filter(|(_, seen)| is_dead(seen));
         let lost = dead.map(|(node, Seen { sign, at, .. })| Lost {
             node: *node,
             last: sign.now,

@@ -21,6 +21,9 @@ const UPTIME: &str = "/proc/uptime";
 /// How far the wall clock may drift from the process's own time before it counts as set: following
 /// smaller corrections would only make displayed times jump.
 const DRIFT_MAX_MS: i64 = 20;
+/// How far the machine's clock may be from that of the store's server before the hub follows the server. Below
+/// it the difference may be the time that a command takes.
+const APART_MAX_MS: i64 = 1000;
 /// The maximum number of stalls that are remembered separately; each is longer than a second.
 const STALLS_MAX: usize = 1000;
 /// How late a tick may be before it counts as a stall of the hub (T12).
@@ -31,12 +34,20 @@ const STILL: Duration = Duration::from_secs(1);
 pub struct Clock {
     epoch: Timestamp,
     started: Instant,
-    /// How far the wall clock is ahead of the process's own time since it was last set; `None` in
-    /// simulations, where the two are the same.
-    ahead_ms: Option<Arc<AtomicI64>>,
+    /// `None` in simulations, where the wall clock is the process's own time.
+    wall: Option<Arc<Wall>>,
     /// The id of the machine's boot; empty if the system has none.
     boot: Arc<str>,
     pulse: Arc<Mutex<Pulse>>,
+}
+
+/// How the wall clock differs from other clocks, in milliseconds.
+#[derive(Debug, Default)]
+struct Wall {
+    /// How far it is ahead of the process's own time since it was last set.
+    ahead: AtomicI64,
+    /// How far the machine's clock is ahead of that of the store's server, if the hub follows the server.
+    machine_ahead: AtomicI64,
 }
 
 #[derive(Debug)]
@@ -60,7 +71,7 @@ impl Clock {
     #[must_use]
     pub fn not_before(self, floor: Timestamp) -> Self {
         let ahead = floor - self.now();
-        Self::anchored(self.epoch + ahead + self.started.elapsed(), self.ahead_ms)
+        Self::anchored(self.epoch + ahead + self.started.elapsed(), self.wall)
     }
 
     /// Makes a clock for tests with paused time: it starts at `epoch`, and the wall clock follows it.
@@ -68,12 +79,12 @@ impl Clock {
         Self::anchored(epoch, None)
     }
 
-    fn anchored(epoch: Timestamp, ahead_ms: Option<Arc<AtomicI64>>) -> Self {
+    fn anchored(epoch: Timestamp, wall: Option<Arc<Wall>>) -> Self {
         let pulse = Pulse { last_tick: epoch, stalled_for: Duration::ZERO, stalls: Arc::default() };
         let pulse = Arc::new(Mutex::new(pulse));
-        let boot = if ahead_ms.is_none() { None } else { fs::read_to_string(BOOT_ID).ok() };
+        let boot = if wall.is_none() { None } else { fs::read_to_string(BOOT_ID).ok() };
         let boot = boot.unwrap_or_default().trim().into();
-        Self { epoch, started: Instant::now(), ahead_ms, boot, pulse }
+        Self { epoch, started: Instant::now(), wall, boot, pulse }
     }
 
     /// The process's own time: the wall clock at the start plus the monotonic clock, so that a jump
@@ -89,14 +100,30 @@ impl Clock {
 
     /// How far the wall clock is ahead; changes only when the wall clock was set.
     fn ahead_ms(&self) -> i64 {
-        let Some(known) = &self.ahead_ms else { return 0 };
-        let [wall, now] = [wall(), self.now()].map(|at| at.as_millis().cast_signed());
-        let (ahead, before) = (wall - now, known.load(Ordering::Relaxed));
+        let Some(known) = &self.wall else { return 0 };
+        let [machine, now] = [wall(), self.now()].map(|at| at.as_millis().cast_signed());
+        let ahead = machine - self.machine_ahead_ms() - now;
+        let before = known.ahead.load(Ordering::Relaxed);
         if (ahead - before).abs() <= DRIFT_MAX_MS {
             return before;
         }
-        known.store(ahead, Ordering::Relaxed);
+        known.ahead.store(ahead, Ordering::Relaxed);
         ahead
+    }
+
+    fn machine_ahead_ms(&self) -> i64 {
+        self.wall.as_ref().map_or(0, |wall| wall.machine_ahead.load(Ordering::Relaxed))
+    }
+
+    /// Makes the wall clock follow the clock of the store's server, which all hubs share, if the machine's clock
+    /// differs from it by more than [`APART_MAX_MS`]. Otherwise the end of push (T8) would depend on the hub that
+    /// applies it.
+    pub fn follow_server(&self, machine_ahead_ms: i64) {
+        let Some(wall) = &self.wall else { return };
+        let known = wall.machine_ahead.load(Ordering::Relaxed);
+        if (machine_ahead_ms - known).abs() > APART_MAX_MS {
+            wall.machine_ahead.store(machine_ahead_ms, Ordering::Relaxed);
+        }
     }
 
     /// Makes a sign of life: the current time on every clock, from which a later run counts.
@@ -104,7 +131,8 @@ impl Clock {
         let up_ms = if self.boot.is_empty() { None } else { up_ms() };
         let boot = if up_ms.is_some() { (*self.boot).into() } else { Box::default() };
         let (now, stalls) = self.present();
-        SignOfLife { boot, up_ms: up_ms.unwrap_or_default(), wall: self.wall(), now, stalls }
+        let wall = self.wall().shifted(self.machine_ahead_ms());
+        SignOfLife { boot, up_ms: up_ms.unwrap_or_default(), wall, now, stalls }
     }
 
     /// Running time: the process's own time without the hub's stalls. Silence is measured in it. A

@@ -23,6 +23,9 @@ impl Hub {
         let card = Arc::clone(&self.card.lock());
         let signed = self.store.save_sign_of_life(self.node, sign, card).await;
         let lost = signed.inspect_err(|error| self.note_retired(error))?;
+        if let Some(counts) = self.store.server_counts() {
+            self.clock.follow_server(counts.clock_ms);
+        }
         self.lost.send_if_modified(|known| {
             let nodes = |lost: &[Lost]| lost.iter().map(|it| it.node).collect::<Vec<_>>();
             let is_new = known.as_deref().map(nodes) != Some(nodes(&lost));

@@ -3,6 +3,7 @@
 mod actor;
 mod bench;
 mod certificates;
+mod clock;
 mod crash;
 mod embedded;
 mod fuzz;

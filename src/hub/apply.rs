@@ -70,7 +70,7 @@ impl Hub {
         then: impl FnOnce(&Applied),
     ) -> Result<Applied, Unavailable> {
         let event = Event { id: self.new_event(), kind };
-        self.apply_event(user, &event, None, then).await
+        self.apply_event(user, &event, None, &self.policy(), then).await
     }
 
     pub(super) async fn apply_event(
@@ -78,10 +78,11 @@ impl Hub {
         user: &UserId,
         event: &Event,
         from: Option<&Mailbox>,
+        policy: &Policy,
         then: impl FnOnce(&Applied),
     ) -> Result<Applied, Unavailable> {
         let _lane = self.lanes.lock(user).await;
-        let applied = self.apply_in_lane(user, event, from, then).await;
+        let applied = self.apply_in_lane(user, event, from, policy, then).await;
         if applied.as_ref().is_err_and(|error| error.is_in_doubt) {
             self.note_doubt(user);
         }
@@ -93,9 +94,9 @@ impl Hub {
         user: &UserId,
         event: &Event,
         from: Option<&Mailbox>,
+        policy: &Policy,
         then: impl FnOnce(&Applied),
     ) -> Result<Applied, Unavailable> {
-        let policy = self.policy();
         let (mut attempts, mut is_retried) = (0, false);
         loop {
             let failed = |cause| Unavailable { cause, is_in_doubt: is_retried };
@@ -109,9 +110,9 @@ impl Hub {
             // What the store has lost of the user comes first.
             let recall = self.recall_before(user, &stored, event);
             let outcome =
-                self.decide(&stored.record, recall.as_ref().unwrap_or(event), &policy, from);
+                self.decide(&stored.record, recall.as_ref().unwrap_or(event), policy, from);
             let record = to_store(outcome.record);
-            let wall_deadline = record.wall_deadline(&policy);
+            let wall_deadline = record.wall_deadline(policy);
             let status = outcome.effects.status_changed.then(|| record.status());
             let message =
                 self.message(user, &outcome.effects, &outcome.transitions, status.as_ref());

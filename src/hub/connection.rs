@@ -8,10 +8,13 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Applied, Hub, Mailbox, Unavailable};
 use crate::panics::caught;
-use crate::presence::{Event, EventKind, Status, UserId};
+use crate::presence::{Event, EventKind, Policy, Status, UserId};
 
 /// The first and the longest delay between retries of a session's end on a store that failed.
 const END_RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+/// The grace of a page whose close could not be stored (T3): it could not come back meanwhile, and tries again
+/// only now and then.
+const GRACE_AFTER_OUTAGE: Duration = Duration::from_secs(20);
 
 /// A connection in the registry; dropping it removes it and all its subscriptions.
 pub struct Connection {
@@ -39,7 +42,8 @@ impl Connection {
     /// If the store fails.
     pub async fn apply(&self, user: &UserId, kind: EventKind) -> Result<Applied, Unavailable> {
         let event = Event { id: self.hub.new_event(), kind };
-        self.hub.apply_event(user, &event, Some(&self.mailbox), |_| ()).await
+        let policy = self.hub.policy();
+        self.hub.apply_event(user, &event, Some(&self.mailbox), &policy, |_| ()).await
     }
 
     /// Starts to watch users; their changes are pushed after a snapshot of them was sent. Returns the
@@ -127,6 +131,16 @@ impl Connection {
 }
 
 impl Hub {
+    /// The policy for the end of a session that the store could not take at first.
+    fn policy_after_outage(&self) -> Arc<Policy> {
+        let mut policy = self.policy();
+        let grace = policy.windows.web_close_grace;
+        if !grace.is_zero() && grace < GRACE_AFTER_OUTAGE {
+            Arc::make_mut(&mut policy).windows.web_close_grace = GRACE_AFTER_OUTAGE;
+        }
+        policy
+    }
+
     /// Ends the session of a connection in a background task, which retries until the store commits it.
     /// The end has no effect if the session was resumed on another connection meanwhile.
     pub fn end_session(self: &Arc<Self>, user: UserId, kind: EventKind, left: Arc<Mailbox>) {
@@ -136,15 +150,17 @@ impl Hub {
         self.ending.lock().insert(left.id().serial);
         self.unfinished.spawn(async move {
             let [mut pause, longest] = END_RETRY;
+            let mut policy = hub.policy();
             loop {
                 // Without a retry the user would stay Online forever.
-                match caught(hub.apply_event(&user, &event, Some(&left), |_| ())).await {
+                match caught(hub.apply_event(&user, &event, Some(&left), &policy, |_| ())).await {
                     Ok(Ok(_)) => break,
                     // The session is another node's now.
                     Ok(Err(error)) if error.is_retired() => break,
                     Ok(Err(error)) => {
                         let what = "cannot store the end of a session, retrying";
                         hub.store_failed(what, &error, Some(&user));
+                        policy = hub.policy_after_outage();
                     }
                     Err(panic) => {
                         tracing::error!(user = user.as_str(), %panic, "end of a session panicked, retrying");

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::Url;
 
@@ -75,6 +76,10 @@ impl<'de> Deserialize<'de> for ServerUrls {
             More(Vec<String>),
         }
         Ok(Self(match OneOrMore::deserialize(deserializer)? {
+            // An environment variable is read as a string first, and then as TOML.
+            OneOrMore::One(url) if url.starts_with('[') => {
+                return Err(Error::custom("expected a URL, or a list of URLs"));
+            }
             OneOrMore::One(url) => vec![url],
             OneOrMore::More(urls) => urls,
         }))

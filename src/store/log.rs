@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::watch;
@@ -22,6 +23,8 @@ use crate::presence::{
 /// The number of bits by which the wall clock's milliseconds are shifted to make the first cursor of a
 /// run. So a new log never issues a cursor of an earlier log again.
 const CURSOR_BITS_PER_MS: u32 = 20;
+/// The number of entries read at once while looking for the first one after a cursor.
+const SKIPPED_AT_ONCE: usize = 1000;
 
 thread_local! {
     /// A buffer that each thread reuses, so that the returned text is allocated in its exact size.
@@ -47,6 +50,33 @@ pub trait Log: Send + Sync + 'static {
         after: Option<Cursor>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<LogEntry>, StoreError>>;
+
+    /// Reads up to `limit` of the entries after a cursor that are left, even if others were trimmed or lost.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::CursorExpired`] if the store was emptied, and its log has not begun again.
+    /// [`StoreError::Unavailable`].
+    fn left(
+        &self,
+        after: Cursor,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LogEntry>, StoreError>> {
+        let read = async move {
+            let mut from = None;
+            loop {
+                let mut entries = self.entries(from, SKIPPED_AT_ONCE).await?;
+                from = entries.last().map(|last| last.cursor);
+                let is_end = from.is_none();
+                entries.retain(|entry| entry.cursor > after);
+                if is_end || !entries.is_empty() {
+                    entries.truncate(limit);
+                    return Ok(entries);
+                }
+            }
+        };
+        read.boxed()
+    }
 
     /// Reads up to `limit` entries of one user: those after a cursor, oldest first, or those before one,
     /// newest first. A damaged entry is returned as such.

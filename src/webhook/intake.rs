@@ -8,9 +8,6 @@ use super::batch::Batch;
 use super::worker::{STORE_PAUSE, Worker};
 use crate::store::{Cursor, Dead, HistoryPart, LogEntry, StoreError};
 
-/// The number of entries read at once while looking for the oldest entry that is still kept.
-const SKIPPED_AT_ONCE: usize = 1000;
-
 impl Worker<'_> {
     pub(super) async fn next_batch(&mut self) -> Option<Batch> {
         let is_new_first = self.health.is_down() && self.is_probe_new;
@@ -77,10 +74,7 @@ impl Worker<'_> {
             let room = events_max - batch.entries.len();
             let read = self.webhook.log.entries(Some(self.queue.scanned()), room).await;
             let entries = match read {
-                Err(StoreError::CursorExpired) => {
-                    self.skip().await?;
-                    continue;
-                }
+                Err(StoreError::CursorExpired) => self.read_left(room).await?,
                 read => read?,
             };
             if entries.is_empty() {
@@ -95,39 +89,30 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Continues with the next entry that is kept, because the backlog grew past `max_backlog` and older
-    /// entries were dropped, or because no run of this log gave out the position, as after a restore.
-    async fn skip(&mut self) -> Result<(), StoreError> {
-        let next = self.next_kept().await?;
+    /// Reads what the log still has after the position. It lacks entries, because the backlog grew past
+    /// `max_backlog` and older entries were dropped, or because no run of this log gave out the position, as
+    /// after a restore.
+    ///
+    /// While a log in Redis begins anew after a FLUSHALL, its first entries have cursors before the begin of some
+    /// partitions. Each of them counts as expired, so the entries must be taken from this one read.
+    async fn read_left(&mut self, room: usize) -> Result<Vec<LogEntry>, StoreError> {
         let from = self.queue.scanned();
-        if next == from {
+        // First: an entry that comes after the read is after this head.
+        let head = *self.webhook.log.head().borrow();
+        let entries = self.webhook.log.left(from, room).await?;
+        let next = entries.first().map_or(head, |first| Cursor(first.cursor.0 - 1));
+        if next > from {
+            tracing::error!(
+                %from, to = %next,
+                "webhook misses events: the log no longer has them, because of a restore or because the \
+                 backlog was over webhook.max_backlog"
+            );
+            self.queue.skip_to(next);
+        } else if entries.is_empty() {
             // The store was emptied a moment ago, and its log has not begun again.
             return Err(StoreError::CursorExpired);
         }
-        tracing::error!(
-            %from, to = %next,
-            "webhook misses events: the log no longer has them, because of a restore or because the \
-             backlog was over webhook.max_backlog"
-        );
-        self.queue.skip_to(next);
-        Ok(())
-    }
-
-    /// The cursor before the first kept entry that was not scanned; the end of the log if there is
-    /// none.
-    async fn next_kept(&self) -> Result<Cursor, StoreError> {
-        let mut after = None;
-        loop {
-            let entries = self.webhook.log.entries(after, SKIPPED_AT_ONCE).await?;
-            let next = entries.iter().find(|entry| entry.cursor > self.queue.scanned());
-            if let Some(next) = next {
-                return Ok(Cursor(next.cursor.0 - 1));
-            }
-            let Some(last) = entries.last() else {
-                return Ok(*self.webhook.log.head().borrow());
-            };
-            after = Some(last.cursor);
-        }
+        Ok(entries)
     }
 
     /// Makes dead letters of entries that are damaged on disk and can never be posted. They are saved

@@ -28,13 +28,32 @@ impl State {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Vec<LogEntry>, StoreError> {
+        self.merged(after, limit, after).await
+    }
+
+    /// Reads what is left after a cursor, even if it has expired.
+    pub(super) async fn left(
+        &self,
+        after: Cursor,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        self.merged(Some(after), limit, None).await
+    }
+
+    /// Reads entries after a cursor; `checked` is the cursor if it may have expired.
+    async fn merged(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+        checked: Option<Cursor>,
+    ) -> Result<Vec<LogEntry>, StoreError> {
         let (mut begin, mut read) = (after, Vec::new());
         while read.len() < limit {
             let size = share(limit - read.len(), self.grid.partitions() as usize);
             let Some(parts) = self.read_all(begin, size).await? else { break };
             // Only a cursor of the caller may have expired: the others were just read.
-            if let Some(after) = after.filter(|_| begin == after) {
-                self.check_issued(after, &parts).await?;
+            if let Some(checked) = checked.filter(|checked| begin == Some(*checked)) {
+                self.check_issued(checked, &parts).await?;
             }
             let clocks = self.grid.parts().zip(&parts);
             let clocks = clocks.map(|(part, read)| self.grid.cursor(part, read.place.clock));

@@ -189,6 +189,14 @@ impl Log for RedisStore {
         self.state.entries(after, limit).boxed()
     }
 
+    fn left(
+        &self,
+        after: Cursor,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LogEntry>, StoreError>> {
+        self.state.left(after, limit).boxed()
+    }
+
     fn history<'a>(
         &'a self,
         user: &'a UserId,

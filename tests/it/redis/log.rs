@@ -123,6 +123,31 @@ async fn cursors_of_an_emptied_redis_expire() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn entries_from_before_the_begin_of_another_partition_can_be_read() {
+    let server = RedisServer::start();
+    let store = node(&server).await;
+    for _ in 0..2 {
+        log_in(&store, "ana", Platform::Web, EPOCH).await;
+    }
+    settle(&store).await;
+    let all = store.entries(None, 9).await.expect("the log");
+    let [first, .., last] = &all[..] else { panic!("{all:?}") };
+    // As in the first moments after a FLUSHALL: all other partitions begin later.
+    let keys: Vec<String> = server.run("KEYS test:*u:ana");
+    let (tag, _) = keys[0].split_once('}').expect("a tag");
+    let mut places: Vec<String> = server.run("KEYS test:*}at");
+    places.retain(|key| !key.starts_with(tag));
+    assert_eq!(places.len(), 63);
+    let _: u32 = server.run(&format!("DEL {}", places.join(" ")));
+    until("the others to begin", async || store.entries(None, 9).await.is_ok_and(|it| it == all))
+        .await;
+    assert_eq!(store.entries(Some(first.cursor), 9).await, Err(StoreError::CursorExpired));
+    assert_eq!(store.left(first.cursor, 9).await, Ok(all[1..].to_vec()));
+    assert_eq!(store.left(Cursor(first.cursor.0 - 1), 1).await, Ok(all[..1].to_vec()));
+    assert_eq!(store.left(last.cursor, 9).await, Ok(Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn log_bytes_wins_over_entries_that_the_webhook_has_not_read() {
     const LOG_BYTES: u64 = 20_000;
     let server = RedisServer::start();

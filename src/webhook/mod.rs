@@ -12,8 +12,8 @@ mod transport;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -65,6 +65,8 @@ pub struct Webhook {
     /// Notified when dead letters were put back.
     put_back: Notify,
     stop: watch::Sender<bool>,
+    /// Whether the store had progress since the webhook was configured.
+    has_progress: AtomicBool,
 }
 
 /// The state of the delivery, as the server API shows it.
@@ -145,6 +147,7 @@ impl Webhook {
             dead_waiting: AtomicU64::new(0),
             put_back: Notify::new(),
             stop: watch::Sender::new(false),
+            has_progress: AtomicBool::new(false),
         })
     }
 
@@ -202,21 +205,24 @@ impl Webhook {
     }
 
     /// Reads the saved progress. A new webhook starts at the end of the log, so this must be called
-    /// before the hub's first event.
+    /// before the hub's first event. If the store has lost the progress, because it was emptied, the webhook
+    /// starts at the oldest entry: another hub may not have posted it.
     ///
     /// # Errors
     ///
     /// If the store fails.
     pub async fn begin(&self) -> Result<Progress, StoreError> {
         if let Some(progress) = self.outbox.progress().await? {
+            self.has_progress.store(true, Relaxed);
             self.show_begin(&progress);
             return Ok(progress);
         }
-        let position = *self.log.head().borrow();
+        let is_lost = self.has_progress.load(Relaxed);
+        let position = if is_lost { Cursor::default() } else { *self.log.head().borrow() };
         if self.settings.borrow().is_some() {
             match self.outbox.save(Save { position, ..Save::default() }).await {
                 // Another hub posts, and saves where it begins.
-                Ok(()) | Err(StoreError::Conflict) => (),
+                Ok(()) | Err(StoreError::Conflict) => self.has_progress.store(true, Relaxed),
                 Err(error) => return Err(error),
             }
         }
@@ -248,6 +254,9 @@ impl Webhook {
         while !*stop.borrow_and_update() {
             let is_ours = *turn.borrow_and_update();
             let settings_now = settings.borrow_and_update().clone();
+            if settings_now.is_none() {
+                self.has_progress.store(false, Relaxed);
+            }
             let work = async {
                 if is_ours {
                     worker::run(&self, settings_now, stop.clone()).await;

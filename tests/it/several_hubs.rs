@@ -1,4 +1,4 @@
-//! Several hubs, each a process of its own, on one redis-server.
+//! Several hubs, each a process of its own, on one redis-server or one Redis Cluster.
 
 mod cost;
 mod dashboard;
@@ -15,14 +15,34 @@ use serde_json::{Value, json};
 
 use self::watcher::Watcher;
 use crate::receiver::{Act, Receiver};
-use crate::support::{Client, RedisServer, Server, WEBHOOK_SECRET, token, until};
+use crate::support::{
+    Client, RedisCluster, RedisServer, Server, WEBHOOK_SECRET, now_secs, token_with, until,
+};
 
 /// How soon all hubs must agree after a fault is over.
 const AGREED: Duration = Duration::from_secs(30);
 
-/// Hubs on one redis-server, with a webhook receiver. Each has a session that watches some users.
-struct Hubs {
-    redis: RedisServer,
+/// What hubs share as their store.
+trait Redis {
+    /// What `store.redis_url` is set to.
+    fn redis_url(&self) -> String;
+}
+
+impl Redis for RedisServer {
+    fn redis_url(&self) -> String {
+        self.url()
+    }
+}
+
+impl Redis for RedisCluster {
+    fn redis_url(&self) -> String {
+        self.seeds()
+    }
+}
+
+/// Hubs on one store, with a webhook receiver. Each has a session that watches some users.
+struct Hubs<R = RedisServer> {
+    redis: R,
     hubs: Vec<Server>,
     receiver: Receiver,
     watchers: Vec<Watcher>,
@@ -30,17 +50,22 @@ struct Hubs {
     watched: Vec<String>,
 }
 
-impl Hubs {
+impl<R: Redis> Hubs<R> {
     /// Starts three hubs.
-    async fn start(
-        redis: RedisServer,
-        watched: &[&str],
-        settings: &[(&'static str, &str)],
-    ) -> Self {
+    async fn start(redis: R, watched: &[&str], settings: &[(&'static str, &str)]) -> Self {
+        let mut all = Self::none(redis, watched, settings).await;
+        for _ in 0..3 {
+            all.add().await;
+        }
+        all
+    }
+
+    /// Starts no hub yet.
+    async fn none(redis: R, watched: &[&str], settings: &[(&'static str, &str)]) -> Self {
         let receiver = Receiver::start(|_| Act::Take(200)).await;
         let common = [
             ("store.kind", "redis".to_owned()),
-            ("store.redis_url", redis.url()),
+            ("store.redis_url", redis.redis_url()),
             ("webhook.url", receiver.url()),
             ("webhook.secrets", format!("[\"{WEBHOOK_SECRET}\"]")),
             ("liveness.web_ping", "1s".to_owned()),
@@ -52,17 +77,19 @@ impl Hubs {
         let settings = common.into_iter().chain(own).collect();
         let watched = watched.iter().map(|user| (*user).to_owned()).collect();
         let (hubs, watchers) = (Vec::new(), Vec::new());
-        let mut all = Self { redis, hubs, receiver, watchers, settings, watched };
-        for _ in 0..3 {
-            all.add().await;
-        }
-        all
+        Self { redis, hubs, receiver, watchers, settings, watched }
     }
 
     /// Starts another hub.
     async fn add(&mut self) {
-        let settings: Vec<_> = self.settings.iter().map(|(k, v)| (*k, v.as_str())).collect();
-        let hub = Server::start(&settings);
+        self.add_with(&[], &[]).await;
+    }
+
+    /// Starts another hub with settings of its own, through a command that executes it.
+    async fn add_with(&mut self, wrapper: &[&str], own: &[(&str, &str)]) {
+        let settings = self.settings.iter().map(|(key, value)| (*key, value.as_str()));
+        let settings: Vec<_> = settings.chain(own.iter().copied()).collect();
+        let hub = Server::under(wrapper, &settings);
         let name = format!("watcher-{}", self.watchers.len());
         self.watchers.push(Watcher::start(&hub, &name, &self.watched).await);
         self.hubs.push(hub);
@@ -76,18 +103,12 @@ impl Hubs {
 
     /// Logs in at a hub; the device is named like the platform.
     async fn login(&self, hub: usize, user: &str, platform: &str) -> (Client, Value) {
-        self.hubs[hub].login(user, platform).await
+        enter(&self.hubs[hub], user, platform, None).await
     }
 
     /// Resumes the session of a login at a hub.
     async fn resume(&self, hub: usize, user: &str, platform: &str, ok: &Value) -> (Client, Value) {
-        let mut client = self.hubs[hub].connect().await;
-        let login = json!({
-            "type": "login", "token": token(user), "platform": platform, "device": platform,
-            "resume": ok["session"],
-        });
-        let ok = client.ok(login).await;
-        (client, ok)
+        enter(&self.hubs[hub], user, platform, Some(ok)).await
     }
 
     /// The statuses of the watched users, as a hub answers.
@@ -101,16 +122,20 @@ impl Hubs {
         Some(found.into_iter().flatten().collect())
     }
 
-    /// The last status of each watched user, as the log of a hub says.
-    async fn folded(&self, hub: &Server) -> BTreeMap<String, Value> {
+    /// The last status of each watched user, as the log of a hub says. `None` if a cursor has expired, as it may
+    /// while the log begins anew after a FLUSHALL.
+    async fn folded(&self, hub: &Server) -> Option<BTreeMap<String, Value>> {
         let (mut statuses, mut after) = (BTreeMap::new(), String::new());
         loop {
             let (status, page) =
                 hub.call("GET", &format!("/v1/events?limit=1000{after}"), None).await;
+            if status == 410 {
+                return None;
+            }
             assert_eq!(status, 200, "{page}");
             let events = page["events"].as_array().expect("events");
             if events.is_empty() {
-                return statuses;
+                return Some(statuses);
             }
             self.fold(&mut statuses, events);
             after = format!("&after={}", page["next"].as_str().expect("a cursor"));
@@ -135,10 +160,12 @@ impl Hubs {
             views.push((format!("hub {index}"), statuses.unwrap_or_default()));
             let known = views[0].1.keys().cloned().collect();
             views.push((format!("watcher {index}"), watcher.told(&known)));
-            views.push((format!("log of hub {index}"), self.folded(hub).await));
+            views.push((format!("log of hub {index}"), self.folded(hub).await.unwrap_or_default()));
         }
         let mut posted = BTreeMap::new();
         self.fold(&mut posted, &self.receiver.taken());
+        // Users of before a FLUSHALL, whom the store does not know any more.
+        posted.retain(|user, _| views.iter().any(|(_, view)| view.contains_key(user)));
         views.push(("webhook".to_owned(), posted));
         // A takeover by a device of the same platform has a new version, and nothing to tell watchers.
         for status in views.iter_mut().flat_map(|(_, view)| view.values_mut()) {
@@ -161,7 +188,15 @@ impl Hubs {
             }
         };
         if tokio::time::timeout(AGREED, agreed).await.is_err() {
-            panic!("they do not agree:\n{}", self.differences().await);
+            let logs: String = self.hubs.iter().map(last_lines).collect();
+            panic!("they do not agree:\n{}{logs}", self.differences().await);
+        }
+    }
+
+    /// Waits until all hubs are ready.
+    async fn until_all_ready(&self) {
+        for hub in 0..self.hubs.len() {
+            self.until_ready(hub, 200).await;
         }
     }
 
@@ -173,4 +208,45 @@ impl Hubs {
         })
         .await;
     }
+}
+
+/// The end of a hub's log.
+fn last_lines(hub: &Server) -> String {
+    let log = hub.log();
+    let lines: Vec<_> = log.lines().rev().take(30).collect();
+    let lines = lines.into_iter().rev().collect::<Vec<_>>().join("\n");
+    format!("the log of {}:\n{lines}\n", hub.address)
+}
+
+/// The login of a device that is named like its platform, or the resume of its session.
+fn login_of(user: &str, platform: &str, session: Option<&Value>) -> Value {
+    // Without `iat`, so that a hub whose clock is slow accepts it, too.
+    let token = token_with(json!({ "sub": user, "exp": now_secs() + 3600 }));
+    let mut login =
+        json!({ "type": "login", "token": token, "platform": platform, "device": platform });
+    if let Some(session) = session {
+        login["resume"] = session.clone();
+    }
+    login
+}
+
+/// Logs in at a hub, or resumes the session that an earlier login was answered.
+async fn enter(
+    hub: &Server,
+    user: &str,
+    platform: &str,
+    earlier: Option<&Value>,
+) -> (Client, Value) {
+    let mut client = hub.connect().await;
+    let ok = client.ok(login_of(user, platform, earlier.map(|ok| &ok["session"]))).await;
+    (client, ok)
+}
+
+/// What a hub lists in `/v1/nodes`: the address and the state of each hub.
+async fn nodes(hub: &Server) -> BTreeMap<String, String> {
+    let (status, body) = hub.call("GET", "/v1/nodes", None).await;
+    assert_eq!(status, 200, "{body}");
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let nodes = body["nodes"].as_array().expect("nodes").iter();
+    nodes.map(|node| (text(&node["address"]), text(&node["state"]))).collect()
 }

@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Client, Server, now_millis, now_secs, token_with, until};
+use crate::support::{Client, Server, faketime, now_millis, now_secs, token_with, until};
 
 const HOUR_MS: i64 = 3_600_000;
 /// The tolerance between two clock readings on a busy machine.
@@ -26,14 +25,9 @@ impl Settable {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let offset = directory.path().join("offset");
         fs::write(&offset, "+0").expect("to write");
-        // Not through `faketime` itself: it would stay as a process between the test and the hub.
-        let library =
-            Command::new("faketime").args(["-f", "+0", "printenv", "LD_PRELOAD"]).output();
-        let library = library.expect("faketime to run").stdout;
-        let library = format!("LD_PRELOAD={}", String::from_utf8(library).expect("a path").trim());
         let file = format!("FAKETIME_TIMESTAMP_FILE={}", offset.display());
-        let options = ["FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"];
-        let wrapper = [&["env", &library, &file], &options[..]].concat();
+        let wrapper = faketime(&[&file, "FAKETIME_NO_CACHE=1"]);
+        let wrapper: Vec<_> = wrapper.iter().map(String::as_str).collect();
         let server = Server::under(&wrapper, settings);
         Self { server, offset, _directory: directory }
     }

@@ -11,29 +11,9 @@ use tokio::time::timeout;
 use super::{login, put};
 use crate::lab::{EPOCH, SECOND, id};
 use crate::store_contract::{RETENTION, log_in, settle};
-use crate::support::{RedisServer, SOON, until};
+use crate::support::{RedisCluster, RedisServer, SOON, move_slot, until};
 
 const TWO: NodeId = NodeId(2);
-
-/// Three primaries, each with a third of the slots.
-async fn cluster() -> Vec<RedisServer> {
-    let nodes: Vec<_> = (0..3).map(|_| RedisServer::cluster_node()).collect();
-    for ((server, _), slots) in nodes.iter().zip(["0 5460", "5461 10922", "10923 16383"]) {
-        let () = server.run(&format!("CLUSTER ADDSLOTSRANGE {slots}"));
-        for (other, bus) in &nodes {
-            let () = server.run(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", other.port()));
-        }
-    }
-    let servers: Vec<_> = nodes.into_iter().map(|(server, _)| server).collect();
-    until("the cluster", async || {
-        servers.iter().all(|server| {
-            let info: String = server.run("CLUSTER INFO");
-            info.contains("cluster_state:ok") && info.contains("cluster_size:3")
-        })
-    })
-    .await;
-    servers
-}
 
 /// Opens a store for one node, over one of the primaries as the seed.
 async fn open(seed: &RedisServer) -> Arc<dyn Store> {
@@ -48,7 +28,7 @@ fn channels(server: &RedisServer) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_are_spread_over_the_primaries() {
-    let servers = cluster().await;
+    let servers = RedisCluster::of_primaries().await.primaries;
     let (one, two) = (open(&servers[0]).await, open(&servers[1]).await);
     for n in 0..40 {
         log_in(&one, &format!("user-{n}"), Platform::Web, EPOCH).await;
@@ -66,23 +46,9 @@ async fn partitions_are_spread_over_the_primaries() {
     }
 }
 
-/// Moves a slot with its keys to another primary.
-fn move_slot(slot: u32, from: &RedisServer, to: &RedisServer) {
-    let [from_id, to_id] = [from, to].map(|server| server.run::<String>("CLUSTER MYID"));
-    let () = to.run(&format!("CLUSTER SETSLOT {slot} IMPORTING {from_id}"));
-    let () = from.run(&format!("CLUSTER SETSLOT {slot} MIGRATING {to_id}"));
-    let keys: Vec<String> = from.run(&format!("CLUSTER GETKEYSINSLOT {slot} 1000"));
-    let mut migrate = redis::cmd("MIGRATE");
-    migrate.arg("127.0.0.1").arg(to.port()).arg("").arg(0).arg(5000).arg("KEYS").arg(&keys);
-    let () = migrate.query(&mut from.connection()).expect("to migrate");
-    for server in [to, from] {
-        let () = server.run(&format!("CLUSTER SETSLOT {slot} NODE {to_id}"));
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_moves_is_followed() {
-    let servers = cluster().await;
+    let servers = RedisCluster::of_primaries().await.primaries;
     let (one, two) = (open(&servers[0]).await, open(&servers[0]).await);
     until("the feeds", async || servers.iter().map(channels).sum::<usize>() == 64).await;
     log_in(&one, "ana", Platform::Web, EPOCH).await;

@@ -1,17 +1,25 @@
 //! What happens to several hubs when something fails. After each fault all views of a user agree (C7).
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::client_async;
 
-use super::Hubs;
-use crate::support::{Heard, RedisServer, now_millis, until};
+use super::{Hubs, login_of, nodes};
+use crate::support::{Client, Heard, RedisServer, SOON, http, now_millis, until};
 
 /// Users of the tests: `stays` keeps its connection, `goes` loses it, `phone` is a phone.
 const USERS: [&str; 3] = ["stays", "goes", "phone"];
 /// For clients that read only now and then.
 const PATIENT: [(&str, &str); 1] = [("liveness.web_silence", "60s")];
+/// For how long Redis stands still: longer than it takes to give up a hub.
+const STANDS_STILL: Duration = Duration::from_secs(20);
+/// When a page comes back that closed while Redis was away: after the web's grace, and within that of 20 s.
+const BACK_AFTER: Duration = Duration::from_secs(6);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_hub_is_noticed_and_its_sessions_end_with_their_windows() {
@@ -69,23 +77,30 @@ async fn stopped_hub_that_continues_sends_its_clients_away_and_exits() {
     assert!(hubs.watchers[0].states("stays").iter().skip(1).all(|state| state == "Online"));
 }
 
-/// Checks what is seen while Redis does not answer, and that all is as before once it does.
-async fn without_redis(hubs: &mut Hubs, outage: impl AsyncFnOnce(&mut RedisServer)) {
+/// Checks what is seen while Redis does not answer, and that all is as before once it does. The outage is given
+/// a page that must close meanwhile.
+async fn without_redis(hubs: &mut Hubs, outage: impl AsyncFnOnce(&mut RedisServer, Client)) {
     let (mut stays, _) = hubs.login(0, "stays", "web").await;
+    let (goes, ok) = hubs.login(2, "goes", "web").await;
     let (phone, _) = hubs.login(1, "phone", "ios").await;
     drop(phone);
     hubs.hubs[2].until_state("phone", "PushOnline").await;
     stays.ok(json!({ "type": "set", "custom": "before" })).await;
     hubs.agree().await;
     let told: Vec<_> = hubs.watchers.iter().map(|watcher| watcher.all().len()).collect();
+    let known = nodes(&hubs.hubs[0]).await;
+    assert_eq!(known.len(), 3, "{known:?}");
 
     let mut redis = std::mem::replace(&mut hubs.redis, RedisServer::start());
-    outage(&mut redis).await;
+    outage(&mut redis, goes).await;
     hubs.redis = redis;
-    for hub in 0..3 {
-        hubs.until_ready(hub, 200).await;
-    }
+    hubs.until_all_ready().await;
+    // Its grace of 2 s is over, but it could not come back before.
+    tokio::time::sleep(BACK_AFTER).await;
+    let (_goes, again) = hubs.resume(1, "goes", "web", &ok).await;
+    assert_eq!(again["resumed"], json!(true), "{again}");
     hubs.agree().await;
+    assert_none_given_up(hubs, &known).await;
     let after: Vec<_> = hubs.watchers.iter().map(|watcher| watcher.all().len()).collect();
     assert_eq!(after, told, "nobody was seen to leave or come");
     stays.ok(json!({ "type": "set", "custom": "after" })).await;
@@ -96,34 +111,42 @@ async fn without_redis(hubs: &mut Hubs, outage: impl AsyncFnOnce(&mut RedisServe
     }
 }
 
-/// Waits until no hub is ready, and checks what a login is answered.
-async fn refuse_logins(hubs: &[std::net::SocketAddr]) {
+/// Asserts that each hub lists these hubs, and has taken over no sessions.
+async fn assert_none_given_up(hubs: &Hubs, known: &BTreeMap<String, String>) {
+    for hub in &hubs.hubs {
+        assert_eq!(nodes(hub).await, *known, "no hub was given up");
+        assert!(!hub.log().contains("dead node"), "{}", hub.log());
+    }
+}
+
+/// Waits until none of these hubs is ready, and checks what a login is answered.
+pub(super) async fn refuse_logins(hubs: &[SocketAddr]) {
     for address in hubs {
         until("/ready to be 503", async || {
-            let answer = crate::support::http(*address, "GET", "/ready").send().await;
-            answer.expect("an answer").status().as_u16() == 503
+            let answer = http(*address, "GET", "/ready").send().await.expect("an answer");
+            answer.status().as_u16() == 503
         })
         .await;
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        let url = format!("ws://{address}/ws");
+        let (socket, _) = client_async(url, stream).await.expect("an upgrade");
+        let mut client = Client::over(socket, SOON);
+        assert_eq!(client.error(login_of("late", "web", None)).await, "unavailable");
+        assert_eq!(client.hear().await, Heard::Closed(4006));
     }
-    let stream = tokio::net::TcpStream::connect(hubs[0]).await.expect("a connection");
-    let url = format!("ws://{}/ws", hubs[0]);
-    let (socket, _) = tokio_tungstenite::client_async(url, stream).await.expect("an upgrade");
-    let mut client = crate::support::Client::over(socket, crate::support::SOON);
-    let token = crate::support::token("late");
-    let login = json!({ "type": "login", "token": token, "platform": "web", "device": "d" });
-    assert_eq!(client.error(login).await, "unavailable");
-    assert_eq!(client.hear().await, Heard::Closed(4006));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_that_stands_still_for_some_seconds_costs_nobody_a_session() {
+async fn redis_that_stands_still_for_twenty_seconds_costs_nobody_a_session() {
     let mut hubs = Hubs::start(RedisServer::start(), &USERS, &PATIENT).await;
     let addresses: Vec<_> = hubs.hubs.iter().map(|hub| hub.address).collect();
-    without_redis(&mut hubs, async move |redis| {
+    without_redis(&mut hubs, async move |redis, goes| {
         redis.signal(Signal::STOP);
+        drop(goes);
+        let stopped = tokio::time::sleep(STANDS_STILL);
         refuse_logins(&addresses).await;
-        // Longer than it takes to give up a hub.
-        tokio::time::sleep(Duration::from_secs(8)).await;
+        stopped.await;
+        refuse_logins(&addresses).await;
         redis.signal(Signal::CONT);
     })
     .await;
@@ -134,8 +157,9 @@ async fn redis_that_is_killed_and_restarted_with_its_file_loses_nothing() {
     let redis = RedisServer::with(&["--appendonly", "yes"]);
     let mut hubs = Hubs::start(redis, &USERS, &PATIENT).await;
     let addresses: Vec<_> = hubs.hubs.iter().map(|hub| hub.address).collect();
-    without_redis(&mut hubs, async move |redis| {
+    without_redis(&mut hubs, async move |redis, goes| {
         redis.kill();
+        drop(goes);
         refuse_logins(&addresses).await;
         redis.restart();
     })
@@ -184,6 +208,7 @@ async fn emptied_redis_gets_all_connected_sessions_back_on_their_connections() {
     stays.ok(json!({ "type": "set", "custom": "here" })).await;
     let (status, _) = hubs.hubs[0].call("GET", &format!("/v1/events?after={old}"), None).await;
     assert_eq!(status, 410);
+    hubs.agree().await;
     for hub in &hubs.hubs {
         assert_eq!(hub.user("stays").await["custom"], json!("here"));
     }

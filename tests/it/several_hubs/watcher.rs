@@ -9,20 +9,23 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::Server;
+use super::enter;
+use crate::support::{Server, now_millis, until};
 
 /// A watcher, which reads all the time.
 pub(super) struct Watcher {
-    told: Arc<Mutex<Vec<Value>>>,
+    /// Each status, and when it was told.
+    told: Arc<Mutex<Vec<(u64, Value)>>>,
     reading: JoinHandle<()>,
 }
 
 impl Watcher {
     /// Subscribes to users at a hub.
     pub(super) async fn start(hub: &Server, name: &str, users: &[String]) -> Self {
-        let (mut client, _) = hub.login(name, "web").await;
+        let (mut client, _) = enter(hub, name, "web", None).await;
         let ok = client.ok(json!({ "type": "subscribe", "users": users })).await;
-        let first = ok["statuses"].as_array().expect("statuses").clone();
+        let first = ok["statuses"].as_array().expect("statuses").iter();
+        let first: Vec<_> = first.map(|status| (now_millis(), status.clone())).collect();
         let told = Arc::new(Mutex::new(first));
         let heard = Arc::clone(&told);
         let reading = tokio::spawn(async move {
@@ -30,7 +33,7 @@ impl Watcher {
                 let Message::Text(text) = message else { continue };
                 let message: Value = serde_json::from_str(&text).expect("JSON");
                 if message["type"] == "status" {
-                    heard.lock().push(message);
+                    heard.lock().push((now_millis(), message));
                 }
             }
         });
@@ -39,7 +42,23 @@ impl Watcher {
 
     /// Each status that it was told, in order.
     pub(super) fn all(&self) -> Vec<Value> {
-        self.told.lock().clone()
+        self.told.lock().iter().map(|(_, status)| status.clone()).collect()
+    }
+
+    /// The last status of a user that it was told, and when (in milliseconds since 1970).
+    pub(super) fn last(&self, user: &str) -> Option<(u64, Value)> {
+        self.told.lock().iter().rfind(|(_, status)| status["user"] == user).cloned()
+    }
+
+    /// Waits until the last status of a user that it was told is as wanted; returns when it was told.
+    pub(super) async fn until_told(&self, user: &str, field: &str, wanted: &Value) -> u64 {
+        let mut told_at = 0;
+        until(&format!("{user} to be told with {field} {wanted}"), async || {
+            let last = self.last(user).filter(|(_, status)| status[field] == *wanted);
+            last.inspect(|(at, _)| told_at = *at).is_some()
+        })
+        .await;
+        told_at
     }
 
     /// The states of a user that it was told, in order.

@@ -45,10 +45,15 @@ impl RedisServer {
         panic!("redis-server did not start on {ATTEMPTS} ports");
     }
 
-    /// Starts one primary of a Redis Cluster that has no slots yet, with the port of its cluster bus.
+    /// Starts one server of a Redis Cluster that has no slots yet, with the port of its cluster bus.
     pub(crate) fn cluster_node() -> (Self, u16) {
         let bus = free_port();
-        (Self::with(&["--cluster-enabled", "yes", "--cluster-port", &bus.to_string()]), bus)
+        let port = bus.to_string();
+        let arguments = ["--cluster-enabled", "yes", "--cluster-port", &port];
+        // A replica stands in for its primary after about 4 s, however long it was cut off.
+        let fails_over =
+            ["--cluster-node-timeout", "2000", "--cluster-replica-validity-factor", "0"];
+        (Self::with(&[&arguments[..], &fails_over].concat()), bus)
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -151,6 +156,9 @@ fn spawn(port: u16, directory: &TempDir, arguments: &[String]) -> Child {
         "",
         "--appendonly",
         "no",
+        // A replica gets the data at once.
+        "--repl-diskless-sync-delay",
+        "0",
     ]);
     command.arg("--dir").arg(directory.path()).args(arguments);
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();

@@ -3,6 +3,7 @@
 mod cost;
 mod dashboard;
 mod faults;
+mod leaving;
 mod together;
 mod versions;
 mod watcher;

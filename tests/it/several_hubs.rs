@@ -1,6 +1,7 @@
 //! Several hubs, each a process of its own, on one redis-server or one Redis Cluster.
 
 mod cost;
+mod cut_off;
 mod dashboard;
 mod faults;
 mod leaving;

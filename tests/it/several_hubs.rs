@@ -1,5 +1,6 @@
 //! Several hubs, each a process of its own, on one redis-server or one Redis Cluster.
 
+mod churn;
 mod clocks;
 mod cost;
 mod cut_off;

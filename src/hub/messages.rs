@@ -1,6 +1,6 @@
 //! Handles messages from other nodes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ impl Hub {
         // This task may have been restarted, and have missed messages.
         let mut missed = BTreeSet::from([Part::ALL]);
         let (mut reconciling, mut under_way) = (FuturesUnordered::new(), BTreeSet::new());
-        let mut failed = BTreeSet::new();
+        let (mut restoring, mut are_restored) = (FuturesUnordered::new(), BTreeSet::new());
+        let (mut failed, mut heard) = (BTreeSet::new(), BTreeMap::<_, BTreeSet<_>>::new());
         let mut swept = self.store.parts().into_iter().cycle();
         let mut ticks = interval(COMPARE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -34,6 +35,9 @@ impl Hub {
             for part in missed.extract_if(.., |part| under_way.insert(*part)) {
                 reconciling.push(async move { (part, this.reconcile(part).await) });
             }
+            for (part, users) in heard.extract_if(.., |part, _| are_restored.insert(*part)) {
+                restoring.push(async move { (part, this.restore_heard(part, users).await) });
+            }
             // Messages are handled meanwhile: their queue is bounded.
             tokio::select! {
                 biased;
@@ -41,8 +45,17 @@ impl Hub {
                     Received::Message(message) => self.handle(&message),
                     Received::Missed(part) => drop(missed.insert(part)),
                 },
-                Some((part, is_done)) = reconciling.next() => {
+                Some((part, compared)) = reconciling.next() => {
                     under_way.remove(&part);
+                    if !compared.is_done {
+                        failed.insert(part);
+                    }
+                    if !compared.heard.is_empty() {
+                        heard.entry(part).or_default().extend(compared.heard);
+                    }
+                }
+                Some((part, is_done)) = restoring.next() => {
+                    are_restored.remove(&part);
                     if !is_done {
                         failed.insert(part);
                     }

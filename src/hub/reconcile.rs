@@ -17,13 +17,22 @@ use crate::wire::Close;
 const AT_ONCE: usize = 64;
 /// How many users are listed at once.
 const LISTED_AT_ONCE: usize = 1024;
-/// How long a node that only heard of a lost commit waits: the node that made it can restore the record, and
-/// so goes first.
-const AFTER_ITS_NODE: Duration = Duration::from_secs(1);
+/// How long a node that only heard of a lost commit waits before it raises the version. The node that made the
+/// commit knows the record, and can restore it only while the store's version is less. It may reach the server
+/// later than this node, by some timeouts and retries.
+const AFTER_ITS_NODE: Duration = Duration::from_secs(5);
 
 /// Into how many parts the users are split for [`Hub::note_doubt`], and how many of these are compared one by one.
 const DOUBT_PARTS: u32 = 4096;
 const DOUBTS_MAX: usize = 16;
+
+/// What came of comparing a part.
+pub(super) struct Compared {
+    /// Whether all was compared. If the store failed, the caller repeats it.
+    pub(super) is_done: bool,
+    /// The users of whom this node has heard a version, but may not know the record.
+    pub(super) heard: BTreeSet<UserId>,
+}
 
 /// What came of an act for each of several users.
 struct Each {
@@ -41,10 +50,9 @@ impl Hub {
     /// 3. A session here that the store does not know is ended for the reason that was missed, or is logged in
     ///    again on its connection.
     /// 4. Watchers are told the present statuses.
-    /// 5. What the store lost of other nodes' commits, and no other node restored, is committed again.
     ///
-    /// Returns whether all was compared. If the store failed, the caller repeats it.
-    pub(super) async fn reconcile(&self, part: Part) -> bool {
+    /// [`restore_heard`](Self::restore_heard) must follow.
+    pub(super) async fn reconcile(&self, part: Part) -> Compared {
         let mut is_done = true;
         if let Some(ledger) = &self.ledger {
             let own = ledger.own(part, self.clock.now());
@@ -55,14 +63,18 @@ impl Hub {
         let watched = self.watchers.all().into_iter().filter(|user| part.has(user)).collect();
         let told = self.each(watched, |hub, user| hub.tell_watchers(user).boxed()).await;
         let heard = self.ledger.as_ref().map(|ledger| ledger.all(part, self.clock.now()));
-        let behind: BTreeSet<_> = told.users.into_iter().chain(heard.unwrap_or_default()).collect();
-        is_done &= told.is_done;
-        if behind.is_empty() {
-            return is_done;
-        }
+        let heard = told.users.into_iter().chain(heard.unwrap_or_default()).collect();
+        Compared { is_done: is_done & told.is_done, heard }
+    }
+
+    /// Raises the versions of users of a part above those that this node heard of, where the store has lost them
+    /// and the node that committed them has not restored them for a while. Returns whether the store did not fail.
+    pub(super) async fn restore_heard(&self, part: Part, users: BTreeSet<UserId>) -> bool {
         tokio::time::sleep(AFTER_ITS_NODE).await;
-        let behind = behind.into_iter().collect();
-        is_done & self.each(behind, |hub, user| hub.recall_heard(user).boxed()).await.is_done
+        let users = users.into_iter().collect();
+        let is_done = self.each(users, |hub, user| hub.recall_heard(user).boxed()).await.is_done;
+        // A late message may have closed a connection after its session was restored.
+        is_done & (self.ledger.is_none() || self.end_ghosts(part).await)
     }
 
     /// Does something for each user, some at once, and logs what fails.

@@ -46,6 +46,8 @@ pub(super) struct Frail {
     pub(super) gate: RwLock<()>,
     /// Users whose commits fail.
     pub(super) refused: Mutex<HashSet<UserId>>,
+    /// Nodes whose commits fail, because they do not reach the store.
+    pub(super) cut_off: Mutex<HashSet<NodeId>>,
     /// Users with damaged records.
     pub(super) damaged: Mutex<HashSet<UserId>>,
     /// Dead nodes.
@@ -86,6 +88,7 @@ impl Frail {
             is_unsafe: AtomicBool::new(false),
             gate: RwLock::new(()),
             refused: Mutex::default(),
+            cut_off: Mutex::default(),
             damaged: Mutex::default(),
             lost: Mutex::default(),
             trims: RwLock::new(()),
@@ -149,7 +152,7 @@ impl Records for Frail {
         commit.message.take_if(|_| self.is_silent.load(Ordering::Relaxed));
         async move {
             self.up().await?;
-            if self.refused.lock().contains(user) {
+            if self.refused.lock().contains(user) || self.cut_off.lock().contains(&commit.node) {
                 return Err(unavailable());
             }
             let fault = self.faults.lock().pop_front();

@@ -78,6 +78,31 @@ async fn what_a_node_committed_last_is_restored_with_a_greater_version() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_node_committed_last_is_restored_even_if_it_reaches_the_store_later_than_others() {
+    let hubs = Forgetful::new();
+    let mut watcher = hubs.other.watcher(&["ana"]).await;
+    let mut ana = hubs.one.listener("ana", "android").await;
+    watcher.state("ana", "Online").await;
+    let earlier = hubs.stored("ana").await;
+    set(&mut ana, "busy").await;
+    watcher.state("ana", "Online").await;
+    drop(ana);
+    let (_, seen) = watcher.state("ana", "PushOnline").await;
+
+    hubs.roll_back("ana", &earlier).await;
+    hubs.store.cut_off.lock().insert(hubs.one.hub.node());
+    hubs.miss_messages().await;
+    assert_eq!(hubs.one.status("ana").await.custom, None, "the other node waits for the first");
+    hubs.store.cut_off.lock().clear();
+    sleep(10 * SECOND).await;
+    let status = hubs.one.status("ana").await;
+    assert_eq!((status.state, status.custom.as_deref()), (State::PushOnline, Some("busy")));
+    let (_, again) = watcher.state("ana", "PushOnline").await;
+    assert!(again["version"].as_u64() > seen["version"].as_u64(), "{again} after {seen}");
+    watcher.hears_nothing_for(10 * SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn next_event_of_a_user_comes_after_what_was_lost() {
     let hubs = Forgetful::new();
     let mut ana = hubs.one.listener("ana", "linux").await;
@@ -102,6 +127,8 @@ async fn version_that_a_node_only_heard_of_is_never_undercut() {
     sleep(60 * SECOND).await;
     hubs.put("ana", Record::default()).await;
     hubs.miss_messages().await;
+    // No node has the record. They wait for the one that might.
+    sleep(3 * SECOND).await;
     let (_, status) = watcher.state("ana", "Offline").await;
     assert!(status["version"].as_u64() > seen["version"].as_u64(), "{status} after {seen}");
     assert_eq!(hubs.one.state("ana").await, State::Offline);

@@ -2,9 +2,11 @@
 
 mod churn;
 mod clocks;
+mod cluster;
 mod cost;
 mod cut_off;
 mod dashboard;
+mod failover;
 mod faults;
 mod leaving;
 mod together;

@@ -191,7 +191,7 @@ async fn c6_every_hub_lists_all_and_says_who_is_lost() {
 async fn c8_rolling_restart_is_seen_by_no_watcher() {
     let users: Vec<_> = (0..30).map(|n| format!("user-{n}")).collect();
     let names: Vec<_> = users.iter().map(String::as_str).collect();
-    let settings = [("server.drain", "200ms"), ("liveness.web_silence", "20s")];
+    let settings = [("server.drain", "1s"), ("liveness.web_silence", "20s")];
     let mut hubs = Hubs::start(RedisServer::start(), &names, &settings).await;
     hubs.add().await;
     let mut sessions = Vec::new();

@@ -43,12 +43,12 @@ const SEEDS_PER_SWITCH: u64 = 500;
 /// follows from the seed; then the test searches, and prints the seed to write here.
 const CAUGHT_BY: [(Switch, u64); 9] = [
     (Switch::NoFence, 0),
-    (Switch::NoDeadline, 4),
+    (Switch::NoDeadline, 5),
     (Switch::NoFloor, 1),
-    (Switch::LeasesByTtl, 6),
+    (Switch::LeasesByTtl, 4),
     (Switch::OtherClock, 2),
-    (Switch::NoGapCheck, 146),
-    (Switch::PublishAfterCommit, 7),
+    (Switch::NoGapCheck, 79),
+    (Switch::PublishAfterCommit, 10),
     (Switch::NoReconcile, 0),
     (Switch::CountAsRevision, 113),
 ];

@@ -267,6 +267,7 @@ impl Webhook {
             };
             // Both drop the requests in flight; their events are posted again.
             tokio::select! {
+                biased;
                 () = work => (),
                 Ok(()) = settings.changed() => (),
                 Ok(()) = turn.changed() => (),

@@ -144,12 +144,15 @@ impl Worker<'_> {
             let wake = self.wake_at();
             let save_at = self.save_at;
             tokio::select! {
-                Some(done) = self.requests.join_next() => self.finished(done).await,
-                Ok(()) = self.head.changed(), if is_caught_up => (),
-                () = until(wake) => (),
+                // In a fixed order, so that a simulation can be repeated: first what is rare, so that many
+                // requests do not delay it.
+                biased;
+                _ = stop.changed() => (),
                 () = until(save_at) => self.save().await,
                 () = self.webhook.put_back.notified() => self.revive().await,
-                _ = stop.changed() => (),
+                Some(done) = self.requests.join_next() => self.finished(done).await,
+                () = until(wake) => (),
+                Ok(()) = self.head.changed(), if is_caught_up => (),
             }
         }
         let answered = async {

@@ -173,7 +173,7 @@ impl Hub {
     /// Remembers a committed record, in case the store loses it.
     fn remember(&self, user: &UserId, before: &Record, record: &Arc<Record>) {
         if let Some(ledger) = &self.ledger
-            && record.version != before.version
+            && record.edition() != before.edition()
         {
             ledger.committed(user, record, self.clock.now());
         }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 
-use super::ledger::Version;
+use super::ledger::Known;
 use super::{Hub, Mailbox, Unavailable};
-use crate::presence::{Event, EventKind, Link, Origin, Record, UserId};
+use crate::presence::{Edition, Event, EventKind, Link, Origin, Record, UserId};
 use crate::store::{Part, Stored};
 use crate::wire::Close;
 
@@ -100,8 +100,9 @@ impl Hub {
     }
 
     /// Has a user compared with the store: a commit may have been written although it failed, so its effects on this
-    /// node were not done, or another node has recovered the record, which may lack sessions of this node.
-    pub(super) fn note_doubt(&self, user: &UserId) {
+    /// node were not done; another node has recovered the record, which may lack sessions of this node; or a
+    /// session that the store has lost could not be logged in again.
+    pub fn note_doubt(&self, user: &UserId) {
         let mut doubts = self.doubts.lock();
         doubts.insert(Part::of_user(user, DOUBT_PARTS));
         if doubts.len() > DOUBTS_MAX {
@@ -128,37 +129,34 @@ impl Hub {
         if matches!(event.kind, EventKind::Recall { .. }) {
             return None;
         }
-        let lost = self.lost(user, stored.record.version)?;
-        let kind = EventKind::Recall { version: lost.number, lost: lost.record };
-        Some(Event { id: self.new_event(), kind })
+        let lost = self.lost(user, stored.record.edition())?;
+        Some(Event { id: self.new_event(), kind: lost.recall() })
     }
 
-    /// What this node knows of a user beyond the stored version.
-    fn lost(&self, user: &UserId, stored: u64) -> Option<Version> {
+    /// What this node knows of a user beyond what is stored.
+    fn lost(&self, user: &UserId, stored: Edition) -> Option<Known> {
         self.ledger.as_ref()?.beyond(user, stored, self.clock.now())
     }
 
     /// Commits again what the store lost of a user, if this node knows the record.
     async fn recall_lost(&self, user: &UserId) -> Result<bool, Unavailable> {
         let stored = self.record(user).await?;
-        let lost = self.lost(user, stored.version);
+        let lost = self.lost(user, stored.edition());
         if let Some(lost) = lost.filter(|lost| lost.record.is_some()) {
-            self.apply(user, EventKind::Recall { version: lost.number, lost: lost.record }).await?;
+            self.apply(user, lost.recall()).await?;
         }
         Ok(false)
     }
 
     /// Raises the version of a user above the greatest that this node or one of its watchers knows.
     async fn recall_heard(&self, user: &UserId) -> Result<bool, Unavailable> {
-        let stored = self.record(user).await?.version;
-        let heard = self.lost(user, stored);
+        let stored = self.record(user).await?.edition();
         let seen = self.watchers.get(user).map(|watched| watched.seen()).unwrap_or_default();
-        let (number, record) = match heard {
-            Some(heard) if heard.number >= seen => (heard.number, heard.record),
-            Some(_) | None => (seen, None),
-        };
-        if number > stored {
-            self.apply(user, EventKind::Recall { version: number, lost: record }).await?;
+        let lost = self.lost(user, stored).filter(|lost| lost.edition.version >= seen);
+        if let Some(lost) = lost {
+            self.apply(user, lost.recall()).await?;
+        } else if seen > stored.version {
+            self.apply(user, EventKind::Recall { version: seen, lost: None }).await?;
         }
         Ok(false)
     }

@@ -29,6 +29,7 @@ impl Hub {
             EventKind::Login(_)
             | EventKind::Logout(_)
             | EventKind::Closed { .. }
+            | EventKind::Unanswered { .. }
             | EventKind::Silent { .. }
             | EventKind::Background { .. }
             | EventKind::Foreground(_)

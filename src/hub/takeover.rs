@@ -8,6 +8,7 @@ use futures::future::{BoxFuture, join_all};
 use futures::stream::{self, FuturesUnordered};
 use futures::{FutureExt, StreamExt};
 
+use super::ledger::REMEMBERED;
 use super::{Hub, Unavailable};
 use crate::panics::caught;
 use crate::presence::{EventKind, NodeId, UserId};
@@ -19,9 +20,10 @@ const USERS_MAX: usize = 1024;
 const PARTS_MAX: usize = 16;
 /// The pause between two rounds.
 const PAUSE: Duration = Duration::from_secs(1);
-/// For how long the store may lose a takeover again, for example by a failover. Once the dead node is removed, no node
-/// would repeat the takeover, and its sessions would stay `Online` for ever.
-const LOSS_WITHIN: Duration = Duration::from_secs(5);
+/// For how long no session of a dead node must be found before it is removed, where the store may lose a takeover
+/// again, for example by a failover: until no node can restore a record from before the takeover. Once the dead node
+/// is removed, no node would repeat the takeover, and its sessions would stay `Online` for ever.
+const KEPT_FOR: Duration = REMEMBERED.saturating_add(Duration::from_secs(5));
 const CANNOT_TAKE_OVER: &str = "cannot take over sessions of a dead node, retrying";
 
 impl Hub {
@@ -51,14 +53,25 @@ impl Hub {
     /// Takes over the users of the parts that this node keeps, in rounds, until the dead node is removed. Another
     /// keeper may die meanwhile: each round asks again which parts these are.
     async fn take_node_over(&self, dead: Lost) -> NodeId {
-        let (mut users, mut clean_since) = (0, None);
-        let loss_within = if self.ledger.is_some() { LOSS_WITHIN } else { Duration::ZERO };
+        let (mut users, mut is_noted, mut clean_since) = (0, false, None);
+        let (may_be_lost, kept_for) = match self.ledger.is_some() {
+            true => (true, KEPT_FOR),
+            false => (false, Duration::ZERO),
+        };
         while self.is_lost(dead.node) {
-            users += self.take_kept_parts_over(&dead).await;
+            let found = self.take_kept_parts_over(&dead).await;
+            users += found;
+            if found > 0 && may_be_lost {
+                clean_since = None;
+            }
+            if found == 0 && !is_noted {
+                tracing::info!(node = %dead.node, users, "took over the sessions of a dead node");
+                is_noted = true;
+            }
             if self.removes() && self.is_taken_over(&dead).await {
                 let now = self.clock.running();
                 let since = *clean_since.get_or_insert(now);
-                if now - since >= loss_within && self.remove(dead.node).await {
+                if now - since >= kept_for && self.remove(dead.node).await {
                     break;
                 }
             } else {
@@ -66,7 +79,9 @@ impl Hub {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        tracing::info!(node = %dead.node, users, "took over the sessions of a dead node");
+        if !is_noted {
+            tracing::info!(node = %dead.node, users, "took over the sessions of a dead node");
+        }
         dead.node
     }
 

@@ -234,6 +234,7 @@ impl<'a> Draft<'a> {
             last.to = state;
         }
         self.record.version = version;
+        self.record.unlogged = 0;
         let log_use = self.record.log_use.unwrap_or_default();
         let new = self.transitions.iter().map(entry_bytes).sum();
         let log_use = log_use.with(new, &self.policy.log_quota, self.now);
@@ -242,7 +243,7 @@ impl<'a> Draft<'a> {
         self.remember(answer)
     }
 
-    fn finish_unlogged(self, answer: Answer) -> Outcome {
+    fn finish_unlogged(mut self, answer: Answer) -> Outcome {
         let only_heard = self.record.terminals.len() == self.original.terminals.len()
             && self
                 .record
@@ -257,6 +258,7 @@ impl<'a> Draft<'a> {
             let record = self.original.clone();
             return Outcome { record, transitions: Vec::new(), effects: self.effects, answer };
         }
+        self.record.unlogged = self.record.unlogged.saturating_add(1);
         self.remember(answer)
     }
 

@@ -37,6 +37,17 @@ pub enum EventKind {
         /// The close code, if there was one.
         close_code: Option<u16>,
     },
+    /// A login failed because the store's answer was lost, and the hub closed its connection. The login may have
+    /// been written, which the client does not know: a new session ends, and a resumed one is held for its
+    /// client (T3).
+    Unanswered {
+        /// The connection of the login.
+        connection: ConnectionId,
+        /// The id that a new session got.
+        fresh: SessionId,
+        /// The close code.
+        close_code: u16,
+    },
     /// A session was silent for its whole window (T4, T5).
     Silent {
         /// The session, on its connection.
@@ -106,7 +117,8 @@ pub enum EventKind {
     Recall {
         /// The greatest version that was lost.
         version: u64,
-        /// The record with that version; `None` if the node only heard of it.
+        /// The record with that version, as this node committed it last; `None` if the node only heard of the
+        /// version.
         lost: Option<Arc<Record>>,
     },
 }

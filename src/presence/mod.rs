@@ -56,8 +56,8 @@ pub use self::policy::{
 };
 pub use self::quota::LogUse;
 pub use self::record::{
-    Background, Census, ENDED_MAX, ENDED_TTL, Ended, Link, Loss, RECENT_EVENTS_MAX, RecentEvent,
-    Record, Revocation, Terminal,
+    Background, Census, ENDED_MAX, ENDED_TTL, Edition, Ended, Link, Loss, RECENT_EVENTS_MAX,
+    RecentEvent, Record, Revocation, Terminal,
 };
 pub use self::status::{State, Status, UnknownState};
 pub use self::step::step;

@@ -44,6 +44,9 @@ pub struct Record {
     pub last_seen: Option<Timestamp>,
     /// The version of the last logged transition.
     pub version: u64,
+    /// The number of changes since then: they are not logged, and have no version.
+    #[serde(skip_serializing_if = "is_default")]
+    pub unlogged: u32,
     /// Sessions that were kicked or replaced, the latest last.
     #[serde(skip_serializing_if = "VecDeque::is_empty")]
     pub ended: VecDeque<Ended>,
@@ -59,6 +62,15 @@ pub struct Record {
     /// What a later version has written.
     #[serde(flatten)]
     pub unknown: UnknownFields,
+}
+
+/// Orders the states of one user's record: a later one is greater.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Edition {
+    /// The version of the last logged transition.
+    pub version: u64,
+    /// The number of changes since then.
+    pub unlogged: u32,
 }
 
 /// The hub's record of one session.
@@ -92,6 +104,9 @@ pub struct Terminal {
     /// The deadlines above already include the stalls of the hub up to this time (T12).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stalls_until: Option<Timestamp>,
+    /// How often the session was resumed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resumes: u32,
     /// What a later version has written.
     #[serde(flatten)]
     pub unknown: UnknownFields,
@@ -243,6 +258,11 @@ impl Record {
     pub fn is_held_by(&self, node: NodeId) -> bool {
         let mut online = self.terminals.iter().filter(|t| t.state() == State::Online);
         online.any(|terminal| terminal.connection.node == node)
+    }
+
+    /// Which of the states of this user's record it is.
+    pub const fn edition(&self) -> Edition {
+        Edition { version: self.version, unlogged: self.unlogged }
     }
 
     /// Whether the record is empty, so that a store can delete it.

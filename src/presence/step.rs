@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::draft::{Draft, change};
 use super::login::judge;
 use super::{
-    Answer, Background, BackgroundReason, Cause, ConnectionId, End, EndReason, Event, EventKind,
-    Evidence, Intent, Kicker, Link, Login, Loss, Moment, NodeId, Origin, Outcome, Platform, Policy,
-    Record, Refusal, Revocation, SessionId, Stall, State, Target, Terminal, Timestamp,
-    UnknownFields, Victor,
+    Answer, Background, BackgroundReason, Cause, ConnectionId, Edition, End, EndReason, Event,
+    EventKind, Evidence, Intent, Kicker, Link, Login, Loss, Moment, NodeId, Origin, Outcome,
+    Platform, Policy, Record, Refusal, Revocation, SessionId, Stall, State, Target, Terminal,
+    Timestamp, UnknownFields, Victor,
 };
 
 /// Applies one event to one user's record.
@@ -39,6 +39,9 @@ pub fn step(record: &Record, event: &Event, policy: &Policy, moment: &Moment) ->
         EventKind::Login(login) => draft.login(login),
         EventKind::Logout(origin) => draft.logout(*origin),
         EventKind::Closed { origin, close_code } => draft.closed(*origin, *close_code),
+        EventKind::Unanswered { connection, fresh, close_code } => {
+            draft.unanswered(*connection, *fresh, *close_code)
+        }
         EventKind::Silent { origin, deadline } => draft.silent(*origin, *deadline),
         EventKind::Background { origin, reason } => draft.background(*origin, *reason),
         EventKind::Foreground(origin) => draft.foreground(*origin),
@@ -124,6 +127,7 @@ impl Draft<'_> {
             background: None,
             token_until: login.token_until,
             stalls_until: None,
+            resumes: 0,
             unknown: UnknownFields::default(),
         };
         let evidence = Evidence { address: login.address, ..Evidence::default() };
@@ -170,6 +174,7 @@ impl Draft<'_> {
         }
         terminal.link = Link::Connected;
         terminal.connection = login.connection;
+        terminal.resumes = terminal.resumes.saturating_add(1);
         terminal.address = login.address;
         terminal.background = None;
         // No window is open, and later ones are on the time of this node.
@@ -212,6 +217,27 @@ impl Draft<'_> {
         } else {
             self.lose(index, Cause::Close, Evidence { close_code, ..Evidence::default() });
         }
+        Answer::Done
+    }
+
+    /// T3: a new session ends, and a resumed one is held until its client resumes again.
+    fn unanswered(
+        &mut self,
+        connection: ConnectionId,
+        fresh: SessionId,
+        close_code: u16,
+    ) -> Answer {
+        let on_it = |terminal: &Terminal| terminal.is_on(connection);
+        let Some(index) = self.record.terminals.iter().position(on_it) else {
+            return Answer::Stale;
+        };
+        let terminal = &mut self.record.terminals[index];
+        let (session, close_code) = (terminal.session, Some(close_code));
+        if session == fresh {
+            return self.closed(Origin { session, connection }, close_code);
+        }
+        let until = Some(self.now + self.policy.windows.silence(terminal.platform));
+        terminal.link = Link::Lost { since: self.now, until, how: Loss::Closed(close_code) };
         Answer::Done
     }
 
@@ -406,9 +432,10 @@ impl Draft<'_> {
         Answer::Done
     }
 
-    /// V2: commits what the store has lost again. A greater version has replaced what was lost.
+    /// V2: commits what the store has lost again, unless something later has replaced it.
     fn recall(&mut self, version: u64, lost: Option<&Record>) -> Answer {
-        if self.original.version >= version {
+        let of_version = Edition { version, unlogged: 0 };
+        if self.original.edition() >= lost.map_or(of_version, Record::edition) {
             return Answer::Stale;
         }
         if let Some(lost) = lost {

@@ -28,6 +28,8 @@ pub(super) struct Session<'a> {
     pub(super) device: DeviceId,
     app: Option<Arc<str>>,
     pub(super) identity: Identity,
+    /// How often it was resumed, as this connection knows.
+    resumes: u32,
     /// Whether [`end`](Self::end) was called.
     has_ended: bool,
 }
@@ -60,13 +62,14 @@ impl<'a> Session<'a> {
         id: SessionId,
         client: Client,
         identity: Identity,
-        resumed: bool,
+        resumes: u32,
     ) -> Self {
         let Client { platform, device, app } = client;
         channel.begin_session(platform, identity.expires_at);
-        let session = Self { channel, id, platform, device, app, identity, has_ended: false };
+        let has_ended = false;
+        let session = Self { channel, id, platform, device, app, identity, resumes, has_ended };
         Span::current().record("user", session.identity.user.as_str());
-        log_session!(&session, resumed, "session began");
+        log_session!(&session, resumed = resumes > 0, "session began");
         session
     }
 
@@ -105,44 +108,57 @@ impl<'a> Session<'a> {
     }
 
     /// Logs the session in again on its own connection, because the store has lost it.
-    async fn log_in_again(&self) -> Result<(), Disconnect> {
-        let Self { channel, identity, .. } = self;
-        let (hub, user) = (channel.hub(), &identity.user);
-        let origin = self.origin();
-        let restored = async || -> Result<Result<(), Close>, Unavailable> {
-            let record = hub.record(user).await?;
-            if record.terminal(self.id).is_some_and(|it| it.connection != origin.connection) {
-                return Ok(Err(Close::Moved));
+    async fn log_in_again(&mut self) -> Result<(), Disconnect> {
+        match self.try_log_in_again().await {
+            Ok(Ok(resumes)) => {
+                self.resumes = resumes;
+                log_session!(self, "session logged in again; the store had lost it");
+                Ok(())
             }
-            let login = Login {
-                session: self.id,
-                connection: origin.connection,
-                address: channel.address,
-                platform: self.platform,
-                device: self.device.clone(),
-                intent: Intent::Resume(Some(self.id)),
-                custom: None,
-                app: self.app.clone(),
-                token_until: channel.token_until(identity),
-                issued_at_secs: identity.issued_at_secs,
-            };
-            let applied = hub.apply(user, EventKind::Login(Box::new(login))).await?;
-            Ok(match applied.answer {
-                Answer::Refused(refusal) => Err(refused(refusal).code.closes_login()),
-                Answer::Admitted { .. }
-                | Answer::Done
-                | Answer::Stale
-                | Answer::Kicked { .. }
-                | Answer::Background { .. } => Ok(()),
-            })
-        };
-        match restored().await {
-            Ok(Ok(())) => log_session!(self, "session logged in again; the store had lost it"),
-            Ok(Err(close)) => return Err(Disconnect::ByActor(close)),
-            // The hub compares its sessions with the store again.
-            Err(error) => hub.store_failed("cannot log a session in again", &error, Some(user)),
+            Ok(Err(close)) => Err(Disconnect::ByActor(close)),
+            Err(error) => {
+                let (hub, user) = (self.channel.hub(), &self.identity.user);
+                hub.store_failed("cannot log a session in again, retrying", &error, Some(user));
+                hub.note_doubt(user);
+                Ok(())
+            }
         }
-        Ok(())
+    }
+
+    /// Returns how often the session was resumed then, or why it cannot continue here.
+    async fn try_log_in_again(&self) -> Result<Result<u32, Close>, Unavailable> {
+        let Self { channel, identity, .. } = self;
+        let (hub, user, origin) = (channel.hub(), &identity.user, self.origin());
+        let record = hub.record(user).await?;
+        // If it was resumed less often than here, the store has lost that it came here.
+        let has_moved = record.terminal(self.id).is_some_and(|terminal| {
+            terminal.connection != origin.connection && terminal.resumes >= self.resumes
+        });
+        if has_moved {
+            return Ok(Err(Close::Moved));
+        }
+        let login = Login {
+            session: self.id,
+            connection: origin.connection,
+            address: channel.address,
+            platform: self.platform,
+            device: self.device.clone(),
+            intent: Intent::Resume(Some(self.id)),
+            custom: None,
+            app: self.app.clone(),
+            token_until: channel.token_until(identity),
+            issued_at_secs: identity.issued_at_secs,
+        };
+        let applied = hub.apply(user, EventKind::Login(Box::new(login))).await?;
+        let resumes = applied.record.terminal(self.id).map(|terminal| terminal.resumes);
+        Ok(match applied.answer {
+            Answer::Refused(refusal) => Err(refused(refusal).code.closes_login()),
+            Answer::Admitted { .. }
+            | Answer::Done
+            | Answer::Stale
+            | Answer::Kicked { .. }
+            | Answer::Background { .. } => Ok(resumes.unwrap_or_default()),
+        })
     }
 
     /// Counts and logs the session's end, and applies it unless the record has it already.

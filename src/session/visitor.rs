@@ -16,8 +16,8 @@ use super::refusals::Applicant;
 use crate::auth::{Identity, claimed_user, limit_key};
 use crate::hub::{Applied, LoginKind, RefusalReason};
 use crate::presence::{
-    Answer, DeviceId, EventKind, Intent, Login, Origin, Platform, SessionId, Status, Timestamp,
-    UserId, Victim,
+    Answer, DeviceId, EventKind, Intent, Login, Platform, SessionId, Status, Timestamp, UserId,
+    Victim,
 };
 use crate::wire::{
     Close, ErrorBody, ErrorCode, LoginRequest, Malformed, PartialLogin, Request, UserStatus,
@@ -45,7 +45,8 @@ struct LoggedIn<'a> {
 /// A login that the hub admitted.
 struct Admitted {
     session: SessionId,
-    resumed: bool,
+    /// How often the session was resumed, this time included.
+    resumes: u32,
     device: DeviceId,
     identity: Identity,
 }
@@ -98,9 +99,9 @@ impl<'a> Visitor<'a> {
             Ok((device, identity)) => (true, self.admit(id, &request, device, identity).await),
         };
         match admitted {
-            Ok(Admitted { session, resumed, device, identity }) => {
+            Ok(Admitted { session, resumes, device, identity }) => {
                 let client = Client { platform: request.platform, device, app: request.app };
-                Ok(Session::begin(self.channel, session, client, identity, resumed))
+                Ok(Session::begin(self.channel, session, client, identity, resumes))
             }
             Err(error) => {
                 let applicant = applicant_of(&request, is_verified);
@@ -205,14 +206,15 @@ impl<'a> Visitor<'a> {
             Ok(applied) => applied,
             Err(error) => {
                 if error.is_in_doubt {
-                    self.undo(&identity.user, fresh, intent);
+                    self.undo(&identity.user, fresh);
                 }
                 return Err(unavailable(channel.hub(), &error));
             }
         };
         match applied.answer {
-            Answer::Admitted { session, resumed, .. } => {
-                Ok(Admitted { session, resumed, device, identity })
+            Answer::Admitted { session, .. } => {
+                let resumes = applied.record.terminal(session).map(|it| it.resumes);
+                Ok(Admitted { session, resumes: resumes.unwrap_or_default(), device, identity })
             }
             Answer::Refused(refusal) => Err(refused(refusal)),
             Answer::Done | Answer::Stale | Answer::Kicked { .. } | Answer::Background { .. } => {
@@ -221,19 +223,13 @@ impl<'a> Visitor<'a> {
         }
     }
 
-    /// Ends the session of a login that failed but may have been written nevertheless.
-    fn undo(&self, user: &UserId, fresh: SessionId, intent: Intent) {
-        let resumed = match intent {
-            Intent::New => None,
-            Intent::Resume(session) => session,
-        };
-        let connection = self.channel.mailbox().id();
-        for session in [Some(fresh), resumed].into_iter().flatten() {
-            let origin = Origin { session, connection };
-            let event = EventKind::Closed { origin, close_code: Some(Close::Unavailable.code()) };
-            let left = Arc::clone(self.channel.mailbox());
-            self.channel.hub().end_session(user.clone(), event, left);
-        }
+    /// Ends the session of a login that failed but may have been written nevertheless; a resumed one stays
+    /// resumable.
+    fn undo(&self, user: &UserId, fresh: SessionId) {
+        let left = Arc::clone(self.channel.mailbox());
+        let (connection, close_code) = (left.id(), Close::Unavailable.code());
+        let event = EventKind::Unanswered { connection, fresh, close_code };
+        self.channel.hub().end_session(user.clone(), event, left);
     }
 
     /// Answers an accepted login.

@@ -196,24 +196,48 @@ async fn session_end_with_a_lost_answer_is_applied_once_after_an_outage() {
 
 #[tokio::test(start_paused = true)]
 async fn login_with_a_lost_answer_leaves_no_stale_session() {
-    for resumes in [false, true] {
+    let (store, lab) = Frail::lab();
+    store.fail([Fault::AnswerLostAndDown]);
+    let mut client = lab.connect().await;
+    assert_eq!(client.error(lab.hello("ana", "linux")).await, "unavailable");
+    assert_eq!(client.until_closed().await.1, Some(4006));
+    store.set_down(false);
+    sleep(10 * SECOND).await;
+    assert_eq!(lab.state("ana").await, State::Offline);
+    assert_chained(&*lab.store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn t3_session_whose_resume_lost_its_answer_is_held_for_its_client() {
+    for (platform, window) in [("linux", 400 * SECOND), ("ios", 400 * SECOND), ("web", 60 * SECOND)]
+    {
         let (store, lab) = Frail::lab();
         let mut watcher = lab.watcher(&["ana"]).await;
-        let mut hello = lab.hello("ana", "linux");
-        if resumes {
-            let (client, ok) = lab.login("ana", "linux").await;
-            watcher.state("ana", "Online").await;
-            hello["resume"] = ok["session"].clone();
-            // The socket stays half open, so the hub does not notice the loss.
-            std::mem::forget(client);
-        }
-        store.fail([Fault::AnswerLostAndDown]);
-        let mut client = lab.connect().await;
-        assert_eq!(client.error(hello).await, "unavailable");
-        assert_eq!(client.until_closed().await.1, Some(4006));
-        store.set_down(false);
+        let (client, ok) = lab.login("ana", platform).await;
+        watcher.state("ana", "Online").await;
+        // The socket stays half open, so the hub does not notice the loss.
+        std::mem::forget(client);
+        let mut hello = lab.hello("ana", platform);
+        hello["resume"] = ok["session"].clone();
+        let lose_answer = async || {
+            store.fail([Fault::AnswerLostAndDown]);
+            let mut client = lab.connect().await;
+            assert_eq!(client.error(hello.clone()).await, "unavailable");
+            assert_eq!(client.until_closed().await.1, Some(4006));
+            store.set_down(false);
+            lab.now()
+        };
+        lose_answer().await;
         sleep(10 * SECOND).await;
-        assert_eq!(lab.state("ana").await, State::Offline, "resumes: {resumes}");
+        let (resumed, again) = lab.resume("ana", platform, &ok).await;
+        assert_eq!(again["resumed"], json!(true), "{platform}");
+        std::mem::forget(resumed);
+        let lost_at = lose_answer().await;
+        let left = if platform == "ios" { "PushOnline" } else { "Offline" };
+        let (at, _) = watcher.state("ana", left).await;
+        let took = at - lost_at;
+        assert!(took >= window && took < window + 6 * SECOND, "{platform}: {took:?}");
+        assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Close], "{platform}");
         assert_chained(&*lab.store).await;
     }
 }

@@ -1,6 +1,7 @@
 //! What a node does after a store has lost commits that it had answered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use presence_hub::presence::{Cause, EventKind, Record, State};
 use presence_hub::store::{Commit, Records, Stored};
@@ -173,6 +174,84 @@ async fn session_that_has_moved_to_another_node_is_not_taken_back() {
     hubs.miss_messages().await;
     assert_eq!(old.close().await.1, 4007);
     set(&mut new, "still here").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_change_that_is_not_logged_is_restored() {
+    for is_hidden in [true, false] {
+        let hubs = Forgetful::new();
+        let mut ana = hubs.one.listener("ana", "miniprogram").await;
+        let ask = async |ana: &mut Listener, kind: &str| {
+            ana.send(json!({ "type": kind })).await;
+            assert_eq!(ana.message().await.1["type"], json!("reply"));
+        };
+        ask(&mut ana, "background").await;
+        ask(&mut ana, "foreground").await;
+        let shown = hubs.stored("ana").await;
+        ask(&mut ana, "background").await;
+        let hidden = hubs.stored("ana").await;
+        let earlier = if is_hidden {
+            shown
+        } else {
+            ask(&mut ana, "foreground").await;
+            hidden
+        };
+        hubs.roll_back("ana", &earlier).await;
+        hubs.miss_messages().await;
+        let terminal = hubs.one.record("ana").await.terminals[0].clone();
+        assert_eq!(terminal.background.is_some(), is_hidden);
+        assert_eq!(hubs.one.causes("ana").await, [Cause::Login, Cause::Recovered]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_of_a_resume_that_the_store_lost_stays() {
+    // As long as its node remembers the commit, and long after.
+    for after in [Duration::ZERO, 60 * SECOND] {
+        let hubs = Forgetful::new();
+        let (_old, ok) = hubs.one.login("ana", "linux").await;
+        let earlier = hubs.stored("ana").await;
+        let (new, _) = hubs.other.resume("ana", "linux", &ok).await;
+        let mut new = hubs.other.listen(new);
+        sleep(after).await;
+        hubs.roll_back("ana", &earlier).await;
+        hubs.miss_messages().await;
+        set(&mut new, "still here").await;
+        let terminal = hubs.one.record("ana").await.terminals[0].clone();
+        assert_eq!(json!(terminal.session), ok["session"]);
+        assert_eq!(terminal.connection.node, hubs.other.hub.node());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn resume_that_the_store_lost_is_repeated_if_the_user_has_changed_since() {
+    let hubs = Forgetful::new();
+    let (_old, ok) = hubs.one.login("ana", "linux").await;
+    let earlier = hubs.stored("ana").await;
+    let (new, _) = hubs.other.resume("ana", "linux", &ok).await;
+    let mut new = hubs.other.listen(new);
+    hubs.roll_back("ana", &earlier).await;
+    let set_by_back_end = EventKind::Set { origin: None, custom: Some("busy".into()) };
+    hubs.one.hub.apply(&id("ana"), set_by_back_end).await.expect("a change");
+    hubs.miss_messages().await;
+    set(&mut new, "still here").await;
+    let terminal = hubs.one.record("ana").await.terminals[0].clone();
+    assert_eq!(json!(terminal.session), ok["session"]);
+    assert_eq!(terminal.connection.node, hubs.other.hub.node());
+}
+
+#[tokio::test(start_paused = true)]
+async fn t11_takeover_that_the_store_lost_is_repeated_while_a_node_may_remember_what_was_before() {
+    let hubs = Forgetful::new();
+    let dead = Frail::restart(&hubs.store);
+    let (_ana, _) = dead.login("ana", "web").await;
+    let earlier = hubs.stored("ana").await;
+    dead.stand_still();
+    sleep(27 * SECOND).await;
+    hubs.roll_back("ana", &earlier).await;
+    sleep(40 * SECOND).await;
+    assert_eq!(hubs.one.state("ana").await, State::Offline);
+    assert_eq!(hubs.one.causes("ana").await.last(), Some(&Cause::NodeLost));
 }
 
 #[tokio::test(start_paused = true)]

@@ -200,7 +200,10 @@ impl Model {
             }
             EventKind::Kick { target, by } => return self.kick(target, by),
             EventKind::Tick => return self.tick(),
-            EventKind::NodeLost { .. } | EventKind::Recovered { .. } | EventKind::Recall { .. } => {
+            EventKind::Unanswered { .. }
+            | EventKind::NodeLost { .. }
+            | EventKind::Recovered { .. }
+            | EventKind::Recall { .. } => {
                 unreachable!("random lives contain no crashes and no damage")
             }
         };
@@ -256,6 +259,7 @@ impl Model {
             EventKind::Login(_)
             | EventKind::Kick { .. }
             | EventKind::Tick
+            | EventKind::Unanswered { .. }
             | EventKind::NodeLost { .. }
             | EventKind::Recovered { .. }
             | EventKind::Recall { .. } => unreachable!("not an event of a session: {kind:?}"),

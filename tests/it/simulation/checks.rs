@@ -39,6 +39,7 @@ impl World {
         );
         let clients = self.clients.iter().filter_map(|client| self.check_client(client));
         wrong.extend(clients);
+        wrong.extend(self.check_webhook());
         self.wrong.extend(wrong);
     }
 

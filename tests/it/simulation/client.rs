@@ -156,7 +156,7 @@ impl Client {
     /// Gives the connection up, and connects again after a pause.
     pub(super) fn give_up(&mut self, is_silent: bool, retry_at: Duration) {
         let Some(Connection { node, spoke_at, is_in, .. }) = self.connection.take() else { return };
-        // A login that got no answer may have been executed, and its hub ends it then.
+        // A login that got no answer may have been executed, and the hub ends it when it notices the close.
         self.absence = is_in.then_some(Absence { node, spoke_at, is_silent });
         self.retry_at = retry_at;
     }
@@ -241,7 +241,12 @@ impl Client {
     }
 
     fn closed(&mut self, code: u16, retry_at: Duration) {
+        let earlier = self.absence.filter(|_| !self.is_in());
         self.give_up(false, retry_at);
+        if code == Close::Unavailable.code() {
+            // A session that was resumed nevertheless is held for it (T3).
+            self.absence = self.absence.or(earlier);
+        }
         if code >= FINAL || code == Close::LoggedOut.code() {
             self.wants_in = self.is_watcher();
             self.session = None;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use futures::channel::mpsc;
 use presence_hub::presence::NodeId;
-use presence_hub::store::{Part, Received};
+use presence_hub::store::{Cursor, Part, Received};
 
 use super::server::Published;
 use super::switch::Switch;
@@ -15,8 +15,8 @@ use super::switch::Switch;
 pub(super) enum Word {
     /// What a commit tells the other nodes.
     Message(Published),
-    /// The number of each part's last message, which the server sends four times a second.
-    Numbers(BTreeMap<Part, u64>),
+    /// The number of each part's last message, and the end of the log, which the server sends four times a second.
+    Numbers(BTreeMap<Part, u64>, Cursor),
     /// Another server serves the part, and counts on from this number.
     FailedOver(Part, u64),
     /// The connection was lost and is back, and the numbers are these.
@@ -44,7 +44,7 @@ impl Ear {
     pub(super) fn hear(&mut self, word: Word, broken: Option<Switch>) -> Vec<Received> {
         match word {
             Word::Message(published) => self.hear_message(&published, broken),
-            Word::Numbers(numbers) => {
+            Word::Numbers(numbers, _) => {
                 let gaps = numbers.into_iter().filter(|(part, number)| self.is_gap(*part, *number));
                 let gaps: Vec<_> = gaps.collect();
                 self.heard.extend(gaps.iter().copied());
@@ -96,7 +96,7 @@ impl fmt::Display for Word {
             Self::Message(published) => {
                 write!(f, "message {} about {}", published.number, published.message.user)
             }
-            Self::Numbers(_) => f.write_str("the numbers"),
+            Self::Numbers(..) => f.write_str("the numbers"),
             Self::FailedOver(part, _) => write!(f, "the failover of {part:?}"),
             Self::Connected(_) => f.write_str("the new connection"),
         }

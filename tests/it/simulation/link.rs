@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::ready;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::channel::mpsc;
@@ -19,8 +19,9 @@ use tokio::time::timeout;
 
 use super::feed::Ear;
 use super::network::{LinkId, Network, Reply};
-use super::server::Server;
+use super::server::{Server, all_parts};
 use super::switch::Switch;
+use super::webhook::Poster;
 
 /// How long a hub waits for a reply.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -35,21 +36,38 @@ pub(super) struct Link {
     id: LinkId,
     network: Arc<Network>,
     broken: Option<Switch>,
+    /// The hub's node, once it has given a sign of life.
+    pub(super) node: OnceLock<NodeId>,
     /// The versions that the hub committed, which it is told instead of lower ones if versions have no floor: it
     /// would raise them for ever.
     committed: Mutex<BTreeMap<UserId, u64>>,
-    /// The hub reads the log only if a record is damaged, which never happens here.
-    head: watch::Sender<Cursor>,
+    head: watch::Receiver<Cursor>,
+    /// Whether the hub's webhook posts, as the last sign of life said.
+    pub(super) turn: watch::Sender<bool>,
+    /// Whether the hub compares one part after another with the server, whatever it has heard.
+    sweeps: bool,
 }
 
 impl Link {
-    pub(super) fn new(id: LinkId, network: Arc<Network>, broken: Option<Switch>) -> Self {
-        let (committed, head) = (Mutex::default(), watch::Sender::default());
-        Self { id, network, broken, committed, head }
+    pub(super) fn new(
+        id: LinkId,
+        network: Arc<Network>,
+        broken: Option<Switch>,
+        sweeps: bool,
+    ) -> Self {
+        let head = network.with(|state| state.head(id));
+        let (node, committed, turn) =
+            (OnceLock::new(), Mutex::default(), watch::Sender::new(false));
+        Self { id, network, broken, node, committed, head, turn, sweeps }
+    }
+
+    /// What posts the webhook's requests.
+    pub(super) fn poster(&self) -> Poster {
+        Poster { link: self.id, network: Arc::clone(&self.network) }
     }
 
     /// Has the server execute something, and waits for its reply.
-    async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         what: impl fmt::Display,
         execute: impl Fn(&mut Server) -> Result<T, StoreError> + Send + Sync + 'static,
@@ -174,8 +192,7 @@ impl Records for Link {
     }
 
     fn parts(&self) -> Vec<Part> {
-        // Without the sweep over all parts, which would heal what goes wrong, and so hide it.
-        Vec::new()
+        if self.sweeps { all_parts() } else { Vec::new() }
     }
 
     fn may_lose_commits(&self) -> bool {
@@ -193,24 +210,26 @@ impl Records for Link {
 
 impl Log for Link {
     fn head(&self) -> watch::Receiver<Cursor> {
-        self.head.subscribe()
+        self.head.clone()
     }
 
     fn entries(
         &self,
-        _after: Option<Cursor>,
-        _limit: usize,
+        after: Option<Cursor>,
+        limit: usize,
     ) -> BoxFuture<'_, Result<Vec<LogEntry>, StoreError>> {
-        ready(Ok(Vec::new())).boxed()
+        self.ask("entries", move |server| Ok(server.entries(after, limit))).boxed()
     }
 
     fn history<'a>(
         &'a self,
-        _user: &'a UserId,
-        _part: HistoryPart,
-        _limit: usize,
+        user: &'a UserId,
+        part: HistoryPart,
+        limit: usize,
     ) -> BoxFuture<'a, Result<Vec<LogEntry>, StoreError>> {
-        ready(Ok(Vec::new())).boxed()
+        let owner = user.clone();
+        let what = format!("history of {user}");
+        self.ask(what, move |server| Ok(server.history(&owner, part, limit))).boxed()
     }
 
     fn backlog(&self, _after: Cursor) -> BoxFuture<'_, Result<Backlog, StoreError>> {
@@ -229,7 +248,17 @@ impl Nodes for Link {
         sign: SignOfLife,
         card: Arc<str>,
     ) -> BoxFuture<'_, Result<Vec<Lost>, StoreError>> {
-        self.ask("sign", move |server| server.sign(node, &sign, &card)).boxed()
+        self.node.get_or_init(|| node);
+        async move {
+            let sign = move |server: &mut Server| {
+                let lost = server.sign(node, &sign, &card)?;
+                Ok((lost, server.take_seat(node)))
+            };
+            let (lost, is_ours) = self.ask("sign", sign).await?;
+            self.turn.send_if_modified(|turn| std::mem::replace(turn, is_ours) != is_ours);
+            Ok(lost)
+        }
+        .boxed()
     }
 
     fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use presence_hub::store::{Part, Received};
+use presence_hub::store::{Cursor, Part, Received};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::watch;
 
 use super::feed::{Ear, Word};
 use super::given;
 use super::server::Server;
 use super::switch::Switch;
 use super::trace::Trace;
+use super::webhook::Receiver;
 
 /// A delivery that is due at a time; the number keeps the order of those of one moment.
 type Due = (Duration, u64);
@@ -46,6 +48,8 @@ struct Link {
     weather: Weather,
     is_cut: bool,
     ear: Option<Ear>,
+    /// The end of the log, as the hub knows it.
+    head: watch::Sender<Cursor>,
     /// Messages arrive in their order: none before this time.
     heard_until: Duration,
 }
@@ -55,6 +59,7 @@ pub(super) struct Network(Mutex<State>);
 
 pub(super) struct State {
     pub(super) server: Server,
+    pub(super) receiver: Receiver,
     pub(super) trace: Trace,
     broken: Option<Switch>,
     links: BTreeMap<LinkId, Link>,
@@ -88,6 +93,7 @@ impl Network {
     pub(super) fn new(server: Server, broken: Option<Switch>) -> Self {
         Self(Mutex::new(State {
             server,
+            receiver: Receiver::default(),
             trace: Trace::keeping(given("SIMULATION_LINES").unwrap_or(LINES)),
             broken,
             links: BTreeMap::new(),
@@ -115,8 +121,14 @@ impl State {
 
     pub(super) fn add_link(&mut self, id: LinkId, seed: u64) {
         let random = StdRng::seed_from_u64(seed);
-        let (weather, heard_until) = (Weather::default(), Duration::ZERO);
-        self.links.insert(id, Link { random, weather, is_cut: false, ear: None, heard_until });
+        let (weather, is_cut, head) = (Weather::default(), false, watch::Sender::default());
+        let (ear, heard_until) = (None, Duration::ZERO);
+        self.links.insert(id, Link { random, weather, is_cut, ear, head, heard_until });
+    }
+
+    /// A random number of milliseconds for a link.
+    pub(super) fn random_ms(&mut self, id: LinkId, most: u64) -> u64 {
+        self.link(id).random.random_range(0..=most)
     }
 
     pub(super) fn set_weather(&mut self, id: LinkId, weather: Weather) {
@@ -141,6 +153,11 @@ impl State {
     pub(super) fn listen(&mut self, id: LinkId, ear: impl FnOnce(BTreeMap<Part, u64>) -> Ear) {
         let ear = ear(self.server.numbers());
         self.link(id).ear = Some(ear);
+    }
+
+    /// The end of the log, as a hub knows it.
+    pub(super) fn head(&mut self, id: LinkId) -> watch::Receiver<Cursor> {
+        self.link(id).head.subscribe()
     }
 
     fn due(&mut self, after: Duration) -> Due {
@@ -199,8 +216,8 @@ impl State {
 
     /// Tells every link the number of each part's last message.
     pub(super) fn tell_numbers(&mut self) {
-        let numbers = self.server.numbers();
-        self.tell(&Word::Numbers(numbers));
+        let (numbers, head) = (self.server.numbers(), self.server.last_cursor);
+        self.tell(&Word::Numbers(numbers, head));
     }
 
     /// Loses the commits of a part since a time. Every link notices that another server serves the part.
@@ -217,7 +234,7 @@ impl State {
         if link.is_cut || link.ear.is_none() {
             return;
         }
-        let is_certain = !matches!(word, Word::Message(_) | Word::Numbers(_));
+        let is_certain = !matches!(word, Word::Message(_) | Word::Numbers(..));
         let (delay, copies) = match link.fate() {
             Fate::Lost if is_certain => (Duration::ZERO, 1),
             Fate::Lost => {
@@ -241,8 +258,11 @@ impl State {
     fn hear(&mut self) {
         while let Some((id, word)) = pop_due(&mut self.words, self.server.now) {
             let Self { links, trace, server, broken, .. } = self;
-            let link = links.get_mut(&id).filter(|link| !link.is_cut);
-            let Some(ear) = link.and_then(|link| link.ear.as_mut()) else { continue };
+            let Some(link) = links.get_mut(&id).filter(|link| !link.is_cut) else { continue };
+            if let Word::Numbers(_, head) = &word {
+                link.head.send_if_modified(|known| std::mem::replace(known, *head) != *head);
+            }
+            let Some(ear) = &mut link.ear else { continue };
             for received in ear.hear(word, *broken) {
                 let what = match &received {
                     Received::Message(message) => format!("hears of {}", message.user),

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use presence_hub::config::{Config, PolicyName};
 use presence_hub::presence::{NodeId, Platform, Timestamp};
-use presence_hub::store::Store;
+use presence_hub::webhook::Webhook;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, advance, sleep_until};
 
+use super::link::Link;
+use super::webhook;
 use crate::lab::Lab;
 
 /// By how much the windows are shortened.
@@ -43,11 +45,15 @@ pub(super) struct Node {
 
 impl Node {
     /// Starts a hub at a true time.
-    pub(super) fn start(store: Arc<dyn Store>, seed: u64, skew: Skew, began_at: Duration) -> Self {
+    pub(super) fn start(link: &Arc<Link>, seed: u64, skew: Skew, began_at: Duration) -> Self {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
         let runtime = runtime.expect("a runtime");
         let guard = runtime.enter();
-        let lab = Lab::seeded_node(seed, skew.now, store, configure);
+        let lab = Lab::seeded_node(seed, skew.now, Arc::clone(link) as _, configure);
+        let (log, outbox) = (Arc::clone(link) as _, Arc::clone(link) as _);
+        let (poster, clock) = (Arc::new(link.poster()), lab.clock.clone());
+        let webhook = Webhook::new(log, outbox, poster, clock, Some(webhook::settings()));
+        tokio::spawn(webhook.run());
         let has_left = Arc::new(AtomicBool::new(false));
         let (hub, left) = (Arc::clone(&lab.hub), Arc::clone(&has_left));
         tokio::spawn(async move {

@@ -14,17 +14,24 @@ use presence_hub::presence::{
     Timestamp, Transition, UserId,
 };
 use presence_hub::store::{
-    Among, Commit, DEAD_AFTER, Listed, Lost, MemoryStore, Message, NodeCard, Nodes, Part, Records,
-    Revision, StoreError, Stored, Totals,
+    Among, Commit, Cursor, DEAD_AFTER, Listed, Lost, MemoryStore, Message, NodeCard, Nodes, Part,
+    Records, Revision, StoreError, Stored, Totals,
 };
 
 use super::switch::Switch;
-use crate::lab::memory_store;
+use crate::lab::{id, memory_store};
 
 /// Into how many parts the users are split.
 const PARTS: u32 = 3;
 /// A node signs every second. Younger than this, its sign proves that it was alive.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// The parts that the users are split into.
+pub(super) fn all_parts() -> Vec<Part> {
+    // Enough users to find each part.
+    let parts = (0..100 * PARTS).map(|number| part_of(&id(&number.to_string())));
+    parts.collect::<BTreeSet<_>>().into_iter().collect()
+}
 
 /// The part of a user.
 pub(super) fn part_of(user: &UserId) -> Part {
@@ -50,8 +57,13 @@ pub(super) struct Server {
     versions: BTreeMap<UserId, u64>,
     parts: BTreeMap<Part, PartOfUsers>,
     pub(super) log: Vec<Logged>,
+    /// The cursor of the last entry, also of one that was lost: none is given out again.
+    pub(super) last_cursor: Cursor,
+    /// Which node posts the webhook, and how far it has posted the log.
+    pub(super) seat: Option<NodeId>,
+    pub(super) position: Option<Cursor>,
     nodes: BTreeMap<NodeId, Signed>,
-    retired: BTreeSet<NodeId>,
+    pub(super) retired: BTreeSet<NodeId>,
     /// Retired nodes whose sessions were all taken over.
     removed: BTreeSet<NodeId>,
     /// What the next delivery of messages takes.
@@ -79,7 +91,10 @@ struct Done {
 }
 
 /// An entry of the log.
+#[derive(Debug)]
 pub(super) struct Logged {
+    pub(super) cursor: Cursor,
+    pub(super) at: Duration,
     pub(super) user: UserId,
     pub(super) transition: Transition,
 }
@@ -130,6 +145,9 @@ impl Server {
             versions: BTreeMap::new(),
             parts: BTreeMap::new(),
             log: Vec::new(),
+            last_cursor: Cursor::default(),
+            seat: None,
+            position: None,
             nodes: BTreeMap::new(),
             retired: BTreeSet::new(),
             removed: BTreeSet::new(),
@@ -259,7 +277,9 @@ impl Server {
             let (session, cause) = (terminal.session, transition.cause);
             self.left.push(Left { session, cause });
         }
-        self.log.push(Logged { user: user.clone(), transition });
+        self.last_cursor.0 += 1;
+        let (cursor, at) = (self.last_cursor, self.now);
+        self.log.push(Logged { cursor, at, user: user.clone(), transition });
     }
 
     /// The last transition of a user.

@@ -27,6 +27,8 @@ const SKEW_MS: u64 = 180_000;
 const SKEW_OF_LOSERS_MS: u64 = 2500;
 /// How many seconds a node's clock counts in 1,000 true ones.
 const RATES: [u32; 4] = [1000, 1000, 990, 1010];
+/// Of how many lives one has hubs that compare everything with the server again and again.
+const SEEDS_PER_SWEEP: u64 = 4;
 /// How long a step takes while something is under way, and otherwise.
 const SHORT_STEP: Duration = Duration::from_millis(20);
 const LONG_STEP: Duration = Duration::from_millis(100);
@@ -56,6 +58,9 @@ pub(super) struct World {
     /// Whether the server loses commits now and then. In half of the lives it does not, so that windows can be
     /// checked exactly.
     pub(super) loses_commits: bool,
+    /// Whether the hubs compare one part after another with the server, whatever they have heard. Only in a
+    /// few lives, because it heals what goes wrong, and so hides it.
+    sweeps: bool,
     /// When the server last lost commits.
     pub(super) failed_over_at: Option<Duration>,
     numbers_at: Duration,
@@ -91,6 +96,7 @@ impl World {
             seed,
             broken,
             loses_commits: random.random(),
+            sweeps: seed.is_multiple_of(SEEDS_PER_SWEEP),
             random,
             network,
             now: Duration::ZERO,
@@ -122,8 +128,9 @@ impl World {
         let rate = RATES[self.random.random_range(0..RATES.len())];
         let now = EPOCH + self.now + ahead - Duration::from_millis(skew);
         self.network.with(|state| state.add_link(place, seed));
-        let link = Arc::new(Link::new(place, Arc::clone(&self.network), self.broken));
-        let node = Node::start(link, seed, Skew { now, rate }, self.now);
+        let network = Arc::clone(&self.network);
+        let link = Arc::new(Link::new(place, network, self.broken, self.sweeps));
+        let node = Node::start(&link, seed, Skew { now, rate }, self.now);
         self.note(&format!("node {place} starts as {}, rate {rate}", node.id()));
         self.node_ids.push(node.id());
         self.nodes.push(Some(node));
@@ -182,9 +189,9 @@ impl World {
     fn look(&mut self) {
         for place in 0..self.clients.len() {
             let pause = self.random.random();
-            let was_connected = self.clients[place].connection.is_some();
+            let was_in = self.clients[place].is_in();
             let notices = self.clients[place].look(self.now, pause);
-            if was_connected && self.clients[place].connection.is_none() {
+            if was_in && self.clients[place].connection.is_none() {
                 self.note_absence(place);
             }
             for notice in notices {

@@ -99,7 +99,9 @@ impl Hub {
     ) -> Result<Applied, Unavailable> {
         let (mut attempts, mut is_retried) = (0, false);
         loop {
-            let failed = |cause| Unavailable { cause, is_in_doubt: is_retried };
+            // Also after a conflict: if a network delivers a commit twice, the second one meets the first.
+            let is_in_doubt = is_retried || attempts > 0;
+            let failed = |cause| Unavailable { cause, is_in_doubt };
             let stored = match self.load_for(user, &event.kind).await {
                 Err(StoreError::Conflict) if attempts < COMMIT_ATTEMPTS_MAX => {
                     attempts += 1;

@@ -170,6 +170,20 @@ async fn commit_with_a_lost_answer_is_not_applied_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn change_that_failed_after_it_was_written_twice_is_pushed_after_the_outage() {
+    let (store, lab) = Frail::lab();
+    let mut watcher = lab.watcher(&["ana"]).await;
+    let (mut client, _) = lab.login("ana", "mac").await;
+    watcher.state("ana", "Online").await;
+    store.fail([Fault::TwiceAndDown]);
+    let set = json!({ "type": "set", "custom": "written" });
+    assert_eq!(client.error(set).await, "unavailable");
+    store.set_down(false);
+    let (_, status) = watcher.state("ana", "Online").await;
+    assert_eq!(status["custom"], json!("written"), "{status}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn failed_sync_is_not_reported_as_success_on_retry() {
     let (store, lab) = Frail::lab();
     let user = id("ana");

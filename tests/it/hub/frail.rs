@@ -26,6 +26,8 @@ pub(super) enum Fault {
     AnswerLost,
     /// Like `AnswerLost`, and then the store is down.
     AnswerLostAndDown,
+    /// Is written twice: the second time it fails with a conflict, and then the store is down.
+    TwiceAndDown,
     /// Writes and reports a failure, and then `check` fails: the commit is not safely stored.
     Unsafe,
     /// Panics.
@@ -168,8 +170,9 @@ impl Records for Frail {
                 Some(fault) => {
                     self.inner.commit(user, base, commit).await?;
                     self.is_unsafe.store(matches!(fault, Fault::Unsafe), Ordering::Relaxed);
-                    self.set_down(matches!(fault, Fault::AnswerLostAndDown));
-                    Err(unavailable())
+                    let is_twice = matches!(fault, Fault::TwiceAndDown);
+                    self.set_down(is_twice || matches!(fault, Fault::AnswerLostAndDown));
+                    Err(if is_twice { StoreError::Conflict } else { unavailable() })
                 }
             }
         }

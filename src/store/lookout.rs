@@ -27,17 +27,22 @@ pub struct Lookout {
 #[derive(Debug)]
 struct Seen {
     sign: SignOfLife,
-    /// When the sign was first seen, on the observer's time.
+    /// When the sign was first seen, on the observer's time; not earlier than it was given.
     at: Timestamp,
     /// Since when it has been observed to stand still.
     still_since: Timestamp,
 }
 
 impl Lookout {
-    /// Looks at the signs of life of all other nodes, at a time of the observer; returns the dead nodes.
+    /// Looks at the signs of life of all other nodes; returns the dead nodes.
+    ///
+    /// The store was read between `asked` and `now`, on the observer's time. A sign may be as young as `now` when it
+    /// is first seen, and what has not changed had not when it was asked for. So a slow answer makes nobody dead
+    /// earlier, and shortens no window.
     pub fn look<'a>(
         &mut self,
         signs: impl IntoIterator<Item = (NodeId, &'a SignOfLife)>,
+        asked: Timestamp,
         now: Timestamp,
     ) -> Vec<Lost> {
         let is_gap = now - self.last_look > GAP_MAX;
@@ -53,7 +58,7 @@ impl Lookout {
             seen.insert(node, now_seen);
         }
         self.seen = seen;
-        let is_dead = |seen: &Seen| now - seen.still_since + LOOK_EARLY >= DEAD_AFTER;
+        let is_dead = |seen: &Seen| asked - seen.still_since + LOOK_EARLY >= DEAD_AFTER;
         let dead = self.seen.iter().filter(|(_, seen)| is_dead(seen));
         let lost = dead.map(|(node, Seen { sign, at, .. })| Lost {
             node: *node,

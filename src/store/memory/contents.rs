@@ -140,7 +140,7 @@ impl Contents {
         }
         let mut lookout = self.nodes.remove(&node).map(|known| known.lookout).unwrap_or_default();
         let others = self.nodes.iter().map(|(other, known)| (*other, &known.sign));
-        let lost = lookout.look(others, sign.now);
+        let lost = lookout.look(others, sign.now, sign.now);
         // The dead node may still commit. It is stopped before the takeover begins: a session that it began during
         // the takeover would be missed, and no node would ever end it.
         self.retired.extend(lost.iter().map(|it| it.node));

@@ -56,10 +56,12 @@ impl KnownNodes {
         &mut self,
         node: NodeId,
         signs: &[NodeSign],
+        asked: Timestamp,
         now: Timestamp,
     ) -> (Vec<Lost>, Vec<NodeId>) {
         let others = signs.iter().filter(|other| other.node != node);
-        let lost = self.lookout.look(others.map(|other| (other.node, &other.saved.sign)), now);
+        let others = others.map(|other| (other.node, &other.saved.sign));
+        let lost = self.lookout.look(others, asked, now);
         let is_lost = |node: NodeId| lost.iter().any(|it| it.node == node);
         let live = signs.iter().map(|sign| sign.node).filter(|node| !is_lost(*node));
         self.live = live.chain([node]).collect();
@@ -76,7 +78,7 @@ impl State {
         card: Arc<str>,
     ) -> Result<Vec<Lost>, StoreError> {
         self.is_node(node);
-        let (now, wall, sent) = (sign.now, sign.wall, monotonic());
+        let (asked, wall, sent) = (sign.now, sign.wall, monotonic());
         let saved = Saved { sign, card, clock_ms: self.metrics.clock_ms() };
         let saved = serde_json::to_string(&saved);
         let saved = saved.unwrap_or_else(|error| unreachable!("a sign makes JSON: {error}"));
@@ -84,7 +86,7 @@ impl State {
         let mut call = SIGN.prepare_invoke();
         call.key(&keys.nodes).key(&keys.gone).key(&keys.seat).key(&keys.latest);
         call.key(&keys.progress);
-        call.arg(node.to_string()).arg(saved).arg(now.as_millis());
+        call.arg(node.to_string()).arg(saved).arg(asked.as_millis());
         call.arg(self.head.borrow().0).arg(STUCK_MAX_MS);
         call.arg(u8::from(!self.is_leaving.load(Ordering::Relaxed)));
         let answer: Vec<String> = self.call(At::Hub, &call).await?;
@@ -99,7 +101,8 @@ impl State {
         let has_seat = *holder == node.to_string();
         self.turn.send_if_modified(|turn| std::mem::replace(turn, has_seat) != has_seat);
         self.works();
-        self.look(node, &parse_signs(signs), now, server_ms).await
+        let now = asked + (answered - sent);
+        self.look(node, &parse_signs(signs), (asked, now), server_ms).await
     }
 
     /// Gives up the seat, if this node has it, and takes it no more.
@@ -112,15 +115,16 @@ impl State {
         self.call(At::Hub, &call).await
     }
 
-    /// Looks which nodes are dead, and fences them before their sessions are taken over.
+    /// Looks which nodes are dead, and fences them before their sessions are taken over. The signs were asked for
+    /// and answered at two times of this node.
     async fn look(
         &self,
         node: NodeId,
         signs: &[NodeSign],
-        now: Timestamp,
+        (asked, now): (Timestamp, Timestamp),
         server_ms: u64,
     ) -> Result<Vec<Lost>, StoreError> {
-        let (mut lost, known) = self.nodes.lock().look(node, signs, now);
+        let (mut lost, known) = self.nodes.lock().look(node, signs, asked, now);
         for dead in &mut lost {
             // This node may have seen the sign late, for example because it has just started. Both times
             // are the server's, so no two clocks are compared.

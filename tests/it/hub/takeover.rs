@@ -131,7 +131,7 @@ fn sign(second: u64) -> SignOfLife {
 fn found_dead(looks: impl IntoIterator<Item = (Timestamp, SignOfLife)>) -> Option<Timestamp> {
     let mut lookout = Lookout::default();
     looks.into_iter().find_map(|(now, sign)| {
-        let lost = lookout.look([(NodeId(2), &sign)], now);
+        let lost = lookout.look([(NodeId(2), &sign)], now, now);
         (!lost.is_empty()).then_some(now)
     })
 }
@@ -165,10 +165,28 @@ fn dead_node_is_described_on_the_time_of_its_observer() {
     let theirs = SignOfLife { now: EPOCH + 3600 * SECOND, ..present() };
     let at = |second: u32| EPOCH + second * SECOND;
     for second in 7..11 {
-        assert_eq!(lookout.look([(NodeId(2), &theirs)], at(second)), []);
+        assert_eq!(lookout.look([(NodeId(2), &theirs)], at(second), at(second)), []);
     }
-    let lost = lookout.look([(NodeId(2), &theirs)], at(11));
+    let lost = lookout.look([(NodeId(2), &theirs)], at(11), at(11));
     let [lost] = &lost[..] else { panic!("{lost:?}") };
     assert_eq!((lost.node, lost.last, lost.at), (NodeId(2), theirs.now, at(7)));
-    assert_eq!(lookout.look([], at(12)), [], "it was retired");
+    assert_eq!(lookout.look([], at(12), at(12)), [], "it was retired");
+}
+
+#[test]
+fn t11_slow_answer_of_the_store_makes_nobody_dead_earlier() {
+    let mut lookout = Lookout::default();
+    let at = |millis: u64| EPOCH + Duration::from_millis(millis);
+    let sign = sign(0);
+    // The sign may have been given just before the first answer.
+    assert_eq!(lookout.look([(NodeId(2), &sign)], at(0), at(900)), []);
+    for second in 1..4 {
+        let asked = at(1000 * second);
+        assert_eq!(lookout.look([(NodeId(2), &sign)], asked, asked), []);
+    }
+    // It may have changed just after the question.
+    assert_eq!(lookout.look([(NodeId(2), &sign)], at(4000), at(4950)), []);
+    let lost = lookout.look([(NodeId(2), &sign)], at(5000), at(5000));
+    let [lost] = &lost[..] else { panic!("{lost:?}") };
+    assert_eq!(lost.at, at(900));
 }

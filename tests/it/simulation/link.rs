@@ -9,10 +9,10 @@ use std::time::Duration;
 use futures::channel::mpsc;
 use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
-use presence_hub::presence::{NodeId, SignOfLife, Timestamp, UserId};
+use presence_hub::presence::{NodeId, Timestamp, UserId};
 use presence_hub::store::{
-    Among, Backlog, Commit, Cursor, HistoryPart, Listed, Log, LogEntry, Lost, NodeCard, Nodes,
-    Part, Records, StoreError, Stored, Subscription, Totals,
+    Among, Backlog, Commit, Cursor, HistoryPart, Listed, Log, LogEntry, Part, Records, StoreError,
+    Stored, Subscription, Totals,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::feed::Ear;
 use super::network::{LinkId, Network, Reply};
 use super::server::{Server, all_parts};
+use super::signs::Observed;
 use super::switch::Switch;
 use super::webhook::Poster;
 
@@ -35,13 +36,14 @@ const MESSAGES_MAX: usize = 100_000;
 pub(super) struct Link {
     id: LinkId,
     network: Arc<Network>,
-    broken: Option<Switch>,
+    pub(super) broken: Option<Switch>,
     /// The hub's node, once it has given a sign of life.
     pub(super) node: OnceLock<NodeId>,
     /// The versions that the hub committed, which it is told instead of lower ones if versions have no floor: it
     /// would raise them for ever.
     committed: Mutex<BTreeMap<UserId, u64>>,
     head: watch::Receiver<Cursor>,
+    pub(super) observed: Mutex<Observed>,
     /// Whether the hub's webhook posts, as the last sign of life said.
     pub(super) turn: watch::Sender<bool>,
     /// Whether the hub compares one part after another with the server, whatever it has heard.
@@ -56,9 +58,9 @@ impl Link {
         sweeps: bool,
     ) -> Self {
         let head = network.with(|state| state.head(id));
-        let (node, committed, turn) =
-            (OnceLock::new(), Mutex::default(), watch::Sender::new(false));
-        Self { id, network, broken, node, committed, head, turn, sweeps }
+        let (node, committed, observed) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        let turn = watch::Sender::new(false);
+        Self { id, network, broken, node, committed, head, observed, turn, sweeps }
     }
 
     /// What posts the webhook's requests.
@@ -238,38 +240,5 @@ impl Log for Link {
 
     fn trim(&self, _now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
         ready(Ok(0)).boxed()
-    }
-}
-
-impl Nodes for Link {
-    fn save_sign_of_life(
-        &self,
-        node: NodeId,
-        sign: SignOfLife,
-        card: Arc<str>,
-    ) -> BoxFuture<'_, Result<Vec<Lost>, StoreError>> {
-        self.node.get_or_init(|| node);
-        async move {
-            let sign = move |server: &mut Server| {
-                let lost = server.sign(node, &sign, &card)?;
-                Ok((lost, server.take_seat(node)))
-            };
-            let (lost, is_ours) = self.ask("sign", sign).await?;
-            self.turn.send_if_modified(|turn| std::mem::replace(turn, is_ours) != is_ours);
-            Ok(lost)
-        }
-        .boxed()
-    }
-
-    fn retire(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
-        let retire = move |server: &mut Server| {
-            server.retire(node);
-            Ok(())
-        };
-        self.ask(format!("retire {node}"), retire).boxed()
-    }
-
-    fn cards(&self) -> BoxFuture<'_, Result<Vec<NodeCard>, StoreError>> {
-        self.ask("cards", |server| Ok(server.cards())).boxed()
     }
 }

@@ -10,22 +10,20 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use presence_hub::presence::{
-    Cause, Census, LoginPolicy, NodeId, Preset, Record, SessionId, SignOfLife, State, Terminal,
+    Cause, Census, EventId, LoginPolicy, NodeId, Preset, Record, SessionId, State, Terminal,
     Timestamp, Transition, UserId,
 };
 use presence_hub::store::{
-    Among, Commit, Cursor, DEAD_AFTER, Listed, Lost, MemoryStore, Message, NodeCard, Nodes, Part,
-    Records, Revision, StoreError, Stored, Totals,
+    Among, Commit, Cursor, Listed, MemoryStore, Message, Part, Records, Revision, StoreError,
+    Stored, Totals,
 };
 
+use super::signs::Signed;
 use super::switch::Switch;
 use crate::lab::{id, memory_store};
 
 /// Into how many parts the users are split.
 const PARTS: u32 = 3;
-/// A node signs every second. Younger than this, its sign proves that it was alive.
-const FRESH: Duration = Duration::from_secs(1);
-
 /// The parts that the users are split into.
 pub(super) fn all_parts() -> Vec<Part> {
     // Enough users to find each part.
@@ -57,15 +55,17 @@ pub(super) struct Server {
     versions: BTreeMap<UserId, u64>,
     parts: BTreeMap<Part, PartOfUsers>,
     pub(super) log: Vec<Logged>,
+    /// The entries that were lost, by their ids, with the node that had committed each.
+    pub(super) lost: BTreeMap<(EventId, u8), NodeId>,
     /// The cursor of the last entry, also of one that was lost: none is given out again.
     pub(super) last_cursor: Cursor,
     /// Which node posts the webhook, and how far it has posted the log.
     pub(super) seat: Option<NodeId>,
     pub(super) position: Option<Cursor>,
-    nodes: BTreeMap<NodeId, Signed>,
+    pub(super) nodes: BTreeMap<NodeId, Signed>,
     pub(super) retired: BTreeSet<NodeId>,
     /// Retired nodes whose sessions were all taken over.
-    removed: BTreeSet<NodeId>,
+    pub(super) removed: BTreeSet<NodeId>,
     /// What the next delivery of messages takes.
     pub(super) published: Vec<Published>,
     /// Sessions that left `Online`, which the world has not checked yet.
@@ -95,15 +95,10 @@ struct Done {
 pub(super) struct Logged {
     pub(super) cursor: Cursor,
     pub(super) at: Duration,
+    /// The node that committed it.
+    node: NodeId,
     pub(super) user: UserId,
     pub(super) transition: Transition,
-}
-
-/// A node's last sign of life.
-struct Signed {
-    at: Duration,
-    up: Duration,
-    sign: SignOfLife,
 }
 
 /// A message to all nodes but one.
@@ -145,6 +140,7 @@ impl Server {
             versions: BTreeMap::new(),
             parts: BTreeMap::new(),
             log: Vec::new(),
+            lost: BTreeMap::new(),
             last_cursor: Cursor::default(),
             seat: None,
             position: None,
@@ -157,7 +153,7 @@ impl Server {
         }
     }
 
-    fn is_broken(&self, switch: Switch) -> bool {
+    pub(super) fn is_broken(&self, switch: Switch) -> bool {
         self.broken == Some(switch)
     }
 
@@ -216,7 +212,7 @@ impl Server {
         let (logged, message, from) =
             (commit.transitions.len(), commit.message.clone(), commit.node);
         for transition in &commit.transitions {
-            self.append(user, transition.clone());
+            self.append(from, user, transition.clone());
         }
         let revision = self.next_revision(&current);
         self.replace(user, commit);
@@ -263,7 +259,7 @@ impl Server {
         now(self.memory.commit(user, &current, commit)).expect("a commit");
     }
 
-    fn append(&mut self, user: &UserId, transition: Transition) {
+    fn append(&mut self, node: NodeId, user: &UserId, transition: Transition) {
         let last = self.last_logged(user);
         let (state, version) = last.map_or((State::Offline, 0), |last| (last.to, last.version));
         let is_chained = transition.from == state && transition.version > version;
@@ -279,7 +275,7 @@ impl Server {
         }
         self.last_cursor.0 += 1;
         let (cursor, at) = (self.last_cursor, self.now);
-        self.log.push(Logged { cursor, at, user: user.clone(), transition });
+        self.log.push(Logged { cursor, at, node, user: user.clone(), transition });
     }
 
     /// The last transition of a user.
@@ -318,7 +314,8 @@ impl Server {
             self.set_revision(&user, revision);
             for _ in 0..logged {
                 let place = self.log.iter().rposition(|entry| entry.user == user);
-                self.log.remove(place.expect("an entry of the lost commit"));
+                let lost = self.log.remove(place.expect("an entry of the lost commit"));
+                self.lost.insert(lost.transition.id, lost.node);
             }
         }
         count
@@ -355,83 +352,6 @@ impl Server {
 
     pub(super) fn totals(&self) -> Totals {
         now(self.memory.totals()).expect("counts")
-    }
-
-    pub(super) fn cards(&self) -> Vec<NodeCard> {
-        now(self.memory.cards()).expect("cards")
-    }
-
-    pub(super) fn sign(
-        &mut self,
-        node: NodeId,
-        sign: &SignOfLife,
-        card: &Arc<str>,
-    ) -> Result<Vec<Lost>, StoreError> {
-        if self.retired.contains(&node) {
-            return if self.is_broken(Switch::NoFence) {
-                Ok(Vec::new())
-            } else {
-                Err(StoreError::Retired)
-            };
-        }
-        // A sign that arrives twice says nothing new.
-        if self.nodes.get(&node).is_none_or(|signed| signed.sign != *sign) {
-            let signed = Signed { at: self.now, up: self.up, sign: sign.clone() };
-            self.nodes.insert(node, signed);
-        }
-        let mut lost = match self.is_broken(Switch::LeasesByTtl) {
-            true => self.expired(sign.now),
-            false => {
-                let signed = self.memory.save_sign_of_life(node, sign.clone(), Arc::clone(card));
-                now(signed)?
-            }
-        };
-        for dead in &mut lost {
-            if self.is_broken(Switch::OtherClock) {
-                dead.at = dead.last;
-            }
-            self.note_lost(dead.node);
-        }
-        Ok(lost)
-    }
-
-    /// The nodes whose last sign of life is old by the server's clock.
-    fn expired(&self, at: Timestamp) -> Vec<Lost> {
-        let old = self
-            .nodes
-            .iter()
-            .filter(|(node, it)| self.now - it.at > DEAD_AFTER && !self.removed.contains(*node));
-        let lost = old.map(|(node, Signed { sign, .. })| Lost {
-            node: *node,
-            last: sign.now,
-            at,
-            stalls: Arc::clone(&sign.stalls),
-        });
-        lost.collect()
-    }
-
-    /// Checks that a node was not given up although it could not have given another sign of life.
-    fn note_lost(&mut self, node: NodeId) {
-        let age = self.nodes.get(&node).map(|signed| self.up - signed.up);
-        if self.retired.insert(node) && age.is_some_and(|age| age < FRESH) {
-            self.wrong.push(format!("node {node} was declared dead while the store was away"));
-        }
-    }
-
-    pub(super) fn retire(&mut self, node: NodeId) {
-        self.retired.insert(node);
-        self.removed.insert(node);
-        now(self.memory.retire(node)).expect("a retired node");
-    }
-
-    /// Whether a node has given a sign of life.
-    pub(super) fn has_signed(&self, node: NodeId) -> bool {
-        self.nodes.contains_key(&node)
-    }
-
-    /// When a node gave its last sign of life.
-    pub(super) fn signed_at(&self, node: NodeId) -> Duration {
-        self.nodes.get(&node).map(|signed| signed.at).unwrap_or_default()
     }
 
     /// Checks counts and indexes against a recount, if there was a commit since the last check.

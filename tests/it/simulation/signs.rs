@@ -24,8 +24,15 @@ pub(super) struct Signed {
     sign: SignOfLife,
 }
 
-/// What the server answers to a sign of life about another node: its sign, and how old that is.
-type Other = (NodeId, SignOfLife, Duration);
+/// What the server answers to a sign of life about another node.
+struct Other {
+    node: NodeId,
+    sign: SignOfLife,
+    /// How old the sign is.
+    age: Duration,
+    /// For how long the server was up since.
+    up: Duration,
+}
 
 /// What a hub knows of the other nodes.
 #[derive(Default)]
@@ -43,11 +50,11 @@ impl Observed {
         (asked, now): (Timestamp, Timestamp),
         broken: Option<Switch>,
     ) -> Vec<Lost> {
-        let signs = others.iter().map(|(node, sign, _)| (*node, sign));
+        let signs = others.iter().map(|other| (other.node, &other.sign));
         let mut lost = self.lookout.look(signs, asked, now);
         if broken == Some(Switch::LeasesByTtl) {
-            let old = others.iter().filter(|(_, _, age)| *age > DEAD_AFTER);
-            let expired = old.map(|(node, sign, _)| Lost {
+            let old = others.iter().filter(|other| other.age > DEAD_AFTER);
+            let expired = old.map(|Other { node, sign, .. }| Lost {
                 node: *node,
                 last: sign.now,
                 at: now,
@@ -56,8 +63,8 @@ impl Observed {
             lost = expired.collect();
         }
         for dead in &mut lost {
-            let other = others.iter().find(|(node, ..)| *node == dead.node);
-            let age = other.map(|(_, _, age)| *age).unwrap_or_default();
+            let other = others.iter().find(|other| other.node == dead.node);
+            let age = other.map(|other| other.age).unwrap_or_default();
             dead.at =
                 if broken == Some(Switch::OtherClock) { dead.last } else { dead.at.min(now - age) };
         }
@@ -82,15 +89,19 @@ impl Server {
         }
         let others =
             self.nodes.iter().filter(|(other, _)| **other != node && !self.removed.contains(other));
-        let others = others.map(|(other, it)| (*other, it.sign.clone(), self.now - it.at));
+        let others = others.map(|(other, it)| Other {
+            node: *other,
+            sign: it.sign.clone(),
+            age: self.now - it.at,
+            up: self.up - it.up,
+        });
         Ok(others.collect())
     }
 
-    /// From now on nothing is accepted from a dead node. It must not have been given up although it could not have
-    /// given another sign of life.
-    fn fence(&mut self, node: NodeId) {
-        let age = self.nodes.get(&node).map(|signed| self.up - signed.up);
-        if self.retired.insert(node) && age.is_some_and(|age| age < FRESH) {
+    /// From now on nothing is accepted from a dead node. The server was up for some time between its last sign and
+    /// the look that found it dead: long enough for another sign.
+    fn fence(&mut self, node: NodeId, up: Duration) {
+        if self.retired.insert(node) && up < FRESH {
             self.wrong.push(format!("node {node} was declared dead while the store was away"));
         }
     }
@@ -113,12 +124,12 @@ impl Server {
 
 impl Link {
     /// Has the server accept nothing more from the nodes that are dead now.
-    async fn fence(&self, lost: &[Lost]) -> Result<(), StoreError> {
+    async fn fence(&self, lost: &[Lost], others: &[Other]) -> Result<(), StoreError> {
         let dead: BTreeSet<_> = lost.iter().map(|it| it.node).collect();
         let new = &dead - &self.observed.lock().fenced;
-        for node in new {
+        for &Other { node, up, .. } in others.iter().filter(|other| new.contains(&other.node)) {
             let fence = move |server: &mut Server| {
-                server.fence(node);
+                server.fence(node, up);
                 Ok(())
             };
             self.ask(format!("fence {node}"), fence).await?;
@@ -146,7 +157,7 @@ impl Nodes for Link {
             self.turn.send_if_modified(|turn| std::mem::replace(turn, is_ours) != is_ours);
             let times = (asked, asked + sent.elapsed());
             let lost = self.observed.lock().look(&others, times, self.broken);
-            self.fence(&lost).await?;
+            self.fence(&lost, &others).await?;
             Ok(lost)
         }
         .boxed()

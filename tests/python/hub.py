@@ -108,10 +108,10 @@ def environment(settings):
     return kept
 
 
-def token(user, issued=None):
-    """A JWT for an hour (HS256)."""
+def token(user, issued=None, lives=3600):
+    """A JWT (HS256) that expires in `lives` seconds, an hour by default."""
     issued = int(time.time()) if issued is None else issued
-    claims = {"sub": user, "iat": issued, "exp": int(time.time()) + 3600}
+    claims = {"sub": user, "iat": issued, "exp": int(time.time()) + lives}
     parts = [json.dumps(part).encode() for part in ({"alg": "HS256"}, claims)]
     signed = b".".join(map(base64url, parts))
     signature = hmac.new(SECRET.encode(), signed, hashlib.sha256).digest()

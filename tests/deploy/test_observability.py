@@ -221,7 +221,7 @@ def scrape():
 
 
 def busy_hub():
-    """The metrics of a hub with TLS, to which everything has happened that the rules look for, and of one with Redis."""
+    """The metrics of a hub with TLS, to which all that the rules look for has happened, and of one with Redis."""
     metrics = Metrics()
     with contextlib.ExitStack() as stack:
         make_certificate()

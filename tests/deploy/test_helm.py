@@ -1,5 +1,6 @@
 """The Helm chart: rendered by Helm's own library, and validated against the schemas of two versions of Kubernetes."""
 
+import json
 import pathlib
 import re
 import shlex
@@ -13,12 +14,12 @@ import kubernetes_validate
 import yaml
 
 from hub import BINARY
-from machine import DEPLOY, run, variables
+from machine import DEPLOY, needs, run, variables
 
 CHART = DEPLOY / "helm" / "presence-hub"
 # The oldest version that the chart supports, and the newest one with schemas.
 KUBERNETES = ("1.30", "1.37")
-# Custom resources, which those schemas do not have.
+# Custom resources, which those schemas do not have. custom-resources.mjs validates them.
 CUSTOM = ("HTTPRoute", "ServiceMonitor", "PrometheusRule")
 
 BASE = {"existingSecret": "hub-secret"}
@@ -134,6 +135,16 @@ class Rendered(unittest.TestCase):
         for version in KUBERNETES:
             with self.assertRaises(kubernetes_validate.ValidationError):
                 kubernetes_validate.validate(manifest, version, strict=True)
+
+    @needs("node")
+    def test_each_custom_resource_is_valid(self):
+        validator = pathlib.Path(__file__).with_name("custom-resources.mjs")
+        found = manifests(EVERYTHING)
+        resources = [one(found, kind) for kind in CUSTOM]
+        run("node", validator, input=json.dumps(resources))
+        one(found, "HTTPRoute")["spec"]["rules"][0]["backendRefs"][0]["port"] = "http"
+        with self.assertRaisesRegex(AssertionError, "port must be integer"):
+            run("node", validator, input=json.dumps(resources))
 
     def test_names_are_unique_and_labels_match(self):
         for values in SETS.values():

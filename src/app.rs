@@ -2,6 +2,7 @@
 
 mod disk;
 mod escape;
+mod health;
 mod log;
 mod memory;
 mod tasks;
@@ -20,6 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+pub use self::health::{HealthFault, ask};
 pub use self::log::{Log, briefly};
 pub use self::tasks::Tasks;
 use crate::clock::Clock;

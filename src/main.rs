@@ -46,6 +46,8 @@ enum Subcommands {
     Serve(Source),
     /// Read and check the configuration, and print the effective settings.
     CheckConfig(Source),
+    /// Ask the hub that runs here with this configuration whether it lives, for health checks.
+    Health(Health),
     /// Mint a token with the configured secret, for tests.
     Token(Token),
     /// Explain which devices a login would kick.
@@ -55,6 +57,15 @@ enum Subcommands {
     /// One part of the benchmark, in its own process.
     #[command(hide = true)]
     BenchPart { part: bench::Part },
+}
+
+#[derive(Args)]
+struct Health {
+    /// Ask whether the hub is ready for clients: not while it drains, or while its store is unavailable.
+    #[arg(long)]
+    ready: bool,
+    #[command(flatten)]
+    source: Source,
 }
 
 #[derive(Args)]
@@ -92,6 +103,7 @@ fn main() -> ExitCode {
     let outcome = match action.unwrap_or(Subcommands::Serve(source)) {
         Subcommands::Serve(source) => serve(&source),
         Subcommands::CheckConfig(source) => check_config(&source),
+        Subcommands::Health(asked) => ask_health(&asked),
         Subcommands::Token(token) => print_token(&token),
         Subcommands::Policy(asked) => print_policy(&asked),
         Subcommands::Bench(options) => {
@@ -148,6 +160,13 @@ fn serve(source: &Source) -> Result<ExitCode, Failure> {
 fn check_config(source: &Source) -> Result<ExitCode, Failure> {
     let effective = toml::to_string(&loaded(source)?.config).map_err(failed)?;
     print(&effective)
+}
+
+fn ask_health(asked: &Health) -> Result<ExitCode, Failure> {
+    let server = loaded(&asked.source)?.config.server;
+    let path = if asked.ready { "/ready" } else { "/health" };
+    let answer = app::ask(&server, path).map_err(failed)?;
+    print(&format!("{}\n", answer.trim_end()))
 }
 
 fn print_token(token: &Token) -> Result<ExitCode, Failure> {

@@ -1,11 +1,11 @@
-//! The commands `token`, `policy` and `check-config`.
+//! The commands `token`, `policy`, `health` and `check-config`.
 
 use std::path::Path;
 use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::support::{SECRET, Server, command};
+use crate::support::{SECRET, Server, command, make_certificate};
 
 /// Runs a command of the hub until it exits.
 pub(super) fn run(directory: &Path, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
@@ -184,4 +184,73 @@ fn read_only_commands_create_no_files() {
     assert_eq!(output.status.code(), Some(1));
     assert!(complained(&output).contains("auth.algorithm is ES256"), "{}", complained(&output));
     assert!(files(&root).is_empty());
+}
+
+#[tokio::test]
+async fn the_health_command_asks_the_hub_of_its_configuration() {
+    let server = Server::start(&[]);
+    let ask = |listen: &str, settings: &[(&str, &str)], arguments: &[&str]| {
+        let settings = [&[("server.listen", listen), ("auth.secret", SECRET)], settings].concat();
+        let directory = tempfile::tempdir().expect("a directory");
+        let output = run(directory.path(), &[&["health"], arguments].concat(), &settings);
+        (output.status.code(), said(&output), complained(&output))
+    };
+    let (own, port) = (server.address.to_string(), server.address.port());
+    let everywhere = format!("0.0.0.0:{port}");
+    let good = |answer: &str| (Some(0), format!("{{\"status\":\"{answer}\"}}\n"), String::new());
+    for listen in [&own, &everywhere] {
+        assert_eq!(ask(listen, &[], &[]), good("ok"));
+        assert_eq!(ask(listen, &[], &["--ready"]), good("ready"));
+    }
+
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr();
+    let gone = gone.expect("an address").to_string();
+    let (code, said, told) = ask(&gone, &[], &[]);
+    assert_eq!((code, said.as_str()), (Some(1), ""));
+    assert!(told.starts_with(&format!("no answer from http://{gone}/health: ")), "{told}");
+    let (code, _, told) = ask("127.0.0.1:0", &[], &[]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("server.listen is \"127.0.0.1:0\": a fixed port is needed"), "{told}");
+}
+
+#[tokio::test]
+async fn the_health_command_fails_while_the_hub_is_not_ready() {
+    let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listen = other.local_addr().expect("an address").to_string();
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path().to_owned();
+    let settings = [("server.listen", listen.clone()), ("auth.secret", SECRET.to_owned())];
+    let asking = tokio::task::spawn_blocking(move || {
+        let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        run(&root, &["health", "--ready"], &settings)
+    });
+    let (mut stream, _) = other.accept().await.expect("a connection");
+    let mut asked = Vec::new();
+    while !asked.ends_with(b"\r\n\r\n") {
+        let read = tokio::io::AsyncReadExt::read_buf(&mut stream, &mut asked).await;
+        assert_ne!(read.expect("a request"), 0);
+    }
+    assert!(asked.starts_with(b"GET /ready HTTP/1.1\r\n"));
+    let answer = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.expect("to answer");
+    drop(stream);
+    let output = asking.await.expect("the command to end");
+    assert_eq!(output.status.code(), Some(1));
+    let told = format!("http://{listen}/ready answered \"HTTP/1.1 503 Service Unavailable\"\n");
+    assert_eq!(complained(&output), told);
+}
+
+#[test]
+fn the_health_command_needs_an_address_without_tls() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (certificate, key) = make_certificate(directory.path());
+    let settings = [
+        ("server.listen", "127.0.0.1:7843"),
+        ("server.tls_certificate", certificate.as_str()),
+        ("server.tls_key", key.as_str()),
+        ("auth.secret", SECRET),
+    ];
+    let output = run(directory.path(), &["health"], &settings);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(complained(&output).contains("set server.plain_listen"), "{}", complained(&output));
 }

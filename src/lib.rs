@@ -35,4 +35,6 @@ pub mod config;
 
 pub mod app;
 
+pub mod follow;
+
 pub mod bench;

@@ -13,6 +13,7 @@ use presence_hub::bench;
 use presence_hub::clock::Clock;
 use presence_hub::config::{self, Config, DEVELOPMENT_SECRET, Faults, Loaded, load};
 use presence_hub::duration;
+use presence_hub::follow;
 use presence_hub::presence::{Devices, Platform, UserId, explain};
 
 // The system allocator's per-thread caches grow while many threads come and go. mimalloc returns the
@@ -52,6 +53,8 @@ enum Subcommands {
     Token(Token),
     /// Explain which devices a login would kick.
     Policy(Explain),
+    /// Write the events of a hub to standard output, as lines of JSON.
+    Follow(follow::Options),
     /// Benchmark the hub on this machine, next to a minimal server.
     Bench(bench::Options),
     /// One part of the benchmark, in its own process.
@@ -106,6 +109,7 @@ fn main() -> ExitCode {
         Subcommands::Health(asked) => ask_health(&asked),
         Subcommands::Token(token) => print_token(&token),
         Subcommands::Policy(asked) => print_policy(&asked),
+        Subcommands::Follow(options) => follow_events(&options),
         Subcommands::Bench(options) => {
             bench::run(&options, &mut io::stdout()).map_err(failed).map(|()| ExitCode::SUCCESS)
         }
@@ -155,6 +159,22 @@ fn serve(source: &Source) -> Result<ExitCode, Failure> {
     // Does not wait for tasks that still run, such as a write to a client that does not read.
     runtime.shutdown_background();
     end.map_err(failed).map(|()| ExitCode::SUCCESS)
+}
+
+fn follow_events(options: &follow::Options) -> Result<ExitCode, Failure> {
+    // Not the hub's configuration: the command may run on another machine.
+    let log = app::Log::start(&Config::default().log).map_err(failed)?;
+    let key = variables().remove(follow::KEY_VARIABLE);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(failed)?;
+    let end = runtime.block_on(follow::run(options, key));
+    // Does not wait for a write that the reader of standard output does not take.
+    runtime.shutdown_background();
+    // The log is written first, so that the reason is the last line.
+    drop(log);
+    let fault =
+        |fault: follow::Fault| Failure { code: fault.exit_code(), message: fault.to_string() };
+    end.map_err(fault).map(|()| ExitCode::SUCCESS)
 }
 
 fn check_config(source: &Source) -> Result<ExitCode, Failure> {

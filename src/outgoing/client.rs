@@ -37,6 +37,9 @@ const INTERIM_MAX: usize = 16;
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 const AGENT: &str = concat!("presence-hub/", env!("CARGO_PKG_VERSION"));
 
+/// The value of `Accept` for any kind of answer.
+const ANYTHING: &str = "*/*";
+
 type AnyError = Box<dyn Error + Send + Sync>;
 
 /// Sends requests. Clones share their connections.
@@ -110,7 +113,17 @@ impl Outgoing {
     ///
     /// If the server cannot be reached, or does not answer in time.
     pub async fn get(&self, url: &Url) -> Result<Answer, Fault> {
-        self.send(Method::GET, url, &[], Bytes::new()).await
+        self.send(Method::GET, url, ANYTHING, &[], Bytes::new()).await
+    }
+
+    /// Opens a stream of Server-Sent Events, with a bearer key. The caller sets the timeouts.
+    ///
+    /// # Errors
+    ///
+    /// If the server cannot be reached, or does not answer in time.
+    pub async fn get_events(&self, url: &Url, key: &str) -> Result<Answer, Fault> {
+        let headers = [("authorization", format!("Bearer {key}"))];
+        self.send(Method::GET, url, "text/event-stream", &headers, Bytes::new()).await
     }
 
     /// Posts a body. The caller sets a timeout.
@@ -124,20 +137,21 @@ impl Outgoing {
         headers: &[(&'static str, String)],
         body: String,
     ) -> Result<Answer, Fault> {
-        self.send(Method::POST, url, headers, body.into()).await
+        self.send(Method::POST, url, ANYTHING, headers, body.into()).await
     }
 
     async fn send(
         &self,
         method: Method,
         url: &Url,
+        accept: &str,
         headers: &[(&'static str, String)],
         body: Bytes,
     ) -> Result<Answer, Fault> {
         let refused = |why| Fault::Refused { url: without_secrets(url), why };
         check(url, self.allow_private).map_err(refused)?;
         let mut request = Request::builder().method(method).uri(url.as_str());
-        request = request.header(ACCEPT, "*/*").header(USER_AGENT, AGENT);
+        request = request.header(ACCEPT, accept).header(USER_AGENT, AGENT);
         for (name, value) in headers {
             request = request.header(*name, value);
         }

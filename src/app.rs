@@ -5,6 +5,7 @@ mod escape;
 mod health;
 mod log;
 mod memory;
+mod posting;
 mod tasks;
 
 use std::collections::BTreeMap;
@@ -18,11 +19,11 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 pub use self::health::{HealthFault, ask};
 pub use self::log::{Log, briefly};
+use self::posting::Posting;
 pub use self::tasks::Tasks;
 use crate::clock::Clock;
 use crate::config::{
@@ -36,11 +37,11 @@ use crate::store::{
     EmbeddedStore, MemoryStore, OpenFault, Outbox, RedisFault, RedisStore, SharedLogins, Store,
     StoreError,
 };
-use crate::webhook::{HttpTransport, Webhook};
+use crate::webhook::{HttpTransport, Webhooks};
 
 /// File descriptors reserved for the store, the webhook, and requests while all WebSockets are in use.
 const DESCRIPTORS_KEPT: u64 = 64;
-/// The webhook must save its position within this time at shutdown.
+/// The webhooks must save their positions within this time at shutdown.
 const POSTING_MAX: Duration = Duration::from_secs(10);
 /// How far the wall clock may be behind the last run before the hub warns.
 const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(3);
@@ -116,22 +117,22 @@ pub async fn run(
         .map_err(|error| AppFault::WebhookClient(error.to_string()))?;
     let transport = Arc::new(transport);
     let (port, shared) = (Arc::<HttpTransport>::clone(&transport), Arc::clone(&store));
-    let webhook = Webhook::new(shared, outbox, port, clock.clone(), settings.webhook);
+    let webhooks = Arc::new(Webhooks::new(shared, outbox, port, clock.clone()));
     let hub = Hub::new(store, settings.policy, clock);
     hub.give_sign_of_life().await.map_err(AppFault::Sign)?;
-    webhook.begin().await.map_err(AppFault::WebhookProgress)?;
+    let all = webhooks.begin(settings.webhooks).await.map_err(AppFault::WebhookProgress)?;
     let mut time = tokio::spawn(run_deadlines(Arc::clone(&hub)));
     let tasks = Tasks::new(Arc::clone(&hub));
     let shared = Arc::clone(&hub);
     tasks.spawn("messages", move || Arc::clone(&shared).listen());
     let min_free = watch_resources(&config, &hub, &tasks);
-    let shared = Arc::clone(&webhook);
-    let posting = tasks.spawn("webhook", move || Arc::clone(&shared).run());
+    let posting = Posting::default();
+    posting.run(&tasks, all);
     let (shared, dropped) = (Arc::clone(&hub), log.dropped());
     tasks.spawn("log", move || log::report_dropped(Arc::clone(&shared), dropped.clone()));
     let sessions = Sessions::new(Arc::clone(&hub), settings.session);
     let certificate = certificate(&config, &tasks)?;
-    let (shared, shown) = (Arc::clone(&webhook), certificate.clone());
+    let (shared, shown) = (Arc::clone(&webhooks), certificate.clone());
     let app = AppState::new(Arc::clone(&sessions), shared, logins, shown, settings.http);
 
     let shared = Arc::clone(&app);
@@ -150,7 +151,9 @@ pub async fn run(
         made,
         at_start,
         hub,
-        webhook,
+        webhooks,
+        posting,
+        tasks,
         transport,
         sessions,
         app,
@@ -165,7 +168,7 @@ pub async fn run(
     };
     tracing::info!(over = ?drain, "draining");
     tokio::select! {
-        () = stop(&running.hub, &running.webhook, posting, drain) => tracing::info!("drained"),
+        () = stop(&running, drain) => tracing::info!("drained"),
         () = signals.stop_again() => tracing::warn!("second stop signal: drain aborted"),
     }
     end
@@ -196,7 +199,9 @@ struct RunningParts {
     made: Option<DevelopmentKeys>,
     at_start: AtStart,
     hub: Arc<Hub>,
-    webhook: Arc<Webhook>,
+    webhooks: Arc<Webhooks>,
+    posting: Posting,
+    tasks: Tasks,
     transport: Arc<HttpTransport>,
     sessions: Arc<Sessions>,
     app: Arc<AppState>,
@@ -247,7 +252,7 @@ impl RunningParts {
         }
         self.hub.set_policy(settings.policy);
         self.sessions.set_settings(settings.session);
-        self.webhook.set_settings(settings.webhook);
+        self.posting.run(&self.tasks, self.webhooks.set_settings(settings.webhooks));
         self.app.set_settings(settings.http);
         self.min_free.store(config.store.min_free.as_u64(), Ordering::Relaxed);
         log.set_filter(&config.log.filter);
@@ -334,16 +339,19 @@ impl Stores {
     }
 }
 
-/// Closes every client, then stops the webhook. The next run posts the events that are pending.
-async fn stop(hub: &Hub, webhook: &Webhook, posting: JoinHandle<()>, over: Duration) {
+/// Closes every client, then stops the webhooks. The next run posts the events that are pending.
+async fn stop(running: &RunningParts, over: Duration) {
+    let RunningParts { hub, webhooks, posting, .. } = running;
     hub.drain(over).await;
-    webhook.stop();
-    if tokio::time::timeout(POSTING_MAX, posting).await.is_err() {
+    webhooks.all().iter().for_each(|webhook| webhook.stop());
+    if tokio::time::timeout(POSTING_MAX, posting.ended()).await.is_err() {
         tracing::warn!(
-            "webhook did not save its position in time; some events may be posted twice"
+            "a webhook did not save its position in time; some events may be posted twice"
         );
     }
-    webhook.leave().await;
+    for webhook in webhooks.all() {
+        webhook.leave().await;
+    }
     // After the restart, clients' windows count from this sign of life.
     hub.give_sign_of_life().await.ok();
 }

@@ -1,5 +1,6 @@
 //! Checks values that have the right type: ranges, formats, and settings that conflict.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use bytesize::ByteSize;
 use tracing_subscriber::EnvFilter;
 
 use super::fault::FaultsByKey;
-use super::sections::{Config, PolicyName, WebhookFormat};
+use super::sections::{Config, NamedWebhook, PolicyName, Webhook, WebhookFormat};
 use crate::duration;
 use crate::http::{Certificate, OriginRule, TrustedProxies};
 use crate::presence::{Platform, PolicyFault};
@@ -241,32 +242,81 @@ impl Config {
 
     fn webhook_faults(&self) -> FaultsByKey {
         let mut found = FaultsByKey::new();
-        let made = self.webhook();
-        let is_url_right = !matches!(made, Err(("webhook.url", _)));
-        if let Err((key, message)) = made {
-            found.push((vec![key], message));
+        let tencent = &self.tencent;
+        for (key, name, section) in self.webhook_sections() {
+            let faults = self.webhook_faults_of(&key, &section).into_iter();
+            if key == "webhook" {
+                found.extend(faults);
+                continue;
+            }
+            found.extend(faults.map(|(fields, message)| {
+                let field = fields.last().map_or("", |field| field.trim_start_matches("webhook."));
+                (vec!["webhooks"], format!("{key}.{field} ({name}): {message}"))
+            }));
         }
-        let (webhook, tencent) = (&self.webhook, &self.tencent);
-        let is_native = webhook.format == WebhookFormat::Native;
-        if !webhook.url.is_empty() && is_url_right && is_native && webhook.secrets.is_empty() {
-            let message = "webhook.secrets is empty, so receivers could not verify the sender: add \
-                           one, \"whsec_\" and what `openssl rand -base64 32` prints";
-            found.push((vec!["webhook.secrets", "webhook.url"], message.into()));
-        }
-        if !is_native && tencent.sdk_app_id == 0 {
-            let message = "webhook.format = \"tencent\" needs the application's id: set \
-                           tencent.sdk_app_id, which is 0";
-            found.push((vec!["tencent.sdk_app_id", "webhook.format"], message.into()));
-        }
+        found.extend(self.webhook_name_faults());
         if tencent.sdk_app_id != 0 && tencent.secret_key.expose().is_empty() {
             // With an empty key anybody could sign requests.
             let message = "the application's secret key is missing: set tencent.secret_key, or \
                            tencent.sdk_app_id = 0 for no compatible API";
             found.push((vec!["tencent.sdk_app_id", "tencent.secret_key"], message.into()));
         }
-        if webhook.parallel > PARALLEL_MAX {
+        found
+    }
+
+    /// What is wrong with one webhook. The keys are those of `[webhook]`.
+    fn webhook_faults_of(&self, key: &str, webhook: &Webhook) -> FaultsByKey {
+        let mut found = FaultsByKey::new();
+        let made = self.webhook_of(key, webhook);
+        let is_url_right = !matches!(made, Err(("url", _)));
+        if let Err((field, message)) = made {
+            let key = if field == "url" { "webhook.url" } else { "webhook.secrets" };
+            found.push((vec![key], message));
+        }
+        let is_native = webhook.format == WebhookFormat::Native;
+        if !webhook.url.is_empty() && is_url_right && is_native && webhook.secrets.is_empty() {
+            let message = format!(
+                "{key}.secrets is empty, so receivers could not verify the sender: add one, \
+                 \"whsec_\" and what `openssl rand -base64 32` prints"
+            );
+            found.push((vec!["webhook.secrets", "webhook.url"], message));
+        }
+        if !is_native && self.tencent.sdk_app_id == 0 {
+            let message = format!(
+                "{key}.format = \"tencent\" needs the application's id: set tencent.sdk_app_id, \
+                 which is 0"
+            );
+            found.push((vec!["tencent.sdk_app_id", "webhook.format"], message));
+        }
+        if !(1..=PARALLEL_MAX).contains(&webhook.parallel) {
             let message = format!("expected 1 to {PARALLEL_MAX}, got {}", webhook.parallel);
             found.push((vec!["webhook.parallel"], message));
+        }
+        let durations = [
+            ("webhook.timeout", webhook.timeout),
+            ("webhook.give_up_after", webhook.give_up_after),
+        ];
+        let durations = durations.into_iter().filter(|(_, value)| *value == Duration::ZERO);
+        found.extend(durations.map(|(key, _)| (vec![key], "expected more than 0s, got 0s".into())));
+        found
+    }
+
+    /// What is wrong with the names of `[[webhooks]]`, and URLs that are missing.
+    fn webhook_name_faults(&self) -> FaultsByKey {
+        let mut found = FaultsByKey::new();
+        let mut known = BTreeSet::new();
+        for (n, NamedWebhook { name, url, .. }) in self.webhooks.iter().enumerate() {
+            if name.is_unnamed() {
+                let message = format!("webhooks[{n}].name is empty; only [webhook] has no name");
+                found.push((vec!["webhooks"], message));
+            } else if !known.insert(name) {
+                let message = format!("webhooks[{n}].name: another webhook is named \"{name}\"");
+                found.push((vec!["webhooks"], message));
+            }
+            if url.is_empty() {
+                let message = format!("webhooks[{n}].url is empty; remove this webhook, or set it");
+                found.push((vec!["webhooks"], message));
+            }
         }
         found
     }
@@ -288,8 +338,6 @@ impl Config {
             ("store.log_ttl", self.store.log_ttl),
             ("store.record_ttl", self.store.record_ttl),
             ("store.timeout", self.store.timeout),
-            ("webhook.timeout", self.webhook.timeout),
-            ("webhook.give_up_after", self.webhook.give_up_after),
         ];
         let counts = [
             ("server.max_connections", self.server.max_connections),
@@ -311,7 +359,6 @@ impl Config {
             ("limits.requests_per_key_per_second", limits.requests_per_key_per_second as usize),
             ("limits.request_burst", limits.request_burst as usize),
             ("limits.streams_per_key", limits.streams_per_key),
-            ("webhook.parallel", self.webhook.parallel),
         ];
         let durations = durations.into_iter().filter(|(_, value)| *value == Duration::ZERO);
         let durations = durations.map(|(key, _)| (key, "expected more than 0s, got 0s"));

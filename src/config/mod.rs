@@ -19,7 +19,7 @@ pub use self::fault::{Fault, Faults};
 pub use self::read::{Loaded, load};
 pub use self::secret::Secret;
 pub use self::sections::{
-    Auth, Config, DEFAULT, Limits, Liveness, Log, LogFormat, Login, OutgoingRequests, PolicyName,
-    Server, Store, StoreKind, Tencent, Webhook, WebhookFormat,
+    Auth, Config, DEFAULT, Limits, Liveness, Log, LogFormat, Login, NamedWebhook, OutgoingRequests,
+    PolicyName, Server, Store, StoreKind, Tencent, Webhook, WebhookFormat,
 };
 pub use self::settings::{SettingFault, Settings};

@@ -1,6 +1,6 @@
 //! The typed form of `config.toml`: a struct for each section.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::secret::{Secret, ServerUrls, shown_url};
 use crate::auth::Algorithm;
 use crate::duration;
-use crate::presence::{OnConflict, Platform, WebTabs};
+use crate::presence::{Cause, OnConflict, Platform, WebTabs};
+use crate::store::WebhookName;
 
 /// The default configuration: the repository's documented `config.toml`.
 pub const DEFAULT: &str = include_str!("../../config.toml");
@@ -27,6 +28,8 @@ pub struct Config {
     pub limits: Limits,
     pub store: Store,
     pub webhook: Webhook,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub webhooks: Vec<NamedWebhook>,
     pub outgoing: OutgoingRequests,
     pub tencent: Tencent,
     pub log: Log,
@@ -205,12 +208,71 @@ pub struct Webhook {
     pub url: String,
     pub format: WebhookFormat,
     pub secrets: Vec<Secret>,
+    pub causes: BTreeSet<Cause>,
+    pub platforms: BTreeSet<Platform>,
     #[serde(with = "duration")]
     pub timeout: Duration,
     #[serde(with = "duration")]
     pub give_up_after: Duration,
     pub max_backlog: ByteSize,
     pub parallel: usize,
+}
+
+/// One of `[[webhooks]]`. What is left out has the built-in default of `[webhook]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct NamedWebhook {
+    pub name: WebhookName,
+    #[serde(serialize_with = "shown_url")]
+    pub url: String,
+    #[serde(default = "default_format")]
+    pub format: WebhookFormat,
+    #[serde(default)]
+    pub secrets: Vec<Secret>,
+    #[serde(default)]
+    pub causes: BTreeSet<Cause>,
+    #[serde(default)]
+    pub platforms: BTreeSet<Platform>,
+    #[serde(default = "default_timeout", with = "duration")]
+    pub timeout: Duration,
+    #[serde(default = "default_give_up_after", with = "duration")]
+    pub give_up_after: Duration,
+    #[serde(default = "default_parallel")]
+    pub parallel: usize,
+}
+
+const fn default_format() -> WebhookFormat {
+    WebhookFormat::Native
+}
+
+fn default_timeout() -> Duration {
+    Config::default().webhook.timeout
+}
+
+fn default_give_up_after() -> Duration {
+    Config::default().webhook.give_up_after
+}
+
+fn default_parallel() -> usize {
+    Config::default().webhook.parallel
+}
+
+impl NamedWebhook {
+    /// The same as a section without a name. `max_backlog` applies to all webhooks together.
+    pub(super) fn section(&self, max_backlog: ByteSize) -> Webhook {
+        Webhook {
+            url: self.url.clone(),
+            format: self.format,
+            secrets: self.secrets.clone(),
+            causes: self.causes.clone(),
+            platforms: self.platforms.clone(),
+            timeout: self.timeout,
+            give_up_after: self.give_up_after,
+            max_backlog,
+            parallel: self.parallel,
+        }
+    }
 }
 
 /// The format of webhook requests.

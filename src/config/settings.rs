@@ -1,5 +1,6 @@
 //! Converts the configuration into the settings of each part of the hub.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::http::{self, Development, OriginRule, ProxyLogin, TrustedProxies};
 use crate::outgoing;
 use crate::presence::{Groups, LogQuota, LoginPolicy, Policy, PolicyFault, Preset, Windows};
 use crate::session;
-use crate::store::{RedisSettings, Retention};
+use crate::store::{RedisSettings, Retention, WebhookName};
 use crate::webhook;
 
 /// The longest timeout for Tencent Cloud IM callbacks.
@@ -29,8 +30,8 @@ pub struct Settings {
     pub policy: Policy,
     /// The verifier and the limits of connections.
     pub session: session::Settings,
-    /// `None` if `webhook.url` is empty.
-    pub webhook: Option<webhook::Settings>,
+    /// The webhooks that have a URL.
+    pub webhooks: BTreeMap<WebhookName, webhook::Settings>,
     /// The HTTP settings.
     pub http: http::Settings,
     /// The changed settings that need a restart.
@@ -69,12 +70,13 @@ impl Settings {
             let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
             SettingFault(faults.join("; "))
         })?;
-        let webhook = config.webhook();
+        let webhooks = config.webhook_settings();
         let (shown, pending) = at_start.in_effect(config);
         Ok(Self {
             policy,
             session: config.session(Arc::new(verifier)),
-            webhook: webhook.map_err(|(key, message)| SettingFault(format!("{key}: {message}")))?,
+            webhooks: webhooks
+                .map_err(|(key, message)| SettingFault(format!("{key}: {message}")))?,
             http: config.http(made, at_start.max_connections(), shown)?,
             pending,
         })
@@ -114,28 +116,54 @@ impl Config {
         })
     }
 
-    /// The webhook's settings; `None` if `webhook.url` is empty.
+    /// The sections of all webhooks, each with its key.
+    pub(super) fn webhook_sections(&self) -> Vec<(String, WebhookName, Webhook)> {
+        let unnamed = ("webhook".to_owned(), WebhookName::UNNAMED, self.webhook.clone());
+        let named = self.webhooks.iter().enumerate().map(|(n, named)| {
+            (format!("webhooks[{n}]"), named.name.clone(), named.section(self.webhook.max_backlog))
+        });
+        [unnamed].into_iter().chain(named).collect()
+    }
+
+    /// The settings of the webhooks that have a URL.
+    fn webhook_settings(
+        &self,
+    ) -> Result<BTreeMap<WebhookName, webhook::Settings>, (String, String)> {
+        let made = self.webhook_sections().into_iter().map(|(key, name, section)| {
+            match self.webhook_of(&key, &section) {
+                Ok(settings) => Ok(settings.map(|settings| (name, settings))),
+                Err((field, message)) => Err((format!("{key}.{field}"), message)),
+            }
+        });
+        made.filter_map(Result::transpose).collect()
+    }
+
+    /// A webhook's settings; `None` if its URL is empty.
     ///
     /// # Errors
     ///
-    /// The invalid key, and a message.
-    pub(super) fn webhook(&self) -> Result<Option<webhook::Settings>, (&'static str, String)> {
-        let Webhook { url, secrets, timeout, give_up_after, parallel, .. } = &self.webhook;
+    /// The invalid field, and a message.
+    pub(super) fn webhook_of(
+        &self,
+        key: &str,
+        section: &Webhook,
+    ) -> Result<Option<webhook::Settings>, (&'static str, String)> {
+        let Webhook { url, secrets, timeout, give_up_after, parallel, .. } = section;
         let secret = |(name, secret): (String, &Secret)| {
             let text = secret.expose();
             let fault = keys::malformed(text).map(|fault| format!("{name} {fault}"));
             let parse = || webhook::SigningSecret::parse(text).map_err(|e| format!("{name}: {e}"));
-            fault.map_or_else(parse, Err).map_err(|message| ("webhook.secrets", message))
+            fault.map_or_else(parse, Err).map_err(|message| ("secrets", message))
         };
         let secrets: Result<Vec<_>, _> =
-            keys::entries("webhook.secrets", secrets).map(secret).collect();
+            keys::entries(&format!("{key}.secrets"), secrets).map(secret).collect();
         let secrets = secrets?;
         if url.is_empty() {
             return Ok(None);
         }
-        let url = webhook_url(url, self.outgoing.allow_private)
-            .map_err(|message| ("webhook.url", message))?;
-        let (format, timeout) = match self.webhook.format {
+        let url =
+            webhook_url(url, self.outgoing.allow_private).map_err(|message| ("url", message))?;
+        let (format, timeout) = match section.format {
             WebhookFormat::Native => (webhook::Format::Native(secrets), *timeout),
             WebhookFormat::Tencent => {
                 let tencent = webhook::TencentCallbacks {
@@ -147,7 +175,11 @@ impl Config {
             }
         };
         let (give_up_after, parallel) = (*give_up_after, *parallel);
-        Ok(Some(webhook::Settings { url, format, timeout, give_up_after, parallel }))
+        let filter = webhook::Filter {
+            causes: section.causes.clone(),
+            platforms: section.platforms.clone(),
+        };
+        Ok(Some(webhook::Settings { url, format, filter, timeout, give_up_after, parallel }))
     }
 
     /// How much the transition log keeps.
@@ -325,7 +357,7 @@ impl Config {
     }
 }
 
-/// Parses and checks `webhook.url`.
+/// Parses and checks the URL of a webhook.
 fn webhook_url(text: &str, allow_private: bool) -> Result<Url, String> {
     let url = Url::parse(text)
         .map_err(|_| "expected a full URL, such as https://app.example.com/presence")?;

@@ -162,7 +162,9 @@ impl Follower {
             let is_due = bytes.is_none();
             if let Some(bytes) = bytes {
                 let silent = |_| retry(&format!("nothing was received for {SILENCE_MAX:?}"));
-                let Some(bytes) = bytes.map_err(silent)?.map_err(|error| retry(&error))? else { return Ok(()) };
+                let Some(bytes) = bytes.map_err(silent)?.map_err(|error| retry(&error))? else {
+                    return Ok(());
+                };
                 let is_first = batch.events == 0;
                 batch.append(frames.push(&bytes).map_err(|error| retry(&error))?);
                 if is_first && batch.events > 0 {

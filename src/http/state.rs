@@ -24,7 +24,7 @@ use crate::presence::Timestamp;
 use crate::session::Sessions;
 use crate::store::SharedLogins;
 use crate::throttle::{KeyedThrottle, LineLimits};
-use crate::webhook::Webhook;
+use crate::webhook::Webhooks;
 
 /// Sockets reserved for plain requests while all WebSockets are in use.
 const REQUESTS_SPARE: usize = 16;
@@ -39,7 +39,7 @@ pub struct AppState {
     /// Where the hub listens, once it does.
     address: OnceLock<String>,
     pub(super) sessions: Arc<Sessions>,
-    pub(super) webhook: Arc<Webhook>,
+    pub(super) webhooks: Arc<Webhooks>,
     settings: ArcSwap<Settings>,
     /// The certificate of the addresses with TLS, if there are any.
     pub(super) certificate: Option<Arc<Certificate>>,
@@ -81,7 +81,7 @@ impl AppState {
     /// Creates the state, with empty counters and limits.
     pub fn new(
         sessions: Arc<Sessions>,
-        webhook: Arc<Webhook>,
+        webhooks: Arc<Webhooks>,
         logins: Option<Arc<dyn SharedLogins>>,
         certificate: Option<Arc<Certificate>>,
         settings: Settings,
@@ -104,7 +104,7 @@ impl AppState {
             address: OnceLock::new(),
             hub,
             sessions,
-            webhook,
+            webhooks,
             settings: ArcSwap::from_pointee(settings),
             certificate,
             websocket_permits: Arc::new(Semaphore::new(websockets)),

@@ -38,7 +38,9 @@ pub use self::lookout::{DEAD_AFTER, Lookout};
 pub use self::memory::{LOG_ENTRIES_MAX, MemoryStore};
 pub use self::messages::{Message, Received, Subscription};
 pub use self::nodes::{Lost, NodeCard, Nodes};
-pub use self::outbox::{Dead, DeadSelection, HeldUser, Outbox, Progress, Save};
+pub use self::outbox::{
+    Dead, DeadSelection, HeldUser, Outbox, Progress, Save, WebhookName, WebhookNameFault,
+};
 pub use self::part::Part;
 pub use self::records::{Among, Commit, Listed, Records, Stored, Totals};
 pub use self::redis::{RedisFault, RedisSettings, RedisStore};

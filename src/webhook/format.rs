@@ -63,6 +63,7 @@ impl Format {
         wall: Timestamp,
     ) -> Option<PostRequest> {
         match self {
+            Self::Native(_) if entries.is_empty() => None,
             Self::Native(secrets) => {
                 let body = format!("{{\"events\":{}}}", LogEntry::array(entries));
                 Some(native(url, secrets, body, wall))

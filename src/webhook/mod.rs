@@ -1,6 +1,7 @@
 #![doc = include_str!("README.md")]
 
 mod batch;
+mod filter;
 mod format;
 mod health;
 mod intake;
@@ -9,6 +10,7 @@ mod parts;
 mod queue;
 mod tencent;
 mod transport;
+mod webhooks;
 mod worker;
 
 use std::sync::Arc;
@@ -22,15 +24,17 @@ use tokio::sync::{Notify, watch};
 use utoipa::ToSchema;
 
 pub use self::batch::{Batch, Blame, Setback};
+pub use self::filter::Filter;
 pub use self::format::{Format, PostRequest, SecretFault, SigningSecret, signatures};
 pub use self::health::Health;
-pub use self::metrics::Metrics;
+pub use self::metrics::{Metrics, WebhookMetrics};
 pub use self::queue::Queue;
 pub use self::tencent::{Callback, TencentCallbacks, callback};
 pub use self::transport::{HttpTransport, PostResult, Transport};
+pub use self::webhooks::Webhooks;
 use crate::clock::Clock;
 use crate::presence::Timestamp;
-use crate::store::{Cursor, Log, Outbox, Progress, Save, StoreError};
+use crate::store::{Cursor, Log, Outbox, Progress, Save, StoreError, WebhookName};
 
 /// The number of recent failures that [`DeliveryState`] keeps.
 const FAILURES_SHOWN: usize = 20;
@@ -42,6 +46,8 @@ pub struct Settings {
     pub url: url::Url,
     /// The format of requests.
     pub format: Format,
+    /// Which events it gets.
+    pub filter: Filter,
     /// How long the receiver may take to answer.
     pub timeout: Duration,
     /// How long after its first refusal an event is given up; only time in which the receiver works
@@ -51,15 +57,19 @@ pub struct Settings {
     pub parallel: usize,
 }
 
-/// The webhook, as the rest of the hub sees it.
+/// What all webhooks share: the log, the store of their progress, the sender of requests, and the clock.
+type Parts = (Arc<dyn Log>, Arc<dyn Outbox>, Arc<dyn Transport>, Clock);
+
+/// One webhook, as the rest of the hub sees it.
 pub struct Webhook {
+    name: WebhookName,
     log: Arc<dyn Log>,
     outbox: Arc<dyn Outbox>,
     transport: Arc<dyn Transport>,
     clock: Clock,
     settings: watch::Sender<Option<Settings>>,
     shown: Mutex<DeliveryState>,
-    metrics: Metrics,
+    metrics: WebhookMetrics,
     /// The number of undecided dead letters when the store last answered.
     dead_waiting: AtomicU64,
     /// Notified when dead letters were put back.
@@ -97,21 +107,21 @@ pub struct DeliveryState {
     pub pending: usize,
 }
 
-/// Whether the receiver accepts requests.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+/// Whether the receiver accepts requests, from good to bad.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReceiverState {
     /// No receiver is configured.
     #[default]
     Off,
+    /// Another hub posts.
+    Elsewhere,
     /// The last request was accepted, or none was sent yet.
     Up,
     /// The last request was not accepted.
     Failing,
     /// Several requests in a row failed for some seconds; one request at a time probes the receiver.
     Down,
-    /// Another hub posts.
-    Elsewhere,
 }
 
 /// A request that was not accepted.
@@ -128,27 +138,32 @@ pub struct FailedRequest {
 }
 
 impl Webhook {
-    /// Makes the webhook; [`run`](Self::run) runs it.
-    pub fn new(
-        log: Arc<dyn Log>,
-        outbox: Arc<dyn Outbox>,
-        transport: Arc<dyn Transport>,
-        clock: Clock,
+    /// Makes a webhook; [`run`](Self::run) runs it.
+    fn of(
+        name: WebhookName,
+        (log, outbox, transport, clock): Parts,
         settings: Option<Settings>,
+        metrics: &Metrics,
     ) -> Arc<Self> {
         Arc::new(Self {
+            metrics: metrics.of(&name),
+            name,
             log,
             outbox,
             transport,
             clock,
             settings: watch::Sender::new(settings),
             shown: Mutex::default(),
-            metrics: Metrics::default(),
             dead_waiting: AtomicU64::new(0),
             put_back: Notify::new(),
             stop: watch::Sender::new(false),
             has_progress: AtomicBool::new(false),
         })
+    }
+
+    /// Its name.
+    pub const fn name(&self) -> &WebhookName {
+        &self.name
     }
 
     /// Changes the settings. Requests in flight are dropped, and their events are posted again under
@@ -172,7 +187,7 @@ impl Webhook {
     }
 
     /// The webhook's metrics.
-    pub const fn metrics(&self) -> &Metrics {
+    pub const fn metrics(&self) -> &WebhookMetrics {
         &self.metrics
     }
 
@@ -184,7 +199,7 @@ impl Webhook {
     /// The number of dead letters that were neither put back nor dropped; if the store fails, the last
     /// known number.
     pub async fn dead_waiting(&self) -> u64 {
-        match self.outbox.dead_waiting().await {
+        match self.outbox.dead_waiting(&self.name).await {
             Ok(waiting) => self.dead_waiting.store(waiting, Relaxed),
             Err(error) => tracing::debug!(%error, "cannot count the dead letters"),
         }
@@ -212,7 +227,7 @@ impl Webhook {
     ///
     /// If the store fails.
     pub async fn begin(&self) -> Result<Progress, StoreError> {
-        if let Some(progress) = self.outbox.progress().await? {
+        if let Some(progress) = self.outbox.progress(&self.name).await? {
             self.has_progress.store(true, Relaxed);
             self.show_begin(&progress);
             return Ok(progress);
@@ -220,7 +235,8 @@ impl Webhook {
         let is_lost = self.has_progress.load(Relaxed);
         let position = if is_lost { Cursor::default() } else { *self.log.head().borrow() };
         if self.settings.borrow().is_some() {
-            match self.outbox.save(Save { position, ..Save::default() }).await {
+            let webhook = self.name.clone();
+            match self.outbox.save(Save { webhook, position, ..Save::default() }).await {
                 // Another hub posts, and saves where it begins.
                 Ok(()) | Err(StoreError::Conflict) => self.has_progress.store(true, Relaxed),
                 Err(error) => return Err(error),
@@ -250,7 +266,7 @@ impl Webhook {
     pub async fn run(self: Arc<Self>) {
         let mut stop = self.stop.subscribe();
         let mut settings = self.settings.subscribe();
-        let mut turn = self.outbox.turn();
+        let mut turn = self.outbox.turn(&self.name);
         while !*stop.borrow_and_update() {
             let is_ours = *turn.borrow_and_update();
             let settings_now = settings.borrow_and_update().clone();

@@ -36,7 +36,7 @@ pub(super) async fn run(
     let Some(settings) = settings else {
         *webhook.shown.lock() = DeliveryState::default();
         let mut throttle = Throttle::default();
-        while let Err(error) = webhook.outbox.clear().await {
+        while let Err(error) = webhook.outbox.clear(&webhook.name).await {
             if let Some(suppressed) = throttle.admit(webhook.clock.now()) {
                 tracing::warn!(%error, suppressed, "webhook cannot clear its progress, retrying");
             }
@@ -195,12 +195,12 @@ impl Worker<'_> {
     }
 
     fn start(&mut self, batch: Batch) {
-        let Settings { format, url, timeout, .. } = &*self.settings;
+        let Settings { format, filter, url, timeout, .. } = &*self.settings;
         let (wall, timeout) = (self.webhook.clock.wall(), *timeout);
-        let made = match caught_now(|| format.request(url, &batch.entries, wall)) {
+        let made = match caught_now(|| format.request(url, &filter.select(&batch.entries), wall)) {
             Ok(Some(request)) => Ok(request),
             Ok(None) => {
-                // The format has no request for this event. Nothing is sent, so this must not count as a
+                // The filter or the format leaves out these events. Nothing is sent, so this must not count as a
                 // success of the receiver.
                 self.revived.extend(self.queue.done(batch));
                 return self.save_soon();
@@ -326,7 +326,7 @@ impl Worker<'_> {
     /// Reads dead letters that were put back.
     async fn revive(&mut self) {
         let now = self.now();
-        match self.webhook.outbox.dead(None, true, REVIVED_MAX).await {
+        match self.webhook.outbox.dead(&self.webhook.name, None, true, REVIVED_MAX).await {
             Ok(dead) => {
                 self.must_retry_revive = false;
                 self.more_to_revive = dead.len() == REVIVED_MAX;
@@ -369,6 +369,7 @@ impl Worker<'_> {
     fn take_unsaved(&mut self) -> Save {
         let worked = self.health.worked(self.now());
         let mut save = self.queue.save(worked);
+        save.webhook = self.webhook.name.clone();
         save.dead.clone_from(&self.damaged);
         save.revived.clone_from(&self.revived);
         save

@@ -237,8 +237,14 @@ export interface Explained {
 
 export type WebhookState = 'off' | 'up' | 'failing' | 'down' | 'elsewhere';
 
-/** `GET /v1/webhooks`. */
+/** `GET /v1/webhooks`: the webhook without a name, and the others. */
+export interface Webhooks extends Webhook {
+  named: Webhook[];
+}
+
+/** A webhook. */
 export interface Webhook {
+  name: string;
   url: string | null;
   format: 'native' | 'tencent' | null;
   delivery: {

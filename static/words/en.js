@@ -528,6 +528,8 @@ export const en = {
   under_way: 'Requests under way',
   waiting_again: 'Events waiting for a retry',
   held_users: 'Users with held events',
+  webhook_which: 'Webhook',
+  webhook_unnamed: 'without a name',
   webhook_test: 'Send a test event',
   webhook_testing: 'Sending…',
   webhook_test_accepted: 'The receiver accepted the test event.',

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use presence_hub::presence::{Platform, State};
 use presence_hub::store::{
     Among, Cursor, Damaged, Dead, EmbeddedStore, HeldUser, HistoryPart, Log, LogEntry, OpenFault,
-    Outbox, Progress, Records, Save, Store, StoreError,
+    Outbox, Progress, Records, Save, Store, StoreError, WebhookName,
 };
 use rusqlite::Connection;
 use serde_json::json;
@@ -91,9 +91,12 @@ async fn commits_survive_a_restart() {
         "cursors that a power cut may have lost are not issued again"
     );
     let behind = [(id("bo"), 1)].into();
-    assert_eq!(store.progress().await, Ok(Some(Progress { position, held, behind })));
-    assert_eq!(store.dead_waiting().await, Ok(1));
-    assert_eq!(store.dead(None, false, 10).await, Ok(dead));
+    assert_eq!(
+        store.progress(&WebhookName::UNNAMED).await,
+        Ok(Some(Progress { position, held, behind }))
+    );
+    assert_eq!(store.dead_waiting(&WebhookName::UNNAMED).await, Ok(1));
+    assert_eq!(store.dead(&WebhookName::UNNAMED, None, false, 10).await, Ok(dead));
     let backlog = store.backlog(log[0].cursor).await.expect("a backlog");
     assert_eq!((backlog.entries, backlog.bytes), (1, log[1].bytes() as u64));
 }

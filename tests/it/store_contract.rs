@@ -70,6 +70,7 @@ macro_rules! adapter {
                 log_is_kept_for_the_webhook_up_to_a_size
                 webhook_progress_is_saved_and_cleared
                 dead_letters_can_be_retried_or_dropped
+                webhooks_have_progress_and_dead_letters_of_their_own
                 racing_commits_are_each_applied_once
                 racing_users_do_not_disturb_each_other
         }

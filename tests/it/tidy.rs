@@ -58,8 +58,8 @@ const CIRCLES: &[(&[&str], &str)] = &[
         "one of the formats has a file of its own, and makes the same requests",
     ),
     (
-        &["src/webhook/mod.rs", "src/webhook/worker.rs"],
-        "the webhook's worker has a file of its own",
+        &["src/webhook/mod.rs", "src/webhook/webhooks.rs", "src/webhook/worker.rs"],
+        "the webhook's worker has a file of its own, and so has the list of webhooks",
     ),
 ];
 

@@ -6,6 +6,7 @@ mod health;
 mod kept;
 mod paused;
 mod queue;
+mod several;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,9 +16,11 @@ use presence_hub::clock::Clock;
 use presence_hub::presence::{Timestamp, UserId};
 use presence_hub::store::{
     Cursor, Dead, DeadSelection, HeldUser, LogEntry, MemoryStore, Outbox, Retention, Save, Store,
+    WebhookName,
 };
 use presence_hub::webhook::{
-    Format, HttpTransport, PostRequest, PostResult, ReceiverState, Settings, Transport, Webhook,
+    Filter, Format, HttpTransport, PostRequest, PostResult, ReceiverState, Settings, Transport,
+    Webhook, Webhooks,
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -277,7 +280,7 @@ async fn pending_events_are_shown_before_anything_is_posted() {
     store.save(save).await.expect("to save");
     let port: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
     let url = "http://127.0.0.1:1/hook".parse().expect("a URL");
-    let webhook = Webhook::new(port, store, transport(), clock, Some(settings(url)));
+    let webhook = webhook_of(port, store, transport(), clock, settings(url));
     webhook.begin().await.expect("to begin");
     let shown = webhook.shown();
     assert_eq!(
@@ -291,10 +294,24 @@ fn transport() -> Arc<HttpTransport> {
     Arc::new(HttpTransport::new(true).expect("a client"))
 }
 
+/// The webhook without a name, alone.
+fn webhook_of(
+    log: Arc<dyn Store>,
+    outbox: Arc<dyn Outbox>,
+    transport: Arc<dyn Transport>,
+    clock: Clock,
+    settings: Settings,
+) -> Arc<Webhook> {
+    let webhooks = Webhooks::new(log, outbox, transport, clock);
+    webhooks.set_settings([(WebhookName::UNNAMED, settings)].into());
+    webhooks.get(&WebhookName::UNNAMED).expect("it is always there")
+}
+
 fn settings(url: reqwest::Url) -> Settings {
     Settings {
         url,
         format: Format::Native(Vec::new()),
+        filter: Filter::default(),
         timeout: Duration::from_secs(5),
         give_up_after: Duration::from_secs(60),
         parallel: 8,
@@ -315,17 +332,17 @@ async fn every_put_back_letter_is_posted_once() {
     });
     let save = Save { dead: dead.collect(), ..Save::default() };
     store.save(save).await.expect("to save");
-    store.put_back(DeadSelection::All).await.expect("to put back");
+    store.put_back(&WebhookName::UNNAMED, DeadSelection::All).await.expect("to put back");
 
     let receiver = Receiver::start(|_| Act::Take(200)).await;
     let settings = settings(receiver.url().parse().expect("a URL"));
     let outbox: Arc<dyn Outbox> = Arc::<MemoryStore>::clone(&store);
     let port: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
-    let webhook = Webhook::new(port, outbox, transport(), clock, Some(settings));
+    let webhook = webhook_of(port, outbox, transport(), clock, settings);
     let running = tokio::spawn(Arc::clone(&webhook).run());
     until("all letters", async || receiver.taken().len() as u64 >= LETTERS).await;
     until("an end of them", async || {
-        store.dead(None, true, 1).await.expect("an answer").is_empty()
+        store.dead(&WebhookName::UNNAMED, None, true, 1).await.expect("an answer").is_empty()
     })
     .await;
     webhook.stop();

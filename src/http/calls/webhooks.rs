@@ -21,8 +21,8 @@ use crate::http::problem::{Problem, ProblemBody};
 use crate::http::state::AppState;
 use crate::http::undelivered::Undelivered;
 use crate::presence::Timestamp;
-use crate::store::{Cursor, Dead, DeadSelection, Event};
-use crate::webhook::{DeliveryState, Format, PostResult};
+use crate::store::{Cursor, Dead, DeadSelection, Event, WebhookName};
+use crate::webhook::{DeliveryState, Format, PostResult, Webhook};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
@@ -33,23 +33,58 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
         .routes(routes!(drop_dead))
 }
 
-/// `GET /v1/webhooks`: the state of delivery.
+/// Which webhook: its name, or nothing for the one of `[webhook]`.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WebhookRequest {
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    name: WebhookName,
+}
+
+fn webhook_named(app: &AppState, name: &WebhookName) -> Result<Arc<Webhook>, Problem> {
+    app.webhooks.get(name).ok_or_else(|| {
+        let message = format!("no webhook is named {:?}: expected a name of [[webhooks]]", name.as_str());
+        Problem::bad_request(message)
+    })
+}
+
+/// `GET /v1/webhooks`: the state of delivery, of the webhook without a name and of the others.
 #[utoipa::path(
     get,
     path = "/v1/webhooks",
     operation_id = "getWebhookState",
     tag = "webhooks",
     responses(
-        (status = 200, description = "The state of delivery.", body = WebhookState),
+        (status = 200, description = "The state of delivery.", body = WebhookStates),
         Refusals,
     ),
 )]
 pub(crate) async fn state(
     State(app): State<Arc<AppState>>,
     _: MayRead,
-) -> Result<Json<WebhookState>, Problem> {
-    let undelivered = Undelivered::now(&app).await?;
-    let settings = app.webhook.settings();
+) -> Result<Json<WebhookStates>, Problem> {
+    let unnamed = state_of(&app, app.webhooks.unnamed()).await?;
+    let mut named = Vec::new();
+    for webhook in app.webhooks.named() {
+        named.push(state_of(&app, &webhook).await?);
+    }
+    Ok(Json(WebhookStates { unnamed, named }))
+}
+
+/// The state of the webhook without a name, and of the others.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct WebhookStates {
+    #[serde(flatten)]
+    unnamed: WebhookState,
+    /// The webhooks of `[[webhooks]]`, and those that were removed and have dead letters.
+    named: Vec<WebhookState>,
+}
+
+async fn state_of(app: &AppState, webhook: &Webhook) -> Result<WebhookState, Problem> {
+    let undelivered = Undelivered::of(app, webhook).await?;
+    let settings = webhook.settings();
     // The query may contain a secret.
     let url = settings.as_ref().map(|settings| {
         let mut url = settings.url.clone();
@@ -67,13 +102,16 @@ pub(crate) async fn state(
         oldest: undelivered.backlog.oldest,
         age_ms: undelivered.age_ms(),
     };
-    let (delivery, dead_waiting) = (app.webhook.shown(), undelivered.dead_waiting);
-    Ok(Json(WebhookState { url, format, delivery, backlog, dead_waiting }))
+    let (delivery, dead_waiting) = (webhook.shown(), undelivered.dead_waiting);
+    let name = webhook.name().to_string();
+    Ok(WebhookState { name, url, format, delivery, backlog, dead_waiting })
 }
 
 /// The state of delivery.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct WebhookState {
+    /// Its name; empty for the one of `[webhook]`.
+    name: String,
     /// The receiver's URL; null if there is none.
     url: Option<String>,
     /// `native` or `tencent`.
@@ -118,6 +156,7 @@ pub(crate) struct Count {
     path = "/v1/webhooks/test",
     operation_id = "testWebhook",
     tag = "webhooks",
+    params(WebhookRequest),
     responses(
         (status = 200, description = "The receiver's answer.", body = Tested),
         (status = 409, description = "No webhook is configured.", body = ProblemBody),
@@ -127,8 +166,9 @@ pub(crate) struct Count {
 pub(crate) async fn test(
     State(app): State<Arc<AppState>>,
     MayAct(caller): MayAct,
+    QueryParams(WebhookRequest { name }): QueryParams<WebhookRequest>,
 ) -> Result<Json<Tested>, Problem> {
-    let outcome = app.webhook.test().await;
+    let outcome = webhook_named(&app, &name)?.test().await;
     let outcome = outcome
         .ok_or_else(|| Problem::conflict("off", "no webhook is configured: set webhook.url"));
     let what = outcome.as_ref().map(|outcome| match outcome {
@@ -148,6 +188,10 @@ pub(crate) async fn test(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeadRequest {
+    /// The webhook's name, or nothing for the one of `[webhook]`.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    name: WebhookName,
     #[param(value_type = Option<String>)]
     cursor: Option<PageToken<DEAD>>,
     #[serde(default)]
@@ -190,10 +234,11 @@ struct DeadLetter {
 pub(crate) async fn dead(
     State(app): State<Arc<AppState>>,
     _: MayRead,
-    QueryParams(DeadRequest { cursor, limit }): QueryParams<DeadRequest>,
+    QueryParams(DeadRequest { name, cursor, limit }): QueryParams<DeadRequest>,
 ) -> Result<Response, Problem> {
     let cursor = cursor.map(|token| Cursor(token.read));
-    let dead = app.webhook.outbox().dead(cursor, false, limit.get()).await?;
+    let webhook = webhook_named(&app, &name)?;
+    let dead = webhook.outbox().dead(&name, cursor, false, limit.get()).await?;
     let next = dead
         .last()
         .filter(|_| dead.len() == limit.get())
@@ -242,6 +287,7 @@ impl TryFrom<DeadLetterSelection> for DeadSelection {
     path = "/v1/webhooks/dead/retry",
     operation_id = "retryDeadLetters",
     tag = "webhooks",
+    params(WebhookRequest),
     request_body = DeadLetterSelection,
     responses(
         (status = 200, description = "The number of dead letters.", body = Count),
@@ -252,12 +298,15 @@ impl TryFrom<DeadLetterSelection> for DeadSelection {
 pub(crate) async fn retry(
     State(app): State<Arc<AppState>>,
     MayAct(caller): MayAct,
+    QueryParams(WebhookRequest { name }): QueryParams<WebhookRequest>,
     JsonBody(selection): JsonBody<DeadLetterSelection>,
 ) -> Result<Json<Count>, Problem> {
-    let count = app.webhook.outbox().put_back(selection.try_into()?).await.map_err(Problem::from);
+    let webhook = webhook_named(&app, &name)?;
+    let count = webhook.outbox().put_back(&name, selection.try_into()?).await;
+    let count = count.map_err(Problem::from);
     caller
         .audit(&AuditAction::of("retry dead letters"), letters(&count).as_deref().map_err(|p| *p));
-    app.webhook.wake();
+    webhook.wake();
     Ok(Json(Count { count: count? }))
 }
 
@@ -267,6 +316,7 @@ pub(crate) async fn retry(
     path = "/v1/webhooks/dead/drop",
     operation_id = "dropDeadLetters",
     tag = "webhooks",
+    params(WebhookRequest),
     request_body = DeadLetterSelection,
     responses(
         (status = 200, description = "The number of dead letters.", body = Count),
@@ -277,9 +327,12 @@ pub(crate) async fn retry(
 pub(crate) async fn drop_dead(
     State(app): State<Arc<AppState>>,
     MayAct(caller): MayAct,
+    QueryParams(WebhookRequest { name }): QueryParams<WebhookRequest>,
     JsonBody(selection): JsonBody<DeadLetterSelection>,
 ) -> Result<Json<Count>, Problem> {
-    let count = app.webhook.outbox().drop_dead(selection.try_into()?).await.map_err(Problem::from);
+    let webhook = webhook_named(&app, &name)?;
+    let count = webhook.outbox().drop_dead(&name, selection.try_into()?).await;
+    let count = count.map_err(Problem::from);
     caller.audit(&AuditAction::of("drop dead letters"), letters(&count).as_deref().map_err(|p| *p));
     Ok(Json(Count { count: count? }))
 }

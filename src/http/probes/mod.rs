@@ -62,15 +62,16 @@ async fn metrics(
 
 async fn render(State(app): State<Arc<AppState>>, headers: HeaderMap) -> Result<Response, Problem> {
     let totals = app.hub.last_totals().await;
-    let metrics = app.webhook.metrics();
-    // While the store is unavailable, operators need the other metrics most.
-    if let Ok(undelivered) = Undelivered::now(&app).await {
-        metrics.set_left(&undelivered.backlog, undelivered.age, undelivered.dead_waiting);
+    for webhook in app.webhooks.all() {
+        // While the store is unavailable, operators need the other metrics most.
+        if let Ok(left) = Undelivered::of(&app, &webhook).await {
+            webhook.metrics().set_left(&left.backlog, left.age, left.dead_waiting);
+        }
     }
     let damaged = i64::try_from(app.hub.damaged_rows()).unwrap_or(i64::MAX);
     app.hub.metrics().damaged_rows.set(damaged);
     let hub = app.hub.metrics().render(&totals);
-    let webhook = metrics.render();
+    let webhook = app.webhooks.metrics().render();
     let process = Process::measure(&app).await.render(&app);
     let redis = app.hub.server_counts().as_ref().map(redis::render).unwrap_or_default();
     let format = MetricsFormat::wanted(&headers);

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::transaction::{EncodedCommit, Transaction, Trimmed};
 use super::view::View;
 use crate::presence::{self, Timestamp};
-use crate::store::{DeadSelection, Save, StoreError, Stored};
+use crate::store::{DeadSelection, Save, StoreError, Stored, WebhookName};
 
 /// Something to write.
 pub(super) trait Job: Send + 'static {
@@ -142,7 +142,7 @@ impl Job for Trim {
     }
 }
 
-/// Notes the webhook's progress.
+/// Notes a webhook's progress.
 pub(super) struct SaveProgress(pub(super) Save);
 
 impl Job for SaveProgress {
@@ -153,35 +153,35 @@ impl Job for SaveProgress {
     }
 }
 
-/// Forgets the webhook's progress.
-pub(super) struct ClearProgress;
+/// Forgets a webhook's progress.
+pub(super) struct ClearProgress(pub(super) WebhookName);
 
 impl Job for ClearProgress {
     type Answer = ();
 
     fn run(&self, transaction: &mut Transaction<'_>) -> Result<()> {
-        transaction.clear()
+        transaction.clear(&self.0)
     }
 }
 
 /// Puts dead letters back; answers how many.
-pub(super) struct PutBack(pub(super) DeadSelection);
+pub(super) struct PutBack(pub(super) WebhookName, pub(super) DeadSelection);
 
 impl Job for PutBack {
     type Answer = u64;
 
     fn run(&self, transaction: &mut Transaction<'_>) -> Result<u64> {
-        transaction.put_back(&self.0)
+        transaction.put_back(&self.0, &self.1)
     }
 }
 
 /// Drops dead letters; answers how many.
-pub(super) struct DropDead(pub(super) DeadSelection);
+pub(super) struct DropDead(pub(super) WebhookName, pub(super) DeadSelection);
 
 impl Job for DropDead {
     type Answer = u64;
 
     fn run(&self, transaction: &mut Transaction<'_>) -> Result<u64> {
-        transaction.drop_dead(&self.0)
+        transaction.drop_dead(&self.0, &self.1)
     }
 }

@@ -5,14 +5,15 @@ use rusqlite::{Connection, Result};
 
 use super::columns::{bytes, note_at, user_at};
 use super::damage::Damage;
-use super::queries;
 use super::schema::for_a_while;
 use super::tail::Tail;
-use crate::store::outbox::HeldUser;
+use super::{notes, queries};
+use crate::store::{Cursor, HeldUser, WebhookName};
 
-/// Mends due times, keys of held users, and user ids.
+/// Mends due times, positions of webhooks, keys of held users, and user ids.
 pub(super) fn mend(connection: &mut Connection, tail: &mut Tail, damage: &Damage) -> Result<()> {
     mend_due(connection)?;
+    mend_positions(connection, tail)?;
     mend_held(connection)?;
     set_nameless_aside(connection, tail, damage)
 }
@@ -35,16 +36,52 @@ fn mend_due(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
+/// Begins with the oldest entry for a webhook whose position is damaged: posting twice is better than never. A webhook
+/// whose name is damaged, too, begins with the next entry.
+fn mend_positions(connection: &mut Connection, tail: &Tail) -> Result<()> {
+    let begin = connection.transaction()?;
+    let rows = {
+        let mut found = begin.prepare("SELECT webhook, position, crc FROM hooks")?;
+        let rows = found.query_map((), |row| {
+            let key = String::from_utf8_lossy(bytes(row, 0)?).into_owned();
+            let note: Option<(WebhookName, Cursor)> = note_at(row, 1)?;
+            Ok((key, note))
+        })?;
+        rows.collect::<Result<Vec<_>>>()?
+    };
+    let is_right = |(key, note): &(String, Option<(WebhookName, Cursor)>)| {
+        note.as_ref().is_some_and(|(of, _)| of.as_str() == key)
+    };
+    if rows.iter().all(is_right) {
+        return Ok(());
+    }
+    tracing::error!("the store has a damaged position of a webhook: check the disk; it is mended");
+    begin.execute("DELETE FROM hooks", ())?;
+    for (key, note) in rows {
+        let (webhook, position) = match (note, WebhookName::try_from(key)) {
+            (Some(note), _) => note,
+            (None, Ok(webhook)) if !webhook.is_unnamed() => (webhook, tail.log_before),
+            (None, _) => continue,
+        };
+        notes::save_position(&begin, &webhook, position)?;
+    }
+    begin.commit()
+}
+
 /// Writes the notes of held users anew where a key is not the user whom its note names: a damaged key may
 /// look like another user, and is not in order, so SQLite would not find its row.
 fn mend_held(connection: &mut Connection) -> Result<()> {
     let begin = connection.transaction()?;
     let rows = {
-        let mut found = begin.prepare("SELECT user, held, crc FROM held")?;
+        let mut found = begin.prepare("SELECT webhook, user, held, crc FROM held")?;
         let rows = found.query_map((), |row| {
-            let (key, held, crc): (Value, Value, Value) = row.try_into()?;
-            let note: Option<HeldUser> = note_at(row, 1)?;
-            let named = note.map_or_else(|| key.clone(), |note| note.user.to_string().into());
+            let (webhook, user, held, crc): (Value, Value, Value, Value) = row.try_into()?;
+            let key = (webhook, user);
+            let note: Option<(WebhookName, HeldUser)> = note_at(row, 2)?;
+            let named = note.map_or_else(
+                || key.clone(),
+                |(webhook, held)| (webhook.to_string().into(), held.user.to_string().into()),
+            );
             Ok((key, named, held, crc))
         })?;
         rows.collect::<Result<Vec<_>>>()?
@@ -54,8 +91,9 @@ fn mend_held(connection: &mut Connection) -> Result<()> {
     }
     tracing::error!("the store has a damaged key of a held user: check the disk; it is mended");
     begin.execute("DELETE FROM held", ())?;
-    for (_, named, held, crc) in rows {
-        begin.execute("INSERT OR REPLACE INTO held VALUES (?1, ?2, ?3)", (named, held, crc))?;
+    for (_, (webhook, user), held, crc) in rows {
+        let sql = "INSERT OR REPLACE INTO held VALUES (?1, ?2, ?3, ?4)";
+        begin.execute(sql, (webhook, user, held, crc))?;
     }
     begin.commit()
 }

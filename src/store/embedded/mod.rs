@@ -49,7 +49,7 @@ use super::rules::most_overdue;
 use super::{
     Among, Backlog, Commit, Cursor, Dead, DeadSelection, HistoryPart, Listed, Log, LogEntry, Lost,
     NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Save, StoreError, Stored,
-    Subscription, Totals,
+    Subscription, Totals, WebhookName,
 };
 use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
 
@@ -373,44 +373,65 @@ impl Nodes for EmbeddedStore {
 }
 
 impl Outbox for EmbeddedStore {
-    fn turn(&self) -> watch::Receiver<bool> {
+    fn turn(&self, _: &WebhookName) -> watch::Receiver<bool> {
         self.turn.subscribe()
     }
 
-    fn progress(&self) -> BoxFuture<'_, Result<Option<Progress>, StoreError>> {
-        let (latest, view) = (self.parts.latest, Arc::clone(&self.parts.view));
-        self.ask(move |c| notes::progress_and_behind(c, latest, &view.damage)).boxed()
+    fn progress<'a>(
+        &'a self,
+        webhook: &'a WebhookName,
+    ) -> BoxFuture<'a, Result<Option<Progress>, StoreError>> {
+        let (latest, view, webhook) =
+            (self.parts.latest, Arc::clone(&self.parts.view), webhook.clone());
+        self.ask(move |c| notes::progress_and_behind(c, &webhook, latest, &view.damage)).boxed()
     }
 
     fn save(&self, save: Save) -> BoxFuture<'_, Result<(), StoreError>> {
         self.write(SaveProgress(save)).boxed()
     }
 
-    fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.write(ClearProgress).boxed()
+    fn clear<'a>(&'a self, webhook: &'a WebhookName) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.write(ClearProgress(webhook.clone())).boxed()
     }
 
-    fn dead(
-        &self,
+    fn webhooks(&self) -> BoxFuture<'_, Result<Vec<WebhookName>, StoreError>> {
+        self.ask(notes::webhooks).boxed()
+    }
+
+    fn dead<'a>(
+        &'a self,
+        webhook: &'a WebhookName,
         after: Option<Cursor>,
         put_back: bool,
         limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Dead>, StoreError>> {
-        let view = Arc::clone(&self.parts.view);
-        self.ask(move |c| notes::dead(c, after, put_back, limit, &view.damage)).boxed()
+    ) -> BoxFuture<'a, Result<Vec<Dead>, StoreError>> {
+        let (view, webhook) = (Arc::clone(&self.parts.view), webhook.clone());
+        self.ask(move |c| notes::dead(c, &webhook, after, put_back, limit, &view.damage)).boxed()
     }
 
-    fn dead_waiting(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.ask(notes::dead_waiting).boxed()
+    fn dead_waiting<'a>(
+        &'a self,
+        webhook: &'a WebhookName,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        let webhook = webhook.clone();
+        self.ask(move |connection| notes::dead_waiting(connection, &webhook)).boxed()
     }
 
-    fn put_back(&self, which: DeadSelection) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.write(PutBack(which)).boxed()
+    fn put_back<'a>(
+        &'a self,
+        webhook: &'a WebhookName,
+        which: DeadSelection,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        self.write(PutBack(webhook.clone(), which)).boxed()
     }
 
-    fn drop_dead(&self, which: DeadSelection) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn drop_dead<'a>(
+        &'a self,
+        webhook: &'a WebhookName,
+        which: DeadSelection,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
         async move {
-            let dropped = self.write(DropDead(which.clone())).await?;
+            let dropped = self.write(DropDead(webhook.clone(), which.clone())).await?;
             self.parts.view.damage.gone("dead", |cursor| match &which {
                 DeadSelection::These(these) => these.contains(&cursor),
                 DeadSelection::All => true,

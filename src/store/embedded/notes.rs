@@ -1,16 +1,16 @@
-//! What nodes and the webhook left for the next run.
+//! What nodes and webhooks left for the next run.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::{Connection, Result, Row};
 use serde_json::value::RawValue;
 
-use super::columns::{bytes, int, note_at, number, number_at, text_of_user, user_at};
+use super::columns::{bytes, int, note, note_at, number, number_at, text_of_user, user_at};
 use super::damage::Damage;
 use super::queries::{UserRow, each_record, log_before};
-use crate::presence::{NodeId, SignOfLife, Timestamp};
-use crate::store::{Cursor, Damaged, Dead, HeldUser, LogEntry, Progress};
+use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
+use crate::store::{Cursor, Damaged, Dead, HeldUser, LogEntry, Progress, WebhookName};
 
 /// The columns that [`dead_at`] reads.
 pub(super) const DEAD: &str = "cursor, user, crc, event, at, attempts, last_error";
@@ -57,23 +57,70 @@ fn nodes_in_records(connection: &Connection) -> Result<HashSet<NodeId>> {
     Ok(nodes)
 }
 
-/// The webhook's progress. A held user whose row is damaged is held from the oldest entry on: posting
-/// twice is better than never.
-pub(super) fn progress(
+/// The first event of each user whose events a webhook holds.
+pub(super) type HeldFrom = BTreeMap<(WebhookName, UserId), Cursor>;
+
+/// The positions of the webhooks with a name. None is damaged: a start mends them.
+pub(super) fn positions(connection: &Connection) -> Result<BTreeMap<WebhookName, Cursor>> {
+    let mut found = connection.prepare_cached("SELECT webhook, position, crc FROM hooks")?;
+    let positions = found.query_map((), |row| note_at(row, 1))?;
+    positions.filter_map(Result::transpose).collect()
+}
+
+/// Writes the position of a webhook with a name.
+pub(super) fn save_position(
+    connection: &Connection,
+    webhook: &WebhookName,
+    position: Cursor,
+) -> Result<()> {
+    // With the name, so that a damaged name is noticed.
+    let (note, crc) = note(&(webhook, position));
+    let sql = "INSERT OR REPLACE INTO hooks VALUES (?1, ?2, ?3)";
+    connection.prepare_cached(sql)?.execute((webhook.as_str(), note, crc)).map(drop)
+}
+
+/// The first event of each user whose events some webhook holds.
+pub(super) fn all_held(
     connection: &Connection,
     latest: Timestamp,
     damage: &Damage,
+) -> Result<HeldFrom> {
+    let mut all = HeldFrom::new();
+    for webhook in positions(connection)?.into_keys().chain([WebhookName::UNNAMED]) {
+        let progress = progress(connection, &webhook, latest, damage)?;
+        let held = progress.into_iter().flat_map(|progress| progress.held);
+        all.extend(held.map(|held| ((webhook.clone(), held.user), held.from)));
+    }
+    Ok(all)
+}
+
+fn position(connection: &Connection, webhook: &WebhookName) -> Result<Option<Cursor>> {
+    if !webhook.is_unnamed() {
+        return Ok(positions(connection)?.remove(webhook));
+    }
+    let sql = "SELECT position FROM state";
+    let position: Option<i64> = connection.query_row(sql, (), |row| row.get(0))?;
+    Ok(position.map(|position| Cursor(number(position))))
+}
+
+/// A webhook's progress. A held user whose row is damaged is held from the oldest entry on: posting
+/// twice is better than never.
+pub(super) fn progress(
+    connection: &Connection,
+    webhook: &WebhookName,
+    latest: Timestamp,
+    damage: &Damage,
 ) -> Result<Option<Progress>> {
-    let position: Option<i64> =
-        connection.query_row("SELECT position FROM state", (), |row| row.get(0))?;
-    let Some(position) = position else { return Ok(None) };
-    let mut found = connection.prepare_cached("SELECT user, held, crc FROM held ORDER BY user")?;
-    let mut rows = found.query(())?;
+    let Some(position) = position(connection, webhook)? else { return Ok(None) };
+    let sql = "SELECT user, held, crc FROM held WHERE webhook = ?1 ORDER BY user";
+    let mut found = connection.prepare_cached(sql)?;
+    let mut rows = found.query((webhook.as_str(),))?;
     let mut held = Vec::new();
     while let Some(row) = rows.next()? {
         let (user, is_whole) = user_at(row, 0)?;
-        let noted: Option<HeldUser> = note_at(row, 1)?;
-        if let Some(one) = noted.filter(|one| is_whole && one.user == user) {
+        let noted: Option<(WebhookName, HeldUser)> = note_at(row, 1)?;
+        let is_right = |(of, one): &(WebhookName, HeldUser)| of == webhook && one.user == user;
+        if let Some((_, one)) = noted.filter(|noted| is_whole && is_right(noted)) {
             held.push(one);
             continue;
         }
@@ -91,17 +138,19 @@ pub(super) fn progress(
             });
         }
     }
-    let position = Cursor(number(position));
     Ok(Some(Progress { position, held, ..Progress::default() }))
 }
 
-/// The webhook's position, and how many events of each user it holds.
+/// A webhook's position, and how many events of each user it holds.
 pub(super) fn progress_and_behind(
     connection: &Connection,
+    webhook: &WebhookName,
     latest: Timestamp,
     damage: &Damage,
 ) -> Result<Option<Progress>> {
-    let Some(mut progress) = progress(connection, latest, damage)? else { return Ok(None) };
+    let Some(mut progress) = progress(connection, webhook, latest, damage)? else {
+        return Ok(None);
+    };
     let sql = "SELECT count(*) FROM log WHERE user = ?1 AND cursor BETWEEN ?2 AND ?3";
     let mut counted = connection.prepare_cached(sql)?;
     for HeldUser { user, from, .. } in &progress.held {
@@ -114,24 +163,40 @@ pub(super) fn progress_and_behind(
 }
 
 /// Counts the dead letters that were not put back, by their index.
-pub(super) fn dead_waiting(connection: &Connection) -> Result<u64> {
-    let sql = "SELECT count(*) FROM dead WHERE put_back = 0";
-    Ok(number(connection.prepare_cached(sql)?.query_row((), |row| row.get(0))?))
+pub(super) fn dead_waiting(connection: &Connection, webhook: &WebhookName) -> Result<u64> {
+    let sql = "SELECT count(*) FROM dead WHERE webhook = ?1 AND put_back = 0";
+    let mut counted = connection.prepare_cached(sql)?;
+    Ok(number(counted.query_row((webhook.as_str(),), |row| row.get(0))?))
+}
+
+/// The webhooks with a name that have progress or dead letters. A damaged name is left out.
+pub(super) fn webhooks(connection: &Connection) -> Result<Vec<WebhookName>> {
+    let sql = "SELECT webhook FROM hooks UNION SELECT webhook FROM dead ORDER BY 1";
+    let mut found = connection.prepare_cached(sql)?;
+    let mut rows = found.query(())?;
+    let mut names = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name = String::from_utf8_lossy(bytes(row, 0)?).into_owned();
+        names.extend(WebhookName::try_from(name).ok().filter(|name| !name.is_unnamed()));
+    }
+    Ok(names)
 }
 
 /// Dead letters after a cursor.
 pub(super) fn dead(
     connection: &Connection,
+    webhook: &WebhookName,
     after: Option<Cursor>,
     put_back: bool,
     limit: usize,
     damage: &Damage,
 ) -> Result<Vec<Dead>> {
     let mut found = connection.prepare_cached(&format!(
-        "SELECT {DEAD} FROM dead WHERE cursor > ?1 AND put_back = ?2 ORDER BY cursor"
+        "SELECT {DEAD} FROM dead WHERE webhook = ?1 AND cursor > ?2 AND put_back = ?3
+         ORDER BY cursor"
     ))?;
     let after = after.map_or(-1, |after| int(after.0));
-    let mut rows = found.query((after, put_back))?;
+    let mut rows = found.query((webhook.as_str(), after, put_back))?;
     let mut letters = Vec::new();
     while letters.len() < limit
         && let Some(row) = rows.next()?

@@ -78,9 +78,8 @@ pub(super) fn open(
     let signed = lost.iter().map(|(_, sign)| sign.now).max().unwrap_or_default();
     let latest = signed.max(queries::last_entry(&connection)?);
     let runs = Runs::begin(&mut connection, &mut tail, present.wall.max(latest))?;
-    let progress = notes::progress(&connection, latest, &damage)?;
-    let held = progress.into_iter().flat_map(|progress| progress.held);
-    let held = Arc::new(held.map(|held| (held.user, held.from)).collect());
+    let positions = Arc::new(notes::positions(&connection)?);
+    let held = Arc::new(notes::all_held(&connection, latest, &damage)?);
     let due = queries::first_due(&connection)?;
 
     let disk = StoreDisk::watch(&database, marker, tail.revision, sync)?;
@@ -93,6 +92,7 @@ pub(super) fn open(
         disk: Arc::clone(&disk),
         retention,
         tail,
+        positions,
         held,
         due,
         _lock: Arc::clone(&lock),

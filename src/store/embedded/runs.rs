@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::columns::{int, number};
+use super::notes;
 use super::tail::Tail;
 use crate::presence::Timestamp;
 use crate::store::Cursor;
@@ -30,10 +31,15 @@ impl Runs {
         if is_new {
             tail.log_before = tail.head;
         }
-        // The webhook's position may be past the head, if a power cut undid the end of the log.
+        // A webhook's position may be past the head, if a power cut undid the end of the log.
         tail.position = tail.position.map(|position| position.min(last));
         let begin = connection.transaction()?;
         tail.write(&begin)?;
+        for (webhook, position) in notes::positions(&begin)? {
+            if position > last {
+                notes::save_position(&begin, &webhook, last)?;
+            }
+        }
         if !is_new {
             let first = "SELECT first FROM runs ORDER BY first DESC LIMIT 1";
             let first: Option<i64> = begin.query_row(first, (), |row| row.get(0)).optional()?;

@@ -10,8 +10,9 @@ use crate::store::Totals;
 
 /// Marks a database as one of this program's.
 const APPLICATION_ID: i32 = 0x7072_6573;
-/// The layout below; layouts below this one were never released.
-const VERSION: i32 = 4;
+/// The layout below, which is that of 0.2.0; layouts below this one were never released. A change of it must read this
+/// one, too: `tests/data` has a store of each release.
+const VERSION: i32 = 5;
 /// The first looks for damage of the structure, the second for users who are not where the indexes say: such a
 /// user would pass for one who is unknown.
 const CHECKS: [&str; 2] = ["PRAGMA quick_check(1)", "PRAGMA integrity_check(users)"];
@@ -23,7 +24,8 @@ const CHECK_STEPS_MAX: i32 = 100_000_000;
 ///
 /// `state.revision` counts commits and transactions: a transaction without a commit counts as one, so
 /// that each has its own number. `log.entries` and `log.bytes` count from the first entry ever, so that
-/// what lies between two entries is a difference. `runs` has the first and the last cursor of each run,
+/// what lies between two entries is a difference. `state.position` is that of the webhook without a name, and `hooks`
+/// has those of the others; in `held` and `dead` its name is empty. `runs` has the first and the last cursor of each run,
 /// `damaged` what was set aside, `proof` what was written
 /// to prove that the disk takes a commit.
 const TABLES: &str = "
@@ -60,19 +62,28 @@ const TABLES: &str = "
     CREATE TABLE nodes (
         node TEXT PRIMARY KEY, sign TEXT NOT NULL, crc INTEGER NOT NULL
     ) WITHOUT ROWID;
+    CREATE TABLE hooks (
+        webhook TEXT PRIMARY KEY, position TEXT NOT NULL, crc INTEGER NOT NULL
+    ) WITHOUT ROWID;
     CREATE TABLE held (
-        user TEXT PRIMARY KEY, held TEXT NOT NULL, crc INTEGER NOT NULL
+        webhook TEXT NOT NULL,
+        user TEXT NOT NULL,
+        held TEXT NOT NULL,
+        crc INTEGER NOT NULL,
+        PRIMARY KEY (webhook, user)
     ) WITHOUT ROWID;
     CREATE TABLE dead (
-        cursor INTEGER PRIMARY KEY,
+        webhook TEXT NOT NULL,
+        cursor INTEGER NOT NULL,
         user TEXT NOT NULL,
         event TEXT NOT NULL,
         at INTEGER NOT NULL,
         attempts INTEGER NOT NULL,
         last_error TEXT NOT NULL,
         put_back INTEGER NOT NULL,
-        crc INTEGER NOT NULL
-    );
+        crc INTEGER NOT NULL,
+        PRIMARY KEY (webhook, cursor)
+    ) WITHOUT ROWID;
     CREATE TABLE proof (bytes BLOB);
     CREATE TABLE damaged (user TEXT, revision INTEGER, record BLOB, crc INTEGER);
 ";
@@ -85,7 +96,7 @@ const INDEXES: &str = "
     CREATE INDEX IF NOT EXISTS users_due_wall ON users (due_wall) WHERE due_wall IS NOT NULL;
     CREATE INDEX IF NOT EXISTS users_by_state ON users (state, user) WHERE state IS NOT NULL;
     CREATE INDEX IF NOT EXISTS log_by_user ON log (user);
-    CREATE INDEX IF NOT EXISTS dead_waiting ON dead (put_back) WHERE put_back = 0;
+    CREATE INDEX IF NOT EXISTS dead_waiting ON dead (webhook) WHERE put_back = 0;
 ";
 
 /// Makes a new database's tables, or checks those of an old one.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use rusqlite::{OptionalExtension, Params, Result, Row, params};
 
 use super::columns::{Due, int, millis, note, number, number_at, time_at, user_crc};
-use super::notes;
+use super::notes::{self, HeldFrom};
 use super::queries::{self, UserRow, happened};
 use super::tail::Tail;
 use crate::presence::{Census, Record, SignOfLife, Timestamp, UserId};
 use crate::store::rules::{Fate, Oldest, first_unread};
-use crate::store::{Cursor, Dead, DeadSelection, HeldUser, LogEntry, Retention, Revision, Save};
+use crate::store::{
+    Cursor, Dead, DeadSelection, HeldUser, LogEntry, Retention, Revision, Save, WebhookName,
+};
 
 /// How many entries of the log one transaction lets go, so that other jobs need not wait long: the index
 /// by user has each on a page of its own.
@@ -24,8 +26,10 @@ const PROOF_BYTES: i64 = 64 * 1024;
 pub(super) struct Transaction<'a> {
     pub(super) sql: rusqlite::Transaction<'a>,
     pub(super) tail: Tail,
-    /// The first event of each user whose events the webhook holds.
-    pub(super) held: Arc<BTreeMap<UserId, Cursor>>,
+    /// The positions of the webhooks with a name.
+    pub(super) positions: Arc<BTreeMap<WebhookName, Cursor>>,
+    /// The first event of each user whose events a webhook holds.
+    pub(super) held: Arc<HeldFrom>,
     /// Whether a record may be due at another time than before.
     pub(super) is_due_anew: bool,
     pub(super) retention: &'a Retention,
@@ -209,7 +213,8 @@ impl Transaction<'_> {
     }
 
     fn first_unread(&self) -> Result<Option<Cursor>> {
-        let Some(position) = self.tail.position else { return Ok(None) };
+        let positions = self.positions.values().copied().chain(self.tail.position);
+        let Some(position) = positions.min() else { return Ok(None) };
         let sql = "SELECT min(cursor) FROM log WHERE cursor > ?1";
         let mut next = self.sql.prepare_cached(sql)?;
         let next: Option<i64> = next.query_row((int(position.0),), |row| row.get(0))?;
@@ -235,23 +240,32 @@ impl Transaction<'_> {
         self.execute("UPDATE proof SET bytes = zeroblob(?1)", (PROOF_BYTES,)).map(drop)
     }
 
-    // What the webhook notes.
+    // What webhooks note.
 
     pub(super) fn save(&mut self, save: &Save) -> Result<()> {
-        self.tail.position = Some(save.position);
+        let webhook = &save.webhook;
+        let name = webhook.as_str();
+        if webhook.is_unnamed() {
+            self.tail.position = Some(save.position);
+        } else if self.positions.get(webhook) != Some(&save.position) {
+            Arc::make_mut(&mut self.positions).insert(webhook.clone(), save.position);
+            notes::save_position(&self.sql, webhook, save.position)?;
+        }
         for user in &save.freed {
-            Arc::make_mut(&mut self.held).remove(user);
-            self.execute("DELETE FROM held WHERE user = ?1", (user.as_str(),))?;
+            Arc::make_mut(&mut self.held).remove(&(webhook.clone(), user.clone()));
+            let sql = "DELETE FROM held WHERE webhook = ?1 AND user = ?2";
+            self.execute(sql, (name, user.as_str()))?;
         }
         for held in &save.held {
             let HeldUser { user, from, .. } = held;
-            Arc::make_mut(&mut self.held).insert(user.clone(), *from);
-            let (held, crc) = note(held);
-            let sql = "INSERT OR REPLACE INTO held VALUES (?1, ?2, ?3)";
-            self.execute(sql, (user.as_str(), held, crc))?;
+            Arc::make_mut(&mut self.held).insert((webhook.clone(), user.clone()), *from);
+            let (held, crc) = note(&(webhook, held));
+            let sql = "INSERT OR REPLACE INTO held VALUES (?1, ?2, ?3, ?4)";
+            self.execute(sql, (name, user.as_str(), held, crc))?;
         }
         for cursor in &save.revived {
-            self.execute("DELETE FROM dead WHERE cursor = ?1", (int(cursor.0),))?;
+            let sql = "DELETE FROM dead WHERE webhook = ?1 AND cursor = ?2";
+            self.execute(sql, (name, int(cursor.0)))?;
         }
         for dead in &save.dead {
             let LogEntry { cursor, user, event } = &dead.entry;
@@ -259,9 +273,10 @@ impl Transaction<'_> {
             let event = event.as_deref().unwrap_or_default();
             self.execute(
                 "INSERT OR REPLACE INTO dead
-                 (cursor, user, event, at, attempts, last_error, put_back, crc)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7)",
+                 (webhook, cursor, user, event, at, attempts, last_error, put_back, crc)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8)",
                 params![
+                    name,
                     int(cursor.0),
                     user.as_str(),
                     event,
@@ -275,26 +290,38 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    pub(super) fn clear(&mut self) -> Result<()> {
-        self.tail.position = None;
-        self.held = Arc::default();
-        self.execute("DELETE FROM held", ()).map(drop)
+    pub(super) fn clear(&mut self, webhook: &WebhookName) -> Result<()> {
+        if webhook.is_unnamed() {
+            self.tail.position = None;
+        } else if self.positions.contains_key(webhook) {
+            Arc::make_mut(&mut self.positions).remove(webhook);
+            self.execute("DELETE FROM hooks WHERE webhook = ?1", (webhook.as_str(),))?;
+        }
+        Arc::make_mut(&mut self.held).retain(|(of, _), _| of != webhook);
+        self.execute("DELETE FROM held WHERE webhook = ?1", (webhook.as_str(),)).map(drop)
     }
 
     /// Puts back the letters that are meant and whole.
-    pub(super) fn put_back(&self, which: &DeadSelection) -> Result<u64> {
-        let whole = self.idle_dead(which, |dead| !dead.entry.is_damaged())?;
-        self.each_dead("UPDATE dead SET put_back = 1 WHERE cursor = ?1", &whole)
+    pub(super) fn put_back(&self, webhook: &WebhookName, which: &DeadSelection) -> Result<u64> {
+        let whole = self.idle_dead(webhook, which, |dead| !dead.entry.is_damaged())?;
+        let sql = "UPDATE dead SET put_back = 1 WHERE webhook = ?1 AND cursor = ?2";
+        self.each_dead(sql, webhook, &whole)
     }
 
-    pub(super) fn drop_dead(&self, which: &DeadSelection) -> Result<u64> {
-        let all = self.idle_dead(which, |_| true)?;
-        self.each_dead("DELETE FROM dead WHERE cursor = ?1", &all)
+    pub(super) fn drop_dead(&self, webhook: &WebhookName, which: &DeadSelection) -> Result<u64> {
+        let all = self.idle_dead(webhook, which, |_| true)?;
+        self.each_dead("DELETE FROM dead WHERE webhook = ?1 AND cursor = ?2", webhook, &all)
     }
 
     /// The dead letters that are meant, were not put back, and are wanted.
-    fn idle_dead(&self, which: &DeadSelection, is_wanted: fn(&Dead) -> bool) -> Result<Vec<i64>> {
-        let sql = format!("SELECT {} FROM dead WHERE put_back = 0", notes::DEAD);
+    fn idle_dead(
+        &self,
+        webhook: &WebhookName,
+        which: &DeadSelection,
+        is_wanted: fn(&Dead) -> bool,
+    ) -> Result<Vec<i64>> {
+        let name = webhook.as_str();
+        let sql = format!("SELECT {} FROM dead WHERE webhook = ?1 AND put_back = 0", notes::DEAD);
         let mut wanted = Vec::new();
         let mut add = |row: &Row<'_>| {
             let dead = notes::dead_at(row)?;
@@ -304,15 +331,15 @@ impl Transaction<'_> {
         match which {
             DeadSelection::All => {
                 let mut all = self.sql.prepare_cached(&sql)?;
-                let mut rows = all.query(())?;
+                let mut rows = all.query((name,))?;
                 while let Some(row) = rows.next()? {
                     add(row)?;
                 }
             }
             DeadSelection::These(these) => {
-                let mut one = self.sql.prepare_cached(&format!("{sql} AND cursor = ?1"))?;
+                let mut one = self.sql.prepare_cached(&format!("{sql} AND cursor = ?2"))?;
                 for cursor in these {
-                    one.query_row((int(cursor.0),), &mut add).optional()?;
+                    one.query_row((name, int(cursor.0)), &mut add).optional()?;
                 }
             }
         }
@@ -320,8 +347,8 @@ impl Transaction<'_> {
     }
 
     /// Runs a statement on each of these dead letters; returns how many it changed.
-    fn each_dead(&self, sql: &str, cursors: &[i64]) -> Result<u64> {
-        let done = cursors.iter().map(|cursor| self.execute(sql, (cursor,)));
+    fn each_dead(&self, sql: &str, webhook: &WebhookName, cursors: &[i64]) -> Result<u64> {
+        let done = cursors.iter().map(|cursor| self.execute(sql, (webhook.as_str(), cursor)));
         Ok(done.sum::<Result<usize>>()? as u64)
     }
 }

@@ -12,14 +12,14 @@ use super::columns::Due;
 use super::disk::{Access, StoreDisk};
 use super::error::{is_damage, is_failed_sync};
 use super::job::Queued;
+use super::notes::HeldFrom;
 use super::queries;
 use super::queue::Taker;
 use super::tail::Tail;
 use super::transaction::Transaction;
 use super::view::View;
 use crate::clock::monotonic;
-use crate::presence::UserId;
-use crate::store::{Cursor, Retention, StoreError};
+use crate::store::{Cursor, Retention, StoreError, WebhookName};
 
 /// How many jobs share a transaction at most.
 const JOBS_MAX: usize = 512;
@@ -36,7 +36,9 @@ pub(super) struct Writer {
     pub(super) retention: Retention,
     /// What the database has.
     pub(super) tail: Tail,
-    pub(super) held: Arc<BTreeMap<UserId, Cursor>>,
+    /// The positions of the webhooks with a name.
+    pub(super) positions: Arc<BTreeMap<WebhookName, Cursor>>,
+    pub(super) held: Arc<HeldFrom>,
     /// When the first record is due.
     pub(super) due: Due,
     /// Held for as long as this may write.
@@ -88,6 +90,7 @@ impl Writer {
         let mut transaction = Transaction {
             sql,
             tail: self.tail,
+            positions: Arc::clone(&self.positions),
             held: Arc::clone(&self.held),
             is_due_anew: false,
             retention,
@@ -95,14 +98,15 @@ impl Writer {
         for job in &mut *jobs {
             job.run(&mut transaction)?;
         }
-        let Transaction { sql, mut tail, held, is_due_anew, .. } = transaction;
+        let Transaction { sql, mut tail, positions, held, is_due_anew, .. } = transaction;
         if tail.revision == self.tail.revision {
             tail.revision += 1;
         }
         tail.write(&sql)?;
         let due = if is_due_anew { queries::first_due(&sql)? } else { self.due };
         sql.commit()?;
-        (self.tail, self.held, self.due) = (tail, held, due);
+        (self.tail, self.due) = (tail, due);
+        (self.positions, self.held) = (positions, held);
         disk.written(tail.revision, jobs.iter().any(|job| !job.may_be_undone()));
         // Before anybody is answered, or hears that the log has moved.
         for job in &*jobs {

@@ -8,7 +8,7 @@ use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
 use crate::store::rules::{self, Fate, Oldest};
 use crate::store::{
     Among, Backlog, Cursor, Dead, DeadSelection, HeldUser, HistoryPart, Listed, LogEntry, Lookout,
-    Lost, Part, Retention, Save, StoreError, Stored, Totals,
+    Lost, Part, Retention, Save, StoreError, Stored, Totals, WebhookName,
 };
 
 #[derive(Debug, Default)]
@@ -27,12 +27,13 @@ pub(super) struct Contents {
     /// The cursor before the oldest entry.
     pub(super) log_before: Cursor,
     pub(super) totals: Totals,
-    pub(super) progress: Option<(Cursor, BTreeMap<UserId, HeldUser>)>,
+    /// The position and the held users of each webhook.
+    pub(super) progress: BTreeMap<WebhookName, (Cursor, BTreeMap<UserId, HeldUser>)>,
     pub(super) nodes: BTreeMap<NodeId, KnownNode>,
     /// The nodes from which nothing is accepted any more.
     pub(super) retired: BTreeSet<NodeId>,
     /// Dead letters, and whether each was put back.
-    pub(super) dead: BTreeMap<Cursor, (Dead, bool)>,
+    pub(super) dead: BTreeMap<(WebhookName, Cursor), (Dead, bool)>,
 }
 
 #[derive(Debug)]
@@ -65,11 +66,12 @@ impl Contents {
         }
     }
 
-    /// The oldest entry that the webhook has not delivered or given up.
+    /// The oldest entry that some webhook has not delivered or given up.
     fn unread(&self) -> Option<Cursor> {
-        let (position, held) = self.progress.as_ref()?;
-        let next = self.log.range((Bound::Excluded(*position), Bound::Unbounded)).next();
-        rules::first_unread(held.values().map(|held| held.from), next.map(|(cursor, _)| *cursor))
+        let position = self.progress.values().map(|(position, _)| *position).min()?;
+        let next = self.log.range((Bound::Excluded(position), Bound::Unbounded)).next();
+        let held = self.progress.values().flat_map(|(_, held)| held.values());
+        rules::first_unread(held.map(|held| held.from), next.map(|(cursor, _)| *cursor))
     }
 
     pub(super) fn trim(&mut self, retention: &Retention, now: Timestamp) -> u64 {
@@ -203,25 +205,38 @@ impl Contents {
     }
 
     pub(super) fn save(&mut self, save: Save) {
-        let (position, held) = self.progress.get_or_insert_default();
+        let webhook = save.webhook;
+        let (position, held) = self.progress.entry(webhook.clone()).or_default();
         *position = save.position;
         for user in &save.freed {
             held.remove(user);
         }
         held.extend(save.held.into_iter().map(|one| (one.user.clone(), one)));
         for cursor in &save.revived {
-            self.dead.remove(cursor);
+            self.dead.remove(&(webhook.clone(), *cursor));
         }
-        let dead = save.dead.into_iter().map(|dead| (dead.entry.cursor, (dead, false)));
+        let dead =
+            save.dead.into_iter().map(|dead| ((webhook.clone(), dead.entry.cursor), (dead, false)));
         self.dead.extend(dead);
+    }
+
+    /// The dead letters of a webhook, oldest first.
+    pub(super) fn letters<'a>(
+        &'a self,
+        webhook: &'a WebhookName,
+    ) -> impl Iterator<Item = (Cursor, &'a (Dead, bool))> {
+        let from = (webhook.clone(), Cursor::default());
+        let own = self.dead.range(from..).take_while(move |((of, _), _)| of == webhook);
+        own.map(|((_, cursor), letter)| (*cursor, letter))
     }
 
     pub(super) fn selected<'a>(
         &'a self,
+        webhook: &'a WebhookName,
         which: &'a DeadSelection,
     ) -> impl Iterator<Item = Cursor> + 'a {
-        let idle = self.dead.iter().filter(|(_, (_, put_back))| !put_back);
-        idle.map(|(cursor, _)| *cursor).filter(move |cursor| match which {
+        let idle = self.letters(webhook).filter(|(_, (_, put_back))| !put_back);
+        idle.map(|(cursor, _)| cursor).filter(move |cursor| match which {
             DeadSelection::All => true,
             DeadSelection::These(these) => these.contains(cursor),
         })

@@ -2,6 +2,7 @@
 
 mod contents;
 
+use std::collections::BTreeSet;
 use std::future::ready;
 use std::io;
 use std::ops::Bound;
@@ -20,7 +21,7 @@ use crate::store::saved_time::SavedTime;
 use crate::store::{
     Among, Backlog, Commit, Cursor, Dead, DeadSelection, HistoryPart, Listed, Log, LogEntry, Lost,
     NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Revision, Save, StoreError,
-    Stored, Subscription, Totals,
+    Stored, Subscription, Totals, WebhookName,
 };
 
 /// The maximum number of entries of the log in memory.
@@ -250,13 +251,16 @@ impl Nodes for MemoryStore {
 }
 
 impl Outbox for MemoryStore {
-    fn turn(&self) -> watch::Receiver<bool> {
+    fn turn(&self, _: &WebhookName) -> watch::Receiver<bool> {
         self.turn.subscribe()
     }
 
-    fn progress(&self) -> BoxFuture<'_, Result<Option<Progress>, StoreError>> {
+    fn progress<'a>(
+        &'a self,
+        webhook: &'a WebhookName,
+    ) -> BoxFuture<'a, Result<Option<Progress>, StoreError>> {
         let state = self.state.lock();
-        let progress = state.progress.as_ref().map(|(position, held)| {
+        let progress = state.progress.get(webhook).map(|(position, held)| {
             let behind = held.values().map(|held| {
                 let entries = state.history.get(&held.user).into_iter().flatten();
                 let behind = entries.filter(|cursor| (held.from..=*position).contains(*cursor));
@@ -273,36 +277,51 @@ impl Outbox for MemoryStore {
         ready(Ok(())).boxed()
     }
 
-    fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.state.lock().progress = None;
+    fn clear<'a>(&'a self, webhook: &'a WebhookName) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.state.lock().progress.remove(webhook);
         ready(Ok(())).boxed()
     }
 
-    fn dead(
-        &self,
+    fn webhooks(&self) -> BoxFuture<'_, Result<Vec<WebhookName>, StoreError>> {
+        let state = self.state.lock();
+        let known = state.progress.keys().chain(state.dead.keys().map(|(webhook, _)| webhook));
+        let named: BTreeSet<_> = known.filter(|webhook| !webhook.is_unnamed()).collect();
+        ready(Ok(named.into_iter().cloned().collect())).boxed()
+    }
+
+    fn dead<'a>(
+        &'a self,
+        webhook: &'a WebhookName,
         after: Option<Cursor>,
         put_back: bool,
         limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Dead>, StoreError>> {
+    ) -> BoxFuture<'a, Result<Vec<Dead>, StoreError>> {
         let state = self.state.lock();
-        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let dead = state.dead.range((after, Bound::Unbounded));
-        let dead = dead.filter(|(_, (_, is_back))| *is_back == put_back);
+        let dead = state.letters(webhook).filter(|(cursor, (_, is_back))| {
+            *is_back == put_back && after.is_none_or(|after| *cursor > after)
+        });
         ready(Ok(dead.take(limit).map(|(_, (dead, _))| dead.clone()).collect())).boxed()
     }
 
-    fn dead_waiting(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn dead_waiting<'a>(
+        &'a self,
+        webhook: &'a WebhookName,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
         let state = self.state.lock();
-        let waiting = state.dead.values().filter(|(_, is_back)| !is_back);
+        let waiting = state.letters(webhook).filter(|(_, (_, is_back))| !is_back);
         ready(Ok(waiting.count() as u64)).boxed()
     }
 
-    fn put_back(&self, which: DeadSelection) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn put_back<'a>(
+        &'a self,
+        webhook: &'a WebhookName,
+        which: DeadSelection,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
         let mut state = self.state.lock();
-        let selected: Vec<_> = state.selected(&which).collect();
+        let selected: Vec<_> = state.selected(webhook, &which).collect();
         let mut count = 0;
-        for cursor in &selected {
-            if let Some((dead, put_back)) = state.dead.get_mut(cursor)
+        for cursor in selected {
+            if let Some((dead, put_back)) = state.dead.get_mut(&(webhook.clone(), cursor))
                 && !dead.entry.is_damaged()
             {
                 *put_back = true;
@@ -312,11 +331,15 @@ impl Outbox for MemoryStore {
         ready(Ok(count)).boxed()
     }
 
-    fn drop_dead(&self, which: DeadSelection) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn drop_dead<'a>(
+        &'a self,
+        webhook: &'a WebhookName,
+        which: DeadSelection,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
         let mut state = self.state.lock();
-        let selected: Vec<_> = state.selected(&which).collect();
+        let selected: Vec<_> = state.selected(webhook, &which).collect();
         for cursor in &selected {
-            state.dead.remove(cursor);
+            state.dead.remove(&(webhook.clone(), *cursor));
         }
         ready(Ok(selected.len() as u64)).boxed()
     }

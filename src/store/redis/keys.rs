@@ -2,6 +2,7 @@
 
 use super::tags::hash_tags;
 use crate::presence::{NodeId, State, UserId};
+use crate::store::WebhookName;
 
 /// The names of all keys.
 #[derive(Debug)]
@@ -30,8 +31,18 @@ pub(super) struct HubKeys {
     pub(super) format: String,
     pub(super) nodes: String,
     pub(super) gone: String,
-    pub(super) seat: String,
     pub(super) latest: String,
+    /// The names of webhooks that have, or had, progress or dead letters.
+    pub(super) webhooks: String,
+    /// The keys of the webhook without a name.
+    pub(super) unnamed: WebhookKeys,
+    prefix: String,
+}
+
+/// The keys of one webhook, all in the slot of [`HubKeys`].
+#[derive(Debug)]
+pub(super) struct WebhookKeys {
+    pub(super) seat: String,
     pub(super) progress: String,
     pub(super) held: String,
     pub(super) waiting: String,
@@ -95,8 +106,27 @@ impl HubKeys {
             format: key("format"),
             nodes: key("nodes"),
             gone: key("gone"),
-            seat: key("seat"),
             latest: key("latest"),
+            webhooks: key("hooks"),
+            unnamed: WebhookKeys::new(prefix, &WebhookName::UNNAMED),
+            prefix: prefix.to_owned(),
+        }
+    }
+
+    /// The keys of a webhook.
+    pub(super) fn webhook(&self, webhook: &WebhookName) -> WebhookKeys {
+        WebhookKeys::new(&self.prefix, webhook)
+    }
+}
+
+impl WebhookKeys {
+    fn new(prefix: &str, webhook: &WebhookName) -> Self {
+        let key = |name: &str| match webhook.as_str() {
+            "" => format!("{prefix}:{{hub}}{name}"),
+            webhook => format!("{prefix}:{{hub}}{name}:{webhook}"),
+        };
+        Self {
+            seat: key("seat"),
             progress: key("hook"),
             held: key("held"),
             waiting: key("dead"),

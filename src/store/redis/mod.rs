@@ -50,7 +50,7 @@ use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
 use crate::store::{
     Among, Backlog, Commit, Cursor, Dead, DeadSelection, HistoryPart, Listed, Log, LogEntry, Lost,
     NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Save, ServerCounts, SharedLogin,
-    SharedLogins, StoreError, Stored, Subscription, Totals,
+    SharedLogins, StoreError, Stored, Subscription, Totals, WebhookName,
 };
 
 /// A store in Redis, which several nodes share. One instance serves one node: the first that signs, listens,
@@ -239,45 +239,64 @@ impl Nodes for RedisStore {
 }
 
 impl Outbox for RedisStore {
-    fn progress(&self) -> BoxFuture<'_, Result<Option<Progress>, StoreError>> {
-        self.state.progress().boxed()
+    fn progress<'a>(
+        &'a self,
+        webhook: &'a WebhookName,
+    ) -> BoxFuture<'a, Result<Option<Progress>, StoreError>> {
+        self.state.progress(webhook).boxed()
     }
 
-    fn turn(&self) -> watch::Receiver<bool> {
-        self.state.turn.subscribe()
+    fn turn(&self, webhook: &WebhookName) -> watch::Receiver<bool> {
+        self.state.turn_of(webhook)
     }
 
     fn give_up_turn(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.state.give_up_seat().boxed()
+        self.state.give_up_seats().boxed()
     }
 
     fn save(&self, save: Save) -> BoxFuture<'_, Result<(), StoreError>> {
         async move { self.state.save(&save).await }.boxed()
     }
 
-    fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.state.clear().boxed()
+    fn clear<'a>(&'a self, webhook: &'a WebhookName) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.state.clear(webhook).boxed()
     }
 
-    fn dead(
-        &self,
+    fn webhooks(&self) -> BoxFuture<'_, Result<Vec<WebhookName>, StoreError>> {
+        self.state.webhooks().boxed()
+    }
+
+    fn dead<'a>(
+        &'a self,
+        webhook: &'a WebhookName,
         after: Option<Cursor>,
         put_back: bool,
         limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Dead>, StoreError>> {
-        self.state.dead_letters(after, put_back, limit).boxed()
+    ) -> BoxFuture<'a, Result<Vec<Dead>, StoreError>> {
+        self.state.dead_letters(webhook, after, put_back, limit).boxed()
     }
 
-    fn dead_waiting(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.state.dead_waiting().boxed()
+    fn dead_waiting<'a>(
+        &'a self,
+        webhook: &'a WebhookName,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        self.state.dead_waiting(webhook).boxed()
     }
 
-    fn put_back(&self, which: DeadSelection) -> BoxFuture<'_, Result<u64, StoreError>> {
-        async move { self.state.move_letters(&which, LetterMove::Back).await }.boxed()
+    fn put_back<'a>(
+        &'a self,
+        webhook: &'a WebhookName,
+        which: DeadSelection,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        async move { self.state.move_letters(webhook, &which, LetterMove::Back).await }.boxed()
     }
 
-    fn drop_dead(&self, which: DeadSelection) -> BoxFuture<'_, Result<u64, StoreError>> {
-        async move { self.state.move_letters(&which, LetterMove::Drop).await }.boxed()
+    fn drop_dead<'a>(
+        &'a self,
+        webhook: &'a WebhookName,
+        which: DeadSelection,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        async move { self.state.move_letters(webhook, &which, LetterMove::Drop).await }.boxed()
     }
 }
 

@@ -1,10 +1,11 @@
-//! The webhook's progress and its dead letters. All keys are in one slot, so each save is one script.
+//! The progress of webhooks and their dead letters. All keys are in one slot, so each save is one script.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::try_join_all;
 use redis::{Cmd, cmd};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::router::At;
 use super::scripts::{LETTERS, SAVE};
@@ -13,7 +14,7 @@ use crate::presence::{Timestamp, UserId};
 use crate::store::rules::first_unread;
 use crate::store::{
     Cursor, Damaged, Dead, DeadSelection, HeldUser, HistoryPart, LogEntry, Progress, Save,
-    StoreError,
+    StoreError, WebhookName,
 };
 
 /// How many dead letters are read and moved together.
@@ -71,8 +72,26 @@ fn json(held: &HeldUser) -> String {
 }
 
 impl State {
-    pub(super) async fn progress(&self) -> Result<Option<Progress>, StoreError> {
-        let Some((position, held)) = self.saved_progress().await? else { return Ok(None) };
+    pub(super) fn turn_of(&self, webhook: &WebhookName) -> watch::Receiver<bool> {
+        if webhook.is_unnamed() {
+            return self.turn.subscribe();
+        }
+        self.named_turns.lock().entry(webhook.clone()).or_default().subscribe()
+    }
+
+    pub(super) async fn webhooks(&self) -> Result<Vec<WebhookName>, StoreError> {
+        let mut all = cmd("SMEMBERS");
+        all.arg(&self.keys.hub.webhooks);
+        let names: BTreeSet<String> = self.run(At::Hub, &all).await?;
+        let names = names.into_iter().filter_map(|name| WebhookName::try_from(name).ok());
+        Ok(names.filter(|name| !name.is_unnamed()).collect())
+    }
+
+    pub(super) async fn progress(
+        &self,
+        webhook: &WebhookName,
+    ) -> Result<Option<Progress>, StoreError> {
+        let Some((position, held)) = self.saved_progress(webhook).await? else { return Ok(None) };
         let behind = held.iter().map(async |held| {
             let after = HistoryPart::After(Cursor(held.from.0.saturating_sub(1)));
             let entries = self.history(&held.user, after, usize::MAX).await?;
@@ -83,10 +102,14 @@ impl State {
         Ok(Some(Progress { position, held, behind }))
     }
 
-    async fn saved_progress(&self) -> Result<Option<(Cursor, Vec<HeldUser>)>, StoreError> {
+    async fn saved_progress(
+        &self,
+        webhook: &WebhookName,
+    ) -> Result<Option<(Cursor, Vec<HeldUser>)>, StoreError> {
+        let keys = self.keys.hub.webhook(webhook);
         let (mut get, mut all) = (cmd("HGET"), cmd("HGETALL"));
-        get.arg(&self.keys.hub.progress).arg("position");
-        all.arg(&self.keys.hub.held);
+        get.arg(&keys.progress).arg("position");
+        all.arg(&keys.held);
         let Some(position): Option<String> = self.run(At::Hub, &get).await? else {
             return Ok(None);
         };
@@ -96,20 +119,28 @@ impl State {
         Ok(Some((position.parse().unwrap_or_default(), held)))
     }
 
-    /// The first entry that the webhook has not dealt with, or a cursor before it.
+    /// The first entry that some webhook has not dealt with, or a cursor before it.
     pub(super) async fn unread(&self) -> Result<Option<Cursor>, StoreError> {
-        let progress = self.saved_progress().await?;
-        Ok(progress.and_then(|(position, held)| {
-            let next = Cursor(position.0.saturating_add(1));
-            first_unread(held.iter().map(|held| held.from), Some(next))
-        }))
+        let mut unread = None;
+        for webhook in self.webhooks().await?.into_iter().chain([WebhookName::UNNAMED]) {
+            let Some((position, held)) = self.saved_progress(&webhook).await? else { continue };
+            let next = [unread, Some(Cursor(position.0.saturating_add(1)))].into_iter().flatten();
+            unread = first_unread(held.iter().map(|held| held.from), next.min());
+        }
+        Ok(unread)
     }
 
     pub(super) async fn save(&self, save: &Save) -> Result<(), StoreError> {
-        let (keys, node) = (&self.keys.hub, self.node());
+        if !save.webhook.is_unnamed() {
+            // Before the progress, so that the log is kept for it.
+            let mut add = cmd("SADD");
+            add.arg(&self.keys.hub.webhooks).arg(save.webhook.as_str());
+            self.run::<()>(At::Hub, &add).await?;
+        }
+        let (keys, node) = (self.keys.hub.webhook(&save.webhook), self.node());
         let mut call = SAVE.prepare_invoke();
         call.key(&keys.progress).key(&keys.held).key(&keys.waiting).key(&keys.back);
-        call.key(&keys.letters).key(&keys.seat).key(&keys.gone);
+        call.key(&keys.letters).key(&keys.seat).key(&self.keys.hub.gone);
         call.arg(node.map(|node| node.to_string()).unwrap_or_default()).arg(save.position.0);
         call.arg(save.held.len())
             .arg(save.freed.len())
@@ -135,19 +166,33 @@ impl State {
         }
     }
 
-    pub(super) async fn clear(&self) -> Result<(), StoreError> {
+    pub(super) async fn clear(&self, webhook: &WebhookName) -> Result<(), StoreError> {
+        let keys = self.keys.hub.webhook(webhook);
         let mut delete = cmd("DEL");
-        delete.arg(&self.keys.hub.progress).arg(&self.keys.hub.held);
-        self.run(At::Hub, &delete).await
+        delete.arg(&keys.progress).arg(&keys.held);
+        self.run::<()>(At::Hub, &delete).await?;
+        if webhook.is_unnamed() {
+            return Ok(());
+        }
+        // Its name stays as long as it has dead letters.
+        let mut letters = cmd("EXISTS");
+        letters.arg(&keys.letters);
+        if self.run(At::Hub, &letters).await? {
+            return Ok(());
+        }
+        let mut remove = cmd("SREM");
+        remove.arg(&self.keys.hub.webhooks).arg(webhook.as_str());
+        self.run(At::Hub, &remove).await
     }
 
     pub(super) async fn dead_letters(
         &self,
+        webhook: &WebhookName,
         after: Option<Cursor>,
         put_back: bool,
         limit: usize,
     ) -> Result<Vec<Dead>, StoreError> {
-        let keys = &self.keys.hub;
+        let keys = self.keys.hub.webhook(webhook);
         let list = if put_back { &keys.back } else { &keys.waiting };
         let begin = after.map_or_else(|| "-".to_owned(), |after| format!("({}", letter_id(after)));
         let mut range = cmd("ZRANGE");
@@ -167,19 +212,21 @@ impl State {
         Ok(dead.collect())
     }
 
-    pub(super) async fn dead_waiting(&self) -> Result<u64, StoreError> {
-        self.run(At::Hub, Cmd::new().arg("ZCARD").arg(&self.keys.hub.waiting)).await
+    pub(super) async fn dead_waiting(&self, webhook: &WebhookName) -> Result<u64, StoreError> {
+        let keys = self.keys.hub.webhook(webhook);
+        self.run(At::Hub, Cmd::new().arg("ZCARD").arg(&keys.waiting)).await
     }
 
     /// Moves dead letters that wait; returns how many.
     pub(super) async fn move_letters(
         &self,
+        webhook: &WebhookName,
         which: &DeadSelection,
         how: LetterMove,
     ) -> Result<u64, StoreError> {
         let (mut after, mut count) = (None, 0);
         loop {
-            let page = self.dead_letters(after, false, LETTERS_PAGE).await?;
+            let page = self.dead_letters(webhook, after, false, LETTERS_PAGE).await?;
             let Some(last) = page.last() else { return Ok(count) };
             after = Some(last.entry.cursor);
             let is_selected = |dead: &&Dead| match which {
@@ -190,15 +237,20 @@ impl State {
             let is_movable = |dead: &&Dead| how == LetterMove::Drop || !dead.entry.is_damaged();
             let selected = page.iter().filter(is_selected).filter(is_movable);
             let selected: Vec<_> = selected.map(|dead| dead.entry.cursor).collect();
-            count += self.move_these(&selected, how).await?;
+            count += self.move_these(webhook, &selected, how).await?;
         }
     }
 
-    async fn move_these(&self, cursors: &[Cursor], how: LetterMove) -> Result<u64, StoreError> {
+    async fn move_these(
+        &self,
+        webhook: &WebhookName,
+        cursors: &[Cursor],
+        how: LetterMove,
+    ) -> Result<u64, StoreError> {
         if cursors.is_empty() {
             return Ok(0);
         }
-        let keys = &self.keys.hub;
+        let keys = self.keys.hub.webhook(webhook);
         let mut call = LETTERS.prepare_invoke();
         call.key(&keys.waiting).key(&keys.back).key(&keys.letters);
         call.arg(match how {

@@ -27,6 +27,7 @@ script!(OLDEST reads "oldest.lua");
 script!(HISTORY reads "history.lua");
 script!(SIGN: "sign.lua");
 script!(LEAVE: "leave.lua");
+script!(SEAT: "seat.lua");
 script!(SAVE: "save.lua");
 script!(LETTERS: "letters.lua");
 script!(LOGIN_SAVE: "login_save.lua");

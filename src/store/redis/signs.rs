@@ -9,7 +9,7 @@ use redis::cmd;
 use serde::{Deserialize, Serialize};
 
 use super::router::At;
-use super::scripts::{LEAVE, SIGN};
+use super::scripts::{LEAVE, SEAT, SIGN};
 use super::state::{KnownNodes, State};
 use crate::clock::monotonic;
 use crate::presence::{NodeId, SignOfLife, Timestamp};
@@ -84,8 +84,8 @@ impl State {
         let saved = saved.unwrap_or_else(|error| unreachable!("a sign makes JSON: {error}"));
         let keys = &self.keys.hub;
         let mut call = SIGN.prepare_invoke();
-        call.key(&keys.nodes).key(&keys.gone).key(&keys.seat).key(&keys.latest);
-        call.key(&keys.progress);
+        call.key(&keys.nodes).key(&keys.gone).key(&keys.unnamed.seat).key(&keys.latest);
+        call.key(&keys.unnamed.progress);
         call.arg(node.to_string()).arg(saved).arg(asked.as_millis());
         call.arg(self.head.borrow().0).arg(STUCK_MAX_MS);
         call.arg(u8::from(!self.is_leaving.load(Ordering::Relaxed)));
@@ -100,19 +100,48 @@ impl State {
         self.metrics.set_clock_ms(wall.as_millis().cast_signed() - server_ms.cast_signed());
         let has_seat = *holder == node.to_string();
         self.turn.send_if_modified(|turn| std::mem::replace(turn, has_seat) != has_seat);
+        self.take_seats(node).await?;
         self.works();
         let now = asked + (answered - sent);
         self.look(node, &parse_signs(signs), (asked, now), server_ms).await
     }
 
-    /// Gives up the seat, if this node has it, and takes it no more.
-    pub(super) async fn give_up_seat(&self) -> Result<(), StoreError> {
-        // First: a sign of life that is under way is executed before the script, and no later one takes the seat.
+    /// Gives up the seats that this node has, and takes none any more.
+    pub(super) async fn give_up_seats(&self) -> Result<(), StoreError> {
+        // First: a sign of life that is under way is executed before the script, and no later one takes a seat.
         self.is_leaving.store(true, Ordering::Relaxed);
         let Some(node) = self.node() else { return Ok(()) };
-        let mut call = LEAVE.prepare_invoke();
-        call.key(&self.keys.hub.seat).arg(node.to_string());
-        self.call(At::Hub, &call).await
+        let hub = &self.keys.hub;
+        let named: Vec<_> = self.named_turns.lock().keys().map(|it| hub.webhook(it)).collect();
+        for seat in named.iter().map(|keys| &keys.seat).chain([&hub.unnamed.seat]) {
+            let mut call = LEAVE.prepare_invoke();
+            call.key(seat).arg(node.to_string());
+            self.call::<()>(At::Hub, &call).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the seat of each webhook with a name that this node has, if its holder is gone or stuck.
+    async fn take_seats(&self, node: NodeId) -> Result<(), StoreError> {
+        if self.is_leaving.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let turns: Vec<_> = self
+            .named_turns
+            .lock()
+            .iter()
+            .map(|(name, turn)| (name.clone(), turn.clone()))
+            .collect();
+        for (webhook, turn) in turns {
+            let (hub, keys) = (&self.keys.hub, self.keys.hub.webhook(&webhook));
+            let mut call = SEAT.prepare_invoke();
+            call.key(&hub.nodes).key(&hub.gone).key(&keys.seat).key(&keys.progress);
+            call.arg(node.to_string()).arg(self.head.borrow().0).arg(STUCK_MAX_MS);
+            let holder: String = self.call(At::Hub, &call).await?;
+            let has_seat = holder == node.to_string();
+            turn.send_if_modified(|turn| std::mem::replace(turn, has_seat) != has_seat);
+        }
+        Ok(())
     }
 
     /// Looks which nodes are dead, and fences them before their sessions are taken over. The signs were asked for

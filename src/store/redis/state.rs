@@ -1,6 +1,6 @@
 //! What all parts of the adapter share.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use super::router::{At, Router};
 use super::settings::RedisSettings;
 use crate::clock::monotonic;
 use crate::presence::{NodeId, Timestamp, UserId};
-use crate::store::{Cursor, Lookout, Lost, Part, Retention, StoreError, Totals};
+use crate::store::{Cursor, Lookout, Lost, Part, Retention, StoreError, Totals, WebhookName};
 
 /// The state of a [`RedisStore`](super::RedisStore). No lock is held over an await.
 pub(super) struct State {
@@ -45,10 +45,12 @@ pub(super) struct State {
     pub(super) head: watch::Sender<Cursor>,
     pub(super) listeners: Listeners,
     pub(super) nodes: Mutex<KnownNodes>,
-    /// Whether this node has the seat.
+    /// Whether this node has the seat of the webhook without a name.
     pub(super) turn: watch::Sender<bool>,
     /// Whether this node stops, and takes the seat no more.
     pub(super) is_leaving: AtomicBool,
+    /// Whether it has those of the other webhooks that it has.
+    pub(super) named_turns: Mutex<BTreeMap<WebhookName, watch::Sender<bool>>>,
     pub(super) totals: Mutex<Option<(Instant, Totals)>>,
     /// When the log must be looked at again to be trimmed.
     pub(super) trim: Mutex<TrimAt>,
@@ -111,6 +113,7 @@ impl State {
             nodes: Mutex::default(),
             turn: watch::Sender::new(false),
             is_leaving: AtomicBool::new(false),
+            named_turns: Mutex::default(),
             totals: Mutex::default(),
             trim: Mutex::default(),
             damaged: Mutex::default(),

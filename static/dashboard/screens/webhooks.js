@@ -5,10 +5,10 @@ import { badge, el, foreign, moment } from '../../ui.js';
 import { ApiError, act, get, withQuery } from '../api.js';
 import { groupsOf } from '../failures.js';
 import { duration, number, size } from '../format.js';
-import { confirm, fact, heading, mark, once, outcome, pager, shownOf, table, userLink } from '../parts.js';
+import { choice, confirm, fact, heading, mark, once, outcome, pager, shownOf, table, userLink } from '../parts.js';
 import { repeat } from '../poll.js';
 import { mayAct } from '../session.js';
-/** @import { Dead, DeadPage, Webhook } from '../shapes.d.ts' */
+/** @import { Dead, DeadPage, Webhook, Webhooks } from '../shapes.d.ts' */
 
 const EVERY_MS = 2000;
 const DEAD_EVERY_MS = 5000;
@@ -94,6 +94,27 @@ export function open() {
       },
     ),
   ]);
+  /** The webhook that is shown: its name, or nothing for the one without a name. */
+  let name = '';
+  let hasChosen = false;
+  const which = choice(t('webhook_which'), name, [['', t('webhook_unnamed')]], (to) => {
+    name = to;
+    hasChosen = true;
+    cursor = '';
+    chosen.clear();
+    asking.now();
+    askingDead.now();
+  });
+  which.element.hidden = true;
+  /** Offers the webhooks that there are, if there is more than one. @param {Webhook[]} others */
+  function offer(others) {
+    const names = ['', ...others.map(({ name }) => name)];
+    which.element.hidden = names.length === 1;
+    if (which.select.options.length === names.length && names.every((it, n) => which.select.options[n].value === it)) return;
+    which.select.replaceChildren(...names.map((value) => el('option', { value }, value || t('webhook_unnamed'))));
+    which.select.value = name;
+  }
+
   /** How many are shown, how many there are in all, and whether these are all. */
   let shown = 0;
   let waiting = 0;
@@ -101,8 +122,14 @@ export function open() {
   const show = once();
 
   const asking = repeat(EVERY_MS, async (signal) => {
+    /** @type {Webhooks} */
+    const all = await get('webhooks', signal);
+    if (!hasChosen && all.delivery.state === 'off' && all.named.length) name = all.named[0].name;
+    offer(all.named);
+    const found = all.named.find((it) => it.name === name);
+    if (!found) name = '';
     /** @type {Webhook} */
-    const now = await get('webhooks', signal);
+    const now = found ?? all;
     const { delivery, backlog } = now;
     show(state, delivery.state, (state) => [mark(LEVELS[state] ?? 'quiet', named('webhook_', state))]);
     hint.textContent = named('webhook_hint_', delivery.state);
@@ -124,7 +151,7 @@ export function open() {
   });
   const askingDead = repeat(DEAD_EVERY_MS, async (signal) => {
     /** @type {DeadPage} */
-    const { dead: all, next } = await get(withQuery('webhooks/dead', { cursor, limit: PAGE }), signal);
+    const { dead: all, next } = await get(withQuery('webhooks/dead', { name, cursor, limit: PAGE }), signal);
     for (const id of chosen) if (!all.some((it) => it.id === id)) chosen.delete(id);
     shown = all.length;
     isWhole = !cursor && next === null;
@@ -161,14 +188,14 @@ export function open() {
   const orderWord = (what, ofAll, count) =>
     count ? t(`dead_${what}_${ofAll ? 'all' : 'chosen'}`, { count: number(count) }) : t(`dead_${what}_none_${ofAll ? 'all' : 'chosen'}`);
 
-  /** @param {'retry' | 'drop'} what @param {{ ids: string[] } | { all: true }} which @param {number} count */
-  async function order(what, which, count) {
-    const ofAll = 'all' in which;
+  /** @param {'retry' | 'drop'} what @param {{ ids: string[] } | { all: true }} selection @param {number} count */
+  async function order(what, selection, count) {
+    const ofAll = 'all' in selection;
     const title = t(`confirm_${what}_${ofAll ? 'all' : 'chosen'}`, { count: number(count) });
     if ((await confirm({ title, hint: t(`confirm_${what}_hint`), action: orderWord(what, ofAll, count) })) === null) return;
     try {
       /** @type {{ count: number }} */
-      const { count } = await act('POST', `webhooks/dead/${what}`, which);
+      const { count } = await act('POST', withQuery(`webhooks/dead/${what}`, { name }), selection);
       told.tell(t(`dead_${what}_done`, { count: number(count) }));
       chosen.clear();
     } catch (error) {
@@ -184,7 +211,7 @@ export function open() {
     tested.tell(t('webhook_testing'));
     try {
       /** @type {{ accepted: boolean, error: ?string }} */
-      const { accepted, error } = await act('POST', 'webhooks/test');
+      const { accepted, error } = await act('POST', withQuery('webhooks/test', { name }));
       tested.tell(accepted ? t('webhook_test_accepted') : t('webhook_test_refused', { error: error ?? '' }), !accepted);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
@@ -200,6 +227,7 @@ export function open() {
       'section',
       { class: 'screen' },
       heading(title, t('webhooks_lead')),
+      which.element,
       el(
         'section',
         { class: 'card' },

@@ -10,7 +10,7 @@ use presence_hub::presence::{
 };
 use presence_hub::store::{
     Among, Commit, EmbeddedStore, HeldUser, Log, MemoryStore, Nodes, OpenFault, Outbox, Records,
-    Save, Store, StoreError, Totals,
+    Save, Store, StoreError, Totals, WebhookName,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -72,10 +72,11 @@ async fn seen(store: &(impl Store + Outbox)) -> Seen {
         let event = entry.event.as_ref().ok()?;
         Some((entry.user.clone(), serde_json::from_str(event).expect("JSON")))
     });
-    let webhook = store.progress().await.expect("the progress").map(|progress| {
-        let after = entries.iter().filter(|entry| entry.cursor > progress.position).count();
-        (after, progress.held.into_iter().map(|held| held.user).collect())
-    });
+    let webhook =
+        store.progress(&WebhookName::UNNAMED).await.expect("the progress").map(|progress| {
+            let after = entries.iter().filter(|entry| entry.cursor > progress.position).count();
+            (after, progress.held.into_iter().map(|held| held.user).collect())
+        });
     Seen {
         records,
         totals: store.totals().await.expect("totals"),

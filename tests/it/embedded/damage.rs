@@ -6,7 +6,7 @@ use std::sync::Arc;
 use presence_hub::presence::{NodeId, Platform, Record, State};
 use presence_hub::store::{
     Among, Commit, Damaged, Dead, DeadSelection, EmbeddedStore, HeldUser, HistoryPart, Log, Nodes,
-    OpenFault, Outbox, Progress, Records, Revision, Save, Store, StoreError, Stored,
+    OpenFault, Outbox, Progress, Records, Revision, Save, Store, StoreError, Stored, WebhookName,
 };
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -122,7 +122,7 @@ async fn damaged_log_entry_does_not_stop_readers() {
         store.history(&id("ana"), HistoryPart::Before(None), 10).await.expect("a history");
     assert!(history[0].is_damaged());
     assert_eq!(store.damaged(), 1, "counted once");
-    store.clear().await.expect("no webhook that waits for it");
+    store.clear(&WebhookName::UNNAMED).await.expect("no webhook that waits for it");
     store.trim(EPOCH + 365 * 24 * 3600 * SECOND).await.expect("a trim");
     assert_eq!(store.damaged(), 0, "the damaged entry was trimmed");
 }
@@ -136,7 +136,7 @@ async fn rows_that_name_another_user_are_damaged() {
     let (_directory, store) = changed(sql).await;
     let log = store.entries(None, 10).await.expect("the log");
     assert!(log[0].is_damaged() && !log[1].is_damaged());
-    let letters = store.dead(None, false, 10).await.expect("dead letters");
+    let letters = store.dead(&WebhookName::UNNAMED, None, false, 10).await.expect("dead letters");
     assert!(letters[0].entry.is_damaged() && !letters[1].entry.is_damaged());
     let loaded = Records::load(&store, &id("eve")).await;
     assert!(matches!(loaded, Err(StoreError::Damaged { .. })), "{loaded:?}");
@@ -146,18 +146,21 @@ async fn rows_that_name_another_user_are_damaged() {
 #[tokio::test]
 async fn damaged_key_of_a_held_user_is_mended() {
     let (_directory, store) = changed("UPDATE held SET user = 'eve'").await;
-    let held = store.progress().await.expect("progress").expect("a webhook").held;
+    let held =
+        store.progress(&WebhookName::UNNAMED).await.expect("progress").expect("a webhook").held;
     assert_eq!((held.len(), &held[0].user, held[0].attempts), (1, &id("ana"), 3));
     let save = Save { freed: vec![id("ana")], ..Save::default() };
     store.save(save).await.expect("progress");
-    let held = store.progress().await.expect("progress").expect("a webhook").held;
+    let held =
+        store.progress(&WebhookName::UNNAMED).await.expect("progress").expect("a webhook").held;
     assert!(held.is_empty(), "the mended row has its user's key");
 }
 
 #[tokio::test]
 async fn damaged_webhook_progress_loses_no_event() {
     let (_directory, store) = changed("UPDATE held SET held = '{'").await;
-    let Progress { held, .. } = store.progress().await.expect("progress").expect("a webhook");
+    let Progress { held, .. } =
+        store.progress(&WebhookName::UNNAMED).await.expect("progress").expect("a webhook");
     let first = store.entries(None, 1).await.expect("the log")[0].cursor;
     assert_eq!(
         (&held[0].user, held[0].from <= first),
@@ -168,9 +171,39 @@ async fn damaged_webhook_progress_loses_no_event() {
 
     let earlier = r#"replace(held, '"from":"', '"from":"9')"#;
     let (_directory, store) = changed(&format!("UPDATE held SET held = {earlier}")).await;
-    let Progress { held, .. } = store.progress().await.expect("progress").expect("a webhook");
+    let Progress { held, .. } =
+        store.progress(&WebhookName::UNNAMED).await.expect("progress").expect("a webhook");
     assert!(held[0].from <= first, "a later cursor would skip pending events");
     assert_eq!(store.damaged(), 1);
+}
+
+#[tokio::test]
+async fn damaged_position_of_a_webhook_with_a_name_loses_no_event() {
+    let orders = WebhookName::try_from("orders".to_owned()).expect("a name");
+    for (sql, unread) in [
+        ("SELECT 1", 0),
+        ("UPDATE hooks SET position = replace(position, '\"]', '9\"]')", 2),
+        ("UPDATE hooks SET position = '7', crc = 7", 2),
+        ("UPDATE hooks SET webhook = 'orderz'", 0),
+        ("UPDATE hooks SET webhook = x'ff'", 0),
+    ] {
+        let directory = TempDir::new().expect("a directory");
+        let store = Arc::new(open(directory.path()).expect("a store"));
+        let port: Arc<dyn Store> = Arc::clone(&store) as _;
+        log_in(&port, "ana", Platform::Mac, EPOCH).await;
+        log_in(&port, "bo", Platform::Mac, EPOCH).await;
+        let log = port.entries(None, 10).await.expect("the log");
+        let (webhook, position) = (orders.clone(), log[1].cursor);
+        store.save(Save { webhook, position, ..Save::default() }).await.expect("progress");
+        drop(port);
+        close(store, directory.path());
+        change(directory.path(), sql);
+        let store = reopen(directory.path());
+        let progress = store.progress(&orders).await.expect("progress").expect("the webhook");
+        let left = store.entries(Some(progress.position), 10).await.expect("the log");
+        assert_eq!(left.len(), unread, "{sql}");
+        assert_eq!(store.webhooks().await, Ok(vec![orders.clone()]), "{sql}");
+    }
 }
 
 #[tokio::test]
@@ -178,19 +211,21 @@ async fn damaged_dead_letter_is_listed_and_can_be_dropped_but_not_retried() {
     for event in ["'{'", "x'7b00'", "CAST(x'7bff' AS TEXT)", "replace(event, 'mac', 'mad')"] {
         let sql = format!("UPDATE dead SET event = {event} WHERE user = 'ana'");
         let (_directory, store) = changed(&sql).await;
-        let dead = store.dead(None, false, 10).await.expect("dead letters");
+        let dead = store.dead(&WebhookName::UNNAMED, None, false, 10).await.expect("dead letters");
         assert_eq!((dead.len(), &dead[0].entry.event), (2, &Err(Damaged)), "{event}");
         assert!(dead[1].entry.event.is_ok());
         let one = DeadSelection::These(vec![dead[0].entry.cursor]);
-        assert_eq!(store.put_back(one).await, Ok(0), "{event}");
+        assert_eq!(store.put_back(&WebhookName::UNNAMED, one).await, Ok(0), "{event}");
         assert_eq!(
-            store.put_back(DeadSelection::All).await,
+            store.put_back(&WebhookName::UNNAMED, DeadSelection::All).await,
             Ok(1),
             "only the undamaged one, {event}"
         );
-        let back = store.dead(None, true, 10).await.expect("what was put back");
+        let back =
+            store.dead(&WebhookName::UNNAMED, None, true, 10).await.expect("what was put back");
         assert_eq!((back.len(), &back[0].entry), (1, &dead[1].entry));
-        let all = store.drop_dead(DeadSelection::All).await.expect("a count");
+        let all =
+            store.drop_dead(&WebhookName::UNNAMED, DeadSelection::All).await.expect("a count");
         assert_eq!((all, store.damaged()), (1, 0), "it was dropped and is not counted");
     }
 }
@@ -229,7 +264,7 @@ async fn damaged_time_of_an_entry_affects_neither_trimming_nor_the_clock() {
     for at in ["'zzz'", "9000000000000000", "1.5"] {
         let (_directory, store) = changed(&format!("UPDATE log SET at = {at}")).await;
         assert_eq!(store.latest(), EPOCH, "{at}");
-        store.clear().await.expect("no webhook that waits for it");
+        store.clear(&WebhookName::UNNAMED).await.expect("no webhook that waits for it");
         store.trim(later).await.expect("a trim");
         assert_eq!(store.entries(None, 10).await.expect("the log"), [], "{at}");
     }
@@ -368,7 +403,7 @@ async fn columns_of_a_wrong_type_do_not_block_other_users() {
     assert!(Records::load(&store, &id("bo")).await.is_ok());
     let due = store.due(NodeId(1), EPOCH, EPOCH, 10).await.expect("who is due");
     assert!(due.contains(&id("ana")), "the deadline comes from the record: {due:?}");
-    let dead = store.dead(None, false, 10).await.expect("the letters");
+    let dead = store.dead(&WebhookName::UNNAMED, None, false, 10).await.expect("the letters");
     let attempts: Vec<_> = dead.iter().map(|dead| dead.attempts).collect();
     assert_eq!(attempts, [0, 2]);
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use presence_hub::presence::{Platform, State, UserId};
-use presence_hub::store::{Among, HeldUser, HistoryPart, Log, Outbox, Records, Save, Store};
+use presence_hub::store::{
+    Among, HeldUser, HistoryPart, Log, Outbox, Records, Save, Store, WebhookName,
+};
 use tempfile::TempDir;
 
 use super::{close, open, reopen};
@@ -55,6 +57,7 @@ async fn records_with_ids_that_are_invalid_today_are_readable() {
     assert_eq!(listed, names);
     let users: Vec<_> = store.entries(None, 10).await.expect("the log");
     assert_eq!(users, log);
-    let progress = store.progress().await.expect("the progress").expect("a webhook");
+    let progress =
+        store.progress(&WebhookName::UNNAMED).await.expect("the progress").expect("a webhook");
     assert_eq!((progress.position, progress.held), (position, held));
 }

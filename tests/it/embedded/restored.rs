@@ -6,6 +6,7 @@ use std::sync::Arc;
 use presence_hub::presence::{NodeId, Platform, SignOfLife};
 use presence_hub::store::{
     Cursor, EmbeddedStore, Log, MemoryStore, Nodes, Outbox, Records, Save, Store, StoreError,
+    WebhookName,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -58,7 +59,12 @@ async fn webhook_position_beyond_the_log_is_reset_to_its_end() {
     store.save(Save { position: beyond, ..Save::default() }).await.expect("progress");
     let copy = copy_of(directory.path());
     let restored = open_at(&copy, &present());
-    let position = restored.progress().await.expect("progress").expect("a webhook").position;
+    let position = restored
+        .progress(&WebhookName::UNNAMED)
+        .await
+        .expect("progress")
+        .expect("a webhook")
+        .position;
     assert!(position < beyond);
     assert_eq!(restored.entries(Some(position), 10).await, Ok(Vec::new()));
 }

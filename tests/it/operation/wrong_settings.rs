@@ -83,7 +83,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "[sever]\nlisten = \"127.0.0.1:1\"\n",
-        "config.toml:2:1: sever.listen: `sever` is not known here: expected one of `server`, `auth`, `login`, `liveness`, `limits`, `store`, `webhook`, `outgoing`, `tencent`, `log`",
+        "config.toml:2:1: sever.listen: `sever` is not known here: expected one of `server`, `auth`, `login`, `liveness`, `limits`, `store`, `webhook`, `webhooks`, `outgoing`, `tencent`, `log`",
     ),
     (
         "[login]\npolicy = \"singel\"\n",
@@ -156,6 +156,14 @@ const FILES: &[(&str, &str)] = &[
     (
         "[auth]\nalgorithm = \"ES256\"\njwks_url = \"https://a:b@login.example.com/keys\"\n",
         "config.toml:3:1: auth.jwks_url: a URL with a name or a password is not supported, because URLs are logged: remove them",
+    ),
+    (
+        "[[webhooks]]\nname = \"a b\"\nurl = \"http://127.0.0.1/x\"\n",
+        r#"config.toml:1:3: webhooks: `webhooks[0].name`: expected a name of 1 to 32 letters a to z, digits, `-` and `_`, got "a b""#,
+    ),
+    (
+        "[[webhooks]]\nname = \"a\"\nurl = \"http://127.0.0.1/x\"\n",
+        r#"config.toml:1:3: webhooks: webhooks[0].url (a): webhooks[0].secrets is empty, so receivers could not verify the sender: add one, "whsec_" and what `openssl rand -base64 32` prints"#,
     ),
     ("[webhook]\nparallel = 65\n", "config.toml:2:1: webhook.parallel: expected 1 to 64, got 65"),
     (

@@ -6,6 +6,7 @@ use std::time::Duration;
 use presence_hub::presence::{NodeId, Platform, SignOfLife, Timestamp};
 use presence_hub::store::{
     Commit, Log, Lost, Nodes, Outbox, Part, Records, RedisStore, Save, Store, StoreError,
+    WebhookName,
 };
 
 use super::{login, put};
@@ -38,7 +39,11 @@ async fn a_node_whose_sign_stands_still_is_fenced_and_loses_the_seat() {
         (Arc::new(server.open(RETENTION).await), Arc::new(server.open(RETENTION).await));
     assert_eq!(sign(&one, ONE, 0).await, Ok(Vec::new()));
     assert_eq!(sign(&two, TWO, 0).await, Ok(Vec::new()));
-    assert_eq!([*one.turn().borrow(), *two.turn().borrow()], [true, false], "the first node posts");
+    assert_eq!(
+        [*one.turn(&WebhookName::UNNAMED).borrow(), *two.turn(&WebhookName::UNNAMED).borrow()],
+        [true, false],
+        "the first node posts"
+    );
     let position = *shared(&one).head().borrow();
     let save = Save { position, ..Save::default() };
     assert_eq!(two.save(save.clone()).await, Err(StoreError::Conflict));
@@ -57,7 +62,7 @@ async fn a_node_whose_sign_stands_still_is_fenced_and_loses_the_seat() {
     assert_eq!(sign(&one, ONE, 5).await, Err(StoreError::Retired));
     assert_eq!(one.save(save.clone()).await, Err(StoreError::Retired));
     assert_eq!(sign(&two, TWO, 5).await.expect("a sign").len(), 1, "until it is taken over");
-    assert!(*two.turn().borrow(), "the seat moves");
+    assert!(*two.turn(&WebhookName::UNNAMED).borrow(), "the seat moves");
     assert_eq!(two.save(save).await, Ok(()));
 
     let two = shared(&two);
@@ -83,7 +88,7 @@ async fn the_seat_leaves_a_node_that_makes_no_progress() {
     let mut two_posts = async || {
         secs += 1;
         sign(&two, TWO, secs).await.expect("a sign of life");
-        *two.turn().borrow()
+        *two.turn(&WebhookName::UNNAMED).borrow()
     };
     let age = || server.run::<u32>("HSET test:{hub}hook moved 1000");
     assert_eq!((age(), two_posts().await), (0, false), "there is nothing to post");
@@ -95,11 +100,11 @@ async fn the_seat_leaves_a_node_that_makes_no_progress() {
     let refused = one.save(Save { position: head, ..Save::default() }).await;
     assert_eq!(refused, Err(StoreError::Conflict));
     sign(&one, ONE, 1).await.expect("a sign of life");
-    assert!(!*one.turn().borrow(), "the next holder has the whole time, too");
+    assert!(!*one.turn(&WebhookName::UNNAMED).borrow(), "the next holder has the whole time, too");
     two.save(Save { position: head, ..Save::default() }).await.expect("progress");
     assert_eq!(age(), 0);
     sign(&one, ONE, 2).await.expect("a sign of life");
-    assert!(!*one.turn().borrow(), "all is posted");
+    assert!(!*one.turn(&WebhookName::UNNAMED).borrow(), "all is posted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use presence_hub::presence::{Platform, State, Transition, UserId};
 use presence_hub::store::{
     Among, Backlog, Cursor, Dead, DeadSelection, HeldUser, HistoryPart, Outbox, Progress, Save,
-    Store, StoreError,
+    Store, StoreError, WebhookName,
 };
 
 use super::{LOG_TTL, RETENTION, closed, commit_of, log, log_in, put, settle};
@@ -172,7 +172,7 @@ pub(super) async fn log_is_kept_for_the_webhook_up_to_a_size(
     assert_eq!(count().await as u64, 5 + most - lost);
     let kept = store.backlog(position).await.expect("a backlog").bytes;
     assert!(kept <= RETENTION.backlog_bytes_max && kept + each * 2 > RETENTION.backlog_bytes_max);
-    outbox.clear().await.expect("to forget");
+    outbox.clear(&WebhookName::UNNAMED).await.expect("to forget");
     while !log(store, None).await.is_empty() {
         assert_eq!(store.trim(late).await, Ok(0));
     }
@@ -182,23 +182,23 @@ pub(super) async fn webhook_progress_is_saved_and_cleared(
     store: &Arc<dyn Store>,
     outbox: &Arc<dyn Outbox>,
 ) {
-    assert_eq!(outbox.progress().await, Ok(None));
+    assert_eq!(outbox.progress(&WebhookName::UNNAMED).await, Ok(None));
     let position = Cursor(7);
     let (ana, bo) = (held("ana", Cursor(3)), held("bo", Cursor(5)));
     let save = Save { position, held: vec![ana.clone(), bo.clone()], ..Save::default() };
     outbox.save(save).await.expect("progress");
     let behind = [(id("ana"), 0), (id("bo"), 0)].into();
     let progress = Progress { position, held: vec![ana, bo.clone()], behind };
-    assert_eq!(outbox.progress().await, Ok(Some(progress)));
+    assert_eq!(outbox.progress(&WebhookName::UNNAMED).await, Ok(Some(progress)));
     let bo = HeldUser { attempts: 9, ..bo };
     let (freed, held_now) = (vec![id("ana")], vec![bo.clone()]);
     let save = Save { position: Cursor(8), freed, held: held_now, ..Save::default() };
     outbox.save(save).await.expect("progress");
     let behind = [(id("bo"), 0)].into();
     let progress = Progress { position: Cursor(8), held: vec![bo], behind };
-    assert_eq!(outbox.progress().await, Ok(Some(progress)));
-    outbox.clear().await.expect("to forget");
-    assert_eq!(outbox.progress().await, Ok(None));
+    assert_eq!(outbox.progress(&WebhookName::UNNAMED).await, Ok(Some(progress)));
+    outbox.clear(&WebhookName::UNNAMED).await.expect("to forget");
+    assert_eq!(outbox.progress(&WebhookName::UNNAMED).await, Ok(None));
 
     // Progress includes the number of pending entries of each held user.
     for n in 0..10 {
@@ -211,7 +211,7 @@ pub(super) async fn webhook_progress_is_saved_and_cleared(
     let (second, fourth) = (of_ana[1].cursor, of_ana[3].cursor);
     let save = Save { position: fourth, held: vec![held("ana", second)], ..Save::default() };
     outbox.save(save).await.expect("progress");
-    let progress = outbox.progress().await.expect("progress").expect("some");
+    let progress = outbox.progress(&WebhookName::UNNAMED).await.expect("progress").expect("some");
     assert_eq!(progress.behind, [(id("ana"), 3)].into(), "from the second to the fourth");
     assert_eq!(progress.kept_after(), Cursor(second.0 - 1));
 }
@@ -234,31 +234,114 @@ pub(super) async fn dead_letters_can_be_retried_or_dropped(
     };
     let letters: Vec<_> = (0..4).map(|n| letter(n, 1)).collect();
     let save = Save { dead: letters.clone(), ..Save::default() };
-    assert_eq!(outbox.dead_waiting().await, Ok(0));
+    assert_eq!(outbox.dead_waiting(&WebhookName::UNNAMED).await, Ok(0));
     outbox.save(save.clone()).await.expect("dead letters");
     outbox.save(save).await.expect("the same once more");
-    assert_eq!(outbox.dead_waiting().await, Ok(4));
-    assert_eq!(outbox.dead(None, false, 10).await, Ok(letters.clone()));
-    assert_eq!(outbox.dead(Some(entries[0].cursor), false, 2).await, Ok(letters[1..3].to_vec()));
+    assert_eq!(outbox.dead_waiting(&WebhookName::UNNAMED).await, Ok(4));
+    assert_eq!(outbox.dead(&WebhookName::UNNAMED, None, false, 10).await, Ok(letters.clone()));
+    assert_eq!(
+        outbox.dead(&WebhookName::UNNAMED, Some(entries[0].cursor), false, 2).await,
+        Ok(letters[1..3].to_vec())
+    );
 
     let first = DeadSelection::These(vec![entries[0].cursor, entries[1].cursor, Cursor(1)]);
-    assert_eq!(outbox.put_back(first.clone()).await, Ok(2));
-    assert_eq!(outbox.put_back(first.clone()).await, Ok(0), "they were put back already");
-    assert_eq!(outbox.drop_dead(first).await, Ok(0), "letters that were put back are not dropped");
-    assert_eq!(outbox.dead_waiting().await, Ok(2));
-    assert_eq!(outbox.dead(None, true, 10).await, Ok(letters[..2].to_vec()));
-    assert_eq!(outbox.dead(None, false, 10).await, Ok(letters[2..].to_vec()));
+    assert_eq!(outbox.put_back(&WebhookName::UNNAMED, first.clone()).await, Ok(2));
+    assert_eq!(
+        outbox.put_back(&WebhookName::UNNAMED, first.clone()).await,
+        Ok(0),
+        "they were put back already"
+    );
+    assert_eq!(
+        outbox.drop_dead(&WebhookName::UNNAMED, first).await,
+        Ok(0),
+        "letters that were put back are not dropped"
+    );
+    assert_eq!(outbox.dead_waiting(&WebhookName::UNNAMED).await, Ok(2));
+    assert_eq!(outbox.dead(&WebhookName::UNNAMED, None, true, 10).await, Ok(letters[..2].to_vec()));
+    assert_eq!(
+        outbox.dead(&WebhookName::UNNAMED, None, false, 10).await,
+        Ok(letters[2..].to_vec())
+    );
     // One is delivered, one fails again.
     let again = letter(1, 7);
     let (revived, dead) = (vec![entries[0].cursor], vec![again.clone()]);
     outbox.save(Save { revived, dead, ..Save::default() }).await.expect("the results");
-    assert_eq!(outbox.dead_waiting().await, Ok(3));
-    assert_eq!(outbox.dead(None, true, 10).await, Ok(Vec::new()));
+    assert_eq!(outbox.dead_waiting(&WebhookName::UNNAMED).await, Ok(3));
+    assert_eq!(outbox.dead(&WebhookName::UNNAMED, None, true, 10).await, Ok(Vec::new()));
     let left = vec![again, letters[2].clone(), letters[3].clone()];
-    assert_eq!(outbox.dead(None, false, 10).await, Ok(left));
+    assert_eq!(outbox.dead(&WebhookName::UNNAMED, None, false, 10).await, Ok(left));
     let third = DeadSelection::These(vec![entries[2].cursor]);
-    assert_eq!(outbox.drop_dead(third).await, Ok(1));
-    assert_eq!(outbox.drop_dead(DeadSelection::All).await, Ok(2));
-    assert_eq!(outbox.dead(None, false, 10).await, Ok(Vec::new()));
-    assert_eq!(outbox.dead_waiting().await, Ok(0));
+    assert_eq!(outbox.drop_dead(&WebhookName::UNNAMED, third).await, Ok(1));
+    assert_eq!(outbox.drop_dead(&WebhookName::UNNAMED, DeadSelection::All).await, Ok(2));
+    assert_eq!(outbox.dead(&WebhookName::UNNAMED, None, false, 10).await, Ok(Vec::new()));
+    assert_eq!(outbox.dead_waiting(&WebhookName::UNNAMED).await, Ok(0));
+}
+
+/// The name of a webhook.
+fn webhook(name: &str) -> WebhookName {
+    name.to_owned().try_into().expect("a name")
+}
+
+#[expect(clippy::cognitive_complexity, reason = "one story, told in order")]
+pub(super) async fn webhooks_have_progress_and_dead_letters_of_their_own(
+    store: &Arc<dyn Store>,
+    outbox: &Arc<dyn Outbox>,
+) {
+    let (one, two) = (webhook("one"), webhook("two"));
+    for n in 0..6 {
+        log_in(store, &format!("user-{n}"), Platform::Mac, EPOCH).await;
+    }
+    settle(store).await;
+    let all = store.entries(None, 10).await.expect("the log");
+    let save = |webhook: &WebhookName, last: usize| Save {
+        webhook: webhook.clone(),
+        position: all[last].cursor,
+        ..Save::default()
+    };
+    assert_eq!(outbox.webhooks().await, Ok(Vec::new()));
+    outbox.save(save(&WebhookName::UNNAMED, 5)).await.expect("progress");
+    let holding = vec![held("user-1", all[1].cursor)];
+    outbox.save(Save { held: holding.clone(), ..save(&one, 4) }).await.expect("progress");
+    outbox.save(save(&two, 3)).await.expect("progress");
+    assert_eq!(outbox.webhooks().await, Ok(vec![one.clone(), two.clone()]));
+    let progress = async |webhook| outbox.progress(webhook).await.expect("progress");
+    let positions = async || {
+        let [a, b, c] = [&WebhookName::UNNAMED, &one, &two];
+        [progress(a).await, progress(b).await, progress(c).await].map(|it| it.map(|it| it.position))
+    };
+    let of = |n: usize| Some(all[n].cursor);
+    assert_eq!(positions().await, [of(5), of(4), of(3)]);
+    assert_eq!(progress(&one).await.expect("progress").held, holding);
+    assert_eq!(progress(&two).await.expect("progress").held, []);
+
+    // The log is kept from the first entry on that some webhook has not dealt with.
+    let (late, count) = (EPOCH + LOG_TTL * 2, async || log(store, None).await.len());
+    assert_eq!(store.trim(late).await, Ok(0));
+    assert_eq!(count().await, 5, "from the entry that one webhook holds");
+    let freed = Save { freed: vec![id("user-1")], ..save(&one, 4) };
+    outbox.save(freed).await.expect("progress");
+    assert_eq!(store.trim(late).await, Ok(0));
+    assert_eq!(count().await, 2, "from the entry that the other webhook has not read");
+
+    let letter =
+        |n: usize| Dead { entry: all[n].clone(), at: EPOCH, attempts: 1, last_error: "no".into() };
+    let dead = vec![letter(4), letter(5)];
+    outbox.save(Save { dead: dead.clone(), ..save(&one, 5) }).await.expect("dead letters");
+    outbox.save(Save { dead: vec![letter(5)], ..save(&two, 5) }).await.expect("a dead letter");
+    assert_eq!(outbox.dead(&one, None, false, 10).await, Ok(dead));
+    assert_eq!(outbox.dead(&two, None, false, 10).await, Ok(vec![letter(5)]));
+    assert_eq!(outbox.dead_waiting(&WebhookName::UNNAMED).await, Ok(0));
+    assert_eq!(outbox.put_back(&two, DeadSelection::All).await, Ok(1));
+    assert_eq!(outbox.dead_waiting(&one).await, Ok(2), "those of the other webhook");
+    let first = DeadSelection::These(vec![all[4].cursor]);
+    assert_eq!(outbox.drop_dead(&one, first).await, Ok(1));
+    let revived = vec![all[5].cursor];
+    outbox.save(Save { revived, ..save(&two, 5) }).await.expect("a delivery");
+    assert_eq!(outbox.dead(&one, None, false, 10).await, Ok(vec![letter(5)]));
+
+    outbox.clear(&one).await.expect("to forget");
+    outbox.clear(&two).await.expect("to forget");
+    assert_eq!(positions().await, [of(5), None, None]);
+    assert_eq!(outbox.webhooks().await, Ok(vec![one.clone()]), "it has a dead letter");
+    assert_eq!(outbox.drop_dead(&one, DeadSelection::All).await, Ok(1));
 }

@@ -8,9 +8,9 @@ use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use presence_hub::clock::Clock;
 use presence_hub::presence::{Platform, Timestamp};
-use presence_hub::store::{MemoryStore, Outbox, Store};
+use presence_hub::store::{MemoryStore, Outbox, Store, WebhookName};
 use presence_hub::webhook::{
-    Blame, PostRequest, PostResult, ReceiverState, Settings, Transport, Webhook,
+    Blame, PostRequest, PostResult, ReceiverState, Settings, Transport, Webhook, Webhooks,
 };
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -71,7 +71,7 @@ struct Bench {
     store: Arc<MemoryStore>,
     port: Arc<dyn Store>,
     receiver: Arc<Scripted>,
-    webhook: Arc<Webhook>,
+    webhooks: Webhooks,
     running: JoinHandle<()>,
     give_up_after: Duration,
 }
@@ -85,9 +85,9 @@ impl Bench {
         let receiver = Scripted { decide: Mutex::new(decide), posts: Mutex::default() };
         let (clock, receiver) = (Clock::simulated(EPOCH), Arc::new(receiver));
         let store = Arc::new(MemoryStore::new(RETENTION, EPOCH));
-        let (webhook, running) = run(&store, &receiver, &clock, give_up_after);
+        let (webhooks, running) = run(&store, &receiver, &clock, give_up_after);
         let port: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
-        Self { clock, store, port, receiver, webhook, running, give_up_after }
+        Self { clock, store, port, receiver, webhooks, running, give_up_after }
     }
 
     fn set(&self, decide: impl Fn(&BTreeSet<String>) -> PostResult + Send + Sync + 'static) {
@@ -96,10 +96,10 @@ impl Bench {
 
     /// Stops the webhook and starts it again with the same store.
     async fn restart(&mut self) {
-        self.webhook.stop();
+        self.webhook().stop();
         (&mut self.running).await.expect("to stop");
         let again = run(&self.store, &self.receiver, &self.clock, self.give_up_after);
-        (self.webhook, self.running) = again;
+        (self.webhooks, self.running) = again;
     }
 
     async fn log_in(&self, user: &str) {
@@ -120,9 +120,17 @@ impl Bench {
         accepted.flat_map(|post| post.users).collect()
     }
 
-    async fn dead(&self) -> u64 {
-        self.store.dead_waiting().await.expect("a count")
+    fn webhook(&self) -> Arc<Webhook> {
+        webhook_of(&self.webhooks)
     }
+
+    async fn dead(&self) -> u64 {
+        self.store.dead_waiting(&WebhookName::UNNAMED).await.expect("a count")
+    }
+}
+
+fn webhook_of(webhooks: &Webhooks) -> Arc<Webhook> {
+    webhooks.get(&WebhookName::UNNAMED).expect("it is always there")
 }
 
 fn run(
@@ -130,15 +138,16 @@ fn run(
     receiver: &Arc<Scripted>,
     clock: &Clock,
     give_up_after: Duration,
-) -> (Arc<Webhook>, JoinHandle<()>) {
+) -> (Webhooks, JoinHandle<()>) {
     let port: Arc<dyn Store> = Arc::<MemoryStore>::clone(store);
     let outbox: Arc<dyn Outbox> = Arc::<MemoryStore>::clone(store);
     let transport: Arc<dyn Transport> = Arc::<Scripted>::clone(receiver);
     let url = "http://127.0.0.1:1/hook".parse().expect("a URL");
     let settings = Settings { give_up_after, ..settings(url) };
-    let webhook = Webhook::new(port, outbox, transport, clock.clone(), Some(settings));
-    let running = tokio::spawn(Arc::clone(&webhook).run());
-    (webhook, running)
+    let webhooks = Webhooks::new(port, outbox, transport, clock.clone());
+    webhooks.set_settings([(WebhookName::UNNAMED, settings)].into());
+    let running = tokio::spawn(webhook_of(&webhooks).run());
+    (webhooks, running)
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -181,7 +190,7 @@ async fn receiver_that_is_down_does_not_get_a_request_per_user() {
         bench.log_in(&format!("user-{n}")).await;
     }
     sleep(3600 * SECOND).await;
-    let (state, while_down) = (bench.webhook.shown().state, bench.posts().len());
+    let (state, while_down) = (bench.webhook().shown().state, bench.posts().len());
     assert_eq!(state, ReceiverState::Down);
     assert!(while_down < 3000, "{while_down} requests in an hour");
     bench.set(|_| PostResult::Accepted);
@@ -246,11 +255,11 @@ async fn panicking_request_is_retried_and_delays_only_its_own_user() {
     bench.log_in("poison").await;
     sleep(5 * SECOND).await;
     assert_eq!(bench.accepted().len(), 20);
-    let shown = bench.webhook.shown();
+    let shown = bench.webhook().shown();
     assert_eq!((shown.held, shown.pending), (1, 1));
     let last = shown.failures.last().expect("a failure");
     assert!(last.error.contains("no request about poison"), "{last:?}");
-    let metrics = bench.webhook.metrics().render();
+    let metrics = bench.webhooks.metrics().render();
     assert!(metrics.contains("presence_hub_webhook_requests_total{result=\"panicked\"}"));
     bench.set(|_| PostResult::Accepted);
     sleep(600 * SECOND).await;
@@ -271,6 +280,6 @@ async fn receiver_that_fails_sometimes_does_not_count_as_down() {
         bench.log_in(&format!("bad-{}", n % 20)).await;
         bench.log_in(&format!("user-{n}")).await;
         sleep(SECOND / 10).await;
-        assert_ne!(bench.webhook.shown().state, ReceiverState::Down);
+        assert_ne!(bench.webhook().shown().state, ReceiverState::Down);
     }
 }

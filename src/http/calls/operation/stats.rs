@@ -113,10 +113,10 @@ struct StoreStats {
     disk_low: bool,
 }
 
-/// The state and counts of the webhook.
+/// The state and counts of all webhooks.
 #[derive(Serialize, ToSchema)]
 struct WebhookStats {
-    /// `off`, `up`, `failing` or `down`.
+    /// `off`, `up`, `failing`, `down` or `elsewhere`: of the webhook that is worst off.
     state: ReceiverState,
     /// Events accepted.
     accepted: u64,
@@ -126,12 +126,12 @@ struct WebhookStats {
     dead_waiting: u64,
 }
 
-/// The webhook's pending events: `backlog` of `/v1/webhooks`.
+/// The pending events of all webhooks.
 #[derive(Serialize, ToSchema)]
 struct OutboxStats {
     /// Pending events.
     depth: u64,
-    /// Bytes that the log keeps for the webhook, from the oldest pending event on.
+    /// Bytes that the log keeps for webhooks, from the oldest pending event on.
     bytes: u64,
     /// The age of the oldest pending event.
     age_ms: u64,
@@ -140,7 +140,8 @@ struct OutboxStats {
 impl HubCounts {
     /// The counts at this moment.
     pub(crate) async fn now(app: &AppState, totals: &Totals) -> Result<Self, Problem> {
-        let undelivered = Undelivered::now(app).await?;
+        let undelivered = Undelivered::all(app).await?;
+        let webhooks = app.webhooks.all();
         let counts = app.hub.metrics().counts();
         let slow = counts.closes.get(Close::SlowConsumer.reason());
         let state = if app.hub.check().await.is_ok() { "up" } else { "failing" };
@@ -185,9 +186,9 @@ impl HubCounts {
                 disk_low: app.hub.is_disk_low(),
             },
             webhook: WebhookStats {
-                state: app.webhook.shown().state,
-                accepted: app.webhook.metrics().events.get(),
-                dead: app.webhook.metrics().dead.get(),
+                state: app.webhooks.worst_state(),
+                accepted: webhooks.iter().map(|webhook| webhook.metrics().events.get()).sum(),
+                dead: webhooks.iter().map(|webhook| webhook.metrics().dead.get()).sum(),
                 dead_waiting: undelivered.dead_waiting,
             },
             outbox: OutboxStats {

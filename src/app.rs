@@ -6,6 +6,7 @@ mod health;
 mod log;
 mod memory;
 mod posting;
+mod stores;
 mod tasks;
 
 use std::collections::BTreeMap;
@@ -24,19 +25,19 @@ use tokio_rustls::TlsAcceptor;
 pub use self::health::{HealthFault, ask};
 pub use self::log::{Log, briefly};
 use self::posting::Posting;
+pub use self::stores::StoreFault;
+use self::stores::Stores;
 pub use self::tasks::Tasks;
 use crate::clock::Clock;
 use crate::config::{
     AtStart, Config, DevelopmentKeys, Loaded, Server, SettingFault, Settings, StoreKind, load,
 };
+use crate::figures::Figures;
 use crate::http::{self, AppState, Certificate, Face, ListenFault, TlsFault};
 use crate::hub::{Hub, Unavailable, run_deadlines};
 use crate::presence::Timestamp;
 use crate::session::Sessions;
-use crate::store::{
-    EmbeddedStore, MemoryStore, OpenFault, Outbox, RedisFault, RedisStore, SharedLogins, Store,
-    StoreError,
-};
+use crate::store::StoreError;
 use crate::webhook::{HttpTransport, Webhooks};
 
 /// File descriptors reserved for the store, the webhook, and requests while all WebSockets are in use.
@@ -61,12 +62,9 @@ pub enum AppFault {
     /// A file or signal operation failed; the text names the file or operation.
     #[error("{0}: {1}")]
     Io(String, io::Error),
-    /// The embedded store in this directory could not be opened.
-    #[error("cannot open the store in {0}: {1}")]
-    Store(String, OpenFault),
-    /// Redis cannot be reached, or cannot serve as the store.
+    /// The store could not be opened.
     #[error(transparent)]
-    Redis(RedisFault),
+    Store(#[from] StoreFault),
     /// The deadline task panicked.
     #[error(
         "the deadline task panicked; without it no user would go Offline, so the hub stops: \
@@ -109,7 +107,7 @@ pub async fn run(
     let at_start = AtStart::new(&config, max_connections);
 
     let clock = Clock::system();
-    let Stores { store, outbox, logins } = Stores::open(&config, &clock).await?;
+    let Stores { store, outbox, days, logins } = Stores::open(&config, &clock).await?;
     let clock = begin_after(clock, store.latest());
     warn_of_two_roles(&config);
     let settings = Settings::of(&config, made.as_ref(), &at_start)?;
@@ -118,6 +116,7 @@ pub async fn run(
     let transport = Arc::new(transport);
     let (port, shared) = (Arc::<HttpTransport>::clone(&transport), Arc::clone(&store));
     let webhooks = Arc::new(Webhooks::new(shared, outbox, port, clock.clone()));
+    let figures = Figures::new(Arc::clone(&store), days, clock.clone());
     let hub = Hub::new(store, settings.policy, clock);
     hub.give_sign_of_life().await.map_err(AppFault::Sign)?;
     let all = webhooks.begin(settings.webhooks).await.map_err(AppFault::WebhookProgress)?;
@@ -128,12 +127,15 @@ pub async fn run(
     let min_free = watch_resources(&config, &hub, &tasks);
     let posting = Posting::default();
     posting.run(&tasks, all);
+    let shared = Arc::clone(&figures);
+    tasks.spawn("figures", move || Arc::clone(&shared).run());
     let (shared, dropped) = (Arc::clone(&hub), log.dropped());
     tasks.spawn("log", move || log::report_dropped(Arc::clone(&shared), dropped.clone()));
     let sessions = Sessions::new(Arc::clone(&hub), settings.session);
     let certificate = certificate(&config, &tasks)?;
     let (shared, shown) = (Arc::clone(&webhooks), certificate.clone());
-    let app = AppState::new(Arc::clone(&sessions), shared, logins, shown, settings.http);
+    let app =
+        AppState::new(Arc::clone(&sessions), shared, figures, logins, shown, settings.http);
 
     let shared = Arc::clone(&app);
     tasks.spawn("series", move || http::record_stats(Arc::clone(&shared)));
@@ -286,57 +288,6 @@ fn begin_after(clock: Clock, latest: Timestamp) -> Clock {
         );
     }
     clock.not_before(latest + Duration::from_millis(1))
-}
-
-/// One adapter behind its traits.
-struct Stores {
-    store: Arc<dyn Store>,
-    outbox: Arc<dyn Outbox>,
-    /// Only a store of several hubs has it.
-    logins: Option<Arc<dyn SharedLogins>>,
-}
-
-impl Stores {
-    async fn open(config: &Config, clock: &Clock) -> Result<Self, AppFault> {
-        let (retention, present) = (config.retention(), clock.sign_of_life());
-        match config.store.kind {
-            StoreKind::Embedded => {
-                let (path, sync) = (&config.store.path, config.store.sync);
-                let store = EmbeddedStore::open(path, retention, sync, &present);
-                Ok(Self::of(
-                    store.map_err(|fault| AppFault::Store(path.display().to_string(), fault))?,
-                ))
-            }
-            StoreKind::Redis => {
-                let store = RedisStore::open(config.redis(), retention, clock).await;
-                let store = Arc::new(store.map_err(AppFault::Redis)?);
-                let logins = Some(Arc::<RedisStore>::clone(&store) as Arc<dyn SharedLogins>);
-                Ok(Self { logins, ..Self::shared(store) })
-            }
-            StoreKind::Memory => {
-                let store = || MemoryStore::new(retention, present.wall);
-                let directory = &config.store.path;
-                Ok(Self::of(store().with_saved_time(directory).unwrap_or_else(|error| {
-                    let directory = directory.display();
-                    tracing::warn!(
-                        %directory,
-                        %error,
-                        "cannot save the time in store.path; versions may go back if the wall clock \
-                         is set back before the next start"
-                    );
-                    store()
-                })))
-            }
-        }
-    }
-
-    fn of<T: Store + Outbox>(adapter: T) -> Self {
-        Self::shared(Arc::new(adapter))
-    }
-
-    fn shared<T: Store + Outbox>(adapter: Arc<T>) -> Self {
-        Self { store: Arc::<T>::clone(&adapter), outbox: adapter, logins: None }
-    }
 }
 
 /// Closes every client, then stops the webhooks. The next run posts the events that are pending.

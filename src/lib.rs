@@ -23,6 +23,8 @@ pub mod auth;
 
 pub mod store;
 
+pub mod figures;
+
 pub mod hub;
 
 pub mod session;

@@ -19,6 +19,7 @@ use super::pages::compressed::Compressed;
 use super::settings::Settings;
 use super::stats_series::StatsSeries;
 use crate::auth::Buckets;
+use crate::figures::Figures;
 use crate::hub::Hub;
 use crate::presence::Timestamp;
 use crate::session::Sessions;
@@ -40,6 +41,7 @@ pub struct AppState {
     address: OnceLock<String>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) webhooks: Arc<Webhooks>,
+    pub(super) figures: Arc<Figures>,
     settings: ArcSwap<Settings>,
     /// The certificate of the addresses with TLS, if there are any.
     pub(super) certificate: Option<Arc<Certificate>>,
@@ -82,6 +84,7 @@ impl AppState {
     pub fn new(
         sessions: Arc<Sessions>,
         webhooks: Arc<Webhooks>,
+        figures: Arc<Figures>,
         logins: Option<Arc<dyn SharedLogins>>,
         certificate: Option<Arc<Certificate>>,
         settings: Settings,
@@ -105,6 +108,7 @@ impl AppState {
             hub,
             sessions,
             webhooks,
+            figures,
             settings: ArcSwap::from_pointee(settings),
             certificate,
             websocket_permits: Arc::new(Semaphore::new(websockets)),

@@ -5,13 +5,15 @@
 //! | [`Records`] | the users' records, and tells the other nodes of each commit | the hub |
 //! | [`Log`] | the transition log | the hub, webhook and HTTP, which read it |
 //! | [`Nodes`] | the nodes' signs of life | the hub |
-//! | [`Outbox`] | the webhook's progress in the log | the webhook |
+//! | [`Outbox`] | the progress of webhooks in the log | webhooks |
+//! | [`Days`] | the figures of each day | figures |
 //! | [`SharedLogins`] | the dashboard's logins, if several hubs share the store | HTTP |
 //!
 //! An adapter contains no rules: it loads a record, and replaces it if its revision has not changed. A
 //! commit is visible to all readers at once. Every adapter passes the contract in
 //! `tests/it/store_contract.rs`.
 
+mod days;
 mod embedded;
 mod error;
 mod log;
@@ -29,6 +31,7 @@ mod saved_time;
 mod server_counts;
 mod shared_logins;
 
+pub use self::days::{Day, Days};
 pub use self::embedded::{EmbeddedStore, OpenFault};
 pub use self::error::StoreError;
 pub use self::log::{

@@ -128,6 +128,11 @@ impl WebhookName {
     /// The name of the webhook of `[webhook]`.
     pub const UNNAMED: Self = Self(None);
 
+    /// The name under which the nodes agree on who counts the figures. No webhook can have it.
+    pub(super) fn of_figures() -> Self {
+        Self(Some(".figures".into()))
+    }
+
     /// The name; empty for the webhook without one.
     pub fn as_str(&self) -> &str {
         self.0.as_deref().unwrap_or_default()

@@ -235,6 +235,25 @@ export interface Explained {
   presets: Record<'single' | 'dual' | 'triple' | 'multi', Victims>;
 }
 
+/** The figures of a day. */
+export interface Day {
+  day: number;
+  peak_users: number;
+  peak_sessions: number;
+  peak_sessions_by_platform: Record<string, number>;
+  users: number;
+  logins: number;
+  kicks: number;
+  online_ms: number;
+  session_ms: number | null;
+  blinks: number;
+}
+
+/** `GET /v1/figures`. */
+export interface DayPage {
+  days: Day[];
+}
+
 export type WebhookState = 'off' | 'up' | 'failing' | 'down' | 'elsewhere';
 
 /** `GET /v1/webhooks`: the webhook without a name, and the others. */

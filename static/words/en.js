@@ -507,6 +507,18 @@ export const en = {
   setting_true: 'yes',
   setting_false: 'no',
 
+  days: 'The last 30 days',
+  days_hint: 'Days begin at 00:00 UTC. A blink: a user went Offline, and was back within 10 s.',
+  days_none: 'Nothing has been counted yet.',
+  day: 'Day',
+  day_peak_users: 'Most users Online',
+  day_peak_sessions: 'Most sessions',
+  day_users: 'Different users',
+  day_logins: 'Logins',
+  day_kicks: 'Kicked',
+  day_session: 'Mean session',
+  day_blinks: 'Blinks',
+
   webhooks_lead: 'How every change is delivered to the app’s back end.',
   delivery: 'Delivery',
   webhook_off: 'off',

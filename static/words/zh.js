@@ -507,6 +507,18 @@ export const zh = {
   setting_true: '是',
   setting_false: '否',
 
+  days: '最近 30 天',
+  days_hint: '每天从 UTC 00:00 开始。闪断：用户离线后 10 秒内恢复在线。',
+  days_none: '尚无统计数据。',
+  day: '日期',
+  day_peak_users: '最高在线用户数',
+  day_peak_sessions: '最高会话数',
+  day_users: '不同用户数',
+  day_logins: '登录次数',
+  day_kicks: '被踢次数',
+  day_session: '平均会话时长',
+  day_blinks: '闪断次数',
+
   webhooks_lead: '如何将每次变化通知应用后端。',
   delivery: '投递',
   webhook_off: '未启用',

@@ -29,7 +29,7 @@ use crate::lab::{EPOCH, SECOND, id};
 use crate::store_contract::{RETENTION, log_in, present};
 use crate::support::{Client, Server, command, now_millis, until};
 
-fn open(directory: &Path) -> Result<EmbeddedStore, OpenFault> {
+pub(crate) fn open(directory: &Path) -> Result<EmbeddedStore, OpenFault> {
     EmbeddedStore::open(directory, RETENTION, SECOND / 20, &present())
 }
 

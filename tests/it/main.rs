@@ -6,6 +6,7 @@ mod certificates;
 mod clock;
 mod crash;
 mod embedded;
+mod figures;
 mod follow;
 mod fuzz;
 mod heavy;

@@ -21,6 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("outgoing", &["causes"]),
     ("auth", &["presence", "clock", "causes", "heavy", "outgoing"]),
     ("store", &["presence", "clock", "panics"]),
+    ("figures", &["presence", "clock", "throttle", "store"]),
     ("hub", &["presence", "clock", "panics", "throttle", "wire", "store"]),
     ("session", &["presence", "clock", "duration", "throttle", "wire", "auth", "hub"]),
     (
@@ -30,8 +31,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "http",
         &[
-            "presence", "clock", "duration", "heavy", "throttle", "wire", "auth", "store", "hub",
-            "session", "webhook",
+            "presence", "clock", "duration", "heavy", "throttle", "wire", "auth", "store",
+            "figures", "hub", "session", "webhook",
         ],
     ),
 ];

@@ -88,6 +88,7 @@ const CALLS = [
   ['get', '/v1/users/{user}/watchers', '/v1/users/ana/watchers', 200],
   ['get', '/v1/stats', '/v1/stats', 200],
   ['get', '/v1/stats/series', '/v1/stats/series?minutes=60', 200],
+  ['get', '/v1/figures', '/v1/figures?days=400', 200],
   ['get', '/v1/nodes', '/v1/nodes', 200],
   ['get', '/v1/refusals', '/v1/refusals?user=ana&limit=5', 200],
   ['get', '/v1/config', '/v1/config', 200],

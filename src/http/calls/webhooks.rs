@@ -45,7 +45,8 @@ pub(crate) struct WebhookRequest {
 
 fn webhook_named(app: &AppState, name: &WebhookName) -> Result<Arc<Webhook>, Problem> {
     app.webhooks.get(name).ok_or_else(|| {
-        let message = format!("no webhook is named {:?}: expected a name of [[webhooks]]", name.as_str());
+        let message =
+            format!("no webhook is named {:?}: expected a name of [[webhooks]]", name.as_str());
         Problem::bad_request(message)
     })
 }

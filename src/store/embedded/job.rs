@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rusqlite::Result;
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::transaction::{EncodedCommit, Transaction, Trimmed};
@@ -139,6 +140,22 @@ impl Job for Trim {
 
     fn run(&self, transaction: &mut Transaction<'_>) -> Result<Trimmed> {
         transaction.trim(self.0)
+    }
+}
+
+/// Replaces the figures of a day.
+pub(super) struct SaveDay {
+    pub(super) day: u32,
+    pub(super) figures: Box<RawValue>,
+    pub(super) keep_from: u32,
+}
+
+impl Job for SaveDay {
+    type Answer = ();
+    const MAY_BE_UNDONE: bool = true;
+
+    fn run(&self, transaction: &mut Transaction<'_>) -> Result<()> {
+        transaction.save_day(self.day, &self.figures, self.keep_from)
     }
 }
 

@@ -31,14 +31,15 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use rusqlite::Connection;
+use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use self::columns::Due;
 use self::disk::Access;
 pub use self::error::OpenFault;
 use self::job::{
-    ClearProgress, DropDead, Job, PutBack, Retire, SaveProgress, Trim, WriteCommit, WriteSign,
-    queued,
+    ClearProgress, DropDead, Job, PutBack, Retire, SaveDay, SaveProgress, Trim, WriteCommit,
+    WriteSign, queued,
 };
 use self::open::{Opened, open};
 use self::queries::UserRow;
@@ -47,9 +48,9 @@ use self::transaction::EncodedCommit;
 use super::log::json;
 use super::rules::most_overdue;
 use super::{
-    Among, Backlog, Commit, Cursor, Dead, DeadSelection, HistoryPart, Listed, Log, LogEntry, Lost,
-    NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Save, StoreError, Stored,
-    Subscription, Totals, WebhookName,
+    Among, Backlog, Commit, Cursor, Day, Days, Dead, DeadSelection, HistoryPart, Listed, Log,
+    LogEntry, Lost, NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Save, StoreError,
+    Stored, Subscription, Totals, WebhookName,
 };
 use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
 
@@ -369,6 +370,31 @@ impl Nodes for EmbeddedStore {
             Ok(())
         }
         .boxed()
+    }
+}
+
+impl Days for EmbeddedStore {
+    fn days(&self, from: u32) -> BoxFuture<'_, Result<Vec<Day>, StoreError>> {
+        let view = Arc::clone(&self.parts.view);
+        self.ask(move |connection| notes::days(connection, from, &view.damage)).boxed()
+    }
+
+    fn save_day(
+        &self,
+        day: u32,
+        figures: Arc<str>,
+        keep_from: u32,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            let figures = RawValue::from_string(figures.to_string());
+            let figures = figures.map_err(|error| StoreError::unavailable(&error))?;
+            self.write(SaveDay { day, figures, keep_from }).await
+        }
+        .boxed()
+    }
+
+    fn days_turn(&self) -> watch::Receiver<bool> {
+        self.turn.subscribe()
     }
 }
 

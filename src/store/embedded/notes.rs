@@ -10,7 +10,7 @@ use super::columns::{bytes, int, note, note_at, number, number_at, text_of_user,
 use super::damage::Damage;
 use super::queries::{UserRow, each_record, log_before};
 use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
-use crate::store::{Cursor, Damaged, Dead, HeldUser, LogEntry, Progress, WebhookName};
+use crate::store::{Cursor, Damaged, Day, Dead, HeldUser, LogEntry, Progress, WebhookName};
 
 /// The columns that [`dead_at`] reads.
 pub(super) const DEAD: &str = "cursor, user, crc, event, at, attempts, last_error";
@@ -221,6 +221,23 @@ pub(super) fn dead_at(row: &Row<'_>) -> Result<Dead> {
     let last_error = String::from_utf8_lossy(bytes(row, 6)?).into();
     let entry = LogEntry { cursor, user, event: event.map(Arc::from).ok_or(Damaged) };
     Ok(Dead { entry, at, attempts, last_error })
+}
+
+/// The figures of the days from a number on.
+pub(super) fn days(connection: &Connection, from: u32, damage: &Damage) -> Result<Vec<Day>> {
+    let sql = "SELECT day, figures, crc FROM days WHERE day >= ?1 ORDER BY day";
+    let mut found = connection.prepare_cached(sql)?;
+    let mut rows = found.query((from,))?;
+    let mut days = Vec::new();
+    while let Some(row) = rows.next()? {
+        let day = u32::try_from(number(row.get(0)?)).unwrap_or(u32::MAX);
+        let noted: Option<(u32, Box<RawValue>)> = note_at(row, 1)?;
+        match noted.filter(|(of, _)| *of == day) {
+            Some((_, figures)) => days.push((day, figures.get().into())),
+            None => damage.found("days", &day.to_string()),
+        }
+    }
+    Ok(days)
 }
 
 fn is_json(text: &str) -> bool {

@@ -84,6 +84,9 @@ const TABLES: &str = "
         crc INTEGER NOT NULL,
         PRIMARY KEY (webhook, cursor)
     ) WITHOUT ROWID;
+    CREATE TABLE days (
+        day INTEGER PRIMARY KEY, figures TEXT NOT NULL, crc INTEGER NOT NULL
+    );
     CREATE TABLE proof (bytes BLOB);
     CREATE TABLE damaged (user TEXT, revision INTEGER, record BLOB, crc INTEGER);
 ";

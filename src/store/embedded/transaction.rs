@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, Params, Result, Row, params};
+use serde_json::value::RawValue;
 
 use super::columns::{Due, int, millis, note, number, number_at, time_at, user_crc};
 use super::notes::{self, HeldFrom};
@@ -238,6 +239,15 @@ impl Transaction<'_> {
     /// Writes as much as a commit needs, to prove that it can be written.
     pub(super) fn prove(&self) -> Result<()> {
         self.execute("UPDATE proof SET bytes = zeroblob(?1)", (PROOF_BYTES,)).map(drop)
+    }
+
+    /// Replaces the figures of a day, and deletes those of days before `keep_from`.
+    pub(super) fn save_day(&self, day: u32, figures: &RawValue, keep_from: u32) -> Result<()> {
+        // With the day, so that a damaged day is noticed.
+        let (figures, crc) = note(&(day, figures));
+        let sql = "INSERT OR REPLACE INTO days VALUES (?1, ?2, ?3)";
+        self.execute(sql, (day, figures, crc))?;
+        self.execute("DELETE FROM days WHERE day < ?1", (keep_from,)).map(drop)
     }
 
     // What webhooks note.

@@ -29,6 +29,8 @@ pub(super) struct Contents {
     pub(super) totals: Totals,
     /// The position and the held users of each webhook.
     pub(super) progress: BTreeMap<WebhookName, (Cursor, BTreeMap<UserId, HeldUser>)>,
+    /// The figures of each day.
+    pub(super) days: BTreeMap<u32, Arc<str>>,
     pub(super) nodes: BTreeMap<NodeId, KnownNode>,
     /// The nodes from which nothing is accepted any more.
     pub(super) retired: BTreeSet<NodeId>,

@@ -19,9 +19,9 @@ use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
 use crate::store::messages::Messages;
 use crate::store::saved_time::SavedTime;
 use crate::store::{
-    Among, Backlog, Commit, Cursor, Dead, DeadSelection, HistoryPart, Listed, Log, LogEntry, Lost,
-    NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Revision, Save, StoreError,
-    Stored, Subscription, Totals, WebhookName,
+    Among, Backlog, Commit, Cursor, Day, Days, Dead, DeadSelection, HistoryPart, Listed, Log,
+    LogEntry, Lost, NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Revision, Save,
+    StoreError, Stored, Subscription, Totals, WebhookName,
 };
 
 /// The maximum number of entries of the log in memory.
@@ -247,6 +247,30 @@ impl Nodes for MemoryStore {
         state.nodes.remove(&node);
         state.retired.insert(node);
         ready(Ok(())).boxed()
+    }
+}
+
+impl Days for MemoryStore {
+    fn days(&self, from: u32) -> BoxFuture<'_, Result<Vec<Day>, StoreError>> {
+        let state = self.state.lock();
+        let days = state.days.range(from..).map(|(day, figures)| (*day, Arc::clone(figures)));
+        ready(Ok(days.collect())).boxed()
+    }
+
+    fn save_day(
+        &self,
+        day: u32,
+        figures: Arc<str>,
+        keep_from: u32,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let mut state = self.state.lock();
+        state.days.insert(day, figures);
+        state.days.retain(|day, _| *day >= keep_from);
+        ready(Ok(())).boxed()
+    }
+
+    fn days_turn(&self) -> watch::Receiver<bool> {
+        self.turn.subscribe()
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct HubKeys {
     pub(super) nodes: String,
     pub(super) gone: String,
     pub(super) latest: String,
+    /// The figures of each day.
+    pub(super) days: String,
     /// The names of webhooks that have, or had, progress or dead letters.
     pub(super) webhooks: String,
     /// The keys of the webhook without a name.
@@ -107,6 +109,7 @@ impl HubKeys {
             nodes: key("nodes"),
             gone: key("gone"),
             latest: key("latest"),
+            days: key("days"),
             webhooks: key("hooks"),
             unnamed: WebhookKeys::new(prefix, &WebhookName::UNNAMED),
             prefix: prefix.to_owned(),

@@ -2,6 +2,7 @@
 
 mod change;
 mod commit;
+mod days;
 mod fault;
 mod feed;
 mod grid;
@@ -48,9 +49,9 @@ use self::state::State;
 use crate::clock::Clock;
 use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
 use crate::store::{
-    Among, Backlog, Commit, Cursor, Dead, DeadSelection, HistoryPart, Listed, Log, LogEntry, Lost,
-    NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Save, ServerCounts, SharedLogin,
-    SharedLogins, StoreError, Stored, Subscription, Totals, WebhookName,
+    Among, Backlog, Commit, Cursor, Day, Days, Dead, DeadSelection, HistoryPart, Listed, Log,
+    LogEntry, Lost, NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Save,
+    ServerCounts, SharedLogin, SharedLogins, StoreError, Stored, Subscription, Totals, WebhookName,
 };
 
 /// A store in Redis, which several nodes share. One instance serves one node: the first that signs, listens,
@@ -235,6 +236,25 @@ impl Nodes for RedisStore {
 
     fn cards(&self) -> BoxFuture<'_, Result<Vec<NodeCard>, StoreError>> {
         self.state.cards().boxed()
+    }
+}
+
+impl Days for RedisStore {
+    fn days(&self, from: u32) -> BoxFuture<'_, Result<Vec<Day>, StoreError>> {
+        self.state.days(from).boxed()
+    }
+
+    fn save_day(
+        &self,
+        day: u32,
+        figures: Arc<str>,
+        keep_from: u32,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move { self.state.save_day(day, &figures, keep_from).await }.boxed()
+    }
+
+    fn days_turn(&self) -> watch::Receiver<bool> {
+        self.state.turn_of(&WebhookName::of_figures())
     }
 }
 

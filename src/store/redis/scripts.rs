@@ -29,6 +29,7 @@ script!(SIGN: "sign.lua");
 script!(LEAVE: "leave.lua");
 script!(SEAT: "seat.lua");
 script!(SAVE: "save.lua");
+script!(SAVE_DAY: "days.lua");
 script!(LETTERS: "letters.lua");
 script!(LOGIN_SAVE: "login_save.lua");
 script!(LOGIN_FIND reads "login_find.lua");

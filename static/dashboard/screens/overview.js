@@ -4,6 +4,7 @@ import { named, t } from '../../i18n.js';
 import { badge, clock, el, platformName } from '../../ui.js';
 import { get } from '../api.js';
 import { shortNumber } from '../chart.js';
+import { days } from '../days.js';
 import { duration, number, perSecond } from '../format.js';
 import { SERIES_MINUTES, live, rateBetween } from '../live.js';
 import { REST, mark, once } from '../parts.js';
@@ -95,6 +96,7 @@ export function open() {
   const tiles = el('dl', { class: 'tiles' });
   const lists = el('div', { class: 'columns four' });
   const byAddress = el('div', { class: 'by-address' });
+  const daily = days();
   const drawn = charts().map((chart) => ({ chart, element: /** @type {HubChart} */ (el('hub-chart')) }));
   const element = el(
     'section',
@@ -115,6 +117,7 @@ export function open() {
       ),
     ),
     lists,
+    daily.element,
   );
 
   const show = once();
@@ -170,6 +173,7 @@ export function open() {
     element,
     close() {
       asking.end();
+      daily.end();
       live.removeEventListener('change', now);
       live.removeEventListener('series', past);
     },

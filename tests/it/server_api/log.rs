@@ -297,6 +297,7 @@ async fn openapi_lists_every_call() {
         "/v1/events",
         "/v1/stats",
         "/v1/stats/series",
+        "/v1/figures",
         "/v1/nodes",
         "/v1/refusals",
         "/v1/config",

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{API_KEY, SOON, Server};
 
 /// Every call with parameters, and its parameters.
-const CALLS: [(&str, &[&str]); 10] = [
+const CALLS: [(&str, &[&str]); 11] = [
     ("/v1/refusals", &["user", "limit"]),
     ("/v1/users", &["prefix", "state", "cursor", "limit"]),
     ("/v1/sessions", &["user", "platform", "state", "node", "address", "cursor", "limit"]),
@@ -15,8 +15,9 @@ const CALLS: [(&str, &[&str]); 10] = [
     ("/v1/events", &["after", "limit"]),
     ("/v1/users/ann/history", &["before", "limit"]),
     ("/v1/users/ann/watchers", &["cursor", "limit"]),
-    ("/v1/webhooks/dead", &["cursor", "limit"]),
+    ("/v1/webhooks/dead", &["name", "cursor", "limit"]),
     ("/v1/stats/series", &["minutes", "after"]),
+    ("/v1/figures", &["days"]),
     ("/v1/policy/explain", &["existing"]),
 ];
 

@@ -3,6 +3,7 @@
 mod addresses;
 mod audit;
 mod config;
+mod figures;
 mod nodes;
 mod series;
 mod stats;
@@ -19,6 +20,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
         .routes(routes!(stats::stats))
         .routes(routes!(series::series))
+        .routes(routes!(figures::figures))
         .routes(routes!(nodes::nodes))
         .routes(routes!(config::config))
         .routes(routes!(config::defaults))

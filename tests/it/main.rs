@@ -18,6 +18,7 @@ mod protocol;
 mod real_time;
 mod receiver;
 mod redis;
+mod released_data;
 mod restarts;
 mod rules;
 mod server_api;

@@ -47,7 +47,7 @@ export function days() {
   const asking = repeat(EVERY_MS, async (signal) => {
     /** @type {DayPage} */
     const page = await get(`figures?days=${DAYS}`, signal);
-    all.show(page.days.toReversed());
+    all.show([...page.days].reverse());
   });
   return {
     element: el('section', { class: 'card', id: 'days' }, el('h2', {}, t('days')), el('p', { class: 'hint' }, t('days_hint')), all.element),

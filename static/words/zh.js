@@ -540,7 +540,7 @@ export const zh = {
   under_way: '进行中的请求',
   waiting_again: '等待重试的事件',
   held_users: '被阻塞的用户',
-  webhook_which: 'Webhook',
+  webhook_which: '选择 Webhook',
   webhook_unnamed: '未命名',
   webhook_test: '发送测试事件',
   webhook_testing: '发送中…',

@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::receiver::{Act, Receiver};
 use crate::support::{Server, WEBHOOK_SECRET, until};
 
-/// The files of a store that was stopped in order.
+/// The files of a store whose write-ahead log is copied into the database.
 const FILES: [&str; 2] = ["presence.db", "presence.mark"];
 /// Makes the data of this version if it is set.
 const MAKE: &str = "PRESENCE_HUB_MAKE_DATA";
@@ -90,11 +91,19 @@ async fn make(into: &Path) {
     })
     .await;
     until("held events", async || get(&hub, "/v1/webhooks").await["delivery"]["held"] == 2).await;
+    until("figures", async || get(&hub, "/v1/figures").await["days"] != json!([])).await;
     hub.signal(Signal::TERM);
     assert!(hub.until_exit().await.success());
+    let data = hub.directory.path().join("data");
+    let database = Connection::open(data.join(FILES[0])).expect("the database");
+    // The write-ahead log has a few MB, whatever is in it.
+    let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+    let blocked: i64 = database.query_row(checkpoint, (), |row| row.get(0)).expect("a checkpoint");
+    assert_eq!(blocked, 0);
+    drop(database);
     fs::create_dir_all(into).expect("a folder");
     for file in FILES {
-        fs::copy(hub.directory.path().join("data").join(file), into.join(file)).expect(file);
+        fs::copy(data.join(file), into.join(file)).expect(file);
     }
 }
 
@@ -150,6 +159,11 @@ async fn check(version: &str) {
     let events = get(&hub, "/v1/events?limit=1000").await["events"].clone();
     assert!(events.as_array().expect("events").len() > 10, "{version}: {events}");
 
+    let figures = get(&hub, "/v1/figures?days=400").await;
+    // They are gone once the release is older.
+    if let Some(first) = figures["days"].get(0) {
+        assert_eq!(first["kicks"], 1, "{version}: {figures}");
+    }
     check_webhooks(version, &hub, &receiver).await;
 
     // It goes on with this version: new versions are greater, and the store takes changes.

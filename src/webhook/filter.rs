@@ -24,6 +24,11 @@ impl Filter {
         entries.iter().filter(|entry| self.has(entry)).cloned().collect()
     }
 
+    /// The number of entries that the webhook gets.
+    pub(super) fn count(&self, entries: &[LogEntry]) -> usize {
+        self.select(entries).len()
+    }
+
     fn has(&self, entry: &LogEntry) -> bool {
         // A damaged entry is never posted, but reported.
         let Ok(transition) = entry.transition() else { return true };

@@ -265,7 +265,8 @@ impl Worker<'_> {
 
     fn accepted(&mut self, batch: Batch) {
         self.webhook.metrics.requested("accepted");
-        self.webhook.metrics.events.inc_by(batch.entries.len() as u64);
+        let events = self.settings.filter.count(&batch.entries);
+        self.webhook.metrics.events.inc_by(events as u64);
         let now = self.now();
         self.revived.extend(self.queue.done(batch));
         if let Some(down_for) = self.health.succeeded(now) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::future::{join_all, try_join_all};
+use futures::future::{join, join_all, try_join_all};
 use redis::cmd;
 use serde::{Deserialize, Serialize};
 
@@ -100,10 +100,12 @@ impl State {
         self.metrics.set_clock_ms(wall.as_millis().cast_signed() - server_ms.cast_signed());
         let has_seat = *holder == node.to_string();
         self.turn.send_if_modified(|turn| std::mem::replace(turn, has_seat) != has_seat);
-        self.take_seats(node).await?;
         self.works();
-        let now = asked + (answered - sent);
-        self.look(node, &parse_signs(signs), (asked, now), server_ms).await
+        let (signs, now) = (parse_signs(signs), asked + (answered - sent));
+        let look = self.look(node, &signs, (asked, now), server_ms);
+        let (lost, seats) = join(look, self.take_seats(node)).await;
+        seats?;
+        lost
     }
 
     /// Gives up the seats that this node has, and takes none any more.
@@ -126,22 +128,18 @@ impl State {
         if self.is_leaving.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let turns: Vec<_> = self
-            .named_turns
-            .lock()
-            .iter()
-            .map(|(name, turn)| (name.clone(), turn.clone()))
-            .collect();
-        for (webhook, turn) in turns {
-            let (hub, keys) = (&self.keys.hub, self.keys.hub.webhook(&webhook));
+        let turns = self.named_turns.lock().clone();
+        let takes = turns.iter().map(async |(webhook, turn)| {
+            let (hub, keys) = (&self.keys.hub, self.keys.hub.webhook(webhook));
             let mut call = SEAT.prepare_invoke();
             call.key(&hub.nodes).key(&hub.gone).key(&keys.seat).key(&keys.progress);
             call.arg(node.to_string()).arg(self.head.borrow().0).arg(STUCK_MAX_MS);
             let holder: String = self.call(At::Hub, &call).await?;
             let has_seat = holder == node.to_string();
             turn.send_if_modified(|turn| std::mem::replace(turn, has_seat) != has_seat);
-        }
-        Ok(())
+            Ok::<_, StoreError>(())
+        });
+        try_join_all(takes).await.map(drop)
     }
 
     /// Looks which nodes are dead, and fences them before their sessions are taken over. The signs were asked for

@@ -60,6 +60,14 @@ async fn each_webhook_gets_its_events() {
     .await;
     assert_eq!(all.taken(), log);
     assert_eq!(causes(&logins), ["login", "login"]);
+    // Only events that were posted are counted.
+    until("the counts", async || {
+        let metrics = server.http("GET", "/metrics").bearer_auth(API_KEY).send().await;
+        let metrics = metrics.expect("an answer").text().await.expect("a text");
+        let counts = ["_events_total{webhook=\"phones\"} 2\n", "_events_total 4\n"];
+        counts.iter().all(|count| metrics.contains(count))
+    })
+    .await;
     assert!(phones.taken().iter().all(|event| event["user"] == "bo"), "{:?}", phones.taken());
 }
 

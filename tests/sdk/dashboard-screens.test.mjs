@@ -152,6 +152,37 @@ test('the policy table and the simulator show the answers of the hub', async () 
   await page.locator('[data-setting="liveness.push_online_ttl"]', { hasText: '7 d' }).waitFor();
 });
 
+test('webhooks with a name are chosen from a list, and the last days are a table', async () => {
+  const own = await startReceiver();
+  const secrets = '["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]';
+  const one = (name) => `{ name = "${name}", url = "${own.url}/${name}", secrets = ${secrets} }`;
+  const other = await startHub({ webhooks: `[${['orders', 'search'].map(one)}]` });
+  try {
+    const page = await dashboard(browser, other, '#/webhooks');
+    const url = (name) => page.locator('[data-fact="webhook_url"] dd', { hasText: `${own.url}/${name}` }).waitFor();
+    // The one without a name is not configured.
+    await url('orders');
+    await page.getByLabel(/^Webhook/).last().selectOption('search');
+    await url('search');
+    await page.locator('#webhook-state', { hasText: 'up' }).waitFor();
+    const tests = own.tests;
+    await page.click('#webhook-test');
+    await page.locator('.outcome', { hasText: 'accepted the test event' }).waitFor();
+    assert.equal(own.tests, tests + 1);
+
+    await client(other, 'alice', 'web');
+    const counted = async () => (await api(other, 'figures')).days.at(-1)?.logins === 1;
+    for (let n = 0; n < 300 && !(await counted()); n += 1) await new Promise((done) => setTimeout(done, 100));
+    await go(page, '#/overview');
+    await page.locator('#days tbody tr').getByText('1', { exact: true }).first().waitFor();
+    assert.equal(await page.locator('#days tbody tr').count(), (await api(other, 'figures')).days.length);
+    await page.close();
+  } finally {
+    await other.stop();
+    own.stop();
+  }
+});
+
 test('webhook failures are shown; test, retry and drop work', async () => {
   const page = await dashboard(browser, hub, '#/webhooks');
   await page.locator('#webhook-state', { hasText: 'up' }).waitFor();

@@ -134,8 +134,7 @@ pub async fn run(
     let sessions = Sessions::new(Arc::clone(&hub), settings.session);
     let certificate = certificate(&config, &tasks)?;
     let (shared, shown) = (Arc::clone(&webhooks), certificate.clone());
-    let app =
-        AppState::new(Arc::clone(&sessions), shared, figures, logins, shown, settings.http);
+    let app = AppState::new(Arc::clone(&sessions), shared, figures, logins, shown, settings.http);
 
     let shared = Arc::clone(&app);
     tasks.spawn("series", move || http::record_stats(Arc::clone(&shared)));

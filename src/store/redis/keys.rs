@@ -34,6 +34,7 @@ pub(super) struct HubKeys {
     pub(super) latest: String,
     /// The figures of each day.
     pub(super) days: String,
+    pub(super) logins: String,
     /// The names of webhooks that have, or had, progress or dead letters.
     pub(super) webhooks: String,
     /// The keys of the webhook without a name.
@@ -50,7 +51,6 @@ pub(super) struct WebhookKeys {
     pub(super) waiting: String,
     pub(super) back: String,
     pub(super) letters: String,
-    pub(super) logins: String,
 }
 
 impl Keys {
@@ -110,6 +110,7 @@ impl HubKeys {
             gone: key("gone"),
             latest: key("latest"),
             days: key("days"),
+            logins: key("logins"),
             webhooks: key("hooks"),
             unnamed: WebhookKeys::new(prefix, &WebhookName::UNNAMED),
             prefix: prefix.to_owned(),
@@ -119,6 +120,11 @@ impl HubKeys {
     /// The keys of a webhook.
     pub(super) fn webhook(&self, webhook: &WebhookName) -> WebhookKeys {
         WebhookKeys::new(&self.prefix, webhook)
+    }
+
+    /// The logins with a key.
+    pub(super) fn logins_of(&self, key: &str) -> String {
+        format!("{}:{key}", self.logins)
     }
 }
 
@@ -135,12 +141,6 @@ impl WebhookKeys {
             waiting: key("dead"),
             back: key("back"),
             letters: key("letters"),
-            logins: key("logins"),
         }
-    }
-
-    /// The logins with a key.
-    pub(super) fn logins_of(&self, key: &str) -> String {
-        format!("{}:{key}", self.logins)
     }
 }

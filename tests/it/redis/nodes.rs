@@ -115,14 +115,18 @@ async fn a_node_that_stops_gives_up_the_seat_for_good() {
     sign(&two, TWO, 0).await.expect("a sign of life");
     two.give_up_turn().await.expect("nothing to give up");
     sign(&two, TWO, 1).await.expect("a sign of life");
-    assert_eq!([*one.turn().borrow(), *two.turn().borrow()], [true, false], "the seat is of one");
+    assert_eq!(
+        [*one.turn(&WebhookName::UNNAMED).borrow(), *two.turn(&WebhookName::UNNAMED).borrow()],
+        [true, false],
+        "the seat is of one"
+    );
     one.give_up_turn().await.expect("to give it up");
     // Its last sign of life is given later.
     sign(&one, ONE, 1).await.expect("a sign of life");
-    assert!(!*one.turn().borrow(), "nobody has the seat");
+    assert!(!*one.turn(&WebhookName::UNNAMED).borrow(), "nobody has the seat");
     let three = server.open(RETENTION).await;
     sign(&three, NodeId(3), 0).await.expect("a sign of life");
-    assert!(*three.turn().borrow(), "a node that goes on takes the seat");
+    assert!(*three.turn(&WebhookName::UNNAMED).borrow(), "a node that goes on takes the seat");
 }
 
 #[tokio::test(flavor = "multi_thread")]

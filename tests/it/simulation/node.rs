@@ -1,12 +1,14 @@
 //! One hub in a runtime of its own, on paused time that the world moves on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use presence_hub::config::{Config, PolicyName};
 use presence_hub::presence::{NodeId, Platform, Timestamp};
-use presence_hub::webhook::Webhook;
+use presence_hub::store::WebhookName;
+use presence_hub::webhook::Webhooks;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, advance, sleep_until};
 
@@ -52,8 +54,10 @@ impl Node {
         let lab = Lab::seeded_node(seed, skew.now, Arc::clone(link) as _, configure);
         let (log, outbox) = (Arc::clone(link) as _, Arc::clone(link) as _);
         let (poster, clock) = (Arc::new(link.poster()), lab.clock.clone());
-        let webhook = Webhook::new(log, outbox, poster, clock, Some(webhook::settings()));
-        tokio::spawn(webhook.run());
+        let webhooks = Webhooks::new(log, outbox, poster, clock);
+        let settings = BTreeMap::from([(WebhookName::UNNAMED, webhook::settings())]);
+        webhooks.set_settings(settings);
+        tokio::spawn(Arc::clone(webhooks.unnamed()).run());
         let has_left = Arc::new(AtomicBool::new(false));
         let (hub, left) = (Arc::clone(&lab.hub), Arc::clone(&has_left));
         tokio::spawn(async move {

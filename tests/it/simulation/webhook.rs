@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
 use presence_hub::presence::{EventId, Timestamp};
-use presence_hub::webhook::{Format, PostRequest, PostResult, Settings, Transport};
+use presence_hub::webhook::{Filter, Format, PostRequest, PostResult, Settings, Transport};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -71,6 +71,7 @@ impl Transport for Poster {
 /// The settings of every hub's webhook.
 pub(super) fn settings() -> Settings {
     Settings {
+        filter: Filter::default(),
         url: "http://localhost/".parse().expect("a URL"),
         format: Format::Native(Vec::new()),
         timeout: 10 * SECOND,

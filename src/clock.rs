@@ -116,7 +116,7 @@ impl Clock {
     }
 
     /// Makes the wall clock follow the clock of the store's server, which all hubs share, if the machine's clock
-    /// differs from it by more than [`APART_MAX_MS`]. Otherwise the end of push (T8) would depend on the hub that
+    /// differs from it by more than 1 s. Otherwise the end of push (T8) would depend on the hub that
     /// applies it.
     pub fn follow_server(&self, machine_ahead_ms: i64) {
         let Some(wall) = &self.wall else { return };

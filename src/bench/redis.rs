@@ -58,8 +58,10 @@ impl Redis {
         for hub in hubs {
             commands += number(&hub.metrics()?, "presence_hub_redis_commands_total ")?;
         }
-        let stats: String =
-            self.connect().and_then(|mut open| ask(&mut open, "INFO stats")).map_err(failed)?;
+        let stats: String = self
+            .connect()
+            .and_then(|mut open| ask(&mut open, "INFO stats"))
+            .map_err(|error| failed(&error))?;
         Ok(RedisCounts {
             commands,
             bytes: number(&stats, "total_net_input_bytes:")?,
@@ -81,7 +83,7 @@ impl Redis {
             }
             Ok((memory, bytes))
         };
-        let (memory, logs) = measure().map_err(failed)?;
+        let (memory, logs) = measure().map_err(|error| failed(&error))?;
         Ok(number(&memory, "used_memory:")? - logs)
     }
 }
@@ -105,7 +107,7 @@ fn ask<T: FromRedisValue>(open: &mut Connection, command: &str) -> RedisResult<T
     request.query(open)
 }
 
-fn failed(error: redis::RedisError) -> io::Error {
+fn failed(error: &redis::RedisError) -> io::Error {
     io::Error::other(format!("redis-server: {error}"))
 }
 

@@ -148,6 +148,7 @@ impl Nodes for Link {
     ) -> BoxFuture<'_, Result<Vec<Lost>, StoreError>> {
         self.node.get_or_init(|| node);
         async move {
+            #[expect(clippy::disallowed_methods, reason = "the simulated hub's own time")]
             let (asked, sent) = (sign.now, Instant::now());
             let save = move |server: &mut Server| {
                 let others = server.sign(node, &sign)?;

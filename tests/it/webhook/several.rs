@@ -115,12 +115,15 @@ async fn a_receiver_that_refuses_delays_only_its_own_webhook() {
 
     // They outlive a restart, and the webhook's removal from the configuration.
     bad.set(|_| Act::Take(200));
-    server.restart(&[]);
+    // After a kill, the events of the last moment may come twice.
+    server.signal(Signal::TERM);
+    server.until_exit().await;
+    server.restart_dead(&[]);
     let path = "/v1/webhooks/dead/retry?name=bad";
     let (status, body) = server.call("POST", path, Some(json!({ "all": true }))).await;
     assert_eq!((status, &body["count"]), (200, &json!(2)), "{body}");
     until("the letters", async || {
-        bad.taken().iter().filter(|event| event["user"] == "ana").count() == 2
+        bad.taken().iter().filter(|event| event["user"] == "ana").count() >= 2
     })
     .await;
     assert_eq!(good.taken(), read_events(&server).await, "nothing is repeated or missing");

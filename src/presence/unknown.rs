@@ -72,7 +72,7 @@ mod tests {
                 "session": "00000000000000000000000000000001",
                 "platform": "web",
                 "device": "d",
-                "connection": {"node": "00000000000000000000000000000001", "serial": 1},
+                "connection": {"node": 1, "serial": 1},
                 "link": "Connected",
                 "since": 1,
                 "heard": 2,

@@ -251,7 +251,10 @@ impl RunningParts {
         if let Some(certificate) = &self.certificate {
             certificate.reload();
         }
-        self.hub.set_policy(settings.policy);
+        if self.hub.set_policy(settings.policy) {
+            let hub = Arc::clone(&self.hub);
+            tokio::spawn(async move { hub.narrow_all().await });
+        }
         self.sessions.set_settings(settings.session);
         self.posting.run(&self.tasks, self.webhooks.set_settings(settings.webhooks));
         self.app.set_settings(settings.http);

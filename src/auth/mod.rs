@@ -9,7 +9,6 @@ mod public_key;
 mod rate;
 mod token;
 mod usersig;
-mod watch;
 
 pub use self::api_keys::{ApiKeys, Bearer, HashFault, KeyMark, Role, is_hash};
 pub use self::fault::TokenFault;
@@ -21,4 +20,3 @@ pub use self::token::{
     Identity, KeySource, SECRET_BYTES_MIN, TokenRules, Verifier, claimed_user, mint,
 };
 pub use self::usersig::{UserSigFault, UserSigVerifier};
-pub use self::watch::WatchList;

@@ -10,12 +10,11 @@ use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, decode, decode_
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::WatchList;
 use super::fault::TokenFault;
 use super::jwks::Jwks;
 use super::public_key::{self, Algorithm, KeyFault};
 use crate::heavy::Heavy;
-use crate::presence::{DeviceId, Platform, Timestamp, UserId};
+use crate::presence::{DeviceId, Platform, Timestamp, UserId, Watchable};
 
 /// The maximum size of a token.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
@@ -53,8 +52,6 @@ pub struct TokenRules {
     pub leeway: Duration,
     /// How far in the future `exp` may be.
     pub max_ttl: Duration,
-    /// The users that a token without a `watch` claim may watch.
-    pub default_watch: WatchList,
 }
 
 /// The user of a verified token, and what the token allows.
@@ -70,7 +67,8 @@ pub struct Identity {
     platforms: Option<BTreeSet<Platform>>,
     /// The device that it may log in on; `None` for any.
     device: Option<String>,
-    watch: WatchList,
+    /// `watch`: the users that it may watch (P1); `None` if the token does not say.
+    pub watch: Option<Arc<Watchable>>,
 }
 
 /// Turns tokens into identities.
@@ -288,7 +286,7 @@ impl Verifier {
             issued_at_secs: claims.iat.map_or(0, |iat| iat.0),
             platforms,
             device: claims.device,
-            watch: claims.watch.map_or_else(|| self.rules.default_watch.clone(), WatchList::new),
+            watch: claims.watch.map(|users| Arc::new(Watchable::new(users))),
         })
     }
 }
@@ -319,11 +317,6 @@ impl Identity {
     /// Whether the token may log in on this device.
     pub fn allows_device(&self, device: &DeviceId) -> bool {
         self.device.as_ref().is_none_or(|allowed| allowed == device.as_str())
-    }
-
-    /// Whether the token may subscribe to or query a user; its own user is always allowed.
-    pub fn may_watch(&self, user: &UserId) -> bool {
-        self.user == *user || self.watch.covers(user)
     }
 }
 

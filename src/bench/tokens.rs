@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::floor::FloorRequest;
 use super::frame::masked;
 use super::order::{Open, Watch};
-use crate::auth::{Algorithm, TokenRules, WatchList, mint};
+use crate::auth::{Algorithm, TokenRules, mint};
 use crate::clock::Clock;
 use crate::presence::{Timestamp, UserId};
 
@@ -58,7 +58,6 @@ fn rules() -> TokenRules {
         audience: String::new(),
         leeway: Duration::ZERO,
         max_ttl: TTL,
-        default_watch: WatchList::default(),
     }
 }
 

@@ -356,6 +356,7 @@ impl Config {
             ("limits.changes_per_user_per_minute", limits.changes_per_user_per_minute as usize),
             ("limits.lookups_per_user_per_minute", limits.lookups_per_user_per_minute as usize),
             ("limits.lookups_burst", limits.lookups_burst as usize),
+            ("limits.watch_list", limits.watch_list),
             ("limits.requests_per_key_per_second", limits.requests_per_key_per_second as usize),
             ("limits.request_burst", limits.request_burst as usize),
             ("limits.streams_per_key", limits.streams_per_key),

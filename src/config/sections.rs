@@ -25,6 +25,7 @@ pub struct Config {
     pub auth: Auth,
     pub login: Login,
     pub liveness: Liveness,
+    pub visibility: VisibilitySection,
     pub limits: Limits,
     pub store: Store,
     pub webhook: Webhook,
@@ -138,6 +139,14 @@ pub struct Liveness {
     pub web_close_grace: Duration,
 }
 
+/// `[visibility]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct VisibilitySection {
+    pub self_service: bool,
+}
+
 /// `[limits]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -157,6 +166,7 @@ pub struct Limits {
     pub changes_per_user_per_minute: u32,
     pub lookups_per_user_per_minute: u32,
     pub lookups_burst: u32,
+    pub watch_list: usize,
     pub requests_per_key_per_second: u32,
     pub request_burst: u32,
     pub streams_per_key: usize,

@@ -13,10 +13,12 @@ use super::secret::Secret;
 use super::sections::{
     Auth, Config, Limits, PolicyName, StoreKind, Tencent, Webhook, WebhookFormat,
 };
-use crate::auth::{ApiKeys, KeySource, Rate, TokenRules, UserSigVerifier, Verifier, WatchList};
+use crate::auth::{ApiKeys, KeySource, Rate, TokenRules, UserSigVerifier, Verifier};
 use crate::http::{self, Development, OriginRule, ProxyLogin, TrustedProxies};
 use crate::outgoing;
-use crate::presence::{Groups, LogQuota, LoginPolicy, Policy, PolicyFault, Preset, Windows};
+use crate::presence::{
+    Groups, LogQuota, LoginPolicy, Policy, PolicyFault, Preset, Watchable, Windows,
+};
 use crate::session;
 use crate::store::{RedisSettings, Retention, WebhookName};
 use crate::webhook;
@@ -107,6 +109,7 @@ impl Config {
                 push_online_ttl: liveness.push_online_ttl,
                 web_close_grace: liveness.web_close_grace,
             },
+            default_watch: Watchable::new(self.auth.default_watch.clone()),
             record_ttl: self.store.record_ttl,
             max_token_ttl: self.auth.max_token_ttl,
             log_quota: LogQuota {
@@ -228,7 +231,6 @@ impl Config {
             audience: self.auth.audience.clone(),
             leeway: self.auth.leeway,
             max_ttl: self.auth.max_token_ttl,
-            default_watch: WatchList::new(self.auth.default_watch.clone()),
         }
     }
 
@@ -250,6 +252,7 @@ impl Config {
             login_timeout: self.login.timeout,
             message_bytes_max: self.server.max_message_bytes,
             subscriptions: self.limits.subscriptions,
+            self_service: self.visibility.self_service,
             messages: self.message_rate(),
             changes: self.change_rate(),
             work: self.work_rate(),
@@ -340,6 +343,7 @@ impl Config {
             sockets_per_address: self.limits.sockets_per_address,
             keys: self.api_keys(made.map(|made| made.admin_key.as_str())),
             requests_per_key: self.request_rate(),
+            watch_list: self.limits.watch_list,
             streams_per_key: self.limits.streams_per_key,
             proxy_login: self
                 .proxy_login()

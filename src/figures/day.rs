@@ -95,7 +95,8 @@ impl Count {
             | Cause::TokenExpired
             | Cause::NodeLost
             | Cause::Custom
-            | Cause::Recovered => (),
+            | Cause::Recovered
+            | Cause::Visibility => (),
         }
         let at = transition.at;
         if transition.to == State::Offline && transition.from != State::Offline {

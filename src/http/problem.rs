@@ -65,6 +65,10 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, ErrorCode::BadRequest.name(), message)
     }
 
+    pub(crate) fn too_many(message: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, ErrorCode::TooMany.name(), message)
+    }
+
     pub(crate) fn invalid_user(given: &str) -> Self {
         let message = format!("{InvalidUser}; got {given}");
         Self::new(StatusCode::BAD_REQUEST, ErrorCode::InvalidUser.name(), message)

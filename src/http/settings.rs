@@ -29,6 +29,8 @@ pub struct Settings {
     pub requests_per_key: Rate,
     /// The most event streams that one key may have open.
     pub streams_per_key: usize,
+    /// The most users on a watch list (P8).
+    pub watch_list: usize,
     /// The login at the dashboard by a header of a trusted proxy; `None` for none.
     pub proxy_login: Option<ProxyLogin>,
     /// The Tencent Cloud IM application whose back end may call `/v4`; `None` disables `/v4`.

@@ -14,7 +14,9 @@ use crate::presence::{
 use crate::store::{Commit, StoreError};
 
 /// The number of lanes. Users share them by hash, so two users rarely wait for each other.
-const LANES: usize = 4096;
+pub(super) const LANES: usize = 4096;
+/// The number of lanes in which sessions follow their users' watch lists.
+pub(super) const LIST_LANES: usize = 64;
 /// How often an event is retried after a revision conflict before the caller gets an error.
 const COMMIT_ATTEMPTS_MAX: u32 = 64;
 
@@ -27,22 +29,22 @@ pub struct Applied {
     pub record: Arc<Record>,
 }
 
-/// The locks under which one user's events are applied one after another. They are the only locks that
-/// are held over an await.
+/// The locks under which one user's events are applied one after another, or one user's sessions follow the watch
+/// list. They are the only locks that are held over an await.
 pub(super) struct Lanes {
     locks: Vec<Mutex<()>>,
     hash: KeyedHash,
 }
 
 impl Lanes {
-    pub(super) fn new(hash: KeyedHash) -> Self {
-        let locks = (0..LANES).map(|_| Mutex::new(())).collect();
+    pub(super) fn new(hash: KeyedHash, count: usize) -> Self {
+        let locks = (0..count).map(|_| Mutex::new(())).collect();
         Self { locks, hash }
     }
 
     pub(super) async fn lock(&self, user: &UserId) -> MutexGuard<'_, ()> {
         let hash = self.hash.hash_one(user);
-        let lane = usize::try_from(hash % LANES as u64).unwrap_or_default();
+        let lane = usize::try_from(hash % self.locks.len() as u64).unwrap_or_default();
         self.locks[lane].lock().await
     }
 }
@@ -115,9 +117,8 @@ impl Hub {
                 self.decide(&stored.record, recall.as_ref().unwrap_or(event), policy, from);
             let record = to_store(outcome.record);
             let wall_deadline = record.wall_deadline(policy);
-            let status = outcome.effects.status_changed.then(|| record.status());
-            let message =
-                self.message(user, &outcome.effects, &outcome.transitions, status.as_ref());
+            let notices = self.notices(user, &stored.record, &record, &outcome.effects);
+            let message = self.message(user, &outcome.effects, &outcome.transitions, &notices);
             let reasons: SmallVec<[_; 1]> =
                 outcome.transitions.iter().map(|t| (t.cause, t.evidence.deadline)).collect();
             // A new policy can change the deadline of an unchanged record.
@@ -160,14 +161,13 @@ impl Hub {
             self.count(&reasons);
             let applied = Applied { answer: outcome.answer, record };
             self.end_all(&outcome.effects);
-            let tell_watchers = || status.iter().for_each(|status| self.push_status(user, status));
             if recall.is_some() {
-                tell_watchers();
+                self.tell_watchers(user, &notices);
                 is_retried = false;
                 continue;
             }
             then(&applied);
-            tell_watchers();
+            self.tell_watchers(user, &notices);
             return Ok(applied);
         }
     }

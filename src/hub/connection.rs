@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Applied, Hub, Mailbox, Unavailable};
 use crate::panics::caught;
-use crate::presence::{Event, EventKind, Policy, Status, UserId};
+use crate::presence::{Event, EventKind, Policy, UserId};
 
 /// The first and the longest delay between retries of a session's end on a store that failed.
 const END_RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
@@ -44,89 +43,6 @@ impl Connection {
         let event = Event { id: self.hub.new_event(), kind };
         let policy = self.hub.policy();
         self.hub.apply_event(user, &event, Some(&self.mailbox), &policy, |_| ()).await
-    }
-
-    /// Starts to watch users; their changes are pushed after a snapshot of them was sent. Returns the
-    /// users that were not watched before.
-    pub fn watch(&self, users: &[UserId]) -> Vec<UserId> {
-        let mut added = Vec::new();
-        for user in users {
-            if self.hub.watchers.add(user, &self.mailbox) {
-                self.hub.metrics.subscriptions.inc();
-                added.push(user.clone());
-            }
-        }
-        added
-    }
-
-    /// Stops to watch users.
-    pub fn unwatch(&self, users: &[UserId]) {
-        users.iter().for_each(|user| self.forget(user));
-    }
-
-    /// Stops to watch all users.
-    pub fn unwatch_all(&self) {
-        self.mailbox.watched().iter().for_each(|watched| self.forget(watched.user()));
-    }
-
-    fn forget(&self, user: &UserId) {
-        if self.hub.watchers.remove(user, &self.mailbox) {
-            self.hub.metrics.subscriptions.dec();
-        }
-    }
-
-    /// The number of users that this connection watches.
-    pub fn watching(&self) -> usize {
-        self.mailbox.watching()
-    }
-
-    /// Whether this connection watches a user.
-    pub fn watches(&self, user: &UserId) -> bool {
-        self.place(user).is_some()
-    }
-
-    fn place(&self, user: &UserId) -> Option<usize> {
-        self.hub.watchers.get(user)?.place(self.mailbox.id())
-    }
-
-    /// Sends the users' present statuses in one frame. Each is at least as new as every status of that
-    /// user that this connection has seen, and all newer ones follow (V3).
-    ///
-    /// # Errors
-    ///
-    /// If the store fails; then nothing was sent.
-    pub async fn send_snapshot(
-        &self,
-        users: &[UserId],
-        frame: impl Fn(&[Status]) -> Bytes,
-    ) -> Result<(), Unavailable> {
-        let places: Vec<_> = users.iter().map(|user| self.place(user)).collect();
-        loop {
-            let seen = self.mailbox.seen(&places);
-            let statuses = self.hub.statuses(users).await?;
-            let versions: Vec<_> = statuses.iter().map(|status| status.version).collect();
-            if self.mailbox.post_snapshot(&places, &seen, &versions, frame(&statuses)) {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Sends a user's status, or the present one if this connection has seen a newer status (V3).
-    ///
-    /// # Errors
-    ///
-    /// If the store fails; then nothing was sent.
-    pub async fn send_status(
-        &self,
-        user: &UserId,
-        status: &Status,
-        frame: impl Fn(&Status) -> Bytes,
-    ) -> Result<(), Unavailable> {
-        let place = self.place(user);
-        if self.mailbox.post_snapshot(&[place], &[0], &[status.version], frame(status)) {
-            return Ok(());
-        }
-        self.send_snapshot(std::slice::from_ref(user), |statuses| frame(&statuses[0])).await
     }
 }
 

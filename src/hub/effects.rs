@@ -10,7 +10,7 @@ use super::Hub;
 use super::mailbox::flush_all;
 use super::registry::{Deliveries, WatchedUser};
 use crate::presence::{
-    Cause, Effects, End, EndReason, Kicker, Status, Timestamp, Transition, UserId,
+    Audience, Cause, Effects, End, EndReason, Kicker, Notice, Record, Timestamp, Transition, UserId,
 };
 use crate::store::Message;
 use crate::wire::{Close, KickNotice, KickReason, KickedBy, Push, UserStatus, text_frame};
@@ -26,16 +26,22 @@ impl Hub {
         user: &UserId,
         effects: &Effects,
         transitions: &[Transition],
-        status: Option<&Status>,
+        notices: &[Notice],
     ) -> Option<Message> {
         let is_recovered = transitions.iter().any(|it| it.cause == Cause::Recovered);
         let ends = effects.ends.iter().filter(|end| end.connection.node != self.node);
         let ends: Vec<_> = ends.copied().collect();
-        if ends.is_empty() && status.is_none() {
+        if ends.is_empty() && notices.is_empty() {
             return None;
         }
         let kick = effects.kick.as_deref().filter(|_| !ends.is_empty()).cloned();
-        Some(Message { user: user.clone(), status: status.cloned(), ends, kick, is_recovered })
+        Some(Message {
+            notices: notices.to_vec(),
+            ends,
+            kick,
+            is_recovered,
+            ..Message::about(user.clone())
+        })
     }
 
     /// Ends the connections of this node that an event ends.
@@ -64,14 +70,37 @@ impl Hub {
         mailbox.end(close, last);
     }
 
-    /// Sends a user's status to its watchers on this node. The frame is encoded once for all of them.
-    pub(super) fn push_status(&self, user: &UserId, status: &Status) {
+    /// What watchers must be told after an event. If it was applied again after its commit, the record does not
+    /// show what it changed: then all are told what they see, and who knows it already gets nothing.
+    pub(super) fn notices(
+        &self,
+        user: &UserId,
+        before: &Record,
+        after: &Record,
+        effects: &Effects,
+    ) -> Vec<Notice> {
+        if !effects.status_changed {
+            return Vec::new();
+        }
+        let (policy, wall) = (self.policy(), self.clock.wall());
+        let notices = Notice::between(user, before, after, &policy, wall);
+        let is_repeated = before.version == after.version;
+        if is_repeated { Notice::present(user, after, &policy, wall) } else { notices }
+    }
+
+    /// Sends notices to a user's watchers on this node.
+    pub(super) fn tell_watchers(&self, user: &UserId, notices: &[Notice]) {
+        notices.iter().for_each(|notice| self.push_status(user, notice));
+    }
+
+    /// Sends a user's status to watchers on this node. The frame is encoded once for all of them.
+    fn push_status(&self, user: &UserId, Notice { status, to }: &Notice) {
         let Some(watched) = self.watchers.get(user) else { return };
         let frame = text_frame(&Push::Status(UserStatus { user, status }));
         let mut deliveries = Deliveries::default();
         let mut after = None;
         for _ in 0..PUSHED_AT_ONCE {
-            after = watched.push(after, status.version, &frame, &mut deliveries);
+            after = watched.push(after, to, (status.version, &frame), &mut deliveries);
             if after.is_none() {
                 break;
             }
@@ -80,7 +109,8 @@ impl Hub {
         flush(deliveries, delivered, replaced);
         if after.is_some() {
             let counts = (delivered.clone(), replaced.clone());
-            tokio::spawn(push_to_rest(watched, after, status.version, frame, counts));
+            let rest = (status.version, frame);
+            tokio::spawn(push_to_rest(watched, after, to.clone(), rest, counts));
         }
     }
 }
@@ -89,14 +119,14 @@ impl Hub {
 async fn push_to_rest(
     watched: Arc<WatchedUser>,
     mut after: Option<u64>,
-    version: u64,
-    frame: Bytes,
+    to: Audience,
+    (version, frame): (u64, Bytes),
     counts: (Counter, Counter),
 ) {
     while after.is_some() {
         yield_now().await;
         let mut deliveries = Deliveries::default();
-        after = watched.push(after, version, &frame, &mut deliveries);
+        after = watched.push(after, &to, (version, &frame), &mut deliveries);
         flush(deliveries, &counts.0, &counts.1);
     }
 }

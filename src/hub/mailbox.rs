@@ -10,14 +10,13 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
-use slab::Slab;
 use tokio::task::yield_now;
 
 use super::budget::{Budget, Share};
-use super::registry::WatchedUser;
 use super::send_queue::SendQueue;
+use super::subscriptions::Subscriptions;
 use super::write_half::WriteHalf;
-use crate::presence::{ConnectionId, Timestamp, UserId};
+use crate::presence::{Audience, ConnectionId, Timestamp, UserId, Watchable};
 use crate::wire::{Close, close_frame};
 
 /// How many mailboxes are flushed before other tasks run.
@@ -60,8 +59,7 @@ struct Inner {
     unfinished: usize,
     /// These, and the bytes that are queued while the socket is full, as a share of the hub's budget.
     held: Share,
-    /// The subscriptions. Each user's [`WatchedUser`] keeps the place of its own.
-    watching: Slab<Subscription>,
+    watching: Subscriptions,
     /// Set once: no frame is accepted after it.
     closed_with: Option<Close>,
     /// Whether the actor must log its session in again.
@@ -77,16 +75,6 @@ enum Flusher {
     Corked,
     /// The actor, when the socket is writable.
     Blocked,
-}
-
-struct Subscription {
-    user: Arc<WatchedUser>,
-    /// The newest version that was pushed or sent. A snapshot must not be older.
-    seen: u64,
-    /// Whether the first snapshot was sent. Until then a push only raises `seen`.
-    is_snapshot_sent: bool,
-    /// The place of the latest status in the queue; it may be sent already.
-    queued: Option<u64>,
 }
 
 /// The result of a push to one watcher.
@@ -132,7 +120,7 @@ impl Mailbox {
             flushed: 0,
             unfinished: 0,
             held: Share::new(budget),
-            watching: Slab::new(),
+            watching: Subscriptions::default(),
             closed_with: None,
             is_forgotten: false,
         };
@@ -157,9 +145,19 @@ impl Mailbox {
         self.user.set(user.clone()).ok();
     }
 
+    /// Sets what the session's token lets it watch; `None` if the token does not say (P1).
+    pub fn may_watch(&self, claim: Option<Arc<Watchable>>) {
+        self.subscriptions(|subscriptions| subscriptions.claim = claim);
+    }
+
     /// The user who has logged in.
     pub(super) fn user(&self) -> Option<&UserId> {
         self.user.get()
+    }
+
+    /// Whether the user of this connection belongs to an audience.
+    pub(super) fn belongs_in(&self, audience: &Audience) -> bool {
+        *audience == Audience::Everyone || self.user().is_some_and(|user| audience.has(user))
     }
 
     /// Notes that the connection was heard. Only the actor calls this.
@@ -245,44 +243,22 @@ impl Mailbox {
 
     // Watching.
 
-    /// Adds a subscription. Pushes are not sent until a snapshot of the user is sent.
-    pub(super) fn watch(&self, user: Arc<WatchedUser>) -> usize {
-        let mut inner = self.inner.lock();
-        // Spare capacity would cost memory for each connection, and most connections watch few users.
-        inner.watching.reserve_exact(1);
-        inner.watching.insert(Subscription { user, seen: 0, is_snapshot_sent: false, queued: None })
+    /// Reads or changes what the connection watches. Pushes of a user are not sent until a snapshot of it is.
+    pub(super) fn subscriptions<T>(&self, act: impl FnOnce(&mut Subscriptions) -> T) -> T {
+        act(&mut self.inner.lock().watching)
     }
 
     /// Removes a subscription and its unsent status.
     pub(super) fn unwatch(&self, place: usize) {
         let mut inner = self.inner.lock();
-        let watch = inner.watching.try_remove(place);
+        let watch = inner.watching.remove(place);
         if let Some(queued) = watch.and_then(|watch| watch.queued) {
             inner.queue.take_back(queued);
             inner.recount();
         }
     }
 
-    /// The watched users.
-    pub(super) fn watched(&self) -> Vec<Arc<WatchedUser>> {
-        let inner = self.inner.lock();
-        inner.watching.iter().map(|(_, watch)| Arc::clone(&watch.user)).collect()
-    }
-
-    /// The number of watched users.
-    pub(super) fn watching(&self) -> usize {
-        self.inner.lock().watching.len()
-    }
-
-    /// The newest versions that the connection has seen at these places; 0 without a subscription.
-    pub(super) fn seen(&self, places: &[Option<usize>]) -> Vec<u64> {
-        let inner = self.inner.lock();
-        let seen = |place: &Option<usize>| inner.watching.get((*place)?).map(|watch| watch.seen);
-        places.iter().map(|place| seen(place).unwrap_or_default()).collect()
-    }
-
-    /// Sends a snapshot of users. Returns `false` if a newer status was pushed since `seen` was read:
-    /// the caller must read the statuses again, because a snapshot must not be stale (V3).
+    /// Sends a snapshot of users; returns `false` if it is stale ([`Subscriptions::note_snapshot`]).
     pub(super) fn post_snapshot(
         &self,
         places: &[Option<usize>],
@@ -291,18 +267,8 @@ impl Mailbox {
         frame: Bytes,
     ) -> bool {
         let mut inner = self.inner.lock();
-        let is_stale = places.iter().zip(seen).zip(versions).any(|((place, seen), version)| {
-            let watch = place.and_then(|place| inner.watching.get(place));
-            watch.is_some_and(|watch| watch.seen != *seen && watch.seen > *version)
-        });
-        if is_stale {
+        if !inner.watching.note_snapshot(places, seen, versions) {
             return false;
-        }
-        for (place, version) in places.iter().zip(versions) {
-            if let Some(watch) = place.and_then(|place| inner.watching.get_mut(place)) {
-                watch.seen = watch.seen.max(*version);
-                watch.is_snapshot_sent = true;
-            }
         }
         inner.send(frame, &self.actor);
         inner.recount();

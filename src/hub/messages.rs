@@ -70,12 +70,16 @@ impl Hub {
     }
 
     fn handle(self: &Arc<Self>, message: &Arc<Message>) {
-        let Message { user, status, ends, is_recovered, .. } = &**message;
-        if let Some(status) = status {
-            if let Some(ledger) = &self.ledger {
-                ledger.heard(user, status.version, self.clock.now());
-            }
-            self.push_status(user, status);
+        let Message { user, notices, ends, is_recovered, watch_list, .. } = &**message;
+        if let Some(ledger) = &self.ledger
+            && let Some(version) = notices.iter().map(|notice| notice.status.version).max()
+        {
+            ledger.heard(user, version, self.clock.now());
+        }
+        self.tell_watchers(user, notices);
+        if *watch_list {
+            let (hub, user) = (Arc::clone(self), user.clone());
+            tokio::spawn(async move { hub.follow_watch_list(&user).await });
         }
         if *is_recovered {
             self.note_doubt(user);

@@ -29,9 +29,11 @@ mod send_queue;
 mod sharded;
 mod shedding;
 mod store_warnings;
+mod subscriptions;
 mod takeover;
 mod tally;
 mod upkeep;
+mod watching;
 mod write_half;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -46,6 +48,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::apply::Applied;
 use self::apply::Lanes;
+use self::apply::{LANES, LIST_LANES};
 use self::budget::Budget;
 pub use self::connection::Connection;
 pub use self::deadlines::run as run_deadlines;
@@ -55,6 +58,7 @@ pub use self::mailbox::{Mailbox, Signal, pending_once};
 pub use self::metrics::{Counts, Metrics, StoreCounts};
 use self::random::{KeyedHash, Random};
 use self::registry::{Registry, Watchers};
+pub use self::watching::{ListPage, Rights};
 pub use self::write_half::{TryWrite, WriteHalf};
 use crate::clock::Clock;
 use crate::presence::{ConnectionId, EventId, NodeId, Policy, SessionId, Timestamp, UserId};
@@ -69,6 +73,8 @@ pub struct Hub {
     policy: ArcSwap<Policy>,
     store: Arc<dyn Store>,
     lanes: Lanes,
+    /// Held while a user's sessions begin to watch by the watch list, or follow a change of it.
+    list_lanes: Lanes,
     registry: Registry,
     watchers: Watchers,
     budget: Arc<Budget>,
@@ -156,7 +162,8 @@ impl Hub {
             clock,
             policy: ArcSwap::from_pointee(policy),
             store,
-            lanes: Lanes::new(hash),
+            lanes: Lanes::new(hash, LANES),
+            list_lanes: Lanes::new(hash, LIST_LANES),
             registry: Registry::new(hash),
             watchers: Watchers::new(hash),
             budget: Arc::default(),
@@ -198,9 +205,12 @@ impl Hub {
         self.policy.load_full()
     }
 
-    /// Replaces the policy, from the next event on (L10).
-    pub fn set_policy(&self, policy: Policy) {
-        self.policy.store(Arc::new(policy));
+    /// Replaces the policy, from the next event on (L10). Returns whether it changed what tokens without a `watch`
+    /// claim may watch: then [`narrow_all`](Self::narrow_all) must follow (P7).
+    pub fn set_policy(&self, policy: Policy) -> bool {
+        let policy = Arc::new(policy);
+        let before = self.policy.swap(Arc::clone(&policy));
+        before.default_watch != policy.default_watch
     }
 
     /// Makes a new session id.

@@ -42,30 +42,26 @@ impl Hub {
         Ok(records)
     }
 
-    /// Many users' statuses as watchers see them, in the same order.
+    /// Many users' statuses as a viewer sees them (P4), in the same order; `None` stands for whoever has no answer of
+    /// their own.
     ///
     /// # Errors
     ///
     /// If the store fails.
-    pub async fn statuses(&self, users: &[UserId]) -> Result<Vec<Status>, Unavailable> {
+    pub async fn statuses_for(
+        &self,
+        viewer: Option<&UserId>,
+        users: &[UserId],
+    ) -> Result<Vec<Status>, Unavailable> {
         let mut statuses = Vec::with_capacity(users.len());
+        let policy = self.policy();
         for (user, record) in users.iter().zip(self.records(users).await?) {
             statuses.push(match record {
-                Ok(record) => record.status(),
+                Ok(record) => record.status_for(user, viewer, &policy, self.clock.wall()),
                 Err(Damaged) => self.last_logged_status(user).await?,
             });
         }
         Ok(statuses)
-    }
-
-    /// A user's status.
-    ///
-    /// # Errors
-    ///
-    /// If the store fails.
-    pub async fn status(&self, user: &UserId) -> Result<Status, Unavailable> {
-        let statuses = self.statuses(std::slice::from_ref(user)).await?;
-        Ok(statuses.into_iter().next().unwrap_or_default())
     }
 
     /// Lists users with their records, in the byte order of their ids.

@@ -9,7 +9,7 @@ use futures::{FutureExt, StreamExt, stream};
 
 use super::ledger::Known;
 use super::{Hub, Mailbox, Unavailable};
-use crate::presence::{Edition, Event, EventKind, Link, Origin, Record, UserId};
+use crate::presence::{Audience, Edition, Event, EventKind, Link, Notice, Origin, Record, UserId};
 use crate::store::{Part, Stored};
 use crate::wire::Close;
 
@@ -49,6 +49,7 @@ impl Hub {
     /// 2. A session that the store holds on a connection which this node does not have is ended.
     /// 3. A session here that the store does not know is ended for the reason that was missed, or is logged in
     ///    again on its connection.
+    ///    A session that watches by its user's watch list follows the list as it is now.
     /// 4. Watchers are told the present statuses.
     ///
     /// [`restore_heard`](Self::restore_heard) must follow.
@@ -61,7 +62,7 @@ impl Hub {
         }
         is_done &= self.check_sessions(part).await;
         let watched = self.watchers.all().into_iter().filter(|user| part.has(user)).collect();
-        let told = self.each(watched, |hub, user| hub.tell_watchers(user).boxed()).await;
+        let told = self.each(watched, |hub, user| hub.tell_present(user).boxed()).await;
         let heard = self.ledger.as_ref().map(|ledger| ledger.all(part, self.clock.now()));
         let heard = told.users.into_iter().chain(heard.unwrap_or_default()).collect();
         Compared { is_done: is_done & told.is_done, heard }
@@ -162,11 +163,23 @@ impl Hub {
     }
 
     /// Pushes a user's present status to its watchers; returns whether they have seen a newer one.
-    async fn tell_watchers(&self, user: &UserId) -> Result<bool, Unavailable> {
-        let status = self.status(user).await?;
-        self.push_status(user, &status);
+    async fn tell_present(&self, user: &UserId) -> Result<bool, Unavailable> {
+        let version = match self.record(user).await {
+            Ok(record) => {
+                let (policy, wall) = (self.policy(), self.clock.wall());
+                self.tell_watchers(user, &Notice::present(user, &record, &policy, wall));
+                record.version
+            }
+            Err(error) if error.is_damage() => {
+                let status = self.last_logged_status(user).await?;
+                let version = status.version;
+                self.tell_watchers(user, &[Notice { status, to: Audience::Everyone }]);
+                version
+            }
+            Err(error) => return Err(error),
+        };
         let seen = self.watchers.get(user).map(|watched| watched.seen());
-        Ok(seen.is_some_and(|seen| seen > status.version))
+        Ok(seen.is_some_and(|seen| seen > version))
     }
 
     /// Ends the sessions of a part that the store holds on connections which this node does not have.
@@ -223,6 +236,7 @@ impl Hub {
             match self.record(&user).await {
                 Ok(record) => {
                     self.check_session(&mailbox, &record);
+                    self.follow_list(&mailbox).await;
                     true
                 }
                 Err(error) => self.is_damage(&error, &user),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::apply::to_store;
 use super::{Hub, Unavailable};
 use crate::presence::{
-    Event, EventKind, Record, Revocation, State, Status, Timestamp, Transition, UserId,
+    Event, EventKind, Record, Rescued, State, Status, Timestamp, Transition, UserId,
 };
 use crate::store::{Commit, HistoryPart, Revision, StoreError, Stored};
 use crate::wire::Close;
@@ -22,7 +22,7 @@ impl Hub {
         kind: &EventKind,
     ) -> Result<Stored, StoreError> {
         let loaded = self.store.load(user).await;
-        let Err(StoreError::Damaged { revision, revoked }) = loaded else { return loaded };
+        let Err(StoreError::Damaged { revision, rescued }) = &loaded else { return loaded };
         let may_replace = match kind {
             EventKind::Tick => self.is_replaceable(user),
             EventKind::NodeLost { .. } => false,
@@ -35,6 +35,8 @@ impl Hub {
             | EventKind::Foreground(_)
             | EventKind::Refresh { .. }
             | EventKind::Set { .. }
+            | EventKind::Visibility { .. }
+            | EventKind::Erase
             | EventKind::Kick { .. }
             | EventKind::Recovered { .. }
             | EventKind::Recall { .. } => true,
@@ -43,7 +45,7 @@ impl Hub {
             self.note_damaged(user);
             return loaded;
         }
-        self.replace_damaged(user, revision, revoked).await?;
+        self.replace_damaged(user, *revision, rescued.clone()).await?;
         self.store.load(user).await
     }
 
@@ -53,24 +55,25 @@ impl Hub {
         &self,
         user: &UserId,
         revision: Revision,
-        revoked: Option<Revocation>,
+        rescued: Rescued,
     ) -> Result<(), StoreError> {
         let last = self.last_logged(user).await?;
         let (was, version) = last.map_or((State::Offline, 0), |last| (last.to, last.version));
-        let kind = EventKind::Recovered { was, version, revoked };
+        let sync = rescued.revoked.is_some();
+        let kind = EventKind::Recovered { was, version, rescued };
         let event = Event { id: self.new_event(), kind };
         let (nothing, policy) = (Record::default(), self.policy());
         let outcome = self.decide(&nothing, &event, &policy, None);
         let record = to_store(outcome.record);
         let causes: Vec<_> = outcome.transitions.iter().map(|t| (t.cause, None)).collect();
-        let status = outcome.effects.status_changed.then(|| record.status());
-        let message = self.message(user, &outcome.effects, &outcome.transitions, status.as_ref());
+        let notices = self.notices(user, &nothing, &record, &outcome.effects);
+        let message = self.message(user, &outcome.effects, &outcome.transitions, &notices);
         let commit = Commit {
             node: self.node,
             record: Arc::clone(&record),
             wall_deadline: record.wall_deadline(&policy),
             transitions: outcome.transitions,
-            sync: revoked.is_some(),
+            sync,
             message,
         };
         self.store.commit(user, &Stored::damaged(revision), commit).await?;
@@ -85,9 +88,7 @@ impl Hub {
         for mailbox in self.registry.all().iter().filter(|mailbox| mailbox.user() == Some(user)) {
             mailbox.end(Close::Unavailable, None);
         }
-        if let Some(status) = status {
-            self.push_status(user, &status);
-        }
+        self.tell_watchers(user, &notices);
         Ok(())
     }
 
@@ -100,7 +101,8 @@ impl Hub {
     /// The status that watchers see while a user's record is damaged: the last one in the log.
     pub(super) async fn last_logged_status(&self, user: &UserId) -> Result<Status, Unavailable> {
         let last = self.last_logged(user).await?;
-        Ok(last.map(|last| last.status).unwrap_or_default())
+        // Whom the user blocks is not known here.
+        Ok(last.map(|last| last.status).filter(|status| !status.hidden).unwrap_or_default())
     }
 
     /// Notes a damaged record and the time from which a tick may replace it.

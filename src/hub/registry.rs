@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use super::mailbox::{Delivery, Mailbox};
 use super::random::KeyedHash;
 use super::sharded::{Sharded, remove};
-use crate::presence::{ConnectionId, UserId};
+use super::subscriptions::Reason;
+use crate::presence::{Audience, ConnectionId, UserId};
 
 /// How many mailboxes get a status while the list of watchers is locked.
 const PUSHED_PER_LOCK: usize = 64;
@@ -113,13 +114,29 @@ pub(super) struct Deliveries {
     pub(super) unflushed: Vec<Arc<Mailbox>>,
 }
 
+/// What [`Watchers::add`] added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Added {
+    Watcher,
+    Reason,
+    Nothing,
+}
+
+/// What [`Watchers::remove`] removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Removed {
+    Watcher,
+    Reason,
+    Nothing,
+}
+
 impl Watchers {
     pub(super) fn new(hash: KeyedHash) -> Self {
         Self(Sharded::new(hash))
     }
 
-    /// Adds a watcher to a user; returns `false` if it watches the user already.
-    pub(super) fn add(&self, user: &UserId, mailbox: &Arc<Mailbox>) -> bool {
+    /// Adds a watcher to a user, or a reason to one that watches the user already.
+    pub(super) fn add(&self, user: &UserId, mailbox: &Arc<Mailbox>, reason: Reason) -> Added {
         let mut shard = self.0.lock(user);
         let watched = shard.entry(user.clone()).or_insert_with_key(|user| {
             Arc::new(WatchedUser { user: user.clone(), by: Mutex::default() })
@@ -127,25 +144,33 @@ impl Watchers {
         // Keep the shard locked: otherwise `remove` could drop this user with its last watcher.
         let mut by = watched.by.lock();
         let serial = mailbox.id().serial;
-        if by.get(serial).is_some() {
-            return false;
+        if let Some(watcher) = by.get(serial) {
+            let is_new = mailbox.subscriptions(|it| it.add_reason(watcher.place, reason));
+            return if is_new { Added::Reason } else { Added::Nothing };
         }
-        let place = mailbox.watch(Arc::clone(watched));
+        let place = mailbox.subscriptions(|it| it.add(Arc::clone(watched), reason));
         by.insert(serial, Watcher { mailbox: Arc::clone(mailbox), place });
-        true
+        Added::Watcher
     }
 
-    /// Removes a watcher from a user; returns `false` if it did not watch the user.
-    pub(super) fn remove(&self, user: &UserId, mailbox: &Mailbox) -> bool {
+    /// Takes a reason from a watcher of a user, and removes the watcher with its last one.
+    pub(super) fn remove(&self, user: &UserId, mailbox: &Mailbox, reason: Reason) -> Removed {
         let mut shard = self.0.lock(user);
-        let Some(watched) = shard.get(user).map(Arc::clone) else { return false };
+        let Some(watched) = shard.get(user).map(Arc::clone) else { return Removed::Nothing };
         let mut by = watched.by.lock();
-        let Some(watcher) = by.remove(mailbox.id().serial) else { return false };
-        mailbox.unwatch(watcher.place);
+        let serial = mailbox.id().serial;
+        let Some(place) = by.get(serial).map(|it| it.place) else { return Removed::Nothing };
+        match mailbox.subscriptions(|it| it.take_reason(place, reason)) {
+            (false, _) => return Removed::Nothing,
+            (true, true) => return Removed::Reason,
+            (true, false) => (),
+        }
+        by.remove(serial);
+        mailbox.unwatch(place);
         if by.is_empty() {
             remove(&mut shard, user);
         }
-        true
+        Removed::Watcher
     }
 
     /// A watched user. A watcher that is added later sends itself a newer snapshot.
@@ -175,8 +200,8 @@ impl WatchedUser {
     pub(super) fn push(
         &self,
         after: Option<u64>,
-        version: u64,
-        frame: &Bytes,
+        to: &Audience,
+        (version, frame): (u64, &Bytes),
         deliveries: &mut Deliveries,
     ) -> Option<u64> {
         let by = self.by.lock();
@@ -186,6 +211,9 @@ impl WatchedUser {
                 return last;
             }
             last = Some(serial);
+            if !mailbox.belongs_in(to) {
+                continue;
+            }
             match mailbox.push(*place, version, frame) {
                 Delivery::Skipped => continue,
                 Delivery::Sent { flush } => {
@@ -203,7 +231,9 @@ impl WatchedUser {
     /// The greatest version that a watcher has seen.
     pub(super) fn seen(&self) -> u64 {
         let by = self.by.lock();
-        let seen = by.after(None).flat_map(|(_, it)| it.mailbox.seen(&[Some(it.place)]));
+        let seen = by.after(None).flat_map(|(_, watcher)| {
+            watcher.mailbox.subscriptions(|it| it.seen(&[Some(watcher.place)]))
+        });
         seen.max().unwrap_or_default()
     }
 

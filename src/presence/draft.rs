@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::record::{ENDED_MAX, ENDED_TTL, RECENT_EVENTS_MAX};
+use super::visibility::Frozen;
 use super::{
     Answer, Cause, Effects, End, EndReason, Ended, Event, EventId, EventKind, Evidence, Kicker,
-    Link, Loss, Moment, NodeId, Origin, Outcome, Policy, RecentEvent, Record, Revocation,
-    SessionId, State, Status, Terminal, TerminalChange, Timestamp, Transition, Victim, entry_bytes,
+    Link, Loss, Moment, NodeId, Origin, Outcome, Policy, RecentEvent, Record, Refusal, Revocation,
+    SessionId, State, Status, Terminal, TerminalChange, Timestamp, Transition, Victim, Visibility,
+    VisibilityChange, entry_bytes,
 };
 
 /// A record while a step changes it.
@@ -23,6 +25,8 @@ pub(super) struct Draft<'a> {
     pub(super) record: Record,
     /// Whether the event is a recall: the record keeps its times, and watchers are told in any case.
     pub(super) is_recalled: bool,
+    /// Whether the event erases the user.
+    pub(super) is_erased: bool,
     pub(super) transitions: Vec<Transition>,
     pub(super) effects: Effects,
 }
@@ -61,6 +65,7 @@ impl<'a> Draft<'a> {
             last_heard: next.terminals.iter().map(|terminal| terminal.heard).max(),
             record: next,
             is_recalled: false,
+            is_erased: false,
             transitions: Vec::new(),
             effects: Effects::default(),
         }
@@ -103,6 +108,40 @@ impl<'a> Draft<'a> {
         let address = by.and_then(|terminal| terminal.address);
         self.record.custom = custom.cloned();
         self.log(Cause::Custom, change, Evidence { address, ..Evidence::default() });
+    }
+
+    /// Changes who may see the user; logged only if it changes anything.
+    pub(super) fn change_visibility(
+        &mut self,
+        by: Option<usize>,
+        wanted: &VisibilityChange,
+    ) -> Answer {
+        let before = self.record.visibility.as_deref().cloned().unwrap_or_default();
+        let frozen = Frozen::of(&self.record.status(), self.wall, self.version_after(0));
+        let Some(after) = before.clone().changed(wanted, frozen, self.wall) else {
+            return Answer::Refused(Refusal::TooManyBlocked);
+        };
+        if after == before {
+            return Answer::Done;
+        }
+        let view = after.view();
+        self.record.visibility = (after != Visibility::default()).then(|| Box::new(after));
+        if view == before.view() {
+            return Answer::Done;
+        }
+        let by = by.map(|index| &self.record.terminals[index]);
+        let terminal = by.map(|it| change(it, Some(it.state()), Some(it.state())));
+        let address = by.and_then(|terminal| terminal.address);
+        self.log(Cause::Visibility, terminal, Evidence { address, ..Evidence::default() });
+        if let Some(logged) = self.transitions.last_mut() {
+            logged.visibility = Some(Box::new(view));
+        }
+        Answer::Done
+    }
+
+    /// The version of the transition with this place in the commit (V2).
+    fn version_after(&self, place: u64) -> u64 {
+        self.record.version.max(self.now.as_millis().saturating_sub(1)) + 1 + place
     }
 
     /// Takes a terminal out of `Online`: a mobile one becomes `PushOnline`, any other ends (S2).
@@ -202,6 +241,7 @@ impl<'a> Draft<'a> {
             by,
             kicked: Vec::new(),
             evidence,
+            visibility: None,
         });
     }
 
@@ -223,10 +263,14 @@ impl<'a> Draft<'a> {
             let earlier = self.record.last_seen.filter(|at| *at <= self.wall);
             self.record.last_seen = earlier.max(self.last_heard);
         }
-        let mut version = self.record.version.max(self.now.as_millis().saturating_sub(1));
+        if self.is_erased {
+            self.erase_all_but_version();
+        }
+        let first = self.version_after(0);
         let status = self.record.status();
-        for transition in &mut self.transitions {
-            version += 1;
+        let mut version = first;
+        for (transition, next) in self.transitions.iter_mut().zip(first..) {
+            version = next;
             transition.version = version;
             transition.status = Status { version, ..status.clone() };
         }
@@ -235,15 +279,28 @@ impl<'a> Draft<'a> {
         }
         self.record.version = version;
         self.record.unlogged = 0;
-        let log_use = self.record.log_use.unwrap_or_default();
-        let new = self.transitions.iter().map(entry_bytes).sum();
-        let log_use = log_use.with(new, &self.policy.log_quota, self.now);
-        self.record.log_use = Some(log_use);
-        self.effects.status_changed = self.is_recalled || !status.looks_like(&self.before);
+        if !self.is_erased {
+            let log_use = self.record.log_use.unwrap_or_default();
+            let new = self.transitions.iter().map(entry_bytes).sum();
+            self.record.log_use = Some(log_use.with(new, &self.policy.log_quota, self.now));
+        }
+        self.effects.status_changed = self.is_recalled
+            || !status.looks_like(&self.before)
+            || self.record.visibility != self.original.visibility;
         self.remember(answer)
     }
 
+    fn erase_all_but_version(&mut self) {
+        let Record { version, unlogged, revoked, recent, .. } = std::mem::take(&mut self.record);
+        self.record = Record { version, unlogged, revoked, recent, ..Record::default() };
+    }
+
     fn finish_unlogged(mut self, answer: Answer) -> Outcome {
+        if self.is_erased {
+            self.erase_all_but_version();
+            self.record.unlogged += 1;
+            return self.remember(answer);
+        }
         let only_heard = self.record.terminals.len() == self.original.terminals.len()
             && self
                 .record
@@ -274,8 +331,8 @@ impl<'a> Draft<'a> {
             effects: self.effects.clone(),
             answer: (answer != Answer::Done).then(|| Box::new(answer.clone())),
         });
-        let Record { version, revoked, unknown, .. } = &self.record;
-        if *version == 0 && revoked.is_none() && unknown.is_empty() {
+        let Record { version, revoked, visibility, unknown, .. } = &self.record;
+        if *version == 0 && revoked.is_none() && visibility.is_none() && unknown.is_empty() {
             self.record = Record::default();
         }
         Outcome {

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{
     BackgroundReason, ConnectionId, DeviceId, EventId, Kicker, Platform, Record, SessionId, State,
-    Status, Timestamp,
+    Status, Timestamp, VisibilityView,
 };
 
 /// The result of a step.
@@ -116,6 +116,8 @@ pub enum Refusal {
     NotLoggedIn,
     /// The user has filled the quota of the transition log (V7).
     LogQuota,
+    /// The user would block more than [`BLOCKED_MAX`](super::BLOCKED_MAX) viewers (P3).
+    TooManyBlocked,
 }
 
 /// A terminal that was kicked.
@@ -144,7 +146,7 @@ pub struct Transition {
     pub from: State,
     /// The user's state after.
     pub to: State,
-    /// The changed terminal; `None` if the back end set the custom status, and for [`Cause::Recovered`].
+    /// The changed terminal; `None` if the back end made the change, and for [`Cause::Recovered`].
     pub terminal: Option<TerminalChange>,
     /// The whole status after it.
     pub status: Status,
@@ -154,6 +156,8 @@ pub struct Transition {
     pub kicked: Vec<Victim>,
     /// The facts that led to the transition.
     pub evidence: Evidence,
+    /// For [`Cause::Visibility`]: who may not see the user from now on.
+    pub visibility: Option<Box<VisibilityView>>,
 }
 
 /// A terminal's change in a transition.
@@ -224,11 +228,13 @@ pub enum Cause {
     Custom,
     /// The store could not read the user's record.
     Recovered,
+    /// Who may see the user changed (P2, P3).
+    Visibility,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Login,
         Self::Resume,
         Self::Logout,
@@ -242,6 +248,7 @@ impl Cause {
         Self::NodeLost,
         Self::Custom,
         Self::Recovered,
+        Self::Visibility,
     ];
 
     /// The name as the log writes it.
@@ -260,6 +267,7 @@ impl Cause {
             Self::NodeLost => "node_lost",
             Self::Custom => "custom",
             Self::Recovered => "recovered",
+            Self::Visibility => "visibility",
         }
     }
 }

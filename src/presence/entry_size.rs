@@ -11,6 +11,8 @@ const DEVICE_BYTES: u64 = 100;
 pub fn entry_bytes(entry: &Transition) -> u64 {
     let custom = entry.status.custom.as_deref().map_or(0, json_bytes);
     let terminal = entry.terminal.as_ref().map_or(0, |it| json_bytes(it.device.as_str()));
+    let blocked = entry.visibility.iter().flat_map(|it| &it.blocked);
+    let blocked: u64 = blocked.map(|viewer| json_bytes(viewer.as_str())).sum();
     let by = match &entry.by {
         Some(Kicker::Login(victor) | Kicker::Own(victor)) => {
             DEVICE_BYTES + json_bytes(victor.device.as_str())
@@ -19,7 +21,7 @@ pub fn entry_bytes(entry: &Transition) -> u64 {
         None => 0,
     };
     let kicked = entry.kicked.iter().map(|it| DEVICE_BYTES + json_bytes(it.device.as_str()));
-    ENTRY_BYTES + custom + terminal + by + kicked.sum::<u64>()
+    ENTRY_BYTES + blocked + custom + terminal + by + kicked.sum::<u64>()
 }
 
 /// The length of a text in JSON, where control characters, quotes and backslashes are escaped.

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    ConnectionId, DeviceId, EventId, NodeId, Platform, Record, Revocation, SessionId, Stall, State,
-    Terminal, Timestamp,
+    ConnectionId, DeviceId, EventId, NodeId, Platform, Record, Rescued, SessionId, Stall, State,
+    Terminal, Timestamp, VisibilityChange,
 };
 
 /// Something that happened to one user.
@@ -73,13 +73,25 @@ pub enum EventKind {
         /// The token's `iat`.
         issued_at_secs: u64,
     },
-    /// The custom status is set or cleared (V1).
+    /// The custom status is set or cleared (V1), the user is hidden or shown (P2), or both.
     Set {
-        /// The session that set it; `None` for the back end.
+        /// The session that asked for it; `None` for the back end.
         origin: Option<Origin>,
-        /// The new text.
-        custom: Option<Arc<str>>,
+        /// Sets (`Some(Some)`) or clears (`Some(None)`) the custom status.
+        custom: Option<Option<Arc<str>>>,
+        /// Whether the user is hidden; `None` to leave it.
+        hidden: Option<bool>,
     },
+    /// Who may see the user is changed (P2, P3).
+    Visibility {
+        /// The session that asked for it; `None` for the back end.
+        origin: Option<Origin>,
+        /// The change.
+        change: VisibilityChange,
+    },
+    /// The back end erases the user: kicks every session as [`Kick`](Self::Kick) does, and keeps only the
+    /// revocation and the version.
+    Erase,
     /// The back end or the user kicks terminals (T9, L9).
     Kick {
         /// The terminals to kick.
@@ -109,8 +121,8 @@ pub enum EventKind {
         was: State,
         /// The last version in the log: the next one is greater (V2).
         version: u64,
-        /// The revocation, if it could still be read (L9).
-        revoked: Option<Revocation>,
+        /// What could still be read.
+        rescued: Rescued,
     },
     /// The store lost commits that a node made or heard of. What they said is committed again, with a greater
     /// version (V2).

@@ -23,6 +23,7 @@ mod ids;
 mod liveness;
 mod login;
 mod moment;
+mod notice;
 mod patience;
 mod platform;
 mod policy;
@@ -32,6 +33,9 @@ mod status;
 mod step;
 mod time;
 mod unknown;
+mod visibility;
+mod watch_list;
+mod watchable;
 
 pub use self::effect::{
     Answer, Cause, Effects, End, EndReason, Evidence, Outcome, Refusal, TerminalChange, Transition,
@@ -48,6 +52,7 @@ pub use self::ids::{
 };
 pub use self::liveness::{Liveness, LivenessDue};
 pub use self::moment::Moment;
+pub use self::notice::{Audience, Notice};
 pub use self::patience::Patience;
 pub use self::platform::{Platform, UnknownPlatform};
 pub use self::policy::{
@@ -57,9 +62,14 @@ pub use self::policy::{
 pub use self::quota::LogUse;
 pub use self::record::{
     Background, Census, ENDED_MAX, ENDED_TTL, Edition, Ended, Link, Loss, RECENT_EVENTS_MAX,
-    RecentEvent, Record, Revocation, Terminal,
+    RecentEvent, Record, Rescued, Revocation, Terminal,
 };
 pub use self::status::{State, Status, UnknownState};
 pub use self::step::step;
 pub use self::time::{SignOfLife, Stall, Timestamp};
 pub use self::unknown::UnknownFields;
+pub use self::visibility::{
+    BLOCKED_MAX, BlockedChange, Visibility, VisibilityChange, VisibilityView,
+};
+pub use self::watch_list::{WatchList, WatchListChange};
+pub use self::watchable::Watchable;

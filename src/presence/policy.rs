@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Platform;
+use super::{Platform, Watchable};
 
 /// The maximum number of sessions of one user (L2).
 pub const SESSIONS_MAX: usize = 100;
@@ -26,6 +26,8 @@ pub struct Policy {
     pub max_token_ttl: Duration,
     /// How much one user may write into the transition log (V7).
     pub log_quota: LogQuota,
+    /// The users that a token without a `watch` claim may watch (P1).
+    pub default_watch: Watchable,
 }
 
 /// How much one user may write into the transition log: `bytes` at once, then as much again within each

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::{
     Answer, BackgroundReason, Cause, ConnectionId, DeviceId, Effects, EventId, LogUse, Moment,
     NodeId, Platform, Policy, SessionId, Stall, State, Status, Timestamp, UnknownFields,
+    Visibility,
 };
 
 /// The number of ended sessions that a record keeps, so that a resume of one of them is refused as
@@ -53,6 +54,9 @@ pub struct Record {
     /// Tokens that are refused since a kick (L9).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked: Option<Revocation>,
+    /// Who may not see the user (P2, P3); `None` if all may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub visibility: Option<Box<Visibility>>,
     /// What the user has written into the transition log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_use: Option<LogUse>,
@@ -187,6 +191,17 @@ pub struct Revocation {
     pub until: Timestamp,
 }
 
+/// What could still be read of a damaged record: a ban should outlive the damage, and so should the wish not to
+/// be seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Rescued {
+    /// Tokens that are refused (L9).
+    pub revoked: Option<Revocation>,
+    /// Who may not see the user (P2, P3).
+    pub visibility: Option<Box<Visibility>>,
+}
+
 impl Revocation {
     /// The revocation that refuses what either of two refuses.
     pub(super) fn stricter(one: Option<Self>, other: Option<Self>) -> Option<Self> {
@@ -232,7 +247,7 @@ impl Record {
         self.terminals.iter().map(Terminal::state).max().unwrap_or_default()
     }
 
-    /// The status that others see (V1).
+    /// The user's true status (V1).
     pub fn status(&self) -> Status {
         let online = self.terminals.iter().filter(|t| t.state() == State::Online);
         let mut platforms: Vec<_> = online.map(|terminal| terminal.platform).collect();
@@ -246,6 +261,7 @@ impl Record {
             since: self.since,
             last_seen: self.last_seen.filter(|_| state != State::Online),
             version: self.version,
+            hidden: self.visibility.as_deref().is_some_and(Visibility::is_hidden),
         }
     }
 
@@ -301,9 +317,14 @@ impl Record {
             || self.wall_deadline(policy).is_some_and(|at| at <= moment.wall)
     }
 
-    /// When the user is forgotten, on the wall clock; `None` while the user has a terminal.
+    /// When the user is forgotten, on the wall clock; `None` while the user has a terminal, and once forgotten.
     pub(super) fn forget_at(&self, policy: &Policy) -> Option<Timestamp> {
-        let since = self.since.filter(|_| self.terminals.is_empty())?;
+        if !self.terminals.is_empty() || self.version == 0 {
+            return None;
+        }
+        // A version is at least the time of its commit. A user who was erased, or hidden before the first
+        // login, has no other.
+        let since = self.since.unwrap_or(Timestamp::from_millis(self.version));
         Some(since + policy.record_ttl)
     }
 
@@ -317,7 +338,9 @@ impl Record {
             };
             counts[terminal.platform as usize] += 1;
         }
-        census.state = (self.version > 0).then(|| self.state());
+        // Whoever was erased, or hidden before the first login, is not known.
+        let is_known = !self.terminals.is_empty() || self.since.is_some();
+        census.state = is_known.then(|| self.state());
         census
     }
 }

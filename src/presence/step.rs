@@ -7,8 +7,8 @@ use super::login::judge;
 use super::{
     Answer, Background, BackgroundReason, Cause, ConnectionId, Edition, End, EndReason, Event,
     EventKind, Evidence, Intent, Kicker, Link, Login, Loss, Moment, NodeId, Origin, Outcome,
-    Platform, Policy, Record, Refusal, Revocation, SessionId, Stall, State, Target, Terminal,
-    Timestamp, UnknownFields, Victor,
+    Platform, Policy, Record, Refusal, Rescued, Revocation, SessionId, Stall, State, Target,
+    Terminal, Timestamp, UnknownFields, Victor, VisibilityChange,
 };
 
 /// Applies one event to one user's record.
@@ -48,13 +48,15 @@ pub fn step(record: &Record, event: &Event, policy: &Policy, moment: &Moment) ->
         EventKind::Refresh { origin, token_until, issued_at_secs } => {
             draft.refresh(*origin, *token_until, *issued_at_secs)
         }
-        EventKind::Set { origin, custom } => draft.set(*origin, custom.as_ref()),
+        EventKind::Set { origin, custom, hidden } => draft.set(*origin, custom.as_ref(), *hidden),
+        EventKind::Visibility { origin, change } => draft.see(*origin, change),
+        EventKind::Erase => draft.erase(),
         EventKind::Kick { target, by } => draft.kick(target, by),
         EventKind::Tick => draft.tick(),
         EventKind::NodeLost { node, successor, last, at, stalls } => {
             draft.node_lost(*node, *successor, *last, *at, stalls)
         }
-        EventKind::Recovered { was, version, revoked } => draft.recovered(*was, *version, *revoked),
+        EventKind::Recovered { was, version, rescued } => draft.recovered(*was, *version, rescued),
         EventKind::Recall { version, lost } => draft.recall(*version, lost.as_deref()),
     };
     draft.finish(answer)
@@ -290,21 +292,51 @@ impl Draft<'_> {
         Answer::Done
     }
 
-    fn set(&mut self, origin: Option<Origin>, custom: Option<&Arc<str>>) -> Answer {
-        let by = match origin.map(|origin| self.index_of(origin)) {
-            None => None,
-            Some(Some(index)) => Some(index),
-            Some(None) => return Answer::Stale,
+    fn set(
+        &mut self,
+        origin: Option<Origin>,
+        custom: Option<&Option<Arc<str>>>,
+        hidden: Option<bool>,
+    ) -> Answer {
+        let by = match self.author(origin) {
+            Ok(by) => by,
+            Err(answer) => return answer,
         };
         if self.record.terminals.is_empty() {
             return Answer::Refused(Refusal::NotLoggedIn);
         }
-        // The back end is trusted. Its changes are counted, but never refused.
-        if origin.is_some() && self.is_over_quota() {
-            return Answer::Refused(Refusal::LogQuota);
+        if let Some(custom) = custom {
+            self.change_custom(by, custom.as_ref());
         }
-        self.change_custom(by, custom);
-        Answer::Done
+        self.change_visibility(by, &VisibilityChange { hidden, blocked: None })
+    }
+
+    /// P2, P3.
+    fn see(&mut self, origin: Option<Origin>, change: &VisibilityChange) -> Answer {
+        match self.author(origin) {
+            Ok(by) => self.change_visibility(by, change),
+            Err(answer) => answer,
+        }
+    }
+
+    /// The terminal that asks for a change of the user; `None` for the back end, which is trusted: its changes are
+    /// counted, but never refused (V7).
+    fn author(&self, origin: Option<Origin>) -> Result<Option<usize>, Answer> {
+        let Some(origin) = origin else { return Ok(None) };
+        let Some(index) = self.index_of(origin) else { return Err(Answer::Stale) };
+        if self.is_over_quota() {
+            return Err(Answer::Refused(Refusal::LogQuota));
+        }
+        Ok(Some(index))
+    }
+
+    /// Kicks all sessions, and forgets the user but for the revocation and the version, which must not be used
+    /// again (V2).
+    fn erase(&mut self) -> Answer {
+        let by = Kicker::Admin { message: None };
+        let answer = self.kick(&Target::default(), &by);
+        self.is_erased = true;
+        answer
     }
 
     /// T9, L9.
@@ -353,8 +385,8 @@ impl Draft<'_> {
         }
         let forgotten = self.original.forget_at(self.policy).is_some_and(|at| at <= self.wall);
         if forgotten {
-            let unknown = std::mem::take(&mut self.record.unknown);
-            self.record = Record { revoked: self.record.revoked, unknown, ..Record::default() };
+            let Record { revoked, visibility, unknown, .. } = std::mem::take(&mut self.record);
+            self.record = Record { revoked, visibility, unknown, ..Record::default() };
         }
         Answer::Done
     }
@@ -415,12 +447,13 @@ impl Draft<'_> {
         Answer::Done
     }
 
-    fn recovered(&mut self, was: State, version: u64, revoked: Option<Revocation>) -> Answer {
+    fn recovered(&mut self, was: State, version: u64, rescued: &Rescued) -> Answer {
         // An event since the damage may have made a new record already.
         if *self.original != Record::default() {
             return Answer::Stale;
         }
-        self.record.revoked = revoked;
+        self.record.revoked = rescued.revoked;
+        self.record.visibility.clone_from(&rescued.visibility);
         if was != State::Offline {
             self.before.state = was;
             self.record.version = version;

@@ -25,6 +25,7 @@ pub(super) fn refused(refusal: Refusal) -> ErrorBody {
              later",
         ),
         Refusal::NotLoggedIn => (ErrorCode::NotLoggedIn, "the user is not logged in"),
+        Refusal::TooManyBlocked => (ErrorCode::TooMany, "a user may block at most 200 viewers"),
     };
     ErrorBody::new(code, message)
 }

@@ -9,15 +9,18 @@ use tokio::task::yield_now;
 use super::disconnect::Disconnect;
 use super::errors::{already_logged_in, refused, unavailable};
 use super::logged_in::Session;
-use crate::hub::{Applied, pending_once};
+use crate::hub::{Applied, ListPage, Rights, pending_once};
 use crate::presence::{
-    Answer, BackgroundReason, DeviceId, EventKind, Kicker, Platform, Refusal, SessionId, State,
-    Status, Target, Timestamp, UserId, Victor,
+    Answer, BackgroundReason, BlockedChange, DeviceId, EventKind, Kicker, Platform, Refusal,
+    SessionId, State, Status, Target, Timestamp, UserId, Victor, VisibilityChange,
 };
 use crate::wire::{ErrorBody, ErrorCode, Reply, ReplyBody, Request, UserStatus, text_frame};
 
 /// After a request that names more users than this, the actor lets other tasks run.
 const NAMED_MANY: usize = 20;
+
+/// How many statuses a page of the watch list has at most.
+const LISTED_AT_ONCE: usize = 200;
 
 /// An empty answer.
 #[derive(Serialize)]
@@ -27,6 +30,13 @@ struct Nothing {}
 struct StatusesReply<'a> {
     statuses: Vec<UserStatus<'a>>,
     errors: &'a [FailedUser],
+}
+
+#[derive(Serialize)]
+struct ListReply<'a> {
+    statuses: &'a [UserStatus<'a>],
+    count: usize,
+    next: Option<&'a UserId>,
 }
 
 #[derive(Serialize)]
@@ -50,6 +60,45 @@ struct Own {
     since: Timestamp,
     app: Option<Arc<str>>,
     current: bool,
+}
+
+/// The users that a request names.
+struct Asked {
+    /// Each as given, and as an id if it is one.
+    given: Vec<(String, Option<UserId>)>,
+    /// Those that are ids.
+    users: Vec<UserId>,
+}
+
+impl Asked {
+    fn of(given: Vec<String>) -> Self {
+        let given: Vec<_> = given.into_iter().map(|user| (user.parse().ok(), user)).collect();
+        let users = given.iter().filter_map(|(id, _)| id.clone()).collect();
+        Self { given: given.into_iter().map(|(id, user)| (user, id)).collect(), users }
+    }
+
+    /// Splits them into those that may be watched, in the given order, and errors for the others. `room` says
+    /// whether one more user fits the limit.
+    fn watchable(
+        self,
+        rights: &Rights<'_>,
+        mut room: impl FnMut(&UserId, &[UserId]) -> bool,
+    ) -> (Vec<UserId>, Vec<FailedUser>) {
+        let (mut users, mut errors) = (Vec::with_capacity(self.given.len()), Vec::new());
+        for (user, id) in self.given {
+            let code = match id {
+                None => ErrorCode::InvalidUser,
+                Some(id) if !rights.cover(&id) => ErrorCode::Forbidden,
+                Some(id) if !room(&id, &users) => ErrorCode::TooMany,
+                Some(id) => {
+                    users.push(id);
+                    continue;
+                }
+            };
+            errors.push(FailedUser { user, code });
+        }
+        (users, errors)
+    }
 }
 
 impl Session<'_> {
@@ -79,9 +128,12 @@ impl Session<'_> {
             | Request::Query(users)
             | Request::Unsubscribe(Some(users)) => users.len(),
             Request::Unsubscribe(None) => self.channel.connection.watching(),
-            Request::Background(_)
+            Request::Block(users) | Request::Unblock(users) => users.len(),
+            Request::SubscribeList { .. }
+            | Request::Blocked
+            | Request::Background(_)
             | Request::Foreground
-            | Request::Set(_)
+            | Request::Set { .. }
             | Request::Refresh(_)
             | Request::Ping
             | Request::Sessions
@@ -94,6 +146,7 @@ impl Session<'_> {
     async fn try_answer(&mut self, id: u64, request: Request) -> Result<(), ErrorBody> {
         match request {
             Request::Subscribe(users) => self.subscribe(id, users).await,
+            Request::SubscribeList { after } => self.subscribe_list(id, after).await,
             Request::Unsubscribe(users) => {
                 self.unsubscribe(id, users);
                 Ok(())
@@ -105,7 +158,10 @@ impl Session<'_> {
                 self.channel.reply(id, Nothing {});
                 Ok(())
             }
-            Request::Set(custom) => self.set(id, custom).await,
+            Request::Set { custom, hidden } => self.set(id, custom, hidden).await,
+            Request::Block(users) => self.block(id, BlockedChange::Add(users)).await,
+            Request::Unblock(users) => self.block(id, BlockedChange::Remove(users)).await,
+            Request::Blocked => self.blocked(id).await,
             Request::Refresh(token) => self.refresh(id, &token).await,
             Request::Ping => {
                 self.channel.reply(id, serde_json::json!({ "now": self.channel.clock().wall() }));
@@ -126,8 +182,14 @@ impl Session<'_> {
         let named = users.len();
         self.channel.may_look(&self.identity.user, named)?;
         let connection = &self.channel.connection;
+        let asked = Asked::of(users);
+        let rights = connection.rights(&asked.users).await;
+        let rights = rights.map_err(|error| {
+            self.channel.unlook(&self.identity.user, named);
+            unavailable(self.channel.hub(), &error)
+        })?;
         let mut free = self.channel.settings.subscriptions.saturating_sub(connection.watching());
-        let (users, errors) = self.watchable(users, |user, accepted| {
+        let (users, errors) = asked.watchable(&rights, |user, accepted| {
             if connection.watches(user) || accepted.contains(user) {
                 return true;
             }
@@ -136,6 +198,7 @@ impl Session<'_> {
             room
         });
         let added = connection.watch(&users);
+        connection.settle(rights).await;
         let sent = self.send_statuses(id, &users, &errors).await;
         if sent.is_err() {
             self.channel.connection.unwatch(&added);
@@ -147,7 +210,14 @@ impl Session<'_> {
     async fn query(&mut self, id: u64, users: Vec<String>) -> Result<(), ErrorBody> {
         let named = users.len();
         self.channel.may_look(&self.identity.user, named)?;
-        let (users, errors) = self.watchable(users, |_, _| true);
+        let asked = Asked::of(users);
+        let rights = self.channel.connection.rights(&asked.users).await;
+        let rights = rights.map_err(|error| {
+            self.channel.unlook(&self.identity.user, named);
+            unavailable(self.channel.hub(), &error)
+        })?;
+        let (users, errors) = asked.watchable(&rights, |_, _| true);
+        drop(rights);
         let sent = self.send_statuses(id, &users, &errors).await;
         sent.inspect_err(|_| self.channel.unlook(&self.identity.user, named))
     }
@@ -165,27 +235,21 @@ impl Session<'_> {
         self.channel.reply(id, serde_json::json!({ "count": count }));
     }
 
-    /// Splits users into those that may be watched, in the given order, and errors for the others.
-    /// `room` says whether one more user fits the limit.
-    fn watchable(
-        &self,
-        asked: Vec<String>,
-        mut room: impl FnMut(&UserId, &[UserId]) -> bool,
-    ) -> (Vec<UserId>, Vec<FailedUser>) {
-        let (mut users, mut errors) = (Vec::with_capacity(asked.len()), Vec::new());
-        for user in asked {
-            let code = match user.parse::<UserId>() {
-                Err(_) => ErrorCode::InvalidUser,
-                Ok(id) if !self.identity.may_watch(&id) => ErrorCode::Forbidden,
-                Ok(id) if !room(&id, &users) => ErrorCode::TooMany,
-                Ok(id) => {
-                    users.push(id);
-                    continue;
-                }
-            };
-            errors.push(FailedUser { user, code });
-        }
-        (users, errors)
+    /// Answers with those on the user's watch list who are not `Offline`, a page at a time (P8).
+    async fn subscribe_list(&mut self, id: u64, after: Option<UserId>) -> Result<(), ErrorBody> {
+        let bytes = AtomicUsize::new(0);
+        let frame = |page: &ListPage<'_>| {
+            let ListPage { seen, count, next } = page;
+            let ok = ListReply { statuses: seen, count: *count, next: *next };
+            let frame = text_frame(&Reply { id, body: ReplyBody::Ok(ok) });
+            bytes.fetch_add(frame.len(), Ordering::Relaxed);
+            frame
+        };
+        let connection = &self.channel.connection;
+        let sent = connection.send_list_page(after.as_ref(), LISTED_AT_ONCE, frame).await;
+        let looked_at = sent.map_err(|error| unavailable(self.channel.hub(), &error))?;
+        self.channel.charge(looked_at, bytes.into_inner());
+        Ok(())
     }
 
     async fn send_statuses(
@@ -223,16 +287,58 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn set(&self, id: u64, custom: Option<Arc<str>>) -> Result<(), ErrorBody> {
+    async fn set(
+        &self,
+        id: u64,
+        custom: Option<Option<Arc<str>>>,
+        hidden: Option<bool>,
+    ) -> Result<(), ErrorBody> {
         let user = &self.identity.user;
+        if hidden.is_some() {
+            self.check_self_service()?;
+        }
         self.channel.may_write(user)?;
-        let applied = self.apply(EventKind::Set { origin: Some(self.origin()), custom }).await?;
+        let set = EventKind::Set { origin: Some(self.origin()), custom, hidden };
+        let applied = self.apply(set).await?;
         let frame = |status: &Status| {
             let status = UserStatus { user, status };
             text_frame(&Reply { id, body: ReplyBody::Ok(OwnStatus { status }) })
         };
         let sent = self.channel.connection.send_status(user, &applied.record.status(), frame).await;
         sent.map_err(|error| unavailable(self.channel.hub(), &error))
+    }
+
+    async fn block(&self, id: u64, mut change: BlockedChange) -> Result<(), ErrorBody> {
+        self.check_self_service()?;
+        let user = &self.identity.user;
+        self.channel.may_write(user)?;
+        change.leave_out(user);
+        let change = VisibilityChange { hidden: None, blocked: Some(change) };
+        let event = EventKind::Visibility { origin: Some(self.origin()), change };
+        let applied = self.apply(event).await?;
+        let count = applied.record.visibility_view().blocked.len();
+        self.channel.reply(id, serde_json::json!({ "count": count }));
+        Ok(())
+    }
+
+    async fn blocked(&self, id: u64) -> Result<(), ErrorBody> {
+        self.check_self_service()?;
+        let hub = self.channel.hub();
+        let record = hub.record(&self.identity.user).await;
+        let record = record.map_err(|error| unavailable(hub, &error))?;
+        let users = record.visibility_view().blocked;
+        self.channel.reply(id, serde_json::json!({ "users": users }));
+        Ok(())
+    }
+
+    /// Whether sessions may hide their user and block viewers.
+    fn check_self_service(&self) -> Result<(), ErrorBody> {
+        if self.channel.settings.self_service {
+            return Ok(());
+        }
+        let message =
+            "only the back end decides who may see a user: visibility.self_service is off";
+        Err(ErrorBody::new(ErrorCode::Forbidden, message))
     }
 
     async fn refresh(&mut self, id: u64, token: &str) -> Result<(), ErrorBody> {
@@ -250,8 +356,10 @@ impl Session<'_> {
         })
         .await?;
         let expires_at = identity.expires_at;
+        self.channel.mailbox().may_watch(identity.watch.clone());
         self.identity = identity;
         self.channel.set_token_expiry(expires_at);
+        self.channel.connection.narrow().await;
         self.channel.reply(id, serde_json::json!({ "expires_at": expires_at }));
         Ok(())
     }

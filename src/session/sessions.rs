@@ -39,6 +39,8 @@ pub struct Settings {
     pub message_bytes_max: usize,
     /// The maximum number of users that one session watches.
     pub subscriptions: usize,
+    /// Whether sessions may hide their user and block viewers.
+    pub self_service: bool,
     /// The rate limit for messages of a connection.
     pub messages: Rate,
     /// The rate limit for changes of a user: login, set, refresh, background.

@@ -236,6 +236,7 @@ impl<'a> Visitor<'a> {
     fn confirm(&self, id: u64, identity: &Identity, platform: Platform, applied: &Applied) {
         let Answer::Admitted { session, resumed, kicked } = &applied.answer else { return };
         let hub = self.channel.hub();
+        self.channel.mailbox().may_watch(identity.watch.clone());
         self.channel.mailbox().belongs_to(&identity.user);
         // Counted before the answer, so that a client that has the answer sees the count.
         hub.metrics().logged_in(if *resumed { LoginKind::Resume } else { LoginKind::Login });

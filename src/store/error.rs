@@ -1,7 +1,7 @@
 //! The errors of a store.
 
 use super::Revision;
-use crate::presence::Revocation;
+use crate::presence::Rescued;
 
 /// An error of a store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,8 +18,8 @@ pub enum StoreError {
     Damaged {
         /// The revision that a replacing commit must expect.
         revision: Revision,
-        /// The revocation of tokens, if it is still readable (L9).
-        revoked: Option<Revocation>,
+        /// What is still readable.
+        rescued: Rescued,
     },
     /// This node was given up for dead, and other nodes have taken over its sessions: nothing is accepted
     /// from it any more.

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 use super::StoreError;
 use crate::presence::{
     Cause, EventId, Evidence, Kicker, State, Status, TerminalChange, Timestamp, Transition, UserId,
-    Victim,
+    Victim, VisibilityView,
 };
 
 /// The number of bits by which the wall clock's milliseconds are shifted to make the first cursor of a
@@ -222,6 +222,7 @@ impl LogEntry {
             by: transition.by.as_ref().map(Cow::Borrowed),
             kicked: Cow::Borrowed(&transition.kicked),
             evidence: transition.evidence,
+            visibility: transition.visibility.as_deref().map(Cow::Borrowed),
         };
         json(&event)
     }
@@ -278,6 +279,7 @@ impl LogEntry {
             by: event.by.map(Cow::into_owned),
             kicked: event.kicked.into_owned(),
             evidence: event.evidence,
+            visibility: event.visibility.map(|it| Box::new(it.into_owned())),
         })
     }
 }
@@ -305,7 +307,7 @@ pub struct Event<'a> {
     version: u64,
     /// The user's state before and after.
     state: Change,
-    /// The changed device; null if the back end set the custom status, and for `recovered`.
+    /// The changed device; null if the back end made the change, and for `recovered`.
     terminal: Option<Cow<'a, TerminalChange>>,
     /// The user's status after the change.
     status: EventStatus<'a>,
@@ -315,6 +317,9 @@ pub struct Event<'a> {
     #[serde(default, skip_serializing_if = "<[Victim]>::is_empty")]
     kicked: Cow<'a, [Victim]>,
     evidence: Evidence,
+    /// For `visibility`: who may not see the user from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    visibility: Option<Cow<'a, VisibilityView>>,
 }
 
 #[derive(Serialize, Deserialize, ToSchema)]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::Part;
-use crate::presence::{End, Kicker, NodeId, Status, Timestamp, UserId};
+use crate::presence::{End, Kicker, NodeId, Notice, Timestamp, UserId};
 
 /// The maximum number of pending messages for a slow node; beyond it, the node is told that it missed
 /// some.
@@ -21,9 +21,9 @@ const PENDING_MAX: usize = 1024;
 pub struct Message {
     /// The user.
     pub user: UserId,
-    /// The new status, if watchers must be told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<Status>,
+    /// What watchers must be told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<Notice>,
     /// The connections on other nodes that must be ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ends: Vec<End>,
@@ -33,6 +33,28 @@ pub struct Message {
     /// Whether the record was recovered: it may lack sessions of other nodes, which must compare theirs.
     #[serde(default, skip_serializing_if = "is_false")]
     pub is_recovered: bool,
+    /// Whether the user's watch list has changed (P8).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub watch_list: bool,
+}
+
+impl Message {
+    /// A message about a user that says nothing yet.
+    pub const fn about(user: UserId) -> Self {
+        Self {
+            user,
+            notices: Vec::new(),
+            ends: Vec::new(),
+            kick: None,
+            is_recovered: false,
+            watch_list: false,
+        }
+    }
+
+    /// Says that a user's watch list has changed.
+    pub(super) fn watch_list_of(user: UserId) -> Self {
+        Self { watch_list: true, ..Self::about(user) }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -3,6 +3,7 @@
 //! | interface | keeps | used by |
 //! | --- | --- | --- |
 //! | [`Records`] | the users' records, and tells the other nodes of each commit | the hub |
+//! | [`WatchLists`] | whom each user watches, as the back end says | the hub |
 //! | [`Log`] | the transition log | the hub, webhook and HTTP, which read it |
 //! | [`Nodes`] | the nodes' signs of life | the hub |
 //! | [`Outbox`] | the progress of webhooks in the log | webhooks |
@@ -30,6 +31,7 @@ mod rules;
 mod saved_time;
 mod server_counts;
 mod shared_logins;
+mod watch_lists;
 
 pub use self::days::{Day, Days};
 pub use self::embedded::{EmbeddedStore, OpenFault};
@@ -50,8 +52,9 @@ pub use self::redis::{RedisFault, RedisSettings, RedisStore};
 pub use self::revision::Revision;
 pub use self::server_counts::ServerCounts;
 pub use self::shared_logins::{SharedLogin, SharedLogins};
+pub use self::watch_lists::WatchLists;
 
 /// All that the hub needs of a store.
-pub trait Store: Records + Log + Nodes {}
+pub trait Store: Records + WatchLists + Log + Nodes {}
 
-impl<T: Records + Log + Nodes> Store for T {}
+impl<T: Records + WatchLists + Log + Nodes> Store for T {}

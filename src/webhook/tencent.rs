@@ -114,7 +114,7 @@ fn action(
             | Cause::TokenExpired,
             _,
         ) => Some(("Disconnect", "LinkClose")),
-        (Cause::Expired | Cause::Recovered, _) => None,
+        (Cause::Expired | Cause::Recovered | Cause::Visibility, _) => None,
         (Cause::Custom, _) => Some(("CustomStatusChange", "SetCustomStatus")),
     }
 }

@@ -42,7 +42,7 @@ pub enum ErrorCode {
     Unavailable,
     /// The text is not a valid user id.
     InvalidUser,
-    /// The session has too many subscriptions.
+    /// The session has too many subscriptions, or a list would have too many users.
     TooMany,
     /// The stored record of this user is damaged; only back ends get this code.
     Damaged,

@@ -13,6 +13,18 @@ use crate::presence::{DeviceId, Platform, Status, Timestamp, UserId};
 pub enum Push<'a> {
     /// A watched user's status changed.
     Status(UserStatus<'a>),
+    /// The session may no longer watch these users, whom it named (P7).
+    Unwatched {
+        /// The users.
+        users: &'a [UserId],
+    },
+    /// The watch list that the session subscribed to has changed (P8).
+    WatchList {
+        /// Who was added, `Offline` or not.
+        added: Vec<UserStatus<'a>>,
+        /// Who was removed.
+        removed: &'a [UserId],
+    },
     /// The session is over; Close 4501 follows.
     Kicked(&'a KickNotice),
     /// The token is about to expire.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{ErrorBody, ErrorCode, no_object, read_json, show_given};
-use crate::presence::{BackgroundReason, Platform};
+use crate::presence::{BackgroundReason, Platform, UserId};
 
 /// The maximum number of users in one `subscribe` or `query`.
 pub const USERS_MAX: usize = 200;
@@ -20,7 +20,7 @@ const TEXT_BYTES_TOO_MANY: usize = TEXT_BYTES_MAX + 1;
 /// The name of a client's message in error texts.
 const MESSAGE: &str = "the message";
 /// The valid values of `type`.
-const TYPES: [&str; 12] = [
+const TYPES: [&str; 15] = [
     "login",
     "subscribe",
     "unsubscribe",
@@ -28,6 +28,9 @@ const TYPES: [&str; 12] = [
     "background",
     "foreground",
     "set",
+    "block",
+    "unblock",
+    "blocked",
     "refresh",
     "ping",
     "sessions",
@@ -42,7 +45,12 @@ pub enum Request {
     Login(Box<LoginRequest>),
     /// Watch these users.
     Subscribe(Vec<String>),
-    /// Stop watching these users; `None` for all.
+    /// Watch the user's watch list, and get a page of it (P8).
+    SubscribeList {
+        /// The `next` of the page before.
+        after: Option<UserId>,
+    },
+    /// Stop watching these users; `None` for all, and the watch list.
     Unsubscribe(Option<Vec<String>>),
     /// Get the statuses of these users.
     Query(Vec<String>),
@@ -50,8 +58,19 @@ pub enum Request {
     Background(BackgroundReason),
     /// The app came to the foreground (T15).
     Foreground,
-    /// Set or clear the custom status.
-    Set(Option<Arc<str>>),
+    /// Change the user's own status.
+    Set {
+        /// Sets (`Some(Some)`) or clears (`Some(None)`) the custom status.
+        custom: Option<Option<Arc<str>>>,
+        /// Whether the user is hidden (P2).
+        hidden: Option<bool>,
+    },
+    /// Block these viewers (P3).
+    Block(Vec<UserId>),
+    /// Block these viewers no longer.
+    Unblock(Vec<UserId>),
+    /// List the blocked viewers.
+    Blocked,
     /// Show a newer token (T10).
     Refresh(String),
     /// Check the connection.
@@ -116,6 +135,14 @@ struct Users {
 }
 
 #[derive(Deserialize)]
+struct Subscribe {
+    users: Option<Vec<String>>,
+    #[serde(default)]
+    watch_list: bool,
+    after: Option<String>,
+}
+
+#[derive(Deserialize)]
 struct Unsubscribe {
     users: Option<Vec<String>>,
     #[serde(default)]
@@ -128,10 +155,10 @@ struct BackgroundFields {
 }
 
 #[derive(Deserialize)]
-struct Set<'a> {
-    // `deserialize_with` makes the field required: `null` clears the status, its absence is an error.
-    #[serde(borrow, deserialize_with = "Option::deserialize")]
-    custom: Option<JsonText<'a>>,
+struct Set {
+    #[serde(default, deserialize_with = "is_given")]
+    custom: Option<Option<Arc<str>>>,
+    hidden: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -229,7 +256,7 @@ enum Wrong {
 fn request(name: &str, text: &str) -> Result<Request, Wrong> {
     Ok(match name {
         "login" => Request::Login(Box::new(login(text)?)),
-        "subscribe" => Request::Subscribe(users(text)?),
+        "subscribe" => subscribe(text)?,
         "unsubscribe" => match fields::<Unsubscribe>(text)? {
             Unsubscribe { all: true, .. } => Request::Unsubscribe(None),
             Unsubscribe { users: Some(users), .. } => Request::Unsubscribe(Some(users)),
@@ -244,11 +271,17 @@ fn request(name: &str, text: &str) -> Result<Request, Wrong> {
         }
         "foreground" => Request::Foreground,
         "set" => {
-            let custom =
-                fields::<Set<'_>>(text)?.custom.map(|JsonText(custom)| Arc::from(&*custom));
-            bounded("custom", custom.as_deref())?;
-            Request::Set(custom)
+            let Set { custom, hidden } = fields(text)?;
+            bounded("custom", custom.as_ref().and_then(Option::as_deref))?;
+            if custom.is_none() && hidden.is_none() {
+                let message = "`custom` is missing: expected a text or null, or `hidden`";
+                return Err(Wrong::Field(message.into()));
+            }
+            Request::Set { custom, hidden }
         }
+        "block" => Request::Block(viewers(text)?),
+        "unblock" => Request::Unblock(viewers(text)?),
+        "blocked" => Request::Blocked,
         "refresh" => Request::Refresh(fields::<Refresh>(text)?.token),
         "ping" => Request::Ping,
         "sessions" => Request::Sessions,
@@ -265,8 +298,43 @@ fn login(text: &str) -> Result<LoginRequest, Wrong> {
     Ok(login)
 }
 
+fn subscribe(text: &str) -> Result<Request, Wrong> {
+    match fields(text)? {
+        Subscribe { users: Some(users), watch_list: false, .. } => {
+            Ok(Request::Subscribe(counted(users)?))
+        }
+        Subscribe { users: None, watch_list: true, after } => {
+            let after = after.map(|after| after.parse()).transpose();
+            let after = after.map_err(|_| {
+                Wrong::Field("`after`: expected the `next` of the answer before".into())
+            })?;
+            Ok(Request::SubscribeList { after })
+        }
+        Subscribe { users, .. } => {
+            let what = if users.is_some() { "stands beside `watch_list`" } else { "is missing" };
+            let expected = "expected a list of user ids, or `watch_list: true`";
+            Err(Wrong::Field(format!("`users` {what}: {expected}")))
+        }
+    }
+}
+
+/// The users that a request is about, all of them valid ids.
+fn viewers(text: &str) -> Result<Vec<UserId>, Wrong> {
+    let valid = users(text)?.into_iter().map(|user| {
+        let invalid = |error| {
+            Wrong::Field(format!("`users`: {}: {error}", show_given(&user.as_str().into())))
+        };
+        user.parse().map_err(invalid)
+    });
+    valid.collect()
+}
+
 fn users(text: &str) -> Result<Vec<String>, Wrong> {
     let Users { users } = fields(text)?;
+    counted(users)
+}
+
+fn counted(users: Vec<String>) -> Result<Vec<String>, Wrong> {
     if (1..=USERS_MAX).contains(&users.len()) {
         Ok(users)
     } else {

@@ -20,8 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::FutureExt;
 use presence_hub::hub::Hub;
 use presence_hub::presence::{
-    ConnectionId, EventKind, Intent, Login, NodeId, Platform, Record, SessionId, State, Status,
-    UserId,
+    Audience, ConnectionId, EventKind, Intent, Login, NodeId, Notice, Platform, Record, SessionId,
+    State, Status, UserId,
 };
 use presence_hub::store::{Commit, MemoryStore, Message, Records, Store};
 
@@ -62,14 +62,9 @@ fn login_at(
 fn overflow(store: &MemoryStore) {
     let user = id("nobody");
     for version in 1..=2000 {
-        let status = Some(Status { version, ..Status::default() });
-        let message = Message {
-            user: user.clone(),
-            status,
-            ends: Vec::new(),
-            kick: None,
-            is_recovered: false,
-        };
+        let status = Status { version, ..Status::default() };
+        let notices = vec![Notice { status, to: Audience::Everyone }];
+        let message = Message { notices, ..Message::about(user.clone()) };
         let record = Record { version, ..Record::default() };
         let commit =
             Commit { node: NodeId(0), message: Some(message), ..commit_of(record, Vec::new()) };

@@ -29,4 +29,5 @@ mod support;
 mod throttle;
 mod tidy;
 mod usersig;
+mod visibility;
 mod webhook;

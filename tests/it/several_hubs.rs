@@ -11,6 +11,7 @@ mod faults;
 mod leaving;
 mod together;
 mod versions;
+mod visibility;
 mod watcher;
 
 use std::collections::BTreeMap;

@@ -51,7 +51,7 @@ const CIRCLES: &[(&[&str], &str)] = &[
         "each task of the hub has a file of its own, and so have its connections, which act on it",
     ),
     (
-        &["src/hub/mailbox.rs", "src/hub/registry.rs"],
+        &["src/hub/mailbox.rs", "src/hub/registry.rs", "src/hub/subscriptions.rs"],
         "a watched user lists its watchers' mailboxes, and a mailbox the users it watches",
     ),
     (

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use parking_lot::Mutex;
 use rusqlite::{Result, Row};
+use serde::de::DeserializeOwned;
 
 use super::columns::{Due, bytes, number_at, time_at};
-use crate::presence::{Census, Platform, Revocation, State};
+use crate::presence::{Census, Platform, Rescued, State};
 use crate::store::{Cursor, Revision};
 
 /// How many damaged rows are remembered, so that each is logged once.
@@ -96,9 +97,13 @@ impl Remains {
         census
     }
 
-    /// Which tokens were refused, as far as its text still says: a ban should outlive the damage.
-    pub(super) fn revoked(&self) -> Option<Revocation> {
-        let (_, rest) = self.text.split_once("\"revoked\":")?;
+    /// What its text still says of bans, and of who may not see the user.
+    pub(super) fn rescued(&self) -> Rescued {
+        Rescued { revoked: self.field("revoked"), visibility: self.field("visibility") }
+    }
+
+    fn field<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let (_, rest) = self.text.split_once(&format!("\"{name}\":"))?;
         serde_json::Deserializer::from_str(rest).into_iter().next()?.ok()
     }
 }

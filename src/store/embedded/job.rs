@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::transaction::{EncodedCommit, Transaction, Trimmed};
 use super::view::View;
-use crate::presence::{self, Timestamp};
+use crate::presence::{self, Timestamp, UserId, WatchList, WatchListChange};
 use crate::store::{DeadSelection, Save, StoreError, Stored, WebhookName};
 
 /// Something to write.
@@ -97,6 +97,27 @@ impl Job for WriteCommit {
         }
         if answer.is_some() && self.0.replaces_damaged {
             view.damage.mended("users", user.as_str());
+        }
+    }
+}
+
+/// Changes a user's watch list; answers with the new one, or `None` if it would be too long.
+pub(super) struct ChangeWatchList {
+    pub(super) user: UserId,
+    pub(super) change: WatchListChange,
+    pub(super) max: usize,
+}
+
+impl Job for ChangeWatchList {
+    type Answer = Option<Arc<WatchList>>;
+
+    fn run(&self, transaction: &mut Transaction<'_>) -> Result<Self::Answer> {
+        transaction.change_watch_list(&self.user, &self.change, self.max)
+    }
+
+    fn show(&self, answer: &Self::Answer, view: &View) {
+        if answer.is_some() {
+            view.damage.mended("watch_lists", self.user.as_str());
         }
     }
 }

@@ -21,6 +21,7 @@ mod tail;
 mod thread_panics;
 mod transaction;
 mod view;
+mod watch_lists;
 mod writer;
 
 use std::future::ready;
@@ -125,7 +126,7 @@ impl EmbeddedStore {
         match self.find(user).await? {
             UserRow::Whole(stored, _) => Ok(stored),
             UserRow::Damaged(remains) => {
-                Err(StoreError::Damaged { revision: remains.revision, revoked: remains.revoked() })
+                Err(StoreError::Damaged { revision: remains.revision, rescued: remains.rescued() })
             }
         }
     }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::columns::{Due, int, number, number_at, text_of_user, time_at, user_at};
 use super::damage::{Damage, Remains};
-use crate::presence::{Census, NodeId, Record, State, Timestamp, UserId};
+use crate::presence::{Census, NodeId, Record, State, Timestamp, UserId, WatchList};
 use crate::store::{
     Among, Backlog, Cursor, Damaged, HistoryPart, Listed, LogEntry, Part, Revision, Stored, Totals,
 };
@@ -301,4 +301,13 @@ pub(super) fn happened(row: &Row<'_>, first: usize) -> Result<Option<Timestamp>>
     }
     let event = text_of_user(row, first)?;
     Ok(event.and_then(|event| serde_json::from_str(&event).ok()).map(|Event { at }| at))
+}
+
+/// A user's watch list; `None` if it is damaged.
+pub(super) fn watch_list(connection: &Connection, user: &UserId) -> Result<Option<WatchList>> {
+    let sql = "SELECT user, crc, list FROM watch_lists WHERE user = ?1";
+    let mut found = connection.prepare_cached(sql)?;
+    let mut rows = found.query((user.as_str(),))?;
+    let Some(row) = rows.next()? else { return Ok(Some(WatchList::default())) };
+    Ok(text_of_user(row, 0)?.and_then(|text| serde_json::from_str(&text).ok()))
 }

@@ -49,6 +49,9 @@ const TABLES: &str = "
         record TEXT NOT NULL,
         crc INTEGER NOT NULL
     ) WITHOUT ROWID;
+    CREATE TABLE watch_lists (
+        user TEXT PRIMARY KEY, list TEXT NOT NULL, crc INTEGER NOT NULL
+    ) WITHOUT ROWID;
     CREATE TABLE log (
         cursor INTEGER PRIMARY KEY,
         user TEXT NOT NULL,

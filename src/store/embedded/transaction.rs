@@ -10,7 +10,8 @@ use super::columns::{Due, int, millis, note, number, number_at, time_at, user_cr
 use super::notes::{self, HeldFrom};
 use super::queries::{self, UserRow, happened};
 use super::tail::Tail;
-use crate::presence::{Census, Record, SignOfLife, Timestamp, UserId};
+use crate::presence::{Census, Record, SignOfLife, Timestamp, UserId, WatchList, WatchListChange};
+use crate::store::log::json;
 use crate::store::rules::{Fate, Oldest, first_unread};
 use crate::store::{
     Cursor, Dead, DeadSelection, HeldUser, LogEntry, Retention, Revision, Save, WebhookName,
@@ -151,6 +152,25 @@ impl Transaction<'_> {
         )?;
         self.execute("DELETE FROM users WHERE user = ?1", (user,))?;
         Ok(true)
+    }
+
+    /// Changes a user's watch list. A damaged one is replaced.
+    pub(super) fn change_watch_list(
+        &self,
+        user: &UserId,
+        change: &WatchListChange,
+        max: usize,
+    ) -> Result<Option<Arc<WatchList>>> {
+        let old = queries::watch_list(&self.sql, user)?.unwrap_or_default();
+        let Some(list) = old.changed(change, max) else { return Ok(None) };
+        if list.users().is_empty() {
+            self.execute("DELETE FROM watch_lists WHERE user = ?1", (user.as_str(),))?;
+        } else {
+            let text = json(&list);
+            let sql = "INSERT OR REPLACE INTO watch_lists VALUES (?1, ?2, ?3)";
+            self.execute(sql, (user.as_str(), &*text, user_crc(user, &text)))?;
+        }
+        Ok(Some(Arc::new(list)))
     }
 
     fn log(&mut self, user: &UserId, at: Timestamp, event: &str) -> Result<()> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
+use crate::presence::{NodeId, SignOfLife, Timestamp, UserId, WatchList};
 use crate::store::rules::{self, Fate, Oldest};
 use crate::store::{
     Among, Backlog, Cursor, Dead, DeadSelection, HeldUser, HistoryPart, Listed, LogEntry, Lookout,
@@ -14,6 +14,8 @@ use crate::store::{
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub(super) users: BTreeMap<UserId, Stored>,
+    /// Those that are not empty.
+    pub(super) watch_lists: BTreeMap<UserId, Arc<WatchList>>,
     /// Users by their deadlines, on each node's own time and on the wall clock.
     pub(super) deadlines: BTreeMap<NodeId, BTreeSet<(Timestamp, UserId)>>,
     pub(super) wall_deadlines: BTreeSet<(Timestamp, UserId)>,

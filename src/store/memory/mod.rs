@@ -15,13 +15,13 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use self::contents::{Contents, TimedEntry};
-use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
+use crate::presence::{NodeId, SignOfLife, Timestamp, UserId, WatchList, WatchListChange};
 use crate::store::messages::Messages;
 use crate::store::saved_time::SavedTime;
 use crate::store::{
     Among, Backlog, Commit, Cursor, Day, Days, Dead, DeadSelection, HistoryPart, Listed, Log,
-    LogEntry, Lost, NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Revision, Save,
-    StoreError, Stored, Subscription, Totals, WebhookName,
+    LogEntry, Lost, Message, NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Revision,
+    Save, StoreError, Stored, Subscription, Totals, WatchLists, WebhookName,
 };
 
 /// The maximum number of entries of the log in memory.
@@ -183,6 +183,40 @@ impl Records for MemoryStore {
 
     fn latest(&self) -> Timestamp {
         self.latest
+    }
+}
+
+impl WatchLists for MemoryStore {
+    fn watch_list<'a>(
+        &'a self,
+        user: &'a UserId,
+    ) -> BoxFuture<'a, Result<Arc<WatchList>, StoreError>> {
+        let list = self.state.lock().watch_lists.get(user).cloned();
+        ready(Ok(list.unwrap_or_default())).boxed()
+    }
+
+    fn change_watch_list<'a>(
+        &'a self,
+        node: NodeId,
+        user: &'a UserId,
+        change: WatchListChange,
+        max: usize,
+    ) -> BoxFuture<'a, Result<Option<Arc<WatchList>>, StoreError>> {
+        let mut state = self.state.lock();
+        if state.retired.contains(&node) {
+            return ready(Err(StoreError::Retired)).boxed();
+        }
+        let list = state.watch_lists.get(user).cloned().unwrap_or_default();
+        let Some(list) = list.changed(&change, max).map(Arc::new) else {
+            return ready(Ok(None)).boxed();
+        };
+        if list.users().is_empty() {
+            state.watch_lists.remove(user);
+        } else {
+            state.watch_lists.insert(user.clone(), Arc::clone(&list));
+        }
+        self.messages.send(node, Message::watch_list_of(user.clone()));
+        ready(Ok(Some(list))).boxed()
     }
 }
 

@@ -193,7 +193,8 @@ mod tests {
     #[test]
     fn a_replaced_damaged_record_is_removed_from_all_states() {
         let base = Stored::damaged(Revision(5));
-        let offline = Record { version: 3, ..Record::default() };
+        let since = Some(Timestamp::from_millis(2));
+        let offline = Record { version: 3, since, ..Record::default() };
         let change = Change::of(&base, &commit(offline, None));
         let indexes = [
             (Index::State(State::Offline), Some(0)),

@@ -90,6 +90,10 @@ impl PartKeys {
         format!("{}u:{user}", self.tag)
     }
 
+    pub(super) fn watch_list(&self, user: &UserId) -> String {
+        format!("{}w:{user}", self.tag)
+    }
+
     /// The users in a state.
     pub(super) fn state(&self, state: State) -> String {
         format!("{}s{}", self.tag, state as usize)

@@ -107,13 +107,7 @@ mod tests {
         let (listeners, part) = (Listeners::default(), Part::new(3, 64));
         let mut subscription = listeners.subscribe();
         let user = "ana".parse().expect("a user");
-        let message = Arc::new(Message {
-            user,
-            status: None,
-            ends: Vec::new(),
-            kick: None,
-            is_recovered: false,
-        });
+        let message = Arc::new(Message::about(user));
         for _ in 0..PENDING_MAX + 10 {
             listeners.tell(part, &message);
         }

@@ -32,6 +32,7 @@ mod state;
 mod tags;
 mod ticks;
 mod trim;
+mod watch_lists;
 
 pub use self::open::RedisFault;
 pub use self::settings::RedisSettings;
@@ -47,11 +48,12 @@ use tokio::task::AbortHandle;
 use self::outbox::LetterMove;
 use self::state::State;
 use crate::clock::Clock;
-use crate::presence::{NodeId, SignOfLife, Timestamp, UserId};
+use crate::presence::{NodeId, SignOfLife, Timestamp, UserId, WatchList, WatchListChange};
 use crate::store::{
     Among, Backlog, Commit, Cursor, Day, Days, Dead, DeadSelection, HistoryPart, Listed, Log,
     LogEntry, Lost, NodeCard, Nodes, Outbox, Part, Progress, Records, Retention, Save,
-    ServerCounts, SharedLogin, SharedLogins, StoreError, Stored, Subscription, Totals, WebhookName,
+    ServerCounts, SharedLogin, SharedLogins, StoreError, Stored, Subscription, Totals, WatchLists,
+    WebhookName,
 };
 
 /// A store in Redis, which several nodes share. One instance serves one node: the first that signs, listens,
@@ -174,6 +176,25 @@ impl Records for RedisStore {
 
     fn latest(&self) -> Timestamp {
         self.state.latest
+    }
+}
+
+impl WatchLists for RedisStore {
+    fn watch_list<'a>(
+        &'a self,
+        user: &'a UserId,
+    ) -> BoxFuture<'a, Result<Arc<WatchList>, StoreError>> {
+        self.state.watch_list(user).boxed()
+    }
+
+    fn change_watch_list<'a>(
+        &'a self,
+        node: NodeId,
+        user: &'a UserId,
+        change: WatchListChange,
+        max: usize,
+    ) -> BoxFuture<'a, Result<Option<Arc<WatchList>>, StoreError>> {
+        self.state.change_watch_list(node, user, change, max).boxed()
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
-
-use crate::presence::{Record, Revocation, Timestamp};
+use crate::presence::{Record, Timestamp};
 use crate::store::{Revision, StoreError, Stored};
 
 const REVISION: usize = 16;
@@ -35,8 +33,8 @@ pub(super) fn tail(record: &Record, wall: Option<Timestamp>) -> String {
 pub(super) fn decode(row: &[u8]) -> Result<Stored, StoreError> {
     readable(row).ok_or_else(|| {
         let rest = row.get(HEADER..).unwrap_or_default();
-        let revoked = serde_json::from_slice(rest).ok().and_then(|left: Left| left.revoked);
-        StoreError::Damaged { revision: damaged_revision(row), revoked }
+        let rescued = serde_json::from_slice(rest).unwrap_or_default();
+        StoreError::Damaged { revision: damaged_revision(row), rescued }
     })
 }
 
@@ -68,16 +66,10 @@ pub(super) fn last_entry(row: &[u8]) -> Option<&str> {
     Some(last).filter(|last| last.contains('-'))
 }
 
-/// What may still be readable of a damaged record.
-#[derive(Deserialize)]
-struct Left {
-    revoked: Option<Revocation>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::{damaged_revision, decode, last_entry, revision_text, tail};
-    use crate::presence::{Record, Revocation, Timestamp};
+    use crate::presence::{Record, Rescued, Revocation, Timestamp};
     use crate::store::{Revision, StoreError};
 
     fn record() -> Record {
@@ -105,7 +97,8 @@ mod tests {
     fn a_damaged_row_keeps_its_revision_and_its_revocation() {
         let row = row(&record(), None).replace("\"version\":7", "\"version\":\"x\"");
         let revoked = record().revoked;
-        let damaged = StoreError::Damaged { revision: Revision(0xab), revoked };
+        let rescued = Rescued { revoked, visibility: None };
+        let damaged = StoreError::Damaged { revision: Revision(0xab), rescued };
         assert_eq!(decode(row.as_bytes()).map(|_| ()), Err(damaged));
     }
 
@@ -114,7 +107,7 @@ mod tests {
         for row in ["", "x", &"z".repeat(60), &"0".repeat(60)] {
             let revision = damaged_revision(row.as_bytes());
             assert_ne!(revision, Revision::default());
-            let damaged = StoreError::Damaged { revision, revoked: None };
+            let damaged = StoreError::Damaged { revision, rescued: Rescued::default() };
             assert_eq!(decode(row.as_bytes()).map(|_| ()), Err(damaged), "{row}");
         }
     }

@@ -22,6 +22,7 @@ macro_rules! script {
 script!(COMMIT: "place.lua" "commit.lua");
 script!(TICK: "place.lua" "tick.lua");
 script!(TRIM: "place.lua" "trim.lua");
+script!(WATCH_LIST: "place.lua" "watch_list.lua");
 script!(READ reads "read.lua");
 script!(OLDEST reads "oldest.lua");
 script!(HISTORY reads "history.lua");

@@ -13,7 +13,8 @@ use crate::support::{Client, SOON};
 
 /// Sets a user's custom status, as a back end does.
 async fn set(lab: &Lab, user: &str, n: u64) {
-    let event = EventKind::Set { origin: None, custom: Some(n.to_string().into()) };
+    let event =
+        EventKind::Set { origin: None, custom: Some(Some(n.to_string().into())), hidden: None };
     lab.hub.apply(&id(user), event).await.expect("a change");
 }
 

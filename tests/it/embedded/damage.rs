@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use presence_hub::presence::{NodeId, Platform, Record, State};
+use presence_hub::presence::{NodeId, Platform, Record, Rescued, State};
 use presence_hub::store::{
     Among, Commit, Damaged, Dead, DeadSelection, EmbeddedStore, HeldUser, HistoryPart, Log, Nodes,
     OpenFault, Outbox, Progress, Records, Revision, Save, Store, StoreError, Stored, WebhookName,
@@ -53,7 +53,7 @@ async fn changed(sql: &str) -> (TempDir, EmbeddedStore) {
 }
 
 fn commit(version: u64) -> Commit {
-    commit_of(Record { version, ..Record::default() }, Vec::new())
+    commit_of(Record { version, since: Some(EPOCH), ..Record::default() }, Vec::new())
 }
 
 #[tokio::test]
@@ -105,7 +105,8 @@ async fn revocation_survives_damage_of_the_record() {
     let sql = format!("UPDATE users SET record = {revoked} WHERE user = 'ana'");
     let (_directory, store) = changed(&sql).await;
     let loaded = Records::load(&store, &id("ana")).await;
-    let Err(StoreError::Damaged { revoked: Some(revoked), .. }) = loaded else {
+    let Err(StoreError::Damaged { rescued: Rescued { revoked: Some(revoked), .. }, .. }) = loaded
+    else {
         panic!("{loaded:?}")
     };
     assert_eq!(revoked.before_secs, 7);

@@ -60,11 +60,16 @@ fn check_bounds(request: &Request) {
         Request::Subscribe(users) | Request::Query(users) => {
             assert!((1..=USERS_MAX).contains(&users.len()));
         }
-        Request::Set(Some(custom)) => assert!(custom.len() <= TEXT_BYTES_MAX),
+        Request::Block(users) | Request::Unblock(users) => {
+            assert!((1..=USERS_MAX).contains(&users.len()));
+        }
+        Request::Set { custom: Some(Some(custom)), .. } => assert!(custom.len() <= TEXT_BYTES_MAX),
         Request::Unsubscribe(_)
         | Request::Background(_)
         | Request::Foreground
-        | Request::Set(None)
+        | Request::Set { .. }
+        | Request::SubscribeList { .. }
+        | Request::Blocked
         | Request::Refresh(_)
         | Request::Ping
         | Request::Sessions
@@ -76,12 +81,15 @@ fn check_bounds(request: &Request) {
 fn name(request: &Request) -> &'static str {
     match request {
         Request::Login(_) => "login",
-        Request::Subscribe(_) => "subscribe",
+        Request::Subscribe(_) | Request::SubscribeList { .. } => "subscribe",
+        Request::Block(_) => "block",
+        Request::Unblock(_) => "unblock",
+        Request::Blocked => "blocked",
         Request::Unsubscribe(_) => "unsubscribe",
         Request::Query(_) => "query",
         Request::Background(_) => "background",
         Request::Foreground => "foreground",
-        Request::Set(_) => "set",
+        Request::Set { .. } => "set",
         Request::Refresh(_) => "refresh",
         Request::Ping => "ping",
         Request::Sessions => "sessions",

@@ -8,7 +8,7 @@ use aws_lc_rs::hmac;
 use data_encoding::BASE64URL_NOPAD;
 use futures::executor::block_on;
 use presence_hub::auth::{
-    Algorithm, Identity, KeySource, TokenFault, TokenRules, Verifier, WatchList, claimed_user,
+    Algorithm, Identity, KeySource, TokenFault, TokenRules, Verifier, claimed_user,
 };
 use serde_json::Value;
 
@@ -45,7 +45,6 @@ fn verifier() -> Verifier {
         audience: String::new(),
         leeway: LEEWAY,
         max_ttl: MAX_TTL,
-        default_watch: WatchList::new(vec!["*".into()]),
     };
     Verifier::new(&KeySource::Secrets(vec![SECRET.into()]), rules).expect("a verifier")
 }

@@ -81,7 +81,7 @@ async fn l9_kick_of_a_damaged_user_revokes_and_revocation_survives_damage() {
         assert!(lab.record("ana").await.revoked.is_some());
     }
     store.damaged.lock().insert(id("ana"));
-    let event = EventKind::Set { origin: None, custom: None };
+    let event = EventKind::Set { origin: None, custom: Some(None), hidden: None };
     lab.hub.apply(&id("ana"), event).await.expect("an answer");
     assert!(lab.record("ana").await.revoked.is_some(), "the readable part is kept");
 }

@@ -78,7 +78,11 @@ async fn log_in(lab: &Lab, user: &UserId, serial: u64) {
 }
 
 async fn set(lab: &Lab, user: &UserId, custom: usize) {
-    let event = EventKind::Set { origin: None, custom: Some(custom.to_string().into()) };
+    let event = EventKind::Set {
+        origin: None,
+        custom: Some(Some(custom.to_string().into())),
+        hidden: None,
+    };
     lab.hub.apply(user, event).await.expect("a change");
 }
 
@@ -150,7 +154,7 @@ async fn v3_sent_status_is_never_older_than_a_seen_one() {
     let users = [id("ana")];
     log_in(&lab, &users[0], 100).await;
     let (connection, writes) = watcher(&lab, &users).await;
-    let old = lab.hub.status(&users[0]).await.expect("a status");
+    let old = lab.status(users[0].as_str()).await;
     let frame = |status: &Status| Bytes::from(format!("{:?}", status.custom));
     connection.send_status(&users[0], &old, frame).await.expect("a status");
     assert_eq!(writes.take(), ["None"]);

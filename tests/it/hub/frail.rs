@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
-use presence_hub::presence::{NodeId, SignOfLife, Timestamp, UserId};
+use presence_hub::presence::{
+    NodeId, Rescued, SignOfLife, Timestamp, UserId, WatchList, WatchListChange,
+};
 use presence_hub::store::{
     Among, Backlog, Commit, Cursor, Damaged, HistoryPart, Listed, Log, LogEntry, Lost, MemoryStore,
-    NodeCard, Nodes, Part, Records, StoreError, Stored, Subscription, Totals,
+    NodeCard, Nodes, Part, Records, StoreError, Stored, Subscription, Totals, WatchLists,
 };
 use tokio::sync::{RwLock, watch};
 
@@ -137,8 +139,10 @@ impl Records for Frail {
             self.up().await?;
             let stored = self.inner.load(user).await?;
             if self.damaged.lock().contains(user) {
-                let (revision, revoked) = (stored.revision, stored.record.revoked);
-                return Err(StoreError::Damaged { revision, revoked });
+                let (revision, record) = (stored.revision, &stored.record);
+                let visibility = record.visibility.clone();
+                let rescued = Rescued { revoked: record.revoked, visibility };
+                return Err(StoreError::Damaged { revision, rescued });
             }
             Ok(stored)
         }
@@ -245,6 +249,33 @@ impl Records for Frail {
 
     fn latest(&self) -> Timestamp {
         self.inner.latest()
+    }
+}
+
+impl WatchLists for Frail {
+    fn watch_list<'a>(
+        &'a self,
+        user: &'a UserId,
+    ) -> BoxFuture<'a, Result<Arc<WatchList>, StoreError>> {
+        async move {
+            self.up().await?;
+            self.inner.watch_list(user).await
+        }
+        .boxed()
+    }
+
+    fn change_watch_list<'a>(
+        &'a self,
+        node: NodeId,
+        user: &'a UserId,
+        change: WatchListChange,
+        max: usize,
+    ) -> BoxFuture<'a, Result<Option<Arc<WatchList>>, StoreError>> {
+        async move {
+            self.up().await?;
+            self.inner.change_watch_list(node, user, change, max).await
+        }
+        .boxed()
     }
 }
 

@@ -95,7 +95,7 @@ async fn node_that_missed_a_status_message_catches_up() {
     let _ana = pair.one.login("ana", "linux").await;
     watcher.state("ana", "Online").await;
 
-    let event = EventKind::Set { origin: None, custom: Some("missed".into()) };
+    let event = EventKind::Set { origin: None, custom: Some(Some("missed".into())), hidden: None };
     let applied = pair.one.hub.apply(&id("ana"), event).now_or_never();
     applied.expect("the event to be applied without waiting").expect("a change");
     overflow(&pair.store);

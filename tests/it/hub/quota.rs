@@ -3,7 +3,7 @@
 use presence_hub::presence::Cause;
 use serde_json::json;
 
-use crate::lab::{Lab, Logged, SECOND, id};
+use crate::lab::{Lab, Logged, SECOND};
 use crate::support::http;
 
 fn set(n: u32) -> serde_json::Value {
@@ -90,5 +90,5 @@ async fn with_little_room_on_the_disk_only_changes_that_can_wait_are_refused() {
     assert!(lab.hub.set_disk_low(false));
     let (mut page, _) = lab.login("cy", "web").await;
     page.ok(set(1)).await;
-    assert_eq!(lab.hub.status(&id("cy")).await.expect("a status").custom.as_deref(), Some("1"));
+    assert_eq!(lab.status("cy").await.custom.as_deref(), Some("1"));
 }

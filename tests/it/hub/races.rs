@@ -129,7 +129,8 @@ async fn racing_events_keep_the_log_chained_and_the_policy_enforced() {
                         1 => EventKind::Closed { origin, close_code: None },
                         2 => EventKind::Set {
                             origin: Some(origin),
-                            custom: Some(n.to_string().into()),
+                            custom: Some(Some(n.to_string().into())),
+                            hidden: None,
                         },
                         3 => EventKind::Kick {
                             target: Target { platform: Some(platform), ..Target::default() },

@@ -231,7 +231,8 @@ async fn resume_that_the_store_lost_is_repeated_if_the_user_has_changed_since() 
     let (new, _) = hubs.other.resume("ana", "linux", &ok).await;
     let mut new = hubs.other.listen(new);
     hubs.roll_back("ana", &earlier).await;
-    let set_by_back_end = EventKind::Set { origin: None, custom: Some("busy".into()) };
+    let set_by_back_end =
+        EventKind::Set { origin: None, custom: Some(Some("busy".into())), hidden: None };
     hubs.one.hub.apply(&id("ana"), set_by_back_end).await.expect("a change");
     hubs.miss_messages().await;
     set(&mut new, "still here").await;
@@ -275,7 +276,7 @@ async fn store_that_keeps_everything_is_not_second_guessed() {
     let lab = Frail::restart(&store);
     let (_, event) = super::login(&lab.hub, presence_hub::presence::Platform::Mac, "mac", 1 << 40);
     lab.hub.apply(&id("ana"), event).await.expect("a login");
-    let set = EventKind::Set { origin: None, custom: Some("busy".into()) };
+    let set = EventKind::Set { origin: None, custom: Some(Some("busy".into())), hidden: None };
     lab.hub.apply(&id("ana"), set).await.expect("a change");
     sleep(60 * SECOND).await;
     assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Custom]);

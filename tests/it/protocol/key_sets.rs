@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use presence_hub::auth::{Algorithm, KeySource, TokenFault, TokenRules, Verifier, WatchList};
+use presence_hub::auth::{Algorithm, KeySource, TokenFault, TokenRules, Verifier};
 use presence_hub::presence::Timestamp;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -25,7 +25,6 @@ impl Reader {
             // So that the tokens stay valid at all simulated times.
             leeway: Duration::from_secs(30 * 24 * 3600),
             max_ttl: Duration::from_secs(365 * 24 * 3600),
-            default_watch: WatchList::default(),
         };
         let source = KeySource::Jwks { url: keys.url.clone(), allow_private: true };
         let verifier = Verifier::new(&source, rules);

@@ -74,15 +74,8 @@ async fn a_partition_that_moves_is_followed() {
     timeout(SOON, missed).await.expect("the feed of the partition to be missed");
     let mut users = BTreeSet::new();
     until("a message over the new primary", async || {
-        let message = Message {
-            user: id("ana"),
-            status: None,
-            ends: Vec::new(),
-            kick: None,
-            is_recovered: false,
-        };
         let mut commit = login(Platform::Mac, NodeId(1));
-        commit.message = Some(message);
+        commit.message = Some(Message::about(id("ana")));
         put(&one, &id("ana"), commit).await.expect("a commit");
         while let Ok(Received::Message(message)) = timeout(SECOND / 10, subscription.next()).await {
             users.insert(message.user.clone());

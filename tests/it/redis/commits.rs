@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use presence_hub::presence::{NodeId, Platform, Record};
+use presence_hub::presence::{Audience, NodeId, Notice, Platform, Record};
 use presence_hub::store::{
     Among, Commit, Damaged, HistoryPart, Message, Received, Records, Store, StoreError, Stored,
     Subscription,
@@ -45,9 +45,8 @@ async fn hear_something(from: &Arc<dyn Store>, node: NodeId, to: &mut Subscripti
 }
 
 fn with_message(commit: Commit, user: &str) -> Commit {
-    let status = Some(commit.record.status());
-    let message =
-        Message { user: id(user), status, ends: Vec::new(), kick: None, is_recovered: false };
+    let notices = vec![Notice { status: commit.record.status(), to: Audience::Everyone }];
+    let message = Message { notices, ..Message::about(id(user)) };
     Commit { message: Some(message), ..commit }
 }
 

@@ -29,9 +29,7 @@ async fn miss_all(subscription: &mut Subscription) {
 
 /// A commit whose message is about its user.
 fn telling(user: &str, node: NodeId) -> Commit {
-    let message =
-        Message { user: id(user), status: None, ends: Vec::new(), kick: None, is_recovered: false };
-    Commit { message: Some(message), ..login(Platform::Web, node) }
+    Commit { message: Some(Message::about(id(user))), ..login(Platform::Web, node) }
 }
 
 /// Waits until a message about a user, or that it was missed.

@@ -223,7 +223,7 @@ impl Simulation {
             EventAction::Logout(who) => EventKind::Logout(origin(who)?),
             EventAction::Set(who, custom) => {
                 let origin = who.as_ref().and_then(origin);
-                EventKind::Set { origin, custom: custom.map(Into::into) }
+                EventKind::Set { origin, custom: Some(custom.map(Into::into)), hidden: None }
             }
             EventAction::Kick { who, names, own } => {
                 let seat = self.pick(who)?;

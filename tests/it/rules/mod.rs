@@ -9,6 +9,7 @@ mod quota;
 mod sessions;
 mod transitions;
 mod views;
+mod visibility;
 
 pub(crate) use self::lives::live;
 
@@ -19,7 +20,8 @@ use std::time::Duration;
 use presence_hub::presence::{
     Answer, BackgroundReason, Cause, ConnectionId, DeviceId, EndReason, Event, EventId, EventKind,
     Intent, Kicker, LogQuota, Login, LoginPolicy, Moment, NodeId, Origin, Outcome, Platform,
-    Policy, Preset, Record, Refusal, SessionId, Stall, State, Target, Timestamp, Windows, step,
+    Policy, Preset, Record, Refusal, SessionId, Stall, State, Target, Timestamp, Watchable,
+    Windows, step,
 };
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -80,6 +82,7 @@ impl Life {
             record_ttl: 30 * DAY,
             max_token_ttl: 365 * DAY,
             log_quota: LogQuota { bytes: 16 * 1024 * 1024, within: 7 * DAY },
+            default_watch: Watchable::new(vec!["*".into()]),
         };
         let nothing = Record::default();
         Self {
@@ -223,7 +226,7 @@ impl Life {
 
     fn set(&mut self, origin: Option<Seat>, custom: Option<&str>) -> Answer {
         let origin = origin.map(Seat::origin);
-        self.apply(EventKind::Set { origin, custom: custom.map(Into::into) })
+        self.apply(EventKind::Set { origin, custom: Some(custom.map(Into::into)), hidden: None })
     }
 
     fn kick(&mut self, target: Target) -> Answer {
@@ -300,12 +303,16 @@ fn check_log(before: &Record, event: &Event, outcome: &Outcome) {
     assert!(after.state == State::Offline || after.version > 0);
     assert!(after.state != State::Offline || after.custom.is_none());
     assert!(after.state != State::Online || after.last_seen.is_none());
-    let forgotten = after.version == 0;
-    if !forgotten {
+    let is_forgotten = after.version == 0;
+    // Nothing of an Offline user is left to tell of.
+    let is_erased = event.kind == EventKind::Erase && outcome.transitions.is_empty();
+    if !is_forgotten && !is_erased {
         assert_eq!(after.version, version);
         let is_recalled =
             matches!(event.kind, EventKind::Recall { .. }) && outcome.answer == Answer::Done;
-        let is_visible = is_recalled || !after.looks_like(&before.status());
+        let is_visible = is_recalled
+            || !after.looks_like(&before.status())
+            || outcome.record.visibility != before.visibility;
         assert_eq!(outcome.effects.status_changed, is_visible);
     }
 }

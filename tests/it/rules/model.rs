@@ -137,6 +137,7 @@ impl Model {
             since: self.since,
             last_seen: self.last_seen,
             version: 0,
+            hidden: false,
         }
     }
 
@@ -191,11 +192,11 @@ impl Model {
             | EventKind::Refresh { origin, .. }
             | EventKind::Set { origin: Some(origin), .. } => *origin,
             EventKind::Login(login) => return self.login(login),
-            EventKind::Set { origin: None, custom } => {
+            EventKind::Set { origin: None, custom, .. } => {
                 if self.held.is_empty() {
                     return Answer::Refused(Refusal::NotLoggedIn);
                 }
-                self.set(custom.as_deref());
+                self.set(custom.as_ref().and_then(Option::as_deref));
                 return Answer::Done;
             }
             EventKind::Kick { target, by } => return self.kick(target, by),
@@ -203,8 +204,10 @@ impl Model {
             EventKind::Unanswered { .. }
             | EventKind::NodeLost { .. }
             | EventKind::Recovered { .. }
-            | EventKind::Recall { .. } => {
-                unreachable!("random lives contain no crashes and no damage")
+            | EventKind::Recall { .. }
+            | EventKind::Visibility { .. }
+            | EventKind::Erase => {
+                unreachable!("random lives contain no crashes, no damage and no viewers")
             }
         };
         let lives = |h: &Held| {
@@ -254,7 +257,7 @@ impl Model {
                 }
                 self.held[index].token_until = *token_until;
             }
-            EventKind::Set { custom, .. } => self.set(custom.as_deref()),
+            EventKind::Set { custom, .. } => self.set(custom.as_ref().and_then(Option::as_deref)),
             EventKind::Foreground(_) => held.background = None,
             EventKind::Login(_)
             | EventKind::Kick { .. }
@@ -262,7 +265,9 @@ impl Model {
             | EventKind::Unanswered { .. }
             | EventKind::NodeLost { .. }
             | EventKind::Recovered { .. }
-            | EventKind::Recall { .. } => unreachable!("not an event of a session: {kind:?}"),
+            | EventKind::Recall { .. }
+            | EventKind::Visibility { .. }
+            | EventKind::Erase => unreachable!("not an event of a session: {kind:?}"),
         }
         Answer::Done
     }

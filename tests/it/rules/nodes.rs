@@ -51,7 +51,11 @@ fn t12_stall_of_another_node_extends_no_window() {
     life.background(seat, Hide);
     let since = life.now;
     life.stall(since + AHEAD + SECOND, 60 * SECOND);
-    life.apply_elsewhere(EventKind::Set { origin: None, custom: Some("busy".into()) });
+    life.apply_elsewhere(EventKind::Set {
+        origin: None,
+        custom: Some(Some("busy".into())),
+        hidden: None,
+    });
     life.stalls.clear();
     assert_eq!(life.lasts(30 * SECOND), [Cause::Background]);
 }

@@ -443,7 +443,7 @@ fn assert_all_stale(mut life: Life, old: Seat) {
         EventKind::Background { origin, reason: Exit },
         EventKind::Foreground(origin),
         EventKind::Refresh { origin, token_until, issued_at_secs },
-        EventKind::Set { origin: Some(origin), custom: Some("late".into()) },
+        EventKind::Set { origin: Some(origin), custom: Some(Some("late".into())), hidden: None },
     ] {
         assert_eq!(life.apply(kind.clone()), Answer::Stale, "{kind:?}");
         assert_eq!(life.record, before, "{kind:?}");

@@ -9,10 +9,10 @@ use std::time::Duration;
 use futures::channel::mpsc;
 use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
-use presence_hub::presence::{NodeId, Timestamp, UserId};
+use presence_hub::presence::{NodeId, Timestamp, UserId, WatchList, WatchListChange};
 use presence_hub::store::{
     Among, Backlog, Commit, Cursor, HistoryPart, Listed, Log, LogEntry, Part, Records, StoreError,
-    Stored, Subscription, Totals,
+    Stored, Subscription, Totals, WatchLists,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -207,6 +207,26 @@ impl Records for Link {
 
     fn latest(&self) -> Timestamp {
         Timestamp::default()
+    }
+}
+
+// No user of the simulation has a watch list.
+impl WatchLists for Link {
+    fn watch_list<'a>(
+        &'a self,
+        _: &'a UserId,
+    ) -> BoxFuture<'a, Result<Arc<WatchList>, StoreError>> {
+        ready(Ok(Arc::default())).boxed()
+    }
+
+    fn change_watch_list<'a>(
+        &'a self,
+        _: NodeId,
+        _: &'a UserId,
+        _: WatchListChange,
+        _: usize,
+    ) -> BoxFuture<'a, Result<Option<Arc<WatchList>>, StoreError>> {
+        ready(Ok(None)).boxed()
     }
 }
 

@@ -388,7 +388,7 @@ fn lower_versions(current: &Record, commit: &mut Commit) {
         transition.status.version = version;
     }
     Arc::make_mut(&mut commit.record).version = version;
-    if let Some(status) = commit.message.as_mut().and_then(|message| message.status.as_mut()) {
-        status.version = version;
+    for notice in commit.message.iter_mut().flat_map(|message| &mut message.notices) {
+        notice.status.version = version;
     }
 }

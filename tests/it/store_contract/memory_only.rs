@@ -1,7 +1,7 @@
 //! What only the store in memory promises: a bounded log, and several nodes within one process.
 
 use futures::FutureExt;
-use presence_hub::presence::{NodeId, Platform, Record};
+use presence_hub::presence::{Audience, NodeId, Notice, Platform, Record};
 use presence_hub::store::{Commit, Cursor, LOG_ENTRIES_MAX, Message, Received, StoreError, Stored};
 
 use super::{Made, NODE, commit_of, logged_in, memory, put};
@@ -48,9 +48,8 @@ async fn memory_tells_other_nodes_of_a_commit_and_of_no_conflict() {
     let (mut own, mut other) = (store.listen(NODE), store.listen(NodeId(2)));
     let user = id("ana");
     let (record, transitions) = logged_in(&Record::default(), Platform::Web, EPOCH);
-    let status = Some(record.status());
-    let message =
-        Message { user: user.clone(), status, ends: Vec::new(), kick: None, is_recovered: false };
+    let notices = vec![Notice { status: record.status(), to: Audience::Everyone }];
+    let message = Message { notices, ..Message::about(user.clone()) };
     let commit = Commit { message: Some(message.clone()), ..commit_of(record, transitions) };
     let base = Stored::default();
     store.commit(&user, &base, commit.clone()).await.expect("a commit");

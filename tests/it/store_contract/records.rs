@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use presence_hub::presence::{
     ConnectionId, Event, EventId, EventKind, Intent, LogQuota, Login, LoginPolicy, Moment, NodeId,
-    Origin, Platform, Policy, Preset, Record, SessionId, Timestamp, Transition, Windows, step,
+    Origin, Platform, Policy, Preset, Record, SessionId, Timestamp, Transition, Watchable, Windows,
+    step,
 };
 
 use crate::lab::SECOND;
@@ -16,6 +17,7 @@ pub(crate) fn policy() -> Policy {
         record_ttl: 30 * 24 * 3600 * SECOND,
         max_token_ttl: 365 * 24 * 3600 * SECOND,
         log_quota: LogQuota { bytes: 16 * 1024 * 1024, within: 7 * 24 * 3600 * SECOND },
+        default_watch: Watchable::new(vec!["*".into()]),
     }
 }
 

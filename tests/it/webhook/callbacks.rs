@@ -35,6 +35,7 @@ fn transition(cause: Cause, platform: Platform) -> Transition {
         by: None,
         kicked: Vec::new(),
         evidence: Evidence { address: "192.0.2.7".parse().ok(), ..Evidence::default() },
+        visibility: None,
     }
 }
 

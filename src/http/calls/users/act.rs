@@ -15,7 +15,7 @@ use crate::http::extract::{JsonBody, UserPath};
 use crate::http::openapi::{BodyRefusals, Refusals};
 use crate::http::problem::{Problem, ProblemBody};
 use crate::http::state::AppState;
-use crate::hub::{Applied, Hub};
+use crate::hub::{Applied, Hub, Unavailable};
 use crate::presence::{
     Answer, DeviceId, EventKind, Kicker, Platform, Refusal, SessionId, Target, UserId, Victim,
 };
@@ -159,7 +159,7 @@ pub(crate) async fn set_custom(
     JsonBody(CustomRequest { custom }): JsonBody<CustomRequest>,
 ) -> Result<Response, Problem> {
     bounded("custom", custom.as_deref())?;
-    let set = EventKind::Set { origin: None, custom: custom.clone() };
+    let set = EventKind::Set { origin: None, custom: Some(custom.clone()), hidden: None };
     let is_there = |applied: &Applied| applied.answer != Answer::Refused(Refusal::NotLoggedIn);
     let applied = match app.hub.check_room() {
         Ok(()) => apply(&app.hub, &user, set).await,
@@ -174,12 +174,22 @@ pub(crate) async fn set_custom(
 }
 
 /// Applies an event in its own task, so that it completes even if the caller disconnects.
-async fn apply(hub: &Arc<Hub>, user: &UserId, event: EventKind) -> Result<Applied, Problem> {
+pub(super) async fn apply(
+    hub: &Arc<Hub>,
+    user: &UserId,
+    event: EventKind,
+) -> Result<Applied, Problem> {
     let (hub, user) = (Arc::clone(hub), user.clone());
-    let applied = tokio::spawn(async move { hub.apply(&user, event).await });
-    let applied =
-        applied.await.map_err(|_| Problem::unavailable("the hub is stopping: retry later"))?;
-    Ok(applied?)
+    in_its_own_task(async move { hub.apply(&user, event).await }).await
+}
+
+/// Does something in a task of its own, so that it completes even if the caller disconnects.
+pub(super) async fn in_its_own_task<T: Send + 'static>(
+    act: impl Future<Output = Result<T, Unavailable>> + Send + 'static,
+) -> Result<T, Problem> {
+    let done = tokio::spawn(act).await;
+    let done = done.map_err(|_| Problem::unavailable("the hub is stopping: retry later"))?;
+    Ok(done?)
 }
 
 fn bounded(field: &str, text: Option<&str>) -> Result<(), Problem> {

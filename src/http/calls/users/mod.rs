@@ -2,6 +2,7 @@
 
 mod act;
 mod read;
+mod see;
 
 use std::sync::Arc;
 
@@ -15,9 +16,11 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AppState>> {
     OpenApiRouter::new()
         .routes(routes!(read::statuses))
         .routes(routes!(read::users))
-        .routes(routes!(read::user))
+        .routes(routes!(read::user, see::erase))
         .routes(routes!(read::history))
         .routes(routes!(read::watchers))
         .routes(routes!(act::kick))
         .routes(routes!(act::set_custom))
+        .routes(routes!(see::visibility, see::set_visibility))
+        .routes(routes!(see::watch_list, see::set_watch_list, see::change_watch_list))
 }

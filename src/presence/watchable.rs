@@ -1,18 +1,18 @@
-//! The list of users that a token may watch.
+//! Whom a viewer may watch (P1).
 
-use crate::presence::UserId;
+use super::UserId;
 
-/// The users that a token may subscribe to or query: ids, or prefixes that end in `*`.
+/// The users that a token may watch: ids, or prefixes that end in `*`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct WatchList(Vec<String>);
+pub struct Watchable(Vec<String>);
 
-impl WatchList {
-    /// Makes a list of ids and prefixes.
+impl Watchable {
+    /// Makes it of ids and prefixes.
     pub const fn new(patterns: Vec<String>) -> Self {
         Self(patterns)
     }
 
-    /// Whether the list covers a user.
+    /// Whether a user is among them.
     pub fn covers(&self, user: &UserId) -> bool {
         self.0.iter().any(|pattern| match pattern.strip_suffix('*') {
             Some(prefix) => user.as_str().starts_with(prefix),

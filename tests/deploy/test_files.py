@@ -5,15 +5,20 @@ import unittest
 
 from machine import DEPLOY, ROOT, run
 
-# Which modules test each file, or folder.
+# Which modules test each file, or folder. Pages without commands of their own have none; tests/it/released_data.rs
+# runs the release script.
 TESTS = {
     "README.md": ["test_walkthrough"],
+    "capacity.md": [],
+    "follow.md": [],
     "several-hubs.md": [],
+    "who-sees-whom.md": [],
     "debian/": ["test_debian"],
     "docker/": ["test_image", "test_compose", "compose", "machine"],
     "helm/": ["test_helm"],
     "observability/": ["test_observability"],
     "proxies/": ["test_proxies"],
+    "release/": [],
     "systemd/": ["test_systemd"],
 }
 

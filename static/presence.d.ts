@@ -46,6 +46,23 @@ export interface Status {
   last_seen: number | null;
   /** Grows with every change; 0 of a user whom the hub does not remember. */
   version: number;
+  /** In one's own status, while all others see one as Offline; otherwise absent. */
+  hidden?: boolean;
+}
+
+/** News of the watch list. */
+export interface ContactNews {
+  /**
+   * The first news, and the first after each reconnect: `statuses` has everybody on the list who is not Offline. All others
+   * on the list are Offline.
+   */
+  whole: boolean;
+  /** Of users on the list; if not `whole`, only changes. */
+  statuses: Status[];
+  /** Who came onto the list, Offline or not. */
+  added: Status[];
+  /** Who left it. */
+  removed: string[];
 }
 
 /** One of one's own sessions. */
@@ -123,6 +140,11 @@ export interface Events {
   kicked: Kicked;
   /** Somebody else logged in while this client was away, which stays away until `loginHere()`. */
   superseded: PresenceError;
+  /**
+   * The user may no longer watch these, whom `subscribe` named: a narrower token, or a removal from the watch list. Their
+   * subscriptions are over; subscribe again once the right is back.
+   */
+  unwatched: { users: string[] };
   /** 60 s before the token expires, or at once where less is left. With `getToken` the client refreshes by itself. */
   tokenExpiring: { expires_at: number };
   /** An attempt failed (the client tries on), the hub refused for good (`state` is disconnected), or refused a user. */
@@ -244,7 +266,14 @@ export class PresenceClient {
    */
   subscribe(users: string | string[], callback: (status: Status) => void): () => void;
 
-  /** The last status known of somebody subscribed to, or of oneself. */
+  /**
+   * Calls back with news of the watch list, which the back end keeps for this user: first all of it, then every change,
+   * until the function that it returns is called. May be called at any time; holds over reconnects until `logout()`.
+   * A user who is also named in `subscribe` may be told here, whether on the list or not.
+   */
+  contacts(callback: (news: ContactNews) => void): () => void;
+
+  /** The last status known of somebody subscribed to or on the watch list, or of oneself. */
   get(user: string): Status | null;
 
   /** The statuses of these users, in the order asked, without subscribing. */
@@ -252,6 +281,21 @@ export class PresenceClient {
 
   /** Sets the custom status, at most 256 bytes; null clears it. */
   setStatus(custom: string | null): Promise<Status>;
+
+  /** Hides oneself from all others, who see a logout, until `hide(false)`; `forbidden` unless the hub lets users do so. */
+  hide(hidden?: boolean): Promise<Status>;
+
+  /**
+   * Blocks these viewers, 1 to 200, who then see one as Offline. Resolves with how many are blocked; rejects with
+   * `too_many` beyond 200 in all.
+   */
+  block(users: string | string[]): Promise<number>;
+
+  /** Blocks these viewers no longer. */
+  unblock(users: string | string[]): Promise<number>;
+
+  /** Whom one blocks. */
+  blocked(): Promise<string[]>;
 
   /** One's own sessions, on all devices. */
   sessions(): Promise<Terminal[]>;

@@ -2,7 +2,7 @@
 // presence.d.ts. The explanations are here because pages download presence.js with its comments.
 
 export type { Options } from './presence';
-import type { ConnectionState, Events, Kicked, Options, PresenceClient, PresenceError, Session, SocketTask, Status, StorageLike } from './presence';
+import type { ConnectionState, ContactNews, Events, Kicked, Options, PresenceClient, PresenceError, Session, SocketTask, Status, StorageLike } from './presence';
 
 /** A public method, as declared there. */
 type PublicMethods = {
@@ -16,6 +16,8 @@ type PublicMethods = {
 export type Rule = [expected: string, pattern?: RegExp];
 
 export type Subscription = (status: Status) => void;
+
+export type Contact = (news: ContactNews) => void;
 
 export type Failure = PresenceError;
 
@@ -69,6 +71,10 @@ export interface State {
   answer?: Session;
   /** Whom this connection is subscribed to. */
   told: Set<string>;
+  /** The reading of the watch list that this connection has begun; null: it failed, and begins anew. */
+  listing?: Promise<any> | null;
+  /** All pages of the watch list were read. */
+  whole?: boolean;
   /** The newest version of each user that this connection has told. */
   newest: Map<string, number>;
   /** A ping is under way. */
@@ -166,6 +172,13 @@ export interface Fields {
   _listeners: Map<string | undefined, Set<(value: any) => void>>;
   /** Who is watched, and by which subscriptions. `logout()` makes a new map, and nothing that began with another is told. */
   _watched: Map<string, Set<Subscription>>;
+  /** Who wants to hear of the watch list. */
+  _contacts: Set<Contact>;
+  /**
+   * The users who are known to be on the watch list, each with the state (`_at`) of the connection that said so last;
+   * false: removed. Users who were `Offline` all the time are not here, as the pages do not name them.
+   */
+  _listed: Map<string, State | false>;
   /** The last status of each user. */
   _known: Map<string, Status>;
   /** Who waits in `connect()`. */
@@ -236,9 +249,24 @@ export interface Methods extends PublicMethods {
   /**
    * Shows a status that is news. A push must be newer than what this connection told before, and an answer (`asked`) not
    * older. Another connection's versions do not count: the hub's data may have been restored meanwhile. Version 0 says
-   * that the hub remembers nothing.
+   * that the hub remembers nothing. `quiet`: without the callbacks of `contacts`.
    */
-  _learn(status: Status, asked?: boolean): void;
+  _learn(status: Status, asked?: boolean, quiet?: boolean): void;
+  /** The watch list changed. Its callbacks hear nothing before all pages were read. */
+  _listChanged(message: { added: Status[]; removed: string[] }): void;
+  /** The hub has ended subscriptions. */
+  _unwatched(message: { users: string[] }): void;
+  /** Forgets a status that nobody wants any more. */
+  _forget(user: string): void;
+  /** What is known of the watch list, as `ContactNews`. */
+  _list(): { whole: true; statuses: any[] };
+  /**
+   * Subscribes to the watch list, and reads it page by page. Whoever was not `Offline` on the connection before, and is not
+   * named now, is `Offline`, or no longer on the list.
+   */
+  _readList(after?: string): Promise<void>;
+  /** Calls back with news of the watch list: what is not empty of `ContactNews`. Without news: nothing. */
+  _tell(news: any, contacts?: Iterable<Contact>): void;
   _show(user: string, subscriptions: Iterable<Subscription>): void;
   /** Tells the hub who is watched, once for all calls of a turn. What is shown is fresh when it has answered. */
   _sync(): void;

@@ -66,6 +66,8 @@ class PresenceClient {
       _token: given.token,
       _listeners: new Map(),
       _watched: new Map(),
+      _contacts: new Set(),
+      _listed: new Map(),
       _known: new Map(),
       _awaited: [],
       _lastId: 0,
@@ -118,6 +120,8 @@ const methods = {
     const closed = timed(this._options.probeTimeout, (resolve) => Promise.resolve(gone).then(resolve));
     if (pending.size || this.state === 'connected') settled(this._ask('logout'));
     this._watched = new Map(); // so no older event is told
+    this._contacts = new Set();
+    this._listed = new Map();
     this._known = new Map();
     this._keep({ kicked: this._recall().kicked });
     this._setStale(false);
@@ -143,6 +147,18 @@ const methods = {
     };
   },
 
+  contacts(callback) {
+    check('callback', ['a function', /^function/], callback);
+    const contact = callback.bind(null);
+    this._contacts.add(contact);
+    this._sync();
+    Promise.resolve().then(() => this._tell(this._at.whole && this._list(), [contact]));
+    return () => {
+      this._contacts.delete(contact);
+      this._sync();
+    };
+  },
+
   get(user) {
     return this._known.get(user) || null;
   },
@@ -156,6 +172,22 @@ const methods = {
 
   setStatus(custom) {
     return attempt(() => this._request('set', { custom: custom && check('custom', RULES.app, custom) })).then((ok) => ok.status);
+  },
+
+  hide(hidden = true) {
+    return attempt(() => this._request('set', { hidden: check('hidden', ['true or false', /^boolean/], hidden) })).then((ok) => ok.status);
+  },
+
+  block(users) {
+    return attempt(() => this._request('block', { users: list(users) })).then((ok) => ok.count);
+  },
+
+  unblock(users) {
+    return attempt(() => this._request('unblock', { users: list(users) })).then((ok) => ok.count);
+  },
+
+  blocked() {
+    return this._request('blocked').then((ok) => ok.users);
   },
 
   sessions() {
@@ -186,7 +218,7 @@ const methods = {
   },
 
   on(event, listener) {
-    check('event', ['state|session|status|stale|kicked|superseded|tokenExpiring|error'], event);
+    check('event', ['state|session|status|stale|kicked|superseded|tokenExpiring|unwatched|error'], event);
     check('listener', ['a function', /^function/], listener);
     this._listeners.set(event, new Set(this._listeners.get(event)).add(listener));
     return () => this.off(event, listener);
@@ -325,7 +357,12 @@ const methods = {
         return this._reply(message);
       case 'status':
         delete message.type;
+        if (this._at.listing && message.user !== this.user && this._listed.get(message.user) !== false) this._listed.set(message.user, this._at);
         return this._learn(message);
+      case 'watch_list':
+        return this._listChanged(message);
+      case 'unwatched':
+        return this._unwatched(message);
       case 'kicked':
         return this._stop(new PresenceError('kicked', Object.assign({ close: 4501 }, message)), message);
       case 'closing':
@@ -366,10 +403,63 @@ const methods = {
     this._emit('error', new PresenceError(code, error));
   },
 
-  _learn(status, asked) {
+  _listChanged({ added, removed }) {
+    const { _listed, _at } = this;
+    for (const user of removed) {
+      _listed.set(user, false);
+      this._forget(user);
+    }
+    for (const { user } of added) _listed.set(user, _at);
+    added.forEach(this._during((status) => this._learn(status, true, true)));
+    this._tell(_at.whole && { added: added.map(({ user }) => this.get(user)), removed });
+  },
+
+  _unwatched({ users }) {
+    for (const user of users) {
+      this._at.told.delete(user);
+      this._watched.delete(user);
+      this._forget(user);
+    }
+    this._emit('unwatched', { users });
+  },
+
+  _forget(user) {
+    if (!this._watched.has(user) && user !== this.user && !this._listed.get(user)) this._known.delete(user);
+  },
+
+  _list() {
+    const known = [...this._listed].map(([user, on]) => on && this.get(user));
+    return { whole: true, statuses: known.filter((status) => status && status.state !== 'Offline') };
+  },
+
+  _readList(after) {
+    const { _listed, _at } = this;
+    if (!after) _listed.forEach((on, user) => on || _listed.delete(user));
+    return this._request('subscribe', { watch_list: true, after }, ({ statuses }) => {
+      for (const { user } of statuses) _listed.set(user, _at);
+    }).then(({ next }) => {
+      if (_listed !== this._listed) return;
+      if (next) return this._readList(next);
+      for (const [user, on] of _listed) {
+        const known = on && on !== _at && this.get(user);
+        if (known && known.state !== 'Offline') this._learn({ user, state: 'Offline', platforms: [], custom: null, since: null, last_seen: null, version: 0 }, true);
+      }
+      _at.whole = true;
+      this._tell(this._list());
+    });
+  },
+
+  _tell(news, contacts) {
+    for (const contact of news ? new Set(contacts || this._contacts) : []) {
+      if (this._contacts.has(contact)) call(contact, Object.assign({ whole: false, statuses: [], added: [], removed: [] }, news));
+    }
+  },
+
+  _learn(status, asked, quiet) {
     const { user, version } = status;
-    const { newest } = this._at;
-    if (!this._watched.has(user) && user !== this.user) return;
+    const { newest, whole } = this._at;
+    const on = this._listed.get(user);
+    if (!this._watched.has(user) && user !== this.user && !on) return;
     const last = newest.get(user) || -1;
     if (asked ? version && version < last : version <= last) return;
     newest.set(user, Math.max(version, last));
@@ -377,6 +467,7 @@ const methods = {
     this._known.set(user, status);
     this._emit('status', status);
     this._show(user, new Set(this._watched.get(user)));
+    this._tell(on && whole && !quiet && { statuses: [status] });
   },
 
   _show(user, subscriptions) {
@@ -390,28 +481,34 @@ const methods = {
     this._syncing = true;
     Promise.resolve().then(() => {
       this._syncing = false;
-      this._watched.forEach((subscriptions, user) => {
-        if (subscriptions.size) return;
-        this._watched.delete(user);
-        if (user !== this.user) this._known.delete(user);
-      });
-      if (this.state !== 'connected') return;
+      this._watched.forEach((subscriptions, user) => subscriptions.size || this._watched.delete(user));
       const at = this._at;
+      if (!this._contacts.size) {
+        if (at.listing) settled(this._request('unsubscribe', { all: true }));
+        if (at.listing) Object.assign(at, { listing: null, whole: false, told: new Set() });
+        this._listed = new Map();
+      }
+      this._known.forEach((_, user) => this._forget(user));
+      if (this.state !== 'connected') return;
       const gone = [...at.told].filter((user) => !this._watched.has(user));
       const added = [...this._watched.keys()].filter((user) => !at.told.has(user));
       at.told = new Set(this._watched.keys());
       for (const users of batches(gone)) settled(this._request('unsubscribe', { users }));
       const report = this._during(this._report);
-      Promise.all(batches(added).map((users) => this._request('subscribe', { users }).then(
+      /** @param {() => void} undo */
+      const failed = (undo) => this._during((error) => {
+        report(error);
+        if (error.code === 'bad_request') return;
+        undo();
+        setTimeout(this._during(this._sync), this._options.minDelay * (1 + Math.random()));
+      });
+      const asked = batches(added).map((users) => this._request('subscribe', { users }).then(
         (ok) => [].concat(ok.errors || []).forEach(report),
-        this._during((error) => {
-          report(error);
-          if (error.code === 'bad_request') return;
-          users.forEach((user) => at.told.delete(user));
-          setTimeout(this._during(this._sync), this._options.minDelay * (1 + Math.random()));
-        })
-      ))).then(this._during(() => {
-        if (at.told.size >= this._watched.size) this._setStale(false);
+        failed(() => users.forEach((user) => at.told.delete(user)))
+      ));
+      if (this._contacts.size) asked.push(at.listing = at.listing || this._readList().catch(failed(() => (at.listing = null))));
+      Promise.all(asked).then(this._during(() => {
+        if (at.told.size >= this._watched.size && (at.listing || !this._contacts.size)) this._setStale(false);
       }));
     });
   },

@@ -35,9 +35,9 @@ const pass = async (ms) => {
 };
 
 describe('packaging', () => {
-  test('is one file of at most 7 KiB, compressed', () => {
+  test('is one file of at most 8 KiB, compressed', () => {
     const size = gzipSync(source, { level: 9 }).length;
-    assert.ok(size <= 7 * 1024, `${size} bytes`);
+    assert.ok(size <= 8 * 1024, `${size} bytes`);
   });
 
   test('works from a script tag, by require and by import', async () => {

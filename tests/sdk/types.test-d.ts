@@ -68,6 +68,14 @@ if (state === 'connected') console.log(user?.length, session?.length, platform =
 // @ts-expect-error: read only
 client.state = 'connected';
 
+const stop: () => void = client.contacts(({ whole, statuses, added, removed }) => console.log(whole === true, statuses[0]?.state, added[0]?.user, removed[0]?.length));
+client.hide().then(({ hidden }) => console.log(hidden === true));
+client.block(['bob']).then((count) => client.unblock('bob').then((left) => console.log(count - left)));
+client.blocked().then((users) => console.log(users[0]?.length));
+client.on('unwatched', ({ users }) => console.log(users[0]?.length));
+// @ts-expect-error: not a text
+client.hide('yes');
+
 const off: () => void = client.on('state', ({ state, previous, code }) => console.log(state === previous, code === 4003));
 client.on('session', ({ ping_ms, silence_ms, now, expires_at }) => console.log(ping_ms + silence_ms + now + expires_at));
 client.on('status', ({ last_seen }) => console.log(last_seen));
@@ -86,4 +94,4 @@ client.on('status', ({ code }) => console.log(code));
 // @ts-expect-error: how a connection ended, if it did
 client.on('state', ({ code }) => console.log(code + 1));
 
-export { answers, off };
+export { answers, off, stop };

@@ -73,7 +73,7 @@ describe('wrong options', () => {
 
 test('wrong arguments throw errors that name them', async () => {
   const client = new World().client();
-  const events = 'state|session|status|stale|kicked|superseded|tokenExpiring|error';
+  const events = 'state|session|status|stale|kicked|superseded|tokenExpiring|unwatched|error';
   const wrong = [
     [() => client.subscribe('bob'), 'callback is undefined; expected a function'],
     [() => client.subscribe({ user: 'bob' }, () => {}), 'users is [object Object]; expected user ids'],

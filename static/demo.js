@@ -24,6 +24,10 @@ const people = new Map();
 const told = new Map();
 /** @type {Terminal[]} */
 let sessions = [];
+/** Whom the user blocks. @type {string[]} */
+let blocked = [];
+/** Whether the hub lets users hide and block. */
+let selfService = true;
 /** When the hub will notice that this connection was cut off. @type {?number} */
 let cutUntil = null;
 /** @type {?{ key: string, values: object, message?: string | false, useHere: boolean }} */
@@ -59,6 +63,7 @@ function newClient() {
     note('session', resumed ? 'log_resumed' : 'log_session', () => ({ user, session }));
     if (kicked.length) note('kicked-others', 'log_kicked_others', () => ({ others: kicked.map(deviceName).join(', ') }));
     refreshSessions();
+    refreshBlocked();
   });
   it.on('status', (status) => {
     const { user, state } = status;
@@ -80,6 +85,10 @@ function newClient() {
   it.on('stale', (stale) => {
     note(stale ? 'stale' : 'fresh', stale ? 'log_stale' : 'log_fresh');
     render();
+  });
+  it.on('unwatched', ({ users }) => {
+    note('unwatched', 'log_unwatched', () => ({ users: users.join(', ') }));
+    users.forEach(unwatch);
   });
   it.on('tokenExpiring', () => note('expiring', 'log_expiring'));
   it.on('error', (error) => {
@@ -174,6 +183,25 @@ function refreshSessions() {
   );
 }
 
+function refreshBlocked() {
+  using().blocked().then(
+    (users) => {
+      [selfService, blocked] = [true, users];
+      render();
+    },
+    (error) => {
+      // Not connected any more is told by the state.
+      if (error.code === 'forbidden') [selfService, blocked] = [false, []];
+      render();
+    },
+  );
+}
+
+/** @param {string} user */
+const block = (user) => using().block(user).then(() => note('blocked', 'log_blocked', () => ({ user })), failed).then(refreshBlocked);
+/** @param {string} user */
+const unblock = (user) => using().unblock(user).then(() => note('unblocked', 'log_unblocked', () => ({ user })), failed).then(refreshBlocked);
+
 /** Does what a button says, and tells how it went. @param {string} id @param {() => Promise<unknown>} action */
 function act(id, action) {
   byId(id).addEventListener('click', () => action().then(() => note(id, `log_${id}`), failed));
@@ -190,7 +218,7 @@ const setCustom = (text) => using().setStatus(text).catch(failed);
 const deviceName = ({ platform, device }) => `${platformName(platform)} ${device}`;
 
 /** What changed, in words: "bob: Online → Offline, nothing heard for 60 s". @param {Status} now @param {Status} [before] */
-function change({ user, state, platforms, custom, since, last_seen }, before) {
+function change({ user, state, platforms, custom, since, last_seen, hidden }, before) {
   const where = platforms.map(platformName).join(' · ');
   const silence = since !== null && last_seen !== null && since - last_seen >= SILENCE_MS ? since - last_seen : null;
   if (before?.state !== state) {
@@ -204,6 +232,7 @@ function change({ user, state, platforms, custom, since, last_seen }, before) {
     if (!before) return state === 'Online' ? t('log_is_how', { user, state: t(state), how }) : t('log_is', { user, state: t(state) });
     return t('log_change', { user, from: t(before.state), to: t(state), how });
   }
+  if (!!before.hidden !== !!hidden) return t(hidden ? 'log_invisible' : 'log_visible');
   if (before.custom !== custom) return custom === null ? t('log_custom_cleared', { user }) : t('log_custom', { user, custom });
   if (before.platforms.join() !== platforms.join()) return t('log_where', { user, where });
   return t('log_is', { user, state: t(state) });
@@ -235,6 +264,15 @@ function render() {
   byId('session').textContent = client?.session ?? '—';
   byId('fields').disabled = byId('login').disabled = state !== 'disconnected';
   for (const id of ['custom', 'custom-set', 'custom-clear', 'hide', 'exit', 'cut', 'renew', 'refresh', 'who-ask']) byId(id).disabled = !connected;
+  for (const id of ['viewer', 'block', 'invisible', 'visible']) byId(id).disabled = !connected || !selfService;
+  const isHidden = client?.user != null && !!client.get(client.user)?.hidden;
+  byId('invisible').hidden = isHidden;
+  byId('visible').hidden = !isHidden;
+  byId('seen').dataset.hidden = String(isHidden);
+  byId('seen').textContent = !connected ? '—' : t(isHidden ? 'seen_hidden' : 'seen_true');
+  byId('self-service-off').hidden = selfService;
+  byId('blocked-none').hidden = !selfService || blocked.length > 0;
+  show('blocked', blocked, viewerRow);
   byId('foreground').disabled = byId('logout').disabled = byId('who').disabled = byId('who-watch').disabled = !client;
 
   byId('notice').hidden = !notice;
@@ -315,6 +353,12 @@ function person({ user, status, stale }) {
   );
 }
 
+/** @param {string} user */
+function viewerRow(user) {
+  const words = t('unblock_here', { user });
+  return el('li', { data: { user } }, el('span', { class: 'who' }, foreign(user)), el('button', { 'aria-label': words, title: words, on: { click: () => unblock(user) } }, '×'));
+}
+
 /** @param {Terminal} it */
 function sessionRow({ platform, device, session, state, since, current }) {
   const kick = el('button', { class: 'danger', on: { click: () => kickSession(session) } }, t('kick'));
@@ -376,6 +420,12 @@ byId('custom-clear').addEventListener('click', () => {
 });
 byId('use-here').addEventListener('click', () => using().loginHere().catch(() => {})); // the events tell
 byId('refresh').addEventListener('click', refreshSessions);
+byId('viewer-form').addEventListener('submit', (/** @type {Event} */ event) => {
+  event.preventDefault();
+  block(byId('viewer').value.trim());
+  byId('viewer').value = '';
+});
+for (const id of ['invisible', 'visible']) byId(id).addEventListener('click', () => using().hide(id === 'invisible').catch(failed));
 act('hide', () => using().background('hide'));
 act('exit', () => using().background('exit'));
 act('foreground', () => using().foreground());
@@ -391,6 +441,7 @@ act('logout', () => {
   people.clear();
   told.clear();
   cutUntil = null;
+  blocked = [];
   keepForm(false);
   render();
   return gone;

@@ -72,7 +72,7 @@ export async function get(path, signal) {
  * Gives an order. What an order cannot do, it says itself; it is never repeated.
  *
  * @template T
- * @param {'POST' | 'DELETE'} method
+ * @param {'POST' | 'PUT' | 'PATCH' | 'DELETE'} method
  * @param {string} path
  * @param {object} [body]
  * @returns {Promise<T>}

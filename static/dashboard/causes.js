@@ -3,7 +3,7 @@
 import { named, t } from '../i18n.js';
 import { platformName } from '../ui.js';
 import { duration } from './format.js';
-/** @import { HubEvent } from './shapes.d.ts' */
+/** @import { HubEvent, Visibility } from './shapes.d.ts' */
 
 /** All that a log tells of. */
 export const CAUSES = [
@@ -19,6 +19,7 @@ export const CAUSES = [
   'token_expired',
   'node_lost',
   'custom',
+  'visibility',
   'recovered',
 ];
 
@@ -52,9 +53,23 @@ export function why(event) {
       return by?.message ? t('why_kicked_admin_message', { message: by.message }) : t('why_kicked_admin');
     case 'custom':
       return status.custom == null ? t('why_custom_cleared') : t('why_custom', { custom: status.custom });
+    case 'visibility':
+      return event.visibility ? t('why_visibility_now', visibilityWords(event.visibility)) : t('why_visibility');
     default:
       return named('why_', cause);
   }
+}
+
+/** So many blocked viewers are named in a sentence. */
+const NAMED_MAX = 3;
+
+/** @param {Visibility} it */
+function visibilityWords({ hidden, blocked }) {
+  const others = [...blocked.slice(0, NAMED_MAX), ...(blocked.length > NAMED_MAX ? ['…'] : [])].join(', ');
+  return {
+    hidden: t(hidden ? 'why_visibility_hidden' : 'why_visibility_shown'),
+    blocked: blocked.length ? t('why_visibility_blocked', { count: blocked.length, others }) : t('why_visibility_unblocked'),
+  };
 }
 
 /** How it is known, beside the cause: pairs of a key and a text or a time. @param {HubEvent} event @returns {[string, string | number][]} */

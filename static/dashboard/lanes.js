@@ -31,7 +31,7 @@ export function lanesOf(events, now, from, to) {
 
   const own = events.map(({ at, state }) => ({ at, state: state.to }));
   const lane = pieces(events[0]?.state.from ?? now.state, own, from, to);
-  const shown = events.filter(({ at, state, cause }) => at <= to && (state.from !== state.to || cause === 'custom'));
+  const shown = events.filter(({ at, state, cause }) => at <= to && (state.from !== state.to || cause === 'custom' || cause === 'visibility'));
   const others = [...devices.values()]
     .map(({ platform, device, events }) => ({
       platform,

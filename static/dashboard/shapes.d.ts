@@ -129,6 +129,21 @@ export interface Status {
   since: number | null;
   last_seen: number | null;
   version: number;
+  /** Whether everybody else sees the user as Offline. In an event only if true. */
+  hidden?: boolean;
+}
+
+/** `GET`, `PUT /v1/users/{user}/visibility`. */
+export interface Visibility {
+  hidden: boolean;
+  hidden_since: number | null;
+  blocked: string[];
+}
+
+/** `GET /v1/users/{user}/watch-list`. */
+export interface WatchList {
+  users: string[];
+  count: number;
 }
 
 export interface Terminal {
@@ -176,7 +191,7 @@ export interface WatcherPage {
 
 export type Cause =
   | 'login' | 'resume' | 'logout' | 'close' | 'silence' | 'background' | 'exit' | 'expired' | 'kicked'
-  | 'token_expired' | 'node_lost' | 'custom' | 'recovered';
+  | 'token_expired' | 'node_lost' | 'custom' | 'visibility' | 'recovered';
 
 export interface Device {
   platform: Platform;
@@ -196,6 +211,8 @@ export interface HubEvent {
   status: Status;
   by: (Partial<Device> & { kind: 'login' | 'own' | 'admin'; message?: string | null }) | null;
   kicked?: Device[];
+  /** Who may see the user since this event, whose cause is `visibility`. */
+  visibility?: Visibility;
   evidence: {
     last_heard?: number;
     address?: string;

@@ -121,6 +121,10 @@ test('each cause has a sentence with its evidence', () => {
   );
   assert.equal(why(of('kicked', null, { by: { kind: 'admin', message: 'bye' } })), 'kicked by the back end: “bye”');
   assert.equal(why(of('login', 'Online', { kicked: [{ platform: 'ios', device: 'x' }] })), 'logged in, and kicked iOS x');
+  const seen = (hidden, blocked) => why(of('visibility', 'Online', { visibility: { hidden, hidden_since: null, blocked } }));
+  assert.equal(seen(true, []), 'who may see the user was changed: hidden from everybody else, no viewer blocked');
+  assert.equal(seen(false, ['a', 'b']), 'who may see the user was changed: not hidden, 2 blocked (a, b)');
+  assert.match(seen(false, ['a', 'b', 'c', 'd']), /4 blocked \(a, b, c, …\)/);
   const causes = [
     'login',
     'resume',
@@ -134,6 +138,7 @@ test('each cause has a sentence with its evidence', () => {
     'token_expired',
     'node_lost',
     'custom',
+    'visibility',
     'recovered',
   ];
   assert.deepEqual(CAUSES, causes);

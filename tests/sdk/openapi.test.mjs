@@ -103,7 +103,14 @@ const CALLS = [
   ['get', '/v1/webhooks/dead', '/v1/webhooks/dead', 200],
   ['post', '/v1/webhooks/dead/retry', '/v1/webhooks/dead/retry', 200, { all: true }],
   ['post', '/v1/webhooks/dead/drop', '/v1/webhooks/dead/drop', 200, { ids: ['1'] }],
+  ['put', '/v1/users/{user}/visibility', '/v1/users/bo/visibility', 200, { hidden: true, blocked: ['mallory'] }],
+  ['get', '/v1/users/{user}/visibility', '/v1/users/bo/visibility', 200],
+  ['get', '/v1/users/{user}/history', '/v1/users/bo/history', 200],
+  ['put', '/v1/users/{user}/watch-list', '/v1/users/bo/watch-list', 200, { users: ['cy', 'dan'] }],
+  ['patch', '/v1/users/{user}/watch-list', '/v1/users/bo/watch-list', 200, { remove: ['cy'] }],
+  ['get', '/v1/users/{user}/watch-list', '/v1/users/bo/watch-list', 200],
   ['post', '/v1/users/{user}/kick', '/v1/users/bo/kick', 200, { all: true, message: 'bye' }],
+  ['delete', '/v1/users/{user}', '/v1/users/bo', 200],
 ];
 
 test('answers match the description', async () => {

@@ -28,6 +28,7 @@ import { refusalTable } from '../refusals.js';
 import { repeat } from '../poll.js';
 import { address, remember } from '../router.js';
 import { mayAct } from '../session.js';
+import { visibilityOf } from '../visibility.js';
 import '../timeline.js';
 /** @import { HubTimeline } from '../timeline.js' */
 /** @import { EventPage, HubEvent, Kicked, RefusalPage, SessionDetail, Terminal, UserDetail, WatcherPage } from '../shapes.d.ts' */
@@ -93,6 +94,7 @@ export function open({ user: asked, query }) {
   /** How many devices are logged in; null: not known, for the record is damaged. @type {?number} */
   let terminals = 0;
 
+  const visibility = visibilityOf(user, told);
   const timeline = timelineOf(user, query);
   const show = once();
   const asking = repeat(
@@ -100,7 +102,9 @@ export function open({ user: asked, query }) {
     async (signal) => {
       const now = await detailOf(user, signal);
       await timeline.update(now, signal);
-      show(state, now?.state ?? null, (state) => [state === null ? mark('bad', t('damaged')) : badge(state)]);
+      show(state, now && [now.state, now.hidden], () =>
+        now === null ? [mark('bad', t('damaged'))] : [badge(now.state), ...(now.hidden ? [mark('warn', t('hidden'))] : [])],
+      );
       damage.hidden = now !== null;
       facts.hidden = devicesCard.hidden = now === null;
       unknown.hidden = now?.version !== 0;
@@ -177,11 +181,13 @@ export function open({ user: asked, query }) {
       timeline.element,
       devicesCard,
       timeline.changes,
+      visibility.element,
       el('section', { class: 'card', id: 'user-refusals' }, el('h2', {}, t('refused_logins')), refusals.element),
       el('section', { class: 'card' }, el('div', { class: 'title' }, el('h2', {}, t('watchers')), count), watchers.element),
     ),
     close() {
       asking.end();
+      visibility.end();
       watching.end();
       askingRefusals.end();
     },

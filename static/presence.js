@@ -436,7 +436,7 @@ const methods = {
     const { _listed, _at } = this;
     if (!after) _listed.forEach((on, user) => on || _listed.delete(user));
     return this._request('subscribe', { watch_list: true, after }, ({ statuses }) => {
-      for (const { user } of statuses) _listed.set(user, _at);
+      for (const { user } of statuses) if (_listed.get(user) !== false) _listed.set(user, _at);
     }).then(({ next }) => {
       if (_listed !== this._listed) return;
       if (next) return this._readList(next);

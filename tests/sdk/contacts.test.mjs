@@ -61,6 +61,15 @@ describe('contacts', () => {
     assert.equal(client.get('nobody'), null);
   });
 
+  test('a page that comes after a removal does not bring the removed user back', async () => {
+    const { client, told } = await following();
+    await page([status('ann', 5)], 'ann');
+    await world.push({ type: 'watch_list', added: [], removed: ['ann', 'bob'] });
+    await page([status('bob', 5), status('eve', 5)]);
+    assert.deepEqual(told, ['whole, eve Online']);
+    assert.deepEqual([client.get('ann'), client.get('bob')], [null, null]);
+  });
+
   test('an empty list is told, too', async () => {
     const { told } = await following();
     await page([], null, 0);

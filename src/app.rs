@@ -109,7 +109,7 @@ pub async fn run(
     let clock = Clock::system();
     let Stores { store, outbox, days, logins } = Stores::open(&config, &clock).await?;
     let clock = begin_after(clock, store.latest());
-    warn_of_two_roles(&config);
+    warn_of_rights(&config);
     let settings = Settings::of(&config, made.as_ref(), &at_start)?;
     let transport = HttpTransport::new(config.outgoing.allow_private)
         .map_err(|error| AppFault::WebhookClient(error.to_string()))?;
@@ -236,7 +236,7 @@ impl RunningParts {
     /// Applies a reloaded configuration; returns whether it is valid. If not, nothing changes.
     fn reload(&self, config: &Config, log: &Log) -> bool {
         let made = self.made.as_ref().filter(|_| config.is_development());
-        warn_of_two_roles(config);
+        warn_of_rights(config);
         let settings = match Settings::of(config, made, &self.at_start) {
             Ok(settings) => settings,
             Err(fault) => {
@@ -269,7 +269,10 @@ impl RunningParts {
     }
 }
 
-fn warn_of_two_roles(config: &Config) {
+fn warn_of_rights(config: &Config) {
+    if let Some(line) = config.everybody_watches() {
+        tracing::warn!("{line}");
+    }
     for doubled in config.keys_with_two_roles() {
         tracing::warn!("{doubled}: the key has the rights of the greater role");
     }

@@ -178,8 +178,11 @@ fn follow_events(options: &follow::Options) -> Result<ExitCode, Failure> {
 }
 
 fn check_config(source: &Source) -> Result<ExitCode, Failure> {
-    let effective = toml::to_string(&loaded(source)?.config).map_err(failed)?;
-    print(&effective)
+    let config = loaded(source)?.config;
+    let effective = toml::to_string(&config).map_err(failed)?;
+    // A comment, so that the whole can be read as a configuration.
+    let line = config.everybody_watches().map(|line| format!("# {line}\n"));
+    print(&format!("{}{effective}", line.unwrap_or_default()))
 }
 
 fn ask_health(asked: &Health) -> Result<ExitCode, Failure> {

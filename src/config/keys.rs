@@ -212,6 +212,15 @@ impl Config {
         found
     }
 
+    /// Says that every user may watch every other, if that is so in production and may not be meant (P10).
+    pub fn everybody_watches(&self) -> Option<&'static str> {
+        let all = self.auth.default_watch.iter().any(|pattern| pattern == "*");
+        (self.server.production && all).then_some(
+            "every user may watch every other: if that is not meant, set auth.default_watch to fewer ids or to [], \
+             and let tokens (`watch`) or watch lists say whom a user may watch",
+        )
+    }
+
     /// A message for each key in two lists. Such a key has the greater of the two roles.
     pub fn keys_with_two_roles(&self) -> Vec<String> {
         let lists = self.key_lists();

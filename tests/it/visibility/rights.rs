@@ -1,12 +1,13 @@
 //! P7: what narrows the right to watch ends at once what it no longer covers.
 
 use std::fs;
+use std::process::Stdio;
 
 use rustix::process::Signal;
 use serde_json::json;
 
 use super::{heard, subscribe, viewer};
-use crate::support::{Server, now_secs, token_with, until};
+use crate::support::{SECRET, Server, command, now_secs, token_with, until};
 
 #[tokio::test]
 async fn p7_a_refresh_with_a_narrower_claim_ends_what_it_does_not_cover() {
@@ -54,4 +55,27 @@ async fn p7_a_reload_of_the_default_narrows_tokens_without_a_claim() {
     assert_eq!(wen.message().await["user"], "ana", "a claim counts as before");
     let ok = vic.ok(subscribe(&["ana", "team:2"])).await;
     assert_eq!(ok["errors"], json!([{ "user": "ana", "code": "forbidden" }]));
+}
+
+#[tokio::test]
+async fn p10_in_production_the_hub_says_that_every_user_may_watch_every_other() {
+    const LINE: &str = "every user may watch every other";
+    let secrets = format!("[\"{SECRET}\"]");
+    let settings = [
+        ("server.production", "true"),
+        ("auth.secrets", &secrets),
+        ("auth.default_watch", "[\"*\"]"),
+    ];
+    let narrow = [settings[0], settings[1], ("auth.default_watch", "[\"team:*\"]")];
+    let directory = tempfile::tempdir().expect("a directory");
+    for (settings, is_said) in [(settings, true), (narrow, false)] {
+        let mut check = command(directory.path(), &settings);
+        let output = check.arg("check-config").stderr(Stdio::inherit()).output();
+        let printed = String::from_utf8(output.expect("the command").stdout).expect("text");
+        assert_eq!(printed.matches(LINE).count(), usize::from(is_said), "{printed}");
+        assert!(printed.parse::<toml::Table>().is_ok(), "{printed}");
+        let hub = Server::start(&settings);
+        hub.until_logged(&["listening"]).await;
+        assert_eq!(hub.log().matches(LINE).count(), usize::from(is_said), "{}", hub.log());
+    }
 }

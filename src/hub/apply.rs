@@ -2,6 +2,7 @@
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::sync::{Mutex, MutexGuard};
@@ -9,9 +10,10 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::random::KeyedHash;
 use super::{Hub, Mailbox, Unavailable};
 use crate::presence::{
-    Answer, Cause, Event, EventKind, Link, Moment, Outcome, Policy, Record, Timestamp, UserId, step,
+    Answer, Cause, Event, EventKind, Intent, Link, Moment, Outcome, Policy, Record, Timestamp,
+    UserId, step,
 };
-use crate::store::{Commit, StoreError};
+use crate::store::{Commit, StoreError, Stored};
 
 /// The number of lanes. Users share them by hash, so two users rarely wait for each other.
 pub(super) const LANES: usize = 4096;
@@ -19,6 +21,9 @@ pub(super) const LANES: usize = 4096;
 pub(super) const LIST_LANES: usize = 64;
 /// How often an event is retried after a revision conflict before the caller gets an error.
 const COMMIT_ATTEMPTS_MAX: u32 = 64;
+/// How long a resume may wait before its commit is sent: less than any client waits for the answer. Later, the
+/// client may have resumed on another node, and this one would take the session from it.
+pub const RESUME_PATIENCE: Duration = Duration::from_secs(4);
 
 /// The result of an event.
 #[derive(Debug, Clone)]
@@ -104,7 +109,7 @@ impl Hub {
             // Also after a conflict: if a network delivers a commit twice, the second one meets the first.
             let is_in_doubt = is_retried || attempts > 0;
             let failed = |cause| Unavailable { cause, is_in_doubt };
-            let stored = match self.load_for(user, &event.kind).await {
+            let stored = match self.load_in_time(user, event).await {
                 Err(StoreError::Conflict) if attempts < COMMIT_ATTEMPTS_MAX => {
                     attempts += 1;
                     continue;
@@ -170,6 +175,27 @@ impl Hub {
             self.tell_watchers(user, &notices);
             return Ok(applied);
         }
+    }
+
+    /// Loads a record for an event, unless it is a resume whose client may have given up.
+    async fn load_in_time(&self, user: &UserId, event: &Event) -> Result<Stored, StoreError> {
+        let stored = self.load_for(user, &event.kind).await?;
+        match self.may_be_given_up(event) {
+            true => Err(StoreError::Unavailable {
+                cause: "the resume waited longer than a client may wait".to_owned(),
+            }),
+            false => Ok(stored),
+        }
+    }
+
+    /// Whether the client of a resume may have given up. Its connection is not read meanwhile, so it was last heard
+    /// when the resume came. A session that logs in again on its own connection has no client that waits.
+    fn may_be_given_up(&self, event: &Event) -> bool {
+        let EventKind::Login(login) = &event.kind else { return false };
+        login.intent != Intent::New
+            && self.registry.get(login.connection).is_some_and(|mailbox| {
+                mailbox.user().is_none() && self.clock.now() - mailbox.heard() > RESUME_PATIENCE
+            })
     }
 
     /// Remembers a committed record, in case the store loses it.

@@ -46,9 +46,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-pub use self::apply::Applied;
-use self::apply::Lanes;
-use self::apply::{LANES, LIST_LANES};
+pub use self::apply::{Applied, RESUME_PATIENCE};
+use self::apply::{LANES, LIST_LANES, Lanes};
 use self::budget::Budget;
 pub use self::connection::Connection;
 pub use self::deadlines::run as run_deadlines;

@@ -15,7 +15,7 @@ use super::sessions::{Sessions, Settings};
 use super::timers::{Expired, Present, Timers};
 use crate::auth::{Bucket, Identity, TokenFault};
 use crate::clock::Clock;
-use crate::hub::{Closed, Connection, Hub, Mailbox, RefusalReason};
+use crate::hub::{Closed, Connection, Hub, Mailbox, RESUME_PATIENCE, RefusalReason};
 use crate::presence::{DeviceId, Platform, Timestamp, UserId};
 use crate::wire::{Close, ErrorBody, ErrorCode, Push, Reply, ReplyBody, ping_frame, text_frame};
 
@@ -24,6 +24,9 @@ const UNSENT_BYTES_MAX: usize = 128 * 1024;
 
 /// How long a message may take from its first byte to its last.
 const MESSAGE_WINDOW: Duration = Duration::from_secs(10);
+
+/// For how long after a stall a message counts as one that waited during the stall.
+const AFTER_STALL: Duration = Duration::from_secs(1);
 
 /// How long before a token's expiry the client is told to fetch a new one.
 const EXPIRY_NOTICE: Duration = Duration::from_secs(60);
@@ -128,6 +131,16 @@ impl Channel {
         let present = Present::of(self.clock());
         self.mailbox().hear(present.now);
         self.timers.heard(present);
+    }
+
+    /// Whether a message that was read now may have waited during a stall of the hub, for longer than a client that
+    /// resumes may wait.
+    pub(super) fn may_have_waited(&self) -> bool {
+        let (now, stalls) = self.clock().present();
+        stalls.last().is_some_and(|stall| {
+            now - stall.until < AFTER_STALL
+                && stall.until - stall.from.max(self.since) > RESUME_PATIENCE
+        })
     }
 
     /// Whether nothing is read now: too many bytes are unsent, or the connection owes work.

@@ -185,6 +185,10 @@ impl<'a> Visitor<'a> {
         channel.may_change(&identity.user)?;
         let intent = match &request.resume {
             None => Intent::New,
+            Some(_) if channel.may_have_waited() => {
+                let message = "the hub stood still while the resume waited: try again";
+                return Err(ErrorBody::new(ErrorCode::Unavailable, message));
+            }
             Some(session) => Intent::Resume(session.parse().ok()),
         };
         let fresh = channel.hub().new_session();

@@ -138,3 +138,27 @@ async fn t12_resume_right_after_a_stall_is_invisible() {
     let _alive = [lab.listen(page), lab.listen(mini)];
     watcher.hears_nothing_for(300 * SECOND).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn l7_resume_that_waited_during_a_long_stall_is_not_executed_after_it() {
+    for (stall, is_executed) in [(3 * SECOND, true), (6 * SECOND, false)] {
+        let lab = Lab::new();
+        let (client, ok) = lab.login("ana", "linux").await;
+        // The socket stays half open, so the hub does not notice the loss.
+        std::mem::forget(client);
+        let mut hello = lab.hello("ana", "linux");
+        (hello["resume"], hello["id"]) = (ok["session"].clone(), json!(1));
+        let mut late = lab.connect().await;
+        sleep(TICKS).await;
+        late.send(&hello).await;
+        advance(stall).await;
+        let reply = late.message().await;
+        assert_eq!(reply["ok"]["resumed"] == json!(true), is_executed, "{reply}");
+        if !is_executed {
+            assert_eq!(reply["error"]["code"], json!("unavailable"), "{reply}");
+            assert_eq!(late.until_closed().await.1, Some(4006));
+        }
+        let (_again, again) = lab.resume("ana", "linux", &ok).await;
+        assert_eq!(again["resumed"], json!(true), "{again}");
+    }
+}

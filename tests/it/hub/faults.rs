@@ -257,6 +257,36 @@ async fn t3_session_whose_resume_lost_its_answer_is_held_for_its_client() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn l7_resume_that_waits_longer_than_its_client_is_not_executed() {
+    for (wait, is_executed) in [(3 * SECOND, true), (5 * SECOND, false)] {
+        let (store, lab) = Frail::lab();
+        let mut watcher = lab.watcher(&["ana"]).await;
+        let (client, ok) = lab.login("ana", "linux").await;
+        watcher.state("ana", "Online").await;
+        // The socket stays half open, so the hub does not notice the loss.
+        std::mem::forget(client);
+        let before = lab.record("ana").await;
+        let mut hello = lab.hello("ana", "linux");
+        hello["resume"] = ok["session"].clone();
+        let mut late = lab.connect().await;
+        let gate = store.gate.write().await;
+        let (reply, ()) = tokio::join!(late.request(hello), async {
+            sleep(wait).await;
+            drop(gate);
+        });
+        assert_eq!(reply["ok"]["resumed"] == json!(true), is_executed, "{reply}");
+        if !is_executed {
+            assert_eq!(reply["error"]["code"], json!("unavailable"), "{reply}");
+            assert_eq!(late.until_closed().await.1, Some(4006));
+            assert_eq!(lab.record("ana").await, before);
+        }
+        let (_again, again) = lab.resume("ana", "linux", &ok).await;
+        assert_eq!(again["resumed"], json!(true), "{again}");
+        watcher.hears_nothing_for(300 * SECOND).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn repeated_store_failures_lose_nothing() {
     let (store, lab) = Frail::lab();
     let faults = [Fault::Unavailable, Fault::AnswerLost, Fault::Conflict];

@@ -51,10 +51,10 @@ const CAUGHT_BY: [(Switch, u64); 9] = [
     (Switch::NoFence, 0),
     (Switch::NoDeadline, 8),
     (Switch::NoFloor, 1),
-    (Switch::LeasesByTtl, 1),
+    (Switch::LeasesByTtl, 0),
     (Switch::OtherClock, 5),
-    (Switch::NoGapCheck, 6),
-    (Switch::PublishAfterCommit, 1),
+    (Switch::NoGapCheck, 65),
+    (Switch::PublishAfterCommit, 2),
     (Switch::NoReconcile, 1),
     (Switch::CountAsRevision, 27),
 ];

@@ -185,8 +185,9 @@ impl Connection {
                 self.hub.watch(user, &self.mailbox, Reason::Listed);
             }
         }
-        drop(lane);
+        // With the lane: what a change takes away meanwhile must be taken away after the page.
         let sent = self.post_list_page(&list, after, limit, frame).await;
+        drop(lane);
         if is_first && sent.is_err() {
             self.mailbox.subscriptions(|it| it.follows_list = false);
             list.users().iter().for_each(|it| self.hub.unwatch(it, &self.mailbox, Reason::Listed));

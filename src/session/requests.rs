@@ -198,8 +198,10 @@ impl Session<'_> {
             room
         });
         let added = connection.watch(&users);
+        // With the rights: what a change takes away meanwhile must be taken away after the answer.
+        let (sent, bytes) = self.send_statuses(id, &users, &errors).await;
         connection.settle(rights).await;
-        let sent = self.send_statuses(id, &users, &errors).await;
+        self.channel.charge(0, bytes);
         if sent.is_err() {
             self.channel.connection.unwatch(&added);
             self.channel.unlook(&self.identity.user, named);
@@ -217,8 +219,9 @@ impl Session<'_> {
             unavailable(self.channel.hub(), &error)
         })?;
         let (users, errors) = asked.watchable(&rights, |_, _| true);
+        let (sent, bytes) = self.send_statuses(id, &users, &errors).await;
         drop(rights);
-        let sent = self.send_statuses(id, &users, &errors).await;
+        self.channel.charge(0, bytes);
         sent.inspect_err(|_| self.channel.unlook(&self.identity.user, named))
     }
 
@@ -252,12 +255,13 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Sends statuses; returns how many bytes these are, too.
     async fn send_statuses(
-        &mut self,
+        &self,
         id: u64,
         users: &[UserId],
         errors: &[FailedUser],
-    ) -> Result<(), ErrorBody> {
+    ) -> (Result<(), ErrorBody>, usize) {
         let bytes = AtomicUsize::new(0);
         let frame = |statuses: &[Status]| {
             let statuses = users
@@ -271,8 +275,7 @@ impl Session<'_> {
             frame
         };
         let sent = self.channel.connection.send_snapshot(users, frame).await;
-        self.channel.charge(0, bytes.into_inner());
-        sent.map_err(|error| unavailable(self.channel.hub(), &error))
+        (sent.map_err(|error| unavailable(self.channel.hub(), &error)), bytes.into_inner())
     }
 
     async fn background(&self, id: u64, reason: BackgroundReason) -> Result<(), ErrorBody> {

@@ -193,3 +193,37 @@ async fn p7_p8_nothing_is_lost_or_extra_while_a_list_changes_all_the_time() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn p7_nothing_of_a_user_is_sent_after_the_removal_was_told() {
+    let hub = Server::start(&[
+        ("limits.requests_per_key_per_second", "100000"),
+        ("limits.messages_per_second", "100000"),
+        ("limits.lookups_per_user_per_minute", "100000"),
+    ]);
+    let (_ana, _) = hub.login("ana", "web").await;
+    let mut vic = viewer(&hub, "vic", json!([])).await;
+    for round in 0..100 {
+        done(&hub, "PATCH", LIST, json!({ "add": ["ana"] })).await;
+        let mut ask = match round % 3 {
+            0 => json!({ "type": "subscribe", "watch_list": true }),
+            1 => subscribe(&["ana"]),
+            _ => query(&["ana"]),
+        };
+        ask["id"] = json!(1);
+        let removed = done(&hub, "PATCH", LIST, json!({ "remove": ["ana"] }));
+        tokio::join!(vic.send(&ask), removed);
+        let all = heard(&mut vic).await;
+        let tells = |message: &Value| {
+            let names = |field: &str| message[field].to_string().contains("ana");
+            message["type"] == "unwatched" && names("users")
+                || message["type"] == "watch_list" && names("removed")
+        };
+        let told = all.iter().position(tells).unwrap_or(all.len());
+        let late = all.iter().skip(told + 1).find(|message| {
+            message["user"] == "ana" || message["ok"]["statuses"].to_string().contains("ana")
+        });
+        assert_eq!(late, None, "round {round}: {all:?}");
+        vic.ok(json!({ "type": "unsubscribe", "all": true })).await;
+    }
+}

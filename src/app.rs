@@ -38,12 +38,15 @@ use crate::hub::{Hub, Unavailable, run_deadlines};
 use crate::presence::Timestamp;
 use crate::session::Sessions;
 use crate::store::StoreError;
+use crate::traces;
 use crate::webhook::{HttpTransport, Webhooks};
 
 /// File descriptors reserved for the store, the webhook, and requests while all WebSockets are in use.
 const DESCRIPTORS_KEPT: u64 = 64;
 /// The webhooks must save their positions within this time at shutdown.
 const POSTING_MAX: Duration = Duration::from_secs(10);
+/// How long the last spans may take at shutdown.
+const LAST_SPANS_MAX: Duration = Duration::from_secs(2);
 /// How far the wall clock may be behind the last run before the hub warns.
 const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(3);
 
@@ -88,6 +91,9 @@ pub enum AppFault {
     /// The webhook's HTTP client could not be created.
     #[error("cannot create the webhook's HTTP client: {0}")]
     WebhookClient(String),
+    /// The HTTP client of the traces could not be created.
+    #[error("cannot create the HTTP client of the traces: {0}")]
+    TracesClient(io::Error),
 }
 
 /// Runs the hub until SIGTERM or SIGINT.
@@ -105,6 +111,7 @@ pub async fn run(
     let made = made.transpose().map_err(|(file, error)| AppFault::Io(file, error))?;
     let max_connections = raise_descriptors(&config.server);
     let at_start = AtStart::new(&config, max_connections);
+    start_traces(&config)?;
 
     let clock = Clock::system();
     let Stores { store, outbox, days, logins } = Stores::open(&config, &clock).await?;
@@ -248,6 +255,10 @@ impl RunningParts {
             left_as_it_was(&AppFault::WebhookClient(error.to_string()));
             return false;
         }
+        if let Err(error) = traces::set_allow_private(config.outgoing.allow_private) {
+            left_as_it_was(&AppFault::TracesClient(error));
+            return false;
+        }
         if let Some(certificate) = &self.certificate {
             certificate.reload();
         }
@@ -267,6 +278,14 @@ impl RunningParts {
         }
         true
     }
+}
+
+/// Starts the traces, if they are configured.
+fn start_traces(config: &Config) -> Result<(), AppFault> {
+    let settings = config
+        .trace_settings()
+        .map_err(|(key, message)| SettingFault(format!("{key}: {message}")))?;
+    settings.map_or(Ok(()), |settings| traces::start(settings).map_err(AppFault::TracesClient))
 }
 
 fn warn_of_rights(config: &Config) {
@@ -310,6 +329,7 @@ async fn stop(running: &RunningParts, over: Duration) {
     }
     // After the restart, clients' windows count from this sign of life.
     hub.give_sign_of_life().await.ok();
+    traces::stop(LAST_SPANS_MAX).await;
 }
 
 /// The bound addresses that the greeting shows.

@@ -19,6 +19,8 @@ pub mod wire;
 
 pub mod outgoing;
 
+pub mod traces;
+
 pub mod auth;
 
 pub mod store;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::sections::Config;
 
 /// Settings that a reload cannot change.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 23] = [
     "server.listen",
     "server.admin_listen",
     "server.plain_listen",
@@ -25,6 +25,10 @@ const KEYS: [&str; 19] = [
     "store.max_clock_skew",
     "webhook.max_backlog",
     "log.format",
+    "traces.endpoint",
+    "traces.headers",
+    "traces.sample",
+    "traces.service_name",
 ];
 
 /// The settings as they were at the start.

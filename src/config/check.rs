@@ -41,6 +41,7 @@ impl Config {
             self.proxy_login_faults(),
             self.store_faults(),
             self.webhook_faults(),
+            self.trace_faults(),
             self.positive(),
         ];
         let named = found
@@ -317,6 +318,23 @@ impl Config {
                 let message = format!("webhooks[{n}].url is empty; remove this webhook, or set it");
                 found.push((vec!["webhooks"], message));
             }
+        }
+        found
+    }
+
+    fn trace_faults(&self) -> FaultsByKey {
+        let mut found = FaultsByKey::new();
+        if let Err((key, message)) = self.trace_settings() {
+            found.push((vec![key], message));
+        }
+        let sample = self.traces.sample;
+        if !(0.0..=1.0).contains(&sample) {
+            let message = format!("expected a share from 0 to 1, such as 0.01, got {sample}");
+            found.push((vec!["traces.sample"], message));
+        }
+        if self.traces.service_name.trim().is_empty() {
+            let message = "expected a name, such as \"presence-hub\"".to_owned();
+            found.push((vec!["traces.service_name"], message));
         }
         found
     }

@@ -20,6 +20,7 @@ pub use self::read::{Loaded, load};
 pub use self::secret::Secret;
 pub use self::sections::{
     Auth, Config, DEFAULT, Limits, Liveness, Log, LogFormat, Login, NamedWebhook, OutgoingRequests,
-    PolicyName, Server, Store, StoreKind, Tencent, VisibilitySection, Webhook, WebhookFormat,
+    PolicyName, Server, Store, StoreKind, Tencent, Traces, VisibilitySection, Webhook,
+    WebhookFormat,
 };
 pub use self::settings::{SettingFault, Settings};

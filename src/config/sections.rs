@@ -34,6 +34,7 @@ pub struct Config {
     pub outgoing: OutgoingRequests,
     pub tencent: Tencent,
     pub log: Log,
+    pub traces: Traces,
 }
 
 /// `[server]`.
@@ -323,6 +324,18 @@ pub struct Tencent {
 pub struct Log {
     pub format: LogFormat,
     pub filter: String,
+}
+
+/// `[traces]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Traces {
+    #[serde(serialize_with = "shown_url")]
+    pub endpoint: String,
+    pub headers: Vec<Secret>,
+    pub sample: f64,
+    pub service_name: String,
 }
 
 /// The format of log lines.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::header::{HeaderName, HeaderValue};
 use url::Url;
 
 use super::at_start::AtStart;
@@ -21,6 +22,7 @@ use crate::presence::{
 };
 use crate::session;
 use crate::store::{RedisSettings, Retention, WebhookName};
+use crate::traces;
 use crate::webhook;
 
 /// The longest timeout for Tencent Cloud IM callbacks.
@@ -164,8 +166,8 @@ impl Config {
         if url.is_empty() {
             return Ok(None);
         }
-        let url =
-            webhook_url(url, self.outgoing.allow_private).map_err(|message| ("url", message))?;
+        let url = url_of(url, "https://app.example.com/presence", self.outgoing.allow_private)
+            .map_err(|message| ("url", message))?;
         let (format, timeout) = match section.format {
             WebhookFormat::Native => (webhook::Format::Native(secrets), *timeout),
             WebhookFormat::Tencent => {
@@ -183,6 +185,31 @@ impl Config {
             platforms: section.platforms.clone(),
         };
         Ok(Some(webhook::Settings { url, format, filter, timeout, give_up_after, parallel }))
+    }
+
+    /// Where the spans of traces are posted; `None` for no traces.
+    ///
+    /// # Errors
+    ///
+    /// The invalid key, and a message.
+    pub fn trace_settings(&self) -> Result<Option<traces::Settings>, (&'static str, String)> {
+        let section = &self.traces;
+        let headers = keys::entries("traces.headers", &section.headers).map(|(name, header)| {
+            header_of(header.expose()).ok_or_else(|| {
+                let message = "expected a header's name, a colon and its value, as in \
+                               \"authorization: Bearer ...\"";
+                ("traces.headers", format!("{name}: {message}"))
+            })
+        });
+        let headers = headers.collect::<Result<_, _>>()?;
+        if section.endpoint.is_empty() {
+            return Ok(None);
+        }
+        let allow_private = self.outgoing.allow_private;
+        let endpoint = url_of(&section.endpoint, "http://127.0.0.1:4318/v1/traces", allow_private)
+            .map_err(|message| ("traces.endpoint", message))?;
+        let (sample, service_name) = (section.sample, section.service_name.clone());
+        Ok(Some(traces::Settings { endpoint, headers, sample, service_name, allow_private }))
     }
 
     /// How much the transition log keeps.
@@ -361,10 +388,19 @@ impl Config {
     }
 }
 
-/// Parses and checks the URL of a webhook.
-fn webhook_url(text: &str, allow_private: bool) -> Result<Url, String> {
-    let url = Url::parse(text)
-        .map_err(|_| "expected a full URL, such as https://app.example.com/presence")?;
+/// Parses and checks a URL that the hub posts to.
+fn url_of(text: &str, example: &str, allow_private: bool) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|_| format!("expected a full URL, such as {example}"))?;
     outgoing::check(&url, allow_private)?;
     Ok(url)
+}
+
+/// Parses a header that is written as `name: value`.
+fn header_of(text: &str) -> Option<(String, String)> {
+    let (name, value) = text.split_once(':')?;
+    let value = value.trim();
+    let is_valid = HeaderName::from_bytes(name.as_bytes()).is_ok()
+        && HeaderValue::from_str(value).is_ok()
+        && !value.is_empty();
+    is_valid.then(|| (name.to_owned(), value.to_owned()))
 }

@@ -19,6 +19,7 @@ mod settings;
 mod state;
 mod stats_series;
 mod tencent;
+mod traced;
 mod undelivered;
 
 pub use self::access::cookie::cookie_name;

@@ -9,7 +9,8 @@ use super::face::Face;
 use super::net::{gate, upgrade};
 use super::problem::Problem;
 use super::state::AppState;
-use super::{calls, dev, pages, probes, tencent};
+use super::{calls, dev, pages, probes, tencent, traced};
+use crate::traces;
 
 /// The routes of an address.
 pub fn router(app: &Arc<AppState>, face: Face) -> Router {
@@ -47,5 +48,9 @@ fn clients(app: &AppState) -> Router<Arc<AppState>> {
 
 /// The server APIs and the pages.
 fn admin(app: &AppState) -> Router<Arc<AppState>> {
-    calls::routes(&app.cookie).merge(tencent::routes()).merge(pages::all())
+    let mut calls = calls::routes(&app.cookie).merge(tencent::routes());
+    if traces::is_on() {
+        calls = calls.layer(middleware::from_fn(traced::pass));
+    }
+    calls.merge(pages::all())
 }

@@ -39,6 +39,7 @@ const AGENT: &str = concat!("presence-hub/", env!("CARGO_PKG_VERSION"));
 
 /// The value of `Accept` for any kind of answer.
 const ANYTHING: &str = "*/*";
+const NO_HEADERS: &[(&str, String)] = &[];
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
@@ -113,7 +114,7 @@ impl Outgoing {
     ///
     /// If the server cannot be reached, or does not answer in time.
     pub async fn get(&self, url: &Url) -> Result<Answer, Fault> {
-        self.send(Method::GET, url, ANYTHING, &[], Bytes::new()).await
+        self.send(Method::GET, url, ANYTHING, NO_HEADERS, Bytes::new()).await
     }
 
     /// Opens a stream of Server-Sent Events, with a bearer key. The caller sets the timeouts.
@@ -134,10 +135,10 @@ impl Outgoing {
     pub async fn post(
         &self,
         url: &Url,
-        headers: &[(&'static str, String)],
-        body: String,
+        headers: &[(impl AsRef<str> + Sync, String)],
+        body: Bytes,
     ) -> Result<Answer, Fault> {
-        self.send(Method::POST, url, ANYTHING, headers, body.into()).await
+        self.send(Method::POST, url, ANYTHING, headers, body).await
     }
 
     async fn send(
@@ -145,7 +146,7 @@ impl Outgoing {
         method: Method,
         url: &Url,
         accept: &str,
-        headers: &[(&'static str, String)],
+        headers: &[(impl AsRef<str> + Sync, String)],
         body: Bytes,
     ) -> Result<Answer, Fault> {
         let refused = |why| Fault::Refused { url: without_secrets(url), why };
@@ -153,7 +154,7 @@ impl Outgoing {
         let mut request = Request::builder().method(method).uri(url.as_str());
         request = request.header(ACCEPT, accept).header(USER_AGENT, AGENT);
         for (name, value) in headers {
-            request = request.header(*name, value);
+            request = request.header(name.as_ref(), value);
         }
         let request = request.body(Full::new(body));
         let mut request = request.map_err(|error| Fault::Failed(error.to_string()))?;

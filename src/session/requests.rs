@@ -14,7 +14,10 @@ use crate::presence::{
     Answer, BackgroundReason, BlockedChange, DeviceId, EventKind, Kicker, Platform, Refusal,
     SessionId, State, Status, Target, Timestamp, UserId, Victor, VisibilityChange,
 };
-use crate::wire::{ErrorBody, ErrorCode, Reply, ReplyBody, Request, UserStatus, text_frame};
+use crate::traces::{Span, names};
+use crate::wire::{
+    ErrorBody, ErrorCode, KickReason, Reply, ReplyBody, Request, UserStatus, text_frame,
+};
 
 /// After a request that names more users than this, the actor lets other tasks run.
 const NAMED_MANY: usize = 20;
@@ -399,7 +402,12 @@ impl Session<'_> {
             session: self.id,
         });
         let target = Target { session: Some(session), ..Target::default() };
-        self.apply(EventKind::Kick { target, by }).await?;
+        let span = Span::begin_served(names::KICK);
+        let applied = self.apply(EventKind::Kick { target, by }).await;
+        if let Some(span) = span {
+            note_kick(&span, &applied);
+        }
+        applied?;
         self.channel.reply(id, Nothing {});
         Ok(())
     }
@@ -425,5 +433,21 @@ impl Session<'_> {
             | Answer::Kicked { .. }
             | Answer::Background { .. } => Ok(applied),
         }
+    }
+}
+
+/// Notes on its span what a kick that a client asked for has done.
+fn note_kick(span: &Span, applied: &Result<Applied, ErrorBody>) {
+    span.set(names::KICK_REASON, KickReason::OwnRequest.name());
+    match applied.as_ref().map(|applied| &applied.answer) {
+        Ok(Answer::Kicked { kicked, .. }) => span.set_count(names::KICK_COUNT, kicked.len()),
+        Ok(
+            Answer::Admitted { .. }
+            | Answer::Done
+            | Answer::Stale
+            | Answer::Background { .. }
+            | Answer::Refused(_),
+        ) => (),
+        Err(error) => span.fail(error.code.name()),
     }
 }

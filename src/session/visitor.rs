@@ -19,8 +19,10 @@ use crate::presence::{
     Answer, DeviceId, EventKind, Intent, Login, Platform, SessionId, Status, Timestamp, UserId,
     Victim,
 };
+use crate::traces::{Span, names};
 use crate::wire::{
-    Close, ErrorBody, ErrorCode, LoginRequest, Malformed, PartialLogin, Request, UserStatus,
+    Close, ErrorBody, ErrorCode, KickReason, LoginRequest, Malformed, PartialLogin, Request,
+    UserStatus,
 };
 
 /// A client before its login.
@@ -85,18 +87,25 @@ impl<'a> Visitor<'a> {
 
     /// Logs in or resumes. A failed login ends the connection.
     async fn log_in(self, id: u64, request: LoginRequest) -> Result<Session<'a>, Disconnect> {
+        let span = Span::begin_served(names::LOGIN);
+        if let Some(span) = &span {
+            span.set(names::PLATFORM, request.platform.name());
+        }
         if self.channel.hub().is_full() {
             let (reason, message) = (
                 RefusalReason::TryAgainLater,
                 "the hub is short of memory and accepts no logins: try again later",
             );
+            note_refusal(span.as_ref(), reason);
             self.channel.note_refusal(reason, message, applicant_of(&request, false));
             self.channel.refuse(Some(id), ErrorBody::new(ErrorCode::Unavailable, message));
             return Err(self.leave(Disconnect::ByActor(Close::TryAgainLater)));
         }
         let (is_verified, admitted) = match self.identify_in_turn(&request).await {
             Err(Unidentified { error, is_verified }) => (is_verified, Err(error)),
-            Ok((device, identity)) => (true, self.admit(id, &request, device, identity).await),
+            Ok((device, identity)) => {
+                (true, self.admit(id, &request, device, identity, span.as_ref()).await)
+            }
         };
         match admitted {
             Ok(Admitted { session, resumes, device, identity }) => {
@@ -106,6 +115,7 @@ impl<'a> Visitor<'a> {
             Err(error) => {
                 let applicant = applicant_of(&request, is_verified);
                 let reason = RefusalReason::Error(error.code);
+                note_refusal(span.as_ref(), reason);
                 self.channel.note_refusal(reason, &error.message, applicant);
                 let close = error.code.closes_login();
                 self.channel.refuse(Some(id), error);
@@ -180,6 +190,7 @@ impl<'a> Visitor<'a> {
         request: &LoginRequest,
         device: DeviceId,
         identity: Identity,
+        span: Option<&Span>,
     ) -> Result<Admitted, ErrorBody> {
         let channel = &*self.channel;
         channel.may_change(&identity.user)?;
@@ -216,7 +227,10 @@ impl<'a> Visitor<'a> {
             }
         };
         match applied.answer {
-            Answer::Admitted { session, .. } => {
+            Answer::Admitted { session, resumed, kicked } => {
+                if let Some(span) = span {
+                    note_login(span, resumed, kicked.len());
+                }
                 let resumes = applied.record.terminal(session).map(|it| it.resumes);
                 Ok(Admitted { session, resumes: resumes.unwrap_or_default(), device, identity })
             }
@@ -268,5 +282,26 @@ fn applicant_of(request: &LoginRequest, is_verified: bool) -> Applicant {
         is_verified,
         platform: Some(request.platform),
         device: request.device.as_deref().and_then(|device| device.parse().ok()),
+    }
+}
+
+/// Notes an accepted login on its span, with a span below it for the terminals that it kicked.
+fn note_login(span: &Span, is_resumed: bool, kicked: usize) {
+    span.set(names::LOGIN_OUTCOME, "admitted");
+    span.set(names::LOGIN_RESUMED, is_resumed);
+    if kicked > 0
+        && let Some(kick) = span.child(names::KICK)
+    {
+        kick.set(names::KICK_REASON, KickReason::LoginElsewhere.name());
+        kick.set_count(names::KICK_COUNT, kicked);
+    }
+}
+
+/// Notes a refused login on its span. It is no error of the hub, unless its store is unavailable.
+fn note_refusal(span: Option<&Span>, reason: RefusalReason) {
+    let Some(span) = span else { return };
+    span.set(names::LOGIN_OUTCOME, reason.name());
+    if reason == RefusalReason::Error(ErrorCode::Unavailable) {
+        span.fail(reason.name());
     }
 }

@@ -30,6 +30,7 @@ pub use self::health::Health;
 pub use self::metrics::{Metrics, WebhookMetrics};
 pub use self::queue::Queue;
 pub use self::tencent::{Callback, TencentCallbacks, callback};
+use self::transport::post_traced;
 pub use self::transport::{HttpTransport, PostResult, Transport};
 pub use self::webhooks::Webhooks;
 use crate::clock::Clock;
@@ -216,7 +217,8 @@ impl Webhook {
         let settings = self.settings()?;
         let wall = self.clock.wall();
         let request = settings.format.test(&settings.url, wall);
-        Some(self.transport.post(request, settings.timeout, wall).await)
+        let about = (&self.name, 0);
+        Some(post_traced(&*self.transport, about, request, settings.timeout, wall).await)
     }
 
     /// Reads the saved progress. A new webhook starts at the end of the log, so this must be called

@@ -12,8 +12,10 @@ use hyper::header::{HeaderMap, RETRY_AFTER};
 use super::batch::Blame;
 use super::format::PostRequest;
 use crate::clock::timestamp;
-use crate::outgoing::{Answer, Fault, Outgoing};
+use crate::outgoing::{Answer, Fault, Outgoing, without_secrets};
 use crate::presence::Timestamp;
+use crate::store::WebhookName;
+use crate::traces::{Span, names, within};
 
 /// The maximum size of a JSON answer; it bounds the memory of all requests in flight.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -58,6 +60,29 @@ pub trait Transport: Send + Sync + 'static {
     ) -> BoxFuture<'static, PostResult>;
 }
 
+/// Posts a request within a span, whose context the request carries. While traces are off it only posts.
+pub(super) fn post_traced(
+    transport: &dyn Transport,
+    (webhook, events): (&WebhookName, usize),
+    mut request: PostRequest,
+    timeout: Duration,
+    wall: Timestamp,
+) -> BoxFuture<'static, PostResult> {
+    let Some(span) = Span::begin_request("POST") else {
+        return transport.post(request, timeout, wall);
+    };
+    span.set(names::HTTP_METHOD, "POST");
+    span.set(names::URL, without_secrets(&request.url));
+    span.set(names::SERVER_ADDRESS, request.url.host_str().unwrap_or_default().to_owned());
+    if let Some(port) = request.url.port_or_known_default() {
+        span.set(names::SERVER_PORT, i64::from(port));
+    }
+    span.set(names::WEBHOOK_NAME, webhook.to_string());
+    span.set_count(names::WEBHOOK_EVENTS, events);
+    request.headers.push(("traceparent", span.traceparent()));
+    within(Some(span), transport.post(request, timeout, wall)).boxed()
+}
+
 /// Posts by HTTP.
 #[derive(Debug)]
 pub struct HttpTransport(ArcSwap<Outgoing>);
@@ -98,7 +123,10 @@ impl Transport for HttpTransport {
             match tokio::time::timeout(timeout, post(&client, request)).await {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(answer)) => not_accepted(*answer, wall).await,
-                Err(_) => failed(&format!("no answer within {timeout:?}"), None, Blame::Unclear),
+                Err(_) => {
+                    note_error("timeout");
+                    failed(&format!("no answer within {timeout:?}"), None, Blame::Unclear)
+                }
             }
         };
         post.boxed()
@@ -108,24 +136,37 @@ impl Transport for HttpTransport {
 /// Posts a request; returns an answer without a success status as the error.
 async fn post(client: &Outgoing, request: PostRequest) -> Result<PostResult, Box<Answer>> {
     let PostRequest { url, headers, body, wants_json } = request;
-    let answer = match client.post(&url, &headers, body).await {
+    let answer = match client.post(&url, &headers, body.into()).await {
         Ok(answer) => answer,
         Err(fault) => {
-            let blame = match fault {
-                Fault::Refused { .. } | Fault::Connect(_) => Blame::Receiver,
-                Fault::Interim | Fault::Failed(_) => Blame::Unclear,
+            let (blame, kind) = match fault {
+                Fault::Refused { .. } => (Blame::Receiver, "address_not_allowed"),
+                Fault::Connect(_) => (Blame::Receiver, "connect"),
+                Fault::Interim | Fault::Failed(_) => (Blame::Unclear, "broken_answer"),
             };
+            note_error(kind);
             return Ok(failed(&fault.to_string(), None, blame));
         }
     };
     let status = answer.status();
+    if let Some(span) = Span::current() {
+        span.set_status(status, 400);
+    }
     if !status.is_success() {
         return Err(Box::new(answer));
     }
     if wants_json && !(status == StatusCode::OK && is_json(answer).await) {
+        note_error("not_json");
         return Ok(failed("expected status 200 with a JSON body", None, Blame::Unclear));
     }
     Ok(PostResult::Accepted)
+}
+
+/// Notes the kind of a failure on the span of the request, if it has one.
+fn note_error(kind: &'static str) {
+    if let Some(span) = Span::current() {
+        span.fail(kind);
+    }
 }
 
 /// Turns an answer without a success status into a result, with status and body as the message.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::batch::{Batch, Blame, Setback};
 use super::health::Health;
 use super::queue::Queue;
-use super::transport::PostResult;
+use super::transport::{PostResult, post_traced};
 use super::{DeliveryState, FAILURES_SHOWN, FailedRequest, ReceiverState, Settings, Webhook};
 use crate::panics::{Panicked, caught, caught_now};
 use crate::presence::Timestamp;
@@ -197,8 +197,12 @@ impl Worker<'_> {
     fn start(&mut self, batch: Batch) {
         let Settings { format, filter, url, timeout, .. } = &*self.settings;
         let (wall, timeout) = (self.webhook.clock.wall(), *timeout);
-        let made = match caught_now(|| format.request(url, &filter.select(&batch.entries), wall)) {
-            Ok(Some(request)) => Ok(request),
+        let make = || {
+            let entries = filter.select(&batch.entries);
+            Some((format.request(url, &entries, wall)?, entries.len()))
+        };
+        let made = match caught_now(make) {
+            Ok(Some(made)) => Ok(made),
             Ok(None) => {
                 // The filter or the format leaves out these events. Nothing is sent, so this must not count as a
                 // success of the receiver.
@@ -210,9 +214,16 @@ impl Worker<'_> {
         self.under_way += batch.entries.len();
         self.again += batch.again();
         let transport = Arc::clone(&self.webhook.transport);
+        let webhook = self.webhook.name.clone();
         self.requests.spawn(async move {
             let outcome = match made {
-                Ok(request) => caught(async { transport.post(request, timeout, wall).await }).await,
+                Ok((request, events)) => {
+                    let post = async {
+                        let about = (&webhook, events);
+                        post_traced(&*transport, about, request, timeout, wall).await
+                    };
+                    caught(post).await
+                }
                 Err(panic) => Err(panic),
             };
             (batch, outcome)

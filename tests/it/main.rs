@@ -28,6 +28,7 @@ mod store_contract;
 mod support;
 mod throttle;
 mod tidy;
+mod traces;
 mod usersig;
 mod visibility;
 mod webhook;

@@ -19,20 +19,24 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("throttle", &["presence"]),
     ("wire", &["presence"]),
     ("outgoing", &["causes"]),
+    ("traces", &["outgoing"]),
     ("auth", &["presence", "clock", "causes", "heavy", "outgoing"]),
     ("store", &["presence", "clock", "panics"]),
     ("figures", &["presence", "clock", "throttle", "store"]),
     ("hub", &["presence", "clock", "panics", "throttle", "wire", "store"]),
-    ("session", &["presence", "clock", "duration", "throttle", "wire", "auth", "hub"]),
+    ("session", &["presence", "clock", "duration", "throttle", "wire", "traces", "auth", "hub"]),
     (
         "webhook",
-        &["presence", "clock", "panics", "causes", "throttle", "wire", "outgoing", "store"],
+        &[
+            "presence", "clock", "panics", "causes", "throttle", "wire", "outgoing", "traces",
+            "store",
+        ],
     ),
     (
         "http",
         &[
-            "presence", "clock", "duration", "heavy", "throttle", "wire", "auth", "store",
-            "figures", "hub", "session", "webhook",
+            "presence", "clock", "duration", "heavy", "throttle", "wire", "traces", "auth",
+            "store", "figures", "hub", "session", "webhook",
         ],
     ),
 ];

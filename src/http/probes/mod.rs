@@ -21,6 +21,7 @@ use crate::http::net::peer::Peer;
 use crate::http::problem::Problem;
 use crate::http::state::AppState;
 use crate::http::undelivered::Undelivered;
+use crate::traces;
 
 /// `/health` and `/ready`.
 pub(crate) fn routes() -> Router<Arc<AppState>> {
@@ -72,10 +73,11 @@ async fn render(State(app): State<Arc<AppState>>, headers: HeaderMap) -> Result<
     app.hub.metrics().damaged_rows.set(damaged);
     let hub = app.hub.metrics().render(&totals);
     let webhook = app.webhooks.metrics().render();
+    let traces = traces::render();
     let process = Process::measure(&app).await.render(&app);
     let redis = app.hub.server_counts().as_ref().map(redis::render).unwrap_or_default();
     let format = MetricsFormat::wanted(&headers);
     let headers =
         [(header::CONTENT_TYPE, format.content_type()), (header::VARY, header::ACCEPT.as_str())];
-    Ok((headers, format.write(&format!("{hub}{webhook}{process}{redis}"))).into_response())
+    Ok((headers, format.write(&format!("{hub}{webhook}{traces}{process}{redis}"))).into_response())
 }

@@ -153,6 +153,10 @@ const PROMISED: &str = r#"
         tencent.unknown_account_error = false
         log.format = "text"
         log.filter = "info"
+        traces.endpoint = ""
+        traces.headers = []
+        traces.sample = 0.01
+        traces.service_name = "presence-hub"
     "#;
 
 #[test]

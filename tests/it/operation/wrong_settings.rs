@@ -6,6 +6,26 @@ use super::configuration::faults;
 /// Invalid files, and the error of each.
 const FILES: &[(&str, &str)] = &[
     (
+        "[traces]\nendpoint = \"localhost:4318\"\n",
+        "config.toml:2:1: traces.endpoint: expected a URL with http or https, not localhost",
+    ),
+    (
+        "[traces]\nendpoint = \"http://169.254.169.254/v1/traces\"\n",
+        "config.toml:2:1: traces.endpoint: 169.254.169.254 is a link-local address, where clouds offer credentials, to which the hub never connects: use the address of your server",
+    ),
+    (
+        "[traces]\nheaders = [\"x-tenant: presence\", \"Bearer tell-nobody\"]\n",
+        r#"config.toml:2:1: traces.headers: traces.headers[1]: expected a header's name, a colon and its value, as in "authorization: Bearer ...""#,
+    ),
+    (
+        "[traces]\nsample = 1.5\n",
+        "config.toml:2:1: traces.sample: expected a share from 0 to 1, such as 0.01, got 1.5",
+    ),
+    (
+        "[traces]\nservice_name = \"\"\n",
+        r#"config.toml:2:1: traces.service_name: expected a name, such as "presence-hub""#,
+    ),
+    (
         "[liveness]\nweb_silence = 45\n",
         r#"config.toml:2:1: liveness.web_silence: expected a duration such as "20s", "7d" or "1500ms", got the number 45"#,
     ),
@@ -83,7 +103,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "[sever]\nlisten = \"127.0.0.1:1\"\n",
-        "config.toml:2:1: sever.listen: `sever` is not known here: expected one of `server`, `auth`, `login`, `liveness`, `limits`, `store`, `webhook`, `webhooks`, `outgoing`, `tencent`, `log`",
+        "config.toml:2:1: sever.listen: `sever` is not known here: expected one of `server`, `auth`, `login`, `liveness`, `limits`, `store`, `webhook`, `webhooks`, `outgoing`, `tencent`, `log`, `traces`",
     ),
     (
         "[login]\npolicy = \"singel\"\n",

@@ -17,6 +17,8 @@ use super::endless::Endless;
 use crate::receiver::{Act, Receiver};
 use crate::support::{SOON, Server, WEBHOOK_SECRET, make_certificate, until};
 
+const NO_HEADERS: &[(&str, String)] = &[];
+
 /// A server that sends interim answers without end.
 async fn flood() -> Endless {
     Endless::start("", "HTTP/1.1 102 Processing\r\n\r\n").await
@@ -34,7 +36,7 @@ async fn names_are_checked_by_the_addresses_that_they_resolve_to() {
     let named = format!("http://localhost:{}/hook?canary", receiver.address.port());
     let url = named.parse().expect("a URL");
     let strict = Outgoing::new(false).expect("a client");
-    let refused = strict.post(&url, &[], "{}".into()).await.expect_err("a refusal");
+    let refused = strict.post(&url, NO_HEADERS, "{}".into()).await.expect_err("a refusal");
     assert!(matches!(refused, Fault::Refused { .. }), "{refused:?}");
     let said = refused.to_string();
     let url_shown = format!("http://localhost:{}/hook?(hidden): ", receiver.address.port());
@@ -44,7 +46,7 @@ async fn names_are_checked_by_the_addresses_that_they_resolve_to() {
     assert!(receiver.came().is_empty());
 
     let open = Outgoing::new(true).expect("a client");
-    let answer = open.post(&url, &[], "{}".into()).await.expect("an answer");
+    let answer = open.post(&url, NO_HEADERS, "{}".into()).await.expect("an answer");
     assert_eq!(answer.status(), 200);
     for url in ["http://169.254.169.254/", "http://[::ffff:100.100.100.200]/"] {
         let refused = open.get(&url.parse().expect("a URL")).await.expect_err("a refusal");

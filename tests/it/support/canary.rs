@@ -9,7 +9,7 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// The settings that are secrets, or lists of them.
-const SECRETS: [&str; 8] = [
+const SECRETS: [&str; 9] = [
     "auth.secret",
     "auth.secrets",
     "auth.api_keys",
@@ -18,6 +18,7 @@ const SECRETS: [&str; 8] = [
     "webhook.secrets",
     "tencent.secret_key",
     "tencent.callback_token",
+    "traces.headers",
 ];
 /// The secrets that a hub in development mode generates, in `data`.
 const GENERATED: [&str; 3] = ["dev-secret", "admin-key", "dev-key"];

@@ -19,7 +19,8 @@ use crate::hub::{Applied, Hub, Unavailable};
 use crate::presence::{
     Answer, DeviceId, EventKind, Kicker, Platform, Refusal, SessionId, Target, UserId, Victim,
 };
-use crate::wire::TEXT_BYTES_MAX;
+use crate::traces::{Span, names};
+use crate::wire::{KickReason, TEXT_BYTES_MAX};
 
 /// The valid bodies of a kick, for its errors.
 const KICK_BODIES: &str = "a kick must name what it ends: {\"platform\":\"web\"}, {\"device\":\"d1\"} or \
@@ -121,10 +122,21 @@ pub(crate) async fn end_terminals(
     message: Option<Arc<str>>,
 ) -> Result<(Vec<Victim>, bool), Problem> {
     let event = EventKind::Kick { target, by: Kicker::Admin { message } };
-    let applied = apply(hub, user, event).await?;
+    let span = Span::begin(names::KICK);
+    if let Some(span) = &span {
+        span.set(names::KICK_REASON, KickReason::Admin.name());
+    }
+    let applied = apply(hub, user, event).await;
+    if let (Some(span), Err(problem)) = (&span, &applied) {
+        span.fail(problem.code());
+    }
+    let applied = applied?;
     let Answer::Kicked { kicked, revoked } = applied.answer else {
         unreachable!("a kick is answered with `Kicked`")
     };
+    if let Some(span) = &span {
+        span.set_count(names::KICK_COUNT, kicked.len());
+    }
     Ok((kicked, revoked))
 }
 

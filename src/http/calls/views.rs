@@ -22,8 +22,6 @@ use crate::store::{Among, Cursor, Damaged, Listed};
 pub(crate) struct Detail<'a> {
     #[serde(flatten)]
     status: OwnedStatus<'a>,
-    /// Whether everybody else sees the user as `Offline` (P2).
-    hidden: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     terminals: Option<Vec<TerminalDetail<'a>>>,
 }
@@ -78,10 +76,7 @@ pub(crate) struct StatusPage<'a> {
 
 impl<'a> Detail<'a> {
     pub(crate) fn brief(user: &'a UserId, record: &Record) -> Self {
-        let mut status = record.status();
-        // Written beside it, be it true or false.
-        let hidden = std::mem::take(&mut status.hidden);
-        Self { status: OwnedStatus { user, status }, hidden, terminals: None }
+        Self { status: OwnedStatus { user, status: record.status() }, terminals: None }
     }
 
     pub(super) fn whole(hub: &Hub, user: &'a UserId, record: &'a Record) -> Self {

@@ -103,7 +103,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "[sever]\nlisten = \"127.0.0.1:1\"\n",
-        "config.toml:2:1: sever.listen: `sever` is not known here: expected one of `server`, `auth`, `login`, `liveness`, `limits`, `store`, `webhook`, `webhooks`, `outgoing`, `tencent`, `log`, `traces`",
+        "config.toml:2:1: sever.listen: `sever` is not known here: expected one of `server`, `auth`, `login`, `liveness`, `visibility`, `limits`, `store`, `webhook`, `webhooks`, `outgoing`, `tencent`, `log`, `traces`",
     ),
     (
         "[login]\npolicy = \"singel\"\n",

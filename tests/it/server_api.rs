@@ -393,7 +393,7 @@ async fn unknown_paths_and_methods_have_the_documented_error_format() {
         ("POST", "/v1/users/bob/nothing", 404, "not_found"),
         ("POST", "/dev/token", 404, "not_found"),
         ("GET", "/v1/status", 405, "method_not_allowed"),
-        ("DELETE", "/v1/users/bob", 405, "method_not_allowed"),
+        ("POST", "/v1/users/bob", 405, "method_not_allowed"),
         ("GET", "/v1/users/bob/kick", 405, "method_not_allowed"),
         ("POST", "/v1/users/bob/custom", 405, "method_not_allowed"),
         ("POST", "/health", 405, "method_not_allowed"),

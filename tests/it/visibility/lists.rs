@@ -162,6 +162,7 @@ async fn p7_p8_nothing_is_lost_or_extra_while_a_list_changes_all_the_time() {
     let hub = Server::start(&[
         ("limits.requests_per_key_per_second", "100000"),
         ("limits.changes_per_user_per_minute", "100000"),
+        ("limits.messages_per_second", "100000"),
     ]);
     let (mut ana, _) = hub.login("ana", "web").await;
     let mut vic = viewer(&hub, "vic", json!([])).await;

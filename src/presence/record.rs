@@ -354,6 +354,11 @@ impl Terminal {
         }
     }
 
+    /// Whether it was taken over from a node that died, and no connection has had it since (T11).
+    pub const fn is_taken_over(&self) -> bool {
+        self.connection.serial == u64::MAX
+    }
+
     /// Whether this is the terminal's live connection.
     pub fn is_on(&self, connection: ConnectionId) -> bool {
         self.link == Link::Connected && self.connection == connection

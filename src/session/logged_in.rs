@@ -130,9 +130,13 @@ impl<'a> Session<'a> {
         let Self { channel, identity, .. } = self;
         let (hub, user, origin) = (channel.hub(), &identity.user, self.origin());
         let record = hub.record(user).await?;
-        // If it was resumed less often than here, the store has lost that it came here.
+        // If it was resumed less often than here, the store has lost that it came here. If it was taken over, this hub
+        // was given up for dead, which the store says next: then the client must come back, and so is not told that it
+        // has moved.
         let has_moved = record.terminal(self.id).is_some_and(|terminal| {
-            terminal.connection != origin.connection && terminal.resumes >= self.resumes
+            terminal.connection != origin.connection
+                && !terminal.is_taken_over()
+                && terminal.resumes >= self.resumes
         });
         if has_moved {
             return Ok(Err(Close::Moved));

@@ -198,7 +198,10 @@ const MESSAGES: [(&str, &str); 18] = [
     ),
     (r#"{"type":"ping","id":"3"}"#, r#"`id`: expected a whole number from 0 to 2^53 - 1, got "3""#),
     (r#"{"type":"ping"}"#, "`id` is missing: expected a whole number from 0 to 2^53 - 1"),
-    (r#"{"type":"subscribe","id":3}"#, "`users` is missing, and is required"),
+    (
+        r#"{"type":"subscribe","id":3}"#,
+        "`users` is missing: expected a list of user ids, or `watch_list: true`",
+    ),
     (r#"{"type":"subscribe","id":3,"users":"bob"}"#, r#"`users`: expected a list, got "bob""#),
     (
         r#"{"type":"subscribe","id":3,"users":["bob",7]}"#,
@@ -214,7 +217,7 @@ const MESSAGES: [(&str, &str); 18] = [
         r#"{"type":"background","id":3,"reason":"sleep"}"#,
         r#"`reason`: expected "hide" or "exit", got "sleep""#,
     ),
-    (r#"{"type":"set","id":3}"#, "`custom` is missing, and is required"),
+    (r#"{"type":"set","id":3}"#, "`custom` is missing: expected a text or null, or `hidden`"),
     (r#"{"type":"set","id":3,"custom":7}"#, "`custom`: expected a text, got the number 7"),
     (r#"{"type":"refresh","id":3,"token":12345}"#, "`token`: expected a text"),
     (r#"{"type":"ping","id":3,"id":4}"#, "`id` is given twice"),

@@ -50,7 +50,7 @@ async fn c8_fields_of_a_later_version_are_kept() {
     drop(resumed);
     hubs.hubs[2].until_state("ana", "PushOnline").await;
     assert!(is_kept(true), "after the end of the connection");
-    let kick = Some(json!({ "all": true }));
+    let kick = Some(json!({ "platform": "ios" }));
     assert_eq!(hubs.hubs[2].call("POST", "/v1/users/ana/kick", kick).await.0, 200);
     until("the terminal to end", async || record(&hubs.redis, &key)["terminals"].is_null()).await;
     assert!(is_kept(false), "after the end of the terminal");

@@ -8,7 +8,7 @@ use tokio::sync::MutexGuard;
 use super::registry::{Added, Removed};
 use super::subscriptions::Reason;
 use super::{Connection, Hub, Mailbox, Unavailable};
-use crate::presence::{Policy, State, Status, UserId, WatchList, WatchListChange};
+use crate::presence::{Policy, State, Status, UserId, WatchList, WatchListChange, Watchable};
 use crate::wire::{Push, UserStatus, text_frame};
 
 /// How many of those who were added to a watch list one message names.
@@ -29,6 +29,7 @@ pub struct ListPage<'a> {
 /// the next change of the right.
 pub struct Rights<'a> {
     connection: &'a Connection,
+    claim: Option<Arc<Watchable>>,
     policy: Arc<Policy>,
     list: Option<(Arc<WatchList>, MutexGuard<'a, ()>)>,
 }
@@ -36,7 +37,7 @@ pub struct Rights<'a> {
 impl Rights<'_> {
     /// Whether the connection may watch a user (P1).
     pub fn cover(&self, user: &UserId) -> bool {
-        self.connection.mailbox.is_covered(user, &self.policy)
+        covers(self.connection.mailbox.user(), self.claim.as_deref(), &self.policy, user)
             || self.list.as_ref().is_some_and(|(list, _)| list.has(user))
     }
 
@@ -47,19 +48,12 @@ impl Rights<'_> {
 }
 
 impl Mailbox {
-    /// Whether the session's token, or the default for those that do not say, covers a user. Everybody may watch
-    /// themselves.
-    fn is_covered(&self, user: &UserId, policy: &Policy) -> bool {
-        let claim = || self.subscriptions(|it| it.claim.clone());
-        self.user() == Some(user)
-            || claim().as_deref().unwrap_or(&policy.default_watch).covers(user)
-    }
-
     /// The users whom the session named and whom its token does not cover.
     fn uncovered(&self, policy: &Policy) -> Vec<UserId> {
-        let named = self.subscriptions(|it| it.users(Reason::Named));
+        let (named, claim) = self.subscriptions(|it| (it.users(Reason::Named), it.claim.clone()));
         let users = named.iter().map(|watched| watched.user());
-        users.filter(|user| !self.is_covered(user, policy)).cloned().collect()
+        let is_covered = |user: &UserId| covers(self.user(), claim.as_deref(), policy, user);
+        users.filter(|user| !is_covered(user)).cloned().collect()
     }
 }
 
@@ -71,7 +65,8 @@ impl Connection {
     /// If the store fails.
     pub async fn rights(&self, users: &[UserId]) -> Result<Rights<'_>, Unavailable> {
         let policy = self.hub.policy();
-        let mut rights = Rights { connection: self, policy, list: None };
+        let claim = self.mailbox.subscriptions(|it| it.claim.clone());
+        let mut rights = Rights { connection: self, claim, policy, list: None };
         if let Some(viewer) = self.mailbox.user()
             && !users.iter().all(|user| rights.cover(user))
         {
@@ -411,6 +406,17 @@ impl Hub {
             }
         }
     }
+}
+
+/// Whether a viewer's token, or the default for those that do not say, lets the viewer watch a user. Everybody may
+/// watch themselves (P1).
+fn covers(
+    viewer: Option<&UserId>,
+    claim: Option<&Watchable>,
+    policy: &Policy,
+    user: &UserId,
+) -> bool {
+    viewer == Some(user) || claim.unwrap_or(&policy.default_watch).covers(user)
 }
 
 fn tell_removed(mailbox: &Mailbox, removed: &[UserId]) {

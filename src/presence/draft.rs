@@ -126,9 +126,6 @@ impl<'a> Draft<'a> {
         }
         let view = after.view();
         self.record.visibility = (after != Visibility::default()).then(|| Box::new(after));
-        if view == before.view() {
-            return Answer::Done;
-        }
         let by = by.map(|index| &self.record.terminals[index]);
         let terminal = by.map(|it| change(it, Some(it.state()), Some(it.state())));
         let address = by.and_then(|terminal| terminal.address);

@@ -2,6 +2,7 @@
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -104,7 +105,7 @@ impl Hub {
         policy: &Policy,
         then: impl FnOnce(&Applied),
     ) -> Result<Applied, Unavailable> {
-        let (mut attempts, mut is_retried) = (0, false);
+        let (mut attempts, mut is_retried, mut is_at_risk) = (0, false, false);
         loop {
             // Also after a conflict: if a network delivers a commit twice, the second one meets the first.
             let is_in_doubt = is_retried || attempts > 0;
@@ -133,11 +134,14 @@ impl Hub {
                     record: Arc::clone(&record),
                     wall_deadline,
                     transitions: outcome.transitions,
-                    sync: record.revoked != stored.record.revoked,
+                    sync: record.revoked != stored.record.revoked
+                        || record.visibility != stored.record.visibility,
                     message,
                 };
                 let begun = self.clock.instant();
+                let missed = self.missed.load(Ordering::Relaxed);
                 let committed = self.store.commit(user, &stored, commit).await;
+                is_at_risk |= self.missed.load(Ordering::Relaxed) != missed;
                 if let Err(StoreError::Unavailable { .. }) = committed {
                     self.metrics.commit_failures.inc();
                 }
@@ -173,6 +177,11 @@ impl Hub {
             }
             then(&applied);
             self.tell_watchers(user, &notices);
+            if is_at_risk {
+                // The store may have lost this commit after it answered, and this node may have compared what it
+                // knows with the store before the answer came.
+                self.note_doubt(user);
+            }
             return Ok(applied);
         }
     }
@@ -203,7 +212,7 @@ impl Hub {
         if let Some(ledger) = &self.ledger
             && record.edition() != before.edition()
         {
-            ledger.committed(user, record, self.clock.now());
+            ledger.committed(user, record, self.node, self.clock.now());
         }
     }
 

@@ -31,7 +31,8 @@ impl Hub {
         let is_recovered = transitions.iter().any(|it| it.cause == Cause::Recovered);
         let ends = effects.ends.iter().filter(|end| end.connection.node != self.node);
         let ends: Vec<_> = ends.copied().collect();
-        if ends.is_empty() && notices.is_empty() {
+        let visibility = transitions.iter().any(|it| it.visibility.is_some());
+        if ends.is_empty() && notices.is_empty() && !visibility {
             return None;
         }
         let kick = effects.kick.as_deref().filter(|_| !ends.is_empty()).cloned();
@@ -40,6 +41,7 @@ impl Hub {
             ends,
             kick,
             is_recovered,
+            visibility,
             ..Message::about(user.clone())
         })
     }

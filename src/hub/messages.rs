@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -9,6 +10,7 @@ use futures::stream::FuturesUnordered;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Hub;
+use crate::presence::UserId;
 use crate::store::{Message, Part, Received};
 
 /// How often another part of the users is compared with the store, and parts for which the store failed.
@@ -43,7 +45,10 @@ impl Hub {
                 biased;
                 received = subscription.next() => match received {
                     Received::Message(message) => self.handle(&message),
-                    Received::Missed(part) => drop(missed.insert(part)),
+                    Received::Missed(part) => {
+                        self.missed.fetch_add(1, Ordering::Relaxed);
+                        missed.insert(part);
+                    }
                 },
                 Some((part, compared)) = reconciling.next() => {
                     under_way.remove(&part);
@@ -69,12 +74,30 @@ impl Hub {
         }
     }
 
+    /// Notes who may not see a user now that another node has changed it.
+    async fn learn_visibility(&self, user: &UserId) {
+        match self.record(user).await {
+            Ok(record) => self.note_visibility(user, &record),
+            Err(error) if error.is_damage() => (),
+            Err(error) => {
+                self.store_failed(
+                    "cannot read who may not see a user, retrying",
+                    &error,
+                    Some(user),
+                );
+                self.note_doubt(user);
+            }
+        }
+    }
+
     fn handle(self: &Arc<Self>, message: &Arc<Message>) {
-        let Message { user, notices, ends, is_recovered, watch_list, .. } = &**message;
-        if let Some(ledger) = &self.ledger
-            && let Some(version) = notices.iter().map(|notice| notice.status.version).max()
-        {
-            ledger.heard(user, version, self.clock.now());
+        let Message { user, notices, ends, is_recovered, visibility, watch_list, .. } = &**message;
+        if let Some(ledger) = &self.ledger {
+            ledger.heard(user, notices, self.clock.now());
+            if *visibility || !ends.is_empty() && ledger.has_visibility(user) {
+                let (hub, user) = (Arc::clone(self), user.clone());
+                tokio::spawn(async move { hub.learn_visibility(&user).await });
+            }
         }
         self.tell_watchers(user, notices);
         if *watch_list {

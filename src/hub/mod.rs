@@ -96,6 +96,8 @@ pub struct Hub {
     retired: watch::Sender<bool>,
     /// What the store may lose; `None` if it loses nothing.
     ledger: Option<Ledger>,
+    /// How often messages of other nodes were missed.
+    missed: AtomicU64,
     /// Parts of a few users each that must be compared with the store soon.
     doubts: Mutex<BTreeSet<Part>>,
     /// The serials of the connections whose sessions' ends are not committed yet.
@@ -176,6 +178,7 @@ impl Hub {
             card: Mutex::new("{}".into()),
             retired: watch::Sender::new(false),
             ledger,
+            missed: AtomicU64::new(0),
             doubts: Mutex::default(),
             ending: Mutex::default(),
             damaged: Mutex::default(),

@@ -7,9 +7,11 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 
-use super::ledger::Known;
+use super::ledger::Remembered;
 use super::{Hub, Mailbox, Unavailable};
-use crate::presence::{Audience, Edition, Event, EventKind, Link, Notice, Origin, Record, UserId};
+use crate::presence::{
+    Audience, Edition, Event, EventKind, Link, LostCommit, Notice, Origin, Record, UserId,
+};
 use crate::store::{Part, Stored};
 use crate::wire::Close;
 
@@ -135,7 +137,7 @@ impl Hub {
     }
 
     /// What this node knows of a user beyond what is stored.
-    fn lost(&self, user: &UserId, stored: Edition) -> Option<Known> {
+    fn lost(&self, user: &UserId, stored: Edition) -> Option<Remembered> {
         self.ledger.as_ref()?.beyond(user, stored, self.clock.now())
     }
 
@@ -143,7 +145,7 @@ impl Hub {
     async fn recall_lost(&self, user: &UserId) -> Result<bool, Unavailable> {
         let stored = self.record(user).await?;
         let lost = self.lost(user, stored.edition());
-        if let Some(lost) = lost.filter(|lost| lost.record.is_some()) {
+        if let Some(lost) = lost.filter(Remembered::is_own) {
             self.apply(user, lost.recall()).await?;
         }
         Ok(false)
@@ -157,7 +159,8 @@ impl Hub {
         if let Some(lost) = lost {
             self.apply(user, lost.recall()).await?;
         } else if seen > stored.version {
-            self.apply(user, EventKind::Recall { version: seen, lost: None }).await?;
+            self.apply(user, EventKind::Recall { version: seen, lost: LostCommit::Version })
+                .await?;
         }
         Ok(false)
     }
@@ -235,8 +238,10 @@ impl Hub {
         let checks = sessions.map(|(user, mailbox)| async move {
             match self.record(&user).await {
                 Ok(record) => {
+                    self.note_visibility(&user, &record);
                     self.check_session(&mailbox, &record);
-                    self.follow_list(&mailbox).await;
+                    let is_unknown = record.version == 0;
+                    self.follow_list_after(&mailbox, is_unknown).await;
                     true
                 }
                 Err(error) => self.is_damage(&error, &user),
@@ -248,6 +253,13 @@ impl Hub {
             is_done &= is_checked;
         }
         is_done
+    }
+
+    /// Notes who may not see a user, unless the store has lost the user.
+    pub(super) fn note_visibility(&self, user: &UserId, record: &Record) {
+        if let Some(ledger) = self.ledger.as_ref().filter(|_| record.version > 0) {
+            ledger.note_visibility(user, record, self.node);
+        }
     }
 
     fn check_session(&self, mailbox: &Mailbox, record: &Record) {

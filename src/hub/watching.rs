@@ -299,6 +299,22 @@ impl Hub {
         }
     }
 
+    /// Makes a session follow its user's watch list as it is now, after missed messages. If the store does not know
+    /// the user any more, it has lost the list, too: then whom the list covered was not removed from it, but
+    /// nobody covers them any more.
+    pub(super) async fn follow_list_after(&self, mailbox: &Arc<Mailbox>, is_unknown: bool) {
+        let listed = mailbox.subscriptions(|it| it.users(Reason::Listed));
+        self.follow_list(mailbox).await;
+        if is_unknown {
+            let mut lost: Vec<_> = listed.iter().map(|watched| watched.user().clone()).collect();
+            lost.retain(|user| self.place(user, mailbox).is_none());
+            lost.sort_unstable();
+            if !lost.is_empty() {
+                mailbox.post(text_frame(&Push::Unwatched { users: &lost }));
+            }
+        }
+    }
+
     /// Watches who was added to the list, and no longer who was removed, and tells the session.
     async fn change_listed(
         &self,

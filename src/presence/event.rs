@@ -129,10 +129,20 @@ pub enum EventKind {
     Recall {
         /// The greatest version that was lost.
         version: u64,
-        /// The record with that version, as this node committed it last; `None` if the node only heard of the
-        /// version.
-        lost: Option<Arc<Record>>,
+        /// What the node knows of that commit.
+        lost: LostCommit,
     },
+}
+
+/// What a node knows of the commit with the greatest version that the store has lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LostCommit {
+    /// The record: the node made the commit.
+    Record(Arc<Record>),
+    /// The custom status: another node made the commit, and told this one.
+    Custom(Option<Arc<str>>),
+    /// Nothing but the version, which one of its watchers has seen.
+    Version,
 }
 
 /// A session together with the connection that an event came from.

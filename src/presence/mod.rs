@@ -43,7 +43,7 @@ pub use self::effect::{
 };
 pub use self::entry_size::entry_bytes;
 pub use self::event::{
-    BackgroundReason, Event, EventKind, Intent, Kicker, Login, Origin, Target, Victor,
+    BackgroundReason, Event, EventKind, Intent, Kicker, Login, LostCommit, Origin, Target, Victor,
 };
 pub use self::explain::{Devices, Explanation, InvalidDevices, KickedCount, explain};
 pub use self::ids::{

@@ -6,9 +6,9 @@ use super::draft::{Draft, change};
 use super::login::judge;
 use super::{
     Answer, Background, BackgroundReason, Cause, ConnectionId, Edition, End, EndReason, Event,
-    EventKind, Evidence, Intent, Kicker, Link, Login, Loss, Moment, NodeId, Origin, Outcome,
-    Platform, Policy, Record, Refusal, Rescued, Revocation, SessionId, Stall, State, Target,
-    Terminal, Timestamp, UnknownFields, Victor, VisibilityChange,
+    EventKind, Evidence, Intent, Kicker, Link, Login, Loss, LostCommit, Moment, NodeId, Origin,
+    Outcome, Platform, Policy, Record, Refusal, Rescued, Revocation, SessionId, Stall, State,
+    Target, Terminal, Timestamp, UnknownFields, Victor, VisibilityChange,
 };
 
 /// Applies one event to one user's record.
@@ -57,7 +57,7 @@ pub fn step(record: &Record, event: &Event, policy: &Policy, moment: &Moment) ->
             draft.node_lost(*node, *successor, *last, *at, stalls)
         }
         EventKind::Recovered { was, version, rescued } => draft.recovered(*was, *version, rescued),
-        EventKind::Recall { version, lost } => draft.recall(*version, lost.as_deref()),
+        EventKind::Recall { version, lost } => draft.recall(*version, lost),
     };
     draft.finish(answer)
 }
@@ -466,15 +466,22 @@ impl Draft<'_> {
     }
 
     /// V2: commits what the store has lost again, unless something later has replaced it.
-    fn recall(&mut self, version: u64, lost: Option<&Record>) -> Answer {
-        let of_version = Edition { version, unlogged: 0 };
-        if self.original.edition() >= lost.map_or(of_version, Record::edition) {
+    fn recall(&mut self, version: u64, lost: &LostCommit) -> Answer {
+        let edition = match lost {
+            LostCommit::Record(record) => record.edition(),
+            LostCommit::Custom(_) | LostCommit::Version => Edition { version, unlogged: 0 },
+        };
+        if self.original.edition() >= edition {
             return Answer::Stale;
         }
-        if let Some(lost) = lost {
-            let revoked = Revocation::stricter(self.original.revoked, lost.revoked);
-            let recent = self.original.recent.clone();
-            self.record = Record { revoked, recent, ..lost.clone() };
+        match lost {
+            LostCommit::Record(lost) => {
+                let revoked = Revocation::stricter(self.original.revoked, lost.revoked);
+                let recent = self.original.recent.clone();
+                self.record = Record { revoked, recent, ..Record::clone(lost) };
+            }
+            LostCommit::Custom(custom) => self.record.custom.clone_from(custom),
+            LostCommit::Version => (),
         }
         self.record.version = version;
         self.log(Cause::Recovered, None, Evidence::default());

@@ -22,6 +22,16 @@ pub enum WatchListChange {
     },
 }
 
+impl WatchListChange {
+    /// Whether it may remove users.
+    pub const fn may_remove(&self) -> bool {
+        match self {
+            Self::Replace(_) => true,
+            Self::Patch { remove, .. } => !remove.is_empty(),
+        }
+    }
+}
+
 impl WatchList {
     /// Whether a user is on it.
     pub fn has(&self, user: &UserId) -> bool {

@@ -33,6 +33,9 @@ pub struct Message {
     /// Whether the record was recovered: it may lack sessions of other nodes, which must compare theirs.
     #[serde(default, skip_serializing_if = "is_false")]
     pub is_recovered: bool,
+    /// Whether it has changed who may see the user (P2, P3).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub visibility: bool,
     /// Whether the user's watch list has changed (P8).
     #[serde(default, skip_serializing_if = "is_false")]
     pub watch_list: bool,
@@ -47,6 +50,7 @@ impl Message {
             ends: Vec::new(),
             kick: None,
             is_recovered: false,
+            visibility: false,
             watch_list: false,
         }
     }

@@ -152,7 +152,8 @@ pub struct Commit {
     pub wall_deadline: Option<Timestamp>,
     /// The new log entries.
     pub transitions: Vec<Transition>,
-    /// Whether the commit must be on disk, safe from a power cut, before it returns (L9).
+    /// Whether the commit must be on disk, safe from a power cut, and on a replica, if there is one, before it
+    /// returns (L9, P2, P3).
     pub sync: bool,
     /// What the other nodes are told, if anything.
     pub message: Option<Message>,

@@ -34,8 +34,10 @@ impl WatchLists for EmbeddedStore {
     ) -> BoxFuture<'a, Result<Option<Arc<WatchList>>, StoreError>> {
         async move {
             self.parts.disk.takes_commits()?;
+            // A power cut must not give back the right to watch (P7).
+            let needs_sync = change.may_remove() || self.syncs_each;
             let changed = self.write(ChangeWatchList { user: user.clone(), change, max }).await?;
-            if self.syncs_each {
+            if needs_sync {
                 self.parts.disk.sync_now().await?;
             }
             Ok(changed)

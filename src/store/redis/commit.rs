@@ -133,8 +133,7 @@ impl State {
         self.add_arguments(&mut call, (part, user), (commit, expected), sent);
         add_changes(&mut call, user, &change, commit);
         let answer: Vec<Value> = if commit.sync {
-            let answer = self.router.call_on_replica(At::Part(part), &call).await;
-            answer.inspect_err(|error| self.note_failure(error))?
+            self.call_on_replica(At::Part(part), &call).await?
         } else {
             self.call(At::Part(part), &call).await?
         };

@@ -34,6 +34,14 @@ pub(super) enum Request<'a> {
     Script(&'a ScriptInvocation<'a>),
 }
 
+/// Which servers have what a request wrote before it is answered.
+#[derive(Clone, Copy)]
+pub(super) enum Reach {
+    Primary,
+    /// Also one replica, if there is one.
+    Replica,
+}
+
 impl Request<'_> {
     async fn send(self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
         match self {
@@ -138,7 +146,15 @@ impl Link {
         connected.map_err(|_| Fault::timeout(&self.name))?.map_err(fault)
     }
 
-    /// Sends a command, and waits for its answer.
+    /// Sends a request, and waits until these servers have what it wrote.
+    pub(super) async fn send(&self, request: Request<'_>, reach: Reach) -> Result<Value, Fault> {
+        match reach {
+            Reach::Primary => self.run(request).await,
+            Reach::Replica => self.run_on_replica(request).await,
+        }
+    }
+
+    /// Sends a request, and waits for its answer.
     pub(super) async fn run(&self, request: Request<'_>) -> Result<Value, Fault> {
         let (mut connection, number) = match &*self.state.lock() {
             LinkState::Connected(connection, number) => (connection.clone(), *number),
@@ -161,8 +177,7 @@ impl Link {
         answer
     }
 
-    /// Sends a script call, and waits until a replica has what it wrote, if there is a replica.
-    pub(super) async fn run_on_replica(&self, request: Request<'_>) -> Result<Value, Fault> {
+    async fn run_on_replica(&self, request: Request<'_>) -> Result<Value, Fault> {
         let mut waiting = self.waiting.lock().await;
         let mut connection = match waiting.take() {
             Some(connection) => connection,

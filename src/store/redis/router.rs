@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
 use super::fault::{Fault, FaultKind};
-use super::link::{Link, Request};
+use super::link::{Link, Reach, Request};
 use super::metrics::Metrics;
 use super::tags::{hash_tags, slot};
 use crate::clock::monotonic;
@@ -19,6 +19,9 @@ use crate::store::StoreError;
 
 /// The least time between two readings of the cluster's slots.
 const REFRESH_EVERY: Duration = Duration::from_millis(200);
+/// How long a request waits before it is sent to a partition's new primary: at once, then until the other servers
+/// have heard of the move.
+const PAUSES_AFTER_MOVE: [Duration; 3] = [Duration::ZERO, REFRESH_EVERY, REFRESH_EVERY];
 
 /// Where a key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +124,7 @@ impl Router {
         at: At,
         command: &Cmd,
     ) -> Result<T, StoreError> {
-        self.send(at, Request::Command(command)).await
+        self.send(at, Request::Command(command), Reach::Primary).await
     }
 
     pub(super) async fn call<T: FromRedisValue>(
@@ -129,7 +132,7 @@ impl Router {
         at: At,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, StoreError> {
-        self.send(at, Request::Script(script)).await
+        self.send(at, Request::Script(script), Reach::Primary).await
     }
 
     /// Calls a script, and waits until a replica has what it wrote, if there is a replica.
@@ -138,15 +141,22 @@ impl Router {
         at: At,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, StoreError> {
-        let answer = self.link(at).run_on_replica(Request::Script(script)).await;
-        answered(answer.inspect_err(|fault| self.note(fault.kind)))
+        self.send(at, Request::Script(script), Reach::Replica).await
     }
 
-    async fn send<T: FromRedisValue>(&self, at: At, request: Request<'_>) -> Result<T, StoreError> {
-        let mut answer = self.link(at).run(request).await;
-        if let Err(Fault { kind: FaultKind::Moved, .. }) = answer {
+    /// Sends a request, and again to the new primary if the partition has moved.
+    async fn send<T: FromRedisValue>(
+        &self,
+        at: At,
+        request: Request<'_>,
+        reach: Reach,
+    ) -> Result<T, StoreError> {
+        let mut answer = self.link(at).send(request, reach).await;
+        for pause in PAUSES_AFTER_MOVE {
+            let Err(Fault { kind: FaultKind::Moved, .. }) = answer else { break };
+            tokio::time::sleep(pause).await;
             self.refresh().await;
-            answer = self.link(at).run(request).await;
+            answer = self.link(at).send(request, reach).await;
         }
         answered(answer.inspect_err(|fault| self.note(fault.kind)))
     }

@@ -27,6 +27,7 @@ script!(READ reads "read.lua");
 script!(OLDEST reads "oldest.lua");
 script!(HISTORY reads "history.lua");
 script!(SIGN: "sign.lua");
+script!(FENCE: "fence.lua");
 script!(LEAVE: "leave.lua");
 script!(SEAT: "seat.lua");
 script!(SAVE: "save.lua");

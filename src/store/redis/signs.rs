@@ -1,5 +1,6 @@
 //! The nodes' signs of life, their cards, and the fence around dead nodes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use redis::cmd;
 use serde::{Deserialize, Serialize};
 
 use super::router::At;
-use super::scripts::{LEAVE, SEAT, SIGN};
+use super::scripts::{FENCE, LEAVE, SEAT, SIGN};
 use super::state::{KnownNodes, State};
 use crate::clock::monotonic;
 use crate::presence::{NodeId, SignOfLife, Timestamp};
@@ -30,23 +31,25 @@ struct Saved {
 }
 
 /// What a node has saved, with the server's time of it.
-struct NodeSign {
+struct NodeSign<'a> {
     node: NodeId,
     saved: Saved,
     server_ms: u64,
+    /// As the server has it.
+    text: &'a str,
 }
 
 fn parse_node(text: &str) -> Option<NodeId> {
     u64::from_str_radix(text, 16).ok().map(NodeId)
 }
 
-fn parse_sign(node: &str, value: &str) -> Option<NodeSign> {
-    let (server_ms, saved) = value.split_once(' ')?;
+fn parse_sign<'a>(node: &str, text: &'a str) -> Option<NodeSign<'a>> {
+    let (server_ms, saved) = text.split_once(' ')?;
     let saved = serde_json::from_str(saved).ok()?;
-    Some(NodeSign { node: parse_node(node)?, saved, server_ms: server_ms.parse().ok()? })
+    Some(NodeSign { node: parse_node(node)?, saved, server_ms: server_ms.parse().ok()?, text })
 }
 
-fn parse_signs(pairs: &[String]) -> Vec<NodeSign> {
+fn parse_signs(pairs: &[String]) -> Vec<NodeSign<'_>> {
     pairs.chunks_exact(2).filter_map(|pair| parse_sign(&pair[0], &pair[1])).collect()
 }
 
@@ -55,7 +58,7 @@ impl KnownNodes {
     fn look(
         &mut self,
         node: NodeId,
-        signs: &[NodeSign],
+        signs: &[NodeSign<'_>],
         asked: Timestamp,
         now: Timestamp,
     ) -> (Vec<Lost>, Vec<NodeId>) {
@@ -147,24 +150,41 @@ impl State {
     async fn look(
         &self,
         node: NodeId,
-        signs: &[NodeSign],
+        signs: &[NodeSign<'_>],
         (asked, now): (Timestamp, Timestamp),
         server_ms: u64,
     ) -> Result<Vec<Lost>, StoreError> {
         let (mut lost, known) = self.nodes.lock().look(node, signs, asked, now);
+        let mut alive = BTreeSet::new();
         for dead in &mut lost {
+            let Some(sign) = signs.iter().find(|sign| sign.node == dead.node) else { continue };
             // This node may have seen the sign late, for example because it has just started. Both times
             // are the server's, so no two clocks are compared.
-            if let Some(sign) = signs.iter().find(|sign| sign.node == dead.node) {
-                let age = Duration::from_millis(server_ms.saturating_sub(sign.server_ms));
-                dead.at = dead.at.min(now - age);
+            let age = Duration::from_millis(server_ms.saturating_sub(sign.server_ms));
+            dead.at = dead.at.min(now - age);
+            if !known.contains(&dead.node) && !self.fence_dead(sign).await? {
+                alive.insert(dead.node);
             }
         }
-        for dead in lost.iter().filter(|dead| !known.contains(&dead.node)) {
+        lost.retain(|dead| !alive.contains(&dead.node));
+        let mut nodes = self.nodes.lock();
+        nodes.live.append(&mut alive);
+        nodes.lost.clone_from(&lost);
+        Ok(lost)
+    }
+
+    /// Fences a node that was found dead; returns whether it is. A node that was frozen may have given a sign of
+    /// life meanwhile: then it lives, and its sessions' windows began anew.
+    async fn fence_dead(&self, dead: &NodeSign<'_>) -> Result<bool, StoreError> {
+        let at_ms = self.router.link(At::Hub).clock.now(monotonic());
+        let mut call = FENCE.prepare_invoke();
+        call.key(&self.keys.hub.nodes).key(&self.keys.hub.gone);
+        call.arg(dead.node.to_string()).arg(dead.text).arg(at_ms);
+        let is_fenced: bool = self.call(At::Hub, &call).await?;
+        if is_fenced {
             self.fence(dead.node).await?;
         }
-        self.nodes.lock().lost.clone_from(&lost);
-        Ok(lost)
+        Ok(is_fenced)
     }
 
     /// From now on no partition accepts anything from a node.

@@ -195,6 +195,16 @@ impl State {
         answer.inspect_err(|error| self.note_failure(error))
     }
 
+    /// Calls a script, and waits until a replica has what it wrote, if there is a replica.
+    pub(super) async fn call_on_replica<T: FromRedisValue>(
+        &self,
+        at: At,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, StoreError> {
+        let answer = self.router.call_on_replica(at, script).await;
+        answer.inspect_err(|error| self.note_failure(error))
+    }
+
     pub(super) fn note_failure(&self, error: &StoreError) {
         if let StoreError::Unavailable { cause } = error {
             *self.failing.lock() = Some(cause.clone());

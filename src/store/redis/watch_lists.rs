@@ -62,7 +62,11 @@ impl State {
             let mut call = WATCH_LIST.prepare_invoke();
             call.key(keys.watch_list(user)).key(&keys.place).key(&keys.gone).key(&keys.feed);
             call.arg(node.to_string()).arg(expected).arg(row).arg(&*json(&message));
-            let answer: Vec<String> = self.call(At::Part(part), &call).await?;
+            // A failover must not give back the right to watch (P7).
+            let answer: Vec<String> = match change.may_remove() {
+                true => self.call_on_replica(At::Part(part), &call).await?,
+                false => self.call(At::Part(part), &call).await?,
+            };
             match &answer[..] {
                 [ok, place] if ok == "ok" => {
                     self.note_place(part, place_of(place)?);

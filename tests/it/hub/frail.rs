@@ -48,6 +48,8 @@ pub(super) struct Frail {
     is_unsafe: AtomicBool,
     /// A write lock on it stalls the store.
     pub(super) gate: RwLock<()>,
+    /// A write lock on it delays the answers to commits.
+    pub(super) answers: RwLock<()>,
     /// Users whose commits fail.
     pub(super) refused: Mutex<HashSet<UserId>>,
     /// Nodes whose commits fail, because they do not reach the store.
@@ -91,6 +93,7 @@ impl Frail {
             is_silent: AtomicBool::new(false),
             is_unsafe: AtomicBool::new(false),
             gate: RwLock::new(()),
+            answers: RwLock::new(()),
             refused: Mutex::default(),
             cut_off: Mutex::default(),
             damaged: Mutex::default(),
@@ -166,6 +169,7 @@ impl Records for Frail {
                 None => {
                     self.inner.commit(user, base, commit).await?;
                     self.damaged.lock().remove(user);
+                    drop(self.answers.read().await);
                     Ok(())
                 }
                 Some(Fault::Conflict) => Err(StoreError::Conflict),

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use presence_hub::presence::{Cause, EventKind, Record, State};
-use presence_hub::store::{Commit, Records, Stored};
+use presence_hub::presence::{
+    BlockedChange, Cause, EventKind, Record, State, VisibilityChange, WatchListChange,
+};
+use presence_hub::store::{Commit, Records, Stored, WatchLists};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -40,7 +42,7 @@ impl Forgetful {
         let base = self.stored(user).await;
         let wall_deadline = record.wall_deadline(&self.one.hub.policy());
         let commit = Commit { wall_deadline, ..commit_of(record, Vec::new()) };
-        self.store.commit(&id(user), &base, commit).await.expect("a commit");
+        self.store.inner.commit(&id(user), &base, commit).await.expect("a commit");
     }
 
     /// Has both nodes compare what they know with the store.
@@ -117,6 +119,85 @@ async fn next_event_of_a_user_comes_after_what_was_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn event_at_a_node_that_only_heard_of_a_lost_commit_keeps_its_custom_status() {
+    let hubs = Forgetful::new();
+    let mut ana = hubs.one.listener("ana", "linux").await;
+    let earlier = hubs.stored("ana").await;
+    set(&mut ana, "busy").await;
+    hubs.roll_back("ana", &earlier).await;
+    // Before the node that made the commit can restore it.
+    let hide = VisibilityChange { hidden: Some(true), blocked: None };
+    let hide = EventKind::Visibility { origin: None, change: hide };
+    hubs.other.hub.apply(&id("ana"), hide).await.expect("a change");
+    assert_eq!(hubs.one.status("ana").await.custom.as_deref(), Some("busy"));
+    hubs.miss_messages().await;
+    assert_eq!(hubs.one.status("ana").await.custom.as_deref(), Some("busy"));
+    set(&mut ana, "still here").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn p2_p3_who_may_not_see_a_user_outlives_a_store_that_was_emptied() {
+    let hubs = Forgetful::new();
+    let mut ana = hubs.one.listener("ana", "linux").await;
+    let mut watcher = hubs.other.watcher(&["ana"]).await;
+    let hide = |hidden, viewer: &str| EventKind::Visibility {
+        origin: None,
+        change: VisibilityChange {
+            hidden: Some(hidden),
+            blocked: Some(BlockedChange::Replace(vec![id(viewer)])),
+        },
+    };
+    // At the node of the session, then at another one; long before the store is emptied.
+    for (lab, viewer) in [(&hubs.one, "bo"), (&hubs.other, "cem")] {
+        lab.hub.apply(&id("ana"), hide(true, viewer)).await.expect("a change");
+        sleep(60 * SECOND).await;
+        let before = hubs.one.record("ana").await.visibility_view();
+        hubs.put("ana", Record::default()).await;
+        hubs.miss_messages().await;
+        assert_eq!(hubs.one.record("ana").await.visibility_view(), before);
+        assert_eq!(before.blocked, [id(viewer)]);
+        set(&mut ana, viewer).await;
+    }
+    watcher.state("ana", "Offline").await;
+    watcher.hears_nothing_for(10 * SECOND).await;
+    // What was taken back stays so.
+    let see = EventKind::Visibility {
+        origin: None,
+        change: VisibilityChange {
+            hidden: Some(false),
+            blocked: Some(BlockedChange::Replace(Vec::new())),
+        },
+    };
+    hubs.other.hub.apply(&id("ana"), see).await.expect("a change");
+    sleep(60 * SECOND).await;
+    hubs.put("ana", Record::default()).await;
+    hubs.miss_messages().await;
+    assert_eq!(hubs.one.record("ana").await.visibility, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p7_watch_list_that_the_store_has_lost_covers_nobody_any_more() {
+    let hubs = Forgetful::new();
+    let change = WatchListChange::Replace(vec![id("ana")]);
+    hubs.one.hub.change_watch_list(&id("vic"), change, 9).await.expect("a list");
+    let (_ana, _) = hubs.other.login("ana", "linux").await;
+    let mut vic = hubs.one.listener("vic", "web").await;
+    vic.send(json!({ "type": "subscribe", "watch_list": true })).await;
+    assert_eq!(vic.message().await.1["type"], json!("reply"));
+    sleep(60 * SECOND).await;
+    hubs.put("vic", Record::default()).await;
+    let nobody = WatchListChange::Replace(Vec::new());
+    let lists = &hubs.store.inner;
+    lists.change_watch_list(hubs.other.hub.node(), &id("vic"), nobody, 9).await.expect("a list");
+    hubs.miss_messages().await;
+    let (_, removed) = vic.message().await;
+    assert_eq!((&removed["type"], &removed["removed"]), (&json!("watch_list"), &json!(["ana"])));
+    let (_, unwatched) = vic.message().await;
+    assert_eq!((&unwatched["type"], &unwatched["users"]), (&json!("unwatched"), &json!(["ana"])));
+    set(&mut vic, "still here").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn version_that_a_node_only_heard_of_is_never_undercut() {
     let hubs = Forgetful::new();
     let mut watcher = hubs.other.watcher(&["ana"]).await;
@@ -157,6 +238,24 @@ async fn session_that_the_store_lost_is_logged_in_again_on_its_connection() {
     watcher.state("ana", "Online").await;
     drop(ana);
     watcher.state("ana", "PushOnline").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn login_that_the_store_lost_while_its_answer_was_under_way_is_repeated() {
+    let hubs = Forgetful::new();
+    let delayed = hubs.store.answers.write().await;
+    let fails_over = async {
+        sleep(SECOND / 2).await;
+        assert_eq!(hubs.one.state("ana").await, State::Online, "the login is written");
+        hubs.put("ana", Record::default()).await;
+        hubs.miss_messages().await;
+        drop(delayed);
+    };
+    let ((ana, ok), ()) = futures::join!(hubs.one.login("ana", "linux"), fails_over);
+    sleep(3 * SECOND).await;
+    let terminal = hubs.one.record("ana").await.terminals[0].clone();
+    assert_eq!(json!(terminal.session), ok["session"]);
+    drop(ana);
 }
 
 #[tokio::test(start_paused = true)]

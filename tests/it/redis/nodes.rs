@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use presence_hub::clock::Clock;
 use presence_hub::presence::{NodeId, Platform, SignOfLife, Timestamp};
 use presence_hub::store::{
-    Commit, Log, Lost, Nodes, Outbox, Part, Records, RedisStore, Save, Store, StoreError,
-    WebhookName,
+    Commit, Log, Lost, Nodes, Outbox, Part, Records, RedisSettings, RedisStore, Save, Store,
+    StoreError, WebhookName,
 };
 
 use super::{login, put};
 use crate::lab::{EPOCH, SECOND, id};
 use crate::store_contract::{RETENTION, present};
-use crate::support::{RedisServer, until};
+use crate::support::{Held, Proxy, RedisServer, until};
 
 const ONE: NodeId = NodeId(1);
 const TWO: NodeId = NodeId(2);
@@ -30,6 +31,37 @@ async fn sign(store: &RedisStore, node: NodeId, secs: u32) -> Result<Vec<Lost>, 
 
 fn shared(store: &Arc<RedisStore>) -> Arc<dyn Store> {
     Arc::<RedisStore>::clone(store)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_that_gives_a_sign_of_life_after_it_was_found_dead_is_not_fenced() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port()).await;
+    let settings =
+        RedisSettings { urls: vec![proxy.url()], timeout: 30 * SECOND, ..server.settings() };
+    let two = RedisStore::open(settings, RETENTION, &Clock::system()).await.expect("a store");
+    let (one, two) = (Arc::new(server.open(RETENTION).await), Arc::new(two));
+    assert_eq!(sign(&one, ONE, 0).await, Ok(Vec::new()));
+    for secs in 0..4 {
+        assert_eq!(sign(&two, TWO, secs).await, Ok(Vec::new()));
+    }
+    // The server answers that the sign of the first node stands still, and the answer takes a while.
+    proxy.hold(Held::Answers);
+    let looks = tokio::spawn({
+        let two = Arc::clone(&two);
+        async move { sign(&two, TWO, 4).await }
+    });
+    let saved = sign_after(4).now.as_millis().to_string();
+    until("the look to be executed", async || {
+        let signs: Vec<String> = server.run("HVALS test:{hub}nodes");
+        signs.iter().any(|sign| sign.contains(&saved))
+    })
+    .await;
+    assert_eq!(sign(&one, ONE, 5).await, Ok(Vec::new()));
+    proxy.hold(Held::Nothing);
+    assert_eq!(looks.await.expect("no panic"), Ok(Vec::new()), "it lives");
+    put(&shared(&one), &id("ana"), login(Platform::Web, ONE)).await.expect("a commit");
+    assert_eq!(sign(&two, TWO, 5).await, Ok(Vec::new()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

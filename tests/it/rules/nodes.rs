@@ -1,6 +1,7 @@
 //! One user on several nodes: each node keeps the windows of its own connections, on its own time.
 
 use presence_hub::presence::BackgroundReason::Hide;
+use presence_hub::presence::LostCommit;
 
 use super::*;
 
@@ -76,7 +77,9 @@ fn v1_session_that_another_node_kicks_was_seen_until_the_kick() {
 fn recall(life: &mut Life, kept: Record, knows: Option<&Record>) -> Answer {
     let version = life.record.version;
     life.record = kept;
-    life.apply(EventKind::Recall { version, lost: knows.cloned().map(Arc::new) })
+    let lost =
+        knows.map_or(LostCommit::Version, |record| LostCommit::Record(Arc::new(record.clone())));
+    life.apply(EventKind::Recall { version, lost })
 }
 
 #[test]
@@ -113,6 +116,13 @@ fn v2_status_that_a_node_only_heard_of_is_replaced_by_a_greater_version() {
     assert!(life.record.status().looks_like(&kept.status()), "nobody knows more");
     assert!(life.record.version > lost.version);
     assert!(life.last.effects.status_changed, "watchers saw the lost status");
+    // A node that was told of the commit knows the custom status.
+    let custom = lost.custom.clone();
+    life.record = kept;
+    let heard = EventKind::Recall { version: lost.version, lost: LostCommit::Custom(custom) };
+    assert_eq!(life.apply(heard), Answer::Done);
+    assert!(life.record.status().looks_like(&lost.status()));
+    assert!(life.record.version > lost.version);
 }
 
 #[test]
@@ -124,7 +134,7 @@ fn v2_nothing_is_recalled_where_the_store_has_a_later_version() {
     life.login(Platform::Mac, "d");
     for version in [earlier.version, life.record.version] {
         let before = life.record.clone();
-        let lost = Some(Arc::new(earlier.clone()));
+        let lost = LostCommit::Record(Arc::new(earlier.clone()));
         assert_eq!(life.apply(EventKind::Recall { version, lost }), Answer::Stale);
         assert_eq!(life.record, before);
     }

@@ -190,6 +190,16 @@ async fn emptied_redis_gets_all_connected_sessions_back_on_their_connections() {
     let (mut stays, ok) = hubs.login(0, "stays", "web").await;
     let (phone, _) = hubs.login(1, "phone", "ios").await;
     drop(phone);
+    // Who may not see a user is changed by another hub than that of the session.
+    let (_shy, _) = hubs.login(0, "shy", "web").await;
+    let visibility = json!({ "hidden": true, "blocked": ["vic"] });
+    let path = "/v1/users/shy/visibility";
+    let (status, shown) = hubs.hubs[1].call("PUT", path, Some(visibility)).await;
+    assert_eq!(status, 200, "{shown}");
+    let list = json!({ "users": ["stays"] });
+    hubs.hubs[1].call("PUT", "/v1/users/vic/watch-list", Some(list)).await;
+    let (mut vic, _) = hubs.login(2, "vic", "web").await;
+    vic.ok(json!({ "type": "subscribe", "watch_list": true })).await;
     hubs.hubs[2].until_state("phone", "PushOnline").await;
     hubs.agree().await;
     let (_, page) = hubs.hubs[0].call("GET", "/v1/events?limit=1", None).await;
@@ -206,6 +216,11 @@ async fn emptied_redis_gets_all_connected_sessions_back_on_their_connections() {
         hubs.watchers.iter().all(|it| it.states("phone").last().is_some_and(|it| it == "Offline"))
     })
     .await;
+    until("who may not see a user to be written again", async || {
+        hubs.hubs[2].call("GET", path, None).await.1 == shown
+    })
+    .await;
+    while vic.message().await != json!({ "type": "unwatched", "users": ["stays"] }) {}
     stays.ok(json!({ "type": "set", "custom": "here" })).await;
     let (status, _) = hubs.hubs[0].call("GET", &format!("/v1/events?after={old}"), None).await;
     assert_eq!(status, 410);

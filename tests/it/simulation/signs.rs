@@ -25,6 +25,7 @@ pub(super) struct Signed {
 }
 
 /// What the server answers to a sign of life about another node.
+#[derive(Clone)]
 struct Other {
     node: NodeId,
     sign: SignOfLife,
@@ -98,12 +99,18 @@ impl Server {
         Ok(others.collect())
     }
 
-    /// From now on nothing is accepted from a dead node. The server was up for some time between its last sign and
-    /// the look that found it dead: long enough for another sign.
-    fn fence(&mut self, node: NodeId, up: Duration) {
-        if self.retired.insert(node) && up < FRESH {
+    /// From now on nothing is accepted from a dead node, unless it has given another sign of life since the look
+    /// that found it dead. Between its last sign and that look, the server was up long enough for another sign.
+    fn fence(&mut self, dead: &Other) -> bool {
+        let last = self.nodes.get(&dead.node).map(|signed| &signed.sign);
+        if last != Some(&dead.sign) {
+            return false;
+        }
+        if self.retired.insert(dead.node) && dead.up < FRESH {
+            let node = dead.node;
             self.wrong.push(format!("node {node} was declared dead while the store was away"));
         }
+        true
     }
 
     fn retire(&mut self, node: NodeId) {
@@ -123,19 +130,21 @@ impl Server {
 }
 
 impl Link {
-    /// Has the server accept nothing more from the nodes that are dead now.
-    async fn fence(&self, lost: &[Lost], others: &[Other]) -> Result<(), StoreError> {
-        let dead: BTreeSet<_> = lost.iter().map(|it| it.node).collect();
+    /// Has the server accept nothing more from the nodes that were found dead. Returns those that are dead: a node
+    /// that was frozen may have given a sign of life meanwhile.
+    async fn fence(&self, mut lost: Vec<Lost>, others: &[Other]) -> Result<Vec<Lost>, StoreError> {
+        let mut dead: BTreeSet<_> = lost.iter().map(|it| it.node).collect();
         let new = &dead - &self.observed.lock().fenced;
-        for &Other { node, up, .. } in others.iter().filter(|other| new.contains(&other.node)) {
-            let fence = move |server: &mut Server| {
-                server.fence(node, up);
-                Ok(())
-            };
-            self.ask(format!("fence {node}"), fence).await?;
+        for other in others.iter().filter(|other| new.contains(&other.node)) {
+            let (node, other) = (other.node, other.clone());
+            let fence = move |server: &mut Server| Ok(server.fence(&other));
+            if !self.ask(format!("fence {node}"), fence).await? {
+                dead.remove(&node);
+            }
         }
+        lost.retain(|it| dead.contains(&it.node));
         self.observed.lock().fenced = dead;
-        Ok(())
+        Ok(lost)
     }
 }
 
@@ -158,8 +167,7 @@ impl Nodes for Link {
             self.turn.send_if_modified(|turn| std::mem::replace(turn, is_ours) != is_ours);
             let times = (asked, asked + sent.elapsed());
             let lost = self.observed.lock().look(&others, times, self.broken);
-            self.fence(&lost, &others).await?;
-            Ok(lost)
+            self.fence(lost, &others).await
         }
         .boxed()
     }

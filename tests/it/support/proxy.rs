@@ -19,6 +19,8 @@ pub(crate) enum Held {
     Nothing,
     /// Those of the connections that subscribed to the feed.
     Feed,
+    /// Those that the server sends.
+    Answers,
     All,
 }
 
@@ -72,8 +74,11 @@ async fn serve(client: TcpStream, held: watch::Receiver<Held>, mut server: watch
     let is_feed = Arc::new(AtomicBool::new(false));
     let ((from_client, to_client), (from_server, to_server)) =
         (client.into_split(), upstream.into_split());
-    let [requests, answers] =
-        [(); 2].map(|()| Pump { is_feed: Arc::clone(&is_feed), held: held.clone() });
+    let [requests, answers] = [false, true].map(|is_answers| Pump {
+        is_answers,
+        is_feed: Arc::clone(&is_feed),
+        held: held.clone(),
+    });
     tokio::select! {
         () = requests.run(from_client, to_server) => (),
         () = answers.run(from_server, to_client) => (),
@@ -84,6 +89,7 @@ async fn serve(client: TcpStream, held: watch::Receiver<Held>, mut server: watch
 
 /// One direction of a connection.
 struct Pump {
+    is_answers: bool,
     is_feed: Arc<AtomicBool>,
     held: watch::Receiver<Held>,
 }
@@ -100,6 +106,7 @@ impl Pump {
             let passes = |held: &Held| match held {
                 Held::Nothing => true,
                 Held::Feed => !self.is_feed.load(Ordering::Relaxed),
+                Held::Answers => !self.is_answers,
                 Held::All => false,
             };
             if self.held.wait_for(passes).await.is_err() || to.write_all(bytes).await.is_err() {

@@ -90,8 +90,11 @@ class Client:
 
     def login(self, user, platform, issued=None):
         """Logs in with a token issued at `issued` (default: now), and returns the reply."""
-        message = {"type": "login", "id": 1, "platform": platform, "device": platform}
-        self._socket.send(json.dumps({**message, "token": token(user, issued)}))
+        return self.login_with(token(user, issued), platform)
+
+    def login_with(self, token, platform):
+        message = {"type": "login", "id": 1, "platform": platform, "device": platform, "token": token}
+        self._socket.send(json.dumps(message))
         while (heard := self.hear()).get("type") != "reply":
             pass
         return heard

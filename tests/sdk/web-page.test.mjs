@@ -84,6 +84,13 @@ test('the_token_of_a_back_end_replaces_the_one_in_the_link', async () => {
   await sees(app, 'bob: Online');
 });
 
+test('a_link_without_a_token_says_what_is_missing', async () => {
+  const another = await startBrowser();
+  const page = await another.open(`${site.origin}/dots.html`);
+  await sees(page, 'Uncaught TypeError: PresenceClient: option token is ""; expected a JWT as text');
+  await assert.rejects(another.stop(), /errors in the pages/);
+});
+
 test('an_origin_that_is_not_allowed_is_named_on_the_page', async () => {
   const other = await startSite();
   try {

@@ -171,10 +171,11 @@ class BackEnds(unittest.TestCase):
 class TheReadme(unittest.TestCase):
     def test_the_commands_start_a_hub_and_it_answers_them(self):
         """The settings, and the calls, as printed; the hub's program, its address and the webhook are the test's."""
-        start = block("back-end/README.md", "sh", "TOKEN_SECRET")
+        create = block("back-end/README.md", "sh", "openssl")
+        start = block("back-end/README.md", "sh", "PRESENCE_HUB__AUTH__SECRET")
         with tempfile.TemporaryDirectory(prefix="presence-hub-") as folder:
-            start = start.replace("target/release/presence-hub\n", "env\n")
-            printed = subprocess.run(["bash", "-euc", start], cwd=folder, capture_output=True, text=True, check=True).stdout
+            commands = create + start.replace("target/release/presence-hub\n", "env\n")
+            printed = subprocess.run(["bash", "-euc", commands], cwd=folder, capture_output=True, text=True, check=True).stdout
         variables = dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
         names = [name for name in variables if name.startswith("PRESENCE_HUB__")]
         settings = {name.removeprefix("PRESENCE_HUB__").replace("__", "."): variables[name] for name in names}

@@ -20,8 +20,8 @@ use crate::presence::{DeviceId, Platform, Timestamp, UserId, Watchable};
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// The minimum size of an HS256 secret (RFC 7518, section 3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
-/// The greatest integer that a float holds exactly: later than any real time.
-const SECS_MAX: f64 = 9_007_199_254_740_991.0;
+/// Later than any real time, in the year 5138. Times in milliseconds are greater.
+const SECS_MAX: f64 = 99_999_999_999.0;
 
 /// The source of the keys that verify tokens.
 #[derive(Clone)]
@@ -405,12 +405,13 @@ fn wrong_claim(token: &str) -> String {
         |value: &Value| value.as_array().is_some_and(|values| values.iter().all(Value::is_string));
     let is_platforms = |value: &Value| OneOrMany::<Platform>::deserialize(value).is_ok();
     let is_time = |value: &Value| NumericDate::deserialize(value).is_ok();
+    let a_time = "a time in seconds since 1970, not in milliseconds";
     type Check<'a> = (&'a str, bool, &'a dyn Fn(&Value) -> bool, &'a str);
     let checks: [Check<'_>; 7] = [
         ("sub", true, &Value::is_string, "a text, the user's id"),
-        ("exp", true, &is_time, "a time in seconds since 1970"),
-        ("nbf", false, &is_time, "a time in seconds since 1970"),
-        ("iat", false, &is_time, "a time in seconds since 1970"),
+        ("exp", true, &is_time, a_time),
+        ("nbf", false, &is_time, a_time),
+        ("iat", false, &is_time, a_time),
         ("platform", false, &is_platforms, "a platform, or a list of them"),
         ("device", false, &Value::is_string, "a text"),
         ("watch", false, &is_texts, "a list of user ids, or prefixes ending in *"),

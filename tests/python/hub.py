@@ -75,6 +75,10 @@ class Hub:
         self._directory.cleanup()
         assert not found, f"a secret is in the hub's log: {found[0]}"
 
+    def log(self):
+        """The lines of its log so far."""
+        return pathlib.Path(self._log.name).read_text(encoding="utf-8").splitlines()
+
     @contextlib.contextmanager
     def connect(self):
         url = self.origin.replace("http://", "ws://") + "/ws"
@@ -90,11 +94,16 @@ class Client:
 
     def login(self, user, platform, issued=None):
         """Logs in with a token issued at `issued` (default: now), and returns the reply."""
-        message = {"type": "login", "id": 1, "platform": platform, "device": platform}
-        self._socket.send(json.dumps({**message, "token": token(user, issued)}))
+        return self.login_with(token(user, issued), platform)
+
+    def login_with(self, token, platform, **more):
+        self.send({"type": "login", "id": 1, "platform": platform, "device": platform, "token": token, **more})
         while (heard := self.hear()).get("type") != "reply":
             pass
         return heard
+
+    def send(self, message):
+        self._socket.send(json.dumps(message))
 
     def hear(self):
         return json.loads(self._socket.recv(timeout=SOON_S))

@@ -59,12 +59,16 @@ pub(crate) fn demo() -> Router<Arc<AppState>> {
     only(|path| !DASHBOARD.iter().any(|part| path.starts_with(part)))
 }
 
+/// These files of `static/`, and `/llms.txt`, which describes the hub to language models.
 fn only(is_served: fn(&str) -> bool) -> Router<Arc<AppState>> {
+    let map = async |State(app): State<Arc<AppState>>, headers: HeaderMap| {
+        file(&app, "llms.txt", &headers).await
+    };
     let serve = async move |app: State<Arc<AppState>>, path: Path<String>, headers: HeaderMap| {
         let (State(app), Path(path)) = (app, path);
         if is_served(&path) { file(&app, &path, &headers).await } else { Err(Problem::not_found()) }
     };
-    Router::new().route("/static/{*path}", get(serve))
+    Router::new().route("/static/{*path}", get(serve)).route("/llms.txt", get(map))
 }
 
 async fn file(app: &AppState, path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
@@ -73,7 +77,7 @@ async fn file(app: &AppState, path: &str, headers: &HeaderMap) -> Result<Respons
         Some((_, "js" | "mjs")) => ("text/javascript; charset=utf-8", true),
         Some((_, "html")) => ("text/html; charset=utf-8", true),
         Some((_, "css")) => ("text/css; charset=utf-8", true),
-        Some((_, "ts" | "mts" | "md")) => ("text/plain; charset=utf-8", true),
+        Some((_, "ts" | "mts" | "md" | "txt")) => ("text/plain; charset=utf-8", true),
         Some((_, "json")) => ("application/json", true),
         Some((_, "svg")) => ("image/svg+xml", true),
         _ => (file.metadata.mimetype(), false),

@@ -74,6 +74,7 @@ async fn pages_have_security_headers_and_etags() {
         ("/static/presence.js", "text/javascript"),
         ("/static/presence.mjs", "text/javascript"),
         ("/static/style.css", "text/css"),
+        ("/llms.txt", "text/plain; charset=utf-8"),
     ] {
         let answer = get(path).await;
         assert_eq!(answer.status(), 200, "{path}");
@@ -147,6 +148,7 @@ async fn admin_and_metrics_can_have_their_own_addresses() {
         ("/static/index.html", [404, 200, 404]),
         ("/static/presence.js", [200, 200, 404]),
         ("/static/presence.mjs", [200, 200, 404]),
+        ("/llms.txt", [200, 200, 404]),
         ("/ws", [426, 404, 404]),
         ("/health", [200, 200, 404]),
         ("/ready", [200, 200, 404]),

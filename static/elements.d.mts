@@ -1,0 +1,3 @@
+// The types of elements.mjs.
+export * from './elements.js';
+export { default } from './elements.js';

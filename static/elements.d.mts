@@ -1,3 +1,6 @@
 // The types of elements.mjs.
-export * from './elements.js';
-export { default } from './elements.js';
+import type { PresenceElementsApi } from './elements.js';
+
+export type * from './elements.js';
+declare const elements: PresenceElementsApi;
+export default elements;

@@ -39,9 +39,6 @@ export interface PresenceSelfElement extends HTMLElement {}
 /** `<presence-kicked>`: why this session was ended, with a button "use here instead"; else empty. */
 export interface PresenceKickedElement extends HTMLElement {}
 
-declare const PresenceElements: PresenceElementsApi;
-export default PresenceElements;
-
 declare global {
   var PresenceElements: PresenceElementsApi;
   interface HTMLElementTagNameMap {

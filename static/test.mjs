@@ -5,7 +5,14 @@ import { PresenceClient } from './presence.mjs';
 /** @import { TestRequest } from './test.mjs' */
 /** @import { Session, Status, Terminal } from './presence' */
 /** @typedef {Omit<Terminal, 'current'> & { idle: boolean }} Login */
-/** `since`: the last change of who sees the user. @typedef {{ status: Status & { away: boolean }, hidden: boolean, blocked: Set<string>, since: number, list: string[], logins: Map<string, Login> }} User */
+/**
+ * `since`: the last change of who sees the user.
+ *
+ * @typedef {{
+ *   status: Status & { away: boolean }, hidden: boolean, blocked: Set<string>, since: number, list: string[],
+ *   logins: Map<string, Login>
+ * }} User
+ */
 
 /** The close codes of refused logins that differ from 4502. @type {Record<string, number>} */
 const CLOSE_CODES = { token_expired: 4001, rate_limited: 4004, unavailable: 4006, kicked: 4501, superseded: 4503, login_conflict: 4505 };
@@ -87,7 +94,8 @@ export class TestHub {
       return hub.#connect(user);
     };
     const storage = new Map();
-    const sessionStorage = { getItem: (/** @type {string} */ key) => storage.get(key) ?? null, setItem: (/** @type {string} */ key, /** @type {string} */ value) => void storage.set(key, value) };
+    /** @type {import('./presence').StorageLike} */
+    const sessionStorage = { getItem: (key) => storage.get(key) ?? null, setItem: (key, value) => storage.set(key, value) };
     const adapter = { WebSocket: Socket, sessionStorage };
     const client = new PresenceClient({ url: 'ws://test/ws', token: 'test', device: `test-${++this.#made}`, adapter, ...OPTIONS, ...options });
     this.#clients.push(client);
@@ -173,7 +181,8 @@ export class TestHub {
 
   /** @param {string} user @returns {User} */
   #user(user) {
-    const it = this.#users.get(user) ?? { status: { user, ...OFFLINE, since: null, last_seen: null, version: 0 }, hidden: false, since: 0, blocked: new Set(), list: [], logins: new Map() };
+    const status = { user, ...OFFLINE, since: null, last_seen: null, version: 0 };
+    const it = this.#users.get(user) ?? { status, hidden: false, since: 0, blocked: new Set(), list: [], logins: new Map() };
     this.#users.set(user, it);
     return it;
   }

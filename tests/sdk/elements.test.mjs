@@ -63,14 +63,20 @@ test('on a server, elements.mjs does nothing', async () => {
 });
 
 /** The text of an element's part; null, if it has no such part. */
-const text = (page, element, part) => page.evaluate((element, part) => document.querySelector(element).shadowRoot.querySelector(`[part=${part}]`)?.textContent ?? null, element, part);
+const text = (page, element, part) => page.evaluate(
+  (element, part) => document.querySelector(element).shadowRoot.querySelector(`[part=${part}]`)?.textContent ?? null,
+  element, part
+);
 const shows = (page, element, part, wanted) => until(`${element}: ${wanted}`, async () => (await text(page, element, part)) === wanted);
 /** The rows of the list: names, words and custom statuses. */
-const rows = (page) => page.evaluate(() => [...document.querySelector('presence-list').shadowRoot.querySelectorAll('[part=item]')].map((row) => [...row.querySelectorAll('[part=name], [part=word], [part=custom]')].map((it) => it.textContent)));
+const rows = (page) => page.evaluate(() => {
+  const items = document.querySelector('presence-list').shadowRoot.querySelectorAll('[part=item]');
+  return [...items].map((row) => [...row.querySelectorAll('[part=name], [part=word], [part=custom]')].map((it) => it.textContent));
+});
 /** The messages of these types that the page has sent so far. */
 const sent = (page, ...types) => page.evaluate((types) => sent.filter(({ type }) => types.includes(type)), types);
 /** Puts elements on the page, and gives it a client of this user. */
-const put_in = (page, user, body) => page.evaluate((user, hub, elements) => {
+const place = (page, user, body) => page.evaluate((user, hub, elements) => {
   for (const [tag, attributes, users] of elements) {
     const it = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) it.setAttribute(name, value);
@@ -147,10 +153,11 @@ for (const engine of engines) {
 
     test('hostile ids stay text', async () => {
       const page = await open();
-      await put_in(page, me, [['presence-list', {}, [...IDS, null, IDS[0]]], ...IDS.map((user) => ['presence-dot', { user }])]);
+      await place(page, me, [['presence-list', {}, [...IDS, null, IDS[0]]], ...IDS.map((user) => ['presence-dot', { user }])]);
       await until('all are known', async () => (await rows(page)).every(([, word]) => word === 'Offline'));
       assert.deepEqual((await rows(page)).map(([name]) => name), IDS);
-      assert.deepEqual(await page.evaluate(() => [document.title, document.images.length, document.querySelector('presence-list').shadowRoot.querySelectorAll('img, b').length]), ['Elements', 0, 0]);
+      const made = () => page.evaluate(() => document.querySelector('presence-list').shadowRoot.querySelectorAll('img, b').length + document.images.length);
+      assert.deepEqual([await page.evaluate(() => document.title), await made()], ['Elements', 0]);
       await page.evaluate((evil) => (PresenceElements.nameOf = (user) => `${evil} ${user}`), HOSTILE);
       await until('names are shown', async () => (await rows(page))[5][0] === `${HOSTILE} a,b`);
       await page.evaluate(() => PresenceElements.client.logout());
@@ -159,7 +166,7 @@ for (const engine of engines) {
 
     test('contacts are those who are not Offline', async () => {
       const page = await open();
-      await put_in(page, me, [['presence-list', { contacts: '' }]]);
+      await place(page, me, [['presence-list', { contacts: '' }]]);
       await until('contacts', async () => JSON.stringify(await rows(page)) === JSON.stringify([['bob', 'Online', ''], ['carol', 'Push only', '']]));
       await bob.setStatus('busy');
       await until('a custom status', async () => (await rows(page))[0][2] === 'busy');
@@ -176,7 +183,10 @@ for (const engine of engines) {
 
     test('words are in the language of the nearest ancestor, through shadow roots', async () => {
       const page = await open();
-      const words = () => page.evaluate(() => [...document.querySelectorAll('.host')].map(({ shadowRoot }) => shadowRoot.querySelector('presence-dot').shadowRoot.querySelector('[part=state]').textContent));
+      const words = () => page.evaluate(() => {
+        const dots = [...document.querySelectorAll('.host')].map(({ shadowRoot }) => shadowRoot.querySelector('presence-dot'));
+        return dots.map(({ shadowRoot }) => shadowRoot.querySelector('[part=state]').textContent);
+      });
       await page.evaluate(() => {
         for (const [outer, inner] of [['zh-CN', ''], ['en', 'zh'], ['zh', 'en']]) {
           const host = document.querySelector('main').appendChild(document.createElement('div'));
@@ -194,7 +204,7 @@ for (const engine of engines) {
 
     test('sends no more than is needed, and leaves nothing behind', async () => {
       const page = await open();
-      await put_in(page, me, [['presence-dot', { user: 'bob' }], ['presence-dot', { user: 'bob', compact: '' }], ['presence-list', { users: 'bob, carol' }]]);
+      await place(page, me, [['presence-dot', { user: 'bob' }], ['presence-dot', { user: 'bob', compact: '' }], ['presence-list', { users: 'bob, carol' }]]);
       await until('all are known', async () => (await rows(page))[1]?.[1] === 'Push only');
       assert.equal(await page.evaluate(() => document.querySelectorAll('presence-dot')[1].shadowRoot.querySelector('[role=img]').ariaLabel), 'Online');
       const count = async () => (await sent(page, 'subscribe', 'unsubscribe')).length;
@@ -209,7 +219,7 @@ for (const engine of engines) {
       assert.equal(await count(), 1);
       // Another account: the last client is logged out, the next one knows nothing of it.
       await page.evaluate(() => (globalThis.last = PresenceElements.client));
-      await put_in(page, `other-${engine.name}`, []);
+      await place(page, `other-${engine.name}`, []);
       await connected(page);
       await until('known again', async () => (await rows(page))[1]?.[1] === 'Online');
       await until('the last socket is closed', () => page.evaluate(() => sockets.length === 2 && sockets[0].readyState === 3));
@@ -239,8 +249,9 @@ for (const engine of engines) {
             document.documentElement.style.colorScheme = scheme;
             document.body.style.background = 'Canvas';
           }, scheme, lang);
-          const away = `away-${engine.name}-${scheme}-${lang}`;
-          await put_in(page, away, [['presence-self', {}], ['presence-dot', { user: 'bob', compact: '' }], ['presence-list', { users: 'bob,carol,dave,' + LONG }], ['presence-kicked', {}]]);
+          const user = `axe-${engine.name}-${scheme}-${lang}`;
+          const list = ['presence-list', { users: `bob,carol,dave,${LONG}` }];
+          await place(page, user, [['presence-self', {}], ['presence-dot', { user: 'bob', compact: '' }], list, ['presence-kicked', {}]]);
           await until('all are known', async () => (await rows(page)).filter(([, word]) => !/Unknown|未知/.test(word)).length === 4);
           // Away, as a hub that knows of it says.
           await page.evaluate(() => {
@@ -251,10 +262,13 @@ for (const engine of engines) {
           });
           await until('away', async () => /Away|离开/.test((await rows(page))[2][1]));
           await page.evaluate(AXE);
-          const barriers = () => page.evaluate(() => axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) => violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target, failureSummary }) => `${target} ${failureSummary}`).join('; ')}`)));
+          const barriers = () => page.evaluate(async () => {
+            const { violations } = await axe.run(document, { resultTypes: ['violations'] });
+            return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target, failureSummary }) => `${target} ${failureSummary}`).join('; ')}`);
+          });
           assert.deepEqual(await barriers(), []);
           if (process.env.SCREENSHOTS) await page.driven.screenshot({ path: `${process.env.SCREENSHOTS}/${engine.name}-${scheme}-${lang}.png` });
-          await put(`${away}/kick`, { platform: 'web', message: 'Maintenance' }, 'POST');
+          await put(`${user}/kick`, { platform: 'web', message: 'Maintenance' }, 'POST');
           await until('kicked', async () => (await text(page, 'presence-kicked', 'notice')) !== null);
           assert.deepEqual(await barriers(), []);
           if (process.env.SCREENSHOTS) await page.driven.screenshot({ path: `${process.env.SCREENSHOTS}/${engine.name}-${scheme}-${lang}-kicked.png` });

@@ -49,7 +49,8 @@ before(async () => {
   for (const [framework, [page, server]] of Object.entries(APPS)) {
     await bundle(place, page, false);
     await bundle(place, server, true);
-    pages[`/${framework}`] = `<!doctype html><meta charset="utf-8"><title>${framework}</title><script src="/counter.js"></script><div id="root"></div><script type="module" src="/${page}.js"></script>`;
+    pages[`/${framework}`] = `<!doctype html><meta charset="utf-8"><title>${framework}</title><script src="/counter.js"></script>
+      <div id="root"></div><script type="module" src="/${page}.js"></script>`;
   }
   site = await startSite(() => hub, { pages, folder: pathToFileURL(join(place, 'dist/')) });
   hub = await startHub({ 'server.allowed_origins': JSON.stringify([site.origin]), 'login.policy': 'multi' });
@@ -88,7 +89,8 @@ const set = (page, props) => page.evaluate((props) => app.set((globalThis.props 
 /** The messages about subscriptions, each with its users in order. */
 const sent = (page) => page.evaluate(() => sent.filter(({ type }) => !/ping|query/.test(type)).map(({ type, users = [] }) => [type, ...users.sort()].join(' ')));
 /** Whom each client watches, and how many listeners it has. */
-const held = (page) => page.evaluate(() => clients.map(({ _watched, _listeners }) => `${[..._watched.keys()].sort()} ${[..._listeners.values()].reduce((sum, { size }) => sum + size, 0)}`));
+const held = (page) => page.evaluate(() => clients.map(({ _watched, _listeners }) =>
+  `${[..._watched.keys()].sort()} ${[..._listeners.values()].reduce((sum, { size }) => sum + size, 0)}`));
 /** Whom the client that is connected watches. */
 const watched = (page) => page.evaluate(() => [...current()._watched.keys()].sort().join(' '));
 const openSockets = (page) => page.evaluate(() => sockets.filter(({ readyState }) => readyState < 2).length);

@@ -33,7 +33,10 @@ const components = {
 const EXAMPLES = {
   React: { files: ['main.jsx'] },
   Vue: { files: ['App.vue', 'Friends.vue'], main: "import { createApp } from 'vue'; import App from './App.vue'; createApp(App).mount('#app');" },
-  Svelte: { files: ['App.svelte', 'Friends.svelte'], main: "import { mount } from 'svelte'; import App from './App.svelte'; mount(App, { target: document.getElementById('app') });" },
+  Svelte: {
+    files: ['App.svelte', 'Friends.svelte'],
+    main: "import { mount } from 'svelte'; import App from './App.svelte'; mount(App, { target: document.getElementById('app') });",
+  },
 };
 
 describe('README.md', () => {
@@ -43,7 +46,10 @@ describe('README.md', () => {
   let installed;
   const pages = {};
   /** With the address of this hub, and the tokens of this site. */
-  const here = (code) => code.replaceAll('wss://hub.example.com', hub.origin.replace('http', 'ws')).replaceAll('https://hub.example.com', hub.origin).replaceAll('/presence-token', '/token/ann');
+  const here = (code) => code
+    .replaceAll('wss://hub.example.com', hub.origin.replace('http', 'ws'))
+    .replaceAll('https://hub.example.com', hub.origin)
+    .replaceAll('/presence-token', '/token/ann');
 
   before(async () => {
     installed = await install('react', 'react-dom', 'scheduler', 'vue', 'svelte');
@@ -64,12 +70,14 @@ describe('README.md', () => {
       const root = join(installed.place, framework);
       await mkdir(root);
       const codes = blocks(framework);
-      assert.equal(codes.length, files.length);
+      assert.equal(codes.length, files.length + 1, 'the example, and a line about accounts');
       for (const [at, name] of files.entries()) await writeFile(join(root, name), here(codes[at]));
       if (main) await writeFile(join(root, 'main.js'), main);
+      const output = { format: 'es', entryFileNames: `${framework}.js` };
       await build({
-        root, configFile: false, logLevel: 'error', plugins: [components], esbuild: { jsx: 'automatic' }, resolve: { conditions: ['module', 'browser'] },
-        build: { outDir: '../dist', emptyOutDir: false, rollupOptions: { input: join(root, main ? 'main.js' : files[0]), output: { format: 'es', entryFileNames: `${framework}.js` } } },
+        root, configFile: false, logLevel: 'error', plugins: [components], esbuild: { jsx: 'automatic' },
+        resolve: { conditions: ['module', 'browser'] },
+        build: { outDir: '../dist', emptyOutDir: false, rollupOptions: { input: join(root, main ? 'main.js' : files[0]), output } },
       });
       pages[`/${framework}`] = `<!doctype html><div id="app"></div><script type="module" src="/${framework}.js"></script>`;
       const page = await browser.open(`${site.origin}/${framework}`);

@@ -22,7 +22,12 @@ before(async () => {
   const from = `${hub.origin}/static`;
   pages['/scripts'] = `${head}<script src="${from}/presence.js"></script><script src="${from}/elements.js" data-token-url="/token/ann"></script>
     <presence-dot user="bob"></presence-dot>`;
-  const imports = { vue: '/vue.esm-browser.prod.js', 'presence-hub': `${from}/presence.mjs`, 'presence-hub/elements': `${from}/elements.mjs`, 'presence-hub/vue': `${from}/vue.mjs` };
+  const imports = {
+    vue: '/vue.esm-browser.prod.js',
+    'presence-hub': `${from}/presence.mjs`,
+    'presence-hub/elements': `${from}/elements.mjs`,
+    'presence-hub/vue': `${from}/vue.mjs`,
+  };
   pages['/modules'] = `${head}<script type="importmap">${JSON.stringify({ imports })}</script><presence-dot user="bob"></presence-dot><div id="app"></div>
     <script type="module">
       import { createApp } from 'vue';

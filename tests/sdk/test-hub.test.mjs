@@ -41,7 +41,10 @@ async function live(world) {
       },
     });
   };
-  const answer = async (what, promise) => log.push([what, await promise.then((value) => shape(value), (error) => ['rejected', shape({ ...error, code: error.code ?? error.name })])]);
+  const answer = async (what, promise) => {
+    const failure = (error) => ['rejected', shape({ ...error, code: error.code ?? error.name })];
+    log.push([what, await promise.then((value) => shape(value), failure)]);
+  };
   const me = make('me', { app: 'test' });
   const bob = make('bob', { platform: 'mac' });
   for (const name of EVENTS) me.on(name, (value) => events.push(name === 'error' || name === 'superseded' ? [name, value.code] : [name, shape(value)]));
@@ -147,7 +150,10 @@ describe('beside a real hub', () => {
     };
     let made = 0;
     const inReality = await live({
-      client: (user, options) => new PresenceClient({ url: `ws://127.0.0.1:${hub.port}/ws`, device: `d${++made}`, WebSocket: Socket, adapter: { sessionStorage: null }, getToken: () => token(hub, user), ...options }),
+      client: (user, options) => new PresenceClient({
+        url: `ws://127.0.0.1:${hub.port}/ws`, device: `d${++made}`, WebSocket: Socket, adapter: { sessionStorage: null },
+        getToken: () => token(hub, user), ...options,
+      }),
       token: (user) => token(hub, user),
       watchList: (user, users) => call(`${user}/watch-list`, 'PUT', { users }),
       kick: (user) => call(`${user}/kick`, 'POST', { platform: 'web', message: 'bye' }),

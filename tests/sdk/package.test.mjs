@@ -2,8 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cp, mkdir, readFile, readdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -11,20 +10,19 @@ import { promisify } from 'node:util';
 import { publint } from 'publint';
 import { build, preview } from 'vite';
 import { startBrowser } from './browser.mjs';
+import { folder, install } from './installed.mjs';
 
 const run = promisify(execFile);
-const folder = fileURLToPath(new URL('../../static', import.meta.url));
 const tsc = fileURLToPath(new URL('node_modules/typescript/bin/tsc', import.meta.url));
+let installed;
 let place;
 
 before(async () => {
-  place = await mkdtemp(join(tmpdir(), 'presence-hub-package-'));
-  const { stdout } = await run('npm', ['pack', folder, '--silent'], { cwd: place });
-  await writeFile(join(place, 'package.json'), '{"private":true}');
-  await run('npm', ['install', '--offline', '--no-audit', '--no-fund', `./${stdout.trim()}`], { cwd: place });
+  installed = await install('react', '@types/react', 'vue', 'svelte');
+  ({ place } = installed);
 });
 
-after(() => rm(place, { recursive: true, force: true }));
+after(() => installed?.remove());
 
 test('package.json is correct', async () => {
   const { messages } = await publint({ pkgDir: folder, strict: true, level: 'warning' });
@@ -45,6 +43,25 @@ test('require and import give the same module', async () => {
   assert.equal(stdout.trim(), 'function true');
 });
 
+test('every subpath can be imported on a server, and nothing is installed with it', async () => {
+  const script = `
+    const { TestHub } = await import('presence-hub/test');
+    const elements = await import('presence-hub/elements');
+    const names = await Promise.all(['react', 'vue', 'svelte'].map(async (name) => Object.keys(await import('presence-hub/' + name)).sort().join()));
+    console.log(typeof TestHub, elements.default.client, names.join(' '));`;
+  const { stdout } = await run('node', ['--input-type=module', '-e', script], { cwd: place });
+  const hooks = 'useKicked,usePresence,usePresenceClient,useSelf';
+  assert.equal(stdout.trim(), `function null PresenceProvider,${hooks} providePresence,${hooks} providePresence,${hooks}`);
+  const bare = await install();
+  try {
+    const { stdout } = await run('node', ['--input-type=module', '-e', "console.log(typeof (await import('presence-hub/test')).TestHub)"], { cwd: bare.place });
+    assert.equal(stdout.trim(), 'function');
+    assert.deepEqual(await readdir(join(bare.place, 'node_modules')).then((names) => names.filter((name) => !name.startsWith('.'))), ['presence-hub']);
+  } finally {
+    await bare.remove();
+  }
+});
+
 test('has types, for import and for require', async () => {
   await writeFile(join(place, 'imported.mts'), `
     import hub, { PresenceClient, type Status } from 'presence-hub';
@@ -56,8 +73,20 @@ test('has types, for import and for require', async () => {
     import hub = require('presence-hub');
     const client: hub.PresenceClient = new hub.PresenceClient({ url: 'wss://hub/ws' });
     export = client.subscribe(['alice'], ({ user, state }) => user + state);`);
-  const flags = ['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022', '--types', ''];
-  const files = ['imported.mts', 'required.cts', 'node_modules/presence-hub/presence.internals.d.ts'];
+  await writeFile(join(place, 'subpaths.mts'), `
+    import elements from 'presence-hub/elements';
+    import * as react from 'presence-hub/react';
+    import * as vue from 'presence-hub/vue';
+    import * as svelte from 'presence-hub/svelte';
+    import { TestHub } from 'presence-hub/test';
+    elements.client = new TestHub().client('me');
+    document.querySelector('presence-list')!.users = ['alice'];
+    export const states = [react.usePresence('alice')?.state, vue.usePresence(['alice']).value.get('alice')?.state];
+    svelte.usePresence(null).subscribe((status) => status?.state);
+    export const root = react.PresenceProvider({ client: elements.client });`);
+  const flags = ['--noEmit', '--strict', '--skipLibCheck', '--module', 'nodenext', '--target', 'es2022', '--types', ''];
+  const own = (await readdir(join(place, 'node_modules/presence-hub'))).filter((name) => /\.d\.m?ts$/.test(name));
+  const files = ['imported.mts', 'required.cts', 'subpaths.mts', ...own.map((name) => `node_modules/presence-hub/${name}`)];
   await run('node', [tsc, ...flags, ...files], { cwd: place }).catch(({ stdout }) => assert.fail(stdout));
 });
 
@@ -74,12 +103,14 @@ test('is bundled for production: installed, linked and copied', async () => {
       await writeFile(join(root, 'index.html'), '<!doctype html><script type="module" src="main.js"></script>');
       await writeFile(join(root, 'main.js'), `
         import { PresenceClient } from '${from}';
-        document.title = new PresenceClient({ url: 'ws://hub/ws' }).platform;`);
+        import elements from '${from.replace('presence.mjs', 'elements.mjs').replace(/hub$/, 'hub/elements')}';
+        elements.client = null;
+        document.title = new PresenceClient({ url: 'ws://hub/ws' }).platform + !!customElements.get('presence-dot');`);
       await build({ root, configFile: false, logLevel: 'error' });
       const site = await preview({ root, configFile: false, preview: { host: '127.0.0.1', port: 0 } });
       try {
         const page = await browser.open(site.resolvedUrls.local[0]);
-        assert.equal(await page.title(), 'web', how);
+        assert.equal(await page.title(), 'webtrue', how);
       } finally {
         await site.close();
       }

@@ -1,6 +1,11 @@
 // Uses the SDK's types rightly, and, under each @ts-expect-error, wrongly. It is compiled, never run.
 
 import { PresenceClient, PresenceError, type Options, type Status } from '../../static/presence.js';
+import elements from '../../static/elements.mjs';
+import * as react from '../../static/react.mjs';
+import * as svelte from '../../static/svelte.mjs';
+import { TestHub } from '../../static/test.mjs';
+import * as vue from '../../static/vue.mjs';
 import sdk, { PresenceClient as Imported } from '../../static/presence.mjs';
 
 declare const Taro: { connectSocket(option: { url: string }): Promise<WechatMiniprogram.SocketTask> };
@@ -93,5 +98,53 @@ client.on('disconnected', console.log);
 client.on('status', ({ code }) => console.log(code));
 // @ts-expect-error: how a connection ended, if it did
 client.on('state', ({ code }) => console.log(code + 1));
+
+// The elements.
+elements.client = client;
+PresenceElements.nameOf = (user) => user.toUpperCase();
+const shown = document.createElement('presence-list');
+shown.users = ['alice', 'bob'] as const;
+shown.users = null;
+// @ts-expect-error: a client, or null
+elements.client = {};
+// @ts-expect-error: a list
+shown.users = 'alice';
+
+// The bindings. One id is a status, a list is a map, and nothing may be known.
+declare const maybe: string | null;
+const one: Status | null = react.usePresence('alice');
+const sure: Status | null = react.usePresence(maybe);
+const several: ReadonlyMap<string, Status> = react.usePresence(['alice', maybe]);
+react.PresenceProvider({ client: maybe ? client : null });
+const { user: own, connection, stale, status: mine } = react.useSelf();
+console.log(one?.state, sure?.state, several.size, own?.length, connection === 'connected', stale, mine?.custom);
+react.useKicked()?.loginHere().then(({ session }) => session);
+// @ts-expect-error: one status has no size
+react.usePresence('alice').size;
+// @ts-expect-error: ids are text
+react.usePresence([5]);
+// @ts-expect-error: a client, or null
+react.PresenceProvider({ client: 'wss://hub' });
+vue.providePresence(() => client);
+const inVue: Status | null = vue.usePresence(() => maybe).value;
+const mapInVue: ReadonlyMap<string, Status> = vue.usePresence(['alice']).value;
+console.log(inVue, mapInVue, vue.useSelf().value.connection, vue.useKicked().value?.reason === 'superseded');
+// @ts-expect-error: read only
+vue.useSelf().value = null;
+svelte.providePresence(client);
+svelte.usePresence(['alice']).subscribe((statuses: ReadonlyMap<string, Status>) => statuses.get('alice'));
+svelte.usePresenceClient().subscribe((it) => it?.setStatus('x'));
+
+// A hub in memory.
+const hub = new TestHub();
+hub.client('me', { platform: 'ios' }) satisfies PresenceClient;
+hub.set('bob', 'Online').version.toFixed();
+hub.set('bob', { state: 'Online', away: true });
+hub.kick('me', { reason: 'admin', message: 'bye' });
+hub.close().then(() => hub.requests[0]?.type);
+// @ts-expect-error: no such state
+hub.set('bob', 'Away');
+// @ts-expect-error: no such reason
+hub.kick('me', { reason: 'bored' });
 
 export { answers, off, stop };

@@ -24,8 +24,17 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
      connect-src 'self' ws: wss:; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
 
-/// The files that other sites' pages embed.
-const SDK: [&str; 2] = ["presence.js", "presence.mjs"];
+/// The files that other sites' pages embed: the SDK, the elements, and the bindings for frameworks.
+const SDK: [&str; 8] = [
+    "presence.js",
+    "presence.mjs",
+    "elements.js",
+    "elements.mjs",
+    "bindings.mjs",
+    "react.mjs",
+    "vue.mjs",
+    "svelte.mjs",
+];
 
 /// The dashboard's files.
 const DASHBOARD: [&str; 3] = ["index.html", "dashboard.js", "dashboard/"];

@@ -48,6 +48,8 @@ pub(super) struct Frail {
     is_unsafe: AtomicBool,
     /// A write lock on it stalls the store.
     pub(super) gate: RwLock<()>,
+    /// A write lock on it holds back watch lists that were read.
+    pub(super) list_answers: RwLock<()>,
     /// Users whose commits fail.
     pub(super) refused: Mutex<HashSet<UserId>>,
     /// Nodes whose commits fail, because they do not reach the store.
@@ -91,6 +93,7 @@ impl Frail {
             is_silent: AtomicBool::new(false),
             is_unsafe: AtomicBool::new(false),
             gate: RwLock::new(()),
+            list_answers: RwLock::new(()),
             refused: Mutex::default(),
             cut_off: Mutex::default(),
             damaged: Mutex::default(),
@@ -259,7 +262,9 @@ impl WatchLists for Frail {
     ) -> BoxFuture<'a, Result<Arc<WatchList>, StoreError>> {
         async move {
             self.up().await?;
-            self.inner.watch_list(user).await
+            let list = self.inner.watch_list(user).await;
+            drop(self.list_answers.read().await);
+            list
         }
         .boxed()
     }

@@ -141,6 +141,7 @@ impl Watchers {
         let watched = shard.entry(user.clone()).or_insert_with_key(|user| {
             Arc::new(WatchedUser { user: user.clone(), by: Mutex::default() })
         });
+        let watched = Arc::clone(watched);
         // Keep the shard locked: otherwise `remove` could drop this user with its last watcher.
         let mut by = watched.by.lock();
         let serial = mailbox.id().serial;
@@ -148,7 +149,13 @@ impl Watchers {
             let is_new = mailbox.subscriptions(|it| it.add_reason(watcher.place, reason));
             return if is_new { Added::Reason } else { Added::Nothing };
         }
-        let place = mailbox.subscriptions(|it| it.add(Arc::clone(watched), reason));
+        let place = mailbox.subscriptions(|it| it.add(Arc::clone(&watched), reason));
+        let Some(place) = place else {
+            if by.is_empty() {
+                remove(&mut shard, user);
+            }
+            return Added::Nothing;
+        };
         by.insert(serial, Watcher { mailbox: Arc::clone(mailbox), place });
         Added::Watcher
     }

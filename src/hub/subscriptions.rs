@@ -56,8 +56,20 @@ impl Subscription {
 }
 
 impl Subscriptions {
-    /// Adds a subscription; returns its place.
-    pub(super) fn add(&mut self, user: Arc<WatchedUser>, reason: Reason) -> usize {
+    /// Whether a reason may be added: the watch list gives none to a session that has unsubscribed from it, or has
+    /// ended, while a change of the list was under way.
+    const fn takes(&self, reason: Reason) -> bool {
+        match reason {
+            Reason::Named => true,
+            Reason::Listed => self.follows_list,
+        }
+    }
+
+    /// Adds a subscription; returns its place. `None` if the session no longer follows its watch list.
+    pub(super) fn add(&mut self, user: Arc<WatchedUser>, reason: Reason) -> Option<usize> {
+        if !self.takes(reason) {
+            return None;
+        }
         // Spare capacity would cost memory for each connection, and most connections watch few users.
         self.all.reserve_exact(1);
         let mut subscription = Subscription {
@@ -69,12 +81,12 @@ impl Subscriptions {
             by_list: false,
         };
         *subscription.reason(reason) = true;
-        self.all.insert(subscription)
+        Some(self.all.insert(subscription))
     }
 
     /// Adds a reason for a subscription; returns whether it is new.
     pub(super) fn add_reason(&mut self, place: usize, reason: Reason) -> bool {
-        let subscription = self.all.get_mut(place);
+        let subscription = if self.takes(reason) { self.all.get_mut(place) } else { None };
         subscription.is_some_and(|it| !std::mem::replace(it.reason(reason), true))
     }
 

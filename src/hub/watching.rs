@@ -103,6 +103,13 @@ impl Connection {
         users.iter().for_each(|user| self.hub.unwatch(user, &self.mailbox, Reason::Named));
     }
 
+    /// Stops to watch all users, and the watch list. What was added to the list before is told before it returns.
+    pub async fn unsubscribe(&self) {
+        let Some(viewer) = self.mailbox.user() else { return };
+        let _lane = self.hub.list_lanes.lock(viewer).await;
+        self.unwatch_all();
+    }
+
     /// Stops to watch all users, and the watch list.
     pub fn unwatch_all(&self) {
         self.mailbox.subscriptions(|it| it.follows_list = false);
@@ -281,12 +288,14 @@ impl Hub {
     /// Makes one session follow its user's watch list as it is now.
     pub(super) async fn follow_list(&self, mailbox: &Arc<Mailbox>) {
         let Some(viewer) = mailbox.user() else { return };
+        // Before it looks whether there is anything to do: a request may have read the list, and not yet begun to
+        // watch, or not yet been answered.
+        let _lane = self.list_lanes.lock(viewer).await;
         if !mailbox.subscriptions(|it| it.follows_list)
             && mailbox.uncovered(&self.policy()).is_empty()
         {
             return;
         }
-        let _lane = self.list_lanes.lock(viewer).await;
         let list = match self.store.watch_list(viewer).await {
             Ok(list) => list,
             Err(error) => return self.note_list_failure(viewer, &error.into()),

@@ -151,7 +151,7 @@ impl Session<'_> {
             Request::Subscribe(users) => self.subscribe(id, users).await,
             Request::SubscribeList { after } => self.subscribe_list(id, after).await,
             Request::Unsubscribe(users) => {
-                self.unsubscribe(id, users);
+                self.unsubscribe(id, users).await;
                 Ok(())
             }
             Request::Query(users) => self.query(id, users).await,
@@ -228,10 +228,10 @@ impl Session<'_> {
         sent.inspect_err(|_| self.channel.unlook(&self.identity.user, named))
     }
 
-    fn unsubscribe(&self, id: u64, users: Option<Vec<String>>) {
+    async fn unsubscribe(&self, id: u64, users: Option<Vec<String>>) {
         let connection = &self.channel.connection;
         match users {
-            None => connection.unwatch_all(),
+            None => connection.unsubscribe().await,
             Some(users) => {
                 let users: Vec<UserId> = users.iter().filter_map(|id| id.parse().ok()).collect();
                 connection.unwatch(&users);

@@ -197,29 +197,30 @@ function stateCell({ state, background }) {
 /**
  * Asks before something is done. Answers the reason given (which may be empty), or null where it was thought better of.
  *
- * @param {{ title: string, hint: string, action: string, asksReason?: boolean }} what
+ * @param {{ title: string, hint: string, action: string, asksReason?: boolean, typed?: string }} what `typed`: what must be typed first
  * @returns {Promise<?string>}
  */
-export function confirm({ title, hint, action, asksReason = false }) {
+export function confirm({ title, hint, action, asksReason = false, typed }) {
   const dialog = byId('confirm');
   const reason = byId('reason');
+  const typing = byId('typed');
   const problem = byId('confirm-problem');
   byId('confirm-title').textContent = title;
   byId('confirm-hint').textContent = hint;
   byId('confirm-ask').hidden = !asksReason;
+  byId('confirm-typed').hidden = typed === undefined;
   byId('confirm-yes').textContent = action;
   problem.hidden = true;
-  reason.value = '';
+  reason.value = typing.value = '';
   dialog.returnValue = '';
   const check = (/** @type {Event} */ event) => {
-    if (
-      /** @type {SubmitEvent} */ (event).submitter !== byId('confirm-yes') ||
-      new TextEncoder().encode(reason.value.trim()).length <= REASON_BYTES
-    )
-      return;
+    if (/** @type {SubmitEvent} */ (event).submitter !== byId('confirm-yes')) return;
+    const isTyped = typed === undefined || typing.value.trim() === typed;
+    const isLong = new TextEncoder().encode(reason.value.trim()).length > REASON_BYTES;
+    if (isTyped && !isLong) return;
     event.preventDefault();
     problem.hidden = false;
-    problem.textContent = t('reason_long', { max: REASON_BYTES });
+    problem.textContent = isLong ? t('reason_long', { max: REASON_BYTES }) : t('typed_wrong');
   };
   dialog.addEventListener('submit', check);
   dialog.showModal();

@@ -242,6 +242,12 @@ export interface Kicked {
   revoked: boolean;
 }
 
+/** `DELETE /v1/users/{user}`. */
+export interface Erased {
+  kicked: Device[];
+  erased: true;
+}
+
 export type Victims = { platform: Platform; count: number }[];
 
 /** `GET /v1/policy/explain`. */

@@ -392,6 +392,12 @@ export const en = {
   cancel: 'Cancel',
   kicked_count: 'Kicked sessions: {count}.',
   kicked_revoked: 'Kicked sessions: {count}. Older tokens are refused from now on.',
+  erase: 'Erase this user',
+  confirm_erase: 'Erase {user}?',
+  confirm_erase_hint: 'All sessions end, and tokens issued until now are refused. The status, the watch list, hidden and blocked are removed for good. Past events stay in the log until they expire.',
+  typed: 'Type the user ID to confirm',
+  typed_wrong: 'This is not the user ID.',
+  erased: 'Erased. Sessions that ended: {count}.',
 
   who_sees: 'Who sees whom',
   hidden: 'Hidden',

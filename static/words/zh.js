@@ -392,6 +392,12 @@ export const zh = {
   cancel: '取消',
   kicked_count: '已踢下线 {count} 个会话。',
   kicked_revoked: '已踢下线 {count} 个会话，旧令牌已失效。',
+  erase: '清除此用户',
+  confirm_erase: '清除 {user}？',
+  confirm_erase_hint: '所有会话都会结束，此前签发的令牌全部作废。状态、关注列表、隐身和屏蔽都会被永久删除。过去的事件仍保留在日志中，直到过期。',
+  typed: '输入用户 ID 以确认',
+  typed_wrong: '与用户 ID 不符。',
+  erased: '已清除，结束了 {count} 个会话。',
 
   who_sees: '谁能看到谁',
   hidden: '已隐身',

@@ -14,6 +14,7 @@ mod races;
 mod reconcile;
 mod takeover;
 mod tasks;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
 

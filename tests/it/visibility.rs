@@ -1,5 +1,6 @@
 //! P1 to P9 from outside: who may see whom, on the real binary.
 
+pub(crate) mod churn;
 mod lists;
 mod rights;
 mod self_service;

@@ -96,6 +96,47 @@ test('an admin blocks and unblocks viewers, and changes the watch list; others s
   await page.getByText('set who may see the user').first().waitFor();
 });
 
+test('an admin erases a user, whose id must be typed first', async () => {
+  const eve = await client(hub, HOSTILE);
+  const kicked = new Promise((done) => eve.on('kicked', done));
+  const list = `users/${encodeURIComponent(HOSTILE)}`;
+  for (const [path, body] of [['visibility', { hidden: true }], ['watch-list', { users: ['dan'] }]]) {
+    const put = await fetch(`${hub.origin}/v1/${list}/${path}`, {
+      method: 'PUT', headers: { 'X-API-Key': hub.adminKey }, body: JSON.stringify(body),
+    });
+    assert.equal(put.status, 200);
+  }
+  const page = await dashboard(browser, hub, `#/users/${encodeURIComponent(HOSTILE)}`);
+  await member(page, 'watch_list', 'dan').waitFor();
+  await page.click('#erase-user');
+  await page.locator('#confirm-title', { hasText: `Erase ${HOSTILE}?` }).waitFor();
+  assert.equal(await page.textContent('#confirm-yes'), 'Erase this user');
+  assert.deepEqual(await barriers(page), []);
+  for (const typed of ['', 'eve']) {
+    await page.fill('#typed', typed);
+    await page.click('#confirm-yes');
+    await page.locator('#confirm-problem', { hasText: 'This is not the user ID.' }).waitFor();
+  }
+  await page.fill('#typed', HOSTILE);
+  await page.click('#confirm-no');
+  assert.equal((await api(hub, list)).state, 'Online', 'a question is no order');
+  await page.click('#erase-user');
+  assert.equal(await page.inputValue('#typed'), '', 'it is asked for each time');
+  await page.fill('#typed', HOSTILE);
+  await page.click('#confirm-yes');
+  await tells(page, 'Erased. Sessions that ended: 1.');
+  await kicked;
+  await page.locator('#user-state', { hasText: 'Offline' }).waitFor();
+  await page.getByText('The watch list is empty.').waitFor();
+  assert.equal((await api(hub, `${list}/visibility`)).hidden, false);
+  await page.selectOption('#language', 'zh');
+  await page.click('#erase-user');
+  await page.locator('#confirm-title', { hasText: `清除 ${HOSTILE}？` }).waitFor();
+  await page.click('#confirm-no');
+  await go(page, '#/audit');
+  await page.getByText('清除用户').first().waitFor();
+});
+
 test('a long list is folded; a viewer key sees all of it and changes nothing', async () => {
   const users = Array.from({ length: 120 }, (_, n) => `u${String(n).padStart(3, '0')}`);
   const put = await fetch(`${hub.origin}/v1/users/long/watch-list`, {
@@ -107,6 +148,7 @@ test('a long list is folded; a viewer key sees all of it and changes nothing', a
   assert.equal(await page.locator('[data-list="watch_list"] li').count(), 50);
   await page.getByText('and 70 more').click();
   await member(page, 'watch_list', 'u119').waitFor();
+  assert.equal(await page.locator('#erase-user').count(), 0);
   assert.equal(await page.locator('#user-visibility button:visible, #user-visibility form:visible').count(), 0);
   assert.ok((await overflow(page)) <= 0);
 });

@@ -31,7 +31,7 @@ import { mayAct } from '../session.js';
 import { visibilityOf } from '../visibility.js';
 import '../timeline.js';
 /** @import { HubTimeline } from '../timeline.js' */
-/** @import { EventPage, HubEvent, Kicked, RefusalPage, SessionDetail, Terminal, UserDetail, WatcherPage } from '../shapes.d.ts' */
+/** @import { Erased, EventPage, HubEvent, Kicked, RefusalPage, SessionDetail, Terminal, UserDetail, WatcherPage } from '../shapes.d.ts' */
 
 const EVERY_MS = 2000;
 const WATCHERS_EVERY_MS = 5000;
@@ -66,6 +66,7 @@ export function open({ user: asked, query }) {
   );
   const told = outcome();
   const kickAll = el('button', { class: 'danger', id: 'kick-all', type: 'button', on: { click: () => kick() } }, t('kick_all'));
+  const eraseUser = el('button', { class: 'danger', id: 'erase-user', type: 'button', on: { click: () => erase() } }, t('erase'));
 
   const devices = table({
     label: t('devices_and_sessions'),
@@ -166,6 +167,25 @@ export function open({ user: asked, query }) {
     asking.now();
   }
 
+  async function erase() {
+    const answer = await confirm({
+      title: t('confirm_erase', { user }),
+      hint: t('confirm_erase_hint'),
+      action: t('erase'),
+      typed: user,
+    });
+    if (answer === null) return;
+    try {
+      /** @type {Erased} */
+      const { kicked } = await act('DELETE', userPath(user));
+      told.tell(t('erased', { count: kicked.length }));
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      told.tell(t('failed', { message: error.message }), true);
+    }
+    asking.now();
+  }
+
   const name = el('h1', { id: 'user-name' }, foreign(user));
   return {
     title: user,
@@ -173,7 +193,7 @@ export function open({ user: asked, query }) {
       'section',
       { class: 'screen user-screen' },
       el('p', { class: 'crumb' }, el('a', { href: address('users') }, t('screen_users'))),
-      el('div', { class: 'heading' }, el('div', { class: 'title' }, name, state), mayAct() ? kickAll : null),
+      el('div', { class: 'heading' }, el('div', { class: 'title' }, name, state), mayAct() ? el('div', { class: 'buttons' }, kickAll, eraseUser) : null),
       unknown,
       damage,
       told.element,

@@ -50,6 +50,8 @@ pub(super) struct Frail {
     pub(super) gate: RwLock<()>,
     /// A write lock on it delays the answers to commits.
     pub(super) answers: RwLock<()>,
+    /// A write lock on it holds back watch lists that were read.
+    pub(super) list_answers: RwLock<()>,
     /// Users whose commits fail.
     pub(super) refused: Mutex<HashSet<UserId>>,
     /// Nodes whose commits fail, because they do not reach the store.
@@ -94,6 +96,7 @@ impl Frail {
             is_unsafe: AtomicBool::new(false),
             gate: RwLock::new(()),
             answers: RwLock::new(()),
+            list_answers: RwLock::new(()),
             refused: Mutex::default(),
             cut_off: Mutex::default(),
             damaged: Mutex::default(),
@@ -263,7 +266,9 @@ impl WatchLists for Frail {
     ) -> BoxFuture<'a, Result<Arc<WatchList>, StoreError>> {
         async move {
             self.up().await?;
-            self.inner.watch_list(user).await
+            let list = self.inner.watch_list(user).await;
+            drop(self.list_answers.read().await);
+            list
         }
         .boxed()
     }

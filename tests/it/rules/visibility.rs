@@ -291,6 +291,31 @@ impl Model {
     }
 }
 
+/// Changes who may see the user, and asserts that each viewer is told what is new to them.
+fn change(life: &mut Life, model: &mut Model, change: VisibilityChange, when: &str) {
+    let (truth, before) = (life.record.status(), life.record.clone());
+    let all = VIEWERS.into_iter().chain([OTHER]);
+    let seen: Vec<_> = all.map(|viewer| (viewer, life.seen_by(viewer))).collect();
+    life.apply(EventKind::Visibility { origin: None, change });
+    model.follow(&truth, &life.record, life.wall());
+    for (viewer, old) in seen {
+        let now = life.seen_by(viewer);
+        let is_new = !now.looks_like(&old);
+        assert_eq!(life.told(&before, viewer), is_new.then_some(now), "{when}: {viewer}");
+    }
+}
+
+fn assert_as_modelled(life: &Life, model: &Model, when: &str) {
+    for viewer in VIEWERS.into_iter().chain([OTHER]) {
+        let expected = model.expected(viewer, life);
+        assert_eq!(life.seen_by(viewer), expected, "{when}: {viewer}");
+        if model.frozen.contains_key(viewer) {
+            assert_eq!(expected.state, State::Offline);
+        }
+    }
+    assert_eq!(life.seen_by("ana"), life.record.status(), "P6");
+}
+
 /// A random change of who may see the user.
 fn random_change(rng: &mut StdRng, model: &mut Model) -> VisibilityChange {
     let hidden = [None, Some(true), Some(false)][rng.random_range(0..3)];
@@ -325,11 +350,7 @@ fn p4_p5_random_lives_answer_each_viewer_as_the_model_says() {
         let mut model = Model { hidden: false, blocked, frozen: BTreeMap::new() };
         let mut seats = Vec::new();
         for step in 0..80 {
-            let before = life.record.clone();
-            let seen = |life: &Life| {
-                let all = VIEWERS.into_iter().chain([OTHER]);
-                all.map(|viewer| (viewer, life.seen_by(viewer))).collect::<Vec<_>>()
-            };
+            let when = format!("seed {seed}, step {step}");
             match rng.random_range(0..12) {
                 0..3 => {
                     let (platform, device) =
@@ -352,31 +373,72 @@ fn p4_p5_random_lives_answer_each_viewer_as_the_model_says() {
                 }
                 _ => {
                     life.wait(SECOND);
-                    let truth = life.record.status();
-                    let change = random_change(&mut rng, &mut model);
-                    let is_seen = seen(&life);
-                    life.apply(EventKind::Visibility { origin: None, change });
-                    model.follow(&truth, &life.record, life.wall());
-                    for (viewer, old) in is_seen {
-                        let now = life.seen_by(viewer);
-                        let is_new = !now.looks_like(&old);
-                        let told = life.told(&before, viewer);
-                        assert_eq!(
-                            told,
-                            is_new.then_some(now),
-                            "seed {seed}, step {step}: {viewer}"
-                        );
-                    }
+                    let to = random_change(&mut rng, &mut model);
+                    change(&mut life, &mut model, to, &when);
                 }
             }
-            for viewer in VIEWERS.into_iter().chain([OTHER]) {
-                let expected = model.expected(viewer, &life);
-                assert_eq!(life.seen_by(viewer), expected, "seed {seed}, step {step}: {viewer}");
-                if model.frozen.contains_key(viewer) {
-                    assert_eq!(expected.state, State::Offline);
-                }
-            }
-            assert_eq!(life.seen_by("ana"), life.record.status(), "P6");
+            assert_as_modelled(&life, &model, &when);
+        }
+    }
+}
+
+/// All that can happen to a user and one viewer, as far as it matters who sees whom.
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    Hide,
+    Show,
+    Block,
+    Unblock,
+    LogIn,
+    Kick,
+}
+
+const DEEDS: [Deed; 6] =
+    [Deed::Hide, Deed::Show, Deed::Block, Deed::Unblock, Deed::LogIn, Deed::Kick];
+
+fn act(life: &mut Life, model: &mut Model, deed: Deed, when: &str) {
+    let mut to = VisibilityChange::default();
+    match deed {
+        Deed::Hide | Deed::Show => {
+            model.hidden = matches!(deed, Deed::Hide);
+            to.hidden = Some(model.hidden);
+        }
+        Deed::Block => {
+            model.blocked.insert("vic");
+            to.blocked = Some(BlockedChange::Add(vec![id("vic")]));
+        }
+        Deed::Unblock => {
+            model.blocked.remove("vic");
+            to.blocked = Some(BlockedChange::Remove(vec![id("vic")]));
+        }
+        Deed::LogIn => {
+            life.login(Platform::Web, "d1");
+            return;
+        }
+        Deed::Kick => {
+            life.kick(Target::default());
+            return;
+        }
+    }
+    change(life, model, to, when);
+}
+
+#[test]
+fn p4_p5_every_order_of_hiding_and_blocking_answers_as_the_model_says() {
+    /// Each order of so many deeds, with repetitions: of all four changes, and of what comes between them.
+    const LENGTH: u32 = 5;
+    let count = DEEDS.len();
+    for order in 0..count.pow(LENGTH) {
+        let deeds = (0..LENGTH).map(|place| DEEDS[order / count.pow(place) % count]);
+        let deeds: Vec<_> = deeds.collect();
+        let mut life = online();
+        let (blocked, frozen) = (BTreeSet::new(), BTreeMap::new());
+        let mut model = Model { hidden: false, blocked, frozen };
+        for (place, deed) in deeds.iter().enumerate() {
+            life.wait(SECOND);
+            let when = format!("{deeds:?}, step {place}");
+            act(&mut life, &mut model, *deed, &when);
+            assert_as_modelled(&life, &model, &when);
         }
     }
 }

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{Hubs, enter};
-use crate::support::{RedisServer, faketime, now_millis};
+use crate::support::{RedisServer, faketime, now_millis, now_secs, token_with, until};
 
 /// How many seconds the wall clock of each hub is ahead.
 const AHEAD_SECS: [i64; 3] = [-180, 0, 180];
@@ -157,4 +157,53 @@ async fn windows_are_exact_on_hubs_whose_clocks_are_minutes_apart() {
     hubs.agree().await;
     kill(&mut hubs, "killed").await;
     hubs.agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erased_user_returns_at_a_slow_hub_with_a_greater_version_and_only_with_a_new_token() {
+    let mut hubs = Hubs::none(RedisServer::start(), &["ana"], &[]).await;
+    hubs.add().await;
+    let wrapper = faketime(&["FAKETIME=-3"]);
+    hubs.add_with(&wrapper.iter().map(String::as_str).collect::<Vec<_>>(), &[]).await;
+    let login = |issued_at: u64| {
+        let token =
+            json!({ "sub": "ana", "iat": issued_at, "exp": now_secs() + 3600, "watch": [] });
+        json!({
+            "type": "login", "token": token_with(token), "platform": "web", "device": "web",
+        })
+    };
+    for (erases, enters) in [(0, 1), (1, 0)] {
+        let old = now_secs();
+        let mut ana = hubs.hubs[erases].connect().await;
+        ana.ok(login(old)).await;
+        for watcher in &hubs.watchers {
+            watcher.until_told("ana", "state", &json!("Online")).await;
+        }
+        until("the token to be of an earlier second", async || now_secs() > old + 1).await;
+        let (status, erased) = hubs.hubs[erases].call("DELETE", "/v1/users/ana", None).await;
+        assert_eq!((status, &erased["erased"]), (200, &json!(true)), "{erased}");
+        assert_eq!(ana.until_closed().await.1, Some(4501));
+        for watcher in &hubs.watchers {
+            watcher.until_told("ana", "state", &json!("Offline")).await;
+        }
+        let told = hubs.watchers.iter().filter_map(|it| it.last("ana"));
+        let last = told.filter_map(|(_, status)| status["version"].as_u64()).max();
+
+        for hub in &hubs.hubs {
+            let mut refused = hub.connect().await;
+            assert_eq!(refused.error(login(old)).await, "token_revoked");
+        }
+        let mut entered = json!(null);
+        until("a new token to be accepted", async || {
+            let mut client = hubs.hubs[enters].connect().await;
+            entered = client.request(login(now_secs())).await["ok"].clone();
+            entered.is_object()
+        })
+        .await;
+        let version = entered["status"]["version"].as_u64();
+        assert!(version > last, "{version:?} after {last:?}, erased by hub {erases}");
+        // The log in of a client that has gone already.
+        hubs.hubs[enters].until_state("ana", "Offline").await;
+        hubs.agree().await;
+    }
 }

@@ -1,6 +1,6 @@
 //! Packets between a hub and Redis that do not arrive: those of the feed, or all.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::faults::refuse_logins;
 use super::{Hubs, nodes};
@@ -125,4 +125,36 @@ async fn hub_that_is_cut_off_for_a_shorter_time_stays() {
     for hub in &hubs.hubs {
         assert_eq!(nodes(hub).await.len(), 3, "no hub was given up");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p7_removal_from_a_list_that_a_cut_feed_missed_counts_once_it_has_returned() {
+    let (hubs, proxy) = first_behind_a_proxy(&PATIENT).await;
+    let (mut stays, _) = hubs.login(1, "stays", "web").await;
+    let change = async |body: Value| {
+        let (status, answer) =
+            hubs.hubs[1].call("PATCH", "/v1/users/vic/watch-list", Some(body)).await;
+        assert_eq!(status, 200, "{answer}");
+    };
+    let (mut vic, _) = hubs.login(0, "vic", "web").await;
+    vic.ok(json!({ "type": "subscribe", "watch_list": true })).await;
+    let mut healed = Vec::new();
+    for round in 0..TRIES {
+        change(json!({ "add": ["stays"] })).await;
+        assert_eq!(vic.message().await["added"][0]["user"], "stays");
+        let before = given_up(&hubs);
+        proxy.hold(Held::Feed);
+        change(json!({ "remove": ["stays"] })).await;
+        until("the feed to be given up", async || given_up(&hubs) > before).await;
+        proxy.hold(Held::Nothing);
+        let returned = now_millis();
+        assert_eq!(vic.message().await["removed"], json!(["stays"]));
+        healed.push(now_millis() - returned);
+        let custom = json!(round.to_string());
+        stays.ok(json!({ "type": "set", "custom": custom })).await;
+        hubs.watchers[0].until_told("stays", "custom", &custom).await;
+        vic.send(&json!({ "type": "ping", "id": 77 })).await;
+        assert_eq!(vic.message().await["id"], 77, "the removed user's change is not told");
+    }
+    assert!(healed.iter().any(|ms| *ms <= HEALED_MS), "{healed:?} ms");
 }

@@ -126,3 +126,55 @@ async fn failover_that_loses_the_last_writes_is_healed_by_the_hubs() {
     }
     hubs.agree().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_p3_hide_and_block_that_were_answered_survive_a_failover_that_loses_them() {
+    const USERS: [&str; 2] = ["hides", "blocks"];
+    let hubs = Hubs::start(Pair::start().await, &USERS, &PATIENT).await;
+    let (mut hides, _) = hubs.login(0, "hides", "web").await;
+    let (mut blocks, _) = hubs.login(1, "blocks", "web").await;
+    hubs.agree().await;
+
+    cut_off(&hubs.redis.replica, &hubs.redis.primary);
+    let see = async |hub: usize, user: &str, body: Value| {
+        let path = format!("/v1/users/{user}/visibility");
+        let (status, view) = hubs.hubs[hub].call("PUT", &path, Some(body)).await;
+        assert_eq!(status, 200, "{view}");
+        (path, view)
+    };
+    // Neither at the hub of the user's session.
+    let hidden = see(1, "hides", json!({ "hidden": true })).await;
+    let blocked = see(2, "blocks", json!({ "blocked": ["watcher-1"] })).await;
+    for watcher in &hubs.watchers {
+        watcher.until_told("hides", "state", &json!("Offline")).await;
+    }
+    hubs.watchers[1].until_told("blocks", "state", &json!("Offline")).await;
+    let lost = versions(&hubs, &USERS);
+    hubs.redis.fail_over();
+
+    hubs.until_all_ready().await;
+    for (user, (path, view)) in USERS.iter().zip([hidden, blocked]) {
+        until(&format!("{user} to be as before"), async || {
+            for hub in &hubs.hubs {
+                let (status, now) = hub.call("GET", &path, None).await;
+                let version = hub.user(user).await["version"].as_u64();
+                if status != 200 || now != view || version <= lost.get(*user).copied() {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
+    }
+    assert_said_again(&hubs, &lost).await;
+    set_when_possible(&mut hides, "unseen").await;
+    set_when_possible(&mut blocks, "seen").await;
+    for watcher in [0, 2] {
+        hubs.watchers[watcher].until_told("blocks", "custom", &json!("seen")).await;
+    }
+    let seen_once = ["Offline", "Online", "Offline"];
+    for (n, watcher) in hubs.watchers.iter().enumerate() {
+        assert_eq!(watcher.states("hides"), seen_once, "watcher {n}");
+    }
+    assert_eq!(hubs.watchers[1].states("blocks"), seen_once);
+}

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::Hubs;
-use crate::support::{Client, RedisServer, now_secs, token_with};
+use crate::support::{Client, RedisServer, now_secs, token_with, until};
+use crate::visibility::churn::{self, churn};
 use crate::visibility::twin::{Eye, live, part};
 
 const SETTINGS: [(&str, &str); 4] = [
@@ -69,4 +71,86 @@ async fn p7_p8_a_change_of_a_list_counts_on_every_hub() {
         let told = timeout(SOON, vic.message()).await.expect("the login in time");
         assert_eq!(told["user"], "bo", "{told}");
     }
+}
+
+/// Asserts that every hub hides `hides` from everybody, and `blocks` from vic only, whose sessions both are Online.
+async fn assert_unseen(hubs: &Hubs, views: &[(&str, Value)], after: &str) {
+    for (n, hub) in hubs.hubs.iter().enumerate() {
+        for (user, view) in views {
+            let (_, now) = hub.call("GET", &format!("/v1/users/{user}/visibility"), None).await;
+            assert_eq!(now, *view, "{user} at hub {n} after {after}");
+            assert_eq!(hub.user(user).await["state"], "Online", "{user} after {after}");
+        }
+        for (viewer, expected) in [("vic", ["Offline", "Offline"]), ("wen", ["Offline", "Online"])]
+        {
+            let (mut client, _) = hubs.login(n, viewer, "web").await;
+            let asked = client.ok(json!({ "type": "query", "users": ["hides", "blocks"] })).await;
+            let seen = [0, 1].map(|user| asked["statuses"][user]["state"].clone());
+            assert_eq!(json!(seen), json!(expected), "{viewer} at hub {n} after {after}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_p3_hidden_and_blocked_outlive_a_move_a_restart_a_kill_and_being_forgotten() {
+    const USERS: [&str; 2] = ["hides", "blocks"];
+    let settings =
+        [("store.record_ttl", "2s"), ("liveness.web_silence", "60s"), ("server.drain", "200ms")];
+    let mut hubs = Hubs::start(RedisServer::start(), &["nobody"], &settings).await;
+    let mut views = Vec::new();
+    for (hub, (user, body)) in USERS
+        .into_iter()
+        .zip([json!({ "hidden": true }), json!({ "blocked": ["vic"] })])
+        .enumerate()
+    {
+        let path = format!("/v1/users/{user}/visibility");
+        let (status, view) = hubs.hubs[hub].call("PUT", &path, Some(body)).await;
+        assert_eq!(status, 200, "{view}");
+        views.push((user, view));
+    }
+    let mut sessions = Vec::new();
+    for user in USERS {
+        sessions.push(hubs.login(0, user, "web").await);
+    }
+    assert_unseen(&hubs, &views, "a login").await;
+    let resume = async |hubs: &Hubs, hub: usize, sessions: &mut [(Client, Value)]| {
+        for (user, session) in USERS.iter().zip(sessions) {
+            let again = hubs.resume(hub, user, "web", &session.1).await;
+            assert_eq!(again.1["resumed"], json!(true), "{user}: {}", again.1);
+            *session = again;
+        }
+    };
+    resume(&hubs, 1, &mut sessions).await;
+    assert_unseen(&hubs, &views, "a move").await;
+
+    let mut stopped = hubs.remove(1);
+    stopped.signal(Signal::TERM);
+    assert!(stopped.until_exit().await.success());
+    hubs.add().await;
+    resume(&hubs, 2, &mut sessions).await;
+    assert_unseen(&hubs, &views, "a restart").await;
+
+    let mut killed = hubs.remove(2);
+    killed.signal(Signal::KILL);
+    killed.wait();
+    resume(&hubs, 0, &mut sessions).await;
+    assert_unseen(&hubs, &views, "a kill").await;
+
+    for (client, _) in &mut sessions {
+        client.ok(json!({ "type": "logout" })).await;
+    }
+    for user in USERS {
+        until(&format!("{user} to be forgotten"), async || {
+            hubs.hubs[1].user(user).await["version"] == 0
+        })
+        .await;
+    }
+    let _sessions = [hubs.login(1, "hides", "web").await, hubs.login(0, "blocks", "web").await];
+    assert_unseen(&hubs, &views, "the end of `record_ttl`").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p7_p8_nothing_is_lost_or_extra_between_hubs_while_lists_change_1000_times_a_second() {
+    let hubs = Hubs::start(RedisServer::start(), &["nobody"], &churn::SETTINGS).await;
+    churn(&hubs.hubs.iter().collect::<Vec<_>>()).await;
 }

@@ -1,5 +1,6 @@
 //! P2, P3, P6: users who hide themselves and block viewers, and what the back end reads of it.
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use super::{done, heard, query, subscribe};
@@ -96,7 +97,7 @@ async fn p3_a_list_that_is_too_long_is_refused_whole() {
 }
 
 #[tokio::test]
-async fn p2_hidden_and_blocked_outlive_a_kill_and_forgetting() {
+async fn p2_p3_hidden_and_blocked_outlive_a_kill_a_restart_and_forgetting() {
     let settings = [("store.record_ttl", "1s")];
     let mut hub = Server::start(&settings);
     let body = json!({ "hidden": true, "blocked": ["vic"] });
@@ -108,11 +109,18 @@ async fn p2_hidden_and_blocked_outlive_a_kill_and_forgetting() {
     })
     .await;
     hub.restart(&settings);
-    let (_, again) = hub.call("GET", "/v1/users/ana/visibility", None).await;
-    assert_eq!(again, view);
-    let (_ana, _) = hub.login("ana", "web").await;
-    let (mut wen, _) = hub.login("wen", "web").await;
-    assert_eq!(wen.ok(query(&["ana"])).await["statuses"][0]["state"], "Offline");
+    for after in ["a kill", "a restart"] {
+        let (_, again) = hub.call("GET", "/v1/users/ana/visibility", None).await;
+        assert_eq!(again, view, "after {after}");
+        let (ana, _) = hub.login("ana", "web").await;
+        let (mut wen, _) = hub.login("wen", "web").await;
+        let seen = wen.ok(query(&["ana"])).await["statuses"][0].clone();
+        assert_eq!(seen["state"], "Offline", "after {after}");
+        drop((ana, wen));
+        hub.signal(Signal::TERM);
+        assert!(hub.until_exit().await.success());
+        hub.restart_dead(&settings);
+    }
 }
 
 #[tokio::test]

@@ -286,7 +286,7 @@ impl Hub {
     }
 
     /// Makes one session follow its user's watch list as it is now.
-    pub(super) async fn follow_list(&self, mailbox: &Arc<Mailbox>) {
+    async fn follow_list(&self, mailbox: &Arc<Mailbox>) {
         let Some(viewer) = mailbox.user() else { return };
         // Before it looks whether there is anything to do: a request may have read the list, and not yet begun to
         // watch, or not yet been answered.

@@ -138,15 +138,11 @@ impl Hub {
                         || record.visibility != stored.record.visibility,
                     message,
                 };
-                let begun = self.clock.instant();
                 let missed = self.missed.load(Ordering::Relaxed);
-                let committed = self.store.commit(user, &stored, commit).await;
+                let committed = self.commit(user, &stored, commit).await;
                 is_at_risk |= self.missed.load(Ordering::Relaxed) != missed;
-                if let Err(StoreError::Unavailable { .. }) = committed {
-                    self.metrics.commit_failures.inc();
-                }
                 match committed {
-                    Ok(()) => self.metrics.committed(self.clock.instant() - begun),
+                    Ok(()) => (),
                     Err(StoreError::Conflict) if attempts < COMMIT_ATTEMPTS_MAX => {
                         attempts += 1;
                         continue;
@@ -184,6 +180,17 @@ impl Hub {
             }
             return Ok(applied);
         }
+    }
+
+    async fn commit(&self, user: &UserId, base: &Stored, commit: Commit) -> Result<(), StoreError> {
+        let begun = self.clock.instant();
+        let committed = self.store.commit(user, base, commit).await;
+        if committed.is_ok() {
+            self.metrics.committed(self.clock.instant() - begun);
+        } else if let Err(StoreError::Unavailable { .. }) = committed {
+            self.metrics.commit_failures.inc();
+        }
+        committed
     }
 
     /// Loads a record for an event, unless it is a resume whose client may have given up.

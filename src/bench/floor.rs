@@ -47,7 +47,10 @@ impl FloorRequest<'_> {
                 numbers(b'W', &[*own + 1, *count, *total]);
             }
             Self::Watch(_, Watch::First(count)) => numbers(b'W', &[0, *count, u32::MAX]),
-            Self::Watch(_, Watch::Nobody) => numbers(b'W', &[0, 0, u32::MAX]),
+            // It has no lists.
+            Self::Watch(_, Watch::Nobody | Watch::Contacts { .. } | Watch::List) => {
+                numbers(b'W', &[0, 0, u32::MAX]);
+            }
             Self::Change(user, text) => {
                 numbers(b'C', &[*user]);
                 payload.extend(text.as_bytes());

@@ -9,14 +9,13 @@ use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+use super::calls::Caller;
 use super::floor::FloorRequest;
 use super::frame::{Frame, masked};
 use super::machine::now_ns;
-use super::order::{Done, Latency, Open, Order, ServerUnderLoad, histogram};
+use super::order::{Done, Latency, Look, Open, Order, ServerUnderLoad, Watch, histogram};
 use super::tokens::{Tokens, name};
 
-/// How many calls share a connection: the hub closes one after a thousand.
-const CALLS_OF_CONNECTION: u32 = 1000;
 /// How long a server may take for one step before the run fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -36,6 +35,8 @@ pub(super) struct Generator {
     /// The number of ordered sessions that are open or have failed.
     opened: u32,
     counts: DeliveryCounts,
+    /// The bytes that arrived since the last answer.
+    received: u64,
     latency: Histogram<u64>,
 }
 
@@ -59,12 +60,17 @@ impl DeliveryCounts {
 struct Client {
     stream: TcpStream,
     user: u32,
+    watch: Watch,
     stage: Stage,
     inbox: Vec<u8>,
     /// The frames to send when the stage is reached.
     login: Vec<u8>,
     subscribe: Vec<u8>,
     begun_at: u64,
+    /// The bytes that arrived since the last turn.
+    received: u64,
+    /// The answers that arrived.
+    replies: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,11 +95,17 @@ impl Generator {
             watchers: HashMap::new(),
             opened: 0,
             counts: DeliveryCounts::default(),
+            received: 0,
             latency: histogram(),
         })
     }
 
     pub(super) fn obey(&mut self, order: Order) -> io::Result<Done> {
+        let done = self.execute(order)?;
+        Ok(Done { received: std::mem::take(&mut self.received), ..done })
+    }
+
+    fn execute(&mut self, order: Order) -> io::Result<Done> {
         match order {
             Order::Open(open) => {
                 self.open(&open)?;
@@ -118,8 +130,12 @@ impl Generator {
                 self.turn_while(Duration::from_millis(millis), |_| true)?;
                 return Ok(Done::default());
             }
-            Order::Leave => self.leave()?,
+            Order::Leave { first, count } => self.leave(&(first..first + count))?,
             Order::Ask { users, calls } => self.ask(users, calls)?,
+            Order::Look { viewer, users, look } => {
+                let (times, fault) = (self.look(viewer, &users, look)?, self.counts.fault.take());
+                return Ok(Done { times, fault, ..Done::default() });
+            }
         }
         Ok(self.done())
     }
@@ -130,7 +146,7 @@ impl Generator {
         let missing = (counts.kicked < counts.kicks_due || counts.closed < counts.kicks_due)
             .then(|| format!("{} of {} kicks arrived", counts.kicked, counts.kicks_due));
         let DeliveryCounts { due, deliveries, fault, .. } = counts;
-        Done { due, deliveries, latency, fault: fault.or(missing) }
+        Done { due, deliveries, latency, fault: fault.or(missing), ..Done::default() }
     }
 
     fn latencies(&mut self) -> Latency {
@@ -177,11 +193,14 @@ impl Generator {
         let session = Client {
             stream,
             user,
+            watch: open.watch,
             stage: Stage::Connecting,
             inbox: Vec::new(),
             login,
             subscribe,
             begun_at: now_ns(),
+            received: 0,
+            replies: 0,
         };
         self.sessions.insert(id, session);
         Ok(id)
@@ -216,14 +235,18 @@ impl Generator {
         Ok(())
     }
 
-    fn leave(&mut self) -> io::Result<()> {
+    /// Closes the sessions of these users.
+    fn leave(&mut self, users: &Range<u32>) -> io::Result<()> {
         let close = masked(0x8, &1000_u16.to_be_bytes());
-        for session in self.sessions.values_mut() {
+        for session in self.sessions.values_mut().filter(|it| users.contains(&it.user)) {
             session.say(&close, &mut self.counts.fault);
+            for watched in session.watch.users(session.user) {
+                self.watchers.entry(watched).and_modify(|count| *count -= 1);
+            }
         }
-        self.turn_while(PATIENCE, |this| !this.sessions.is_empty())?;
-        self.by_user.clear();
-        self.watchers.clear();
+        let is_there = |this: &Self| this.sessions.values().any(|it| users.contains(&it.user));
+        self.turn_while(PATIENCE, is_there)?;
+        self.by_user.retain(|user, _| !users.contains(user));
         Ok(())
     }
 
@@ -231,41 +254,49 @@ impl Generator {
         let Some(target) = &self.target else { return Ok(()) };
         let names: Vec<_> = (0..users).map(name).collect();
         let body = serde_json::json!({ "users": names }).to_string();
-        let request = format!(
-            "POST /v1/status HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer {}\r\ncontent-type: \
-             application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            target.api_key,
-            body.len()
-        );
-        let connect = || {
-            let stream = std::net::TcpStream::connect(target.address)?;
-            stream.set_nodelay(true)?;
-            Ok::<_, io::Error>(stream)
-        };
-        let mut stream = connect()?;
-        for call in 0..calls {
-            if call % CALLS_OF_CONNECTION == CALLS_OF_CONNECTION - 1 {
-                stream = connect()?;
-            }
+        let mut caller = Caller::new(target);
+        for _ in 0..calls {
             let begin = now_ns();
-            stream.write_all(request.as_bytes())?;
-            let mut filled = 0;
-            let whole = loop {
-                let read = stream.read(&mut self.buffer[filled..])?;
-                filled += read;
-                if let Some(length) = response_bytes(&self.buffer[..filled])? {
-                    break length;
-                }
-                if read == 0 {
-                    return Err(io::Error::other("the server closed a call's connection"));
-                }
-            };
-            while filled < whole {
-                filled += stream.read(&mut self.buffer[filled..])?;
-            }
+            caller.call("POST", "/v1/status", &body)?;
             self.latency.record(now_ns() - begin).ok();
         }
         Ok(())
+    }
+
+    /// Asks for one user after the other; returns how long each answer took, in nanoseconds.
+    fn look(&mut self, viewer: u32, users: &[u32], look: Look) -> io::Result<Vec<u64>> {
+        let mut times = Vec::with_capacity(users.len());
+        for user in users {
+            let request = |kind| {
+                let request = serde_json::json!({ "type": kind, "id": 4, "users": [name(*user)] });
+                masked(0x1, request.to_string().as_bytes())
+            };
+            match look {
+                Look::Query => times.push(self.request(viewer, &request("query"))?),
+                Look::Subscribe => {
+                    times.push(self.request(viewer, &request("subscribe"))?);
+                    self.request(viewer, &request("unsubscribe"))?;
+                }
+            }
+        }
+        Ok(times)
+    }
+
+    /// Sends a request of a session; returns how long the answer took, in nanoseconds.
+    fn request(&mut self, user: u32, request: &[u8]) -> io::Result<u64> {
+        let gone = || io::Error::other(format!("{} is not answered", name(user)));
+        let id = *self.by_user.get(&user).ok_or_else(gone)?;
+        let session = self.sessions.get_mut(&id).ok_or_else(gone)?;
+        let (replies, begin) = (session.replies, now_ns());
+        session.say(request, &mut self.counts.fault);
+        let is_pending =
+            |this: &Self| this.sessions.get(&id).is_some_and(|it| it.replies == replies);
+        self.turn_while(PATIENCE, is_pending)?;
+        let took = now_ns() - begin;
+        match self.sessions.get(&id) {
+            Some(session) if session.replies > replies => Ok(took),
+            Some(_) | None => Err(gone()),
+        }
     }
 
     /// Serves the sessions while a condition holds, for at most `most`.
@@ -293,6 +324,7 @@ impl Generator {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             let was_open = session.stage == Stage::Open;
             let goes_on = session.serve(&mut self.buffer, &mut self.counts, &mut self.latency);
+            self.received += std::mem::take(&mut session.received);
             if !was_open && (session.stage == Stage::Open || !goes_on) {
                 self.opened += 1;
             }
@@ -331,6 +363,7 @@ impl Client {
             match self.stream.read(buffer) {
                 Ok(0) => return self.broke("the server closed a connection", counts),
                 Ok(read) => {
+                    self.received += read as u64;
                     if !self.take(&buffer[..read], counts, times) {
                         return false;
                     }
@@ -407,6 +440,7 @@ impl Client {
         } else if text.starts_with(r#"{"type":"kicked""#) {
             counts.kicked += 1;
         } else if text.starts_with(r#"{"type":"reply""#) {
+            self.replies += 1;
             if !text.contains(r#","ok":"#) {
                 counts.fault = Some(format!("{}: {text}", name(self.user)));
             }
@@ -432,18 +466,4 @@ impl Client {
             *fault = Some(format!("{} could not write: {error}", name(self.user)));
         }
     }
-}
-
-/// The size of a response, once its head has arrived.
-fn response_bytes(bytes: &[u8]) -> io::Result<Option<usize>> {
-    let text = String::from_utf8_lossy(bytes);
-    let Some((head, _)) = text.split_once("\r\n\r\n") else { return Ok(None) };
-    if !head.starts_with("HTTP/1.1 200") {
-        return Err(io::Error::other(text.into_owned()));
-    }
-    let head = head.to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
-    let length = length.and_then(|length| length.trim().parse::<usize>().ok());
-    let length = length.ok_or_else(|| io::Error::other("the answer has no content-length"))?;
-    Ok(Some(head.len() + 4 + length))
 }

@@ -7,6 +7,7 @@
 //!
 //! The hub itself uses nothing of this module.
 
+mod calls;
 mod floor;
 mod frame;
 mod generator;
@@ -18,6 +19,7 @@ mod redis;
 mod report;
 mod run;
 mod scenario;
+mod sight;
 mod tokens;
 mod write_calls;
 
@@ -48,8 +50,8 @@ const HUBS_MAX: u32 = 16;
 /// The options of the command.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The scenarios to measure; default: all but churn, which takes ten minutes for each server, and
-    /// pairs, which is for several hubs.
+    /// The scenarios to measure; default: all but churn, which takes ten minutes for each server,
+    /// pairs, which is for several hubs, and lists and twins, which compare the hub with itself.
     scenarios: Vec<Scenario>,
     /// The number of sessions; default: the scenario's own number.
     #[arg(long, value_parser = clap::value_parser!(u32).range(2..=i64::from(SESSIONS_MAX * HUBS_MAX)))]
@@ -284,6 +286,7 @@ impl Options {
             seconds: self.seconds,
             rounds: self.rounds,
             counts_writes: self.write_calls,
+            received: 0,
             figures: Vec::new(),
         };
         run.measure()

@@ -20,10 +20,21 @@ pub(super) enum Order {
     Await { seconds: u64 },
     /// Only answer pings.
     Idle { millis: u64 },
-    /// Close every session, and wait until the server has closed it.
-    Leave,
+    /// Close the sessions of these users, and wait until the server has closed them.
+    Leave { first: u32, count: u32 },
     /// Call `POST /v1/status` for this many users, one call after another.
     Ask { users: u32, calls: u32 },
+    /// Ask for one user after the other, in a session of the viewer.
+    Look { viewer: u32, users: Vec<u32>, look: Look },
+}
+
+/// How a session asks for a user.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Look {
+    Query,
+    /// And unsubscribes again, which is not timed.
+    Subscribe,
 }
 
 /// The sessions to open.
@@ -52,6 +63,15 @@ pub(super) enum Watch {
         count: u32,
         total: u32,
     },
+    /// Some of the first `total` users. One of `every` is among the first `online` users.
+    Contacts {
+        count: u32,
+        every: u32,
+        online: u32,
+        total: u32,
+    },
+    /// Its watch list, whoever is on it.
+    List,
 }
 
 impl Open {
@@ -64,12 +84,18 @@ impl Open {
 impl Watch {
     /// The users that the session of user `own` watches.
     pub(super) fn users(self, own: u32) -> impl Iterator<Item = u32> {
-        let (first, count, total) = match self {
-            Self::Nobody => (0, 0, u32::MAX),
-            Self::First(count) => (0, count, u32::MAX),
-            Self::Next { count, total } => (own + 1, count, total),
+        let count = match self {
+            Self::Nobody | Self::List => 0,
+            Self::First(count) | Self::Next { count, .. } | Self::Contacts { count, .. } => count,
         };
-        (first..first + count).map(move |user| user % total)
+        (0..count).map(move |n| match self {
+            Self::Nobody | Self::List | Self::First(_) => n,
+            Self::Next { total, .. } => (own + 1 + n) % total,
+            Self::Contacts { every, online, total, .. } => match n % every {
+                0 => (own + n / every) % online,
+                _ => online + (own + n) % (total - online),
+            },
+        })
     }
 }
 
@@ -91,6 +117,10 @@ pub(super) struct Done {
     pub(super) deliveries: u64,
     /// From a change's request to its delivery, from connecting to a login's answer, or of a call.
     pub(super) latency: Latency,
+    /// How long each of the answers to [`Order::Look`] took, in nanoseconds.
+    pub(super) times: Vec<u64>,
+    /// The bytes that arrived since the last order was answered.
+    pub(super) received: u64,
     pub(super) fault: Option<String>,
 }
 

@@ -22,7 +22,7 @@ const IDLE_CPU: f64 = 0.04;
 /// the database and freed memory is returned.
 const CHURN_REST: Duration = Duration::from_secs(20);
 /// The hub returns freed memory after a second.
-const IDLE_REST: Duration = Duration::from_secs(3);
+pub(super) const IDLE_REST: Duration = Duration::from_secs(3);
 /// The maximum number of logins in flight.
 const IN_FLIGHT: u32 = 200;
 const SMALL_BURST: u32 = 20;
@@ -43,6 +43,8 @@ pub(super) struct Run<'a> {
     pub(super) seconds: Option<u64>,
     pub(super) rounds: u32,
     pub(super) counts_writes: bool,
+    /// The bytes that the generators have received so far.
+    pub(super) received: u64,
     pub(super) figures: Vec<Figure>,
 }
 
@@ -59,6 +61,8 @@ impl Run<'_> {
             Scenario::Kick => self.kick(),
             Scenario::Status => self.status(),
             Scenario::Churn => self.churn(),
+            Scenario::Lists => self.lists(),
+            Scenario::Twins => self.twins(),
         }?;
         Ok(self.figures)
     }
@@ -203,7 +207,7 @@ impl Run<'_> {
             while elapsed() + rest < tenth * tenths {
                 let watch = Watch::Next { count: 1, total: self.sessions };
                 self.open(0, self.sessions, "a", watch)?;
-                self.all(&Order::Leave)?;
+                self.all(&Order::Leave { first: 0, count: self.sessions })?;
                 logins += f64::from(self.sessions);
             }
             self.rest(rest)?;
@@ -223,7 +227,13 @@ impl Run<'_> {
     // The steps.
 
     /// Opens sessions, divided among the generators.
-    fn open(&mut self, first: u32, count: u32, device: &str, watch: Watch) -> io::Result<Latency> {
+    pub(super) fn open(
+        &mut self,
+        first: u32,
+        count: u32,
+        device: &str,
+        watch: Watch,
+    ) -> io::Result<Latency> {
         let workers = u32::try_from(self.workers.len()).unwrap_or(1);
         let part = |worker: u32| first + count * worker / workers;
         for (worker, generator) in (0..).zip(&mut *self.workers) {
@@ -240,7 +250,7 @@ impl Run<'_> {
         Ok(self.answers()?.latency)
     }
 
-    fn all(&mut self, order: &Order) -> io::Result<Done> {
+    pub(super) fn all(&mut self, order: &Order) -> io::Result<Done> {
         for worker in &mut *self.workers {
             worker.order(order)?;
         }
@@ -254,6 +264,7 @@ impl Run<'_> {
             all.due += done.due;
             all.deliveries += done.deliveries;
             all.latency.add(done.latency);
+            self.received += done.received;
         }
         Ok(all)
     }
@@ -292,14 +303,14 @@ impl Run<'_> {
     // Costs.
 
     /// Only answers pings.
-    fn rest(&mut self, time: Duration) -> io::Result<()> {
+    pub(super) fn rest(&mut self, time: Duration) -> io::Result<()> {
         let millis = time.as_millis().try_into().unwrap_or_default();
         self.all(&Order::Idle { millis }).map(drop)
     }
 
     /// Waits until the server is idle, so that no measurement includes earlier work. A server that never
     /// becomes idle is measured anyway.
-    fn wait_until_idle(&mut self) -> io::Result<()> {
+    pub(super) fn wait_until_idle(&mut self) -> io::Result<()> {
         for _ in 0..SETTLE_MAX {
             let before = self.cpu_time();
             self.all(&Order::Idle { millis: SETTLE_MILLIS })?;
@@ -313,7 +324,7 @@ impl Run<'_> {
     }
 
     /// Starts a measurement with an idle server.
-    fn begin(&mut self) -> io::Result<Begun> {
+    pub(super) fn begin(&mut self) -> io::Result<Begun> {
         self.wait_until_idle()?;
         let redis = self.redis.map(|redis| redis.counts(self.servers)).transpose()?;
         Ok(Begun { redis, ..self.now() })
@@ -336,7 +347,7 @@ impl Run<'_> {
         self.servers.iter().map(|server| machine::resident_kib(server.id())).sum()
     }
 
-    fn spent(&self, begun: &Begun) -> Spent {
+    pub(super) fn spent(&self, begun: &Begun) -> Spent {
         let now = self.now();
         let since = |now: Duration, begun| now.saturating_sub(begun).as_secs_f64();
         Spent {
@@ -372,13 +383,13 @@ impl Run<'_> {
         self.seconds.unwrap_or(self.scenario.seconds())
     }
 
-    fn figure(&mut self, name: &'static str, unit: &'static str, value: f64) {
+    pub(super) fn figure(&mut self, name: &'static str, unit: &'static str, value: f64) {
         self.figures.push(Figure { name, unit, value });
     }
 }
 
 /// The clocks at the start of a measurement.
-struct Begun {
+pub(super) struct Begun {
     wall: Duration,
     server: Duration,
     generators: Duration,
@@ -387,10 +398,10 @@ struct Begun {
 }
 
 /// The time spent in a measurement, in seconds.
-struct Spent {
-    wall: f64,
+pub(super) struct Spent {
+    pub(super) wall: f64,
     /// The server's processor time.
-    cpu: f64,
+    pub(super) cpu: f64,
     /// The generators' processor time.
     generators: f64,
     /// The time that the host took from all processors; the other values include part of it.
@@ -422,7 +433,7 @@ impl Changed {
     }
 }
 
-fn checked(done: Done) -> io::Result<Done> {
+pub(super) fn checked(done: Done) -> io::Result<Done> {
     match done.fault {
         None => Ok(done),
         Some(fault) => Err(io::Error::other(fault)),

@@ -8,6 +8,8 @@ use clap::ValueEnum;
 pub(super) const BURST: u32 = 60;
 /// The number of users in one call of status.
 pub(super) const STATUS_USERS: u32 = 500;
+/// The number of users of twins: 300 pairs.
+const TWINS: u32 = 600;
 
 /// A load to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -33,6 +35,10 @@ pub(super) enum Scenario {
     Status,
     /// Log in and leave, repeated: memory over time.
     Churn,
+    /// Clients that reconnect and name 200 contacts each, and the same clients with watch lists.
+    Lists,
+    /// Users who are invisible to a viewer, and others who are Offline: who is answered later.
+    Twins,
 }
 
 impl Scenario {
@@ -40,9 +46,10 @@ impl Scenario {
     pub(super) const fn sessions(self) -> u32 {
         match self {
             Self::Idle => 15_000,
-            Self::Pings | Self::Storm | Self::Churn => 10_000,
+            Self::Pings | Self::Storm | Self::Churn | Self::Lists => 10_000,
             Self::Fanout | Self::Mesh | Self::MeshBusy | Self::Pairs | Self::Kick => 5_000,
             Self::Status => STATUS_USERS,
+            Self::Twins => TWINS,
         }
     }
 
@@ -50,7 +57,8 @@ impl Scenario {
     pub(super) const fn open(self, sessions: u32) -> u32 {
         match self {
             Self::Fanout => sessions + BURST,
-            Self::Kick => sessions * 2,
+            Self::Kick | Self::Lists => sessions * 2,
+            Self::Twins => sessions + 1,
             Self::Idle
             | Self::Pings
             | Self::Mesh
@@ -74,13 +82,15 @@ impl Scenario {
             | Self::Pairs
             | Self::Storm
             | Self::Kick
-            | Self::Status => 15,
+            | Self::Status
+            | Self::Lists
+            | Self::Twins => 15,
         }
     }
 
     /// Whether it is measured unless others are named.
     pub(super) const fn is_default(self) -> bool {
-        !matches!(self, Self::Churn | Self::Pairs)
+        !matches!(self, Self::Churn | Self::Pairs | Self::Lists | Self::Twins)
     }
 
     /// Whether the store affects the result.
@@ -90,7 +100,7 @@ impl Scenario {
 
     /// Whether the floor supports it.
     pub(super) const fn has_floor(self) -> bool {
-        !matches!(self, Self::Kick | Self::Status | Self::Pings)
+        !matches!(self, Self::Kick | Self::Status | Self::Pings | Self::Lists | Self::Twins)
     }
 }
 

@@ -44,8 +44,12 @@ fn hello(open: &Open, user: u32, wall: Timestamp) -> (Vec<u8>, Vec<u8>) {
     let login = serde_json::json!({
         "type": "login", "id": 1, "token": token, "platform": "web", "device": open.device,
     });
-    let users: Vec<_> = open.watch.users(user).map(name).collect();
-    let subscribe = serde_json::json!({ "type": "subscribe", "id": 2, "users": users });
+    let mut subscribe = serde_json::json!({ "type": "subscribe", "id": 2 });
+    if matches!(open.watch, Watch::List) {
+        subscribe["watch_list"] = true.into();
+    } else {
+        subscribe["users"] = open.watch.users(user).map(name).collect();
+    }
     let subscribe = masked(0x1, subscribe.to_string().as_bytes());
     let login = masked(0x1, login.to_string().as_bytes());
     (login, if watches { subscribe } else { Vec::new() })

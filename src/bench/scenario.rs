@@ -25,6 +25,8 @@ pub(super) enum Scenario {
     /// Users that are each watched by one session, on another hub if there are several; 2,000 changes a
     /// second.
     Pairs,
+    /// The mesh with custom statuses, and with users who are away and back: what each costs.
+    Away,
     /// Connect, log in and subscribe, 200 at once.
     Storm,
     /// Logins that each kick a session.
@@ -41,7 +43,9 @@ impl Scenario {
         match self {
             Self::Idle => 15_000,
             Self::Pings | Self::Storm | Self::Churn => 10_000,
-            Self::Fanout | Self::Mesh | Self::MeshBusy | Self::Pairs | Self::Kick => 5_000,
+            Self::Fanout | Self::Mesh | Self::MeshBusy | Self::Pairs | Self::Away | Self::Kick => {
+                5_000
+            }
             Self::Status => STATUS_USERS,
         }
     }
@@ -56,6 +60,7 @@ impl Scenario {
             | Self::Mesh
             | Self::MeshBusy
             | Self::Pairs
+            | Self::Away
             | Self::Storm
             | Self::Status
             | Self::Churn => sessions,
@@ -72,6 +77,7 @@ impl Scenario {
             | Self::Mesh
             | Self::MeshBusy
             | Self::Pairs
+            | Self::Away
             | Self::Storm
             | Self::Kick
             | Self::Status => 15,
@@ -80,7 +86,7 @@ impl Scenario {
 
     /// Whether it is measured unless others are named.
     pub(super) const fn is_default(self) -> bool {
-        !matches!(self, Self::Churn | Self::Pairs)
+        !matches!(self, Self::Churn | Self::Pairs | Self::Away)
     }
 
     /// Whether the store affects the result.
@@ -90,7 +96,7 @@ impl Scenario {
 
     /// Whether the floor supports it.
     pub(super) const fn has_floor(self) -> bool {
-        !matches!(self, Self::Kick | Self::Status | Self::Pings)
+        !matches!(self, Self::Kick | Self::Status | Self::Pings | Self::Away)
     }
 }
 

@@ -23,8 +23,18 @@ fn text(bytes: &[u8]) -> String {
 fn every_scenario_gets_all_deliveries_and_reports_figures() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("figures.json");
-    let scenarios =
-        ["idle", "pings", "fanout", "mesh", "mesh-busy", "storm", "kick", "status", "churn"];
+    let scenarios = [
+        "idle",
+        "pings",
+        "fanout",
+        "mesh",
+        "mesh-busy",
+        "away",
+        "storm",
+        "kick",
+        "status",
+        "churn",
+    ];
     let small = ["--sessions", "30", "--repeat", "1", "--rounds", "2", "--seconds", "1"];
     let to_file = ["--processes", "2", "--json", file.to_str().expect("a path")];
     let said = bench(&[&scenarios[..], &small, &to_file].concat());

@@ -5,7 +5,7 @@
 import { locale, named, speak, t } from './i18n.js';
 import { PresenceClient } from './presence.mjs';
 /** @import { Device, Kicked, Status, Terminal } from './presence.js' */
-import { badge, byId, clock, el, foreign, keepKey, keepTime, keptKey, moment, platformName } from './ui.js';
+import { absence, badge, byId, clock, el, foreign, keepKey, keepTime, keptKey, moment, platformName, presenceBadge } from './ui.js';
 
 const PLATFORMS = ['web', 'miniprogram', 'android', 'ios', 'ipad', 'windows', 'mac', 'linux'];
 /** What the address may fill in. */
@@ -218,7 +218,7 @@ const setCustom = (text) => using().setStatus(text).catch(failed);
 const deviceName = ({ platform, device }) => `${platformName(platform)} ${device}`;
 
 /** What changed, in words: "bob: Online → Offline, nothing heard for 60 s". @param {Status} now @param {Status} [before] */
-function change({ user, state, platforms, custom, since, last_seen, hidden }, before) {
+function change({ user, state, platforms, custom, since, last_seen, away, hidden }, before) {
   const where = platforms.map(platformName).join(' · ');
   const silence = since !== null && last_seen !== null && since - last_seen >= SILENCE_MS ? since - last_seen : null;
   if (before?.state !== state) {
@@ -233,6 +233,7 @@ function change({ user, state, platforms, custom, since, last_seen, hidden }, be
     return t('log_change', { user, from: t(before.state), to: t(state), how });
   }
   if (!!before.hidden !== !!hidden) return t(hidden ? 'log_invisible' : 'log_visible');
+  if (!!before.away !== !!away) return t(away ? 'log_away' : 'log_back', { user });
   if (before.custom !== custom) return custom === null ? t('log_custom_cleared', { user }) : t('log_custom', { user, custom });
   if (before.platforms.join() !== platforms.join()) return t('log_where', { user, where });
   return t('log_is', { user, state: t(state) });
@@ -345,7 +346,7 @@ function person({ user, status, stale }) {
   }
   return el('li', { data: { user, state: status?.state ?? '' } },
     el('span', { class: 'who' }, foreign(user)),
-    status ? badge(status.state) : el('span', { class: 'hint' }, t('waiting')),
+    status ? presenceBadge(status) : el('span', { class: 'hint' }, t('waiting')),
     status && el('span', { class: 'where' }, status.platforms.map(platformName).join(' · ')),
     status?.custom != null ? el('span', { class: 'custom' }, foreign(status.custom)) : null,
     status?.since != null ? el('span', { class: 'hint when' }, moment(status.since)) : null,
@@ -360,12 +361,12 @@ function viewerRow(user) {
 }
 
 /** @param {Terminal} it */
-function sessionRow({ platform, device, session, state, since, current }) {
+function sessionRow({ platform, device, session, state, since, activity, current }) {
   const kick = el('button', { class: 'danger', on: { click: () => kickSession(session) } }, t('kick'));
   return el('tr', { data: { session, current: String(!!current) } },
     el('td', {}, platformName(platform)),
     el('td', {}, foreign(device)),
-    el('td', {}, badge(state)),
+    el('td', {}, badge(state), activity === 'idle' ? absence('device_idle') : null),
     el('td', {}, moment(since)),
     el('td', {}, current ? el('span', { class: 'hint' }, t('this_one')) : kick),
   );

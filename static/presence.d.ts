@@ -46,6 +46,8 @@ export interface Status {
   last_seen: number | null;
   /** Grows with every change; 0 of a user whom the hub does not remember. */
   version: number;
+  /** Online, but at none of the devices: every one that is Online is idle. */
+  away: boolean;
   /** In one's own status, while all others see one as Offline; otherwise absent. */
   hidden?: boolean;
 }
@@ -69,6 +71,10 @@ export interface ContactNews {
 export interface Terminal extends DeviceSession {
   state: UserState;
   since: number;
+  /** Whether the user is at this device; null unless it is Online. */
+  activity: 'active' | 'idle' | null;
+  /** `active`: since when; `idle`: when it was last touched. null unless it is Online. */
+  active_at: number | null;
   app: string | null;
   /** It is this client's. */
   current: boolean;
@@ -178,10 +184,22 @@ export interface MiniProgramHost {
 export interface WindowHost {
   WebSocket?: new (url: string, protocol: string) => any;
   document?: { visibilityState: string };
+  BroadcastChannel?: new (name: string) => any;
   localStorage?: StorageLike | null;
   sessionStorage?: StorageLike | null;
   addEventListener?(type: string, listener: (event: any) => void): void;
   removeEventListener?(type: string, listener: (event: any) => void): void;
+}
+
+/**
+ * When a page is idle: a count and a unit, `s`, `m` or `h`, such as "90s". It may be noticed up to a minute later, as the
+ * client sets no timer for it.
+ */
+export interface Away {
+  /** While visible, this long without pointer, key, touch, wheel or scroll; default "5m". */
+  after?: string;
+  /** While hidden, this long after the tab was left, or after the last input in another tab of this browser; default "1m". */
+  hidden?: string;
 }
 
 /** What the client uses of a storage. */
@@ -207,6 +225,11 @@ export interface Options {
   app?: string;
   /** Tells accounts apart that use the same tab one after another. */
   user?: string;
+  /**
+   * When this page tells the hub that nobody is at it; false: never. A mini-program or an app says it by `background()`, which
+   * a mini-program's host calls by itself.
+   */
+  away?: Away | false;
   /** The least time between two attempts to connect, in ms; default 500. */
   minDelay?: number;
   /** The most, in ms; default 20000. */

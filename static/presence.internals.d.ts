@@ -32,7 +32,23 @@ export interface Request extends Waiting {
   onOk(ok: any): void;
 }
 
-/** The states, which the diagram in presence.js shows. */
+/**
+ * The states:
+ *
+ * ```text
+ * idle --connect()--> token --token--> login --answer--> online
+ *                     ^   |              |                 |
+ *   time is up, wake  |   | failed       | closed, timeout, page left
+ *                     |   v              v                 |
+ *                 waiting, patient <-----+-----------------+
+ *                         | time is up, in the background
+ *                         v
+ *                       hidden --foreground(), connect()--> token
+ * ```
+ *
+ * Closed for good (kicked, superseded, refused), or logout(): idle. Only time ends patient.
+ * A state is an object, `_at`: its timer, socket and requests end with it. token, login and online share one.
+ */
 export type StateName = 'idle' | 'token' | 'login' | 'online' | 'waiting' | 'patient' | 'hidden';
 
 /** A state, with what ends when it is left. */
@@ -79,6 +95,14 @@ export interface State {
   newest: Map<string, number>;
   /** A ping is under way. */
   probing?: boolean;
+  /** What the tabs of this browser tell each other of the user's input. */
+  tabs?: any;
+  /** When this connection last told the other tabs. */
+  shared?: any;
+  /** The word about the user's activity that this connection has sent since the last tick: true for `idle`. */
+  saying?: boolean | undefined;
+  /** When it said `idle`. */
+  idled?: any;
   /** A renewal of the token was begun on this connection. */
   renewed?: any;
 }
@@ -145,6 +169,10 @@ export interface Host {
   local(): StorageLike | null | undefined;
   /** The client's listeners to the host's events, by the event's name. */
   events(client: Client): Record<string, (event: any) => void>;
+  /** Whether the page is hidden. */
+  hidden?: any;
+  /** The class of a channel between the tabs of a browser. */
+  Channel?: any;
   /** Adds a listener, or takes it off. */
   listen(on: boolean, name: string, listener: (event: any) => void): void;
   /**
@@ -163,7 +191,7 @@ export interface Fields {
   user: string | null;
   session: string | null;
   stale: boolean;
-  _options: Options & Required<Pick<Options, 'minDelay' | 'maxDelay' | 'timeout' | 'probeTimeout' | 'heartbeat' | 'staleAfter'>>;
+  _options: Omit<Options, 'away'> & { away: { after?: any; hidden?: any } } & Required<Pick<Options, 'minDelay' | 'maxDelay' | 'timeout' | 'probeTimeout' | 'heartbeat' | 'staleAfter'>>;
   _host: Host;
   /** What is kept for this tab. */
   _kept: Keeper;
@@ -192,6 +220,14 @@ export interface Fields {
   _syncing?: boolean;
   /** How the app went to the background, in any state. */
   _hidden?: 'hide' | 'exit' | null;
+  /** When the user last did something here, or the tab was shown or hidden. */
+  _touched?: any;
+  /** Whether nobody is at it. undefined: a page without input yet, which leaves a resumed session as it was (A3). */
+  _idle?: boolean | undefined;
+  /** What the hub holds of this session: idle (true) or active. undefined: a resumed session of which this page has said nothing. */
+  _said?: boolean | undefined;
+  /** `_look`, as a listener. */
+  _looks?: (event: any) => void;
   /** Turns `stale` on. */
   _doubt?: any;
   /** Looks for gaps that only a sleep explains; pings in a mini-program. */
@@ -275,6 +311,13 @@ export interface Methods extends PublicMethods {
   _setStale(stale: boolean): void;
   /** Listens to the host, in every state but `idle`. */
   _listen(on: boolean): void;
+  /**
+   * Looks whether the user is here, and tells the hub what is new: `active` at once, `idle` at most every 30 s. Called at
+   * each tick, which is slow in a hidden tab, at each login, and with the event of each input, be it of this page or, as a
+   * message, of another tab. Other tabs are told only so often that none is idle while another is in use, as a message wakes them. A word that the hub refuses is said
+   * again at the next tick.
+   */
+  _look(event?: any): void;
   /** Pings the hub, as a dead connection does not tell; makes an attempt that waits now. */
   _wake(): void;
   /** What is stored; what another program left there, or broke, counts as nothing. */

@@ -8,6 +8,9 @@ const root = typeof globalThis === 'object' ? globalThis : typeof window === 'ob
 const TIMES = { minDelay: 500, maxDelay: 20000, timeout: 10000, probeTimeout: 5000, heartbeat: 20000, staleAfter: 5000 };
 /** @type {Record<string, number>} */
 const CODES = { token_expired: 4001, rate_limited: 4004, unavailable: 4006, kicked: 4501, superseded: 4503, login_conflict: 4505 };
+/** @type {Record<string, number>} */
+const UNITS = { s: 1e3, m: 6e4, h: 36e5 };
+const INPUTS = ['pointerdown', 'pointermove', 'keydown', 'touchstart', 'wheel', 'scroll'];
 const pageMemory = {};
 /** @type {Record<string, In.Rule>} */
 const RULES = {
@@ -18,6 +21,7 @@ const RULES = {
   device: ['text of 1 to 128 bytes', /^string [^]{1,128}$/],
   app: ['text of at most 256 bytes', /^string [^]{0,256}$/],
   user: ['text', /^string/],
+  away: ['{ after, hidden } or false', /^(object|boolean false)/],
   adapter: ['', /^/],
   WebSocket: ['a function', /^function/],
 };
@@ -47,6 +51,12 @@ class PresenceClient {
     const place = given.adapter || (root.document ? root : mini);
     const Socket = given.WebSocket || place.WebSocket;
     if (given.adapter) check('option WebSocket, or adapter.connectSocket,', ['a function', /^function/], place.connectSocket || Socket);
+    const away = given.away === false ? {} : Object.assign({ after: '5m', hidden: '1m' }, given.away);
+    for (const [name, value] of Object.entries(away)) {
+      check('option name', ['after|hidden'], name);
+      away[name] = parseInt(check(`option ${name}`, ['text such as "90s" or "5m"', /^string [1-9]\d{0,3}[smh]$/], value)) * UNITS[value.slice(-1)];
+    }
+    given.away = place.document ? away : {};
     const host = place.connectSocket ? miniProgram(place) : page(place, Socket);
     const platform = given.platform || host.platform;
     const kept = keeper(host.local, 'presence-hub device', pageMemory);
@@ -78,19 +88,6 @@ class PresenceClient {
   }
 }
 
-/*
- * idle --connect()--> token --token--> login --answer--> online
- *                     ^   |              |                 |
- *   time is up, wake  |   | failed       | closed, timeout, page left
- *                     |   v              v                 |
- *                 waiting, patient <-----+-----------------+
- *                         | time is up, in the background
- *                         v
- *                       hidden --foreground(), connect()--> token
- *
- * Closed for good (kicked, superseded, refused), or logout(): idle. Only time ends patient.
- * A state is an object, `_at`: its timer, socket and requests end with it. token, login and online share one.
- */
 /** @type {In.Implementation} */
 const methods = {
   connect(how) {
@@ -200,13 +197,18 @@ const methods = {
 
   background(reason = 'hide') {
     this._hidden = reason;
+    if (this.platform !== 'web') {
+      this._touched = Date.now();
+      this._idle = this._said = true;
+    }
     return settled(this._request('background', { reason }).then((ok) => ok.deadline));
   },
 
   foreground() {
     this._hidden = null;
+    if (this.platform !== 'web') this._idle = false;
     this._wake();
-    return /idle|online/.test(this._at.name) ? settled(this._request('foreground')) : this._ready();
+    return /idle|online/.test(this._at.name) ? settled(this._request('foreground', {}, () => this.platform === 'web' || (this._said = false))) : this._ready();
   },
 
   refresh(token) {
@@ -236,6 +238,7 @@ const methods = {
     if (at !== left) {
       this.session = null;
       if (left.link) left.link.close();
+      if (left.tabs) left.tabs.close();
       left.pending.forEach((request) => request.reject(at.trouble));
       if (name === 'idle') this._awaited.splice(0).forEach((request) => request.reject(at.trouble));
     }
@@ -284,17 +287,26 @@ const methods = {
 
   _login() {
     const at = this._at;
+    this._look();
     const { platform, device } = this;
+    const resume = this._recall().session || at.resume;
+    const idle_ms = resume != null && this._idle ? Date.now() - this._touched : undefined;
     at.opened = true;
-    this._ask('login', { token: this._token, platform, device, app: this._options.app, resume: this._recall().session || at.resume }, (ok) => {
+    this._ask('login', { token: this._token, platform, device, app: this._options.app, resume, idle_ms }, (ok) => {
       this._attempts = 0;
       at.answer = at.reused = ok;
-      const { user, session } = ok;
+      const { user, session, resumed } = ok;
+      if (idle_ms != null) this._said = true;
+      else if (!resumed) this._idle = this._said = false;
       Object.assign(this, { user, session });
       this._keep({ session });
       this._awaited.splice(0).forEach((it) => it.resolve(ok));
       this._enter('online', at, 'session', ok);
-      if (at === this._at && this._hidden) this.background(this._hidden);
+      if (at === this._at) {
+        if (this._options.away.after) at.tabs = tried(() => Object.assign(new this._host.Channel('presence-hub'), { onmessage: this._looks }));
+        if (this._hidden) this.background(this._hidden);
+        this._look();
+      }
       this._sync();
     }).catch((error) => (at.refusal = error));
   },
@@ -442,7 +454,7 @@ const methods = {
       if (next) return this._readList(next);
       for (const [user, on] of _listed) {
         const known = on && on !== _at && this.get(user);
-        if (known && known.state !== 'Offline') this._learn({ user, state: 'Offline', platforms: [], custom: null, since: null, last_seen: null, version: 0 }, true);
+        if (known && known.state !== 'Offline') this._learn({ user, state: 'Offline', platforms: [], custom: null, since: null, last_seen: null, version: 0, away: false }, true);
       }
       _at.whole = true;
       this._tell(this._list());
@@ -525,15 +537,38 @@ const methods = {
 
   _listen(on) {
     const host = this._host;
-    let ticked = Date.now();
+    let ticked = (this._touched = Date.now());
+    this._idle = host.tab ? undefined : false;
+    this._said = undefined;
     clearInterval(this._ticks);
     this._ticks = on && setInterval(() => {
       const since = Date.now() - ticked;
       if (this.session && !this._hidden && (since < 0 || since > host.trustMs)) this._wake();
       ticked = Date.now();
+      this._at.saying = undefined;
+      this._look();
     }, this._options.heartbeat);
+    const looks = (this._looks = this._looks || ((event) => this._look(event)));
     this._events = this._events || Object.entries(host.events(this));
     for (const [name, listener] of this._events) host.listen(on, name, listener);
+    if (this._options.away.after) INPUTS.forEach((name) => host.listen(on, name, looks));
+  },
+
+  _look(event) {
+    const at = this._at;
+    const { after, hidden } = this._options.away;
+    const now = Date.now();
+    if (event || now < this._touched) this._touched = now;
+    if (event || now - this._touched >= (after && this._host.hidden() ? hidden : after)) this._idle = !event;
+    if (event && event.type !== 'message' && at.tabs && !(now - at.shared < Math.min(after, hidden) / 2)) at.tabs.postMessage((at.shared = now));
+    const { _idle, _touched } = this;
+    if (!this.session || _idle === this._said || _idle === at.saying || (_idle && now - at.idled < 3e4)) return;
+    at.saying = _idle;
+    if (_idle) at.idled = now;
+    settled(this._request(_idle ? 'idle' : 'active', _idle ? { for_ms: now - _touched } : {}, () => {
+      this._said = _idle;
+      this._look();
+    }));
   },
 
   _wake() {
@@ -580,17 +615,22 @@ const { check, tried, page, miniProgram, keeper, timed, attempt, settled, call, 
     advice: window.location ? `, and that server.allowed_origins has "${window.location.origin}"` : '',
     tab: () => window.sessionStorage,
     local: () => window.localStorage,
+    hidden: () => window.document.visibilityState === 'hidden',
+    Channel: window.BroadcastChannel,
     events: (client) => ({
       pagehide: () => client.state === 'disconnected' || client._enter('waiting', { trouble: new PresenceError('disconnected') }),
       pageshow: ({ persisted }) => persisted && client._wake(),
       online: () => client._wake(),
       offline: () => client._suspect(),
       resume: () => client._wake(),
-      visibilitychange: () => window.document.visibilityState === 'visible' && client._wake(),
+      visibilitychange: () => {
+        client._touched = Date.now();
+        if (window.document.visibilityState === 'visible') client._wake();
+      },
     }),
     listen(on, name, listener) {
       const method = on ? 'addEventListener' : 'removeEventListener';
-      if (window[method]) window[method](name, listener, true);
+      if (window[method]) window[method](name, listener, { capture: true, passive: true });
     },
     dial(url, timeout, { open, message, close }) {
       check('option WebSocket, or adapter.connectSocket,', ['a function', /^function/], Socket);

@@ -29,6 +29,13 @@ export function badge(state) {
   return el('span', { class: 'badge', data: { state } }, `${SHAPES[state] ?? '?'} ${t(state)}`);
 }
 
+/** That a user or a device is there, but nobody is at it: by shape and word, like a state. @param {'user_away' | 'device_idle'} word */
+export const absence = (word) => el('span', { class: 'absence', data: { absence: word } }, `☾ ${t(word)}`);
+
+/** What a user is: the state, and whether the user is away. @param {{ state: string, away?: boolean }} status */
+export const presenceBadge = ({ state, away }) =>
+  away ? el('span', { class: 'states' }, badge(state), ' ', absence('user_away')) : badge(state);
+
 /** @param {string} platform */
 export const platformName = (platform) => named('platform_', platform);
 

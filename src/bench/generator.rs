@@ -13,7 +13,7 @@ use super::calls::Caller;
 use super::floor::FloorRequest;
 use super::frame::{Frame, masked};
 use super::machine::now_ns;
-use super::order::{Done, Latency, Look, Open, Order, ServerUnderLoad, Watch, histogram};
+use super::order::{Change, Done, Latency, Look, Open, Order, ServerUnderLoad, Watch, histogram};
 use super::tokens::{Tokens, name};
 
 /// How long a server may take for one step before the run fails.
@@ -71,6 +71,7 @@ struct Client {
     received: u64,
     /// The answers that arrived.
     replies: u64,
+    is_idle: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,11 +115,11 @@ impl Generator {
                 return Ok(Done { latency, fault, ..Done::default() });
             }
             Order::Change { users } => {
-                users.into_iter().for_each(|user| self.change(user));
+                users.into_iter().for_each(|user| self.change(user, Change::Custom));
                 return Ok(Done::default());
             }
-            Order::Change1By1 { users, per_second, seconds } => {
-                self.change_1_by_1(users, per_second, seconds)?;
+            Order::Change1By1 { users, per_second, seconds, change } => {
+                self.change_1_by_1(users, per_second, seconds, change)?;
                 return Ok(Done::default());
             }
             Order::Await { seconds } => {
@@ -201,19 +202,26 @@ impl Generator {
             begun_at: now_ns(),
             received: 0,
             replies: 0,
+            is_idle: false,
         };
         self.sessions.insert(id, session);
         Ok(id)
     }
 
     /// Changes a user if its session is here, and counts the deliveries due to watchers here in any case.
-    fn change(&mut self, user: u32) {
+    fn change(&mut self, user: u32, change: Change) {
         self.counts.due += self.watchers.get(&user).copied().unwrap_or_default();
         let Some(session) = self.by_user.get(&user).and_then(|id| self.sessions.get_mut(id)) else {
             return;
         };
         let text = format!("{:020}", now_ns());
         let request = match self.target.as_ref().and_then(|target| target.secret.as_ref()) {
+            Some(_) if change == Change::Away => {
+                session.is_idle = !session.is_idle;
+                let word = if session.is_idle { "idle" } else { "active" };
+                let word = format!(r#"{{"type":"{word}","id":3,"for_ms":300000}}"#);
+                masked(0x1, word.as_bytes())
+            }
             Some(_) => {
                 masked(0x1, format!(r#"{{"type":"set","id":3,"custom":"{text}"}}"#).as_bytes())
             }
@@ -222,7 +230,13 @@ impl Generator {
         session.say(&request, &mut self.counts.fault);
     }
 
-    fn change_1_by_1(&mut self, users: u32, per_second: u32, seconds: u64) -> io::Result<()> {
+    fn change_1_by_1(
+        &mut self,
+        users: u32,
+        per_second: u32,
+        seconds: u64,
+        change: Change,
+    ) -> io::Result<()> {
         let begin = now_ns();
         for turn in 0..u64::from(per_second) * seconds {
             let at = begin + turn * 1_000_000_000 / u64::from(per_second);
@@ -230,7 +244,8 @@ impl Generator {
                 self.turn(Duration::from_nanos(left))?;
             }
             // 7919 is a prime, so the sequence visits every user before it repeats.
-            self.change(u32::try_from(turn * 7_919 % u64::from(users)).unwrap_or_default());
+            let user = u32::try_from(turn * 7_919 % u64::from(users)).unwrap_or_default();
+            self.change(user, change);
         }
         Ok(())
     }

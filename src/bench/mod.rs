@@ -75,7 +75,7 @@ pub struct Options {
     /// The duration of mesh, pings and churn in seconds; default: 15, 40 and 600.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: Option<u64>,
-    /// The number of single changes in fanout.
+    /// The number of single changes in fanout; away takes a tenth as many turns of each kind.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// The processors of the server and of the generators; default: the first and the second.

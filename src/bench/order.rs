@@ -15,7 +15,7 @@ pub(super) enum Order {
     /// Change each of these users whose session this generator has, all at once.
     Change { users: Vec<u32> },
     /// Change users one after another, at a rate, for some seconds.
-    Change1By1 { users: u32, per_second: u32, seconds: u64 },
+    Change1By1 { users: u32, per_second: u32, seconds: u64, change: Change },
     /// Wait until all deliveries that are due have arrived.
     Await { seconds: u64 },
     /// Only answer pings.
@@ -35,6 +35,16 @@ pub(super) enum Look {
     Query,
     /// And unsubscribes again, which is not timed.
     Subscribe,
+}
+
+/// How a user changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Change {
+    /// Another custom status, which says when it was ordered.
+    Custom,
+    /// Away, or back. The status still has the custom status of an earlier change.
+    Away,
 }
 
 /// The sessions to open.

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::machine;
-use super::order::{Done, Latency, Open, Order, Watch};
+use super::order::{Change, Done, Latency, Open, Order, Watch};
 use super::process::{GeneratorProcess, Server};
 use super::redis::{Redis, RedisCounts};
 use super::scenario::{BURST, Figure, STATUS_USERS, Scenario, median};
@@ -29,6 +29,8 @@ const SMALL_BURST: u32 = 20;
 /// The number of users that each session of mesh watches.
 const MESH_WATCHES: u32 = 20;
 const CHANGES_PER_SECOND: u32 = 200;
+/// The rate at which users are away and back.
+const AWAY_CHANGES_PER_SECOND: u32 = 500;
 /// The rate of the busy mesh.
 const BUSY_CHANGES_PER_SECOND: u32 = 2_000;
 
@@ -57,6 +59,7 @@ impl Run<'_> {
             Scenario::Mesh => self.mesh(MESH_WATCHES, CHANGES_PER_SECOND),
             Scenario::MeshBusy => self.mesh(MESH_WATCHES, BUSY_CHANGES_PER_SECOND),
             Scenario::Pairs => self.mesh(1, BUSY_CHANGES_PER_SECOND),
+            Scenario::Away => self.away(),
             Scenario::Storm => self.storm(),
             Scenario::Kick => self.kick(),
             Scenario::Status => self.status(),
@@ -138,7 +141,8 @@ impl Run<'_> {
         self.open(0, total, "a", Watch::Next { count: watches.min(total - 1), total })?;
         let begun = self.begin()?;
         let seconds = self.seconds();
-        self.all(&Order::Change1By1 { users: total, per_second, seconds })?;
+        let change = Change::Custom;
+        self.all(&Order::Change1By1 { users: total, per_second, seconds, change })?;
         let done = self.collect()?;
         let changed = self.changed(&begun, done)?;
         let changes = f64::from(per_second) * seconds as f64;
@@ -148,6 +152,28 @@ impl Run<'_> {
         self.figure("generators busy", "% of a core", changed.spent.busy());
         self.figure("stolen by the host", "% of a core", changed.spent.stolen());
         self.redis_figures(&begun, changes)
+    }
+
+    /// The mesh, in turn with each kind of change: the first ones also give every user a custom status, by which the
+    /// generators know a delivery.
+    fn away(&mut self) -> io::Result<()> {
+        let (total, per_second) = (self.sessions, AWAY_CHANGES_PER_SECOND);
+        self.open(0, total, "a", Watch::Next { count: MESH_WATCHES.min(total - 1), total })?;
+        let seconds = u64::from(total.div_ceil(per_second));
+        let mut costs = [Vec::new(), Vec::new()];
+        for _ in 0..self.rounds.div_ceil(10) {
+            for (change, costs) in [Change::Custom, Change::Away].into_iter().zip(&mut costs) {
+                let begun = self.begin()?;
+                self.all(&Order::Change1By1 { users: total, per_second, seconds, change })?;
+                let done = self.collect()?;
+                costs.push(self.changed(&begun, done)?.cpu_us() * f64::from(MESH_WATCHES));
+            }
+        }
+        let [custom, away] = costs.map(|costs| median(costs).unwrap_or_default());
+        self.figure("CPU a custom status", "us", custom);
+        self.figure("CPU of away or back", "us", away);
+        self.figure("away / custom status", "", away / custom);
+        Ok(())
     }
 
     fn storm(&mut self) -> io::Result<()> {

@@ -27,6 +27,8 @@ pub(super) enum Scenario {
     /// Users that are each watched by one session, on another hub if there are several; 2,000 changes a
     /// second.
     Pairs,
+    /// The mesh with custom statuses, and with users who are away and back: what each costs.
+    Away,
     /// Connect, log in and subscribe, 200 at once.
     Storm,
     /// Logins that each kick a session.
@@ -47,7 +49,9 @@ impl Scenario {
         match self {
             Self::Idle => 15_000,
             Self::Pings | Self::Storm | Self::Churn | Self::Lists => 10_000,
-            Self::Fanout | Self::Mesh | Self::MeshBusy | Self::Pairs | Self::Kick => 5_000,
+            Self::Fanout | Self::Mesh | Self::MeshBusy | Self::Pairs | Self::Away | Self::Kick => {
+                5_000
+            }
             Self::Status => STATUS_USERS,
             Self::Twins => TWINS,
         }
@@ -64,6 +68,7 @@ impl Scenario {
             | Self::Mesh
             | Self::MeshBusy
             | Self::Pairs
+            | Self::Away
             | Self::Storm
             | Self::Status
             | Self::Churn => sessions,
@@ -80,6 +85,7 @@ impl Scenario {
             | Self::Mesh
             | Self::MeshBusy
             | Self::Pairs
+            | Self::Away
             | Self::Storm
             | Self::Kick
             | Self::Status
@@ -90,7 +96,7 @@ impl Scenario {
 
     /// Whether it is measured unless others are named.
     pub(super) const fn is_default(self) -> bool {
-        !matches!(self, Self::Churn | Self::Pairs | Self::Lists | Self::Twins)
+        !matches!(self, Self::Churn | Self::Pairs | Self::Away | Self::Lists | Self::Twins)
     }
 
     /// Whether the store affects the result.
@@ -100,7 +106,10 @@ impl Scenario {
 
     /// Whether the floor supports it.
     pub(super) const fn has_floor(self) -> bool {
-        !matches!(self, Self::Kick | Self::Status | Self::Pings | Self::Lists | Self::Twins)
+        !matches!(
+            self,
+            Self::Kick | Self::Status | Self::Pings | Self::Away | Self::Lists | Self::Twins
+        )
     }
 }
 

@@ -96,7 +96,9 @@ impl Count {
             | Cause::NodeLost
             | Cause::Custom
             | Cause::Recovered
-            | Cause::Visibility => (),
+            | Cause::Visibility
+            | Cause::Idle
+            | Cause::Active => (),
         }
         let at = transition.at;
         if transition.to == State::Offline && transition.from != State::Offline {

@@ -160,7 +160,11 @@ impl Metrics {
         let hub = self.registry.sub_registry_with_prefix("presence_hub");
         hub.register("connections", "Open WebSockets", self.connections.clone());
         hub.register("sessions", "Sessions by platform and state", self.sessions.clone());
-        hub.register("users", "Known users, by state", self.users.clone());
+        hub.register(
+            "users",
+            "Known users, by state; away is a part of Online",
+            self.users.clone(),
+        );
         hub.register(
             "subscriptions",
             "Watched users, summed over sessions",
@@ -221,6 +225,7 @@ impl Metrics {
             let labels = [("state", state.name())];
             self.users.get_or_create(&labels).set(totals.users[state as usize]);
         }
+        self.users.get_or_create(&[("state", "away")]).set(totals.away);
         let mut rendered = String::new();
         text::encode_registry(&mut rendered, &self.registry)
             .unwrap_or_else(|error| unreachable!("writing to a String cannot fail: {error}"));

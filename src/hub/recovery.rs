@@ -33,6 +33,8 @@ impl Hub {
             | EventKind::Silent { .. }
             | EventKind::Background { .. }
             | EventKind::Foreground(_)
+            | EventKind::Idle { .. }
+            | EventKind::Active(_)
             | EventKind::Refresh { .. }
             | EventKind::Set { .. }
             | EventKind::Visibility { .. }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::record::{ENDED_MAX, ENDED_TTL, RECENT_EVENTS_MAX};
 use super::visibility::Frozen;
 use super::{
-    Answer, Cause, Effects, End, EndReason, Ended, Event, EventId, EventKind, Evidence, Kicker,
-    Link, Loss, Moment, NodeId, Origin, Outcome, Policy, RecentEvent, Record, Refusal, Revocation,
-    SessionId, State, Status, Terminal, TerminalChange, Timestamp, Transition, Victim, Visibility,
-    VisibilityChange, entry_bytes,
+    Activity, Answer, Cause, Effects, End, EndReason, Ended, Event, EventId, EventKind, Evidence,
+    Kicker, Link, Loss, Moment, NodeId, Origin, Outcome, Policy, RecentEvent, Record, Refusal,
+    Revocation, SessionId, State, Status, Terminal, TerminalChange, Timestamp, Transition, Victim,
+    Visibility, VisibilityChange, entry_bytes,
 };
 
 /// A record while a step changes it.
@@ -150,6 +150,9 @@ impl<'a> Draft<'a> {
         terminal.link = Link::Push { until: self.wall + self.policy.windows.push_online_ttl };
         terminal.since = self.wall;
         terminal.background = None;
+        if !terminal.activity.is_idle() {
+            terminal.activity = Activity::default();
+        }
         let (heard, address) = (Some(terminal.heard), terminal.address);
         let evidence = Evidence { heard, address, ..evidence };
         let change = change(terminal, Some(State::Online), Some(State::PushOnline));

@@ -230,11 +230,15 @@ pub enum Cause {
     Recovered,
     /// Who may see the user changed (P2, P3).
     Visibility,
+    /// The user left the last device that was in use (A6).
+    Idle,
+    /// The user, who was away, is at a device again (A6).
+    Active,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Login,
         Self::Resume,
         Self::Logout,
@@ -249,6 +253,8 @@ impl Cause {
         Self::Custom,
         Self::Recovered,
         Self::Visibility,
+        Self::Idle,
+        Self::Active,
     ];
 
     /// The name as the log writes it.
@@ -268,6 +274,8 @@ impl Cause {
             Self::Custom => "custom",
             Self::Recovered => "recovered",
             Self::Visibility => "visibility",
+            Self::Idle => "idle",
+            Self::Active => "active",
         }
     }
 }

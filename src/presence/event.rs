@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    ConnectionId, DeviceId, EventId, NodeId, Platform, Record, Rescued, SessionId, Stall, State,
-    Terminal, Timestamp, VisibilityChange,
+    Activity, ConnectionId, DeviceId, EventId, NodeId, Platform, Record, Rescued, SessionId, Stall,
+    State, Terminal, Timestamp, VisibilityChange,
 };
 
 /// Something that happened to one user.
@@ -64,6 +65,15 @@ pub enum EventKind {
     },
     /// A session's app came to the foreground (T15).
     Foreground(Origin),
+    /// The user left a session's device alone (A2).
+    Idle {
+        /// The session, on its connection.
+        origin: Origin,
+        /// For how long it was not touched.
+        untouched: Duration,
+    },
+    /// The user is at a session's device again (A2).
+    Active(Origin),
     /// A session showed a newer token (T10).
     Refresh {
         /// The session, on its connection.
@@ -171,6 +181,8 @@ pub struct Login {
     pub intent: Intent,
     /// Sets (`Some(Some)`) or clears (`Some(None)`) the custom status.
     pub custom: Option<Option<Arc<str>>>,
+    /// With a resume: the activity of the terminal (A3). `None`: one that stands keeps its own, a new one is active.
+    pub activity: Option<Activity>,
     /// A free text from the client, shown on the dashboard.
     pub app: Option<Arc<str>>,
     /// When the token expires, leeway included.

@@ -14,6 +14,7 @@
 //! [`Liveness`] decides when one connection has fallen silent. Numbers such as T3 or L7 refer to the
 //! rules in `README.md` beside this file.
 
+mod activity;
 mod draft;
 mod effect;
 mod entry_size;
@@ -36,7 +37,9 @@ mod unknown;
 mod visibility;
 mod watch_list;
 mod watchable;
+mod words;
 
+pub use self::activity::{Activity, ActivityView};
 pub use self::effect::{
     Answer, Cause, Effects, End, EndReason, Evidence, Outcome, Refusal, TerminalChange, Transition,
     Victim,

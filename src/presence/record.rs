@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Answer, BackgroundReason, Cause, ConnectionId, DeviceId, Effects, EventId, LogUse, Moment,
-    NodeId, Platform, Policy, SessionId, Stall, State, Status, Timestamp, UnknownFields,
-    Visibility,
+    Activity, ActivityView, Answer, BackgroundReason, Cause, ConnectionId, DeviceId, Effects,
+    EventId, LogUse, Moment, NodeId, Platform, Policy, SessionId, Stall, State, Status, Timestamp,
+    UnknownFields, Visibility,
 };
 
 /// The number of ended sessions that a record keeps, so that a resume of one of them is refused as
@@ -103,6 +103,9 @@ pub struct Terminal {
     /// Set while the app is in the background (T15).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<Background>,
+    /// Whether the user is at it (A1).
+    #[serde(default, skip_serializing_if = "Activity::is_default")]
+    pub activity: Activity,
     /// When its token expires, leeway included (T10).
     pub token_until: Timestamp,
     /// The deadlines above already include the stalls of the hub up to this time (T12).
@@ -239,6 +242,8 @@ pub struct Census {
     pub push_online: [u32; Platform::ALL.len()],
     /// The user's state; `None` if the user was never seen or is forgotten.
     pub state: Option<State>,
+    /// Whether the user is away (A1).
+    pub away: bool,
 }
 
 impl Record {
@@ -261,8 +266,15 @@ impl Record {
             since: self.since,
             last_seen: self.last_seen.filter(|_| state != State::Online),
             version: self.version,
+            away: self.is_away(),
             hidden: self.visibility.as_deref().is_some_and(Visibility::is_hidden),
         }
+    }
+
+    /// Whether the user is away: `Online`, and every `Online` terminal is idle (A1).
+    pub fn is_away(&self) -> bool {
+        let mut online = self.terminals.iter().filter(|t| t.state() == State::Online).peekable();
+        online.peek().is_some() && online.all(|terminal| terminal.activity.is_idle())
     }
 
     /// Finds a terminal by its session.
@@ -330,7 +342,7 @@ impl Record {
 
     /// The numbers that this record adds to the hub's counts.
     pub fn census(&self) -> Census {
-        let mut census = Census::default();
+        let mut census = Census { away: self.is_away(), ..Census::default() };
         for terminal in &self.terminals {
             let counts = match terminal.state() {
                 State::Online => &mut census.online,
@@ -352,6 +364,23 @@ impl Terminal {
             Link::Connected | Link::Lost { .. } => State::Online,
             Link::Push { .. } => State::PushOnline,
         }
+    }
+
+    /// The activity as the terminal's details show it (A6).
+    pub fn activity_view(&self) -> ActivityView {
+        match self.state() {
+            State::Online => ActivityView::online(self.activity, self.since),
+            State::PushOnline | State::Offline => ActivityView::NONE,
+        }
+    }
+
+    /// Takes an activity; returns whether it is another one. To say the same again changes nothing (A2).
+    pub(super) fn becomes(&mut self, activity: Activity) -> bool {
+        let is_other = self.activity.is_idle() != activity.is_idle();
+        if is_other {
+            self.activity = activity;
+        }
+        is_other
     }
 
     /// Whether it was taken over from a node that died, and no connection has had it since (T11).

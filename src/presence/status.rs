@@ -73,6 +73,9 @@ pub struct Status {
     pub last_seen: Option<Timestamp>,
     /// Grows with every change (V2); 0 for a user who was never seen or is forgotten.
     pub version: u64,
+    /// Whether the user is `Online`, but at none of the devices (A1).
+    #[serde(default)]
+    pub away: bool,
     /// Whether everybody else sees the user as `Offline` (P2). Only the user and the back end see it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub hidden: bool,
@@ -86,12 +89,13 @@ const fn is_false(flag: &bool) -> bool {
 impl Status {
     /// Whether the two are equal except for their versions (V6).
     pub fn looks_like(&self, other: &Self) -> bool {
-        let Self { state, platforms, custom, since, last_seen, version: _, hidden } = self;
+        let Self { state, platforms, custom, since, last_seen, version: _, away, hidden } = self;
         *state == other.state
             && *platforms == other.platforms
             && *custom == other.custom
             && *since == other.since
             && *last_seen == other.last_seen
+            && *away == other.away
             && *hidden == other.hidden
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::draft::{Draft, change};
 use super::login::judge;
 use super::{
-    Answer, Background, BackgroundReason, Cause, ConnectionId, Edition, End, EndReason, Event,
-    EventKind, Evidence, Intent, Kicker, Link, Login, Loss, LostCommit, Moment, NodeId, Origin,
-    Outcome, Platform, Policy, Record, Refusal, Rescued, Revocation, SessionId, Stall, State,
-    Target, Terminal, Timestamp, UnknownFields, Victor, VisibilityChange,
+    Answer, Cause, ConnectionId, Edition, End, EndReason, Event, EventKind, Evidence, Intent,
+    Kicker, Link, Login, Loss, LostCommit, Moment, NodeId, Origin, Outcome, Platform, Policy,
+    Record, Refusal, Rescued, Revocation, SessionId, Stall, State, Target, Terminal, Timestamp,
+    UnknownFields, Victor, VisibilityChange,
 };
 
 /// Applies one event to one user's record.
@@ -45,6 +45,8 @@ pub fn step(record: &Record, event: &Event, policy: &Policy, moment: &Moment) ->
         EventKind::Silent { origin, deadline } => draft.silent(*origin, *deadline),
         EventKind::Background { origin, reason } => draft.background(*origin, *reason),
         EventKind::Foreground(origin) => draft.foreground(*origin),
+        EventKind::Idle { origin, untouched } => draft.idle(*origin, *untouched),
+        EventKind::Active(origin) => draft.active(*origin),
         EventKind::Refresh { origin, token_until, issued_at_secs } => {
             draft.refresh(*origin, *token_until, *issued_at_secs)
         }
@@ -116,6 +118,8 @@ impl Draft<'_> {
                 from = Some(old.state());
             }
         }
+        // A login is active (A1).
+        let activity = login.activity.filter(|_| login.intent != Intent::New).unwrap_or_default();
         let terminal = Terminal {
             session: login.session,
             platform: login.platform,
@@ -127,6 +131,7 @@ impl Draft<'_> {
             since: self.wall,
             heard: self.wall,
             background: None,
+            activity,
             token_until: login.token_until,
             stalls_until: None,
             resumes: 0,
@@ -187,7 +192,15 @@ impl Draft<'_> {
             terminal.app.clone_from(&login.app);
         }
         let session = terminal.session;
-        if before != State::Online {
+        if before == State::Online {
+            // Nothing else is logged that would show it (A6).
+            if let Some(activity) = login.activity {
+                self.change_activity(index, activity);
+            }
+        } else {
+            if let Some(activity) = login.activity {
+                terminal.becomes(activity);
+            }
             terminal.since = wall;
             let change = change(terminal, Some(before), Some(State::Online));
             let evidence = Evidence { address: login.address, ..Evidence::default() };
@@ -247,39 +260,6 @@ impl Draft<'_> {
     fn silent(&mut self, origin: Origin, deadline: Timestamp) -> Answer {
         let Some(index) = self.index_of(origin) else { return Answer::Stale };
         self.lose(index, Cause::Silence, past_deadline(self.to_wall(deadline)));
-        Answer::Done
-    }
-
-    /// T15; for a mini-program sets the deadline of T6 or T7, which a later tick applies.
-    fn background(&mut self, origin: Origin, reason: BackgroundReason) -> Answer {
-        let Some(index) = self.index_of(origin) else { return Answer::Stale };
-        if self.is_over_quota() {
-            return Answer::Refused(Refusal::LogQuota);
-        }
-        let windows = &self.policy.windows;
-        let window = match reason {
-            BackgroundReason::Hide => windows.background,
-            BackgroundReason::Exit => windows.exit,
-        };
-        let terminal = &mut self.record.terminals[index];
-        let has_deadline = terminal.platform == Platform::MiniProgram;
-        let new = Background {
-            reason,
-            since: self.now,
-            deadline: has_deadline.then(|| self.now + window),
-        };
-        let kept = match terminal.background {
-            Some(old) if !has_deadline || old.deadline <= new.deadline => old,
-            Some(_) | None => new,
-        };
-        terminal.background = Some(kept);
-        Answer::Background { deadline: kept.deadline }
-    }
-
-    /// Clears the deadline of T6 and T7 (T15).
-    fn foreground(&mut self, origin: Origin) -> Answer {
-        let Some(index) = self.index_of(origin) else { return Answer::Stale };
-        self.record.terminals[index].background = None;
         Answer::Done
     }
 

@@ -283,7 +283,7 @@ impl Channel {
         };
         tracing::warn!(
             suppressed,
-            "user over store.log_bytes_per_user; refusing `set` and `background`"
+            "user over store.log_bytes_per_user; refusing `set`, `idle` and `background`"
         );
     }
 

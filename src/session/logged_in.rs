@@ -14,7 +14,9 @@ use super::reader::{Asked, Reader};
 use crate::auth::Identity;
 use crate::duration;
 use crate::hub::Unavailable;
-use crate::presence::{Answer, DeviceId, EventKind, Intent, Login, Origin, Platform, SessionId};
+use crate::presence::{
+    Activity, Answer, DeviceId, EventKind, Intent, Login, Origin, Platform, SessionId,
+};
 use crate::wire::Close;
 
 /// The log target of the lines about sessions; operators use it in `log.filter`.
@@ -30,6 +32,8 @@ pub(super) struct Session<'a> {
     pub(super) identity: Identity,
     /// How often it was resumed, as this connection knows.
     resumes: u32,
+    /// The activity of its terminal: only this connection changes it.
+    pub(super) activity: Activity,
     /// Whether [`end`](Self::end) was called.
     has_ended: bool,
 }
@@ -62,12 +66,13 @@ impl<'a> Session<'a> {
         id: SessionId,
         client: Client,
         identity: Identity,
-        resumes: u32,
+        (resumes, activity): (u32, Activity),
     ) -> Self {
         let Client { platform, device, app } = client;
         channel.begin_session(platform, identity.expires_at);
         let has_ended = false;
-        let session = Self { channel, id, platform, device, app, identity, resumes, has_ended };
+        let session =
+            Self { channel, id, platform, device, app, identity, resumes, activity, has_ended };
         Span::current().record("user", session.identity.user.as_str());
         log_session!(&session, resumed = resumes > 0, "session began");
         session
@@ -149,6 +154,7 @@ impl<'a> Session<'a> {
             device: self.device.clone(),
             intent: Intent::Resume(Some(self.id)),
             custom: None,
+            activity: Some(self.activity),
             app: self.app.clone(),
             token_until: channel.token_until(identity),
             issued_at_secs: identity.issued_at_secs,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::task::yield_now;
@@ -11,8 +12,8 @@ use super::errors::{already_logged_in, refused, unavailable};
 use super::logged_in::Session;
 use crate::hub::{Applied, ListPage, Rights, pending_once};
 use crate::presence::{
-    Answer, BackgroundReason, BlockedChange, DeviceId, EventKind, Kicker, Platform, Refusal,
-    SessionId, State, Status, Target, Timestamp, UserId, Victor, VisibilityChange,
+    ActivityView, Answer, BackgroundReason, BlockedChange, DeviceId, EventKind, Kicker, Platform,
+    Refusal, SessionId, State, Status, Target, Timestamp, UserId, Victor, VisibilityChange,
 };
 use crate::traces::{Span, names};
 use crate::wire::{
@@ -61,6 +62,8 @@ struct Own {
     session: SessionId,
     state: State,
     since: Timestamp,
+    #[serde(flatten)]
+    activity: ActivityView,
     app: Option<Arc<str>>,
     current: bool,
 }
@@ -136,6 +139,8 @@ impl Session<'_> {
             | Request::Blocked
             | Request::Background(_)
             | Request::Foreground
+            | Request::Idle { .. }
+            | Request::Active
             | Request::Set { .. }
             | Request::Refresh(_)
             | Request::Ping
@@ -156,11 +161,9 @@ impl Session<'_> {
             }
             Request::Query(users) => self.query(id, users).await,
             Request::Background(reason) => self.background(id, reason).await,
-            Request::Foreground => {
-                self.apply(EventKind::Foreground(self.origin())).await?;
-                self.channel.reply(id, Nothing {});
-                Ok(())
-            }
+            Request::Foreground => self.foreground(id).await,
+            Request::Idle { untouched } => self.idle(id, untouched).await,
+            Request::Active => self.active(id).await,
             Request::Set { custom, hidden } => self.set(id, custom, hidden).await,
             Request::Block(users) => self.block(id, BlockedChange::Add(users)).await,
             Request::Unblock(users) => self.block(id, BlockedChange::Remove(users)).await,
@@ -281,16 +284,53 @@ impl Session<'_> {
         (sent.map_err(|error| unavailable(self.channel.hub(), &error)), bytes.into_inner())
     }
 
-    async fn background(&self, id: u64, reason: BackgroundReason) -> Result<(), ErrorBody> {
+    async fn background(&mut self, id: u64, reason: BackgroundReason) -> Result<(), ErrorBody> {
         self.channel.may_write(&self.identity.user)?;
         let origin = self.origin();
-        let applied = self.apply(EventKind::Background { origin, reason }).await?;
+        let applied = self.apply_word(EventKind::Background { origin, reason }).await?;
         let Answer::Background { deadline } = applied.answer else {
             unreachable!("a background event returns Answer::Background")
         };
         let deadline = deadline.map(|at| self.channel.clock().to_wall(at));
         self.channel.reply(id, serde_json::json!({ "deadline": deadline }));
         Ok(())
+    }
+
+    async fn foreground(&mut self, id: u64) -> Result<(), ErrorBody> {
+        if self.activity.is_idle() && self.platform != Platform::Web {
+            // Counted (A6), but never refused: its mini-program would be ended (T6).
+            self.channel.may_change(&self.identity.user).ok();
+        }
+        self.apply_word(EventKind::Foreground(self.origin())).await?;
+        self.channel.reply(id, Nothing {});
+        Ok(())
+    }
+
+    async fn idle(&mut self, id: u64, untouched: Duration) -> Result<(), ErrorBody> {
+        if !self.activity.is_idle() {
+            self.channel.may_write(&self.identity.user)?;
+        }
+        self.apply_word(EventKind::Idle { origin: self.origin(), untouched }).await?;
+        self.channel.reply(id, Nothing {});
+        Ok(())
+    }
+
+    async fn active(&mut self, id: u64) -> Result<(), ErrorBody> {
+        if self.activity.is_idle() {
+            self.channel.may_change(&self.identity.user)?;
+        }
+        self.apply_word(EventKind::Active(self.origin())).await?;
+        self.channel.reply(id, Nothing {});
+        Ok(())
+    }
+
+    /// Applies an event that may change the activity of this session's terminal.
+    async fn apply_word(&mut self, event: EventKind) -> Result<Applied, ErrorBody> {
+        let applied = self.apply(event).await?;
+        if let Some(terminal) = applied.record.terminal(self.id) {
+            self.activity = terminal.activity;
+        }
+        Ok(applied)
     }
 
     async fn set(
@@ -380,6 +420,7 @@ impl Session<'_> {
             session: terminal.session,
             state: terminal.state(),
             since: terminal.since,
+            activity: terminal.activity_view(),
             app: terminal.app.clone(),
             current: terminal.session == self.id,
         });

@@ -43,7 +43,8 @@ pub struct Settings {
     pub self_service: bool,
     /// The rate limit for messages of a connection.
     pub messages: Rate,
-    /// The rate limit for changes of a user: login, set, refresh, background.
+    /// The rate limit for changes of a user: login, set, refresh, background, and words that change a
+    /// terminal's activity.
     pub changes: Rate,
     /// The rate limit for the work of a connection.
     pub work: Rate,

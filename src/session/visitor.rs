@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::io::AsyncRead;
@@ -16,8 +17,8 @@ use super::refusals::Applicant;
 use crate::auth::{Identity, claimed_user, limit_key};
 use crate::hub::{Applied, LoginKind, RefusalReason};
 use crate::presence::{
-    Answer, DeviceId, EventKind, Intent, Login, Platform, SessionId, Status, Timestamp, UserId,
-    Victim,
+    Activity, Answer, DeviceId, EventKind, Intent, Login, Platform, SessionId, Status, Timestamp,
+    UserId, Victim,
 };
 use crate::traces::{Span, names};
 use crate::wire::{
@@ -49,6 +50,7 @@ struct Admitted {
     session: SessionId,
     /// How often the session was resumed, this time included.
     resumes: u32,
+    activity: Activity,
     device: DeviceId,
     identity: Identity,
 }
@@ -108,9 +110,9 @@ impl<'a> Visitor<'a> {
             }
         };
         match admitted {
-            Ok(Admitted { session, resumes, device, identity }) => {
+            Ok(Admitted { session, resumes, activity, device, identity }) => {
                 let client = Client { platform: request.platform, device, app: request.app };
-                Ok(Session::begin(self.channel, session, client, identity, resumes))
+                Ok(Session::begin(self.channel, session, client, identity, (resumes, activity)))
             }
             Err(error) => {
                 let applicant = applicant_of(&request, is_verified);
@@ -202,6 +204,9 @@ impl<'a> Visitor<'a> {
             }
             Some(session) => Intent::Resume(session.parse().ok()),
         };
+        let activity = request
+            .idle_ms
+            .map(|ms| Activity::untouched_for(Duration::from_millis(ms), channel.clock().wall()));
         let fresh = channel.hub().new_session();
         let login = Login {
             session: fresh,
@@ -211,6 +216,7 @@ impl<'a> Visitor<'a> {
             device: device.clone(),
             intent,
             custom: request.custom.clone(),
+            activity,
             app: request.app.clone(),
             token_until: channel.token_until(&identity),
             issued_at_secs: identity.issued_at_secs,
@@ -231,8 +237,10 @@ impl<'a> Visitor<'a> {
                 if let Some(span) = span {
                     note_login(span, resumed, kicked.len());
                 }
-                let resumes = applied.record.terminal(session).map(|it| it.resumes);
-                Ok(Admitted { session, resumes: resumes.unwrap_or_default(), device, identity })
+                let terminal = applied.record.terminal(session);
+                let (resumes, activity) =
+                    terminal.map(|it| (it.resumes, it.activity)).unwrap_or_default();
+                Ok(Admitted { session, resumes, activity, device, identity })
             }
             Answer::Refused(refusal) => Err(refused(refusal)),
             Answer::Done | Answer::Stale | Answer::Kicked { .. } | Answer::Background { .. } => {

@@ -179,6 +179,9 @@ pub struct Totals {
     pub push_online: [u64; Platform::ALL.len()],
     /// Users by state: `Offline`, `PushOnline`, `Online`.
     pub users: [u64; 3],
+    /// Users who are away (A1); they are `Online` users, too.
+    #[serde(default)]
+    pub away: u64,
 }
 
 impl Totals {
@@ -193,6 +196,7 @@ impl Totals {
             let counts = |census: &Census| u32::from(census.state == Some(state));
             swap(&mut self.users[state as usize], counts(old), counts(new));
         }
+        swap(&mut self.away, u32::from(old.away), u32::from(new.away));
     }
 }
 

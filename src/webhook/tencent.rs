@@ -114,7 +114,10 @@ fn action(
             | Cause::TokenExpired,
             _,
         ) => Some(("Disconnect", "LinkClose")),
-        (Cause::Expired | Cause::Recovered | Cause::Visibility, _) => None,
+        (
+            Cause::Expired | Cause::Recovered | Cause::Visibility | Cause::Idle | Cause::Active,
+            _,
+        ) => None,
         (Cause::Custom, _) => Some(("CustomStatusChange", "SetCustomStatus")),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -20,13 +21,15 @@ const TEXT_BYTES_TOO_MANY: usize = TEXT_BYTES_MAX + 1;
 /// The name of a client's message in error texts.
 const MESSAGE: &str = "the message";
 /// The valid values of `type`.
-const TYPES: [&str; 15] = [
+const TYPES: [&str; 17] = [
     "login",
     "subscribe",
     "unsubscribe",
     "query",
     "background",
     "foreground",
+    "idle",
+    "active",
     "set",
     "block",
     "unblock",
@@ -58,6 +61,13 @@ pub enum Request {
     Background(BackgroundReason),
     /// The app came to the foreground (T15).
     Foreground,
+    /// The user left the device alone (A2).
+    Idle {
+        /// For how long it was not touched.
+        untouched: Duration,
+    },
+    /// The user is at the device again (A2).
+    Active,
     /// Change the user's own status.
     Set {
         /// Sets (`Some(Some)`) or clears (`Some(None)`) the custom status.
@@ -96,6 +106,9 @@ pub struct LoginRequest {
     /// The session to resume.
     #[serde(default)]
     pub resume: Option<String>,
+    /// With `resume`: for how many milliseconds the device was not touched, if it is idle (A3).
+    #[serde(default)]
+    pub idle_ms: Option<u64>,
     /// The custom status to set or clear.
     #[serde(default, deserialize_with = "is_given")]
     pub custom: Option<Option<Arc<str>>>,
@@ -152,6 +165,11 @@ struct Unsubscribe {
 #[derive(Deserialize)]
 struct BackgroundFields {
     reason: Option<BackgroundReason>,
+}
+
+#[derive(Deserialize)]
+struct Idle {
+    for_ms: u64,
 }
 
 #[derive(Deserialize)]
@@ -270,6 +288,11 @@ fn request(name: &str, text: &str) -> Result<Request, Wrong> {
             Request::Background(fields::<BackgroundFields>(text)?.reason.unwrap_or_default())
         }
         "foreground" => Request::Foreground,
+        "idle" => {
+            let Idle { for_ms } = fields(text)?;
+            Request::Idle { untouched: Duration::from_millis(for_ms) }
+        }
+        "active" => Request::Active,
         "set" => {
             let Set { custom, hidden } = fields(text)?;
             bounded("custom", custom.as_ref().and_then(Option::as_deref))?;

@@ -20,6 +20,8 @@ export const CAUSES = [
   'node_lost',
   'custom',
   'visibility',
+  'idle',
+  'active',
   'recovered',
 ];
 

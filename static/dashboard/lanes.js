@@ -6,6 +6,8 @@
 /** @typedef {{ platform: ?string, device: ?string, pieces: Piece[], events: HubEvent[] }} Lane the user's has no device */
 
 const NAMELESS = 'before ';
+/** What is marked in the user's lane though the state stays. @type {Cause[]} */
+const SHOWN_UNCHANGED = ['custom', 'visibility', 'idle', 'active'];
 /** @type {Record<State, number>} */
 const RANK = { Offline: 0, PushOnline: 1, Online: 2 };
 
@@ -31,7 +33,7 @@ export function lanesOf(events, now, from, to) {
 
   const own = events.map(({ at, state }) => ({ at, state: state.to }));
   const lane = pieces(events[0]?.state.from ?? now.state, own, from, to);
-  const shown = events.filter(({ at, state, cause }) => at <= to && (state.from !== state.to || cause === 'custom' || cause === 'visibility'));
+  const shown = events.filter(({ at, state, cause }) => at <= to && (state.from !== state.to || SHOWN_UNCHANGED.includes(cause)));
   const others = [...devices.values()]
     .map(({ platform, device, events }) => ({
       platform,

@@ -1,7 +1,7 @@
 // What several screens are made of.
 
 import { named, t } from '../i18n.js';
-import { badge, byId, el, foreign, moment, number, platformName } from '../ui.js';
+import { absence, badge, byId, el, foreign, moment, number, platformName } from '../ui.js';
 import { deviceState, why } from './causes.js';
 import { address } from './router.js';
 /** @import { HubEvent, Platform, SessionDetail } from './shapes.d.ts' */
@@ -159,7 +159,7 @@ export function sessionColumns() {
   return [
     { title: 'platform', value: ({ platform }) => platformName(platform) },
     { title: 'device', value: ({ device }) => device },
-    { title: 'state', value: ({ state, background }) => [state, background], cell: stateCell },
+    { title: 'state', value: ({ state, background, activity, active_at }) => [state, background, activity, active_at], cell: stateCell },
     { title: 'since', value: ({ since }) => since, cell: ({ since }) => moment(since) },
     { title: 'address', value: ({ address }) => address ?? '—', kind: 'num address' },
     { title: 'app', value: ({ app }) => app ?? '—' },
@@ -182,15 +182,16 @@ export function kickColumn(kick) {
 }
 
 /** @param {SessionDetail} it */
-function stateCell({ state, background }) {
-  if (!background) return badge(state);
-  const { reason, since, deadline } = background;
+function stateCell({ state, background, activity, active_at }) {
+  const isIdle = activity === 'idle';
+  if (!background && !isIdle) return badge(state);
   return el(
     'span',
     { class: 'states' },
     badge(state),
-    el('span', { class: 'hint' }, named('background_', reason), ' ', moment(since)),
-    deadline === null ? null : el('span', { class: 'hint' }, t('background_deadline')),
+    isIdle ? el('span', { class: 'hint' }, absence('device_idle'), ' ', t('touched'), ' ', moment(active_at)) : null,
+    background ? el('span', { class: 'hint' }, named('background_', background.reason), ' ', moment(background.since)) : null,
+    background && background.deadline !== null ? el('span', { class: 'hint' }, t('background_deadline')) : null,
   );
 }
 

@@ -22,6 +22,8 @@ export interface Point {
   sessions: Counts;
   sessions_by_state: Counts;
   users: Record<State, number>;
+  /** How many of the Online users are away. */
+  users_away: number;
   subscriptions: number;
   logins: number;
   logins_by_kind: Counts;
@@ -129,6 +131,8 @@ export interface Status {
   since: number | null;
   last_seen: number | null;
   version: number;
+  /** Online, but at none of the devices. */
+  away: boolean;
   /** Whether everybody else sees the user as Offline. In an event only if true. */
   hidden?: boolean;
 }
@@ -154,6 +158,10 @@ export interface Terminal {
   session: string;
   last_heard: number;
   background: { reason: 'hide' | 'exit'; since: number; deadline: number | null } | null;
+  /** null unless Online. */
+  activity: 'active' | 'idle' | null;
+  /** Since when it is active, or when it was last touched. */
+  active_at: number | null;
   address: string | null;
   app: string | null;
   node: string;
@@ -191,7 +199,7 @@ export interface WatcherPage {
 
 export type Cause =
   | 'login' | 'resume' | 'logout' | 'close' | 'silence' | 'background' | 'exit' | 'expired' | 'kicked'
-  | 'token_expired' | 'node_lost' | 'custom' | 'visibility' | 'recovered';
+  | 'token_expired' | 'node_lost' | 'custom' | 'visibility' | 'idle' | 'active' | 'recovered';
 
 export interface Device {
   platform: Platform;

@@ -1,5 +1,6 @@
 //! The actor of a connection over a socket in memory, on paused time: windows have their real length.
 
+mod activity;
 mod background;
 mod closing;
 mod costs;

@@ -29,6 +29,7 @@ fn every_scenario_gets_all_deliveries_and_reports_figures() {
         "fanout",
         "mesh",
         "mesh-busy",
+        "away",
         "storm",
         "kick",
         "status",

@@ -52,6 +52,7 @@ fn login_at(
         device: device.parse().expect("a device"),
         intent: Intent::New,
         custom: None,
+        activity: None,
         app: None,
         token_until: now + crate::lab::TOKEN_TTL,
         issued_at_secs: now.as_secs(),

@@ -426,6 +426,17 @@ impl Listener {
         }
     }
 
+    /// The next message, which must be this user's status: `Online`, and away or not.
+    #[track_caller]
+    pub(crate) fn away(&mut self, user: &str, is_away: bool) -> impl Future<Output = Value> {
+        let told = self.state(user, "Online");
+        async move {
+            let (_, status) = told.await;
+            assert_eq!(status["away"], json!(is_away), "{status}");
+            status
+        }
+    }
+
     /// The close code; skips messages.
     pub(crate) async fn close(&mut self) -> (Timestamp, u16) {
         loop {

@@ -66,7 +66,7 @@ async fn statuses_are_returned_in_the_order_of_the_request() {
     assert_eq!(status, 200);
     let nobody = json!({
         "user": "nobody", "state": "Offline", "platforms": [], "custom": null, "since": null,
-        "last_seen": null, "version": 0,
+        "last_seen": null, "version": 0, "away": false,
     });
     let bob = &ok["status"];
     let invalid = |user: &str| json!({ "user": user, "code": "invalid_user" });
@@ -107,15 +107,28 @@ async fn detail_shows_every_terminal() {
     let (_, stats) = server.call("GET", "/v1/stats", None).await;
     let expected = json!({
         "platform": "web", "device": "w1", "state": "Online", "since": ok["status"]["since"],
-        "session": ok["session"], "background": null, "address": "127.0.0.1", "app": "shop",
+        "session": ok["session"], "background": null, "activity": "active",
+        "active_at": ok["status"]["since"], "address": "127.0.0.1", "app": "shop",
         "node": stats["nodes"][0]["id"],
     });
     for (field, value) in expected.as_object().expect("fields") {
         assert_eq!(terminal[field], *value, "{field}");
     }
     assert!(terminal["node"].is_string());
+    let phone = &bob["terminals"][1];
+    assert_eq!((&phone["activity"], &phone["active_at"]), (&json!(null), &json!(null)));
     page.ok(json!({ "type": "background" })).await;
     assert_eq!(server.user("bob").await["terminals"][0]["background"]["reason"], "hide");
+    page.ok(json!({ "type": "idle", "for_ms": 0 })).await;
+    let bob = server.user("bob").await;
+    assert_eq!((&bob["away"], &bob["terminals"][0]["activity"]), (&json!(true), &json!("idle")));
+    let (_, stats) = server.call("GET", "/v1/stats", None).await;
+    assert_eq!((&stats["users_away"], &stats["users"]["Online"]), (&json!(1), &json!(1)));
+    let metrics = server.http("GET", "/metrics").bearer_auth(API_KEY).send().await;
+    let metrics = metrics.expect("an answer").text().await.expect("a text");
+    for line in ["presence_hub_users{state=\"away\"} 1", "presence_hub_users{state=\"Online\"} 1"] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
 }
 
 #[tokio::test]

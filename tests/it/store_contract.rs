@@ -19,7 +19,7 @@ use presence_hub::store::{
 use tempfile::TempDir;
 
 use self::readers::*;
-pub(crate) use self::records::{closed, happens, logged_in, policy};
+pub(crate) use self::records::{closed, happens, logged_in, policy, turned};
 use crate::lab::{EPOCH, SECOND, id};
 use crate::support::{RedisServer, until};
 
@@ -358,6 +358,7 @@ async fn totals_equal_a_recount(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
                 // The end of a page makes no log entry before its grace is over.
                 if platform == Platform::Web { continue } else { closed(&record, at) }
             }
+            _ if n % 3 > 0 && record.state() == State::Online => turned(&record, at),
             place => logged_in(&record, Platform::ALL[place as usize], at),
         };
         put(store, &user, commit_of(record, transitions)).await.expect("a commit");
@@ -372,12 +373,13 @@ async fn totals_equal_a_recount(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {
             };
             counts[terminal.platform as usize] += 1;
         }
+        recount.away += u64::from(record.status().away);
         if record.version > 0 {
             recount.users[record.state() as usize] += 1;
         }
     }
     assert_eq!(store.totals().await, Ok(recount));
-    assert_ne!(recount, Totals::default());
+    assert!(recount.away > 0 && recount.users[State::Online as usize] > 0, "{recount:?}");
 }
 
 async fn log_is_in_commit_order(store: &Arc<dyn Store>, _: &Arc<dyn Outbox>) {

@@ -139,6 +139,8 @@ test('each cause has a sentence with its evidence', () => {
     'node_lost',
     'custom',
     'visibility',
+    'idle',
+    'active',
     'recovered',
   ];
   assert.deepEqual(CAUSES, causes);

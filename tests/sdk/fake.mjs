@@ -89,7 +89,7 @@ export class World {
 }
 
 export const status = (user, version, state = 'Online') => ({
-  user, state, version, platforms: [], custom: null, since: null, last_seen: null,
+  user, state, version, platforms: [], custom: null, since: null, last_seen: null, away: false,
 });
 
 /** All events of a client, as they come. */

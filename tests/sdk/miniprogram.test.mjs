@@ -229,7 +229,7 @@ function inWeChat() {
     keptDeadline(event, BACKGROUND_MS, since, since + AT_ONCE_MS);
     it.program.show();
     await reaches(it, 'connected');
-    assert.deepEqual(await historyOf(it.user), ['login', 'background', 'login']);
+    assert.deepEqual(await historyOf(it.user), ['login', 'idle', 'background', 'login']);
   });
 
   test('T6: also if it keeps running: the hub closes it, and it reconnects when it is shown', async () => {
@@ -240,15 +240,15 @@ function inWeChat() {
     isOffline(await log.until(it.user, 'background'));
     it.program.show();
     await reaches(it, 'connected');
-    assert.deepEqual(await historyOf(it.user), ['login', 'background', 'login']);
+    assert.deepEqual(await historyOf(it.user), ['login', 'idle', 'background', 'login']);
   });
 
-  test('T6: shown before the deadline: not visible', async () => {
+  test('T6: shown before the deadline: away, and back', async () => {
     const it = await open();
     it.program.hide();
     it.program.show();
     await backgroundWindowPasses();
-    assert.deepEqual(await historyOf(it.user), ['login']);
+    assert.deepEqual(await historyOf(it.user), ['login', 'idle', 'active']);
     assert.equal(it.client.session, it.session);
   });
 
@@ -261,12 +261,12 @@ function inWeChat() {
     keptDeadline(event, EXIT_MS, since, since + AT_ONCE_MS);
   });
 
-  test('T7: back before the deadline: not visible', async () => {
+  test('T7: back before the deadline: away, and back', async () => {
     const it = await open();
     it.program.hide(0);
     it.program.show();
     await backgroundWindowPasses();
-    assert.deepEqual(await historyOf(it.user), ['login']);
+    assert.deepEqual(await historyOf(it.user), ['login', 'idle', 'active']);
   });
 
   test('T15: closed with its close button after it was hidden: the earlier deadline counts', async () => {
@@ -282,7 +282,7 @@ function inWeChat() {
   for (const cut of ['fin', 'rst', 'nothing']) {
     for (const heldFirst of [true, false]) {
       const order = heldFirst ? 'what was held first' : 'onAppShow first';
-      test(`T17: its socket cut (${cut}) while hidden, back before the deadline (${order}): not visible`, async () => {
+      test(`T17: its socket cut (${cut}) while hidden, back before the deadline (${order}): away, and back`, async () => {
         const it = await open({ phone: newPhone({ cut, heldFirst }) });
         const other = await open();
         await hidden(it);
@@ -292,7 +292,7 @@ function inWeChat() {
         assert.equal((await back).resumed, true);
         assert.equal(it.client.session, it.session);
         await backgroundWindowPasses();
-        assert.deepEqual(await historyOf(it.user), ['login']);
+        assert.deepEqual(await historyOf(it.user), ['login', 'idle', 'active']);
       });
     }
   }
@@ -431,14 +431,15 @@ function inAnother(host) {
     assert.ok(silent >= SILENCE_MS && silent <= SILENCE_MS + LATE_MS, `after ${silent} ms`);
   });
 
-  test('hidden: not visible if it returns before the deadline, Offline after it', async () => {
+  test('hidden: away, and back if it returns before the deadline, Offline after it', async () => {
     const it = await open({ host });
     await hidden(it);
     const back = happens(it.client, 'session');
     it.program.show();
     assert.equal((await back).resumed, true);
     assert.equal(it.client.session, it.session);
-    assert.deepEqual(await historyOf(it.user), ['login']);
+    await log.until(it.user, 'active');
+    assert.deepEqual(await historyOf(it.user), ['login', 'idle', 'active']);
     const since = Date.now();
     await hidden(it);
     const event = await log.until(it.user, 'background');
@@ -453,7 +454,7 @@ function inAnother(host) {
     await reaches(it, 'disconnected');
     it.program.show();
     await reaches(it, 'connected');
-    assert.deepEqual(await historyOf(it.user), ['login', 'background', 'login']);
+    assert.deepEqual(await historyOf(it.user), ['login', 'idle', 'background', 'login']);
   });
 
   test('kicked or superseded: no reconnect, and the event says which', async () => {

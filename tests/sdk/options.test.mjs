@@ -9,7 +9,8 @@ const { PresenceClient } = createRequire(import.meta.url)('../../static/presence
 const url = 'wss://hub.example.com/ws';
 const ADDRESS = 'expected an address such as "wss://hub.example.com/ws"';
 const PLATFORMS = 'android|ios|ipad|windows|mac|linux|web|miniprogram';
-const OPTIONS = 'url|getToken|token|platform|device|app|user|adapter|WebSocket|minDelay|maxDelay|timeout|probeTimeout|heartbeat|staleAfter';
+const OPTIONS = 'url|getToken|token|platform|device|app|user|away|adapter|WebSocket|minDelay|maxDelay|timeout|probeTimeout|heartbeat|staleAfter';
+const TIME = 'expected text such as "90s" or "5m"';
 const MS = 'expected milliseconds, 1 to 99999999';
 const jwt = `eyJhbGciOiJIUzI1NiJ9.${'p'.repeat(120)}.${'s'.repeat(43)}`;
 
@@ -33,6 +34,12 @@ const WRONG_OPTIONS = [
   [{ url, device: 'half a character: \ud83d' }, 'option device is "half a character: \\ud83d"; expected text of 1 to 128 bytes'],
   [{ url, app: ['shop', '4.2'] }, 'option app is shop,4.2; expected text of at most 256 bytes'],
   [{ url, user: 42 }, 'option user is 42; expected text'],
+  [{ url, away: true }, 'option away is true; expected { after, hidden } or false'],
+  [{ url, away: '5m' }, 'option away is "5m"; expected { after, hidden } or false'],
+  [{ url, away: { after: 300_000 } }, `option after is 300000; ${TIME}`],
+  [{ url, away: { hidden: '0s' } }, `option hidden is "0s"; ${TIME}`],
+  [{ url, away: { hidden: '5 minutes' } }, `option hidden is "5 minutes"; ${TIME}`],
+  [{ url, away: { idle: '5m' } }, 'option name is "idle"; expected after|hidden'],
   [{ url, adapter: {} }, 'option WebSocket, or adapter.connectSocket, is undefined; expected a function'],
   [{ url, adapter: 'wx' }, 'option WebSocket, or adapter.connectSocket, is undefined; expected a function'],
   [{ url, adapter: { connectSocket: 'no' } }, 'option WebSocket, or adapter.connectSocket, is "no"; expected a function'],
@@ -59,13 +66,13 @@ describe('wrong options', () => {
   });
 
   test('null and undefined count as absent', () => {
-    const options = { url, token: null, getToken: undefined, platform: null, device: undefined, app: null, user: null, timeout: null, adapter: null };
+    const options = { url, token: null, getToken: undefined, platform: null, device: undefined, app: null, user: null, away: null, timeout: null, adapter: null };
     assert.equal(new PresenceClient(options).platform, 'web');
   });
 
   test('the longest texts, the shortest and longest times, and every platform are accepted', () => {
     for (const platform of PLATFORMS.split('|')) {
-      new PresenceClient({ url, platform, device: 'ü'.repeat(64), app: '语'.repeat(85), token: ` ${jwt}\n`, minDelay: 1, maxDelay: 99_999_999, timeout: 1.5 });
+      new PresenceClient({ url, platform, device: 'ü'.repeat(64), away: { after: '9999h', hidden: '1s' }, app: '语'.repeat(85), token: ` ${jwt}\n`, minDelay: 1, maxDelay: 99_999_999, timeout: 1.5 });
     }
     for (const right of ['ws://localhost:7800/ws', 'WSS://münchen.example/ws?a=b', 'ws://[::1]:1/']) new PresenceClient({ url: right });
   });

@@ -14,6 +14,7 @@ const options: Options = { url: 'wss://hub.example.com/ws', getToken: async ({ e
 const client = new PresenceClient(options);
 new PresenceClient({ url: 'wss://hub.example.com/ws', token: 'T', platform: 'ios', device: 'd1', app: 'test', user: 'alice' });
 new PresenceClient({ ...options, minDelay: 500, maxDelay: 20000, timeout: 10000, heartbeat: 20000, staleAfter: 5000 });
+for (const away of [false, { after: '10m' }, { after: '5m', hidden: '1m' }] as const) new PresenceClient({ ...options, away });
 for (const adapter of [window, wx, my, Taro]) new PresenceClient({ ...options, adapter });
 new PresenceClient({ ...options, WebSocket });
 new sdk.PresenceClient(options) satisfies Imported;
@@ -21,6 +22,8 @@ new sdk.PresenceClient(options) satisfies Imported;
 new PresenceClient({ token: 'T' });
 // @ts-expect-error: no such platform
 new PresenceClient({ ...options, platform: 'fridge' });
+// @ts-expect-error: there is no default to switch on
+new PresenceClient({ ...options, away: true });
 // @ts-expect-error: a misspelt option
 new PresenceClient({ ...options, getTokens: () => 'T' });
 // @ts-expect-error: a token is text
@@ -36,6 +39,7 @@ async function answers(): Promise<[string, boolean, string | null, number | null
   for (const { user, code } of errors) console.log(user, code === 'forbidden');
   const mine: Status = await client.setStatus(null);
   const [terminal] = await client.sessions();
+  if (terminal?.activity === 'idle' && mine.away) console.log(terminal.active_at);
   if (terminal && !terminal.current) await client.kick(terminal.session);
   const deadline = await client.background('exit');
   await client.foreground();

@@ -12,8 +12,8 @@ use crate::http::extract::{Limit, PageToken};
 use crate::http::problem::Problem;
 use crate::hub::Hub;
 use crate::presence::{
-    Background, DeviceId, NodeId, Platform, Record, SessionId, State, Status, Terminal, Timestamp,
-    UserId,
+    ActivityView, Background, DeviceId, NodeId, Platform, Record, SessionId, State, Status,
+    Terminal, Timestamp, UserId,
 };
 use crate::store::{Among, Cursor, Damaged, Listed};
 
@@ -44,6 +44,8 @@ pub(crate) struct TerminalDetail<'a> {
     session: SessionId,
     last_heard: Timestamp,
     background: Option<Background>,
+    #[serde(flatten)]
+    activity: ActivityView,
     #[schema(value_type = Option<String>)]
     address: Option<IpAddr>,
     app: Option<&'a str>,
@@ -95,6 +97,7 @@ impl<'a> TerminalDetail<'a> {
             session: terminal.session,
             last_heard: hub.heard(terminal.connection).unwrap_or(terminal.heard),
             background: terminal.background.map(|background| shown(hub.clock(), background)),
+            activity: terminal.activity_view(),
             address: terminal.address,
             app: terminal.app.as_deref(),
             node: terminal.connection.node,

@@ -94,6 +94,10 @@ impl Remains {
             let count = terminals.matches(&named).count();
             counts[platform as usize] = u32::try_from(count).unwrap_or(u32::MAX);
         }
+        let terminals = self.text.split("\"version\":").next().unwrap_or_default();
+        let mut online = terminals.split("\"session\":").skip(1);
+        census.away = self.state == Some(State::Online)
+            && online.all(|it| it.contains("\"idle\":") || it.contains("\"Push\":"));
         census
     }
 

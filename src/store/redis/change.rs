@@ -6,6 +6,8 @@ use crate::presence::{NodeId, Platform, Record, State, Timestamp};
 use crate::store::{Commit, Stored, Totals};
 
 const STATES: [State; 3] = [State::Offline, State::PushOnline, State::Online];
+/// The field with the number of users who are away.
+const AWAY: &str = "away";
 /// Large enough that no difference of two records makes a count negative.
 const MIDDLE: u64 = 1 << 32;
 
@@ -57,6 +59,7 @@ impl Change {
             online: [MIDDLE; Platform::ALL.len()],
             push_online: [MIDDLE; Platform::ALL.len()],
             users: [MIDDLE; 3],
+            away: MIDDLE,
         };
         totals.replace(&old.census(), &new.census());
         let changes = fields(&totals).map(|(field, count)| (field, difference(count)));
@@ -100,11 +103,14 @@ fn names() -> impl Iterator<Item = String> {
     let online = platforms.map(|platform| format!("online:{platform}"));
     let push = platforms.map(|platform| format!("push:{platform}"));
     let users = STATES.map(|state| format!("users:{}", state.name()));
-    online.into_iter().chain(push).chain(users)
+    online.into_iter().chain(push).chain(users).chain([AWAY.to_owned()])
 }
 
 /// The count with a name; `None` if only another version knows it.
 fn field<'a>(totals: &'a mut Totals, name: &str) -> Option<&'a mut u64> {
+    if name == AWAY {
+        return Some(&mut totals.away);
+    }
     let (kind, of) = name.split_once(':')?;
     let platform = || Platform::ALL.iter().position(|platform| platform.name() == of);
     match kind {
@@ -207,7 +213,7 @@ mod tests {
 
     #[test]
     fn counts_are_read_as_they_are_written() {
-        let mut totals = Totals { users: [1, 2, 3], ..Totals::default() };
+        let mut totals = Totals { users: [1, 2, 3], away: 6, ..Totals::default() };
         totals.online[3] = 4;
         totals.push_online[0] = 5;
         let mut read = Totals::default();

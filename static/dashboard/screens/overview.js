@@ -1,7 +1,7 @@
 // How the hub does, now and in the last quarter of an hour, and what needs somebody.
 
 import { named, t } from '../../i18n.js';
-import { badge, clock, el, platformName } from '../../ui.js';
+import { absence, badge, clock, el, platformName } from '../../ui.js';
 import { get } from '../api.js';
 import { shortNumber } from '../chart.js';
 import { days } from '../days.js';
@@ -191,7 +191,7 @@ const attentionItem = ({ level, key, values, screen }) =>
   );
 
 /** @param {Stats} stats */
-function usersCard({ users }) {
+function usersCard({ users, users_away }) {
   const all = STATES.reduce((sum, state) => sum + users[state], 0);
   const bar = el(
     'div',
@@ -214,6 +214,7 @@ function usersCard({ users }) {
           el('dt', {}, badge(state)),
           el('dd', { data: { value: users[state] } }, number(users[state])),
           el('dd', { class: 'hint' }, all ? percent(users[state] / all) : t('never')),
+          state === 'Online' && users_away ? el('dd', { class: 'hint', data: { away: users_away } }, absence('user_away'), ' ', number(users_away)) : null,
         ),
       ),
     ),

@@ -1,7 +1,7 @@
 // One user: how they are and were, on which devices, why, and who watches.
 
 import { t } from '../../i18n.js';
-import { badge, el, foreign, moment, platformName } from '../../ui.js';
+import { el, foreign, moment, platformName, presenceBadge } from '../../ui.js';
 import { ApiError, act, get, userPath, withQuery } from '../api.js';
 import { evidenceOf, sentence } from '../causes.js';
 import { exactly, number } from '../format.js';
@@ -103,8 +103,8 @@ export function open({ user: asked, query }) {
     async (signal) => {
       const now = await detailOf(user, signal);
       await timeline.update(now, signal);
-      show(state, now && [now.state, now.hidden], () =>
-        now === null ? [mark('bad', t('damaged'))] : [badge(now.state), ...(now.hidden ? [mark('warn', t('hidden'))] : [])],
+      show(state, now && [now.state, now.away, now.hidden], () =>
+        now === null ? [mark('bad', t('damaged'))] : [presenceBadge(now), ...(now.hidden ? [mark('warn', t('hidden'))] : [])],
       );
       damage.hidden = now !== null;
       facts.hidden = devicesCard.hidden = now === null;

@@ -1,7 +1,7 @@
 // Finding users: by the beginning of their ids or anything in them, in pages that the hub makes; or one by the whole id.
 
 import { t } from '../../i18n.js';
-import { badge, el, foreign, moment, platformName } from '../../ui.js';
+import { el, foreign, moment, platformName, presenceBadge } from '../../ui.js';
 import { get, pageOf, withQuery } from '../api.js';
 import { live } from '../live.js';
 import { REST, choice, damagedUsers, field, heading, outcome, pager, shownOf, table, userLink } from '../parts.js';
@@ -31,7 +31,7 @@ export function open({ query }) {
     data: ({ user, state }) => ({ user, state }),
     columns: /** @type {import('../parts.js').Column<Status>[]} */ ([
       { title: 'user', value: ({ user }) => user, cell: ({ user }) => userLink(user), kind: 'main-cell' },
-      { title: 'state', value: ({ state }) => state, cell: ({ state }) => badge(state) },
+      { title: 'state', value: ({ state, away }) => [state, away], cell: presenceBadge },
       { title: 'platforms', value: ({ platforms }) => platforms.map(platformName).join(' · ') || t('never') },
       { title: 'custom', value: ({ custom }) => custom ?? t('never') },
       { title: 'since', value: ({ since }) => since, cell: ({ since }) => moment(since) },

@@ -58,14 +58,23 @@ async fn t6_t7_t15_mini_program_in_the_background_ends_at_its_deadline() {
         let mut watcher = lab.watcher(&["ana"]).await;
         let mut ana = lab.listener("ana", "miniprogram").await;
         let from = lab.now();
-        watcher.state("ana", "Online").await;
+        watcher.away("ana", false).await;
+        // A4: watchers are told who is away, and back.
+        let (mut is_away, mut causes) = (false, vec![Cause::Login]);
         for act in acts {
             sleep(act.at() - (lab.now() - from)).await;
             ana.send(act.message()).await;
+            let leaves = !matches!(act, Return(_));
+            if leaves != is_away {
+                is_away = leaves;
+                causes.push(if is_away { Cause::Idle } else { Cause::Active });
+                watcher.away("ana", is_away).await;
+            }
         }
         let (at, _) = watcher.state("ana", "Offline").await;
         assert_kept(Duration::from_secs(ends_at), at - from, &format!("{acts:?}"));
-        assert_eq!(lab.causes("ana").await, [Cause::Login, cause], "{acts:?}");
+        causes.push(cause);
+        assert_eq!(lab.causes("ana").await, causes, "{acts:?}");
         let (closed, code) = ana.close().await;
         assert_eq!(code, 4003, "{acts:?}");
         assert!(closed - at <= AT_ONCE, "{acts:?}: its connection is closed at once");
@@ -100,6 +109,9 @@ async fn t15_background_sets_a_deadline_only_for_mini_programs() {
             let mut ana = lab.listener("ana", platform.name()).await;
             watcher.state("ana", "Online").await;
             ana.send(json!({ "type": "background", "reason": reason })).await;
+            if platform != Platform::Web {
+                watcher.away("ana", true).await;
+            }
             watcher.hears_nothing_for(500 * SECOND).await;
             let background = lab.record("ana").await.terminals[0].background;
             assert!(background.is_some_and(|b| b.deadline.is_none()), "{platform}: {background:?}");
@@ -117,11 +129,12 @@ async fn t17_lost_connection_in_the_background_keeps_the_deadline() {
         watcher.state("ana", "Online").await;
         let from = lab.now();
         client.ok(json!({ "type": "background", "reason": reason })).await;
+        watcher.away("ana", true).await;
         watcher.hears_nothing_for(3 * SECOND).await;
         drop(client);
         let (at, _) = watcher.state("ana", "Offline").await;
         assert_kept(Duration::from_secs(window), at - from, reason);
-        assert_eq!(lab.causes("ana").await, [Cause::Login, cause]);
+        assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Idle, cause]);
     }
 }
 
@@ -130,19 +143,20 @@ async fn t17_resume_in_time_is_invisible_and_ends_the_background() {
     let lab = Lab::new();
     let mut watcher = lab.watcher(&["ana"]).await;
     let (mut client, ok) = lab.login("ana", "miniprogram").await;
-    let (_, online) = watcher.state("ana", "Online").await;
+    watcher.state("ana", "Online").await;
     client.ok(json!({ "type": "background" })).await;
+    let away = watcher.away("ana", true).await;
     watcher.hears_nothing_for(5 * SECOND).await;
     drop(client);
     watcher.hears_nothing_for(24 * SECOND).await;
 
     let (client, again) = lab.resume("ana", "miniprogram", &ok).await;
     assert_eq!((&again["resumed"], &again["session"]), (&json!(true), &ok["session"]));
-    assert_eq!(again["status"]["version"], online["version"]);
+    assert_eq!(again["status"]["version"], away["version"]);
     let _ana = lab.listen(client);
     watcher.hears_nothing_for(200 * SECOND).await;
     assert_eq!(lab.record("ana").await.terminals[0].background, None);
-    assert_eq!(lab.causes("ana").await, [Cause::Login]);
+    assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Idle]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,6 +166,7 @@ async fn t17_resume_over_an_open_connection_ends_the_background() {
     let (mut client, ok) = lab.login("ana", "miniprogram").await;
     watcher.state("ana", "Online").await;
     client.ok(json!({ "type": "background", "reason": "exit" })).await;
+    watcher.away("ana", true).await;
     watcher.hears_nothing_for(2 * SECOND).await;
     let (second, again) = lab.resume("ana", "miniprogram", &ok).await;
     assert_eq!(again["resumed"], json!(true));
@@ -167,6 +182,7 @@ async fn t17_session_is_over_after_the_deadline() {
     let (mut client, ok) = lab.login("ana", "miniprogram").await;
     watcher.state("ana", "Online").await;
     client.ok(json!({ "type": "background", "reason": "exit" })).await;
+    watcher.away("ana", true).await;
     drop(client);
     watcher.state("ana", "Offline").await;
     let (_client, again) = lab.resume("ana", "miniprogram", &ok).await;
@@ -186,9 +202,10 @@ async fn t17_earlier_of_silence_and_background_deadline_applies() {
         watcher.state("ana", "Online").await;
         let from = lab.now();
         client.ok(json!({ "type": "background" })).await;
+        watcher.away("ana", true).await;
         let (at, _) = watcher.state("ana", "Offline").await;
         assert_kept(Duration::from_secs(ends_at), at - from, &format!("{silence}"));
-        assert_eq!(lab.causes("ana").await, [Cause::Login, cause]);
+        assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Idle, cause]);
         assert_eq!(client.until_closed().await.1, Some(code));
     }
 }
@@ -200,7 +217,9 @@ async fn t3_end_of_a_mini_program_in_the_foreground_is_visible_at_once() {
     let (mut client, _) = lab.login("ana", "miniprogram").await;
     watcher.state("ana", "Online").await;
     client.ok(json!({ "type": "background" })).await;
+    watcher.away("ana", true).await;
     client.ok(json!({ "type": "foreground" })).await;
+    watcher.away("ana", false).await;
     let from = lab.now();
     drop(client);
     let (at, _) = watcher.state("ana", "Offline").await;

@@ -108,6 +108,7 @@ async fn t12_stall_extends_background_and_grace_windows() {
         watcher.state("ana", "Online").await;
         if let Some(reason) = reason {
             client.ok(json!({ "type": "background", "reason": reason })).await;
+            watcher.away("ana", true).await;
         }
         let from = lab.now();
         drop(client);
@@ -128,6 +129,7 @@ async fn t12_resume_right_after_a_stall_is_invisible() {
     watcher.state("ana", "Online").await;
     watcher.state("bo", "Online").await;
     mini.ok(json!({ "type": "background", "reason": "exit" })).await;
+    watcher.away("bo", true).await;
     drop((page, mini));
     sleep(AT_ONCE).await;
     advance(STALL).await;

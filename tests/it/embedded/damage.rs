@@ -343,7 +343,7 @@ async fn sessions_of_a_run_with_a_damaged_sign_of_life_are_held_from_now_on() {
 
 #[tokio::test]
 async fn damaged_totals_are_recounted() {
-    for totals in ["'x'", "replace(totals, '2]}', '9]}')"] {
+    for totals in ["'x'", "replace(totals, '2],', '9],')"] {
         let (_directory, store) = changed(&format!("UPDATE state SET totals = {totals}")).await;
         assert_eq!(store.totals().await.expect("totals").users, [0, 0, 2], "{totals}");
     }

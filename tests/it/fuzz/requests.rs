@@ -10,6 +10,7 @@ const ID_MAX: u64 = (1 << 53) - 1;
 const EXPLANATION_BYTES_MAX: usize = 1024;
 const WORDS: &str = r#"
     "type": "id": "login" "subscribe" "unsubscribe" "query" "background" "foreground" "set"
+    "idle" "active" "for_ms":300000 "idle_ms":
     "refresh" "ping" "sessions" "kick" "logout" "users":[ "all":true "reason":"exit"
     "custom":null "token":" "platform":"web" "device":" "resume":" "app":" "session":" { } [ ] ,
     \ud800 9007199254740992 -1 1e400 null"#;
@@ -67,6 +68,8 @@ fn check_bounds(request: &Request) {
         Request::Unsubscribe(_)
         | Request::Background(_)
         | Request::Foreground
+        | Request::Idle { .. }
+        | Request::Active
         | Request::Set { .. }
         | Request::SubscribeList { .. }
         | Request::Blocked
@@ -89,6 +92,8 @@ fn name(request: &Request) -> &'static str {
         Request::Query(_) => "query",
         Request::Background(_) => "background",
         Request::Foreground => "foreground",
+        Request::Idle { .. } => "idle",
+        Request::Active => "active",
         Request::Set { .. } => "set",
         Request::Refresh(_) => "refresh",
         Request::Ping => "ping",

@@ -130,6 +130,7 @@ async fn deadlines_missed_while_the_store_is_down_are_applied_afterwards() {
     let mut ana = lab.listener("ana", "miniprogram").await;
     watcher.state("ana", "Online").await;
     ana.send(json!({ "type": "background" })).await;
+    watcher.away("ana", true).await;
     sleep(SECOND).await;
     store.set_down(true);
     watcher.hears_nothing_for(100 * SECOND).await;
@@ -137,7 +138,7 @@ async fn deadlines_missed_while_the_store_is_down_are_applied_afterwards() {
     let from = lab.now();
     let (at, _) = watcher.state("ana", "Offline").await;
     assert!(at - from <= SECOND);
-    assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Background]);
+    assert_eq!(lab.causes("ana").await, [Cause::Login, Cause::Idle, Cause::Background]);
 }
 
 #[tokio::test(start_paused = true)]

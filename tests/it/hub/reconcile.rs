@@ -259,6 +259,31 @@ async fn login_that_the_store_lost_while_its_answer_was_under_way_is_repeated() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a3_session_that_the_store_lost_is_as_idle_or_active_as_it_was() {
+    for is_idle in [true, false] {
+        let hubs = Forgetful::new();
+        let mut watcher = hubs.other.watcher(&["ana"]).await;
+        let mut ana = hubs.one.listener("ana", "web").await;
+        watcher.state("ana", "Online").await;
+        let say = async |ana: &mut Listener, word: &str| {
+            ana.send(json!({ "type": word, "for_ms": 300_000 })).await;
+            assert_eq!(ana.message().await.1["ok"], json!({}));
+        };
+        say(&mut ana, "idle").await;
+        watcher.state("ana", "Online").await;
+        if !is_idle {
+            say(&mut ana, "active").await;
+            watcher.state("ana", "Online").await;
+        }
+        sleep(60 * SECOND).await;
+        hubs.put("ana", Record::default()).await;
+        hubs.miss_messages().await;
+        let (_, status) = watcher.state("ana", "Online").await;
+        assert_eq!(status["away"], json!(is_idle), "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn session_that_has_moved_to_another_node_is_not_taken_back() {
     let hubs = Forgetful::new();
     let (old, ok) = hubs.one.login("ana", "linux").await;
@@ -279,7 +304,8 @@ async fn session_that_has_moved_to_another_node_is_not_taken_back() {
 async fn lost_change_that_is_not_logged_is_restored() {
     for is_hidden in [true, false] {
         let hubs = Forgetful::new();
-        let mut ana = hubs.one.listener("ana", "miniprogram").await;
+        // Of a page this is no event (A4).
+        let mut ana = hubs.one.listener("ana", "web").await;
         let ask = async |ana: &mut Listener, kind: &str| {
             ana.send(json!({ "type": kind })).await;
             assert_eq!(ana.message().await.1["type"], json!("reply"));

@@ -74,12 +74,13 @@ async fn t6_t11_background_deadline_of_a_dead_node_is_kept_by_another() {
     let (mut ana, _) = dead.login("ana", "miniprogram").await;
     watcher.state("ana", "Online").await;
     ana.ok(json!({ "type": "background" })).await;
+    watcher.away("ana", true).await;
     let from = watching.now();
     dead.stand_still();
     let (at, _) = watcher.state("ana", "Offline").await;
     let took = at - from;
     assert!(took + SECOND >= 30 * SECOND && took <= 32 * SECOND, "{took:?}");
-    assert_eq!(other.causes("ana").await, [Cause::Login, Cause::Background]);
+    assert_eq!(other.causes("ana").await, [Cause::Login, Cause::Idle, Cause::Background]);
 }
 
 #[tokio::test(start_paused = true)]

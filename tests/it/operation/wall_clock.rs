@@ -87,6 +87,8 @@ async fn times_follow_the_wall_clock_and_windows_and_versions_do_not() {
         hub.assert_shows(&terminal["since"], hours, "a terminal's `since`");
         hub.assert_shows(&terminal["last_heard"], hours, "a terminal's `last_heard`");
         hub.assert_shows(&terminal["background"]["since"], hours, "the background's `since`");
+        hub.assert_shows(&terminal["active_at"], hours, "an idle terminal's `active_at`");
+        assert_eq!(watcher.message().await["away"], true);
 
         let left = watcher.message().await;
         assert_eq!(left["state"], "Offline", "{left}");

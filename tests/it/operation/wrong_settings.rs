@@ -185,6 +185,14 @@ const FILES: &[(&str, &str)] = &[
         "[[webhooks]]\nname = \"a\"\nurl = \"http://127.0.0.1/x\"\n",
         r#"config.toml:1:3: webhooks: webhooks[0].url (a): webhooks[0].secrets is empty, so receivers could not verify the sender: add one, "whsec_" and what `openssl rand -base64 32` prints"#,
     ),
+    (
+        "[webhook]\ncauses = [\"login\", \"idel\"]\n",
+        r#"config.toml:2:1: webhook.causes: `webhook.causes[1]`: expected one of "login", "resume", "logout", "close", "silence", "background", "exit", "expired", "kicked", "token_expired", "node_lost", "custom", "recovered", "visibility", "idle", "active", got "idel""#,
+    ),
+    (
+        "[[webhooks]]\nname = \"a\"\nurl = \"http://127.0.0.1/x\"\ncauses = [\"idel\"]\n",
+        r#"config.toml:1:3: webhooks: `webhooks[0].causes[0]`: expected one of "login", "resume", "logout", "close", "silence", "background", "exit", "expired", "kicked", "token_expired", "node_lost", "custom", "recovered", "visibility", "idle", "active""#,
+    ),
     ("[webhook]\nparallel = 65\n", "config.toml:2:1: webhook.parallel: expected 1 to 64, got 65"),
     (
         "[webhook]\nmax_backlog = \"lots\"\n",

@@ -86,6 +86,7 @@ async fn a_login_reply_has_all_documented_fields() {
             json!({
                 "user": user, "state": "Online", "platforms": [read_as], "custom": "hi",
                 "since": status["since"], "last_seen": null, "version": version,
+                "away": false,
             })
         );
         let terminal = &server.user(&user).await["terminals"][0];
@@ -140,6 +141,8 @@ async fn requests_before_login_are_refused() {
         json!({ "type": "query", "users": ["bob"] }),
         json!({ "type": "background" }),
         json!({ "type": "foreground" }),
+        json!({ "type": "idle", "for_ms": 300_000 }),
+        json!({ "type": "active" }),
         json!({ "type": "set", "custom": null }),
         json!({ "type": "refresh", "token": token("ann") }),
         json!({ "type": "ping" }),

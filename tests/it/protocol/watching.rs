@@ -66,7 +66,7 @@ async fn an_unknown_user_is_offline_with_version_0() {
     let (mut client, _) = server.login("eve", "web").await;
     let expected = json!({
         "user": "nobody", "state": "Offline", "platforms": [], "custom": null, "since": null,
-        "last_seen": null, "version": 0,
+        "last_seen": null, "version": 0, "away": false,
     });
     for request in [query(&["nobody"]), subscribe(&["nobody"])] {
         assert_eq!(client.ok(request).await["statuses"], json!([expected]));
@@ -317,11 +317,13 @@ async fn users_list_and_kick_their_own_sessions() {
         json!([
             {
                 "platform": "mac", "device": "m", "session": own, "state": "Online",
-                "since": terminals[0]["since"], "app": "shop 2", "current": true,
+                "since": terminals[0]["since"], "activity": "active",
+                "active_at": terminals[0]["since"], "app": "shop 2", "current": true,
             },
             {
                 "platform": "android", "device": "android", "session": ok["session"],
-                "state": "PushOnline", "since": terminals[1]["since"], "app": null,
+                "state": "PushOnline", "since": terminals[1]["since"], "activity": null,
+                "active_at": null, "app": null,
                 "current": false,
             },
         ])

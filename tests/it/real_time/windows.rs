@@ -60,6 +60,7 @@ async fn mini_program_in_the_background(reason: &str, window: Duration) -> Durat
     let left = millis(&answer["deadline"]) - window.as_millis() as u64;
     assert!((sent..=answered).contains(&left), "{left} is not from {sent} to {answered}");
 
+    assert_eq!(watcher.state("ana", "Online").await["away"], true, "{reason}");
     let status = watcher.state("ana", "Offline").await;
     let took = Duration::from_millis(millis(&status["since"]) - left);
     assert!((window..=window + LATE).contains(&took), "{reason}: {took:?}");

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use presence_hub::presence::{
-    Answer, BackgroundReason, Event, EventId, EventKind, Groups, Intent, Kicker, LoginPolicy,
-    OnConflict, Platform, Preset, Refusal, Target, Terminal, Victor, WebTabs,
+    Activity, Answer, BackgroundReason, Event, EventId, EventKind, Groups, Intent, Kicker,
+    LoginPolicy, OnConflict, Platform, Preset, Refusal, Target, Terminal, Victor, WebTabs,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -13,7 +13,8 @@ use proptest::sample::{Index, select, subsequence};
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
-use super::model::{Model, Rules};
+use super::groups::Rules;
+use super::model::Model;
 use super::{DAY, Life, MILLI, SECOND, Seat, named};
 
 const DEVICES: [&str; 3] = ["a", "b", "c"];
@@ -42,6 +43,8 @@ enum EventAction {
     Silence(Index),
     Background(Index, BackgroundReason),
     Foreground(Index),
+    Idle(Index, Duration),
+    Active(Index),
     Logout(Index),
     Set(Option<Index>, Option<&'static str>),
     Kick { who: Index, names: Names, own: bool },
@@ -53,6 +56,7 @@ enum EventAction {
 #[derive(Debug, Clone, Copy)]
 struct LoginOptions {
     custom: Option<Option<&'static str>>,
+    idle: Option<Duration>,
     issued_ago: Duration,
     lasts: Duration,
 }
@@ -73,8 +77,10 @@ fn custom() -> impl Strategy<Value = Option<&'static str>> {
 fn options() -> impl Strategy<Value = LoginOptions> {
     let issued_ago = select(vec![Duration::ZERO, SECOND, DAY]);
     let lasts = select(vec![2 * SECOND, DAY, 40 * DAY]);
-    (proptest::option::weighted(0.2, custom()), issued_ago, lasts)
-        .prop_map(|(custom, issued_ago, lasts)| LoginOptions { custom, issued_ago, lasts })
+    let idle = proptest::option::weighted(0.2, short());
+    (proptest::option::weighted(0.2, custom()), idle, issued_ago, lasts).prop_map(
+        |(custom, idle, issued_ago, lasts)| LoginOptions { custom, idle, issued_ago, lasts },
+    )
 }
 
 fn short() -> impl Strategy<Value = Duration> {
@@ -128,6 +134,8 @@ fn event_action() -> impl Strategy<Value = EventAction> {
         5 => (i(), select(vec![Hide, Exit]))
             .prop_map(|(who, how)| EventAction::Background(who, how)),
         2 => i().prop_map(EventAction::Foreground),
+        4 => (i(), short()).prop_map(|(who, by)| EventAction::Idle(who, by)),
+        3 => i().prop_map(EventAction::Active),
         1 => i().prop_map(EventAction::Logout),
         2 => (proptest::option::of(i()), custom())
             .prop_map(|(who, text)| EventAction::Set(who, text)),
@@ -220,6 +228,10 @@ impl Simulation {
                 EventKind::Background { origin: origin(who)?, reason: *reason }
             }
             EventAction::Foreground(who) => EventKind::Foreground(origin(who)?),
+            EventAction::Idle(who, untouched) => {
+                EventKind::Idle { origin: origin(who)?, untouched: *untouched }
+            }
+            EventAction::Active(who) => EventKind::Active(origin(who)?),
             EventAction::Logout(who) => EventKind::Logout(origin(who)?),
             EventAction::Set(who, custom) => {
                 let origin = who.as_ref().and_then(origin);
@@ -268,6 +280,8 @@ impl Simulation {
         let mut login = self.life.fresh_login(platform, device, intent);
         let connection = login.connection;
         login.custom = options.custom.map(|custom| custom.map(Into::into));
+        let wall = self.life.wall();
+        login.activity = options.idle.map(|time| Activity::untouched_for(time, wall));
         login.token_until = self.life.now + options.lasts;
         login.issued_at_secs = (self.life.wall() - options.issued_ago).as_secs();
         let answer = self.apply(EventKind::Login(Box::new(login)));
@@ -296,7 +310,7 @@ impl Simulation {
         let terminals: Vec<_> = record
             .terminals
             .iter()
-            .map(|t| (t.session, t.platform, t.device.clone(), t.state()))
+            .map(|t| (t.session, t.platform, t.device.clone(), t.state(), t.activity.is_idle()))
             .collect();
         assert_eq!(terminals, self.model.terminals(), "{event:?}");
         assert!(record.status().looks_like(&self.model.status()), "{event:?}: {record:?}");
@@ -445,7 +459,7 @@ proptest! {
             // Tabs are opened far more often than they are closed.
             simulation.run(action);
             let (issued_ago, lasts) = (Duration::ZERO, 40 * DAY);
-            let options = LoginOptions { custom: None, issued_ago, lasts };
+            let options = LoginOptions { custom: None, idle: None, issued_ago, lasts };
             simulation.enter(Platform::Web, DEVICES[nth % 2], Intent::New, options);
         }
     }

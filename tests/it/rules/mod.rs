@@ -1,6 +1,9 @@
 //! Tests of the rules of presence, by rule number: single cases, tables, and random lives.
 
+mod away;
 mod crashes;
+mod groups;
+mod held;
 mod lives;
 mod model;
 mod nodes;
@@ -169,6 +172,7 @@ impl Life {
             device: named(device),
             intent,
             custom: None,
+            activity: None,
             app: None,
             token_until: self.now + 300 * DAY,
             issued_at_secs: self.wall().as_secs(),
@@ -222,6 +226,14 @@ impl Life {
 
     fn foreground(&mut self, seat: Seat) -> Answer {
         self.apply(EventKind::Foreground(seat.origin()))
+    }
+
+    fn idle(&mut self, seat: Seat, untouched: Duration) -> Answer {
+        self.apply(EventKind::Idle { origin: seat.origin(), untouched })
+    }
+
+    fn active(&mut self, seat: Seat) -> Answer {
+        self.apply(EventKind::Active(seat.origin()))
     }
 
     fn set(&mut self, origin: Option<Seat>, custom: Option<&str>) -> Answer {

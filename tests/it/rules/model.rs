@@ -4,70 +4,12 @@ use std::time::Duration;
 
 use presence_hub::presence::{
     Answer, BackgroundReason, Cause, ConnectionId, DeviceId, EventKind, Intent, Kicker, Login,
-    Origin, Platform, Preset, Refusal, SessionId, State, Status, Target, Timestamp, Victim,
+    Origin, Platform, Refusal, SessionId, State, Status, Target, Timestamp, Victim,
 };
 
-use super::{DAY, MOBILE, NATIVE, SECOND};
-
-/// A login policy with the same room in every slot.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Rules {
-    pub(super) preset: Preset,
-    pub(super) room: u8,
-    pub(super) as_web: bool,
-    pub(super) reject: bool,
-    pub(super) share_tabs: bool,
-}
-
-impl Rules {
-    /// L1: mini-programs may share the web's slot.
-    pub(super) fn slot(self, platform: Platform) -> Platform {
-        let shares = platform == Platform::MiniProgram && self.as_web;
-        if shares { Platform::Web } else { platform }
-    }
-
-    pub(super) fn group(self, platform: Platform) -> &'static str {
-        let native = NATIVE.contains(&platform);
-        match self.preset {
-            Preset::Single => "everything",
-            Preset::Dual if native => "native",
-            Preset::Triple if MOBILE.contains(&platform) => "mobile",
-            Preset::Triple if native => "desktop",
-            Preset::Dual | Preset::Triple => "web",
-            Preset::Multi => self.slot(platform).name(),
-        }
-    }
-}
-
-/// The state of a session's connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Link {
-    Connected,
-    Gone { since: Timestamp, until: Option<Timestamp> },
-    Push { until: Timestamp },
-}
-
-#[derive(Debug, Clone)]
-struct Held {
-    session: SessionId,
-    platform: Platform,
-    device: DeviceId,
-    connection: ConnectionId,
-    link: Link,
-    /// Why and when it went to the background, and its deadline.
-    background: Option<(BackgroundReason, Timestamp, Option<Timestamp>)>,
-    token_until: Timestamp,
-}
-
-impl Held {
-    fn is_online(&self) -> bool {
-        !matches!(self.link, Link::Push { .. })
-    }
-
-    fn is_device(&self, platform: Platform, device: &DeviceId) -> bool {
-        self.platform == platform && self.device == *device
-    }
-}
+use super::groups::Rules;
+use super::held::{Held, Link};
+use super::{DAY, MOBILE, SECOND};
 
 /// The expected result of an event.
 #[derive(Debug)]
@@ -121,9 +63,10 @@ impl Model {
         }
     }
 
-    pub(super) fn terminals(&self) -> Vec<(SessionId, Platform, DeviceId, State)> {
+    pub(super) fn terminals(&self) -> Vec<(SessionId, Platform, DeviceId, State, bool)> {
         let state = |h: &Held| if h.is_online() { State::Online } else { State::PushOnline };
-        self.held.iter().map(|h| (h.session, h.platform, h.device.clone(), state(h))).collect()
+        let all = self.held.iter();
+        all.map(|h| (h.session, h.platform, h.device.clone(), state(h), h.is_idle)).collect()
     }
 
     pub(super) fn status(&self) -> Status {
@@ -137,7 +80,25 @@ impl Model {
             since: self.since,
             last_seen: self.last_seen,
             version: 0,
+            away: self.is_away(),
             hidden: false,
+        }
+    }
+
+    /// A1.
+    fn is_away(&self) -> bool {
+        let active = self.held.iter().filter(|held| held.is_online() && !held.is_idle).count();
+        self.state() == State::Online && active == 0
+    }
+
+    /// A2, A4, A6: a word of a session about its device.
+    fn say(&mut self, index: usize, is_idle: bool) {
+        let was_away = self.is_away();
+        self.held[index].is_idle = is_idle;
+        match (was_away, self.is_away()) {
+            (false, true) => self.causes.push(Cause::Idle),
+            (true, false) => self.causes.push(Cause::Active),
+            (..) => (),
         }
     }
 
@@ -189,6 +150,8 @@ impl Model {
             | EventKind::Silent { origin, .. }
             | EventKind::Background { origin, .. }
             | EventKind::Foreground(origin)
+            | EventKind::Idle { origin, .. }
+            | EventKind::Active(origin)
             | EventKind::Refresh { origin, .. }
             | EventKind::Set { origin: Some(origin), .. } => *origin,
             EventKind::Login(login) => return self.login(login),
@@ -249,6 +212,9 @@ impl Model {
                     held.background = Some((*reason, now, until));
                 }
                 let deadline = held.background.and_then(|(_, _, until)| until);
+                if held.platform != Platform::Web {
+                    self.say(index, true);
+                }
                 return Answer::Background { deadline };
             }
             EventKind::Refresh { token_until, issued_at_secs, .. } => {
@@ -258,7 +224,14 @@ impl Model {
                 self.held[index].token_until = *token_until;
             }
             EventKind::Set { custom, .. } => self.set(custom.as_ref().and_then(Option::as_deref)),
-            EventKind::Foreground(_) => held.background = None,
+            EventKind::Foreground(_) => {
+                held.background = None;
+                if held.platform != Platform::Web {
+                    self.say(index, false);
+                }
+            }
+            EventKind::Idle { .. } => self.say(index, true),
+            EventKind::Active(_) => self.say(index, false),
             EventKind::Login(_)
             | EventKind::Kick { .. }
             | EventKind::Tick
@@ -390,6 +363,7 @@ impl Model {
             link: Link::Connected,
             background: None,
             token_until: login.token_until,
+            is_idle: login.intent != Intent::New && login.activity.is_some(),
         });
         Answer::Admitted { session: login.session, resumed: false, kicked }
     }
@@ -434,7 +408,13 @@ impl Model {
         if let Some(custom) = &login.custom {
             self.set(custom.as_deref());
         }
+        // A3: it is told in any case, and is an event of its own where the resume is none.
+        let is_idle = self.held[index].is_idle || login.activity.is_some();
+        if self.held[index].is_online() {
+            self.say(index, is_idle);
+        }
         let held = &mut self.held[index];
+        held.is_idle = is_idle;
         match held.link {
             Link::Connected => self.closed.push(held.connection),
             Link::Gone { .. } => (),

@@ -286,6 +286,8 @@ fn v6_only_a_visible_change_is_announced() {
     let desktop = life.record.terminals[0].clone();
     let origin = Origin { session: desktop.session, connection: desktop.connection };
     life.apply(EventKind::Background { origin, reason: BackgroundReason::Hide });
+    assert!(life.last.effects.status_changed, "the user is away (A4)");
+    life.apply(EventKind::Background { origin, reason: BackgroundReason::Exit });
     assert!(!life.last.effects.status_changed);
 }
 

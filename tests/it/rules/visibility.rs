@@ -268,7 +268,8 @@ impl Model {
             if is_visible {
                 self.frozen.remove(viewer);
             } else if !self.frozen.contains_key(viewer) {
-                let mut status = Status { hidden: false, custom: None, ..before.clone() };
+                let mut status =
+                    Status { hidden: false, away: false, custom: None, ..before.clone() };
                 status.platforms.clear();
                 if before.state == State::Online {
                     status.last_seen = Some(wall);
@@ -351,7 +352,7 @@ fn p4_p5_random_lives_answer_each_viewer_as_the_model_says() {
         let mut seats = Vec::new();
         for step in 0..80 {
             let when = format!("seed {seed}, step {step}");
-            match rng.random_range(0..12) {
+            match rng.random_range(0..14) {
                 0..3 => {
                     let (platform, device) =
                         [(Platform::Web, "d1"), (Platform::Android, "d2")][rng.random_range(0..2)];
@@ -366,6 +367,8 @@ fn p4_p5_random_lives_answer_each_viewer_as_the_model_says() {
                     });
                 }
                 6 => drop(life.set(None, Some(&step.to_string()))),
+                12 if !seats.is_empty() => drop(life.idle(seats[0], SECOND)),
+                13 if !seats.is_empty() => drop(life.active(seats[0])),
                 7 if rng.random_bool(0.3) => drop(life.kick(Target::default())),
                 8 => {
                     life.wait(rng.random_range(0..8) * DAY);

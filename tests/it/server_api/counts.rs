@@ -53,7 +53,7 @@ async fn stats_count_by_kind_reason_and_cause() {
         assert_eq!(stats[name], *count, "{name} in {stats}");
     }
     let causes = stats["transitions_by_cause"].as_object().expect("causes");
-    assert_eq!(causes.len(), 14, "{causes:?}");
+    assert_eq!(causes.len(), 16, "{causes:?}");
     assert_eq!((&causes["login"], &causes["kicked"]), (&json!(3), &json!(1)));
     assert!(stats["memory_bytes"].as_u64() > Some(1 << 20), "{stats}");
     assert!(stats["uptime_ms"].is_u64() && stats["at"].is_u64(), "{stats}");

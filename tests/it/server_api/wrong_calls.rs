@@ -194,7 +194,7 @@ const MESSAGES: [(&str, &str); 18] = [
     (r#"{"id":3,"type":7}"#, "`type`: expected a text, got the number 7"),
     (
         r#"{"id":3,"type":"pong"}"#,
-        r#"`type`: expected one of login, subscribe, unsubscribe, query, background, foreground, set, block, unblock, blocked, refresh, ping, sessions, kick, logout; got "pong""#,
+        r#"`type`: expected one of login, subscribe, unsubscribe, query, background, foreground, idle, active, set, block, unblock, blocked, refresh, ping, sessions, kick, logout; got "pong""#,
     ),
     (r#"{"type":"ping","id":"3"}"#, r#"`id`: expected a whole number from 0 to 2^53 - 1, got "3""#),
     (r#"{"type":"ping"}"#, "`id` is missing: expected a whole number from 0 to 2^53 - 1"),

@@ -222,3 +222,36 @@ async fn c8_rolling_restart_is_seen_by_no_watcher() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a1_a3_words_of_sessions_at_several_hubs_make_one_user_away() {
+    let settings = [("login.policy", "multi")];
+    let hubs = Hubs::start(RedisServer::start(), &["ana"], &settings).await;
+    let (mut bo, _) = hubs.login(2, "bo", "web").await;
+    let (mut page, ok) = hubs.login(0, "ana", "web").await;
+    let (mut desktop, _) = hubs.login(1, "ana", "mac").await;
+    hubs.agree().await;
+    bo.ok(json!({ "type": "subscribe", "users": ["ana"] })).await;
+    let idle = json!({ "type": "idle", "for_ms": 300_000 });
+    page.ok(idle.clone()).await;
+    desktop.ok(idle).await;
+    let away = bo.message().await;
+    assert_eq!((&away["away"], &away["state"]), (&json!(true), &json!("Online")), "{away}");
+    for hub in &hubs.hubs {
+        assert_eq!(hub.user("ana").await["away"], json!(true));
+        until("one who is away, of three", async || {
+            let (_, stats) = hub.call("GET", "/v1/stats", None).await;
+            let users = (&stats["users_away"], &stats["users"]["Online"]);
+            users == (&json!(1), &json!(5))
+        })
+        .await;
+    }
+    // At another hub the session is what it was; the first word that is told is `active`.
+    let (mut moved, again) = hubs.resume(2, "ana", "web", &ok).await;
+    assert_eq!((&again["resumed"], &again["status"]["away"]), (&json!(true), &json!(true)));
+    moved.ok(json!({ "type": "active" })).await;
+    let back = bo.message().await;
+    assert_eq!((&back["away"], &back["state"]), (&json!(false), &json!("Online")), "{back}");
+    assert!(back["version"].as_u64() > away["version"].as_u64());
+    hubs.agree().await;
+}

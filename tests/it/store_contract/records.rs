@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use presence_hub::presence::{
-    ConnectionId, Event, EventId, EventKind, Intent, LogQuota, Login, LoginPolicy, Moment, NodeId,
-    Origin, Platform, Policy, Preset, Record, SessionId, Timestamp, Transition, Watchable, Windows,
-    step,
+    ConnectionId, Event, EventId, EventKind, Intent, Link, LogQuota, Login, LoginPolicy, Moment,
+    NodeId, Origin, Platform, Policy, Preset, Record, SessionId, Timestamp, Transition, Watchable,
+    Windows, step,
 };
 
 use crate::lab::SECOND;
@@ -30,8 +30,29 @@ pub(crate) fn happens(
     let (stalls, heard) = (Arc::default(), Vec::new());
     let moment = Moment { node: NodeId(1), now: at, wall: at, stalls, heard };
     let outcome = step(record, &event, &policy(), &moment);
-    assert!(!outcome.transitions.is_empty(), "nothing came of {event:?}");
+    assert!(outcome.record != *record, "nothing came of {event:?}");
     (outcome.record, outcome.transitions)
+}
+
+/// The record after all connected sessions that were active have said that they are idle, or the other way round.
+pub(crate) fn turned(record: &Record, at: Timestamp) -> (Record, Vec<Transition>) {
+    let is_away = record.is_away();
+    let (mut record, mut transitions) = (record.clone(), Vec::new());
+    for place in 0..record.terminals.len() {
+        let terminal = &record.terminals[place];
+        let origin = Origin { session: terminal.session, connection: terminal.connection };
+        if terminal.link != Link::Connected || terminal.activity.is_idle() != is_away {
+            continue;
+        }
+        let word = match is_away {
+            true => EventKind::Active(origin),
+            false => EventKind::Idle { origin, untouched: SECOND },
+        };
+        let (next, more) = happens(&record, word, at);
+        record = next;
+        transitions.extend(more);
+    }
+    (record, transitions)
 }
 
 /// The record after a login on a platform.
@@ -48,6 +69,7 @@ pub(crate) fn logged_in(
         device: platform.name().parse().expect("a device"),
         intent: Intent::New,
         custom: None,
+        activity: None,
         app: None,
         token_until: at + 24 * 3600 * SECOND,
         issued_at_secs: at.as_secs(),

@@ -127,6 +127,7 @@ pub(crate) async fn live(hubs: &[&Server], eyes: &mut [Eye]) {
         blind(eyes, &format!("a login on {platform}")).await;
         client.ok(json!({ "type": "set", "custom": platform })).await;
         blind(eyes, &format!("a custom status on {platform}")).await;
+        leave_and_return(next(), &mut client, eyes, platform).await;
         match platform {
             "web" | "mac" => drop(client.ok(json!({ "type": "logout" })).await),
             "ios" | "linux" => {
@@ -155,6 +156,18 @@ pub(crate) async fn live(hubs: &[&Server], eyes: &mut [Eye]) {
     }
     done(next(), "POST", &format!("/v1/users/{HIDDEN}/kick"), json!({ "all": true })).await;
     blind(eyes, "a kick of everything").await;
+}
+
+/// The hidden user is away, and back. Only the back end sees it.
+async fn leave_and_return(hub: &Server, client: &mut Client, eyes: &mut [Eye], platform: &str) {
+    client.ok(json!({ "type": "idle", "for_ms": 300_000 })).await;
+    let user = hub.user(HIDDEN).await;
+    let mine = user["terminals"].as_array().expect("a list").iter();
+    let idle = mine.filter(|it| it["platform"] == platform && it["activity"] == "idle");
+    assert_eq!(idle.count(), 1, "the truth changes: {user}");
+    blind(eyes, &format!("`idle` on {platform}")).await;
+    client.ok(json!({ "type": "active" })).await;
+    blind(eyes, &format!("`active` on {platform}")).await;
 }
 
 async fn blind(eyes: &mut [Eye], after: &str) {
@@ -190,6 +203,12 @@ async fn p5_a_blocked_viewer_sees_an_offline_user_and_others_see_the_truth() {
     vic.assert_blind("a login and a custom status").await;
     let told = [yan.message().await, yan.message().await];
     assert_eq!(told[1]["custom"], "busy", "{told:?}");
+    for (word, is_away) in [("idle", true), ("active", false)] {
+        client.ok(json!({ "type": word, "for_ms": 0 })).await;
+        vic.assert_blind(word).await;
+        let told = yan.message().await;
+        assert_eq!(told["away"], is_away, "{told}");
+    }
     let path = format!("/v1/users/{HIDDEN}/visibility");
     done(&hub, "PUT", &path, json!({ "blocked": [] })).await;
     let shown = vic.client.message().await;

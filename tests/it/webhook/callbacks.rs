@@ -80,6 +80,10 @@ fn each_cause_has_its_action_and_reason() {
             (Cause::Silence, lost),
             (Cause::NodeLost, lost),
             (Cause::Expired, None),
+            (Cause::Recovered, None),
+            (Cause::Visibility, None),
+            (Cause::Idle, None),
+            (Cause::Active, None),
             (Cause::Custom, Some(("CustomStatusChange", "SetCustomStatus"))),
         ];
         for (cause, expected) in table {

@@ -35,24 +35,29 @@ fn causes(receiver: &Receiver) -> Vec<String> {
 
 #[tokio::test]
 async fn each_webhook_gets_its_events() {
-    let [all, logins, phones] = [receiver().await, receiver().await, receiver().await];
+    let [all, logins] = [receiver().await, receiver().await];
+    let [words, phones] = [receiver().await, receiver().await];
     let file = section("logins", &logins, "causes = [\"login\"]")
-        + &section("phones", &phones, "platforms = [\"ios\", \"android\"]");
+        + &section("phones", &phones, "platforms = [\"ios\", \"android\"]")
+        + &section("words", &words, "causes = [\"idle\", \"active\"]");
     let (url, secrets) = (all.url(), format!("[\"{WEBHOOK_SECRET}\"]"));
     let own = [("webhook.url", url.as_str()), ("webhook.secrets", secrets.as_str())];
     let server = Server::with_file(&file, &own);
     come_and_go(&server, "ana").await;
     let (mut phone, _) = server.login("bo", "ios").await;
+    phone.ok(json!({ "type": "idle", "for_ms": 0 })).await;
+    phone.ok(json!({ "type": "active" })).await;
     phone.ok(json!({ "type": "logout" })).await;
     let (status, body) =
         server.call("PUT", "/v1/users/bo/custom", Some(json!({ "custom": "x" }))).await;
     assert_eq!(status, 409, "bo is Offline: {body}");
 
     let log = read_events(&server).await;
-    assert_eq!(log.len(), 4);
-    until("all events", async || all.taken().len() == 4).await;
+    assert_eq!(log.len(), 6);
+    until("all events", async || all.taken().len() == 6).await;
     until("two logins", async || logins.taken().len() == 2).await;
-    until("two events of a phone", async || phones.taken().len() == 2).await;
+    until("the events of a phone", async || phones.taken().len() == 4).await;
+    until("two words", async || words.taken().len() == 2).await;
     until("all positions", async || {
         let (one, two) = (named(&server, "logins").await, named(&server, "phones").await);
         [one, two].iter().flatten().all(|webhook| webhook["backlog"]["events"] == 0)
@@ -60,11 +65,14 @@ async fn each_webhook_gets_its_events() {
     .await;
     assert_eq!(all.taken(), log);
     assert_eq!(causes(&logins), ["login", "login"]);
+    assert_eq!(causes(&words), ["idle", "active"]);
+    let away: Vec<_> = words.taken().iter().map(|event| event["status"]["away"].clone()).collect();
+    assert_eq!(away, [json!(true), json!(false)]);
     // Only events that were posted are counted.
     until("the counts", async || {
         let metrics = server.http("GET", "/metrics").bearer_auth(API_KEY).send().await;
         let metrics = metrics.expect("an answer").text().await.expect("a text");
-        let counts = ["_events_total{webhook=\"phones\"} 2\n", "_events_total 4\n"];
+        let counts = ["_events_total{webhook=\"phones\"} 4\n", "_events_total 6\n"];
         counts.iter().all(|count| metrics.contains(count))
     })
     .await;

@@ -64,6 +64,8 @@ pub(crate) struct HubCounts {
     sessions_by_state: BTreeMap<&'static str, u64>,
     /// Known users, by state.
     users: BTreeMap<&'static str, u64>,
+    /// Users who are away: `Online`, but at none of their devices.
+    users_away: u64,
     /// Users watched, summed over sessions.
     subscriptions: i64,
     logins: u64,
@@ -160,6 +162,7 @@ impl HubCounts {
                 .into_iter()
                 .map(|state| (state.name(), totals.users[state as usize]))
                 .collect(),
+            users_away: totals.away,
             subscriptions: counts.subscriptions,
             logins: sum(&counts.logins),
             logins_by_kind: counts.logins,

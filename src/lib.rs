@@ -9,6 +9,8 @@ pub mod duration;
 
 pub mod panics;
 
+pub mod temporary;
+
 pub mod causes;
 
 pub mod heavy;

@@ -16,6 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("duration", &[]),
     ("heavy", &[]),
     ("panics", &[]),
+    ("temporary", &[]),
     ("throttle", &["presence"]),
     ("wire", &["presence"]),
     ("outgoing", &["causes"]),

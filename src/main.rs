@@ -11,7 +11,9 @@ use presence_hub::app;
 use presence_hub::auth::{Algorithm, mint};
 use presence_hub::bench;
 use presence_hub::clock::Clock;
-use presence_hub::config::{self, Config, DEVELOPMENT_SECRET, Faults, Loaded, load};
+use presence_hub::config::{
+    self, Config, DEVELOPMENT_CLOCK, DEVELOPMENT_SECRET, Faults, Loaded, load,
+};
 use presence_hub::duration;
 use presence_hub::follow;
 use presence_hub::presence::{Devices, Platform, UserId, explain};
@@ -215,7 +217,8 @@ fn print_token(token: &Token) -> Result<ExitCode, Failure> {
         }
         None => development_secret(&config, &read)?,
     };
-    let (rules, wall) = (config.token_rules(), Clock::system().wall());
+    let rules = config.token_rules();
+    let wall = token_clock(&config)?.wall();
     let Token { user, platform, ttl, watch, .. } = token;
     if *ttl < Duration::from_secs(1) || *ttl > rules.max_ttl {
         let max = duration::format(rules.max_ttl);
@@ -227,6 +230,16 @@ fn print_token(token: &Token) -> Result<ExitCode, Failure> {
     // Standard output has only the token, so that scripts can capture it.
     writeln!(io::stderr(), "signed with {from}, from {read}").ok();
     print(&format!("{minted}\n"))
+}
+
+/// The clock of the hub that a token is for: in development mode it may have been moved.
+fn token_clock(config: &Config) -> Result<Clock, Failure> {
+    if !config.is_development() {
+        return Ok(Clock::system());
+    }
+    let file = config.store.path.join(DEVELOPMENT_CLOCK);
+    let name = absolute(&file);
+    Clock::system().movable(file).map_err(|error| failed(format!("{name}: {error}")))
 }
 
 /// The place where a setting's secret was given: a variable or a file.

@@ -5,6 +5,7 @@ mod bench;
 mod certificates;
 mod clock;
 mod crash;
+mod dev_clock;
 mod embedded;
 mod figures;
 mod follow;

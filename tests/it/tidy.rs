@@ -52,7 +52,13 @@ const CIRCLES: &[(&[&str], &str)] = &[
         "values that hold each other: a record keeps the effects of its latest events",
     ),
     (
-        &["src/hub/mod.rs", "src/hub/connection.rs", "src/hub/apply.rs", "src/hub/drain.rs"],
+        &[
+            "src/hub/mod.rs",
+            "src/hub/advance.rs",
+            "src/hub/connection.rs",
+            "src/hub/apply.rs",
+            "src/hub/drain.rs",
+        ],
         "each task of the hub has a file of its own, and so have its connections, which act on it",
     ),
     (

@@ -44,3 +44,5 @@ pub mod app;
 pub mod follow;
 
 pub mod bench;
+
+pub mod simulate;

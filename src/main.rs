@@ -17,6 +17,7 @@ use presence_hub::config::{
 use presence_hub::duration;
 use presence_hub::follow;
 use presence_hub::presence::{Devices, Platform, UserId, explain};
+use presence_hub::simulate;
 
 // The system allocator's per-thread caches grow while many threads come and go. mimalloc returns the
 // memory.
@@ -57,6 +58,8 @@ enum Subcommands {
     Policy(Explain),
     /// Write the events of a hub to standard output, as lines of JSON.
     Follow(follow::Options),
+    /// Play a scenario of users, devices and networks on a hub of its own, with a clock that is moved.
+    Simulate(simulate::Options),
     /// Benchmark the hub on this machine, next to a minimal server.
     Bench(bench::Options),
     /// One part of the benchmark, in its own process.
@@ -112,6 +115,7 @@ fn main() -> ExitCode {
         Subcommands::Token(token) => print_token(&token),
         Subcommands::Policy(asked) => print_policy(&asked),
         Subcommands::Follow(options) => follow_events(&options),
+        Subcommands::Simulate(options) => play(&options),
         Subcommands::Bench(options) => {
             bench::run(&options, &mut io::stdout()).map_err(failed).map(|()| ExitCode::SUCCESS)
         }
@@ -176,6 +180,14 @@ fn follow_events(options: &follow::Options) -> Result<ExitCode, Failure> {
     drop(log);
     let fault =
         |fault: follow::Fault| Failure { code: fault.exit_code(), message: fault.to_string() };
+    end.map_err(fault).map(|()| ExitCode::SUCCESS)
+}
+
+fn play(options: &simulate::Options) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let end = runtime.map_err(failed)?.block_on(simulate::run(options, io::stdout()));
+    let fault =
+        |fault: simulate::Fault| Failure { code: fault.exit_code(), message: fault.to_string() };
     end.map_err(fault).map(|()| ExitCode::SUCCESS)
 }
 

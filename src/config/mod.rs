@@ -18,6 +18,7 @@ pub use self::development::{
     DEVELOPMENT_CLOCK, DEVELOPMENT_SECRET, DevelopmentKeys, development_secret,
 };
 pub use self::fault::{Fault, Faults};
+pub(crate) use self::read::position;
 pub use self::read::{Loaded, load};
 pub use self::secret::Secret;
 pub use self::sections::{

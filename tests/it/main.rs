@@ -24,6 +24,7 @@ mod restarts;
 mod rules;
 mod server_api;
 mod several_hubs;
+mod simulate;
 mod simulation;
 mod store_contract;
 mod support;

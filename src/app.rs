@@ -8,6 +8,7 @@ mod memory;
 mod posting;
 mod stores;
 mod tasks;
+mod time;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -28,14 +29,13 @@ use self::posting::Posting;
 pub use self::stores::StoreFault;
 use self::stores::Stores;
 pub use self::tasks::Tasks;
-use crate::clock::Clock;
+use self::time::{begin_after, machine_clock};
 use crate::config::{
     AtStart, Config, DevelopmentKeys, Loaded, Server, SettingFault, Settings, StoreKind, load,
 };
 use crate::figures::Figures;
 use crate::http::{self, AppState, Certificate, Face, ListenFault, TlsFault};
 use crate::hub::{Hub, Unavailable, run_deadlines};
-use crate::presence::Timestamp;
 use crate::session::Sessions;
 use crate::store::StoreError;
 use crate::traces;
@@ -47,8 +47,6 @@ const DESCRIPTORS_KEPT: u64 = 64;
 const POSTING_MAX: Duration = Duration::from_secs(10);
 /// How long the last spans may take at shutdown.
 const LAST_SPANS_MAX: Duration = Duration::from_secs(2);
-/// How far the wall clock may be behind the last run before the hub warns.
-const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(3);
 
 /// Why the hub did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +111,7 @@ pub async fn run(
     let at_start = AtStart::new(&config, max_connections);
     start_traces(&config)?;
 
-    let clock = Clock::system();
+    let clock = machine_clock(&config).map_err(|(file, error)| AppFault::Io(file, error))?;
     let Stores { store, outbox, days, logins } = Stores::open(&config, &clock).await?;
     let clock = begin_after(clock, store.latest());
     warn_of_rights(&config);
@@ -299,19 +297,6 @@ fn warn_of_rights(config: &Config) {
 
 fn left_as_it_was(fault: &impl std::fmt::Display) {
     tracing::error!(%fault, "reload failed, configuration unchanged");
-}
-
-/// Starts the clock after the latest time in the store, even if the wall clock was set back:
-/// versions must only grow.
-fn begin_after(clock: Clock, latest: Timestamp) -> Clock {
-    let ahead = latest - clock.wall();
-    if ahead > CLOCK_BEHIND_MAX {
-        tracing::warn!(
-            ahead_ms = ahead.as_millis(),
-            "wall clock is behind the last run; versions continue from the last run's time"
-        );
-    }
-    clock.not_before(latest + Duration::from_millis(1))
 }
 
 /// Closes every client, then stops the webhooks. The next run posts the events that are pending.

@@ -3,8 +3,10 @@
 //! The process's own time follows tokio's clock, so tests with paused time can drive every window.
 
 use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -36,6 +38,8 @@ pub struct Clock {
     started: Instant,
     /// `None` in simulations, where the wall clock is the process's own time.
     wall: Option<Arc<Wall>>,
+    /// How far it was moved; `None` if it cannot be moved.
+    moved: Option<Arc<Moved>>,
     /// The id of the machine's boot; empty if the system has none.
     boot: Arc<str>,
     pulse: Arc<Mutex<Pulse>>,
@@ -50,6 +54,15 @@ struct Wall {
     machine_ahead: AtomicI64,
 }
 
+/// How far [`Clock::advance`] has moved a clock, in this run and in earlier ones.
+#[derive(Debug)]
+struct Moved {
+    /// In milliseconds.
+    by: AtomicU64,
+    /// Keeps it, so that a restart does not go back.
+    file: PathBuf,
+}
+
 #[derive(Debug)]
 struct Pulse {
     last_tick: Timestamp,
@@ -62,7 +75,24 @@ struct Pulse {
 impl Clock {
     /// Makes a clock that starts at the system's current time.
     pub fn system() -> Self {
-        Self::anchored(wall(), Some(Arc::default()))
+        Self::anchored(wall(), Some(Arc::default()), None)
+    }
+
+    /// Makes this a clock that [`advance`](Self::advance) can move, for development mode. It begins where an
+    /// earlier run has moved it to, which is in `file`. Must be called before anything reads the clock.
+    ///
+    /// # Errors
+    ///
+    /// If the file is there and cannot be read.
+    pub fn movable(self, file: PathBuf) -> io::Result<Self> {
+        let kept = match fs::read_to_string(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "0".to_owned(),
+            kept => kept?,
+        };
+        let by = kept.trim().parse::<u64>();
+        let by = by.map_err(|_| io::Error::other("expected a number of milliseconds"))?;
+        let moved = Arc::new(Moved { by: by.into(), file });
+        Ok(Self::anchored(self.unmoved(), self.wall, Some(moved)))
     }
 
     /// Makes the process's own time start no earlier than `floor`, the latest time of an earlier run,
@@ -71,26 +101,64 @@ impl Clock {
     #[must_use]
     pub fn not_before(self, floor: Timestamp) -> Self {
         let ahead = floor - self.now();
-        Self::anchored(self.epoch + ahead + self.started.elapsed(), self.wall)
+        Self::anchored(self.unmoved() + ahead, self.wall, self.moved)
     }
 
     /// Makes a clock for tests with paused time: it starts at `epoch`, and the wall clock follows it.
     pub fn simulated(epoch: Timestamp) -> Self {
-        Self::anchored(epoch, None)
+        Self::anchored(epoch, None, None)
     }
 
-    fn anchored(epoch: Timestamp, wall: Option<Arc<Wall>>) -> Self {
+    fn anchored(epoch: Timestamp, wall: Option<Arc<Wall>>, moved: Option<Arc<Moved>>) -> Self {
         let pulse = Pulse { last_tick: epoch, stalled_for: Duration::ZERO, stalls: Arc::default() };
         let pulse = Arc::new(Mutex::new(pulse));
         let boot = if wall.is_none() { None } else { fs::read_to_string(BOOT_ID).ok() };
         let boot = boot.unwrap_or_default().trim().into();
-        Self { epoch, started: Instant::now(), wall, boot, pulse }
+        let clock = Self { epoch, started: Instant::now(), wall, moved, boot, pulse };
+        clock.pulse.lock().last_tick = clock.now();
+        clock
     }
 
     /// The process's own time: the wall clock at the start plus the monotonic clock, so that a jump
-    /// of the wall clock moves no window.
+    /// of the wall clock moves no window. In development it is what [`advance`](Self::advance) has added, too.
     pub fn now(&self) -> Timestamp {
+        self.unmoved() + self.moved_by()
+    }
+
+    /// The process's own time without what [`advance`](Self::advance) has added.
+    fn unmoved(&self) -> Timestamp {
         self.epoch + self.started.elapsed()
+    }
+
+    /// Moves this clock forward, as if the time had passed and the hub had run: it is no stall (T12).
+    ///
+    /// # Errors
+    ///
+    /// If the clock is not [`movable`](Self::movable), or its file cannot be written; then it stays as it is.
+    pub fn advance(&self, by: Duration) -> io::Result<()> {
+        let Some(Moved { by: moved, file }) = self.moved.as_deref() else {
+            return Err(io::Error::other("this clock cannot be moved"));
+        };
+        // Under the lock, so that nobody takes the step for a stall.
+        let mut pulse = self.pulse.lock();
+        let new = moved.load(Ordering::Relaxed).saturating_add(millis(by));
+        let unfinished = file.with_extension("new");
+        fs::write(&unfinished, format!("{new}\n"))?;
+        fs::rename(&unfinished, file)?;
+        moved.store(new, Ordering::Relaxed);
+        pulse.last_tick = pulse.last_tick + by;
+        Ok(())
+    }
+
+    /// Whether [`advance`](Self::advance) can move this clock.
+    pub const fn is_movable(&self) -> bool {
+        self.moved.is_some()
+    }
+
+    /// How far this clock was moved, by this run and by earlier ones.
+    pub fn moved_by(&self) -> Duration {
+        let moved = self.moved.as_ref().map(|moved| moved.by.load(Ordering::Relaxed));
+        Duration::from_millis(moved.unwrap_or_default())
     }
 
     /// The wall clock: for tokens, for push, and for times that people read.
@@ -98,10 +166,16 @@ impl Clock {
         self.to_wall(self.now())
     }
 
+    /// The wall clock of other machines, whose time does not move with this clock: for requests to them.
+    pub fn wall_elsewhere(&self) -> Timestamp {
+        self.wall() - self.moved_by()
+    }
+
     /// How far the wall clock is ahead; changes only when the wall clock was set.
     fn ahead_ms(&self) -> i64 {
         let Some(known) = &self.wall else { return 0 };
-        let [machine, now] = [wall(), self.now()].map(|at| at.as_millis().cast_signed());
+        // Both without the time that was added, which may change between two readings.
+        let [machine, now] = [wall(), self.unmoved()].map(|at| at.as_millis().cast_signed());
         let ahead = machine - self.machine_ahead_ms() - now;
         let before = known.ahead.load(Ordering::Relaxed);
         if (ahead - before).abs() <= DRIFT_MAX_MS {
@@ -129,6 +203,7 @@ impl Clock {
     /// Makes a sign of life: the current time on every clock, from which a later run counts.
     pub fn sign_of_life(&self) -> SignOfLife {
         let up_ms = if self.boot.is_empty() { None } else { up_ms() };
+        let up_ms = up_ms.map(|up| up + millis(self.moved_by()));
         let boot = if up_ms.is_some() { (*self.boot).into() } else { Box::default() };
         let (now, stalls) = self.present();
         let wall = self.wall().shifted(self.machine_ahead_ms());
@@ -229,6 +304,10 @@ fn up_ms() -> Option<u64> {
     let (secs, hundredths) = uptime.split_whitespace().next()?.split_once('.')?;
     let (secs, hundredths): (u64, u64) = (secs.parse().ok()?, hundredths.parse().ok()?);
     Some(secs * 1000 + hundredths * 10)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn stall_of(since_tick: Duration) -> Option<Duration> {

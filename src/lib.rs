@@ -9,6 +9,8 @@ pub mod duration;
 
 pub mod panics;
 
+pub mod temporary;
+
 pub mod causes;
 
 pub mod heavy;
@@ -42,3 +44,5 @@ pub mod app;
 pub mod follow;
 
 pub mod bench;
+
+pub mod simulate;

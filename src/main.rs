@@ -11,10 +11,13 @@ use presence_hub::app;
 use presence_hub::auth::{Algorithm, mint};
 use presence_hub::bench;
 use presence_hub::clock::Clock;
-use presence_hub::config::{self, Config, DEVELOPMENT_SECRET, Faults, Loaded, load};
+use presence_hub::config::{
+    self, Config, DEVELOPMENT_CLOCK, DEVELOPMENT_SECRET, Faults, Loaded, load,
+};
 use presence_hub::duration;
 use presence_hub::follow;
 use presence_hub::presence::{Devices, Platform, UserId, explain};
+use presence_hub::simulate;
 
 // The system allocator's per-thread caches grow while many threads come and go. mimalloc returns the
 // memory.
@@ -55,6 +58,8 @@ enum Subcommands {
     Policy(Explain),
     /// Write the events of a hub to standard output, as lines of JSON.
     Follow(follow::Options),
+    /// Play a scenario of users, devices and networks on a hub of its own, with a clock that is moved.
+    Simulate(simulate::Options),
     /// Benchmark the hub on this machine, next to a minimal server.
     Bench(bench::Options),
     /// One part of the benchmark, in its own process.
@@ -110,6 +115,7 @@ fn main() -> ExitCode {
         Subcommands::Token(token) => print_token(&token),
         Subcommands::Policy(asked) => print_policy(&asked),
         Subcommands::Follow(options) => follow_events(&options),
+        Subcommands::Simulate(options) => play(&options),
         Subcommands::Bench(options) => {
             bench::run(&options, &mut io::stdout()).map_err(failed).map(|()| ExitCode::SUCCESS)
         }
@@ -177,6 +183,14 @@ fn follow_events(options: &follow::Options) -> Result<ExitCode, Failure> {
     end.map_err(fault).map(|()| ExitCode::SUCCESS)
 }
 
+fn play(options: &simulate::Options) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let end = runtime.map_err(failed)?.block_on(simulate::run(options, io::stdout()));
+    let fault =
+        |fault: simulate::Fault| Failure { code: fault.exit_code(), message: fault.to_string() };
+    end.map_err(fault).map(|()| ExitCode::SUCCESS)
+}
+
 fn check_config(source: &Source) -> Result<ExitCode, Failure> {
     let config = loaded(source)?.config;
     let effective = toml::to_string(&config).map_err(failed)?;
@@ -215,7 +229,8 @@ fn print_token(token: &Token) -> Result<ExitCode, Failure> {
         }
         None => development_secret(&config, &read)?,
     };
-    let (rules, wall) = (config.token_rules(), Clock::system().wall());
+    let rules = config.token_rules();
+    let wall = token_clock(&config)?.wall();
     let Token { user, platform, ttl, watch, .. } = token;
     if *ttl < Duration::from_secs(1) || *ttl > rules.max_ttl {
         let max = duration::format(rules.max_ttl);
@@ -227,6 +242,16 @@ fn print_token(token: &Token) -> Result<ExitCode, Failure> {
     // Standard output has only the token, so that scripts can capture it.
     writeln!(io::stderr(), "signed with {from}, from {read}").ok();
     print(&format!("{minted}\n"))
+}
+
+/// The clock of the hub that a token is for: in development mode it may have been moved.
+fn token_clock(config: &Config) -> Result<Clock, Failure> {
+    if !config.is_development() {
+        return Ok(Clock::system());
+    }
+    let file = config.store.path.join(DEVELOPMENT_CLOCK);
+    let name = absolute(&file);
+    Clock::system().movable(file).map_err(|error| failed(format!("{name}: {error}")))
 }
 
 /// The place where a setting's secret was given: a variable or a file.

@@ -3,10 +3,9 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::kind::{Kind, Pins, Store};
 use super::machine;
 use super::order::{Done, Order, ServerUnderLoad, hear, say};
+use crate::temporary::TemporaryDirectory;
 
 const SECRET: &str = "a secret that only the benchmark uses";
 const API_KEY: &str = "a key of the benchmark";
@@ -99,7 +99,7 @@ pub(super) struct Server {
     // Dropped in this order: the server must end before its directory is removed.
     process: KillOnDrop,
     pub(super) target: ServerUnderLoad,
-    _directory: Directory,
+    _directory: TemporaryDirectory,
 }
 
 impl Server {
@@ -110,8 +110,8 @@ impl Server {
         pins: &Pins,
         running: &Running,
     ) -> io::Result<Self> {
-        let directory = Directory::new()?;
-        let log = directory.0.join("log");
+        let directory = TemporaryDirectory::new()?;
+        let log = directory.path().join("log");
         let mut command = match kind {
             Kind::Floor => {
                 let mut command = Command::new(std::env::current_exe()?);
@@ -119,8 +119,8 @@ impl Server {
                 command
             }
             Kind::Hub(store) => {
-                let file = directory.0.join("config.toml");
-                fs::write(&file, config(store, redis_url, &directory.0))?;
+                let file = directory.path().join("config.toml");
+                fs::write(&file, config(store, redis_url, directory.path()))?;
                 let mut command = Command::new(hub);
                 command.args(["serve", "--config"]).arg(file);
                 command
@@ -160,26 +160,6 @@ impl Server {
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)
-    }
-}
-
-/// A temporary directory, which is removed when it is dropped.
-pub(super) struct Directory(pub(super) PathBuf);
-
-impl Directory {
-    pub(super) fn new() -> io::Result<Self> {
-        static SERIAL: AtomicU32 = AtomicU32::new(0);
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let name = format!("presence-hub-bench-{}-{serial}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        fs::create_dir_all(&directory)?;
-        Ok(Self(directory))
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
     }
 }
 

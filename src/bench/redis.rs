@@ -10,7 +10,8 @@ use redis::{Client, Connection, FromRedisValue, RedisResult};
 
 use super::kind::Pins;
 use super::machine;
-use super::process::{Directory, KillOnDrop, Running, Server};
+use super::process::{KillOnDrop, Running, Server};
+use crate::temporary::TemporaryDirectory;
 
 /// How often the server is asked whether it has started, and how many times.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -21,18 +22,18 @@ pub(super) struct Redis {
     // Dropped in this order: the server must end before its directory is removed.
     process: KillOnDrop,
     pub(super) url: String,
-    _directory: Directory,
+    _directory: TemporaryDirectory,
 }
 
 impl Redis {
     /// Starts it on the processor of the generators.
     pub(super) fn start(pins: &Pins, running: &Running) -> io::Result<Self> {
-        let directory = Directory::new()?;
+        let directory = TemporaryDirectory::new()?;
         // Free for the moment; if another process takes it, redis-server does not start.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
         let mut command = Command::new("redis-server");
         command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir"]);
-        command.arg(&directory.0).args(["--appendonly", "yes", "--maxclients", "1000"]);
+        command.arg(directory.path()).args(["--appendonly", "yes", "--maxclients", "1000"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = KillOnDrop::start(&mut command, pins.generator, running)
             .map_err(|error| io::Error::other(format!("cannot run redis-server: {error}")))?;

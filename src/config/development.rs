@@ -9,6 +9,8 @@ use data_encoding::HEXLOWER;
 
 /// The file in the store's directory with the secret that signs development tokens.
 pub const DEVELOPMENT_SECRET: &str = "dev-secret";
+/// The file in the store's directory that keeps how far the development clock was moved.
+pub const DEVELOPMENT_CLOCK: &str = "dev-clock";
 /// Random bytes in a key.
 const KEY_BYTES: usize = 32;
 

@@ -14,8 +14,11 @@ mod sections;
 mod settings;
 
 pub use self::at_start::AtStart;
-pub use self::development::{DEVELOPMENT_SECRET, DevelopmentKeys, development_secret};
+pub use self::development::{
+    DEVELOPMENT_CLOCK, DEVELOPMENT_SECRET, DevelopmentKeys, development_secret,
+};
 pub use self::fault::{Fault, Faults};
+pub(crate) use self::read::position;
 pub use self::read::{Loaded, load};
 pub use self::secret::Secret;
 pub use self::sections::{

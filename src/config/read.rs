@@ -262,7 +262,7 @@ fn put(table: &mut Table, path: &[String], value: Value) {
 }
 
 /// The line and the column of an offset, both from 1.
-fn position(text: &str, offset: usize) -> (usize, usize) {
+pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..offset.min(text.len())];
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;

@@ -1,4 +1,4 @@
-//! The calls of development mode: mint a token, and simulate a cut network.
+//! The calls of development mode: mint a token, simulate a cut network, and move the clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,15 @@ use super::settings::Development;
 use super::state::AppState;
 use crate::auth::mint;
 use crate::duration;
+use crate::hub::AdvanceFault;
 use crate::presence::{Platform, SessionId, UserId};
 
 /// The default lifetime of a development token.
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
+/// The furthest that one call moves the clock.
+const ADVANCE_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
+/// How long the receivers of webhooks may take.
+const POSTING_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Deserialize)]
 pub(super) struct TokenRequest {
@@ -36,6 +41,13 @@ const fn token_ttl() -> Duration {
 pub(super) struct IgnoreRequest {
     user: String,
     session: SessionId,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClockRequest {
+    #[serde(deserialize_with = "duration::deserialize")]
+    advance: Duration,
 }
 
 /// `POST /dev/token`: mints a token for any user.
@@ -77,6 +89,47 @@ pub(super) async fn ignore(
         heard + app.hub.policy().windows.silence(terminal.platform) - app.hub.clock().wall()
     });
     Ok(Json(json!({ "ends_in_ms": ends_in.unwrap_or_default().as_millis() })))
+}
+
+/// `POST /dev/clock`: moves the hub's clock, and answers when everything that follows has been delivered.
+pub(super) async fn clock(
+    State(app): State<Arc<AppState>>,
+    headers: HeaderMap,
+    JsonBody(ClockRequest { advance }): JsonBody<ClockRequest>,
+) -> Result<Json<Value>, Problem> {
+    allowed(&headers, app.settings().development.as_ref())?;
+    if advance > ADVANCE_MAX {
+        let max = duration::format(ADVANCE_MAX);
+        let message = format!("`advance` must not exceed {max} in one call");
+        return Err(Problem::bad_request(message));
+    }
+    if !app.hub.clock().is_movable() {
+        let message = "the clock cannot be moved with store.kind = \"redis\": other hubs share that \
+                       store, and their clocks do not move";
+        return Err(Problem::conflict("shared_store", message));
+    }
+    // A task of its own: the move must not stop halfway when the client hangs up.
+    let moved = tokio::spawn(async move {
+        let changes = app.hub.advance(advance).await.map_err(|fault| {
+            tracing::error!(%fault, "cannot move the clock");
+            match fault {
+                AdvanceFault::Store(error) => error.into(),
+                AdvanceFault::Clock(_) | AdvanceFault::Unsettled => {
+                    Problem::unavailable(&fault.to_string())
+                }
+            }
+        })?;
+        let pending = app.webhooks.until_tried(POSTING_MAX).await;
+        let now = app.hub.clock().wall();
+        tracing::info!(by = %duration::format(advance), changes, "clock moved");
+        Ok::<_, Problem>(Json(json!({
+            "now": now,
+            "advanced_ms": advance.as_millis(),
+            "changes": changes,
+            "webhook_events_pending": pending,
+        })))
+    });
+    moved.await.map_err(|error| Problem::unavailable(&error.to_string()))?
 }
 
 /// Requires the development key and a loopback `Host`: a proxy on this machine must not let the whole

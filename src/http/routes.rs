@@ -43,7 +43,11 @@ fn clients(app: &AppState) -> Router<Arc<AppState>> {
     if app.settings().development.is_none() {
         return routes;
     }
-    routes.route("/dev/token", post(dev::token)).route("/dev/ignore", post(dev::ignore))
+    let development = Router::new()
+        .route("/dev/token", post(dev::token))
+        .route("/dev/ignore", post(dev::ignore))
+        .route("/dev/clock", post(dev::clock));
+    routes.merge(development)
 }
 
 /// The server APIs and the pages.

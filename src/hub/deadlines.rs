@@ -66,26 +66,7 @@ async fn apply_deadlines(hub: Arc<Hub>, beat: Arc<Notify>) {
         } else if rest > 0 {
             rest -= 1;
         } else {
-            round(&hub, seen).await;
-        }
-    }
-}
-
-/// Ticks all users who are due; stops if the hub stalls meanwhile.
-async fn round(hub: &Arc<Hub>, seen: Duration) {
-    for _ in 0..BATCHES_MAX {
-        if hub.clock.stalled_for() > seen {
-            return;
-        }
-        // Users with damaged records stay due, and must not fill the batch.
-        let most = USERS_MAX + hub.damaged_users();
-        let mut users = due(hub, most).await;
-        let may_be_more = users.len() == most;
-        users.retain(|user| !hub.awaits_replacement(user));
-        users.extend(hub.replaceable_users());
-        let all_succeeded = tick_all(hub, users).await;
-        if !may_be_more || !all_succeeded {
-            return;
+            hub.tick_due(seen).await;
         }
     }
 }
@@ -119,6 +100,25 @@ async fn tick_all(hub: &Arc<Hub>, users: Vec<UserId>) -> bool {
 }
 
 impl Hub {
+    /// Ticks all users who are due; stops if the hub has stalled for longer than `seen`.
+    pub(super) async fn tick_due(self: &Arc<Self>, seen: Duration) {
+        for _ in 0..BATCHES_MAX {
+            if self.clock.stalled_for() > seen {
+                return;
+            }
+            // Users with damaged records stay due, and must not fill the batch.
+            let most = USERS_MAX + self.damaged_users();
+            let mut users = due(self, most).await;
+            let may_be_more = users.len() == most;
+            users.retain(|user| !self.awaits_replacement(user));
+            users.extend(self.replaceable_users());
+            let all_succeeded = tick_all(self, users).await;
+            if !may_be_more || !all_succeeded {
+                return;
+            }
+        }
+    }
+
     /// Applies a user's deadlines that have passed. Takes the user over first, because only a terminal's own
     /// node applies its deadlines.
     async fn tick(&self, user: &UserId) -> Result<(), Unavailable> {

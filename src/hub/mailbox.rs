@@ -64,6 +64,8 @@ struct Inner {
     closed_with: Option<Close>,
     /// Whether the actor must log its session in again.
     is_forgotten: bool,
+    /// Only set in development: the clock was moved, and whether the client counts as heard meanwhile.
+    clock_moved: Option<bool>,
 }
 
 /// Who flushes the queue.
@@ -98,6 +100,11 @@ pub enum Signal {
     End(Close),
     /// The store has lost the connection's session, which must be logged in again.
     Forgotten,
+    /// The clock was moved, in development.
+    ClockMoved {
+        /// Whether the client answers, so that it counts as heard until now.
+        is_heard: bool,
+    },
     /// The socket is full; frames are queued.
     Blocked,
     /// A part of the queue was written.
@@ -123,6 +130,7 @@ impl Mailbox {
             watching: Subscriptions::default(),
             closed_with: None,
             is_forgotten: false,
+            clock_moved: None,
         };
         Self {
             id,
@@ -197,6 +205,22 @@ impl Mailbox {
     pub(super) fn forgotten(&self) {
         self.inner.lock().is_forgotten = true;
         self.actor.wake();
+    }
+
+    /// Tells the actor that the clock was moved, and whether the client counts as heard meanwhile.
+    pub(super) fn clock_moved(&self, is_heard: bool) {
+        self.inner.lock().clock_moved = Some(is_heard);
+        self.actor.wake();
+    }
+
+    /// Whether it takes frames.
+    pub(super) fn is_open(&self) -> bool {
+        self.inner.lock().closed_with.is_none()
+    }
+
+    /// Whether statuses are queued that [`flush_all`] will write.
+    pub(super) fn is_corked(&self) -> bool {
+        self.inner.lock().flusher == Flusher::Corked
     }
 
     /// Ends the connection, and drops what it holds: the frames that were not sent yet, and an unfinished
@@ -315,6 +339,9 @@ impl Mailbox {
         }
         if mem::take(&mut inner.is_forgotten) {
             return Poll::Ready(Signal::Forgotten);
+        }
+        if let Some(is_heard) = inner.clock_moved.take() {
+            return Poll::Ready(Signal::ClockMoved { is_heard });
         }
         let before = inner.flushed;
         let polled = inner.poll_flush(cx);

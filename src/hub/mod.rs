@@ -9,6 +9,7 @@
 //!                          status ─▶ watchers ─▶ mailboxes
 //! ```
 
+mod advance;
 mod apply;
 mod budget;
 mod connection;
@@ -46,6 +47,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use self::advance::Advances;
+pub use self::advance::{AdvanceFault, Noticed};
 pub use self::apply::{Applied, RESUME_PATIENCE};
 use self::apply::{LANES, LIST_LANES, Lanes};
 use self::budget::Budget;
@@ -108,6 +111,8 @@ pub struct Hub {
     store_warnings: Mutex<BTreeMap<&'static str, Throttle>>,
     /// The counts when the store last answered.
     last_totals: Mutex<Totals>,
+    /// For development: the moves of the clock.
+    advances: Advances,
 }
 
 /// The store failed.
@@ -184,6 +189,7 @@ impl Hub {
             damaged: Mutex::default(),
             store_warnings: Mutex::default(),
             last_totals: Mutex::default(),
+            advances: Advances::default(),
         })
     }
 

@@ -127,6 +127,16 @@ impl Outgoing {
         self.send(Method::GET, url, "text/event-stream", &headers, Bytes::new()).await
     }
 
+    /// Gets a URL with a bearer key. The caller sets a timeout.
+    ///
+    /// # Errors
+    ///
+    /// If the server cannot be reached, or does not answer in time.
+    pub async fn get_with_key(&self, url: &Url, key: &str) -> Result<Answer, Fault> {
+        let headers = [("authorization", format!("Bearer {key}"))];
+        self.send(Method::GET, url, ANYTHING, &headers, Bytes::new()).await
+    }
+
     /// Posts a body. The caller sets a timeout.
     ///
     /// # Errors

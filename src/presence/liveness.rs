@@ -57,6 +57,11 @@ impl Liveness {
         self.ping_at.min(self.silence.next())
     }
 
+    /// When it counts as silent if nothing is heard; after its window, when the last look at the socket is over.
+    pub fn silent_at(&self) -> Timestamp {
+        self.silence.next()
+    }
+
     /// Returns the action that is due. A connection counts as silent only after one more look at the
     /// socket.
     pub fn poll(&mut self, now: Timestamp) -> Option<LivenessDue> {

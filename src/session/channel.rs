@@ -15,7 +15,7 @@ use super::sessions::{Sessions, Settings};
 use super::timers::{Expired, Present, Timers};
 use crate::auth::{Bucket, Identity, TokenFault};
 use crate::clock::Clock;
-use crate::hub::{Closed, Connection, Hub, Mailbox, RESUME_PATIENCE, RefusalReason};
+use crate::hub::{Closed, Connection, Hub, Mailbox, Noticed, RESUME_PATIENCE, RefusalReason};
 use crate::presence::{DeviceId, Platform, Timestamp, UserId};
 use crate::wire::{Close, ErrorBody, ErrorCode, Push, Reply, ReplyBody, ping_frame, text_frame};
 
@@ -202,6 +202,19 @@ impl Channel {
                 Expired::Silence { late } => return Err(Disconnect::Silent { late }),
             }
         }
+        Ok(())
+    }
+
+    /// Handles the timers that are due on a clock that was moved, and tells the hub which comes next.
+    pub(super) fn clock_moved(&mut self, is_heard: bool) -> Result<(), Disconnect> {
+        if is_heard {
+            self.note_heard();
+        }
+        self.wake()?;
+        let present = Present::of(self.clock());
+        let next = self.timers.next_stop(is_heard, present).map(|wait| present.now + wait);
+        let noticed = Noticed { next, awaits_token: self.timers.awaits_token() };
+        self.hub().clock_noticed(self.mailbox().id(), noticed);
         Ok(())
     }
 

@@ -184,6 +184,7 @@ fn handle_signal(signal: Signal, channel: &mut Channel) -> Result<Option<Asked>,
     match signal {
         Signal::End(close) => return Err(Disconnect::ByHub(close)),
         Signal::Forgotten => return Ok(Some(Asked::LogInAgain)),
+        Signal::ClockMoved { is_heard } => channel.clock_moved(is_heard)?,
         Signal::Blocked | Signal::Progressed => {
             let present = Present::of(channel.clock());
             channel.timers.set_slow_consumer(channel.settings.slow_consumer, present);

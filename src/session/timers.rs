@@ -99,6 +99,22 @@ impl Timers {
         self.set().filter_map(|timer| timer.wait(present)).min().unwrap_or(Duration::MAX)
     }
 
+    /// The time until the next timer for which a clock that is moved must stop: not for pings, nor for the silence
+    /// of a client that answers them.
+    pub(super) fn next_stop(&mut self, is_heard: bool, present: Present) -> Option<Duration> {
+        let liveness = self.liveness.take();
+        let others = self.set().filter_map(|timer| timer.wait(present)).min();
+        let silent = liveness.as_ref().filter(|_| !is_heard);
+        let silent = silent.map(|liveness| liveness.silent_at() - present.running);
+        self.liveness = liveness;
+        others.into_iter().chain(silent).min()
+    }
+
+    /// Whether the client was told that its token expires, and has not shown another.
+    pub(super) fn awaits_token(&self) -> bool {
+        self.token.as_ref().is_some_and(|notice| notice.at.is_none())
+    }
+
     /// Returns a timer that is due; the caller repeats until `None`.
     pub(super) fn due(&mut self, present: Present) -> Option<Expired> {
         let due = self.set().find_map(|timer| timer.expire(present));

@@ -21,6 +21,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
 use utoipa::ToSchema;
 
 pub use self::batch::{Batch, Blame, Setback};
@@ -39,6 +40,8 @@ use crate::store::{Cursor, Log, Outbox, Progress, Save, StoreError, WebhookName}
 
 /// The number of recent failures that [`DeliveryState`] keeps.
 const FAILURES_SHOWN: usize = 20;
+/// The interval at which [`Webhook::until_tried`] looks at the state of the delivery.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// Where and how events are posted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +109,9 @@ pub struct DeliveryState {
     /// The number of scanned events that are pending.
     #[serde(skip)]
     pub pending: usize,
+    /// Whether no request is in flight, and none can be sent before a pause is over or the log has a new event.
+    #[serde(skip)]
+    pub is_quiet: bool,
 }
 
 /// Whether the receiver accepts requests, from good to bad.
@@ -212,10 +218,27 @@ impl Webhook {
         self.put_back.notify_one();
     }
 
+    /// Returns once the log's events so far were posted, or were tried and are being retried.
+    pub async fn until_tried(&self) {
+        self.shown.lock().is_quiet = false;
+        // Pauses that were over on a clock that was moved are found now.
+        self.wake();
+        loop {
+            let is_off = match self.shown().state {
+                ReceiverState::Off | ReceiverState::Elsewhere => true,
+                ReceiverState::Up | ReceiverState::Failing | ReceiverState::Down => false,
+            };
+            if is_off || self.shown().is_quiet {
+                return;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// Posts a request without events, once; `None` if no receiver is configured.
     pub async fn test(&self) -> Option<PostResult> {
         let settings = self.settings()?;
-        let wall = self.clock.wall();
+        let wall = self.clock.wall_elsewhere();
         let request = settings.format.test(&settings.url, wall);
         let about = (&self.name, 0);
         Some(post_traced(&*self.transport, about, request, settings.timeout, wall).await)

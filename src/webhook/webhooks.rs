@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::future::join_all;
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
 use super::{Metrics, ReceiverState, Settings, Transport, Webhook};
 use crate::clock::Clock;
@@ -94,6 +97,15 @@ impl Webhooks {
     /// All webhooks, beginning with the one without a name.
     pub fn all(&self) -> Vec<Arc<Webhook>> {
         [Arc::clone(&self.unnamed)].into_iter().chain(self.named()).collect()
+    }
+
+    /// Returns once every webhook has tried the log's events so far, but after `most` at the latest: how many events
+    /// no receiver has accepted yet.
+    pub async fn until_tried(&self, most: Duration) -> usize {
+        let all = self.all();
+        let tried = join_all(all.iter().map(|webhook| webhook.until_tried()));
+        timeout(most, tried).await.ok();
+        all.iter().map(|webhook| webhook.shown().pending).sum()
     }
 
     /// The state of the webhook that is worst off.

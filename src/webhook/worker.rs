@@ -140,7 +140,7 @@ impl Worker<'_> {
     async fn work(&mut self, mut stop: watch::Receiver<bool>) {
         while !*stop.borrow() {
             let is_caught_up = self.start_requests().await;
-            self.show();
+            self.show(is_caught_up);
             let wake = self.wake_at();
             let save_at = self.save_at;
             tokio::select! {
@@ -196,7 +196,8 @@ impl Worker<'_> {
 
     fn start(&mut self, batch: Batch) {
         let Settings { format, filter, url, timeout, .. } = &*self.settings;
-        let (wall, timeout) = (self.webhook.clock.wall(), *timeout);
+        // The receiver compares it with a clock of its own.
+        let (wall, timeout) = (self.webhook.clock.wall_elsewhere(), *timeout);
         let make = || {
             let entries = filter.select(&batch.entries);
             Some((format.request(url, &entries, wall)?, entries.len()))
@@ -434,8 +435,10 @@ impl Worker<'_> {
         shown.failures.drain(..excess);
     }
 
-    fn show(&self) {
+    fn show(&self, is_caught_up: bool) {
         let mut shown = self.webhook.shown.lock();
+        let has_read_all = is_caught_up && !self.head.has_changed().unwrap_or_default();
+        shown.is_quiet = self.requests.is_empty() && (has_read_all || self.health.is_down());
         shown.state = match (self.health.is_down(), self.health.is_failing()) {
             (true, _) => ReceiverState::Down,
             (false, true) => ReceiverState::Failing,

@@ -6,7 +6,7 @@ import unittest
 from machine import DEPLOY, ROOT, run
 
 # Which modules test each file, or folder. Pages without commands of their own have none; tests/it/released_data.rs
-# runs the release script.
+# runs the release script, and tests/it/simulate.rs the scenarios.
 TESTS = {
     "README.md": ["test_walkthrough"],
     "capacity.md": [],
@@ -19,6 +19,7 @@ TESTS = {
     "observability/": ["test_observability"],
     "proxies/": ["test_proxies"],
     "release/": [],
+    "scenarios/": [],
     "systemd/": ["test_systemd"],
 }
 

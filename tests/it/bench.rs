@@ -91,7 +91,7 @@ fn hangup_signal_ends_all_processes_and_removes_the_directories() {
     command.args(["--repeat", "1", "--server", "hub"]).env("TMPDIR", directory.path());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a benchmark");
     // The third server is churn's, so the figures of storm exist by then.
-    let third = format!("presence-hub-bench-{}-2", child.id());
+    let third = format!("presence-hub-{}-2", child.id());
     while !directory.path().join(&third).join("data").exists() {
         yield_now();
     }

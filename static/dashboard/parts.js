@@ -189,7 +189,7 @@ function stateCell({ state, background, activity, active_at }) {
     'span',
     { class: 'states' },
     badge(state),
-    isIdle ? el('span', { class: 'hint' }, absence('device_idle'), ' ', t('touched'), ' ', moment(active_at)) : null,
+    isIdle ? el('span', { class: 'hint' }, absence('device_idle'), ` · ${t('touched')} `, moment(active_at)) : null,
     background ? el('span', { class: 'hint' }, named('background_', background.reason), ' ', moment(background.since)) : null,
     background && background.deadline !== null ? el('span', { class: 'hint' }, t('background_deadline')) : null,
   );

@@ -4,7 +4,7 @@ import { PresenceClient } from './presence.mjs';
 
 /** @import { TestRequest } from './test.mjs' */
 /** @import { Session, Status, Terminal } from './presence' */
-/** @typedef {Omit<Terminal, 'current'> & { idle: boolean }} Login */
+/** @typedef {Omit<Terminal, 'current'> & { activity: 'active' | 'idle', active_at: number }} Login */
 /**
  * `since`: the last change of who sees the user.
  *
@@ -24,6 +24,14 @@ const DAY_MS = 86_400_000;
 
 /** @param {string} code @param {object} [more] */
 const refusal = (code, more) => ({ code, message: code, ...more });
+
+/**
+ * Of a device that was not touched for so long; null: it is in use.
+ *
+ * @param {number | null} idle_ms
+ * @returns {Pick<Login, 'activity' | 'active_at'>}
+ */
+const activityOf = (idle_ms) => ({ activity: idle_ms == null ? 'active' : 'idle', active_at: Date.now() - (idle_ms ?? 0) });
 
 /** One connection, as the client's WebSocket. */
 class Connection {
@@ -244,7 +252,7 @@ export class TestHub {
   #loginsChanged(user) {
     const logins = [...this.#user(user).logins.values()];
     const platforms = [...new Set(logins.map(({ platform }) => platform))].sort();
-    this.set(user, { state: logins.length ? 'Online' : 'Offline', platforms, away: logins.length > 0 && logins.every(({ idle }) => idle) });
+    this.set(user, { state: logins.length ? 'Online' : 'Offline', platforms, away: logins.length > 0 && logins.every(({ activity }) => activity === 'idle') });
   }
 
   /** @param {Connection} connection @param {any} request */
@@ -298,7 +306,7 @@ export class TestHub {
       case 'blocked':
         return { ok: { users: [...it.blocked].sort() } };
       case 'sessions':
-        return { ok: { sessions: [...it.logins.values()].map(({ idle, ...own }) => ({ ...own, current: own.session === session })) } };
+        return { ok: { sessions: [...it.logins.values()].map((own) => ({ ...own, current: own.session === session })) } };
       case 'kick':
         for (const other of this.#of(user).filter((one) => one.session === fields.session && one !== connection)) {
           const { platform, device } = login;
@@ -308,10 +316,16 @@ export class TestHub {
         return { ok: {} };
       case 'idle':
       case 'active':
-        login.idle = type === 'idle';
+        Object.assign(login, activityOf(type === 'idle' ? fields.for_ms : null));
         this.#loginsChanged(user);
         return { ok: {} };
       case 'background':
+      case 'foreground':
+        if (login.platform !== 'web') {
+          Object.assign(login, activityOf(type === 'background' ? 0 : null));
+          this.#loginsChanged(user);
+        }
+        if (type === 'foreground') return { ok: {} };
         return { ok: { deadline: login.platform === 'miniprogram' ? Date.now() + 30_000 : null } };
       case 'refresh':
         return { ok: { expires_at: Date.now() + DAY_MS } };
@@ -319,8 +333,6 @@ export class TestHub {
         return { ok: { now: Date.now() } };
       case 'logout':
         this.#leave(connection);
-        return { ok: {} };
-      case 'foreground':
         return { ok: {} };
       default:
         return { error: refusal('unknown_type') };
@@ -339,11 +351,13 @@ export class TestHub {
     }
     const session = resumed ? resume : `session${++this.#made}`;
     connection.session = session;
-    const idle = idle_ms != null;
-    if (!resumed) it.logins.set(session, { session, platform, device, app, state: 'Online', since: Date.now(), idle });
-    else if (idle) Object.assign(it.logins.get(session) ?? {}, { idle });
-    if (!resumed || idle) this.#loginsChanged(user);
+    const isIdle = resume != null && idle_ms != null;
     const now = Date.now();
+    /** @type {Login} */
+    const login = it.logins.get(session) ?? { session, platform, device, app, state: 'Online', since: now, ...activityOf(null) };
+    if (isIdle) Object.assign(login, activityOf(idle_ms));
+    it.logins.set(session, login);
+    if (!resumed || isIdle) this.#loginsChanged(user);
     return { ok: { user, session, resumed, now, ping_ms: 20_000, silence_ms: 60_000, expires_at: now + DAY_MS, kicked: [], status: this.#seenBy(user, user) } };
   }
 }

@@ -14,14 +14,15 @@ const TYPES = readFileSync(new URL('../../static/presence.d.ts', import.meta.url
 const METHODS = Object.keys(PresenceClient.prototype).filter((name) => !name.startsWith('_'));
 const EVENTS = TYPES.match(/interface Events \{(.*?)\n\}/s)[1].match(/^ {2}(?=\w)\w+/gm).map((name) => name.trim());
 /** What a test must see as it is; of all else, only the kind counts. */
-const EXACT = /^(user|state|platforms?|custom|code|reason|resumed|hidden|current|whole|removed|count|previous|close|message|name)$/;
+const EXACT = /^(user|state|away|activity|platforms?|custom|code|reason|resumed|hidden|current|whole|removed|count|previous|close|message|name)$/;
 
-/** A value as both hubs should answer it: `since: 'number'`. */
+/** What the SDK's types say of a value, as both hubs should answer it: `since: 'number'`. */
 function shape(value, key = '') {
   if (value === null || EXACT.test(key)) return key === 'message' ? typeof value : value;
   if (Array.isArray(value)) return value.map((it) => shape(it));
   if (typeof value !== 'object') return typeof value;
-  return Object.fromEntries(Object.entries(value).filter(([name]) => name !== 'away').sort().map(([name, it]) => [name, shape(it, name)]));
+  const documented = Object.entries(value).filter(([name]) => new RegExp(`\\b${name}\\??: `).test(TYPES));
+  return Object.fromEntries(documented.sort().map(([name, it]) => [name, shape(it, name)]));
 }
 
 /** All methods and events of the SDK, one after another, as they are answered. */

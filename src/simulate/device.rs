@@ -22,6 +22,8 @@ use crate::presence::Platform;
 
 /// The longest time for a reply.
 const REPLY_MAX: Duration = Duration::from_secs(10);
+/// The requests that a connection has not sent yet; who asks waits for the reply.
+const ORDERS_MAX: usize = 4;
 /// The interval at which it is checked whether a connection has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
@@ -58,7 +60,7 @@ pub(super) struct Ended {
 /// An open connection. It is dropped without a Close frame.
 #[derive(Debug)]
 pub(super) struct Connection {
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::Sender<Order>,
     ended: Arc<Mutex<Ended>>,
     task: JoinHandle<()>,
 }
@@ -86,7 +88,7 @@ impl Connection {
         let stream = stream.map_err(|error| other("cannot connect to the hub", &error))?;
         let opened = client_async(format!("ws://{hub}/ws"), stream).await;
         let (socket, _) = opened.map_err(|error| other("cannot open a WebSocket", &error))?;
-        let (orders, received) = mpsc::unbounded_channel();
+        let (orders, received) = mpsc::channel(ORDERS_MAX);
         let ended = Arc::<Mutex<Ended>>::default();
         let task = tokio::spawn(serve(socket, received, Arc::clone(&ended)));
         Ok(Self { orders, ended, task })
@@ -95,13 +97,13 @@ impl Connection {
     /// Sends a request; returns its reply.
     pub(super) async fn ask(&self, request: Value) -> Result<Value, NoReply> {
         let (reply, replied) = oneshot::channel();
-        self.orders.send(Order::Ask(request, reply)).map_err(|_| NoReply)?;
+        self.orders.send(Order::Ask(request, reply)).await.map_err(|_| NoReply)?;
         timeout(REPLY_MAX, replied).await.map_err(|_| NoReply)?.map_err(|_| NoReply)
     }
 
     /// Closes the connection with a Close frame, and waits for the hub's.
     pub(super) async fn close(mut self, code: u16) {
-        self.orders.send(Order::Close(code)).ok();
+        self.orders.send(Order::Close(code)).await.ok();
         timeout(REPLY_MAX, &mut self.task).await.ok();
     }
 
@@ -125,7 +127,7 @@ impl Connection {
 /// Serves a connection until its end. Reading answers pings.
 async fn serve(
     mut socket: WebSocketStream<TcpStream>,
-    mut orders: mpsc::UnboundedReceiver<Order>,
+    mut orders: mpsc::Receiver<Order>,
     ended: Arc<Mutex<Ended>>,
 ) {
     let (mut id, mut asked) = (0_u64, BTreeMap::new());

@@ -284,14 +284,15 @@ impl<'a, W: Write> Play<'a, W> {
 
     /// Takes the open connection of a device away from it.
     fn take_connection(&mut self, whose: &Whose) -> Result<Connection, Fault> {
-        let device = self.device_mut(whose)?;
-        match std::mem::replace(&mut device.line, Line::Closed) {
-            Line::Connected(connection) if !connection.ended().is_over => Ok(connection),
-            other => {
-                device.line = other;
-                Err(not_connected(whose))
-            }
+        let line = &mut self.device_mut(whose)?.line;
+        let is_open = match line {
+            Line::Connected(connection) => !connection.ended().is_over,
+            Line::Cut(_) | Line::Closed => false,
+        };
+        if is_open && let Line::Connected(connection) = std::mem::replace(line, Line::Closed) {
+            return Ok(connection);
         }
+        Err(not_connected(whose))
     }
 
     /// Stops the hub and starts it again. The clients that were connected resume.

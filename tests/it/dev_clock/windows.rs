@@ -177,10 +177,13 @@ async fn restart_continues_on_the_moved_clock() {
     let begun = millis(&ok["now"]);
     drop(client);
     dev.server.until_state("ann", "PushOnline").await;
+    let _eve = Answering::new(dev.login("eve", "web").await.0);
     dev.advance("6d").await;
     dev.server.restart(&[("auth.secret", "")]);
     let now = millis(&dev.advance("0s").await["now"]);
     assert!((begun + 6 * DAY_MS..begun + 6 * DAY_MS + 60 * SECOND_MS).contains(&now), "{now}");
+    // T11: a session that was Online is held for its window, which counts from the end of the move.
+    assert_eq!(dev.state("eve").await, "Online");
     // A token of that time is valid; T8 has a day left.
     let _bob = Answering::new(dev.login("bob", "web").await.0);
     assert_eq!(dev.state("ann").await, "PushOnline");

@@ -59,7 +59,7 @@ pub enum AdvanceFault {
     /// The clock's file cannot be written, or the clock cannot be moved.
     #[error("cannot move the clock: {0}")]
     Clock(#[from] io::Error),
-    /// Something is due, and is not done after [`SETTLE_MAX`].
+    /// Something is due, and is not done after some seconds.
     #[error("what is due was not done within {SETTLE_MAX:?}: the hub's log says why")]
     Unsettled,
 }

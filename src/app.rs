@@ -31,7 +31,7 @@ use self::stores::Stores;
 pub use self::tasks::Tasks;
 use self::time::{begin_after, machine_clock};
 use crate::config::{
-    AtStart, Config, DevelopmentKeys, Loaded, Server, SettingFault, Settings, StoreKind, load,
+    AtStart, Config, DevelopmentKeys, Loaded, SettingFault, Settings, StoreKind, load,
 };
 use crate::figures::Figures;
 use crate::http::{self, AppState, Certificate, Face, ListenFault, TlsFault};
@@ -107,7 +107,7 @@ pub async fn run(
     let Loaded { config, file } = loaded;
     let made = config.is_development().then(|| DevelopmentKeys::in_directory(&config.store.path));
     let made = made.transpose().map_err(|(file, error)| AppFault::Io(file, error))?;
-    let max_connections = raise_descriptors(&config.server);
+    let max_connections = raise_descriptors(&config);
     let at_start = AtStart::new(&config, max_connections);
     start_traces(&config)?;
 
@@ -385,7 +385,7 @@ fn greet(config: &Config, made: Option<&DevelopmentKeys>, addresses: &BoundAddre
         Some(DevelopmentKeys { admin_key, dev_key, .. }) => {
             tracing::warn!(
                 directory = %config.store.path.display(),
-                "development mode: generated secret and keys, loopback only"
+                "development mode: the secret and keys in this directory, loopback only"
             );
             format!(
                 "presence-hub is at {scheme}://{main} in development mode\n  \
@@ -404,7 +404,8 @@ fn greet(config: &Config, made: Option<&DevelopmentKeys>, addresses: &BoundAddre
 }
 
 /// Raises the limit on open files; returns how many connections fit under it.
-fn raise_descriptors(server: &Server) -> usize {
+fn raise_descriptors(config: &Config) -> usize {
+    let server = &config.server;
     let wanted = server.max_connections;
     let own = |address: &str, sockets: usize| match address.is_empty() {
         true => 0,
@@ -419,7 +420,8 @@ fn raise_descriptors(server: &Server) -> usize {
     setrlimit(Resource::Nofile, raised).ok();
     let Some(limit) = getrlimit(Resource::Nofile).current else { return wanted };
     let fit = usize::try_from(limit.saturating_sub(kept)).unwrap_or(usize::MAX);
-    if fit < wanted {
+    // A first trial needs few.
+    if fit < wanted && !config.is_development() {
         tracing::warn!(
             max_connections = fit,
             "max_connections = {wanted} needs {} open files, but the limit is {limit}: raise it \

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::{Config, DEVELOPMENT_CLOCK, StoreKind};
-use crate::duration;
 use crate::presence::Timestamp;
 
 /// How far the wall clock may be behind the last run before the hub warns.
@@ -25,7 +24,12 @@ pub(super) fn machine_clock(config: &Config) -> Result<Clock, (String, io::Error
     let clock = Clock::system().movable(file).map_err(|error| (name, error))?;
     let ahead = clock.moved_by();
     if !ahead.is_zero() {
-        tracing::warn!(ahead = %duration::format(ahead), "clock is ahead; POST /dev/clock has moved it");
+        let ahead = humantime::format_duration(Duration::from_secs(ahead.as_secs()));
+        tracing::warn!(
+            %ahead,
+            directory = %config.store.path.display(),
+            "POST /dev/clock has moved the clock; to go back, remove the directory"
+        );
     }
     Ok(clock)
 }

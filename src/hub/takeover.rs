@@ -53,7 +53,8 @@ impl Hub {
     /// Takes over the users of the parts that this node keeps, in rounds, until the dead node is removed. Another
     /// keeper may die meanwhile: each round asks again which parts these are.
     async fn take_node_over(&self, dead: Lost) -> NodeId {
-        let (mut users, mut noted, mut clean_since) = (0, None, None);
+        // With a node that had no sessions, nothing is logged.
+        let (mut users, mut noted, mut clean_since) = (0, 0, None);
         let (may_be_lost, kept_for) = match self.ledger.is_some() {
             true => (true, KEPT_FOR),
             false => (false, Duration::ZERO),
@@ -64,9 +65,9 @@ impl Hub {
             if found > 0 && may_be_lost {
                 clean_since = None;
             }
-            if found == 0 && noted != Some(users) {
-                tracing::info!(node = %dead.node, users, "took over the sessions of a dead node");
-                noted = Some(users);
+            if found == 0 && noted != users {
+                tracing::info!(node = %dead.node, users, "took over the sessions of a hub that has ended");
+                noted = users;
             }
             if self.removes() && self.is_taken_over(&dead).await {
                 let now = self.clock.running();
@@ -79,8 +80,8 @@ impl Hub {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        if noted != Some(users) {
-            tracing::info!(node = %dead.node, users, "took over the sessions of a dead node");
+        if noted != users {
+            tracing::info!(node = %dead.node, users, "took over the sessions of a hub that has ended");
         }
         dead.node
     }

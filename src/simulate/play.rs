@@ -88,7 +88,7 @@ impl<'a, W: Write> Play<'a, W> {
     fn at_step(&self, step: &Step, why: Fault) -> Fault {
         match why {
             Fault::Step(why) => {
-                let at = duration::format(step.at);
+                let at = clock(step.at);
                 Fault::Step(format!("{}:{}: at {at}: {why}", self.scenario.name, step.line))
             }
             Fault::Scenario(_) | Fault::Other(_) => why,

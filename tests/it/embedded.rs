@@ -137,7 +137,8 @@ fn second_hub_on_the_same_directory_is_refused() {
     let directory = TempDir::new().expect("a directory");
     let _store = open(directory.path()).expect("a store");
     let Err(fault) = open(directory.path()) else { panic!("a second hub") };
-    assert_eq!(fault.to_string(), "another hub is running on it");
+    let expected = "another hub is running on it: stop that one, or set another store.path";
+    assert_eq!(fault.to_string(), expected);
 }
 
 #[test]

@@ -190,7 +190,8 @@ fn expectation_that_does_not_hold_fails_with_its_place() {
          [[step]]\nat = \"1h\"\nuser = \"ann\"\nexpect = \"Offline\"\n",
     );
     assert_eq!(played.code, Some(1), "{}", played.error);
-    let expected = "scenario.toml:6: at 1h: expected ann to be Offline, but ann is Online since ";
+    let expected =
+        "scenario.toml:6: at 01:00:00.000: expected ann to be Offline, but ann is Online since ";
     assert!(played.error.contains(expected), "{}", played.error);
     // The timeline is there, so that one sees why.
     played.assert_has(&["Offline -> Online", "login", "web (web)"]);
@@ -204,7 +205,7 @@ fn step_without_a_connection_fails_with_its_place() {
          [[step]]\nat = \"2s\"\nuser = \"ann\"\ndo = \"background\"\n",
     );
     assert_eq!(played.code, Some(1), "{}", played.error);
-    let expected = "scenario.toml:9: at 2s: ann's web has no connection";
+    let expected = "scenario.toml:9: at 00:00:02.000: ann's web has no connection";
     assert!(played.error.contains(expected), "{}", played.error);
 }
 

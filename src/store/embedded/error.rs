@@ -11,7 +11,7 @@ pub(super) const DATABASE: &str = "presence.db";
 #[derive(Debug, thiserror::Error)]
 pub enum OpenFault {
     /// Another process has the directory.
-    #[error("another hub is running on it")]
+    #[error("another hub is running on it: stop that one, or set another store.path")]
     Locked,
     /// The database was made by a later version.
     #[error("it was made by a later version of presence-hub (layout {0})")]

@@ -35,6 +35,10 @@ async fn t3_to_t8_come_due_in_their_order_and_are_delivered_before_the_answer() 
     let hidden_until = millis(&hidden.ok(json!({ "type": "background" })).await["deadline"]);
     let exit = json!({ "type": "background", "reason": "exit" });
     let left_until = millis(&left.ok(exit).await["deadline"]);
+    // Both are away now (A4).
+    for user in ["hidden", "left"] {
+        assert_eq!(watcher.status().await, (user.to_owned(), "Online".to_owned()));
+    }
     drop(closed);
     let (_hidden, _left) = (Answering::new(hidden), Answering::new(left));
     let answer = dev.advance("8d").await;

@@ -61,6 +61,8 @@ class ForMachines(unittest.TestCase):
         self.assertEqual([name for name in back_ends if not (ROOT / name).exists()], [])
 
     def test_the_hub_answers_the_paths_that_it_names(self):
+        development = Hub({"auth.secret": ""})
+        self.addCleanup(development.stop)
         described = json.loads(call(self.hub.origin + "/openapi.json")[1])["paths"]
         named = re.findall(r"`(?:(GET|POST|PUT) )?(/[\w/{}.-]+)", self.text)
         self.assertGreater(len(named), 15)
@@ -68,6 +70,8 @@ class ForMachines(unittest.TestCase):
             with self.subTest(path):
                 if path.startswith("/v1/"):
                     self.assertIn((method or "get").lower(), described[path])
+                elif path.startswith("/dev/"):
+                    self.assertEqual(call(development.origin + path, b"{}")[0], 400)  # a field is missing
                 elif path not in ("/v1", "/presence-token"):
                     self.assertIn(call(self.hub.origin + path)[0], (200, 426))
 

@@ -4,9 +4,12 @@ import { readFileSync } from 'node:fs';
 
 const read = (page) => readFileSync(new URL(`../../docs/${page}`, import.meta.url), 'utf8');
 
-/** The text of a file that a page prints. Its name stands alone above its block: `dots.html`: */
+/** All files that a page prints, in its order: [name, text]. A name stands alone above its block: `dots.html`: */
+export const printedFiles = (page) => [...read(page).matchAll(/^`([\w./-]+)`:\n\n```\w+\n([^]*?)^```$/gm)].map(([, name, text]) => [name, text]);
+
+/** The text of a file that a page prints. */
 export function printedFile(page, name) {
-  const [, text] = read(page).match(new RegExp(`^\`${name}\`:\n\n\`\`\`\\w+\n([^]*?)^\`\`\`$`, 'm')) ?? [];
+  const [, text] = printedFiles(page).find(([it]) => it === name) ?? [];
   if (!text) throw new Error(`docs/${page} prints no ${name}`);
   return text;
 }

@@ -61,6 +61,7 @@ class ForMachines(unittest.TestCase):
         self.assertEqual([name for name in back_ends if not (ROOT / name).exists()], [])
 
     def test_the_hub_answers_the_paths_that_it_names(self):
+        calls = (ROOT / "src/http/README.md").read_text()
         described = json.loads(call(self.hub.origin + "/openapi.json")[1])["paths"]
         named = re.findall(r"`(?:(GET|POST|PUT) )?(/[\w/{}.-]+)", self.text)
         self.assertGreater(len(named), 15)
@@ -68,6 +69,9 @@ class ForMachines(unittest.TestCase):
             with self.subTest(path):
                 if path.startswith("/v1/"):
                     self.assertIn((method or "get").lower(), described[path])
+                elif path.startswith("/dev/"):
+                    # Only a hub in development mode has them.
+                    self.assertIn(f"| `{method} {path}` |", calls)
                 elif path not in ("/v1", "/presence-token"):
                     self.assertIn(call(self.hub.origin + path)[0], (200, 426))
 

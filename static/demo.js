@@ -274,7 +274,9 @@ function render() {
   byId('self-service-off').hidden = selfService;
   byId('blocked-none').hidden = !selfService || blocked.length > 0;
   show('blocked', blocked, viewerRow);
-  byId('foreground').disabled = byId('logout').disabled = byId('who').disabled = byId('who-watch').disabled = !client;
+  // A notice is shown only while the client has ended or waits for a choice: it has no foreground then.
+  byId('foreground').disabled = !client || notice !== null;
+  byId('logout').disabled = byId('who').disabled = byId('who-watch').disabled = !client;
 
   byId('notice').hidden = !notice;
   byId('use-here').hidden = !notice?.useHere;
@@ -296,13 +298,17 @@ function render() {
 function renderLinks() {
   const user = byId('name').value.trim();
   const [watched] = namesIn(byId('watch').value);
-  const somebody = watched && watched !== user ? watched : (NAMES.find((name) => name !== user) ?? NAMES[0]);
+  const somebody = watched && watched !== user ? watched : otherThan(user);
   byId('other').textContent = t('open_as', { user: somebody });
   byId('other').href = link({ user: somebody, watch: user, platform: 'web', auto: '1' });
   byId('another').textContent = user ? t('another_of', { user }) : t('another');
+  byId('step-open').textContent = t('demo_step_open', { open: byId('other').textContent, another: byId('another').textContent });
   byId('another').href = link({ user, watch: byId('watch').value, platform: byId('platform').value });
   document.title = user ? `${user} · ${t('demo_title')}` : t('demo_title');
 }
+
+/** @param {string} user */
+const otherThan = (user) => NAMES.find((name) => name !== user) ?? NAMES[0];
 
 /** @param {Record<string, string>} query */
 function link(query) {
@@ -403,6 +409,11 @@ byId('key').value = keptKey('dev-key');
 byId('form').addEventListener('submit', (/** @type {Event} */ event) => {
   event.preventDefault();
   start({ force: true });
+});
+byId('name').addEventListener('input', () => {
+  // In a second window bob would watch only himself.
+  const user = byId('name').value.trim();
+  if (byId('watch').value.trim() === user) byId('watch').value = otherThan(user);
 });
 byId('form').addEventListener('input', render);
 byId('who-form').addEventListener('submit', (/** @type {Event} */ event) => {

@@ -320,6 +320,7 @@ const methods = {
     const { close } = error;
     const expired = close === 4001;
     const again = close === 4502 && (reused || (error.code === 'token_revoked' && !patient));
+    if (expired && !getToken) error.message = 'the token has expired: use a new token, or option getToken';
     if (getToken && (expired || again)) this._token = '';
     else if (expired || (close >= 4500 && close < 5000)) return this._stop(error);
     if (close === 4007) this._keep({});

@@ -59,7 +59,11 @@ export const number = (value) => new Intl.NumberFormat(locale()).format(value ??
 /** In seconds. @type {[Intl.RelativeTimeFormatUnit, number][]} */
 const UNITS = [['day', 86400], ['hour', 3600], ['minute', 60]];
 
-export function keepTime() {
+let now = Date.now;
+
+/** Shows all moments by their distance from now. @param {() => number} [ofHub] the time at the hub, if its clock is known */
+export function keepTime(ofHub = Date.now) {
+  now = ofHub;
   setInterval(() => {
     for (const it of document.querySelectorAll('time[data-at]')) it.textContent = distance(Number(it.getAttribute('data-at')));
   }, 1000);
@@ -67,7 +71,7 @@ export function keepTime() {
 
 /** @param {number} at */
 function distance(at) {
-  const seconds = Math.min(0, Math.round((at - Date.now()) / 1000));
+  const seconds = Math.min(0, Math.round((at - now()) / 1000));
   const [unit, size] = UNITS.find(([, size]) => -seconds >= size) ?? ['second', 1];
   return new Intl.RelativeTimeFormat(locale(), { numeric: 'auto', style: 'narrow' }).format(Math.trunc(seconds / size), unit);
 }

@@ -234,5 +234,5 @@ speak(byId('language'), () => {
   frame();
   if (isReady) show({ again: true });
 });
-keepTime();
+keepTime(() => live.now());
 start().then(frame);

@@ -4,6 +4,7 @@
 import { t } from '../i18n.js';
 import { byId } from '../ui.js';
 import { ApiError, act, get } from './api.js';
+import { live } from './live.js';
 
 /** @type {?import('./shapes.d.ts').Session} */
 let session = null;
@@ -56,7 +57,7 @@ export async function logIn(key) {
  * @returns {Promise<'in' | 'out' | 'away'>}
  */
 export async function logInAgain() {
-  if (!usedKey || (session?.expires ?? 0) <= Date.now()) return 'out';
+  if (!usedKey || (session?.expires ?? 0) <= live.now()) return 'out';
   try {
     await logIn(usedKey);
     return 'in';

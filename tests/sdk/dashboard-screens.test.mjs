@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 import { startBrowser } from './browser.mjs';
 import { api, client, count, dashboard, go } from './dashboard.mjs';
-import { startHub } from './hub.mjs';
+import { advance, startHub } from './hub.mjs';
 
 // Webhook retries come at growing intervals.
 const PATIENT = { timeout: 30_000 };
@@ -254,6 +254,24 @@ test('the system screen shows nodes, store and configuration, without secrets', 
   await row(page, 'Configuration in effect', '[data-setting="login.policy"]').waitFor({ state: 'detached' });
   await row(page, 'Configuration in effect', '[data-setting="auth.secret"]').waitFor();
   assert.ok(!(await page.textContent('#screen')).includes(hub.adminKey));
+});
+
+test('moments are told by the clock of the hub, and fit beside long device ids', async () => {
+  const own = await startHub({ 'login.policy': 'multi' });
+  const phone = await client(own, 'zoe', 'android', '0b6a3f0e-7d0c-4f3c-9b1e-5a2f6d8c9e10');
+  const web = await client(own, 'zoe', 'web', '5d1f0c2a-93b4-4e8e-8a51-0c7e2b9d4f66');
+  try {
+    const page = await dashboard(browser, own, '#/users/zoe', { viewport: { width: 1200, height: 900 } });
+    await Promise.all([web.lost(), phone.lost()]);
+    await page.locator('#user-state', { hasText: 'PushOnline' }).waitFor();
+    await advance(own, '2h');
+    await page.locator('[data-fact="since"]', { hasText: '2h ago' }).waitFor();
+    const changes = page.locator('.scroll', { has: page.locator('tr[data-cause="login"]') });
+    await changes.getByText('PushOnline').first().waitFor();
+    assert.equal(await changes.evaluate((it) => it.scrollWidth - it.clientWidth), 0, 'the table is wider than its card');
+  } finally {
+    await own.stop();
+  }
 });
 
 test('the dashboard says when the hub is unreachable, and recovers', async () => {

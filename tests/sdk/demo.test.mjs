@@ -147,6 +147,16 @@ test('the page opens as alice, and one click opens bob beside it', async () => {
   }
 });
 
+test('a second window whose name becomes bob watches alice, and the steps name its buttons', async () => {
+  const page = await browser.open(hub.demo);
+  assert.equal(await page.textContent('#step-open'), 'Click “Open as bob” for a second window, or “Open another device of alice” to try the login policy.');
+  await page.fill('#name', 'bob');
+  assert.equal(await page.inputValue('#watch'), 'alice');
+  await page.fill('#watch', 'carol');
+  await page.fill('#name', 'dave');
+  assert.equal(await page.inputValue('#watch'), 'carol');
+});
+
 test('a device whose network is cut shows when the hub will detect it, and others see the silence', async () => {
   const watcher = await browser.demo(hub, { user: 'watcher5', watch: 'mona' });
   const mona = await browser.demo(hub, { user: 'mona' });
@@ -170,7 +180,8 @@ test('a kicked window shows no user as Online', async () => {
     const oscar = nina.locator('#watched [data-user="oscar"]');
     await oscar.filter({ hasText: 'Unknown' }).filter({ hasText: 'was Online' }).waitFor();
     assert.equal(await nina.locator('[data-state="Online"].badge').count(), 0);
-    await nina.locator('#stale', { hasText: 'out of date' }).waitFor();
+    await nina.locator('#stale', { hasText: 'Not connected' }).waitFor();
+    await nina.locator('#foreground:disabled').waitFor();
     await logged(nina, 'kicked').filter({ hasText: 'logged in on another device' }).waitFor();
     await nina.click('#use-here');
     await sees(nina, 'oscar', 'Online');

@@ -192,6 +192,16 @@ export function signToken(secret, user) {
   return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
 }
 
+/** Moves the clock of a hub in development mode forward: '2h'. */
+export async function advance(hub, by) {
+  const answer = await fetch(`${hub.origin}/dev/clock`, {
+    method: 'POST',
+    headers: { 'X-Dev-Key': hub.devKey },
+    body: JSON.stringify({ advance: by }),
+  });
+  if (!answer.ok) throw new Error(`clock not moved: HTTP ${answer.status} ${await answer.text()}`);
+}
+
 /** A development token. */
 export async function token(hub, user) {
   const answer = await fetch(`${hub.origin}/dev/token`, {

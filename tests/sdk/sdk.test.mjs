@@ -257,6 +257,16 @@ describe('close codes', () => {
     assert.equal(world.sockets.length, 3);
   });
 
+  test('4001 with a fixed token: the error says what to do', async () => {
+    const client = world.client();
+    const events = record(client);
+    client.connect();
+    await world.login();
+    await world.close(4001);
+    const [{ close, message }] = events.of('error');
+    assert.deepEqual([close, message], [4001, 'the token has expired: use a new token, or option getToken']);
+  });
+
   test('4001: asks for another token and comes back at once', async () => {
     const asked = [];
     world.client({ getToken: async (how) => `T${asked.push(how)}` }).connect();

@@ -6,7 +6,7 @@ import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 import { startBrowser } from './browser.mjs';
 import { printedBlock, printedFile } from './docs.mjs';
-import { startHub, token } from './hub.mjs';
+import { advance, startHub, token } from './hub.mjs';
 
 const PAGE = 'web-page.md';
 const TOKEN_LINE = /^ *token: .*,\n/m;
@@ -19,8 +19,7 @@ before(async () => {
   site = await startSite();
   hub = await startHub({ 'server.allowed_origins': JSON.stringify([site.origin]) });
   browser = await startBrowser();
-  const page = (text) => text.replaceAll('127.0.0.1:7800', `127.0.0.1:${hub.port}`);
-  const dots = page(printedFile(PAGE, 'dots.html'));
+  const dots = dotsOf(hub);
   assert.match(dots, TOKEN_LINE);
   site.served['/dots.html'] = dots;
   site.served['/app.html'] = dots.replace(TOKEN_LINE, printedBlock(PAGE, 'js', 'getToken'));
@@ -43,6 +42,9 @@ async function startSite() {
   await once(server, 'listening');
   return { served, origin: `http://localhost:${server.address().port}`, stop: () => server.close() };
 }
+
+/** The page, as printed, for the hub on this port. */
+const dotsOf = ({ port }) => printedFile(PAGE, 'dots.html').replaceAll('127.0.0.1:7800', `127.0.0.1:${port}`);
 
 const openDots = async (user, beside) => browser.open(`${site.origin}/dots.html#${await token(hub, user)}`, { beside });
 
@@ -67,6 +69,41 @@ test('a_kicked_page_says_so_and_can_be_used_again', async () => {
   await first.getByRole('button', { name: 'Use here instead' }).click();
   await sees(first, 'The connection is connected.');
   await sees(second, 'You are logged in on another device.');
+});
+
+test('an_expired_token_is_named_and_use_here_can_be_tried_again', async () => {
+  const own = await startHub({ 'server.allowed_origins': JSON.stringify([site.origin]) });
+  try {
+    site.served['/expiring.html'] = dotsOf(own);
+    const page = await browser.open(`${site.origin}/expiring.html#${await own.tokenFor('alice', '1h')}`);
+    await sees(page, 'alice: Online');
+    await fetch(`${own.origin}/v1/users/alice/kick`, { method: 'POST', headers: { 'X-API-Key': own.adminKey }, body: '{"platform":"web"}' });
+    await sees(page, 'This session was ended.');
+    await advance(own, '2h');
+    const here = page.getByRole('button', { name: 'Use here instead' });
+    await here.click();
+    await sees(page, 'the token has expired: use a new token, or option getToken');
+    await here.waitFor();
+  } finally {
+    await own.stop();
+  }
+});
+
+test('a_phone_is_push_online_and_offline_seven_days_later', async () => {
+  const own = await startHub({ 'server.allowed_origins': JSON.stringify([site.origin]) });
+  try {
+    site.served['/week.html'] = dotsOf(own);
+    const bob = await browser.open(`${site.origin}/week.html#${await own.tokenFor('bob', '365d')}`);
+    const phone = await browser.demo(own, { user: 'alice', platform: 'android' });
+    await sees(bob, 'alice: Online');
+    await phone.close();
+    await sees(bob, 'alice: PushOnline');
+    await advance(own, '7d');
+    await sees(bob, 'alice: Offline');
+    await sees(bob, 'bob: Online');
+  } finally {
+    await own.stop();
+  }
 });
 
 test('statuses_are_faded_while_the_hub_is_away', async () => {

@@ -5,6 +5,7 @@ import { clock, el } from '../../ui.js';
 import { ApiError, follow, get } from '../api.js';
 import { CAUSES } from '../causes.js';
 import { exactly, number } from '../format.js';
+import { live } from '../live.js';
 import {
   choice,
   deviceName,
@@ -113,7 +114,7 @@ export function open({ query }) {
 
   /** What comes now may not be all that happened since the last row. */
   function lose() {
-    if (isOpen && rows.length && !rows[0].gap) rows.unshift({ id: `gap ${Date.now()}`, gap: Date.now() });
+    if (isOpen && rows.length && !rows[0].gap) rows.unshift({ id: `gap ${live.now()}`, gap: live.now() });
     isOpen = false;
     tell();
   }

@@ -273,9 +273,10 @@ function timelineOf(user, query) {
         title: 'device',
         value: ({ terminal }) => terminal && [terminal.platform, terminal.device],
         cell: ({ terminal }) => (terminal ? deviceName(terminal) : el('span', {}, t('never'))),
+        kind: 'wrap-cell',
       },
       { title: 'what', value: (event) => sentence(event), cell: whatHappened, kind: 'wide-cell' },
-      { title: 'user_state', value: ({ state }) => state, cell: userChange },
+      { title: 'user_state', value: ({ state }) => state, cell: userChange, kind: 'wrap-cell' },
       {
         title: 'evidence',
         value: evidenceOf,

@@ -13,10 +13,10 @@ import { until } from './embed.mjs';
 import { startHub, token } from './hub.mjs';
 import { install } from './installed.mjs';
 
-/** For each framework, what Vite's template has besides the files that the page prints, and the module of the bindings. */
+/** For each framework: its page in docs/, what the page takes from Vite's template, and the module of the bindings. */
 const FRAMEWORKS = {
-  React: { page: 'react.md', main: 'main.jsx', place: 'root', bindings: 'react.mjs' },
-  Vue: { page: 'vue.md', main: 'main.js', place: 'app', bindings: 'vue.mjs' },
+  React: { guide: 'react.md', main: 'main.jsx', place: 'root', bindings: 'react.mjs' },
+  Vue: { guide: 'vue.md', main: 'main.js', place: 'app', bindings: 'vue.mjs' },
 };
 
 /** What vite.config.js imports: in place of Vite's own plugins, as much of them as the pages need. */
@@ -44,8 +44,8 @@ before(async () => {
     await writeFile(join(folder, 'index.js'), code);
   }
   backEnd = await startBackEnd();
-  for (const [framework, { page }] of Object.entries(FRAMEWORKS)) {
-    const all = printedFiles(page);
+  for (const [framework, { guide }] of Object.entries(FRAMEWORKS)) {
+    const all = printedFiles(guide);
     const last = Object.fromEntries(all);
     const first = { ...Object.fromEntries(all.toReversed()), 'vite.config.js': last['vite.config.js'] };
     apps[framework] = { token: await serve(`${framework}-token`, first), backEnd: await serve(`${framework}-back-end`, last) };
@@ -117,15 +117,15 @@ const shows = (page, ...wanted) => until(`the page shows ${wanted}`, async () =>
 const click = (page, name) => page.getByRole('button', { name, exact: true }).click();
 const notice = (page) => page.getByRole('alert').getByText('You are logged in on another device.');
 
-for (const [framework, { page: document, bindings }] of Object.entries(FRAMEWORKS)) {
-  describe(`docs/${document}`, () => {
+for (const [framework, { guide, place, bindings }] of Object.entries(FRAMEWORKS)) {
+  describe(`docs/${guide}`, () => {
     const open = async (user, beside) => browser.open(`${apps[framework].token.origin}/#${await token(hub, user)}`, { beside });
 
     test('two users see each other come and go, as printed', async () => {
       const alice = await open('alice');
       await shows(alice, 'The connection is connected.', '● alice: Online', '○ bob: Offline');
       const bob = await open('bob', alice);
-      const printed = printedBlock(document, 'text', 'alice').trim().split('\n');
+      const printed = printedBlock(guide, 'text', 'alice').trim().split('\n');
       for (const page of [alice, bob]) {
         await shows(page, ...printed);
         assert.deepEqual(await lines(page), printed);
@@ -179,12 +179,12 @@ for (const [framework, { page: document, bindings }] of Object.entries(FRAMEWORK
     });
 
     test('the messages among the usual mistakes are those of the package', async () => {
-      const text = await readFile(new URL(`../../docs/${document}`, import.meta.url), 'utf8');
+      const text = await readFile(new URL(`../../docs/${guide}`, import.meta.url), 'utf8');
       const [, thrown] = (await readFile(new URL(`../../static/${bindings}`, import.meta.url), 'utf8')).match(/new Error\('presence-hub\/\w+: (.+)'\)/);
       assert.ok(text.includes(`\`${thrown}\``));
       const another = await startBrowser();
       const page = await another.open(apps[framework].token.origin);
-      assert.equal(await page.locator(`#${FRAMEWORKS[framework].place}`).textContent(), '', 'a blank page');
+      assert.equal(await page.locator(`#${place}`).textContent(), '', 'a blank page');
       await assert.rejects(another.stop(), ({ actual: [error] }) => error.includes(text.match(/the console says `(option token .+?)`/)[1]));
     });
   });

@@ -123,7 +123,8 @@ impl Hub {
                 self.decide(&stored.record, recall.as_ref().unwrap_or(event), policy, from);
             let record = to_store(outcome.record);
             let wall_deadline = record.wall_deadline(policy);
-            let notices = self.notices(user, &stored.record, &record, &outcome.effects);
+            let records = [&*stored.record, &*record];
+            let notices = self.notices(user, records, &outcome.effects, &outcome.transitions);
             let message = self.message(user, &outcome.effects, &outcome.transitions, &notices);
             let reasons: SmallVec<[_; 1]> =
                 outcome.transitions.iter().map(|t| (t.cause, t.evidence.deadline)).collect();

@@ -28,7 +28,7 @@ impl Hub {
         transitions: &[Transition],
         notices: &[Notice],
     ) -> Option<Message> {
-        let is_recovered = transitions.iter().any(|it| it.cause == Cause::Recovered);
+        let is_recovered = is_recovered(transitions);
         let ends = effects.ends.iter().filter(|end| end.connection.node != self.node);
         let ends: Vec<_> = ends.copied().collect();
         let visibility = transitions.iter().any(|it| it.visibility.is_some());
@@ -72,22 +72,25 @@ impl Hub {
         mailbox.end(close, last);
     }
 
-    /// What watchers must be told after an event. If it was applied again after its commit, the record does not
-    /// show what it changed: then all are told what they see, and who knows it already gets nothing.
+    /// What watchers must be told after an event. If it was applied again after its commit, or if the store had lost
+    /// what watchers have seen, the two records do not show what is new for them: then all are told what they see,
+    /// and who knows it already gets nothing.
     pub(super) fn notices(
         &self,
         user: &UserId,
-        before: &Record,
-        after: &Record,
+        [before, after]: [&Record; 2],
         effects: &Effects,
+        transitions: &[Transition],
     ) -> Vec<Notice> {
         if !effects.status_changed {
             return Vec::new();
         }
         let (policy, wall) = (self.policy(), self.clock.wall());
-        let notices = Notice::between(user, before, after, &policy, wall);
         let is_repeated = before.version == after.version;
-        if is_repeated { Notice::present(user, after, &policy, wall) } else { notices }
+        if is_repeated || is_recovered(transitions) {
+            return Notice::present(user, after, &policy, wall);
+        }
+        Notice::between(user, before, after, &policy, wall)
     }
 
     /// Sends notices to a user's watchers on this node.
@@ -115,6 +118,10 @@ impl Hub {
             tokio::spawn(push_to_rest(watched, after, to.clone(), rest, counts));
         }
     }
+}
+
+fn is_recovered(transitions: &[Transition]) -> bool {
+    transitions.iter().any(|it| it.cause == Cause::Recovered)
 }
 
 /// Continues a push to very many watchers, and lets other tasks run meanwhile.

@@ -68,7 +68,8 @@ impl Hub {
         let outcome = self.decide(&nothing, &event, &policy, None);
         let record = to_store(outcome.record);
         let causes: Vec<_> = outcome.transitions.iter().map(|t| (t.cause, None)).collect();
-        let notices = self.notices(user, &nothing, &record, &outcome.effects);
+        let notices =
+            self.notices(user, [&nothing, &record], &outcome.effects, &outcome.transitions);
         let message = self.message(user, &outcome.effects, &outcome.transitions, &notices);
         let commit = Commit {
             node: self.node,

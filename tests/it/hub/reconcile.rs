@@ -136,6 +136,27 @@ async fn event_at_a_node_that_only_heard_of_a_lost_commit_keeps_its_custom_statu
 }
 
 #[tokio::test(start_paused = true)]
+async fn watchers_are_told_what_a_lost_commit_leaves_also_if_it_looks_like_what_was_stored() {
+    let hubs = Forgetful::new();
+    let mut watcher = hubs.other.watcher(&["ana"]).await;
+    let (_desk, _) = hubs.one.login("ana", "linux").await;
+    watcher.state("ana", "Online").await;
+    let earlier = hubs.stored("ana").await;
+    let (_phone, _) = hubs.one.login("ana", "ios").await;
+    let (seen_at, seen) = watcher.state("ana", "Online").await;
+    assert_eq!(seen["platforms"], json!(["ios"]), "the phone has kicked it");
+
+    hubs.roll_back("ana", &earlier).await;
+    // It changes nothing. But the node has heard of a later version, and raises it.
+    let set = EventKind::Set { origin: None, custom: Some(None), hidden: None };
+    hubs.other.hub.apply(&id("ana"), set).await.expect("a change");
+    let (told_at, status) = watcher.state("ana", "Online").await;
+    assert_eq!(status["platforms"], json!(["linux"]));
+    assert_eq!(told_at, seen_at, "not only when the nodes compare what they know");
+    assert!(status["version"].as_u64() > seen["version"].as_u64(), "{status} after {seen}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn p2_p3_who_may_not_see_a_user_outlives_a_store_that_was_emptied() {
     let hubs = Forgetful::new();
     let mut ana = hubs.one.listener("ana", "linux").await;

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::time::sleep;
-
 use super::batch::Batch;
 use super::worker::{STORE_PAUSE, Worker};
 use crate::store::{Cursor, Dead, HistoryPart, LogEntry, StoreError};
@@ -17,6 +15,7 @@ impl Worker<'_> {
             return Some(batch);
         }
         if self.queue.has_room()
+            && self.reads_again_at.is_none_or(|at| at <= now)
             && let Some(batch) = self.new_batch().await
         {
             return Some(batch);
@@ -33,9 +32,10 @@ impl Worker<'_> {
             }
             Ok::<_, StoreError>(())
         };
-        if let Err(error) = read.await {
+        let read = read.await;
+        self.reads_again_at = read.is_err().then(|| self.now() + STORE_PAUSE);
+        if let Err(error) = read {
             self.store_failed("read the log", &error);
-            sleep(STORE_PAUSE).await;
         }
         (!batch.entries.is_empty()).then_some(batch)
     }

@@ -62,6 +62,7 @@ pub(super) async fn run(
         revived: Vec::new(),
         more_to_revive: false,
         must_retry_revive: false,
+        reads_again_at: None,
         under_way: 0,
         again: 0,
         lines: Throttles::default(),
@@ -113,6 +114,8 @@ pub(super) struct Worker<'a> {
     more_to_revive: bool,
     /// Whether reading the put-back dead letters failed and must be retried.
     must_retry_revive: bool,
+    /// When the log is read again, after a read that failed.
+    pub(super) reads_again_at: Option<Timestamp>,
     /// The number of events in flight.
     under_way: usize,
     /// The number of events in flight that were tried before.
@@ -179,7 +182,9 @@ impl Worker<'_> {
         let at = if self.health.is_down() && now < self.health.probe_at() {
             self.requests.is_empty().then(|| self.health.probe_at())
         } else {
-            self.queue.next_due().filter(|at| *at > now || self.may_start())
+            let due = self.queue.next_due().filter(|at| *at > now || self.may_start());
+            let read = self.reads_again_at.filter(|at| *at > now);
+            due.into_iter().chain(read).min()
         };
         at.map(|at| self.webhook.clock.after(at - now))
     }
@@ -188,7 +193,9 @@ impl Worker<'_> {
     async fn start_requests(&mut self) -> bool {
         while self.may_start() {
             self.head.mark_unchanged();
-            let Some(batch) = self.next_batch().await else { return true };
+            let Some(batch) = self.next_batch().await else {
+                return self.reads_again_at.is_none();
+            };
             self.start(batch);
         }
         false

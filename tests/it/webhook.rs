@@ -1,6 +1,7 @@
 //! Webhooks: failing receivers, refused events, dead letters and restarts.
 
 mod callbacks;
+mod failing_log;
 mod failures;
 mod health;
 mod kept;

@@ -54,7 +54,7 @@ const CAUGHT_BY: [(Switch, u64); 9] = [
     (Switch::LeasesByTtl, 0),
     (Switch::OtherClock, 5),
     (Switch::NoGapCheck, 65),
-    (Switch::PublishAfterCommit, 2),
+    (Switch::PublishAfterCommit, 6),
     (Switch::NoReconcile, 1),
     (Switch::CountAsRevision, 27),
 ];

@@ -8,7 +8,7 @@ use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use presence_hub::clock::Clock;
 use presence_hub::presence::{Platform, Timestamp};
-use presence_hub::store::{MemoryStore, Outbox, Store, WebhookName};
+use presence_hub::store::{Log, MemoryStore, Outbox, Store, WebhookName};
 use presence_hub::webhook::{
     Blame, PostRequest, PostResult, ReceiverState, Settings, Transport, Webhook, Webhooks,
 };
@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::failing_log::FailingLog;
 use super::settings;
 use crate::lab::{EPOCH, SECOND};
 use crate::store_contract::{RETENTION, log_in};
@@ -70,6 +71,7 @@ struct Bench {
     clock: Clock,
     store: Arc<MemoryStore>,
     port: Arc<dyn Store>,
+    log: Arc<FailingLog>,
     receiver: Arc<Scripted>,
     webhooks: Webhooks,
     running: JoinHandle<()>,
@@ -85,9 +87,10 @@ impl Bench {
         let receiver = Scripted { decide: Mutex::new(decide), posts: Mutex::default() };
         let (clock, receiver) = (Clock::simulated(EPOCH), Arc::new(receiver));
         let store = Arc::new(MemoryStore::new(RETENTION, EPOCH));
-        let (webhooks, running) = run(&store, &receiver, &clock, give_up_after);
         let port: Arc<dyn Store> = Arc::<MemoryStore>::clone(&store);
-        Self { clock, store, port, receiver, webhooks, running, give_up_after }
+        let log = FailingLog::new(Arc::clone(&store));
+        let (webhooks, running) = run((&log, &store), &receiver, &clock, give_up_after);
+        Self { clock, store, port, log, receiver, webhooks, running, give_up_after }
     }
 
     fn set(&self, decide: impl Fn(&BTreeSet<String>) -> PostResult + Send + Sync + 'static) {
@@ -98,7 +101,8 @@ impl Bench {
     async fn restart(&mut self) {
         self.webhook().stop();
         (&mut self.running).await.expect("to stop");
-        let again = run(&self.store, &self.receiver, &self.clock, self.give_up_after);
+        let store = (&self.log, &self.store);
+        let again = run(store, &self.receiver, &self.clock, self.give_up_after);
         (self.webhooks, self.running) = again;
     }
 
@@ -134,17 +138,17 @@ fn webhook_of(webhooks: &Webhooks) -> Arc<Webhook> {
 }
 
 fn run(
-    store: &Arc<MemoryStore>,
+    (log, store): (&Arc<FailingLog>, &Arc<MemoryStore>),
     receiver: &Arc<Scripted>,
     clock: &Clock,
     give_up_after: Duration,
 ) -> (Webhooks, JoinHandle<()>) {
-    let port: Arc<dyn Store> = Arc::<MemoryStore>::clone(store);
+    let log: Arc<dyn Log> = Arc::<FailingLog>::clone(log);
     let outbox: Arc<dyn Outbox> = Arc::<MemoryStore>::clone(store);
     let transport: Arc<dyn Transport> = Arc::<Scripted>::clone(receiver);
     let url = "http://127.0.0.1:1/hook".parse().expect("a URL");
     let settings = Settings { give_up_after, ..settings(url) };
-    let webhooks = Webhooks::new(port, outbox, transport, clock.clone());
+    let webhooks = Webhooks::new(log, outbox, transport, clock.clone());
     webhooks.set_settings([(WebhookName::UNNAMED, settings)].into());
     let running = tokio::spawn(webhook_of(&webhooks).run());
     (webhooks, running)
@@ -282,4 +286,16 @@ async fn receiver_that_fails_sometimes_does_not_count_as_down() {
         sleep(SECOND / 10).await;
         assert_ne!(bench.webhook().shown().state, ReceiverState::Down);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn event_is_posted_after_a_read_that_failed_although_no_other_event_follows() {
+    let bench = Bench::start(DAY, |_| PostResult::Accepted);
+    sleep(SECOND).await;
+    bench.log.fail(3);
+    bench.log_in("ana").await;
+    sleep(SECOND * 5 / 2).await;
+    assert_eq!((bench.log.failures_left(), bench.posts().len()), (0, 0), "a read each second");
+    sleep(SECOND).await;
+    assert!(bench.accepted().contains("ana"));
 }

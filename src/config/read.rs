@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
@@ -70,7 +69,7 @@ fn assemble(settings: Vec<Setting>) -> Result<Config, Faults> {
         for value in values {
             let mut alone = base.clone();
             put(&mut alone, &path, value.clone());
-            match serde_path_to_error::deserialize::<_, Config>(alone) {
+            match read(alone) {
                 Ok(_) => {
                     put(&mut table, &path, value);
                     error = None;
@@ -85,8 +84,8 @@ fn assemble(settings: Vec<Setting>) -> Result<Config, Faults> {
             places.insert(key, place);
         }
     }
-    let config = Config::deserialize(table)
-        .unwrap_or_else(|error| unreachable!("every setting was tried: {error}"));
+    let config =
+        read(table).unwrap_or_else(|error| unreachable!("every setting was tried: {error}"));
     let conflicts = config.faults().into_iter().filter(|(keys, _)| {
         // A setting that failed has its default here: a conflict with it would mislead.
         !faults.iter().any(|fault| keys.contains(&fault.key))
@@ -189,7 +188,7 @@ fn hidden_keys() -> Vec<String> {
             let is_hidden = probes.iter().any(|probe| {
                 let mut probed = default.clone();
                 put(&mut probed, &path, probe.clone());
-                let config = Config::deserialize(probed).ok();
+                let config = read(probed).ok();
                 let shown = config.and_then(|config| Table::try_from(config).ok());
                 shown.is_some_and(|shown| shown[section][key] != *probe)
             });
@@ -199,6 +198,18 @@ fn hidden_keys() -> Vec<String> {
         }
     }
     hidden
+}
+
+impl Default for Config {
+    /// The built-in default.
+    fn default() -> Self {
+        read(default_table()).unwrap_or_else(|error| unreachable!("the built-in default: {error}"))
+    }
+}
+
+/// Reads all settings. Only here, because the compiler makes much code for each way to read them.
+fn read(settings: Table) -> Result<Config, serde_path_to_error::Error<toml::de::Error>> {
+    serde_path_to_error::deserialize(settings)
 }
 
 fn default_table() -> Table {

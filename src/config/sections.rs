@@ -347,11 +347,3 @@ pub enum LogFormat {
     /// For programs.
     Json,
 }
-
-impl Default for Config {
-    /// The built-in default.
-    fn default() -> Self {
-        toml::from_str(DEFAULT)
-            .unwrap_or_else(|error| unreachable!("the built-in default: {error}"))
-    }
-}

@@ -173,6 +173,7 @@ fn config(store: Store, redis_url: Option<&str>, directory: &Path) -> String {
          work_per_second = 1000000000\nwork_burst = 1000000000\n\
          requests_per_key_per_second = 1000000000\nrequest_burst = 1000000000\n\
          changes_per_user_per_minute = 1000000\n\
+         lookups_per_user_per_minute = 1000000\nlookups_burst = 1000000\n\
          [store]\nkind = \"{store}\"\n{redis}path = {:?}\n",
         directory.join("data")
     )

@@ -147,7 +147,7 @@ async fn watchers_are_told_what_a_lost_commit_leaves_also_if_it_looks_like_what_
     assert_eq!(seen["platforms"], json!(["ios"]), "the phone has kicked it");
 
     hubs.roll_back("ana", &earlier).await;
-    // It changes nothing. But the node has heard of a later version, and raises it.
+    // This changes nothing. But the node has heard of a later version, so it raises the version of the record.
     let set = EventKind::Set { origin: None, custom: Some(None), hidden: None };
     hubs.other.hub.apply(&id("ana"), set).await.expect("a change");
     let (told_at, status) = watcher.state("ana", "Online").await;

@@ -182,9 +182,9 @@ impl Worker<'_> {
         let at = if self.health.is_down() && now < self.health.probe_at() {
             self.requests.is_empty().then(|| self.health.probe_at())
         } else {
-            let due = self.queue.next_due().filter(|at| *at > now || self.may_start());
-            let read = self.reads_again_at.filter(|at| *at > now);
-            due.into_iter().chain(read).min()
+            let read = self.reads_again_at.filter(|_| self.queue.has_room());
+            let next = self.queue.next_due().into_iter().chain(read).min();
+            next.filter(|at| *at > now || self.may_start())
         };
         at.map(|at| self.webhook.clock.after(at - now))
     }
